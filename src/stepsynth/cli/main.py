@@ -1,0 +1,212 @@
+"""The commands: each checks its input, calls the library, prints what came of it.
+
+A mistake of the user is one line on standard error and exit code 2; a clean stop is exit code
+130 (Ctrl-C or SIGTERM); anything else is a defect and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepsynth.errors import Interrupted, StepsynthError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Training sets for small models: a large model writes them, a small model's mistakes steer them.",
+)
+models_app = typer.Typer(no_args_is_help=True, help="The embedded models: list them, pull them into the cache.")
+app.add_typer(models_app, name="models")
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config, as written by `stepsynth init`.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, e.g. method.rounds=3.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing while running.")]
+
+
+def main() -> None:
+    """Run the command line; turns known errors into one line and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except Interrupted as stop:
+        typer.echo(f"stepsynth: {stop}", err=True)
+        sys.exit(130)
+    except StepsynthError as error:
+        typer.echo(f"stepsynth: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stepsynth: stopped at once; the same command goes on from the last committed answer.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from stepsynth import __version__
+
+        typer.echo(f"stepsynth {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    task: Annotated[str, typer.Option(help="Kind of task: classification.")] = "classification",
+) -> None:
+    """Write a commented config and a small data set, ready to run with the embedded teacher."""
+    from stepsynth.cli.starter import write_starter
+
+    write_starter(folder, task)
+    typer.echo(f"Wrote {folder}/config.yaml and a small example in {folder}/data. Next:")
+    typer.echo(f"  stepsynth plan {folder}/config.yaml")
+    typer.echo(f"  stepsynth run {folder}/config.yaml")
+
+
+@app.command()
+def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check config and data, ask the teacher one sample, and say what the run will take."""
+    from stepsynth.cli.planning import make_plan, print_plan
+    from stepsynth.config import load_config
+
+    found = make_plan(load_config(config, overrides))
+    _print_json(found) if as_json else print_plan(found)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    out: Annotated[Path | None, typer.Option(help="Run directory; default: runs/<task name> beside the config.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the loop, or go on with a run that was interrupted."""
+    from stepsynth.cli.running import print_results, run_config
+    from stepsynth.config import load_config
+
+    loaded = load_config(config, overrides)
+    folder = out or config.parent / "runs" / _folder_name(loaded.task.name)
+    results = run_config(loaded, folder, quiet=quiet or as_json)
+    if as_json:
+        _print_json(results)
+    elif not quiet:
+        print_results(results, folder)
+
+
+@app.command()
+def status(folder: RunPath, as_json: Json = False) -> None:
+    """Say how far a run is and what was dropped; works while it runs."""
+    from stepsynth.cli.running import print_status, read_status
+
+    found = read_status(folder)
+    _print_json(found) if as_json else print_status(found)
+
+
+@app.command()
+def report(folder: RunPath, as_json: Json = False) -> None:
+    """Write the page, the data set and the numbers of a run again."""
+    from stepsynth.cli.running import rebuild
+
+    results = rebuild(folder)
+    if as_json:
+        _print_json(results)
+    else:
+        typer.echo(str(folder / "report.html"))
+
+
+@app.command()
+def predict(
+    folder: RunPath,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL(.gz), Parquet, or .txt with one text per line.")],
+    column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
+    out: Annotated[Path | None, typer.Option(help="Write CSV or JSONL here instead of standard output.")] = None,
+    round_number: Annotated[int | None, typer.Option("--round", help="Use the student of this round, not the best one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict labels and probabilities for new texts with a run's student."""
+    from stepsynth.cli.predicting import predict_file
+
+    predict_file(folder, file, column=column, out=out, round_number=round_number, as_json=as_json)
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """List the embedded models, with size, licence and whether they are in the cache."""
+    from stepsynth.assets import is_cached, list_assets
+
+    found = [
+        {
+            "name": a.name,
+            "kind": a.kind,
+            "size_mb": round(a.size / 1e6),
+            "license": a.license,
+            "cached": is_cached(a.name),
+            "description": a.description,
+        }
+        for a in list_assets()
+    ]
+    if as_json:
+        _print_json({"models": found})
+        return
+    for entry in found:
+        state = "in the cache" if entry["cached"] else "not pulled yet"
+        columns = f"{entry['name']:14} {entry['kind']:8} {entry['size_mb']:>4} MB  {entry['license']:12} {state:14}"
+        typer.echo(f"{columns}  {entry['description']}")
+
+
+@models_app.command("pull")
+def models_pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models to pull; all when none is named.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring embedded models into the cache and check their sha256."""
+    from stepsynth.assets import list_assets, resolve
+    from stepsynth.errors import AssetError, did_you_mean
+
+    kinds = {asset.name: asset.kind for asset in list_assets()}
+    say: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
+    found = {}
+    for name in names or list(kinds):
+        if name not in kinds:
+            raise AssetError(f"unknown model {name!r}.", hint=did_you_mean(name, kinds))
+        found[name] = str(resolve(name, kind=kinds[name], report=say))
+        say(f"{name}: {found[name]}")
+    if as_json:
+        _print_json(found)
+
+
+def _folder_name(name: str) -> str:
+    """Make a folder name that stays inside its parent, whatever the task is called."""
+    import re
+
+    return re.sub(r"[^\w-]+", "-", name).strip("-_")[:60] or "run"
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))

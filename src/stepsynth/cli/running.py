@@ -1,0 +1,195 @@
+"""``run``, ``status`` and ``report``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.cli.panel import open_panel
+from stepsynth.errors import RunError
+from stepsynth.export import build_results, write_exports
+from stepsynth.interrupt import handle_signals
+from stepsynth.journal import AnswerStore, Journal
+from stepsynth.loop import check_inputs, run_loop
+from stepsynth.run import RunDirectory
+from stepsynth.teachers import probe_teacher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stepsynth.config import RunConfig
+
+__all__ = ["print_results", "print_status", "read_status", "rebuild", "run_config"]
+
+
+def run_config(config: RunConfig, folder: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Run or resume; everything is checked before the folder is made or a request is sent.
+
+    Args:
+        config: the checked config.
+        folder: the run directory.
+        quiet: draw nothing.
+
+    Returns:
+        The content of ``results.json``.
+    """
+    with handle_signals(), open_panel(quiet=quiet) as progress:
+        inputs = check_inputs(config, progress)
+        for note in inputs.validation.notes:
+            progress.note(note)
+        with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
+            cache = directory.cache_path()
+            with closing(Journal(directory.journal_path, AnswerStore.shared(cache) if cache else None)) as journal:
+                if not journal.stage_done("round-0/rationales"):
+                    probe_teacher(config.teacher)
+                run_loop(directory, journal, inputs, progress=progress)
+                return write_exports(journal, directory)
+
+
+@contextmanager
+def _logging(folder: Path) -> Iterator[None]:
+    """Keep warnings of libraries out of the panel and in ``logs/attempt-n.log``."""
+    logs = folder / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    number = 1 + sum(1 for _ in logs.glob("attempt-*.log"))
+    handler = logging.FileHandler(logs / f"attempt-{number}.log", encoding="utf-8")
+    (logs / f"attempt-{number}.log").chmod(0o600)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [handler]
+    logging.captureWarnings(True)
+    logging.getLogger("stepsynth").info("attempt %d began at %s", number, time.strftime("%Y-%m-%dT%H:%M:%S"))
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = before
+        handler.close()
+
+
+def print_results(results: dict[str, Any], folder: Path) -> None:
+    """Print the table of rounds and where everything is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    (method,) = results["methods"].values()
+    table = Table(title=f"{results['task']}: {next(iter(results['methods']))}", title_justify="left")
+    for name in ("round", "rows", "select accuracy", "sealed-test accuracy [95 %]"):
+        table.add_column(name, justify="right")
+    for entry in method["rounds"]:
+        best = entry["round"] == method["best_round"]
+        mark = " *" if best else "  "
+        table.add_row(
+            f"{entry['round']}{mark}",
+            f"{entry['rows']:,}",
+            _percent(entry["select"]),
+            _interval(entry["test"]),
+            style="bold" if best else "",
+        )
+    console = Console()
+    console.print(table)
+    console.print("* the best round, chosen by the select half; the test set was opened once, after that choice.", style="dim")
+    for stage, labels in method["missing"].items():
+        short = ", ".join(f"{label} {count}" for label, count in labels.items())
+        console.print(
+            f"[yellow]{stage} ended short of its rows:[/yellow] {short}. See the page for the reasons.", highlight=False
+        )
+    model = folder / "models" / f"round-{method['best_round']}"
+    for name, path in (("dataset", folder / "dataset.jsonl"), ("model", model), ("page", folder / "report.html")):
+        # Not wrapped, so that a path can be copied from a narrow terminal.
+        console.print(f"{name:8} {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """Return stages, counts and totals of a run, finished or not."""
+    directory = RunDirectory.read(folder)
+    with closing(_journal(directory)) as journal:
+        totals = journal.totals()
+        stages = []
+        for name, round_number, kind, info, seconds in journal.stages():
+            rows = journal.rows(stage=name)
+            dropped = Counter(row.reason for row in rows if row.reason)
+            accepted = sum(not row.reason for row in rows)
+            stages.append(
+                {
+                    "stage": name,
+                    "round": round_number,
+                    "kind": kind,
+                    "seconds": round(seconds, 1),
+                    "requested": len(rows),
+                    "accepted": accepted,
+                }
+                | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}
+            )
+        done = bool(stages) and (journal.stage_done("test") or (directory.path / "results.json").exists())
+        return {
+            "run": folder.name,
+            "state": "finished" if done else "unfinished",
+            "stages": stages,
+            "requests": totals.requests,
+            "from_cache": totals.from_cache,
+            "tokens": {"prompt": totals.prompt_tokens, "completion": totals.completion_tokens},
+            "cost_usd": totals.cost_usd,
+            "results": build_results(journal, directory),
+        }
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """Print what `read_status` found."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"{found['run']}: {found['state']}", title_justify="left")
+    for name, justify in (
+        ("stage", "left"),
+        ("requested", "right"),
+        ("accepted", "right"),
+        ("dropped", "left"),
+        ("seconds", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for stage in found["stages"]:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in stage["dropped"].items())
+        counts = (f"{stage['requested']:,}", f"{stage['accepted']:,}") if stage["requested"] else ("", "")
+        table.add_row(stage["stage"], *counts, dropped, f"{stage['seconds']:.1f}")
+    console.print(table)
+    tokens = found["tokens"]
+    cost = "unknown" if found["cost_usd"] is None else f"{found['cost_usd']:.2f} USD"
+    answers = f"{found['requests']:,} answers ({found['from_cache']:,} from other runs)"
+    console.print(f"{answers}, {tokens['prompt']:,} + {tokens['completion']:,} tokens, cost {cost}", highlight=False)
+    if found["state"] == "unfinished":
+        console.print("The same `stepsynth run` command goes on from here.")
+
+
+def rebuild(folder: Path) -> dict[str, Any]:
+    """Write the derived files of a run again; return the results."""
+    directory = RunDirectory.read(folder)
+    with closing(_journal(directory)) as journal:
+        if not journal.rounds():
+            raise RunError(
+                f"the run at {str(folder)!r} has no trained student yet.", hint="Run it first, or see `stepsynth status`."
+            )
+        return write_exports(journal, directory)
+
+
+def _journal(directory: RunDirectory) -> Journal:
+    if not directory.journal_path.is_file():
+        raise RunError(f"the run at {str(directory.path)!r} has no journal yet.", hint="Start it with `stepsynth run`.")
+    return Journal(directory.journal_path)
+
+
+def _percent(score: dict[str, Any] | None) -> str:
+    return "-" if score is None else f"{100 * score['value']:.1f}"
+
+
+def _interval(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    low, high = score["ci95"]
+    return f"{100 * score['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,126 @@
+"""Everything stepsynth raises on purpose.
+
+::
+
+    StepsynthError
+    ├── UserError                 the user can mend it; printed in one line, exit code 2
+    │   ├── ConfigError           a key, value or combination in the config
+    │   ├── DataError             a file, column, label or text in the user's data
+    │   ├── RunError              a run directory: locked, from another config, damaged
+    │   ├── AssetError            an embedded model that is missing or has the wrong digest
+    │   └── BudgetError           a cap in ``budget`` was reached; raise it and run again
+    └── TeacherError              an answer could not be had
+        ├── TransientError        retryable: overload, time-out, connection reset
+        └── PermanentError        not retryable: wrong key, unknown model, refused request
+
+``Interrupted`` stands apart: it is a clean stop that a user or the system asked for.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "AssetError",
+    "BudgetError",
+    "ConfigError",
+    "DataError",
+    "Interrupted",
+    "PermanentError",
+    "RunError",
+    "StepsynthError",
+    "TeacherError",
+    "TransientError",
+    "UserError",
+    "did_you_mean",
+]
+
+
+class StepsynthError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        message: what happened, with the offending value shown by ``repr``.
+        hint: what to do next, one sentence; printed after the message.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Message and hint in one line."""
+        return f"{self.message} {self.hint}".strip()
+
+
+class UserError(StepsynthError):
+    """Something that the user can mend; shown without a traceback, exit code 2."""
+
+
+class ConfigError(UserError):
+    """A key, a value or a combination of values in the config."""
+
+
+class DataError(UserError):
+    """A file, a column, a label or a text in the user's data."""
+
+
+class RunError(UserError):
+    """A run directory that is locked, belongs to another config or is damaged."""
+
+
+class AssetError(UserError):
+    """An embedded model that cannot be found or does not have its pinned digest."""
+
+
+class BudgetError(UserError):
+    """A cap of ``budget`` was reached; everything obtained so far is kept."""
+
+
+class TeacherError(StepsynthError):
+    """A teacher could not answer a request."""
+
+
+class TransientError(TeacherError):
+    """Worth another attempt: overload, time-out, reset connection.
+
+    Args:
+        message: what happened.
+        hint: what to do when it persists.
+        retry_after: seconds that the server asked to wait, if it said so.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class PermanentError(TeacherError):
+    """Not worth another attempt: wrong key, unknown model, malformed request."""
+
+
+class Interrupted(StepsynthError):
+    """A clean stop after Ctrl-C or SIGTERM; the same command goes on from here."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest of ``known``, or the list of them.
+
+    Args:
+        word: what the user wrote.
+        known: what would have been accepted.
+    """
+    options = sorted(known)
+    near = get_close_matches(word, options, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known: {', '.join(options)}." if options else ""

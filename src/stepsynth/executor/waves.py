@@ -1,0 +1,163 @@
+"""From a plan to exactly as many accepted rows per label as it wants.
+
+Requests go out in waves. A wave asks for what each label still lacks, and a little more by the
+share of answers that hygiene let pass so far; everything is then judged in plan order. How
+large a wave is depends on verdicts alone, never on time, so a resumed run plans the same waves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import TeacherError
+from stepsynth.filters.normalise import clean
+from stepsynth.types import Candidate, Response, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.executor.send import Executor
+    from stepsynth.filters import Hygiene
+    from stepsynth.journal import Journal
+    from stepsynth.methods import Plan
+    from stepsynth.progress import Progress
+    from stepsynth.types import Request
+
+__all__ = ["Generator"]
+
+_FIRST_MARGIN = 1.1
+_LATER_MARGIN = 1.1
+# Judging what has come so far is for the eye only and may cost this share of the time.
+_LIVE_SHARE = 0.05
+
+
+class Generator:
+    """Runs generating stages.
+
+    Args:
+        executor: gets the answers.
+        journal: where a finished stage is written.
+        max_overgeneration: most requests per wanted row.
+        progress: told about accepted rows.
+    """
+
+    def __init__(self, executor: Executor, journal: Journal, *, max_overgeneration: float, progress: Progress) -> None:
+        self._executor = executor
+        self._journal = journal
+        self._limit = max_overgeneration
+        self._progress = progress
+
+    def run(self, plan: Plan, round_number: int, hygiene: Hygiene, before: Sequence[Candidate]) -> None:
+        """Write one stage, unless it is done.
+
+        Args:
+            plan: what to ask for.
+            round_number: round that the rows belong to.
+            hygiene: the rules.
+            before: rows accepted in earlier stages, in plan order.
+
+        Raises:
+            StepsynthError: whatever ended the requests; all answers are committed.
+        """
+        if self._journal.stage_done(plan.stage):
+            return
+        started = time.monotonic()
+        self._progress.start(plan.stage, sum(plan.targets.values()), "rows")
+        verdicts = self._waves(plan, hygiene, list(before))
+        accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+        missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
+        info = {"targets": dict(plan.targets), "missing": missing}
+        self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
+        self._progress.finish(_summary(plan, verdicts, missing))
+
+    def _waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        asked: Counter[str] = Counter()
+        while True:
+            wave = self._next_wave(plan, verdicts, asked)
+            if not wave:
+                return verdicts
+            accepted = before + [v.candidate for v in verdicts if v.accepted]
+            live = _Live(self, plan, wave, hygiene, accepted, len(accepted) - len(before))
+            answers = self._executor.run(wave, live.show)
+            candidates = [self._candidate(request, answers) for request in wave]
+            verdicts += _judge(hygiene, candidates, answers, accepted)
+
+    def _next_wave(self, plan: Plan, verdicts: list[Verdict], asked: Counter[str]) -> list[Request]:
+        accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+        good = Counter(v.candidate.request.label for v in verdicts if v.reason in ("", "surplus"))
+        counts: dict[str, int] = {}
+        for label, target in plan.targets.items():
+            lacking = target - accepted[label]
+            if lacking <= 0:
+                continue
+            # Laplace's rule keeps the share away from 0 and from rash optimism in small waves.
+            share = (good[label] + 1) / (asked[label] + 2) if asked[label] else 1 / _FIRST_MARGIN
+            want = math.ceil(lacking / share * (_LATER_MARGIN if asked[label] else 1.0))
+            counts[label] = max(0, min(want, math.ceil(target * self._limit) - asked[label]))
+        wave: list[Request] = []
+        # Labels take turns, so that a stage cut short by a cap is still balanced.
+        for turn in range(max(counts.values(), default=0)):
+            for label, count in counts.items():
+                if turn < count:
+                    wave.append(plan.request(label, asked[label], len(verdicts) + len(wave)))
+                    asked[label] += 1
+        return wave
+
+    def _candidate(self, request: Request, answers: dict[str, Response | TeacherError]) -> Candidate:
+        key = self._executor.key(request)
+        answer = answers.get(key)
+        if not isinstance(answer, Response):
+            return Candidate(request, key, "")
+        text = clean(answer.text, truncated=answer.finish_reason == "length")
+        return Candidate(request, key, text, answer.finish_reason)
+
+
+class _Live:
+    """Shows accepted rows while a wave is on its way, by judging the part of the plan that is whole."""
+
+    def __init__(
+        self, generator: Generator, plan: Plan, wave: list[Request], hygiene: Hygiene, accepted: list[Candidate], in_stage: int
+    ) -> None:
+        self._generator = generator
+        self._wave = [(request, generator._executor.key(request)) for request in wave]
+        self._hygiene = hygiene
+        self._accepted = accepted
+        self._in_stage = in_stage
+        self._next = 0.0
+        self._rows = in_stage
+
+    def show(self, answers: dict[str, Response | TeacherError]) -> None:
+        started = time.monotonic()
+        if started >= self._next:
+            whole: list[Candidate] = []
+            for request, key in self._wave:
+                if key not in answers:
+                    break
+                whole.append(self._generator._candidate(request, answers))
+            self._rows = self._in_stage + sum(v.accepted for v in _judge(self._hygiene, whole, answers, self._accepted))
+            self._next = time.monotonic() + (time.monotonic() - started) / _LIVE_SHARE
+        self._generator._progress.advance(self._rows, answers=len(answers))
+
+
+def _judge(
+    hygiene: Hygiene, candidates: list[Candidate], answers: dict[str, Response | TeacherError], accepted: Sequence[Candidate]
+) -> list[Verdict]:
+    failed = [isinstance(answers.get(candidate.key), TeacherError) for candidate in candidates]
+    pairs = list(zip(candidates, failed, strict=True))
+    verdicts = iter(hygiene.judge([candidate for candidate, gone in pairs if not gone], accepted))
+    return [Verdict(candidate, "failed") if gone else next(verdicts) for candidate, gone in pairs]
+
+
+def _summary(plan: Plan, verdicts: list[Verdict], missing: dict[str, int]) -> str:
+    accepted = sum(v.accepted for v in verdicts)
+    reasons = Counter(v.reason for v in verdicts if v.reason)
+    dropped = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    line = f"{accepted:,} rows accepted of {len(verdicts):,} written"
+    line += f" ({dropped})" if dropped else ""
+    if missing:
+        line += f"; short by {sum(missing.values()):,}: " + ", ".join(f"{label} {count}" for label, count in missing.items())
+    return line

@@ -1,0 +1,109 @@
+"""Files derived from the journal: the data set, the numbers. Deleting them loses nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.loop import best_round
+from stepsynth.run import write_atomic
+
+if TYPE_CHECKING:
+    from stepsynth.journal import Journal
+    from stepsynth.run import RunDirectory
+    from stepsynth.types import Evaluation
+
+__all__ = ["build_results", "dataset_lines", "write_exports"]
+
+
+def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
+    """Return ``results.json`` as a value: no times, so that equal runs give equal bytes.
+
+    ``methods.<name>`` holds ``rounds`` (rows and scores), ``best_round`` (chosen by the select
+    half), ``test`` (that round on the sealed test set, or ``None``), ``rows`` (of the best
+    round's training set), ``requests``, ``tokens``, ``cost_usd`` (``None``: unknown price),
+    ``dropped`` (reason -> count) and ``missing`` (stage -> label -> rows short of the target).
+    """
+    config = directory.config
+    totals = journal.totals()
+    rounds = [_round(journal, number) for number in journal.rounds()]
+    best = best_round(journal) if rounds else None
+    test = journal.evaluation(best, "test") if best is not None else None
+    dropped = Counter(row.reason for row in journal.rows(accepted=False) if row.kind != "rationales")
+    method = {
+        "rounds": rounds,
+        "best_round": best,
+        "test": _score(test),
+        "rows": len(journal.dataset(best)),
+        "requests": totals.requests,
+        "tokens": {"prompt": totals.prompt_tokens, "completion": totals.completion_tokens},
+        "cost_usd": totals.cost_usd,
+        "dropped": dict(sorted(dropped.items())),
+        "missing": {name: info["missing"] for name, _, _, info, _ in journal.stages() if info.get("missing")},
+    }
+    return {
+        "run": directory.path.name,
+        "task": config.task.name,
+        "labels": list(config.task.labels),
+        "teacher": config.teacher.identity(),
+        "student": {"model": config.student.model},
+        "seed": config.seed,
+        "methods": {config.method.name: method},
+    }
+
+
+def dataset_lines(journal: Journal, upto_round: int | None = None) -> list[str]:
+    """Return the accepted rows as JSON lines, in plan order, each with where it came from."""
+    return [
+        json.dumps(
+            {
+                "text": row.text,
+                "label": row.label,
+                "round": row.round,
+                "kind": row.kind,
+                "source": row.source,
+                "id": f"{row.stage}/{row.position}",
+                "request": row.key,
+            },
+            ensure_ascii=not _encodable(row.text),
+        )
+        for row in journal.dataset(upto_round)
+    ]
+
+
+def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
+    """Write ``dataset.jsonl``, ``results.json`` and ``report.html``; return the results."""
+    from stepsynth.report import render_report
+
+    results = build_results(journal, directory)
+    lines = dataset_lines(journal)
+    write_atomic(directory.path / "dataset.jsonl", "".join(line + "\n" for line in lines))
+    write_atomic(directory.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(directory.path / "report.html", render_report(journal, results, directory.config))
+    return results
+
+
+def _round(journal: Journal, number: int) -> dict[str, Any]:
+    rows = journal.dataset(number)
+    return {
+        "round": number,
+        "rows": len(rows),
+        "new_rows": sum(row.round == number for row in rows),
+        **{split: _score(journal.evaluation(number, split)) for split in ("harvest", "select", "test")},
+    }
+
+
+def _score(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    score = {"metric": evaluation.metric, "value": evaluation.value, "ci95": list(evaluation.ci95), "n": evaluation.n}
+    return {**score, **{k: v for k, v in evaluation.details.items() if isinstance(v, float)}}
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

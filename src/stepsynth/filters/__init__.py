@@ -1,0 +1,93 @@
+"""Row hygiene: every answer becomes an accepted row or a dropped one with a reason.
+
+Rows are judged in plan order, never in the order in which answers came, so that the accepted
+set depends on the answers alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.balance import Surplus
+from stepsynth.filters.duplicate import Duplicate
+from stepsynth.filters.leakage import GoldCopy
+from stepsynth.filters.schema import Schema
+from stepsynth.types import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepsynth.types import Candidate, Example
+
+__all__ = ["REASONS", "Filter", "Hygiene"]
+
+REASONS: dict[str, str] = {
+    "failed": "the teacher gave no answer after every attempt",
+    "refusal": "the teacher declined or talked about being a model",
+    "empty": "nothing was left of the answer",
+    "truncated": "the answer was cut off before its first sentence ended",
+    "too short": "shorter than the shortest gold texts",
+    "too long": "much longer than the longest gold texts",
+    "meta": "talks about the task instead of doing it",
+    "duplicate": "the same text was accepted before",
+    "copy of gold": "copied from a validation row",
+    "names the label": "names its label more often than real texts do",
+    "surplus": "good, but its label already has all the rows it needs",
+}
+
+
+class Filter(Protocol):
+    """One rule."""
+
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+        """Return one verdict per candidate, in the same order.
+
+        Args:
+            candidates: what earlier rules let pass, in plan order.
+            accepted: the rows accepted before these, in plan order.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Hygiene:
+    """The rules, in the order in which they are applied; the first that objects names the reason."""
+
+    filters: tuple[Filter, ...]
+
+    @classmethod
+    def for_rows(cls, gold: Sequence[Example], harvest: Sequence[Example], targets: Mapping[str, int]) -> Hygiene:
+        """Rules for training rows.
+
+        Args:
+            gold: all validation rows: none of them may be copied.
+            harvest: the rows that show how long real texts are and how often they name a label.
+            targets: label -> rows wanted from this stage.
+        """
+        lengths = [len(example.text.split()) for example in harvest]
+        return cls(
+            (
+                Schema.like(lengths),
+                GoldCopy.of([example.text for example in gold]),
+                LabelNaming.like(harvest),
+                Duplicate(),
+                Surplus(targets),
+            )
+        )
+
+    @classmethod
+    def for_rationales(cls, targets: Mapping[str, int]) -> Hygiene:
+        """Rules for rationales, which may name the label but must differ."""
+        return cls((Schema(min_words=3, max_words=80, meta=False), Duplicate(), Surplus(targets)))
+
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+        """Apply every rule to what the rules before it let pass; see `Filter.judge`."""
+        verdicts = [Verdict(candidate) for candidate in candidates]
+        for rule in self.filters:
+            open_positions = [i for i, verdict in enumerate(verdicts) if verdict.accepted]
+            judged = rule.judge([verdicts[i].candidate for i in open_positions], accepted)
+            for position, verdict in zip(open_positions, judged, strict=True):
+                verdicts[position] = verdict
+        return verdicts

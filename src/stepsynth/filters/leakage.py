@@ -1,0 +1,65 @@
+"""Copies of validation rows: prompts show them, so a teacher may hand them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsynth.filters.normalise import comparable
+from stepsynth.types import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stepsynth.types import Candidate
+
+__all__ = ["GoldCopy"]
+
+_SHINGLE = 5
+
+
+@dataclass(frozen=True)
+class GoldCopy:
+    """Drops a row that equals a gold text, or of which most was copied from one.
+
+    A row counts as copied when more than ``most`` of its runs of five words stand in one gold
+    text; rows with fewer than five words only when they are equal.
+
+    Attributes:
+        texts: gold texts in comparable form.
+        shingles: five-word run -> positions of the gold texts that hold it.
+        most: share of copied runs that is still allowed.
+    """
+
+    texts: frozenset[str]
+    shingles: dict[tuple[str, ...], frozenset[int]]
+    most: float = 0.6
+
+    @classmethod
+    def of(cls, gold: Iterable[str]) -> GoldCopy:
+        """Index gold texts."""
+        texts = [comparable(text) for text in gold]
+        index: dict[tuple[str, ...], set[int]] = {}
+        for position, text in enumerate(texts):
+            for run in _runs(text):
+                index.setdefault(run, set()).add(position)
+        return cls(frozenset(texts), {run: frozenset(where) for run, where in index.items()})
+
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+        """See `stepsynth.filters.Filter`."""
+        return [Verdict(c, "copy of gold" if self._copied(comparable(c.text)) else "") for c in candidates]
+
+    def _copied(self, text: str) -> bool:
+        if text in self.texts:
+            return True
+        runs = _runs(text)
+        counts: dict[int, int] = {}
+        for run in runs:
+            for position in self.shingles.get(run, ()):
+                counts[position] = counts.get(position, 0) + 1
+        return bool(counts) and max(counts.values()) > self.most * len(runs)
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    words = text.split()
+    return [tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)]

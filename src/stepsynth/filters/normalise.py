@@ -1,0 +1,88 @@
+"""From an answer to the text in it: wrappers off, spelling of white space and quotes unified."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["clean", "comparable"]
+
+_QUOTES = {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019": "'", "\u00ab": '"', "\u00bb": '"'}
+_PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
+_FENCE = re.compile(r"^```[\w-]*\s*\n?(.*?)\n?```\s*$", re.DOTALL)
+_ROLE = re.compile(
+    r"^(?:(?:assistant|user|system|ai|bot|human)\s*:|\[?(?:output|answer|response|text|result|example)\]?(?:\s+\d+)?\s*:)\s*",
+    re.IGNORECASE,
+)
+_OPENER = re.compile(
+    r"^(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[^\n:]{0,80}?[!,.:]\s+)?"
+    r"(?:here(?:'s| is| are)|this is|below is|the following is)\b[^\n:]{0,160}:\s*",
+    re.IGNORECASE,
+)
+_BULLET = re.compile(r"^(?:[-*\u2022]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)")
+_CONTROL = re.compile(r"<\|[^|>\n]{0,40}\|>|</?(?:s|text|example|output)>", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?\u2026][\"')\]]*(?=\s|$)")
+
+
+def clean(answer: str, *, truncated: bool = False) -> str:
+    """Return the bare text of an answer, or an empty string.
+
+    Takes off code fences, chat control tokens, role prefixes, "Here is a review:" and the like,
+    list marks, markdown emphasis and surrounding quotes; unifies white space and quote marks
+    (NFC). Takes the first paragraph, since small models go on talking after it. A truncated
+    answer is cut back to its last whole sentence.
+
+    Args:
+        answer: the teacher's words.
+        truncated: whether it was cut off at the token limit.
+    """
+    text = unicodedata.normalize("NFC", answer)
+    text = "".join(_QUOTES.get(c, c) for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    text = _CONTROL.sub(" ", text).strip()
+    fenced = _FENCE.match(text)
+    text = fenced.group(1).strip() if fenced else text
+    cut = truncated
+    for _ in range(4):
+        before = text
+        text = _unwrap(text)
+        if text == before:
+            break
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n|\n(?=\s*(?:[-*\u2022#]|\d{1,2}[.)]))", text) if part.strip()]
+    if len(paragraphs) > 1:
+        text, cut = _unwrap(paragraphs[0]), False
+    text = re.sub(r"\s+", " ", text).strip()
+    if cut:
+        text = _whole_sentences(text)
+    return _balanced(text)
+
+
+def comparable(text: str) -> str:
+    """Return the form in which texts are compared: letters and digits, casefolded."""
+    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _unwrap(text: str) -> str:
+    text = text.strip()
+    for pattern in (_ROLE, _OPENER, _BULLET):
+        text = pattern.sub("", text, count=1).strip()
+    for mark in ("**", "__"):
+        if text.startswith(mark) and text.endswith(mark) and len(text) > 2 * len(mark):
+            text = text[len(mark) : -len(mark)].strip()
+    while len(text) > 1 and _PAIRS.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
+        text = text[1:-1].strip()
+    return text
+
+
+def _whole_sentences(text: str) -> str:
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]] if ends else ""
+
+
+def _balanced(text: str) -> str:
+    """Drop a quote mark that lost its partner when the answer was cut."""
+    if text.count('"') % 2 == 1:
+        if text.startswith('"'):
+            return text[1:].strip()
+        if text.endswith('"'):
+            return text[:-1].strip()
+    return text

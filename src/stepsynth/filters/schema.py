@@ -1,0 +1,73 @@
+"""Answers that are no row at all: refusals, nothing, talk about the task, absurd lengths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsynth.types import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.types import Candidate
+
+__all__ = ["Schema"]
+
+_REFUSAL = re.compile(
+    r"^(?:i(?:'m| am) (?:really |so |very )?sorry\b.{0,80}\b(?:can't|cannot|unable|not able|but)"
+    r"|i (?:can't|cannot|can not|am unable to|won't|will not) "
+    r"(?:help|assist|provide|write|create|generate|fulfil|comply|do that)"
+    r"|(?:as|i(?:'m| am)(?: just)?) an? (?:ai|language model|assistant)\b|i am smollm|my name is smollm)"
+    r"|\bas an ai (?:language )?model\b",
+    re.IGNORECASE,
+)
+_META = re.compile(
+    r"^(?:the|this) (?:sentence|text|statement|example|label|category|class|prompt|request|task)\b"
+    r"|^(?:i'd|i would|i'll|i will) (?:be happy|love|like) to (?:help|write|provide)"
+    r"|\b(?:this|the) (?:sentence|text|example) (?:is|would be|can be) (?:labell?ed|classified|categori[sz]ed|considered)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Drops what cannot be a row.
+
+    Attributes:
+        min_words: shortest row, in words.
+        max_words: longest row, in words.
+        meta: whether to drop talk about the task.
+    """
+
+    min_words: int = 1
+    max_words: int = 10_000
+    meta: bool = True
+
+    @classmethod
+    def like(cls, lengths: Sequence[int]) -> Schema:
+        """Take the lengths that real texts have, in words, as the measure.
+
+        Rows may be as short as the 2nd percentile and half as long again as the 98th.
+        """
+        ordered = sorted(lengths)
+        low = ordered[int(0.02 * (len(ordered) - 1))]
+        high = ordered[round(0.98 * (len(ordered) - 1))]
+        return cls(min_words=max(1, low), max_words=max(12, round(1.5 * high)))
+
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+        """See `stepsynth.filters.Filter`."""
+        return [Verdict(candidate, self._reason(candidate)) for candidate in candidates]
+
+    def _reason(self, candidate: Candidate) -> str:
+        if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text):
+            return "refusal"
+        words = len(candidate.text.split())
+        if not re.search(r"\w", candidate.text):
+            return "truncated" if candidate.finish_reason == "length" else "empty"
+        if words < self.min_words:
+            return "too short"
+        if words > self.max_words:
+            return "too long"
+        return "meta" if self.meta and _META.search(candidate.text) else ""

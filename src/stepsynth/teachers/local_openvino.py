@@ -1,0 +1,126 @@
+"""The embedded teacher: a GGUF model in this process, through OpenVINO GenAI.
+
+Requests go into the engine's own queue (continuous batching) as soon as it has room, so that
+the batch stays full until the last of them; each has its own sampling seed, so that an answer
+does not depend on its neighbours and a run repeats.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.errors import AssetError, ConfigError
+from stepsynth.types import Response, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from stepsynth.config import TeacherConfig
+    from stepsynth.types import Message, Request
+
+__all__ = ["OpenVinoTeacher"]
+
+# Chosen by measurement: see docs/decisions.md, "Precision of the embedded teacher".
+PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+
+
+class OpenVinoTeacher:
+    """A `BatchTeacher` over an OpenVINO GenAI continuous-batching pipeline.
+
+    Args:
+        config: ``model`` is an embedded model's name, a GGUF file, or a folder with an
+            OpenVINO model; ``concurrency`` is the most sequences in one batch.
+
+    Raises:
+        AssetError: the model cannot be had or the engine cannot read it.
+    """
+
+    def __init__(self, config: TeacherConfig, *, report: Any = None) -> None:
+        from stepsynth.assets import resolve
+
+        path = resolve(config.model, kind="teacher", report=report)
+        self._pipeline = _load(path, config)
+        self._tokenizer = self._pipeline.get_tokenizer()
+        self._width = config.concurrency
+
+    def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
+        """Yield ``(position, response)`` as answers finish; see `BatchTeacher`."""
+        waiting = enumerate(zip(requests, seeds, strict=True))
+        handles: dict[int, tuple[Any, int]] = {}
+        drained = False
+        while True:
+            # Twice the batch is queued, so that a finished sequence is replaced within the same step.
+            while not drained and len(handles) < 2 * self._width:
+                try:
+                    position, (request, seed) = next(waiting)
+                except StopIteration:
+                    drained = True
+                    break
+                handles[position] = self._submit(position, request, seed)
+            if not handles:
+                return
+            self._pipeline.step()
+            for position in [p for p, (handle, _) in handles.items() if _finished(handle)]:
+                handle, prompt_tokens = handles.pop(position)
+                yield position, self._response(handle, prompt_tokens)
+
+    def _submit(self, position: int, request: Request, seed: int) -> tuple[Any, int]:
+        tokens = self._tokenizer.encode(self._prompt(request.messages), add_special_tokens=False).input_ids
+        return self._pipeline.add_request(position, tokens, _generation_config(request, seed)), int(tokens.shape[1])
+
+    def _prompt(self, messages: tuple[Message, ...]) -> str:
+        history = [{"role": m.role, "content": m.content} for m in messages]
+        return str(self._tokenizer.apply_chat_template(history, add_generation_prompt=True))
+
+    def _response(self, handle: Any, prompt_tokens: int) -> Response:
+        output = handle.read_all()[0]
+        tokens = list(output.generated_ids)
+        reason = "length" if "LENGTH" in str(output.finish_reason) else "stop"
+        text = str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        return Response(text, reason, Usage(prompt_tokens, len(tokens), 0.0))  # type: ignore[arg-type]
+
+
+def _load(path: Path | str, config: TeacherConfig) -> Any:
+    try:
+        import openvino_genai
+    except ImportError:
+        raise ConfigError(
+            "backend 'openvino' needs openvino-genai.", hint="Install it with: pip install openvino-genai"
+        ) from None
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.max_num_seqs = config.concurrency
+    scheduler.max_num_batched_tokens = 512
+    scheduler.cache_size = 1  # GB; 64 sequences of 1,000 tokens fit for a 135M model
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = True
+    try:
+        return openvino_genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", dict(PRECISION))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[-200:]
+        raise AssetError(
+            f"the engine cannot read {str(path)!r}: {reason}", hint="Give a GGUF file or an OpenVINO folder."
+        ) from None
+
+
+def _generation_config(request: Request, seed: int) -> Any:
+    import openvino_genai
+
+    sampling = request.sampling
+    config = openvino_genai.GenerationConfig()
+    config.apply_chat_template = False
+    config.max_new_tokens = sampling.max_tokens
+    config.do_sample = sampling.temperature > 0
+    if config.do_sample:
+        config.temperature = sampling.temperature
+        config.top_p = sampling.top_p
+        config.min_p = sampling.min_p
+        config.rng_seed = seed
+    config.repetition_penalty = sampling.repetition_penalty
+    return config
+
+
+def _finished(handle: Any) -> bool:
+    import openvino_genai
+
+    return bool(handle.get_status() != openvino_genai.GenerationStatus.RUNNING)

@@ -1,0 +1,242 @@
+"""The frozen values that flow through a run, in the order in which they appear.
+
+``Request -> Response -> Candidate -> Verdict -> Example -> Prediction -> Mistake``, and
+``Evaluation`` for what a student scored. None of them knows where it is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "Candidate",
+    "Evaluation",
+    "Example",
+    "Message",
+    "Mistake",
+    "Prediction",
+    "Request",
+    "Response",
+    "Sampling",
+    "Usage",
+    "Verdict",
+    "canonical_json",
+    "digest",
+]
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "refusal"]
+
+
+def canonical_json(value: object) -> str:
+    """One spelling for one value: sorted keys, no spaces, no escapes of non-ASCII text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: object) -> str:
+    """Return the sha256 (64 hex digits) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A text with its label: gold, or written by the teacher.
+
+    Attributes:
+        id: unique within a run, for instance ``harvest-17`` or ``round-1/extrapolate-40``.
+        text: the text.
+        label: the gold or asked label.
+    """
+
+    id: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the teacher samples; everything here but ``max_tokens`` is part of a request's key.
+
+    Attributes:
+        temperature: softmax temperature, 0 is greedy.
+        top_p: nucleus mass (Holtzman et al. 2020).
+        min_p: smallest probability relative to the likeliest token, 0 turns it off.
+        repetition_penalty: 1 turns it off.
+        max_tokens: the most tokens of an answer.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to the teacher, with the place in the plan that it answers.
+
+    Attributes:
+        messages: the chat, ending with a user turn.
+        sampling: see `Sampling`.
+        replicate: tells apart equal prompts that shall be answered independently.
+        stage: the stage that asks, for instance ``round-0/seed``; not part of the key.
+        index: position in the stage's plan; not part of the key.
+        label: the label that the answer is asked for; not part of the key.
+        source: id of the mistake that is extrapolated, if any; not part of the key.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    replicate: int
+    stage: str
+    index: int
+    label: str
+    source: str | None = None
+
+    def key(self, teacher: Mapping[str, object]) -> str:
+        """Return the identity of the answer: sha256 over all that can change it.
+
+        Args:
+            teacher: backend, model and base URL (and precision where it matters).
+        """
+        return digest(
+            {
+                "teacher": dict(teacher),
+                "messages": [[m.role, m.content] for m in self.messages],
+                "temperature": self.sampling.temperature,
+                "top_p": self.sampling.top_p,
+                "min_p": self.sampling.min_p,
+                "repetition_penalty": self.sampling.repetition_penalty,
+                "replicate": self.replicate,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer took.
+
+    Attributes:
+        prompt_tokens: tokens read.
+        completion_tokens: tokens written.
+        cost_usd: dollars, ``None`` where no price is known (never 0 for unknown).
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A teacher's answer as it came.
+
+    Attributes:
+        text: the answer's text, unparsed.
+        finish_reason: ``stop`` ended by itself, ``length`` was cut at ``max_tokens``,
+            ``refusal`` was withheld by the provider.
+        usage: tokens and cost.
+        raw: the body as received (HTTP) or empty (in-process).
+    """
+
+    text: str
+    finish_reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=Usage)
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A parsed answer that has not been judged yet.
+
+    Attributes:
+        request: the request that it answers.
+        key: that request's key.
+        text: what `prompts.parse` made of the answer; empty when nothing was left.
+        finish_reason: as in `Response`.
+    """
+
+    request: Request
+    key: str
+    text: str
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the filters said of a candidate.
+
+    Attributes:
+        candidate: the candidate, its text possibly rewritten by a normalising filter.
+        reason: empty for accepted rows, else the name of the rule that dropped it.
+    """
+
+    candidate: Candidate
+    reason: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the row goes into the data set."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A student's answer for one example.
+
+    Attributes:
+        example_id: the example.
+        label: the likeliest label.
+        probabilities: label -> probability, in label order, summing to 1.
+    """
+
+    example_id: str
+    label: str
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A gold example that the student got wrong (S3, section 3.2).
+
+    Attributes:
+        example: the gold example.
+        predicted: the student's label.
+        confidence: the student's probability for that wrong label.
+    """
+
+    example: Example
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a student scored on one split.
+
+    Attributes:
+        metric: name of ``value``, for instance ``accuracy``.
+        value: the score in [0, 1].
+        ci95: 95 % interval of ``value``.
+        n: number of examples.
+        details: macro-F1, MCC, per-label table and confusion matrix.
+    """
+
+    metric: str
+    value: float
+    ci95: tuple[float, float]
+    n: int
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,137 @@
+"""Kills runs at fail points and resumes them; run as a program, so that every run starts from a clean process.
+
+    python tests/kill_harness.py FOLDER POINT [POINT ...]      # -1: uninterrupted, 0: list the points
+
+Heavy modules are imported once and each run is a fork, which makes a killed-and-resumed run cost
+a second instead of ten. Prints one JSON object per point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from stepsynth import failpoints
+from stepsynth.cli import running
+from stepsynth.teachers.fake import FakeTeacher
+from stepsynth.types import Request, Response
+from world import World
+
+
+class LoggingTeacher(FakeTeacher):
+    """Writes the key of every request to a file before answering, as a server's log would."""
+
+    def __init__(self, log: Path, identity: dict[str, object]) -> None:
+        super().__init__(identity=identity)
+        self._log = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        self._teacher_identity = identity
+
+    async def generate(self, request: Request) -> Response:
+        os.write(self._log, f"{request.key(self._teacher_identity)}\n".encode())
+        return await super().generate(request)
+
+
+def run_once(world: World, folder: Path, kill_at: int, log: Path) -> tuple[int, list[str]]:
+    """Run in a fork; return the signal that ended it (0: none) and the fail points it passed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reader)
+            config = world.config()
+            import stepsynth.executor.send as send
+
+            send.create_teacher = lambda c: LoggingTeacher(log, c.identity())  # type: ignore[attr-defined]
+            failpoints.arm(kill_at)
+            running.run_config(config, folder, quiet=True)
+            os.write(writer, "\n".join(failpoints.passed()).encode())
+            status = 0
+        except BaseException as error:  # noqa: BLE001
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        passed = pipe.read().splitlines()
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise SystemExit(f"a run failed (killed at {kill_at})")
+    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), passed
+
+
+def committed(folder: Path) -> set[str]:
+    """Return the keys of the answers that a killed run left in its journal."""
+    path = folder / "journal.db"
+    if not path.exists():
+        return set()
+    connection = sqlite3.connect(path)
+    try:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers'").fetchone():
+            return set()
+        return {key for (key,) in connection.execute("SELECT key FROM answers")}
+    finally:
+        connection.close()
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Return digests of everything that must not depend on kills."""
+    found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("dataset.jsonl", "results.json")}
+    connection = sqlite3.connect(folder / "journal.db")
+    for table in ("rows", "predictions", "evaluations", "gold", "meta"):
+        rows = connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
+        found[table] = hashlib.sha256(repr(rows).encode()).hexdigest()
+    connection.close()
+    for model in sorted((folder / "models").glob("round-*")):
+        found[model.name] = hashlib.sha256((model / "done.json").read_bytes()).hexdigest()
+    return found
+
+
+def killed_and_resumed(world: World, root: Path, point: int) -> dict[str, Any]:
+    """Kill a run at one point, look, resume it, look again."""
+    folder, log = root / f"{point}" / "run", root / f"{point}.log"
+    folder.parent.mkdir(parents=True)
+    signal_number, passed = run_once(world, folder, point, log)
+    before = committed(folder)
+    asked_before = log.read_text().split() if log.exists() else []
+    if signal_number:
+        run_once(world, folder, -1, log)
+    asked_after = (log.read_text().split() if log.exists() else [])[len(asked_before) :]
+    return {
+        "point": point,
+        "signal": signal_number,
+        "passed": passed,
+        "asked_again": sorted(before & set(asked_after)),
+        "lost": len(set(asked_before) - before),
+        "leftovers": sorted(p.name for p in folder.rglob("*.part")),
+        "fingerprint": fingerprint(folder),
+    }
+
+
+def main() -> None:
+    warnings.simplefilter("error")
+    import matplotlib.figure
+    import torch
+    import transformers.models.bert.modeling_bert
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer  # noqa: F401
+
+    import stepsynth.report
+    import stepsynth.students.classifier  # noqa: F401
+
+    torch.set_num_threads(1)
+    root = Path(sys.argv[1])
+    for point in map(int, sys.argv[2:]):
+        sys.stdout.write(json.dumps(killed_and_resumed(World(root / "world"), root / "kills", point)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""A chat completions server on 127.0.0.1 that counts, remembers and misbehaves on request.
+
+    with LoopbackServer(faults={2: Fault.status(429, {"Retry-After": "1"})}) as server:
+        ...  # ask server.base_url
+        assert len(server.completions) == 2
+
+It is written on bare asyncio streams, so that it shares no HTTP code with what it tests and can
+break a connection at any byte. By hand: ``python tests/loopback.py --port 8000``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepsynth.teachers.fake import FakeTeacher
+from stepsynth.types import Message, Request, Sampling
+
+__all__ = ["Fault", "LoopbackServer", "Seen"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request as it came; ``number`` counts its kind (completions or lists) from 1."""
+
+    number: int
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401
+        """The body's JSON value."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one request.
+
+    ``kind``: ``status``, ``reset`` (RST before a byte), ``close`` (FIN before a byte),
+    ``truncated`` (half of the promised body), ``malformed`` (200, broken JSON), ``hang`` (no
+    answer at all), ``slow`` (the right answer after ``seconds``), ``flood`` (a body without end).
+    """
+
+    kind: str
+    code: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    def status(cls, code: int, headers: Mapping[str, str] | None = None, body: str | dict[str, Any] = "") -> Fault:
+        """Answer with this status; a dict becomes JSON, an empty body OpenAI's error shape."""
+        value = body or {"error": {"message": f"scripted status {code}", "type": "scripted", "code": None}}
+        return cls("status", code, headers or {}, value if isinstance(value, str) else json.dumps(value))
+
+
+class LoopbackServer:
+    """The server, in a thread of its own.
+
+    Args:
+        answer: body -> text of the answer, or the whole response body as a dict; by default
+            `FakeTeacher` answers, deterministic in messages, sampling and seed.
+        faults: completion number (from 1) -> fault, or a function of the request.
+        models: ids that it lists and serves; ``None`` has no list (404) and serves any.
+        list_fault: what goes wrong with ``GET /models``.
+        api_key: the key it insists on; a refusal echoes the Authorization header.
+        labels: labels that the default answer looks for in the last message.
+        latency: seconds per answer.
+        refuse_max_tokens: insist on ``max_completion_tokens``, as reasoning models do.
+        port: 0 takes a free one.
+
+    Attributes:
+        requests: all that came, in order.
+        peak: most completions in flight at once.
+        prompt_tokens: tokens billed for whole answers, as reported in their usage.
+        completion_tokens: likewise.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[dict[str, Any]], str | dict[str, Any]] | None = None,
+        *,
+        faults: Mapping[int, Fault] | Callable[[Seen], Fault | None] | None = None,
+        models: Sequence[str] | None = ("loopback",),
+        list_fault: Fault | None = None,
+        api_key: str | None = None,
+        labels: Sequence[str] = (),
+        latency: float = 0.0,
+        refuse_max_tokens: bool = False,
+        port: int = 0,
+    ) -> None:
+        self.answer = answer or self._fake_answer
+        self.faults = faults
+        self.models = models
+        self.list_fault = list_fault
+        self.api_key = api_key
+        self.labels = tuple(labels)
+        self.latency = latency
+        self.refuse_max_tokens = refuse_max_tokens
+        self.requests: list[Seen] = []
+        self.peak = self.prompt_tokens = self.completion_tokens = 0
+        self._fake = FakeTeacher()
+        self._in_flight = 0
+        self._port = port
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._serve, name="loopback", daemon=True)
+        self._counts = {"completions": 0, "other": 0}
+
+    @property
+    def base_url(self) -> str:
+        """What belongs into ``teacher.base_url``."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def completions(self) -> list[Seen]:
+        """The completion requests, in order of arrival."""
+        return [seen for seen in self.requests if seen.path.endswith("/chat/completions")]
+
+    def start(self) -> LoopbackServer:
+        """Listen; returns when connections are accepted."""
+        self._thread.start()
+        self._ready.wait(10)
+        if self._failure is not None:
+            raise RuntimeError("the loopback server could not start") from self._failure
+        return self
+
+    def stop(self) -> None:
+        """Drop every connection and end the thread."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(10)
+
+    def __enter__(self) -> LoopbackServer:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self._failure = error
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._connections: set[asyncio.Task[None]] = set()
+        server = await asyncio.start_server(self._connect, "127.0.0.1", self._port, backlog=512)
+        self._port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stopping.wait()
+        server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A plain callback: the stream's own task would report a cancelled handler as an error.
+        task = self._loop.create_task(self._converse(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                while await self._one(reader, writer):
+                    pass
+        finally:
+            writer.transport.abort()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Read and answer one request; ``False`` ends the connection."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = head[0].split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        asked = path.endswith("/chat/completions") and method == "POST"
+        kind = "completions" if asked else "other"
+        self._counts[kind] += 1
+        seen = Seen(self._counts[kind], method, path, headers, body)
+        self.requests.append(seen)
+        self._in_flight += asked
+        self.peak = max(self.peak, self._in_flight)
+        try:
+            return await self._react(seen, self._fault(seen) if asked else self.list_fault, writer)
+        finally:
+            self._in_flight -= asked
+
+    def _fault(self, seen: Seen) -> Fault | None:
+        if callable(self.faults):
+            return self.faults(seen)
+        return (self.faults or {}).get(seen.number)
+
+    async def _react(self, seen: Seen, fault: Fault | None, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(self.latency)
+        kind = fault.kind if fault is not None else ""
+        if fault is not None and kind == "slow":
+            await asyncio.sleep(fault.seconds)
+        if kind == "hang":
+            await asyncio.sleep(3600)
+        if kind in {"reset", "close"}:
+            if kind == "reset":
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
+        if kind == "flood":
+            return await self._flood(writer)
+        if fault is not None and kind == "status":
+            return await self._send(writer, fault.code, fault.body.encode(), fault.headers)
+        if kind == "malformed":
+            return await self._send(writer, 200, b'{"choices": [{"message": {"content": "half')
+        code, value = self._reply(seen)
+        data = json.dumps(value).encode()
+        if kind == "truncated":
+            await self._send(writer, code, data[: len(data) // 2], {"Content-Length": str(len(data))})
+            return False
+        if code == 200 and "usage" in value:
+            self.prompt_tokens += value["usage"]["prompt_tokens"]
+            self.completion_tokens += value["usage"]["completion_tokens"]
+        return await self._send(writer, code, data)
+
+    async def _send(self, writer: asyncio.StreamWriter, code: int, data: bytes, extra: Mapping[str, str] | None = None) -> bool:
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(extra or {})}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"HTTP/1.1 {code} Scripted\r\n{lines}\r\n".encode("latin-1") + data)
+        await writer.drain()
+        return True
+
+    async def _flood(self, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4000000000\r\n\r\n")
+        while True:
+            writer.write(b" " * 262_144)
+            await writer.drain()
+
+    def _reply(self, seen: Seen) -> tuple[int, dict[str, Any]]:
+        given = seen.headers.get("authorization", "")
+        if self.api_key is not None and given != f"Bearer {self.api_key}":
+            return 401, _error(f"Incorrect API key provided: {given}", "invalid_api_key")
+        if seen.method == "GET" and seen.path == "/v1/models" and self.models is not None:
+            return 200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
+        if seen.method != "POST" or seen.path != "/v1/chat/completions":
+            return 404, _error(f"no such route: {seen.method} {seen.path}", "not_found")
+        try:
+            body = seen.json
+        except ValueError as error:
+            return 400, _error(f"no JSON: {error}", "bad_json")
+        if self.models is not None and body.get("model") not in self.models:
+            return 404, _error(f"The model {body.get('model')!r} does not exist", "model_not_found")
+        if self.refuse_max_tokens and "max_tokens" in body:
+            what = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+            return 400, _error(what, "unsupported_parameter")
+        answer = self.answer(body)
+        return 200, answer if isinstance(answer, dict) else completion(answer, body)
+
+    def _fake_answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        messages = tuple(Message(turn["role"], turn["content"]) for turn in body["messages"])
+        limit = body.get("max_completion_tokens", body.get("max_tokens", 64))
+        sampling = Sampling(body.get("temperature", 1.0), body.get("top_p", 1.0), max_tokens=limit)
+        last = messages[-1].content
+        stage = "rationales" if "reason why" in last else "seed"
+        if any(message.role == "assistant" for message in messages):
+            stage = "extrapolate"
+        request = Request(messages, sampling, body.get("seed", 0), f"round/{stage}", 0, self._label(last))
+        response = self._fake.answer(request)
+        return completion(response.text, body, response.finish_reason)
+
+    def _label(self, prompt: str) -> str:
+        """Return the label that a prompt asks for: after "is" or "be", else the last one named."""
+        names = {label.replace("_", " "): label for label in self.labels}
+        options = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        if not options:
+            return ""
+        asked = re.search(rf"\b(?:is|be) ({options})\b", prompt) or re.search(rf".*\b({options})\b", prompt, re.DOTALL)
+        return names[asked[1]] if asked else self.labels[0]
+
+
+def completion(text: str, body: dict[str, Any], finish_reason: str = "stop") -> dict[str, Any]:
+    """Return a chat completion body; words are its tokens."""
+    read = sum(len(str(turn["content"]).split()) for turn in body["messages"])
+    written = len(text.split())
+    return {
+        "id": "loopback",
+        "object": "chat.completion",
+        "model": body["model"],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
+        "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
+    }
+
+
+def _error(message: str, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="An OpenAI-compatible fake server on 127.0.0.1.")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--model", action="append", default=None, help="served model id, repeatable (default: loopback)")
+    parser.add_argument("--label", action="append", default=[], help="label that prompts ask for, repeatable")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds per answer")
+    options = parser.parse_args()
+    server = LoopbackServer(
+        port=options.port, models=options.model or ["loopback"], labels=options.label, latency=options.latency
+    ).start()
+    sys.stdout.write(f"{server.base_url}\n")
+    sys.stdout.flush()
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        server.stop()
+        sys.stdout.write(f"{len(server.completions)} completions\n")
+
+
+if __name__ == "__main__":
+    main()

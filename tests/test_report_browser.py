@@ -1,0 +1,108 @@
+"""The report in a real browser: it opens, it is drawn, and hostile text stays text.
+
+Needs a headless Chromium (``chromium``, ``chromium-browser`` or ``google-chrome`` on PATH, or
+the path in ``STEPSYNTH_CHROMIUM``); without one these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from report_story import Story, build
+from stepsynth.report import render_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = os.environ.get("STEPSYNTH_CHROMIUM") or next((found for name in NAMES if (found := shutil.which(name))), None)
+QUIET = "no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update disable-sync disable-quic"
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no headless browser: install one of {', '.join(NAMES)}")
+
+
+def browse(page: Path, *options: str) -> str:
+    """Open a page in a browser with a new profile and return what it prints."""
+    assert BROWSER is not None
+    profile = page.parent / f"profile-{len(list(page.parent.glob('profile-*')))}"
+    flags = [f"--{flag}" for flag in QUIET.split()]
+    command = [BROWSER, "--headless", *flags, "--hide-scrollbars", f"--user-data-dir={profile}", *options, page.as_uri()]
+    finished = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert finished.returncode == 0, finished.stderr.decode("utf-8", "replace")[-2000:]
+    return finished.stdout.decode("utf-8")
+
+
+def write(folder: Path, story: Story) -> Path:
+    """Write the story's report into a file."""
+    journal, results, config = build(folder / "journal.db", story)
+    with closing(journal):
+        (folder / "report.html").write_text(render_report(journal, results, config), encoding="utf-8")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plain story's report."""
+    return write(tmp_path_factory.mktemp("report"), Story(missing={"negative": 3}))
+
+
+def test_the_browser_reads_what_was_written(report: Path) -> None:
+    """Headline, sections, figures and the last line of the page are in the DOM."""
+    dom = browse(report, "--dump-dom")
+    assert "Sealed-test accuracy" in re.sub("<[^>]+>", "", dom)
+    for text in ("Before you believe", "Score per round", "Confusion matrix", "still wrong", "loads nothing and runs nothing"):
+        assert text in dom
+    assert dom.count("<svg") == 4
+    assert dom.count("<section") == dom.count("</section>") == 6
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_is_drawn(report: Path, tmp_path: Path, width: int, scheme: str) -> None:
+    """Text, tables and coloured figures reach the screen; light is light and dark is dark."""
+    from matplotlib.image import imread
+
+    picture = tmp_path / "page.png"
+    dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else ["--blink-settings=preferredColorScheme=1"]
+    browse(report, *dark, f"--window-size={width},1600", f"--screenshot={picture}")
+    pixels = (imread(picture)[..., :3] * 255).round().astype(int)
+    assert pixels.shape == (1600, width, 3)
+    codes = pixels[..., 0] * 65536 + pixels[..., 1] * 256 + pixels[..., 2]
+    distinct = set(codes.ravel().tolist())
+    assert len(distinct) > 150
+    # The series colours of the scheme: the figures are drawn with the page's own variables.
+    assert (0x1D5F8A if scheme == "light" else 0x6AAEDB) in distinct
+    assert (pixels.mean() > 200) == (scheme == "light")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_runs_out_of_the_page(tmp_path: Path, width: int) -> None:
+    """With long words everywhere and thirty labels, the right margin is empty from top to bottom."""
+    from matplotlib.image import imread
+
+    word = "unbroken" * 30
+    labels = tuple(f"label_{i}_{word[:50]}" for i in range(30))
+    story = Story(labels=labels, rewrite=lambda text: f"{text} {word}", drops=("", "", "reason_" * 12), harvest=60)
+    picture = tmp_path / "page.png"
+    browse(write(tmp_path, story), f"--window-size={width},9000", f"--screenshot={picture}")
+    margin = imread(picture)[:, -12:, :3].reshape(-1, 3)
+    assert (margin == margin[0]).all()
+
+
+def test_hostile_text_makes_no_element(tmp_path: Path) -> None:
+    """The browser's own parser finds no script, picture, frame or handler in a hostile page."""
+    payload = "</style></title></pre><script>document.title='owned'</script>"
+    payload += "<img src=x onerror=alert(1)><svg onload=alert(1)>'\"><iframe>"
+    story = Story(labels=(f"a {payload}", f"b {payload}"), rewrite=lambda text: f"{text} {payload} \x00\ud800")
+    dom = browse(write(tmp_path, story), "--dump-dom")
+    assert "&lt;script&gt;document.title='owned'" in dom
+    assert not re.search(r"<(script|img|iframe|object|embed|form)\b", dom, re.IGNORECASE)
+    assert not re.search(r"<[a-z][^<>]*\son\w+\s*=", re.sub(r'"[^"]*"', '""', dom), re.IGNORECASE)
+    assert dom.count("<svg") == 4

@@ -1,0 +1,353 @@
+"""The classifier: deterministic, order-independent, keeps the best epoch, writes a whole and stable model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tiny_model import WORDS, build_tiny_model
+
+from stepsynth import assets
+from stepsynth.config import StudentConfig
+from stepsynth.errors import ConfigError, DataError, RunError
+from stepsynth.students.classifier import Classifier, _Epoch, _length_batches
+from stepsynth.types import Example
+
+LABELS = ["bad", "good"]
+FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
+
+
+def _rows(count: int, seed: int = 0) -> list[Example]:
+    rng = random.Random(seed)
+    rows = []
+    for index in range(count):
+        label = LABELS[index % 2]
+        signal = ("boring dull sad terrible" if label == "bad" else "fun great lovely wonderful").split()
+        words = [rng.choice(WORDS) for _ in range(rng.randint(1, 12))] + rng.sample(signal, 2)
+        rng.shuffle(words)
+        rows.append(Example(f"{seed}-{index}", " ".join(words), label))
+    return rows
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """A network this small is slower on several threads, above all on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model."""
+    return build_tiny_model(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def new_folder(tmp_path: Path) -> Callable[[], Path]:
+    """Make an empty folder to write a model into."""
+
+    def make() -> Path:
+        folder = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        return folder
+
+    return make
+
+
+def _student(base: Path, **changes: object) -> Classifier:
+    settings: dict[str, object] = {"model": str(base), "epochs": 4, "learning_rate": 5e-3, "batch_size": 16, **changes}
+    return Classifier(StudentConfig.model_validate(settings), LABELS)
+
+
+def _record(folder: Path) -> dict[str, object]:
+    record: dict[str, object] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    return record
+
+
+def _sha256(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_it_learns(base: Path, new_folder: Callable[[], Path]) -> None:
+    """A separable task is learnt, so training really moves the weights towards the labels."""
+    model = _student(base).fit(_rows(200), _rows(40, 1), seed=0, out=new_folder())
+    test = _rows(200, 2)
+    right = sum(answer.label == row.label for answer, row in zip(model.predict(test), test, strict=True))
+    assert right >= 180
+
+
+def test_files_are_exactly_the_documented_ones(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Weights, config, tokenizer and the training record; no checkpoint, optimiser state or done-file."""
+    out = new_folder()
+    _student(base).fit(_rows(40), _rows(10, 1), seed=0, out=out)
+    assert {path.name for path in out.iterdir()} == FILES
+    assert json.loads((out / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
+    assert str(base) not in (out / "config.json").read_text()
+
+
+def test_same_seed_gives_the_same_bytes_in_one_process(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Every written file is byte-identical, whatever the global random state was; another seed differs."""
+    import torch
+
+    first, second, other = new_folder(), new_folder(), new_folder()
+    _student(base).fit(_rows(60), _rows(20, 1), seed=3, out=first)
+    torch.manual_seed(99)
+    random.seed(99)
+    _student(base).fit(_rows(60), _rows(20, 1), seed=3, out=second)
+    _student(base).fit(_rows(60), _rows(20, 1), seed=4, out=other)
+    assert _sha256(first) == _sha256(second)
+    assert _sha256(first)["model.safetensors"] != _sha256(other)["model.safetensors"]
+
+
+def test_same_seed_gives_the_same_bytes_in_another_process(base: Path, new_folder: Callable[[], Path]) -> None:
+    """A second process, with another hash seed, writes the same bytes."""
+    first, second = new_folder(), new_folder()
+    _student(base).fit(_rows(60), _rows(20, 1), seed=3, out=first)
+    code = (
+        "import sys; from pathlib import Path; from test_student import _rows, _student\n"
+        "_student(Path(sys.argv[1])).fit(_rows(60), _rows(20, 1), seed=3, out=Path(sys.argv[2]))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "77"}
+    subprocess.run([sys.executable, "-c", code, str(base), str(second)], check=True, cwd=Path(__file__).parent, env=environment)
+    assert _sha256(first) == _sha256(second)
+
+
+def test_global_state_is_given_back(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Random states, determinism flags and transformers' verbosity are as before."""
+    import torch
+    from transformers.utils import logging
+
+    torch.manual_seed(5)
+    random.seed(5)
+    expected = torch.rand(3).tolist(), random.random()
+    torch.manual_seed(5)
+    random.seed(5)
+    before = torch.are_deterministic_algorithms_enabled(), logging.get_verbosity(), logging.is_progress_bar_enabled()
+    _student(base, epochs=1).fit(_rows(20), [], seed=0, out=new_folder())
+    assert (torch.rand(3).tolist(), random.random()) == expected
+    assert (torch.are_deterministic_algorithms_enabled(), logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_nothing_is_printed(base: Path, new_folder: Callable[[], Path], capfd: pytest.CaptureFixture[str]) -> None:
+    """No progress bar, no notice about the fresh head."""
+    out = new_folder()
+    _student(base, epochs=1).fit(_rows(20), _rows(4, 1), seed=0, out=out)
+    _student(base).load(out).predict(_rows(4, 2))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_load_predicts_what_fit_returned(base: Path, new_folder: Callable[[], Path]) -> None:
+    """The saved model is the returned one, the full embedding matrix included."""
+    out = new_folder()
+    model = _student(base).fit(_rows(60), _rows(20, 1), seed=0, out=out)
+    test = _rows(50, 2)
+    assert _student(base).load(out).predict(test) == model.predict(test)
+
+
+def test_predictions_do_not_depend_on_the_order(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Shuffled examples get the same answers, each under its own id and in the order asked."""
+    model = _student(base).fit(_rows(60), [], seed=0, out=new_folder())
+    test = _rows(300, 2)
+    shuffled = random.Random(1).sample(test, len(test))
+    answers = model.predict(shuffled)
+    assert [answer.example_id for answer in answers] == [row.id for row in shuffled]
+    assert {answer.example_id: answer for answer in answers} == {answer.example_id: answer for answer in model.predict(test)}
+
+
+def test_probabilities_are_complete(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Label order, sum one, six decimals, and the label is the likeliest."""
+    model = _student(base).fit(_rows(60), [], seed=0, out=new_folder())
+    assert model.predict([]) == []
+    for answer in model.predict(_rows(40, 2)):
+        assert list(answer.probabilities) == LABELS
+        assert sum(answer.probabilities.values()) == pytest.approx(1.0, abs=2e-6)
+        assert all(p == round(p, 6) for p in answer.probabilities.values())
+        assert answer.probabilities[answer.label] == max(answer.probabilities.values())
+
+
+@pytest.mark.parametrize("text", ["", " ", "\ud800 broken", "\u2028\x00", "unknownword " * 500])
+def test_odd_texts_get_an_answer(base: Path, new_folder: Callable[[], Path], text: str) -> None:
+    """Empty, unencodable and over-long texts train and predict without an error."""
+    rows = [*_rows(20), Example("odd", text, "bad")]
+    model = _student(base, epochs=1).fit(rows, rows, seed=0, out=new_folder())
+    assert len(model.predict(rows)) == 21
+
+
+def test_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path]) -> None:
+    """The restored weights score on select exactly what the record says of the best epoch."""
+    select = _rows(60, 1)
+    # Labels of the training rows turn round half way by a learning rate that is far too high late on.
+    out = new_folder()
+    model = _student(base, epochs=12, learning_rate=0.08, warmup=0.9).fit(_rows(60), select, seed=1, out=out)
+    record = _record(out)
+    epochs = record["epochs"]
+    assert isinstance(epochs, list)
+    best = next(epoch for epoch in epochs if epoch["epoch"] == record["best_epoch"])
+    assert record["best_epoch"] < len(epochs)
+    assert best["select_accuracy"] == max(epoch["select_accuracy"] for epoch in epochs)
+    right = sum(answer.label == row.label for answer, row in zip(model.predict(select), select, strict=True))
+    assert right / len(select) == pytest.approx(best["select_accuracy"], abs=1e-6)
+
+
+def test_ties_go_to_the_lower_loss_then_to_the_earlier_epoch() -> None:
+    """The order in which epochs are compared."""
+    assert _Epoch(2, 0.0, 0.9, 0.5).better_than(_Epoch(1, 0.0, 0.8, 0.1))
+    assert _Epoch(2, 0.0, 0.9, 0.4).better_than(_Epoch(1, 0.0, 0.9, 0.5))
+    assert not _Epoch(2, 0.0, 0.9, 0.5).better_than(_Epoch(1, 0.0, 0.9, 0.5))
+
+
+def test_without_select_the_last_epoch_stays(base: Path, new_folder: Callable[[], Path]) -> None:
+    """No gold rows to pick by: the last weights, and the record says so."""
+    out = new_folder()
+    _student(base, epochs=3).fit(_rows(20), [], seed=0, out=out)
+    record = _record(out)
+    assert record["best_epoch"] == 3
+    assert [epoch["select_accuracy"] for epoch in record["epochs"]] == [None] * 3  # type: ignore[attr-defined]
+
+
+def test_min_steps_raises_the_epochs(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Twenty rows in batches of sixteen are two steps an epoch, so eleven steps take six epochs."""
+    out = new_folder()
+    seen: list[tuple[int, int]] = []
+    _student(base, epochs=1, min_steps=11).fit(
+        _rows(20), [], seed=0, out=out, progress=lambda done, total: seen.append((done, total))
+    )
+    assert len(_record(out)["epochs"]) == 6  # type: ignore[arg-type]
+    assert seen == [(step, 12) for step in range(1, 13)]
+
+
+def test_unused_embedding_rows_keep_their_values(tmp_path: Path, new_folder: Callable[[], Path]) -> None:
+    """Rows of tokens that occur are trained, all others are byte-identical to the base model."""
+    from safetensors.torch import load_file
+
+    base = build_tiny_model(tmp_path / "wide", [*WORDS, "never", "seen"])
+    out = new_folder()
+    model = _student(base).fit(_rows(60), _rows(20, 1), seed=0, out=out)
+    before = load_file(base / "model.safetensors")["embeddings.word_embeddings.weight"]
+    after = load_file(out / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    vocabulary = json.loads((base / "tokenizer.json").read_text())["model"]["vocab"]
+    changed = {word for word, index in vocabulary.items() if not before[index].equal(after[index])}
+    assert before.shape == after.shape
+    assert {"great", "boring", "[CLS]"} <= changed
+    assert not {"never", "seen", "[MASK]", "[PAD]"} & changed
+    assert len(model.predict([Example("new", "never seen", "")])) == 1
+
+
+def test_training_on_the_used_rows_is_the_full_training(
+    base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without weight decay, the whole matrix in the optimiser gives the same weights up to rounding."""
+    from contextlib import nullcontext
+
+    from safetensors.torch import load_file
+
+    from stepsynth.students import classifier
+
+    short, full = new_folder(), new_folder()
+    _student(base, weight_decay=0).fit(_rows(60), [], seed=0, out=short)
+    monkeypatch.setattr(classifier, "_only_used_embeddings", lambda *_: nullcontext())
+    _student(base, weight_decay=0).fit(_rows(60), [], seed=0, out=full)
+    expected = load_file(full / "model.safetensors")
+    for name, value in load_file(short / "model.safetensors").items():
+        assert value.allclose(expected[name], atol=1e-4), name
+
+
+def test_batches_hold_every_row_once_and_little_padding() -> None:
+    """Every epoch visits every row once, in another order, and pads far less than random batches do."""
+    rng = random.Random(0)
+    rows = [[1] * rng.randint(3, 60) for _ in range(330)]
+    first, second = _length_batches(rows, 32, 0, 1), _length_batches(rows, 32, 0, 2)
+    assert sorted(position for batch in first for position in batch) == list(range(330))
+    assert sorted(map(len, first)) == [10] + [32] * 10
+    assert first != second
+    assert first == _length_batches(rows, 32, 0, 1)
+    padded = sum(len(batch) * max(len(rows[position]) for position in batch) for batch in first)
+    assert padded < 1.35 * sum(map(len, rows))
+
+
+def test_rows_that_cannot_be_trained_on_are_refused(base: Path, new_folder: Callable[[], Path]) -> None:
+    """No rows and unknown labels are data errors that name the row."""
+    with pytest.raises(DataError, match="no rows"):
+        _student(base).fit([], [], seed=0, out=new_folder())
+    with pytest.raises(DataError, match="'x' has label 'ugly'"):
+        _student(base).fit([Example("x", "a", "ugly")], [], seed=0, out=new_folder())
+
+
+def test_divergence_is_told(base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is no number stops with what to change, not with a model of NaNs."""
+    import torch
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *_, **__: logits.sum() * float("nan"))
+    with pytest.raises(ConfigError, match=r"Lower student\.learning_rate"):
+        _student(base).fit(_rows(20), [], seed=0, out=new_folder())
+
+
+def test_a_model_that_cannot_be_loaded_is_told(base: Path, new_folder: Callable[[], Path], tmp_path: Path) -> None:
+    """Missing weights, foreign labels and a broken base each give one clear error."""
+    out = new_folder()
+    _student(base, epochs=1).fit(_rows(20), [], seed=0, out=out)
+    with pytest.raises(RunError, match="has labels"):
+        Classifier(StudentConfig(model=str(base)), ["good", "bad"]).load(out)
+    (out / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(RunError, match="cannot be loaded"):
+        _student(base).load(out)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        _student(tmp_path / "broken").fit(_rows(20), [], seed=0, out=new_folder())
+
+
+def test_pickled_weights_are_refused(base: Path, new_folder: Callable[[], Path], tmp_path: Path) -> None:
+    """A base model that only has a pickle is never unpickled."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    shutil.copytree(base, tmp_path / "pickled")
+    torch.save(load_file(base / "model.safetensors"), tmp_path / "pickled" / "pytorch_model.bin")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="safetensors"):
+        _student(tmp_path / "pickled").fit(_rows(20), [], seed=0, out=new_folder())
+
+
+def test_import_is_light() -> None:
+    """Importing the module loads no torch and no transformers."""
+    heavy = ["torch", "transformers", "numpy"]
+    code = f"import sys, stepsynth.students.classifier; sys.exit(any(m in sys.modules for m in {heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not assets.is_cached("minilm-l6"), reason="the embedded student is not in the cache")
+def test_the_embedded_student_learns_from_a_few_sentences(new_folder: Callable[[], Path]) -> None:
+    """Eight sentences are enough for MiniLM to tell praise from blame in words it was not shown."""
+    train = [
+        Example(str(index), text, label)
+        for index, (text, label) in enumerate(
+            [
+                ("I loved every minute of it.", "good"),
+                ("A delightful surprise.", "good"),
+                ("Beautifully acted and moving.", "good"),
+                ("The best evening in years.", "good"),
+                ("A complete waste of time.", "bad"),
+                ("Painfully slow and badly acted.", "bad"),
+                ("I hated the ending.", "bad"),
+                ("The worst thing I have seen.", "bad"),
+            ]
+        )
+    ]
+    config = StudentConfig(epochs=1, min_steps=12, batch_size=8, learning_rate=2e-4)
+    model = Classifier(config, LABELS).fit(train, [], seed=0, out=new_folder())
+    asked = [Example("a", "An awful, dreadful mess.", ""), Example("b", "Charming and brilliant.", "")]
+    assert [answer.label for answer in model.predict(asked)] == ["bad", "good"]
