@@ -7,7 +7,7 @@ learning rate and schedule, each judging `select` after every epoch and keeping 
 
 - ``pad-128``   transformers' Trainer, every row padded to 128 tokens (the common tutorial)
 - ``trainer``   transformers' Trainer at its defaults, each batch padded to its longest row
-- ``stepsynth`` `stepsynth.students.classifier`
+- ``stepsynth`` `stepsynth.students.classifier`: the same Trainer, batches by length, used embedding rows only
 
 They run interleaved (A B C, B C A, ...) so that a machine that slows down slows all of them. Time is the
 wall time of training with its evaluations, without loading the model, divided by the epochs.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import io
 import json
 import os
 import random
@@ -63,7 +64,8 @@ class Outcome:
 def read(path: Path) -> list[Example]:
     """Read texts and labels of a CSV or JSONL file, ``.gz`` or not."""
     raw = path.read_bytes()
-    lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8").splitlines(keepends=True)
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    lines = io.StringIO(text, newline="")
     records = list(csv.DictReader(lines)) if ".csv" in path.name else [json.loads(line) for line in lines]
     return [Example(f"{path.name}-{index}", record["text"], record["label"]) for index, record in enumerate(records)]
 
@@ -90,27 +92,27 @@ def load(data: Path | None, arguments: argparse.Namespace) -> list[Rows]:
 
 
 def stepsynth(rows: Rows, config: StudentConfig, seed: int) -> Outcome:
-    """Train with `Classifier`; loading ends where the first epoch starts."""
-    from stepsynth.students import classifier
+    """Train with `Classifier`, timed inside it from the Trainer's construction to the restored weights."""
+    from stepsynth.students import trainer as student_trainer
 
-    started: list[float] = []
-    original = Classifier._train
+    seconds: list[float] = []
+    original = student_trainer.train
 
-    def timed(self: Classifier, *arguments: Anything) -> Anything:
+    def timed(*arguments: Anything, **settings: Anything) -> Anything:
         begin = time.perf_counter()
-        result = original(self, *arguments)
-        started.append(time.perf_counter() - begin)
+        result = original(*arguments, **settings)
+        seconds.append(time.perf_counter() - begin)
         return result
 
-    classifier.Classifier._train = timed  # type: ignore[method-assign]
+    student_trainer.train = timed
     try:
         with tempfile.TemporaryDirectory() as folder:
             model = Classifier(config, rows.labels).fit(rows.train, rows.select, seed=seed, out=Path(folder))
     finally:
-        classifier.Classifier._train = original  # type: ignore[method-assign]
+        student_trainer.train = original
     answers = model.predict(rows.test)
     right = sum(answer.label == row.label for answer, row in zip(answers, rows.test, strict=True))
-    return Outcome(started[0] / config.epochs, right / len(rows.test))
+    return Outcome(seconds[0] / config.epochs, right / len(rows.test))
 
 
 def trainer(rows: Rows, config: StudentConfig, seed: int, *, padding: bool) -> Outcome:
@@ -136,13 +138,6 @@ def trainer(rows: Rows, config: StudentConfig, seed: int, *, padding: bool) -> O
             for index, row in enumerate(examples)
         ]
 
-    best: dict[str, Any] = {"accuracy": -1.0}
-
-    class KeepBest(transformers.TrainerCallback):
-        def on_evaluate(self, *_: Anything, metrics: dict[str, float], **__: Anything) -> None:
-            if metrics["eval_accuracy"] > best["accuracy"]:
-                best.update(accuracy=metrics["eval_accuracy"], weights={k: v.clone() for k, v in network.state_dict().items()})
-
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(
             output_dir=folder,
@@ -155,6 +150,7 @@ def trainer(rows: Rows, config: StudentConfig, seed: int, *, padding: bool) -> O
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            dataloader_pin_memory=False,
             seed=seed,
         )
         runner = transformers.Trainer(
@@ -164,8 +160,8 @@ def trainer(rows: Rows, config: StudentConfig, seed: int, *, padding: bool) -> O
             eval_dataset=encode(rows.select),
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
             compute_metrics=lambda result: {"accuracy": float((result.predictions.argmax(-1) == result.label_ids).mean())},
-            callbacks=[KeepBest()],
         )
+        best = keep_best(runner)
         runner.remove_callback(transformers.PrinterCallback)
         begin = time.perf_counter()
         runner.train()
@@ -173,6 +169,22 @@ def trainer(rows: Rows, config: StudentConfig, seed: int, *, padding: bool) -> O
         network.load_state_dict(best["weights"])
         predicted = runner.predict(encode(rows.test))
     return Outcome(seconds, float((predicted.predictions.argmax(-1) == predicted.label_ids).mean()))
+
+
+def keep_best(runner: Anything) -> dict[str, Any]:
+    """Let a Trainer keep the weights of its best evaluation under ``weights`` of what is returned."""
+    import transformers
+
+    best: dict[str, Any] = {"accuracy": -1.0}
+
+    class KeepBest(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_evaluate(self, *_: Anything, metrics: dict[str, float], model: Anything, **__: Anything) -> None:
+            if metrics["eval_accuracy"] > best["accuracy"]:
+                weights = {name: value.clone() for name, value in model.state_dict().items()}
+                best.update(accuracy=metrics["eval_accuracy"], weights=weights)
+
+    runner.add_callback(KeepBest())
+    return best
 
 
 def measure(rows: Rows, config: StudentConfig, repeats: int) -> dict[str, list[Outcome]]:
@@ -216,9 +228,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     for result in results:
         for name, values in result["recipes"].items():
             ratio = "{min:.2f} / {median:.2f} / {max:.2f}".format(**values["times_stepsynth"])
-            lines.append(
-                f"{result['dataset']:<16} {name:<10} {values['seconds_per_epoch']:>8.2f} {ratio:>30} {values['accuracy_mean']:>9.3f}"
-            )
+            seconds, accuracy = values["seconds_per_epoch"], values["accuracy_mean"]
+            lines.append(f"{result['dataset']:<16} {name:<10} {seconds:>8.2f} {ratio:>30} {accuracy:>9.3f}")
     return "\n".join(lines)
 
 

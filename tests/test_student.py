@@ -10,15 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny_model import WORDS, build_tiny_model
 
 from stepsynth import assets
 from stepsynth.config import StudentConfig
-from stepsynth.errors import ConfigError, DataError, RunError
-from stepsynth.students.classifier import Classifier, _Epoch, _length_batches
+from stepsynth.errors import ConfigError, DataError, Interrupted, RunError
+from stepsynth.students.batches import length_groups
+from stepsynth.students.classifier import Classifier
 from stepsynth.types import Example
+from tiny_model import WORDS, build_tiny_model
 
 LABELS = ["bad", "good"]
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
@@ -70,8 +72,8 @@ def _student(base: Path, **changes: object) -> Classifier:
     return Classifier(StudentConfig.model_validate(settings), LABELS)
 
 
-def _record(folder: Path) -> dict[str, object]:
-    record: dict[str, object] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     return record
 
 
@@ -83,8 +85,7 @@ def test_it_learns(base: Path, new_folder: Callable[[], Path]) -> None:
     """A separable task is learnt, so training really moves the weights towards the labels."""
     model = _student(base).fit(_rows(200), _rows(40, 1), seed=0, out=new_folder())
     test = _rows(200, 2)
-    right = sum(answer.label == row.label for answer, row in zip(model.predict(test), test, strict=True))
-    assert right >= 180
+    assert sum(answer.label == row.label for answer, row in zip(model.predict(test), test, strict=True)) >= 180
 
 
 def test_files_are_exactly_the_documented_ones(base: Path, new_folder: Callable[[], Path]) -> None:
@@ -118,24 +119,28 @@ def test_same_seed_gives_the_same_bytes_in_another_process(base: Path, new_folde
         "import sys; from pathlib import Path; from test_student import _rows, _student\n"
         "_student(Path(sys.argv[1])).fit(_rows(60), _rows(20, 1), seed=3, out=Path(sys.argv[2]))"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "77"}
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "77", "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", code, str(base), str(second)], check=True, cwd=Path(__file__).parent, env=environment)
     assert _sha256(first) == _sha256(second)
 
 
 def test_global_state_is_given_back(base: Path, new_folder: Callable[[], Path]) -> None:
     """Random states, determinism flags and transformers' verbosity are as before."""
+    import numpy
     import torch
     from transformers.utils import logging
 
     torch.manual_seed(5)
     random.seed(5)
-    expected = torch.rand(3).tolist(), random.random()
+    numpy.random.seed(5)
+    expected = torch.rand(3).tolist(), random.random(), numpy.random.random()
     torch.manual_seed(5)
     random.seed(5)
+    numpy.random.seed(5)
     before = torch.are_deterministic_algorithms_enabled(), logging.get_verbosity(), logging.is_progress_bar_enabled()
     _student(base, epochs=1).fit(_rows(20), [], seed=0, out=new_folder())
-    assert (torch.rand(3).tolist(), random.random()) == expected
+    assert (torch.rand(3).tolist(), random.random(), numpy.random.random()) == expected
     assert (torch.are_deterministic_algorithms_enabled(), logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
@@ -151,8 +156,7 @@ def test_load_predicts_what_fit_returned(base: Path, new_folder: Callable[[], Pa
     """The saved model is the returned one, the full embedding matrix included."""
     out = new_folder()
     model = _student(base).fit(_rows(60), _rows(20, 1), seed=0, out=out)
-    test = _rows(50, 2)
-    assert _student(base).load(out).predict(test) == model.predict(test)
+    assert _student(base).load(out).predict(_rows(50, 2)) == model.predict(_rows(50, 2))
 
 
 def test_predictions_do_not_depend_on_the_order(base: Path, new_folder: Callable[[], Path]) -> None:
@@ -187,12 +191,10 @@ def test_odd_texts_get_an_answer(base: Path, new_folder: Callable[[], Path], tex
 def test_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path]) -> None:
     """The restored weights score on select exactly what the record says of the best epoch."""
     select = _rows(60, 1)
-    # Labels of the training rows turn round half way by a learning rate that is far too high late on.
-    out = new_folder()
+    out = new_folder()  # the learning rate is far too high late on
     model = _student(base, epochs=12, learning_rate=0.08, warmup=0.9).fit(_rows(60), select, seed=1, out=out)
     record = _record(out)
     epochs = record["epochs"]
-    assert isinstance(epochs, list)
     best = next(epoch for epoch in epochs if epoch["epoch"] == record["best_epoch"])
     assert record["best_epoch"] < len(epochs)
     assert best["select_accuracy"] == max(epoch["select_accuracy"] for epoch in epochs)
@@ -202,9 +204,11 @@ def test_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path]) -> None:
 
 def test_ties_go_to_the_lower_loss_then_to_the_earlier_epoch() -> None:
     """The order in which epochs are compared."""
-    assert _Epoch(2, 0.0, 0.9, 0.5).better_than(_Epoch(1, 0.0, 0.8, 0.1))
-    assert _Epoch(2, 0.0, 0.9, 0.4).better_than(_Epoch(1, 0.0, 0.9, 0.5))
-    assert not _Epoch(2, 0.0, 0.9, 0.5).better_than(_Epoch(1, 0.0, 0.9, 0.5))
+    from stepsynth.students.trainer import Epoch
+
+    assert Epoch(2, 0.0, 0.9, 0.5).better_than(Epoch(1, 0.0, 0.8, 0.1))
+    assert Epoch(2, 0.0, 0.9, 0.4).better_than(Epoch(1, 0.0, 0.9, 0.5))
+    assert not Epoch(2, 0.0, 0.9, 0.5).better_than(Epoch(1, 0.0, 0.9, 0.5))
 
 
 def test_without_select_the_last_epoch_stays(base: Path, new_folder: Callable[[], Path]) -> None:
@@ -213,7 +217,7 @@ def test_without_select_the_last_epoch_stays(base: Path, new_folder: Callable[[]
     _student(base, epochs=3).fit(_rows(20), [], seed=0, out=out)
     record = _record(out)
     assert record["best_epoch"] == 3
-    assert [epoch["select_accuracy"] for epoch in record["epochs"]] == [None] * 3  # type: ignore[attr-defined]
+    assert [epoch["select_accuracy"] for epoch in record["epochs"]] == [None] * 3
 
 
 def test_min_steps_raises_the_epochs(base: Path, new_folder: Callable[[], Path]) -> None:
@@ -223,7 +227,7 @@ def test_min_steps_raises_the_epochs(base: Path, new_folder: Callable[[], Path])
     _student(base, epochs=1, min_steps=11).fit(
         _rows(20), [], seed=0, out=out, progress=lambda done, total: seen.append((done, total))
     )
-    assert len(_record(out)["epochs"]) == 6  # type: ignore[arg-type]
+    assert len(_record(out)["epochs"]) == 6
     assert seen == [(step, 12) for step in range(1, 13)]
 
 
@@ -252,11 +256,9 @@ def test_training_on_the_used_rows_is_the_full_training(
 
     from safetensors.torch import load_file
 
-    from stepsynth.students import classifier
-
     short, full = new_folder(), new_folder()
     _student(base, weight_decay=0).fit(_rows(60), [], seed=0, out=short)
-    monkeypatch.setattr(classifier, "_only_used_embeddings", lambda *_: nullcontext())
+    monkeypatch.setattr("stepsynth.students.classifier.only_used_embeddings", lambda *_: nullcontext())
     _student(base, weight_decay=0).fit(_rows(60), [], seed=0, out=full)
     expected = load_file(full / "model.safetensors")
     for name, value in load_file(short / "model.safetensors").items():
@@ -265,15 +267,59 @@ def test_training_on_the_used_rows_is_the_full_training(
 
 def test_batches_hold_every_row_once_and_little_padding() -> None:
     """Every epoch visits every row once, in another order, and pads far less than random batches do."""
-    rng = random.Random(0)
-    rows = [[1] * rng.randint(3, 60) for _ in range(330)]
-    first, second = _length_batches(rows, 32, 0, 1), _length_batches(rows, 32, 0, 2)
-    assert sorted(position for batch in first for position in batch) == list(range(330))
-    assert sorted(map(len, first)) == [10] + [32] * 10
+    lengths = [random.Random(position).randint(3, 60) for position in range(330)]
+    first, second = (length_groups(lengths, 32, random.Random(epoch)) for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(330))
     assert first != second
-    assert first == _length_batches(rows, 32, 0, 1)
-    padded = sum(len(batch) * max(len(rows[position]) for position in batch) for batch in first)
-    assert padded < 1.35 * sum(map(len, rows))
+    assert first == length_groups(lengths, 32, random.Random(1))
+    batches = [[lengths[position] for position in first[start : start + 32]] for start in range(0, 330, 32)]
+    padded = sum(len(batch) * max(batch) for batch in batches)
+    assert padded < 1.5 * sum(lengths)
+    for count in (1, 31, 32, 33, 64):
+        assert sorted(length_groups(lengths[:count], 32, random.Random(0))) == list(range(count))
+
+
+def test_every_epoch_has_its_own_order(base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Trainer draws an order per epoch, another one each time and for another seed."""
+    orders: list[tuple[int, ...]] = []
+
+    def spy(*arguments: Any) -> list[int]:
+        order = length_groups(*arguments)
+        orders.append(tuple(order))
+        return order
+
+    monkeypatch.setattr("stepsynth.students.trainer.length_groups", spy)
+    for seed in (0, 1):
+        _student(base, epochs=3).fit(_rows(60), [], seed=seed, out=new_folder())
+    assert len(orders) == len(set(orders)) == 6
+
+
+def test_label_smoothing_reaches_the_loss(base: Path, new_folder: Callable[[], Path]) -> None:
+    """A separable task ends near the entropy of the smoothed labels, not near zero."""
+    losses = []
+    for smoothing in (0.0, 0.4):
+        out = new_folder()
+        _student(base, epochs=10, label_smoothing=smoothing).fit(_rows(100), [], seed=0, out=out)
+        losses.append(_record(out)["epochs"][-1]["train_loss"])
+    assert losses[0] < 0.3
+    assert losses[1] > 0.5
+
+
+def test_an_interruption_ends_the_training(base: Path, new_folder: Callable[[], Path]) -> None:
+    """What ``progress`` raises comes out as it is, nothing is written, and training again works as ever."""
+    stopped, whole, again = new_folder(), new_folder(), new_folder()
+
+    def stop(done: int, _: int) -> None:
+        if done == 3:
+            raise Interrupted("stopped")
+
+    student, rows = _student(base), _rows(60)
+    student.fit(rows, [], seed=3, out=whole)
+    with pytest.raises(Interrupted):
+        student.fit(rows, [], seed=3, out=stopped, progress=stop)
+    assert not list(stopped.iterdir())
+    student.fit(rows, [], seed=3, out=again)
+    assert _sha256(whole) == _sha256(again)
 
 
 def test_rows_that_cannot_be_trained_on_are_refused(base: Path, new_folder: Callable[[], Path]) -> None:

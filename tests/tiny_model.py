@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from stepsynth.students.surroundings import quiet
+
 __all__ = ["WORDS", "build_tiny_model"]
 
 WORDS = [
@@ -77,7 +79,8 @@ def build_tiny_model(folder: Path, vocab: Iterable[str] | None = None) -> Path:
             )
         )
     folder.mkdir(parents=True, exist_ok=True)
-    network.save_pretrained(folder)
+    with quiet():
+        network.save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=64,

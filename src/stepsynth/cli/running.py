@@ -41,11 +41,12 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False) -> dict[
         inputs = check_inputs(config, progress)
         for note in inputs.validation.notes:
             progress.note(note)
+        # A run that has begun may have all its answers already, and then needs no teacher.
+        if not (folder / "journal.db").exists():
+            probe_teacher(config.teacher)
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
             cache = directory.cache_path()
             with closing(Journal(directory.journal_path, AnswerStore.shared(cache) if cache else None)) as journal:
-                if not journal.stage_done("round-0/rationales"):
-                    probe_teacher(config.teacher)
                 run_loop(directory, journal, inputs, progress=progress)
                 return write_exports(journal, directory)
 

@@ -81,7 +81,7 @@ class Generator:
             if not wave:
                 return verdicts
             accepted = before + [v.candidate for v in verdicts if v.accepted]
-            live = _Live(self, plan, wave, hygiene, accepted, len(accepted) - len(before))
+            live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
             candidates = [self._candidate(request, answers) for request in wave]
             verdicts += _judge(hygiene, candidates, answers, accepted)
@@ -112,21 +112,33 @@ class Generator:
         answer = answers.get(key)
         if not isinstance(answer, Response):
             return Candidate(request, key, "")
-        text = clean(answer.text, truncated=answer.finish_reason == "length")
+        # A reason is a few words, often without a full stop; cut off in the middle it is still one.
+        cut = answer.finish_reason == "length" and not request.stage.endswith("rationales")
+        text = clean(answer.text, truncated=cut)
         return Candidate(request, key, text, answer.finish_reason)
 
 
 class _Live:
-    """Shows accepted rows while a wave is on its way, by judging the part of the plan that is whole."""
+    """Shows accepted rows while a wave is on its way: the quick rules, on the part of the plan that is whole.
+
+    How many of those the slower rules keep is taken from the stage's earlier waves.
+    """
 
     def __init__(
-        self, generator: Generator, plan: Plan, wave: list[Request], hygiene: Hygiene, accepted: list[Candidate], in_stage: int
+        self,
+        generator: Generator,
+        wave: list[Request],
+        hygiene: Hygiene,
+        accepted: list[Candidate],
+        in_stage: int,
+        kept: float,
     ) -> None:
         self._generator = generator
         self._wave = [(request, generator._executor.key(request)) for request in wave]
         self._hygiene = hygiene
         self._accepted = accepted
         self._in_stage = in_stage
+        self._kept = kept
         self._next = 0.0
         self._rows = in_stage
 
@@ -138,9 +150,17 @@ class _Live:
                 if key not in answers:
                     break
                 whole.append(self._generator._candidate(request, answers))
-            self._rows = self._in_stage + sum(v.accepted for v in _judge(self._hygiene, whole, answers, self._accepted))
+            passed = sum(v.accepted for v in _judge(self._hygiene, whole, answers, self._accepted))
+            self._rows = self._in_stage + round(self._kept * passed)
             self._next = time.monotonic() + (time.monotonic() - started) / _LIVE_SHARE
         self._generator._progress.advance(self._rows, answers=len(answers))
+
+
+def _kept(verdicts: list[Verdict]) -> float:
+    """Return the share that the label check kept so far, by Laplace's rule."""
+    accepted = sum(verdict.accepted for verdict in verdicts)
+    doubted = sum(verdict.reason == "label in doubt" for verdict in verdicts)
+    return (accepted + 2) / (accepted + doubted + 2)
 
 
 def _judge(

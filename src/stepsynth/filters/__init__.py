@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from stepsynth.filters.artefact import LabelNaming
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
+from stepsynth.filters.label_check import Judge, LabelCheck
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.schema import Schema
 from stepsynth.types import Verdict
@@ -32,14 +33,20 @@ REASONS: dict[str, str] = {
     "too long": "much longer than the longest gold texts",
     "meta": "talks about the task instead of doing it",
     "duplicate": "the same text was accepted before",
-    "copy of gold": "copied from a validation row",
+    "copy": "copied from a validation row or from the prompt",
     "names the label": "names its label more often than real texts do",
+    "repetitive": "says the same words over and over",
+    "label in doubt": "gold rows suggest another label than the one that was asked for",
     "surplus": "good, but its label already has all the rows it needs",
 }
 
 
 class Filter(Protocol):
     """One rule."""
+
+    def quick(self) -> Hygiene:
+        """Return the rules that cost next to nothing, for a preview while answers come in."""
+        return Hygiene(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """Return one verdict per candidate, in the same order.
@@ -58,29 +65,39 @@ class Hygiene:
     filters: tuple[Filter, ...]
 
     @classmethod
-    def for_rows(cls, gold: Sequence[Example], harvest: Sequence[Example], targets: Mapping[str, int]) -> Hygiene:
+    def for_rows(
+        cls,
+        gold: Sequence[Example],
+        harvest: Sequence[Example],
+        targets: Mapping[str, int],
+        meanings: Mapping[str, str],
+        judge: Judge | None = None,
+        ratio: float = 1.0,
+    ) -> Hygiene:
         """Rules for training rows.
 
         Args:
             gold: all validation rows: none of them may be copied.
             harvest: the rows that show how long real texts are and how often they name a label.
             targets: label -> rows wanted from this stage.
+            meanings: label -> its description.
+            judge: checks labels, if given.
+            ratio: see `LabelCheck`.
         """
         lengths = [len(example.text.split()) for example in harvest]
-        return cls(
-            (
-                Schema.like(lengths),
-                GoldCopy.of([example.text for example in gold]),
-                LabelNaming.like(harvest),
-                Duplicate(),
-                Surplus(targets),
-            )
-        )
+        rules: list[Filter] = [Schema.like(lengths), GoldCopy.of([example.text for example in gold]), LabelNaming.like(harvest, meanings)]
+        if judge is not None:
+            rules.append(LabelCheck(judge, ratio))
+        return cls((*rules, Duplicate(), Surplus(targets)))
 
     @classmethod
     def for_rationales(cls, targets: Mapping[str, int]) -> Hygiene:
         """Rules for rationales, which may name the label but must differ."""
-        return cls((Schema(min_words=3, max_words=80, meta=False), Duplicate(), Surplus(targets)))
+        return cls((Schema(min_words=2, max_words=60), GoldCopy.of(()), Duplicate(), Surplus(targets)))
+
+    def quick(self) -> Hygiene:
+        """Return the rules that cost next to nothing, for a preview while answers come in."""
+        return Hygiene(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """Apply every rule to what the rules before it let pass; see `Filter.judge`."""

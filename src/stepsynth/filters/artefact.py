@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepsynth.filters.normalise import comparable
 from stepsynth.tasks import label_words
 from stepsynth.types import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.types import Candidate, Example
 
@@ -27,18 +28,20 @@ class LabelNaming:
 
     Attributes:
         limits: label -> share of its real rows that name it.
+        meanings: label -> its description; three words of it in a row name the label, too.
     """
 
     limits: dict[str, float]
+    meanings: Mapping[str, str]
 
     @classmethod
-    def like(cls, harvest: Sequence[Example]) -> LabelNaming:
+    def like(cls, harvest: Sequence[Example], meanings: Mapping[str, str]) -> LabelNaming:
         """Measure the rate of each label on real rows."""
         limits = {}
         for label in dict.fromkeys(example.label for example in harvest):
             texts = [example.text for example in harvest if example.label == label]
-            limits[label] = sum(_names(text, label) for text in texts) / len(texts)
-        return cls(limits)
+            limits[label] = sum(_names(text, label, meanings.get(label, "")) for text in texts) / len(texts)
+        return cls(limits, meanings)
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
@@ -47,11 +50,11 @@ class LabelNaming:
         for candidate in accepted:
             label = candidate.request.label
             rows[label] = rows.get(label, 0) + 1
-            named[label] = named.get(label, 0) + _names(candidate.text, label)
+            named[label] = named.get(label, 0) + self._named(candidate)
         verdicts = []
         for candidate in candidates:
             label = candidate.request.label
-            names = _names(candidate.text, label)
+            names = self._named(candidate)
             allowed = named.get(label, 0) + 1 <= self.limits.get(label, 0.0) * (rows.get(label, 0) + 1)
             keep = not names or allowed
             if keep:
@@ -60,8 +63,16 @@ class LabelNaming:
             verdicts.append(Verdict(candidate, "" if keep else "names the label"))
         return verdicts
 
+    def _named(self, candidate: Candidate) -> bool:
+        label = candidate.request.label
+        return _names(candidate.text, label, self.meanings.get(label, ""))
 
-def _names(text: str, label: str) -> bool:
-    """Whether a word of the label stands in the text, inflections (``negatively``) included."""
+
+def _names(text: str, label: str, meaning: str) -> bool:
+    """Whether a word of the label (``negatively`` included) or three words of its meaning stand in a text."""
     folded = text.casefold()
-    return any(re.search(rf"\b{re.escape(word)}", folded) for word in label_words(label))
+    if any(re.search(rf"\b{re.escape(word)}", folded) for word in label_words(label)):
+        return True
+    spaced = f" {comparable(text)} "
+    words = comparable(meaning).split()
+    return any(f" {' '.join(words[i : i + 3])} " in spaced for i in range(len(words) - 2))

@@ -47,7 +47,13 @@ class GoldCopy:
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
-        return [Verdict(c, "copy of gold" if self._copied(comparable(c.text)) else "") for c in candidates]
+        verdicts = []
+        for candidate in candidates:
+            text = comparable(candidate.text)
+            # Turns that showed the form of an answer are no more the teacher's own than gold rows are.
+            shown = GoldCopy.of(m.content for m in candidate.request.messages if m.role == "assistant")
+            verdicts.append(Verdict(candidate, "copy" if self._copied(text) or shown._copied(text) else ""))
+        return verdicts
 
     def _copied(self, text: str) -> bool:
         if text in self.texts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["clean", "comparable"]
+__all__ = ["clean", "comparable", "leading_sentences"]
 
 _QUOTES = {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019": "'", "\u00ab": '"', "\u00bb": '"'}
 _PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
@@ -59,6 +59,17 @@ def clean(answer: str, *, truncated: bool = False) -> str:
 def comparable(text: str) -> str:
     """Return the form in which texts are compared: letters and digits, casefolded."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def leading_sentences(text: str, max_words: int) -> str:
+    """Return the whole sentences at the beginning that have at most ``max_words`` words together.
+
+    A text that fits is returned as it is; one whose first sentence is too long gives nothing.
+    """
+    if len(text.split()) <= max_words:
+        return text
+    fitting = [m.end() for m in _SENTENCE_END.finditer(text) if len(text[: m.end()].split()) <= max_words]
+    return _balanced(text[: fitting[-1]]) if fitting else ""
 
 
 def _unwrap(text: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from stepsynth.filters.normalise import leading_sentences
 from stepsynth.types import Verdict
 
 if TYPE_CHECKING:
@@ -25,8 +26,12 @@ _REFUSAL = re.compile(
 )
 _META = re.compile(
     r"^(?:the|this) (?:sentence|text|statement|example|label|category|class|prompt|request|task)\b"
-    r"|^(?:i'd|i would|i'll|i will) (?:be happy|love|like) to (?:help|write|provide)"
-    r"|\b(?:this|the) (?:sentence|text|example) (?:is|would be|can be) (?:labell?ed|classified|categori[sz]ed|considered)\b",
+    r"|^(?:i'd|i would|i'll|i will) (?:be happy|love|like) to (?:help|write|provide|assist)"
+    r"|^(?:sure|certainly|of course)[,!.]|\b(?:here(?:'s| is| are)|below is) (?:a|an|another|some|one|the|your)\b"
+    r"|\b(?:this|the) (?:sentence|text|example) (?:is|would be|can be) (?:labell?ed|classified|categori[sz]ed|considered)\b"
+    r"|\bin this (?:sentence|text|example)\b|\bwith the label\b|\bit (?:shows|could be about):|\bcategory:"
+    r"|\b(?:the|this|your) (?:original|above|following|given) (?:sentence|text|question|message)\b"
+    r"|\brewritten (?:version|sentence|response)\b|\bhugging face\b|\bsmollm\b|\bhelpful (?:ai )?assistant\b|:$",
     re.IGNORECASE,
 )
 
@@ -49,16 +54,22 @@ class Schema:
     def like(cls, lengths: Sequence[int]) -> Schema:
         """Take the lengths that real texts have, in words, as the measure.
 
-        Rows may be as short as the 2nd percentile and half as long again as the 98th.
+        Rows may be as short as the 2nd percentile and as long as the 95th; longer ones are cut
+        to the sentences that fit.
         """
         ordered = sorted(lengths)
         low = ordered[int(0.02 * (len(ordered) - 1))]
-        high = ordered[round(0.98 * (len(ordered) - 1))]
-        return cls(min_words=max(1, low), max_words=max(12, round(1.5 * high)))
+        high = ordered[round(0.95 * (len(ordered) - 1))]
+        return cls(min_words=max(1, low), max_words=max(8, high))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
-        return [Verdict(candidate, self._reason(candidate)) for candidate in candidates]
+        verdicts = []
+        for candidate in candidates:
+            short = replace(candidate, text=leading_sentences(candidate.text, self.max_words))
+            reason = self._reason(short) if short.text or not candidate.text else "too long"
+            verdicts.append(Verdict(short if not reason else candidate, reason))
+        return verdicts
 
     def _reason(self, candidate: Candidate) -> str:
         if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text):
@@ -68,6 +79,7 @@ class Schema:
             return "truncated" if candidate.finish_reason == "length" else "empty"
         if words < self.min_words:
             return "too short"
-        if words > self.max_words:
-            return "too long"
-        return "meta" if self.meta and _META.search(candidate.text) else ""
+        if self.meta and _META.search(candidate.text):
+            return "meta"
+        different = {word.casefold() for word in candidate.text.split()}
+        return "repetitive" if words > 8 and len(different) < words / 2 else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.methods import seeded
+from stepsynth.methods import even_targets, seeded
 from stepsynth.types import Request
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ExtrapolationPlan"]
 
 _REPLICATES_PER_SEED = 1_000_000
-_EXAMPLES_PER_PROMPT = 3
+_EXAMPLES_PER_PROMPT = 2
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,18 @@ class ExtrapolationPlan:
 
     @property
     def targets(self) -> Mapping[str, int]:
-        """As many rows per label as it has mistakes, times ``rows_per_mistake``."""
+        """``rows_per_mistake`` times as many rows as mistakes; see ``method.balance`` for their labels.
+
+        With ``mistakes`` a label gets as many as it has mistakes (the paper's way). With ``even``
+        the same total is spread evenly over the labels that have mistakes: a student errs more
+        often in one direction, and the rows that cure it should not tilt the classes the other way.
+        """
         counts = Counter(mistake.example.label for mistake in self.mistakes)
-        each = self.config.method.rows_per_mistake
-        return {label: counts[label] * each for label in self.config.task.labels if counts[label]}
+        labels = [label for label in self.config.task.labels if counts[label]]
+        total = len(self.mistakes) * self.config.method.rows_per_mistake
+        if self.config.method.balance == "even":
+            return even_targets(total, labels)
+        return {label: counts[label] * self.config.method.rows_per_mistake for label in labels}
 
     @cached_property
     def _by_label(self) -> dict[str, list[Mistake]]:

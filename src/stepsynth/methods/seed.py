@@ -6,12 +6,12 @@ without replacement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
 from stepsynth.methods import even_targets, seeded
-from stepsynth.types import Request
+from stepsynth.types import Request, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,12 +42,17 @@ class RationalePlan:
         """Ask for one reason."""
         return Request(
             messages=self.prompts.render("rationale", label),
-            sampling=self.config.teacher.sampling.frozen(),
+            sampling=_for_reasons(self.config.teacher.sampling.frozen()),
             replicate=self.config.seed * _REPLICATES_PER_SEED + number,
             stage=self.stage,
             index=index,
             label=label,
         )
+
+
+def _for_reasons(sampling: Sampling) -> Sampling:
+    """Return cooler and shorter sampling: small teachers stray from the label above 0.6."""
+    return replace(sampling, temperature=min(sampling.temperature, 0.6), max_tokens=min(sampling.max_tokens, 32))
 
 
 @dataclass(frozen=True)

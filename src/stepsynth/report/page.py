@@ -393,5 +393,5 @@ def _drift(rounds: Sequence[_Round]) -> list[str]:
         return []
     return [
         f"Harvest and select accuracy differ by more than their intervals allow ({'; '.join(apart)}). "
-        "Rows written from harvest mistakes may fit the harvest half rather than the task."
+        "Rows that mend harvest mistakes may fit the harvest half rather than the task."
     ]
