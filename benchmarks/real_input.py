@@ -136,7 +136,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "real_input", help="where the runs are kept")
     parser.add_argument("--variant", default="default", help="name under which results are kept")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], help="config override, e.g. method.label_check=none")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], help="config override, e.g. method.label_check=none"
+    )
     parser.add_argument("--table", action="store_true", help="only print the table")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -152,7 +154,9 @@ def main() -> None:
                 found = cell(name, seed, options.runs.resolve(), options.overrides, options.variant)
                 cells.append(found)
                 out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps({"overrides": options.overrides, "cells": cells, "table": summarise(cells)}, indent=1) + "\n")
+                out.write_text(
+                    json.dumps({"overrides": options.overrides, "cells": cells, "table": summarise(cells)}, indent=1) + "\n"
+                )
                 scores = ", ".join(f"{system} {100 * value:.1f}" for system, value in found["test"].items())
                 print(f"{name} seed {seed}: {scores} ({found['seconds']} s)", flush=True)
     if options.json:

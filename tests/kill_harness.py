@@ -16,6 +16,7 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -48,14 +49,12 @@ def run_once(world: World, folder: Path, kill_at: int, log: Path) -> tuple[int, 
         try:
             os.close(reader)
             config = world.config()
-            import stepsynth.executor.send as send
-
-            send.create_teacher = lambda c: LoggingTeacher(log, c.identity())  # type: ignore[attr-defined]
-            failpoints.arm(kill_at)
-            running.run_config(config, folder, quiet=True)
+            with patch("stepsynth.executor.send.create_teacher", lambda c: LoggingTeacher(log, c.identity())):
+                failpoints.arm(kill_at)
+                running.run_config(config, folder, quiet=True)
             os.write(writer, "\n".join(failpoints.passed()).encode())
             status = 0
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(status)
@@ -118,9 +117,7 @@ def killed_and_resumed(world: World, root: Path, point: int) -> dict[str, Any]:
 
 def main() -> None:
     warnings.simplefilter("error")
-    import matplotlib.figure
     import torch
-    import transformers.models.bert.modeling_bert
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer  # noqa: F401
 
     import stepsynth.report

@@ -40,11 +40,21 @@ class World:
         import yaml
 
         values: dict[str, Any] = {
-            "task": {"name": "invented", "instruction": "Decide what kind of text this is.", "labels": {label: f"about {label}" for label in LABELS}},
+            "task": {
+                "name": "invented",
+                "instruction": "Decide what kind of text this is.",
+                "labels": {label: f"about {label}" for label in LABELS},
+            },
             "data": {"validation": {"path": "validation.csv"}, "test": {"path": "test.csv"}},
             "teacher": {"backend": "fake", "model": "fake"},
-            "student": {"model": str(self.folder / "student"), "epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32},
-            "method": {"seed_rows": 30, "rounds": 2, "rows_per_mistake": 1, "rationales": 4},
+            "student": {
+                "model": str(self.folder / "student"),
+                "epochs": 2,
+                "batch_size": 16,
+                "learning_rate": 3e-3,
+                "max_length": 32,
+            },
+            "method": {"seed_rows": 30, "rounds": 2, "rows_per_mistake": 1, "rationales": 4, "label_check": "none"},
         }
         for dotted, value in (changes or {}).items():
             *parents, last = dotted.split(".")

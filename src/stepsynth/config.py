@@ -67,6 +67,8 @@ class TaskConfig(_Section):
         if isinstance(value, list):
             value = {str(label): "" for label in value}
         if isinstance(value, dict):
+            if any(isinstance(label, bool) for label in value):
+                raise ValueError("YAML reads yes, no, on and off as true and false; put such a label in quotes")
             return {str(k): "" if v is None else str(v) for k, v in value.items()}
         return value
 
@@ -190,8 +192,10 @@ class TeacherConfig(_Section):
 
     def identity(self) -> dict[str, object]:
         """Return what can change an answer besides prompt and sampling."""
+        # One spelling for one server: a trailing slash must not make every answer be paid for again.
+        address = self.base_url.rstrip("/") if self.base_url else None
         precision = {"precision": "f32"} if self.backend == "openvino" else {}
-        return {"backend": self.backend, "model": self.model, "base_url": self.base_url, **precision}
+        return {"backend": self.backend, "model": self.model, "base_url": address, **precision}
 
 
 class StudentConfig(_Section):
@@ -295,12 +299,18 @@ class RunConfig(_Section):
     def result_digest(self) -> str:
         """Return the sha256 over everything that can change a result.
 
-        Concurrency, time-outs, attempts, caps and the cache's place cannot.
+        Concurrency, time-outs, attempts, caps, the cache's and the files' places cannot.
         """
         values = self.resolved()
+        # Labels stand in the order of the student's outputs; the digest sorts the keys of a mapping.
+        values["task"]["labels"] = list(values["task"]["labels"].items())
         del values["budget"], values["cache"]
         for key in ("concurrency", "timeout_s", "attempts", "api_key_env"):
             del values["teacher"][key]
+        # The rows themselves are compared when a run is resumed, so their files may move.
+        for source in ("validation", "test"):
+            if values["data"][source]:
+                del values["data"][source]["path"]
         return digest(values)
 
 
@@ -318,7 +328,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}.", hint="Check its permissions.") from None
+    # A date like 2024-02-31 is a ValueError, and so are wrong bytes.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = " ".join(str(error).split())[:200]
         raise ConfigError(f"{str(path)!r} is not valid YAML: {where}") from None
     if not isinstance(values, dict):
@@ -352,7 +365,9 @@ def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
         return source
     expanded = os.path.expandvars(source.path)
     if unset := re.search(r"\$\{?(\w+)", expanded):
-        raise ConfigError(f"the path {str(source.path)!r} needs the environment variable {unset[1]}, which is not set.", hint="Export it.")
+        raise ConfigError(
+            f"the path {str(source.path)!r} needs the environment variable {unset[1]}, which is not set.", hint="Export it."
+        )
     return source.model_copy(update={"path": base / Path(expanded).expanduser()})
 
 
@@ -368,13 +383,13 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {parent!r} holds a plain value, not a section.")
     try:
         node[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value.") from None
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if part != "[key]"]
     where = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])

@@ -23,7 +23,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     ``methods.<name>`` holds ``rounds`` (rows and scores), ``best_round`` (chosen by the select
     half), ``test`` (that round on the sealed test set, or ``None``), ``rows`` (of the best
     round's training set), ``requests``, ``tokens``, ``cost_usd`` (``None``: unknown price),
-    ``dropped`` (reason -> count) and ``missing`` (stage -> label -> rows short of the target).
+    ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target) and
+    ``label_check`` (whether it was used, and how many harvest rows its probe got right).
     """
     config = directory.config
     totals = journal.totals()
@@ -41,6 +42,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "cost_usd": totals.cost_usd,
         "dropped": dict(sorted(dropped.items())),
         "missing": {name: info["missing"] for name, _, _, info, _ in journal.stages() if info.get("missing")},
+        "label_check": next((info["label_check"] for *_, info, _ in journal.stages() if "label_check" in info), None),
     }
     return {
         "run": directory.path.name,

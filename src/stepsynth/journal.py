@@ -92,6 +92,7 @@ class Totals:
         prompt_tokens: tokens read by the teacher.
         completion_tokens: tokens written by the teacher.
         cost_usd: dollars, ``None`` when any answer's price is unknown.
+        bought_tokens: of both kinds of tokens, those that this run asked for itself.
     """
 
     requests: int
@@ -99,23 +100,21 @@ class Totals:
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+    bought_tokens: int = 0
 
 
 def _connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open a database with private permissions and bring its schema up to date."""
-    new = not path.exists()
-    if new:
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    except (OSError, sqlite3.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise RunError(f"{str(path)!r} cannot be opened: {what}.", hint="Is it a file that you may write?") from None
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > len(migrations):
-            raise RunError(f"{str(path)!r} was written by a newer stepsynth (schema {version}).", hint="Upgrade stepsynth.")
-        for number in range(version, len(migrations)):
-            script = f"BEGIN IMMEDIATE;{migrations[number]}PRAGMA user_version={number + 1};COMMIT;"
-            connection.executescript(script)
+        _migrate(connection, path, migrations)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise RunError(
@@ -125,6 +124,35 @@ def _connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    if _version(connection) < len(migrations):
+        connection.execute("BEGIN IMMEDIATE")
+        # Read again: another process may have opened the same new file at the same time.
+        for number in range(_version(connection), len(migrations)):
+            for statement in migrations[number].split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={number + 1}")
+        connection.execute("COMMIT")
+    version = _version(connection)
+    if version > len(migrations):
+        raise RunError(f"{str(path)!r} was written by a newer stepsynth (schema {version}).", hint="Upgrade stepsynth.")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _select(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    try:
+        return connection.execute(query, values).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise RunError(f"the journal cannot be read: {error}.", hint="Restore it from a backup, or start a new run.") from error
+
+
+def _first(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
+    return next(iter(_select(connection, query, values)), None)
 
 
 class AnswerStore:
@@ -149,11 +177,12 @@ class AnswerStore:
         An answer that ended by itself within ``max_tokens`` fits any such limit; a truncated
         one fits its own limit only.
         """
-        found = self._connection.execute(
+        found = _first(
+            self._connection,
             "SELECT text, finish_reason, prompt_tokens, completion_tokens, cost_usd, raw FROM answers WHERE key = ?"
             " AND (max_tokens = ? OR (finish_reason != 'length' AND completion_tokens <= ?)) ORDER BY max_tokens LIMIT 1",
             (key, max_tokens, max_tokens),
-        ).fetchone()
+        )
         if found is None:
             return None
         text, finish_reason, prompt_tokens, completion_tokens, cost, raw = found
@@ -226,23 +255,26 @@ class Journal:
 
     def totals(self) -> Totals:
         """Count answers, tokens and dollars."""
-        requests, cached, prompt, completion, cost, priced = self._connection.execute(
+        ((requests, cached, prompt, completion, bought, cost, priced),) = _select(
+            self._connection,
             "SELECT COUNT(*), COALESCE(SUM(origin = 'cache'), 0), COALESCE(SUM(prompt_tokens), 0),"
-            " COALESCE(SUM(completion_tokens), 0), SUM(cost_usd), COUNT(cost_usd) FROM answers"
-        ).fetchone()
+            " COALESCE(SUM(completion_tokens), 0),"
+            " COALESCE(SUM((origin != 'cache') * (prompt_tokens + completion_tokens)), 0),"
+            " SUM(cost_usd), COUNT(cost_usd) FROM answers",
+        )
         known = requests == 0 or priced == requests
-        return Totals(requests, cached, prompt, completion, (cost or 0.0) if known else None)
+        return Totals(requests, cached, prompt, completion, (cost or 0.0) if known else None, bought)
 
     def request_of(self, key: str) -> dict[str, Any] | None:
         """Return the messages and sampling that an answer was asked with."""
-        found = self._connection.execute("SELECT request FROM answers WHERE key = ? LIMIT 1", (key,)).fetchone()
+        found = _first(self._connection, "SELECT request FROM answers WHERE key = ? LIMIT 1", (key,))
         return None if found is None else json.loads(_decoded(found[0]))
 
     # meta and gold ---------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
         """Return a fact written by `start`."""
-        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        found = _first(self._connection, "SELECT value FROM meta WHERE key = ?", (key,))
         return None if found is None else str(found[0])
 
     def start(self, facts: dict[str, str], gold: dict[str, Sequence[Example]]) -> None:
@@ -255,16 +287,21 @@ class Journal:
                     [(split, i, e.id, _encoded(e.text), e.label) for i, e in enumerate(examples)],
                 )
 
+    def finish(self) -> None:
+        """Note that the loop has ended; harmless when it is noted already."""
+        with _transaction(self._connection, "finish"):
+            self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('finished', 'yes')")
+
     def gold(self, split: str) -> list[Example]:
         """Return the gold rows of ``harvest`` or ``select``, in order."""
         query = "SELECT id, text, label FROM gold WHERE split = ? ORDER BY position"
-        return [Example(i, _decoded(text), label) for i, text, label in self._connection.execute(query, (split,))]
+        return [Example(i, _decoded(text), label) for i, text, label in _select(self._connection, query, (split,))]
 
     # stages and rows -------------------------------------------------------------------
 
     def stage_done(self, name: str) -> bool:
         """Whether a stage was finished."""
-        return self._connection.execute("SELECT 1 FROM stages WHERE name = ?", (name,)).fetchone() is not None
+        return _first(self._connection, "SELECT 1 FROM stages WHERE name = ?", (name,)) is not None
 
     def finish_stage(
         self, name: str, round_number: int, kind: str, verdicts: Sequence[Verdict], info: dict[str, Any], seconds: float
@@ -334,7 +371,7 @@ class Journal:
             "SELECT name, round, kind, info, seconds FROM stages ORDER BY round,"
             " CASE kind WHEN 'rationales' THEN 0 WHEN 'train' THEN 2 WHEN 'test' THEN 3 ELSE 1 END, name"
         )
-        return [(n, r, k, json.loads(i), s) for n, r, k, i, s in self._connection.execute(query)]
+        return [(n, r, k, json.loads(i), s) for n, r, k, i, s in _select(self._connection, query)]
 
     def rows(self, *, stage: str | None = None, accepted: bool | None = None) -> list[Row]:
         """Return planned rows in plan order, of one stage or of all, accepted or dropped or both."""
@@ -348,8 +385,11 @@ class Journal:
             query += " AND (r.reason = '') = ?"
             values.append(accepted)
         query += " ORDER BY s.round, s.kind != 'rationales', r.stage, r.position"
-        found = self._connection.execute(query, values)
-        return [Row(*places, text=_decoded(text), reason=reason) for *places, text, reason in found]
+        found = _select(self._connection, query, values)
+        return [
+            Row(stage, n, kind, i, key, label, source, _decoded(text), why)
+            for stage, n, kind, i, key, label, source, text, why in found
+        ]
 
     def dataset(self, upto_round: int | None = None) -> list[Row]:
         """Return the accepted training rows (no rationales) of all rounds up to one, in plan order."""
@@ -361,7 +401,7 @@ class Journal:
     def evaluation(self, round_number: int, split: str) -> Evaluation | None:
         """Return what the student of a round scored on a split."""
         query = "SELECT evaluation FROM evaluations WHERE round = ? AND split = ?"
-        found = self._connection.execute(query, (round_number, split)).fetchone()
+        found = _first(self._connection, query, (round_number, split))
         if found is None:
             return None
         values = json.loads(found[0])
@@ -372,12 +412,12 @@ class Journal:
         query = (
             "SELECT example_id, predicted, probabilities, gold FROM predictions WHERE round = ? AND split = ? ORDER BY position"
         )
-        found = self._connection.execute(query, (round_number, split))
+        found = _select(self._connection, query, (round_number, split))
         return [(Prediction(i, label, json.loads(p)), gold) for i, label, p, gold in found]
 
     def rounds(self) -> list[int]:
         """Return the rounds whose student was evaluated, in order."""
-        return [r for (r,) in self._connection.execute("SELECT DISTINCT round FROM evaluations ORDER BY round")]
+        return [r for (r,) in _select(self._connection, "SELECT DISTINCT round FROM evaluations ORDER BY round")]
 
 
 @contextmanager
@@ -393,10 +433,11 @@ def _transaction(connection: sqlite3.Connection, name: str) -> Iterator[None]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    except sqlite3.OperationalError as error:
-        raise RunError(
-            f"the journal could not be written: {error}.", hint="Free some disk space, then run the same command again."
-        ) from error
+    except sqlite3.DatabaseError as error:
+        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+            raise  # a constraint or a wrong statement is a defect
+        hint = "Another process holds it." if "locked" in str(error) else "Is the disk full?"
+        raise RunError(f"the journal could not be written: {error}.", hint=f"{hint} Then run the same command again.") from error
     fail_point(f"after commit: {name}")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Validation, load_validation
@@ -111,9 +111,9 @@ def run_loop(
     reasons = RationalePlan(config, prompts)
     generator.run(reasons, 0, Hygiene.for_rationales(reasons.targets), [])
     seed = SeedPlan(config, prompts, _rationales(journal, config))
-    judge = _label_judge(config, harvest, progress)
+    judge, facts = _label_judge(config, journal, harvest, progress)
     ratio = config.method.label_check_ratio
-    generator.run(seed, 0, Hygiene.for_rows(gold, harvest, seed.targets, config.task.labels, judge, ratio), [])
+    generator.run(seed, 0, Hygiene.for_rows(gold, harvest, seed.targets, config.task.labels, judge, ratio), [], facts)
     classroom.train(0)
 
     # 2. Rounds: the mistakes on the harvest half become new rows with their gold labels.
@@ -131,18 +131,26 @@ def run_loop(
     # 4. Nothing is decided after this line.
     executor.close()
     classroom.final_test(inputs)
+    journal.finish()
 
 
-def _label_judge(config: RunConfig, harvest: Sequence[Example], progress: Progress) -> LinearProbe | None:
-    """Return a probe fitted on the harvest half, unless it is off or no better than chance."""
-    if config.method.label_check == "none":
-        return None
+def _label_judge(
+    config: RunConfig, journal: Journal, harvest: Sequence[Example], progress: Progress
+) -> tuple[LinearProbe | None, dict[str, Any]]:
+    """Return a probe fitted on the harvest half, and what to note of it.
+
+    There is none when it is off, when nothing is left to judge, or when it is no better than chance.
+    """
+    if config.method.label_check == "none" or journal.meta("finished"):
+        return None, {}
     probe = LinearProbe(config.student, harvest)
     low, _ = wilson(probe.correct, probe.n)
-    if low > max(Counter(example.label for example in harvest).values()) / len(harvest):
-        return probe
-    progress.note(f"No label check: {probe.correct} of {probe.n} harvest rows right in cross-validation is no better than chance.")
-    return None
+    used = low > max(Counter(example.label for example in harvest).values()) / len(harvest)
+    if not used:
+        progress.note(
+            f"No label check: {probe.correct} of {probe.n} harvest rows right in cross-validation is too few to tell labels."
+        )
+    return (probe if used else None), {"label_check": {"used": used, "right": probe.correct, "of": probe.n}}
 
 
 def best_round(journal: Journal) -> int:

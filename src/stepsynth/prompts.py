@@ -48,7 +48,7 @@ A product review belongs to "complaint": the customer is unhappy. What could it 
 --- assistant
 something broke soon after it was bought
 --- user
-{{ a_text_kind | capitalize }} belongs to "{{ label }}"{% if description %}: {{ description }}{% endif %}. \
+{{ a_text_kind[:1] | upper }}{{ a_text_kind[1:] }} belongs to "{{ label }}"{% if description %}: {{ description }}{% endif %}. \
 What could it say? Answer in a few words.
 """,
     "seed": f"""\
@@ -144,9 +144,11 @@ def _render(name: str, source: str, values: Mapping[str, Any]) -> tuple[Message,
     import jinja2
 
     try:
-        turns = [(role, template.render(values).strip()) for role, template in _compiled(source)]
-    except jinja2.TemplateError as error:
-        raise ConfigError(f"prompt {name!r}: {error}.", hint=f"Known variables: {', '.join(values)}.") from None
+        turns = [(role, template.render(values)) for role, template in _compiled(source)]
+    # An expression in a template may fail in any way that Python knows: ``{{ 1 / 0 }}``.
+    except Exception as error:
+        what = str(error) if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"prompt {name!r}: {what}.", hint=f"Known variables: {', '.join(values)}.") from None
     turns = _without_empty(turns)
     if not turns or turns[-1][0] != "user":
         raise ConfigError(f"prompt {name!r} does not end with a turn of the user.", hint="End it with a '--- user' turn.")
@@ -157,7 +159,7 @@ def _without_empty(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Leave out an empty assistant turn together with the user turn before it, and other empty turns."""
     kept: list[tuple[str, str]] = []
     for role, content in turns:
-        if content:
+        if content.strip():
             kept.append((role, content))
         elif role == "assistant" and kept and kept[-1][0] == "user":
             kept.pop()
@@ -178,4 +180,5 @@ def _compiled(source: str) -> tuple[tuple[str, jinja2.Template], ...]:
     pieces = _TURN.split(source)
     turns = [("user", pieces[0])] if pieces[0].strip() else []
     turns += list(zip(pieces[1::2], pieces[2::2], strict=True))
-    return tuple((role, environment.from_string(text)) for role, text in turns or [("user", "")])
+    # White space around a turn is the template's; white space at the ends of what is filled in is kept.
+    return tuple((role, environment.from_string(text.strip())) for role, text in turns or [("user", "")])

@@ -126,7 +126,9 @@ class RunDirectory:
         """Return an empty folder to train into; what an interrupted training left is removed."""
         part = self.path / "models" / f".round-{round_number}.part"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True, mode=0o700)
+        # One by one: the mode is not that of parents made on the way.
+        part.parent.mkdir(exist_ok=True, mode=0o700)
+        part.mkdir(mode=0o700)
         return part
 
     def keep_model(self, part: Path, round_number: int) -> Path:
@@ -194,13 +196,18 @@ def _check_same(path: Path, config: RunConfig) -> None:
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
+        if where == "task.labels" and keys != list(new) and set(old) == set(new):
+            return [f"{where} were in the order {_short(list(old))}, are in {_short(list(new))}"]
         return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
     if old == new or where.split(".")[0] in ("budget", "cache") or where in _FREE:
         return []
     return [f"{where} was {_short(old)}, is {_short(new)}"]
 
 
-_FREE = {"teacher.concurrency", "teacher.timeout_s", "teacher.attempts", "teacher.api_key_env"}
+_FREE = {
+    *(f"teacher.{key}" for key in ("concurrency", "timeout_s", "attempts", "api_key_env")),
+    *(f"data.{source}.path" for source in ("validation", "test")),
+}
 
 
 def _short(value: object) -> str:

@@ -79,14 +79,14 @@ def init(
     from stepsynth.cli.starter import write_starter
 
     write_starter(folder, task)
-    typer.echo(f"Wrote {folder}/config.yaml and a small example in {folder}/data. Next:")
+    typer.echo(f"Wrote {folder}/config.yaml and the rows of a small example. Next:")
     typer.echo(f"  stepsynth plan {folder}/config.yaml")
     typer.echo(f"  stepsynth run {folder}/config.yaml")
 
 
 @app.command()
 def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check config and data, ask the teacher one sample, and say what the run will take."""
+    """Check config and data, ask the teacher for a few samples (kept nowhere), and say what the run will take."""
     from stepsynth.cli.planning import make_plan, print_plan
     from stepsynth.config import load_config
 

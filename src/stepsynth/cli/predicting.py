@@ -68,7 +68,12 @@ def predict_file(folder: Path, file: Path, *, column: str, out: Path | None, rou
     if out is None:
         sys.stdout.write(content)
     else:
-        write_atomic(out, content)
+        try:
+            write_atomic(out, content)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {str(out)!r}: {error.strerror}.", hint="Name a file in an existing folder with --out."
+            ) from None
         sys.stderr.write(f"{len(predictions):,} predictions of round {number}'s student in {out}\n")
 
 

@@ -76,10 +76,11 @@ def _logging(folder: Path) -> Iterator[None]:
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """Print the table of rounds and where everything is."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     (method,) = results["methods"].values()
-    table = Table(title=f"{results['task']}: {next(iter(results['methods']))}", title_justify="left")
+    table = Table(title=escape(f"{results['task']}: {next(iter(results['methods']))}"), title_justify="left")
     for name in ("round", "rows", "select accuracy", "sealed-test accuracy [95 %]"):
         table.add_column(name, justify="right")
     for entry in method["rounds"]:
@@ -96,7 +97,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     console.print(table)
     console.print("* the best round, chosen by the select half; the test set was opened once, after that choice.", style="dim")
     for stage, labels in method["missing"].items():
-        short = ", ".join(f"{label} {count}" for label, count in labels.items())
+        short = escape(", ".join(f"{label} {count}" for label, count in labels.items()))
         console.print(
             f"[yellow]{stage} ended short of its rows:[/yellow] {short}. See the page for the reasons.", highlight=False
         )
@@ -127,10 +128,9 @@ def read_status(folder: Path) -> dict[str, Any]:
                 }
                 | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}
             )
-        done = bool(stages) and (journal.stage_done("test") or (directory.path / "results.json").exists())
         return {
             "run": folder.name,
-            "state": "finished" if done else "unfinished",
+            "state": "finished" if journal.meta("finished") else "unfinished",
             "stages": stages,
             "requests": totals.requests,
             "from_cache": totals.from_cache,
@@ -143,10 +143,11 @@ def read_status(folder: Path) -> dict[str, Any]:
 def print_status(found: dict[str, Any]) -> None:
     """Print what `read_status` found."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"{found['run']}: {found['state']}", title_justify="left")
+    table = Table(title=escape(f"{found['run']}: {found['state']}"), title_justify="left")
     for name, justify in (
         ("stage", "left"),
         ("requested", "right"),

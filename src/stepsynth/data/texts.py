@@ -24,7 +24,7 @@ def load_texts(path: Path, column: str = "text") -> list[str]:
         DataError: the file cannot be read, or a text is no string.
     """
     if path.suffix.lower() == ".txt" and path.is_file():
-        return [line.rstrip("\r\n") for line in read_lines(path)]
+        return _some([line.rstrip("\r\n") for line in read_lines(path)], path)
     texts = []
     for number, row in enumerate(read_file(path, Columns(column, column))):
         if row.text is not None and not isinstance(row.text, str):
@@ -32,6 +32,10 @@ def load_texts(path: Path, column: str = "text") -> list[str]:
                 f"row {number} of {str(path)!r} has {shown(row.text)} for its text, not a string.", hint="Write it as a string."
             )
         texts.append(row.text or "")
+    return _some(texts, path)
+
+
+def _some(texts: list[str], path: Path) -> list[str]:
     if not texts:
         raise DataError(f"{str(path)!r} has no rows.", hint="Put texts into it.")
     return texts

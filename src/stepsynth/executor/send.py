@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal
     from stepsynth.types import Request
 
-__all__ = ["Executor", "ask_once"]
+__all__ = ["Executor", "ask_sample"]
 
 _COMMIT_EVERY_S = 0.25
 _COMMIT_AT = 64
 _LONGEST_PAUSE_S = 60.0
+_LOOK_FOR_STOP_S = 0.2
 # A server that fails this often in a row, with no answer between, is down and not just busy.
 _FAILURES_IN_A_ROW = 10
 
@@ -48,18 +49,18 @@ class Executor:
         budget: BudgetConfig,
         *,
         teacher: AsyncTeacher | BatchTeacher | None = None,
-        pause: Callable[[float], object] = asyncio.sleep,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         self._config = config
         self._journal = journal
         self._budget = budget
         self._teacher = teacher
-        self._pause = pause
+        self._pause = pause or _until_stop
         self._identity = config.identity()
         self._jitter = random.Random()
         totals = journal.totals()
         self._sent = totals.requests - totals.from_cache
-        self._tokens = totals.prompt_tokens + totals.completion_tokens
+        self._tokens = totals.bought_tokens
 
     def run(
         self, requests: Sequence[Request], answered: Callable[[dict[str, Response | TeacherError]], None] | None = None
@@ -100,10 +101,13 @@ class Executor:
         return request.key(self._identity)
 
     def _affordable(self, missing: list[tuple[str, Request]]) -> list[tuple[str, Request]]:
-        cap = self._budget.requests
-        if self._over_tokens() or (cap is not None and self._sent >= cap):
+        if self._over_tokens() or self._over_requests():
             self._refuse()
+        cap = self._budget.requests
         return missing if cap is None else missing[: cap - self._sent]
+
+    def _over_requests(self) -> bool:
+        return self._budget.requests is not None and self._sent >= self._budget.requests
 
     def _over_tokens(self) -> bool:
         return self._budget.tokens is not None and self._tokens >= self._budget.tokens
@@ -122,23 +126,31 @@ class Executor:
             self._tokens += response.usage.prompt_tokens + response.usage.completion_tokens
 
 
-def ask_once(config: TeacherConfig, teacher: AsyncTeacher | BatchTeacher, request: Request) -> Response:
-    """Return one answer outside any run; nothing is committed.
+def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | BatchTeacher, requests: Sequence[Request]) -> list[Response]:
+    """Return answers outside any run, in order; nothing is committed and nothing is tried twice.
 
     Raises:
-        TeacherError: the one attempt failed.
+        TeacherError: an attempt failed.
     """
     if isinstance(teacher, BatchTeacher):
-        seed = int(request.key(config.identity())[:7], 16)
-        return next(response for _, response in teacher.generate_batch([request], [seed]))
+        seeds = [int(request.key(config.identity())[:7], 16) for request in requests]
+        answers = dict(teacher.generate_batch(requests, seeds))
+        return [answers[position] for position in range(len(requests))]
 
-    async def ask(teacher: AsyncTeacher) -> Response:
+    async def ask(teacher: AsyncTeacher) -> list[Response]:
         try:
-            return await teacher.generate(request)
+            return list(await asyncio.gather(*(teacher.generate(request) for request in requests)))
         finally:
             await teacher.close()
 
     return asyncio.run(ask(teacher))
+
+
+async def _until_stop(seconds: float) -> None:
+    """Sleep, but not through a stop: a long ``Retry-After`` must not hold up Ctrl-C."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not stop_requested():
+        await asyncio.sleep(min(left, _LOOK_FOR_STOP_S))
 
 
 class _Work:
@@ -205,13 +217,35 @@ class _AsyncWork(_Work):
 
     async def _all(self, teacher: AsyncTeacher) -> None:
         width = min(self.executor._config.concurrency, len(self.queue))
+        timer = asyncio.create_task(self._commit_in_time())
         try:
-            await asyncio.gather(*(self._worker(teacher) for _ in range(width)))
+            # A defect in one worker must not cost the answers that the others are waiting for.
+            ended = await asyncio.gather(*(self._worker(teacher) for _ in range(width)), return_exceptions=True)
         finally:
-            self.commit()
-            await teacher.close()
+            timer.cancel()
+            try:
+                self.commit()
+            finally:
+                await teacher.close()
+        for error in ended:
+            if error is not None:
+                raise error
+
+    async def _commit_in_time(self) -> None:
+        """Commit what waits while no further answer comes: a paid answer is not at risk for long."""
+        while True:
+            await asyncio.sleep(_COMMIT_EVERY_S)
+            if time.monotonic() - self.committed_at >= _COMMIT_EVERY_S:
+                self.commit()
 
     async def _worker(self, teacher: AsyncTeacher) -> None:
+        try:
+            await self._take(teacher)
+        except Exception:
+            self.queue.clear()
+            raise
+
+    async def _take(self, teacher: AsyncTeacher) -> None:
         while self.queue and not self.fatal and not stop_requested() and not self.executor._over_tokens():
             key, request = self.queue.popleft()
             try:
@@ -236,6 +270,9 @@ class _AsyncWork(_Work):
         """Return the answer, or ``None`` when a stop or a cap came between two attempts."""
         attempts = self.executor._config.attempts
         for attempt in range(1, attempts + 1):
+            # Other requests' second attempts count, too: the cap may be reached with some never sent.
+            if stop_requested() or self.executor._over_requests():
+                return None
             self.executor._count(None)
             try:
                 return await teacher.generate(request)
@@ -248,7 +285,4 @@ class _AsyncWork(_Work):
                 pause = self.executor._pause(min(wait, _LONGEST_PAUSE_S) * self.executor._jitter.uniform(1.0, 1.25))
                 if asyncio.iscoroutine(pause):
                     await pause
-                cap = self.executor._budget.requests
-                if stop_requested() or (cap is not None and self.executor._sent >= cap):
-                    return None
         return None

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import TeacherError
 from stepsynth.filters.normalise import clean
 from stepsynth.types import Candidate, Response, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.executor.send import Executor
     from stepsynth.filters import Hygiene
@@ -50,7 +50,14 @@ class Generator:
         self._limit = max_overgeneration
         self._progress = progress
 
-    def run(self, plan: Plan, round_number: int, hygiene: Hygiene, before: Sequence[Candidate]) -> None:
+    def run(
+        self,
+        plan: Plan,
+        round_number: int,
+        hygiene: Hygiene,
+        before: Sequence[Candidate],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write one stage, unless it is done.
 
         Args:
@@ -58,6 +65,7 @@ class Generator:
             round_number: round that the rows belong to.
             hygiene: the rules.
             before: rows accepted in earlier stages, in plan order.
+            facts: kept with the stage in the journal, for the page and the results.
 
         Raises:
             StepsynthError: whatever ended the requests; all answers are committed.
@@ -69,7 +77,7 @@ class Generator:
         verdicts = self._waves(plan, hygiene, list(before))
         accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
         missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
-        info = {"targets": dict(plan.targets), "missing": missing}
+        info = {"targets": dict(plan.targets), "missing": missing, **(facts or {})}
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
         self._progress.finish(_summary(plan, verdicts, missing))
 

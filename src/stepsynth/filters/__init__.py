@@ -44,10 +44,6 @@ REASONS: dict[str, str] = {
 class Filter(Protocol):
     """One rule."""
 
-    def quick(self) -> Hygiene:
-        """Return the rules that cost next to nothing, for a preview while answers come in."""
-        return Hygiene(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
-
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """Return one verdict per candidate, in the same order.
 
@@ -85,7 +81,11 @@ class Hygiene:
             ratio: see `LabelCheck`.
         """
         lengths = [len(example.text.split()) for example in harvest]
-        rules: list[Filter] = [Schema.like(lengths), GoldCopy.of([example.text for example in gold]), LabelNaming.like(harvest, meanings)]
+        rules: list[Filter] = [
+            Schema.like(lengths),
+            GoldCopy.of([example.text for example in gold]),
+            LabelNaming.like(harvest, meanings),
+        ]
         if judge is not None:
             rules.append(LabelCheck(judge, ratio))
         return cls((*rules, Duplicate(), Surplus(targets)))

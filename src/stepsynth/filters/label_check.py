@@ -2,7 +2,7 @@
 
 An inherited label is often wrong with a small teacher: a text "like" a mistake need not keep its
 label. Checking it against what few gold rows teach is the cheapest of the known remedies
-(method.md, "label check" and "importance weights"; measured for this project in docs/results.md).
+(docs/decisions.md, "Label check"; measured in docs/results.md).
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ import unicodedata
 __all__ = ["clean", "comparable", "leading_sentences"]
 
 _QUOTES = {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019": "'", "\u00ab": '"', "\u00bb": '"'}
+# An answer with more layers around its text is no text.
+_LAYERS = 16
 _PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
 _FENCE = re.compile(r"^```[\w-]*\s*\n?(.*?)\n?```\s*$", re.DOTALL)
 _ROLE = re.compile(
@@ -36,12 +38,23 @@ def clean(answer: str, *, truncated: bool = False) -> str:
         answer: the teacher's words.
         truncated: whether it was cut off at the token limit.
     """
-    text = unicodedata.normalize("NFC", answer)
-    text = "".join(_QUOTES.get(c, c) for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    text = _CONTROL.sub(" ", text).strip()
+    text, cut = answer, truncated
+    # What is under a wrapper may be wrapped itself; the result is a text that would come back as it is.
+    for _ in range(_LAYERS):
+        before = text
+        text = _bare(text, cut=cut)
+        if text == before:
+            return text
+        cut = False
+    return ""
+
+
+def _bare(answer: str, *, cut: bool) -> str:
+    """Take off one layer of each kind."""
+    text = "".join(_QUOTES.get(c, c) for c in answer if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    text = unicodedata.normalize("NFC", _CONTROL.sub(" ", text)).strip()
     fenced = _FENCE.match(text)
     text = fenced.group(1).strip() if fenced else text
-    cut = truncated
     for _ in range(4):
         before = text
         text = _unwrap(text)

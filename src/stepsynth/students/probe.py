@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import assets
+from stepsynth.students.surroundings import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,10 +89,9 @@ class LinearProbe:
 
 def _load(name: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     where = assets.resolve(name, kind="student")
-    tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-    network = AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False, dtype="float32")
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        network = AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False, dtype="float32")
     return tokenizer, network.eval()

@@ -44,7 +44,7 @@ class BatchTeacher(Protocol):
         """Answer requests, yielding ``(position, response)`` as they finish.
 
         Args:
-            requests: read lazily, only as far as the engine has room.
+            requests: read lazily, only as far as the engine has room; may end before ``seeds``.
             seeds: one sampling seed per request, so that an answer does not depend on
                 which others were in the batch.
         """

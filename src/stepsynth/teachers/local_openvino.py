@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Message, Request
 
-__all__ = ["OpenVinoTeacher"]
+__all__ = ["OpenVinoTeacher", "engine_settings", "open_engine"]
 
 # Chosen by measurement: see docs/decisions.md, "Precision of the embedded teacher".
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -40,13 +40,13 @@ class OpenVinoTeacher:
         from stepsynth.assets import resolve
 
         path = resolve(config.model, kind="teacher", report=report)
-        self._pipeline = _load(path, config)
-        self._tokenizer = self._pipeline.get_tokenizer()
+        self._pipeline = open_engine(path, config)
+        self.tokenizer = self._pipeline.get_tokenizer()
         self._width = config.concurrency
 
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
         """Yield ``(position, response)`` as answers finish; see `BatchTeacher`."""
-        waiting = enumerate(zip(requests, seeds, strict=True))
+        waiting = enumerate(zip(requests, seeds, strict=False))
         handles: dict[int, tuple[Any, int]] = {}
         drained = False
         while True:
@@ -66,22 +66,29 @@ class OpenVinoTeacher:
                 yield position, self._response(handle, prompt_tokens)
 
     def _submit(self, position: int, request: Request, seed: int) -> tuple[Any, int]:
-        tokens = self._tokenizer.encode(self._prompt(request.messages), add_special_tokens=False).input_ids
-        return self._pipeline.add_request(position, tokens, _generation_config(request, seed)), int(tokens.shape[1])
+        tokens = self.tokenizer.encode(self._prompt(request.messages), add_special_tokens=False).input_ids
+        return self._pipeline.add_request(position, tokens, engine_settings(request, seed)), int(tokens.shape[1])
 
     def _prompt(self, messages: tuple[Message, ...]) -> str:
-        history = [{"role": m.role, "content": m.content} for m in messages]
-        return str(self._tokenizer.apply_chat_template(history, add_generation_prompt=True))
+        # A control token in somebody's text would open a turn of its own: take it apart.
+        history = [{"role": m.role, "content": m.content.replace("<|", "< |")} for m in messages]
+        return str(self.tokenizer.apply_chat_template(history, add_generation_prompt=True))
 
     def _response(self, handle: Any, prompt_tokens: int) -> Response:
         output = handle.read_all()[0]
         tokens = list(output.generated_ids)
         reason = "length" if "LENGTH" in str(output.finish_reason) else "stop"
-        text = str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return Response(text, reason, Usage(prompt_tokens, len(tokens), 0.0))  # type: ignore[arg-type]
 
 
-def _load(path: Path | str, config: TeacherConfig) -> Any:
+def open_engine(path: Path | str, config: TeacherConfig) -> Any:
+    """Return a continuous-batching pipeline as the teacher uses it.
+
+    Raises:
+        ConfigError: the engine is not installed.
+        AssetError: it cannot read the model.
+    """
     try:
         import openvino_genai
     except ImportError:
@@ -103,7 +110,8 @@ def _load(path: Path | str, config: TeacherConfig) -> Any:
         ) from None
 
 
-def _generation_config(request: Request, seed: int) -> Any:
+def engine_settings(request: Request, seed: int) -> Any:
+    """Return a request's sampling as the engine's own settings."""
     import openvino_genai
 
     sampling = request.sampling

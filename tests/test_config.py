@@ -1,0 +1,272 @@
+"""The config: unknown keys and secrets are refused, overrides apply, and the digest knows what matters."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stepsynth.config import RunConfig, load_config, parse_config
+from stepsynth.errors import ConfigError
+
+VALUES: dict[str, Any] = {
+    "task": {"name": "t", "instruction": "Decide.", "labels": {"pos": "liked", "neg": "disliked"}},
+    "data": {"validation": {"path": "v.csv"}, "test": {"hub": "some/set"}},
+    "teacher": {"backend": "fake"},
+}
+KEY = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def values(**changes: object) -> dict[str, Any]:
+    """Return the values with ``section__key`` set."""
+    found = copy.deepcopy(VALUES)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return found
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def refused(found: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(found)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "meant"),
+    [
+        ("methdo", "method"),
+        ("task__lables", "labels"),
+        ("data__validaton", "validation"),
+        ("data__validation__pth", "path"),
+        ("data__test__splt", "split"),
+        ("teacher__modl", "model"),
+        ("teacher__sampling__temprature", "temperature"),
+        ("student__epoch", "epochs"),
+        ("method__ruonds", "rounds"),
+        ("budget__request", "requests"),
+        ("task__prompts__sed", "seed"),
+        ("data__validation__columns__txet", "text"),
+    ],
+)
+def test_an_unknown_key_is_refused_at_every_level_with_the_nearest_known_one(dotted: str, meant: str) -> None:
+    message = refused(values(**{dotted: "x"}))
+    assert repr(dotted.split("__")[-1]) in message
+    assert f"Did you mean {meant!r}?" in message
+
+
+def test_a_key_that_is_like_none_lists_the_known_ones() -> None:
+    assert "Known: requests, tokens." in refused(values(budget__zzz=1))
+
+
+@pytest.mark.parametrize("missing", ["task", "data"])
+def test_a_missing_section_is_named(missing: str) -> None:
+    found = values()
+    del found[missing]
+    assert refused(found).startswith(f"{missing} is missing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"teacher__sampling": {"top_p": 0}}, ("teacher.sampling.top_p", "0")),
+        ({"method__rounds": -1}, ("method.rounds", "-1")),
+        ({"method__seed_rows": 1, "task__labels": {"a": "", "b": ""}}, ("method.seed_rows", "1")),
+        ({"method__seed_rows": 2, "task__labels": {"a": "", "b": "", "c": ""}}, ("method.seed_rows=2", "3 labels")),
+        ({"task__labels": {"a": ""}}, ("task.labels", "'a'", "at least two")),
+        ({"task__labels": ["a", "a"]}, ("task.labels", "at least two")),
+        ({"data__validation": {"path": "a", "hub": "b"}}, ("data.validation", "exactly one")),
+        ({"data__validation": {}}, ("data.validation", "exactly one")),
+        ({"teacher": {"backend": "openai"}}, ("base_url",)),
+        ({"teacher__base_url": "localhost:8000"}, ("'localhost:8000'", "http://")),
+        ({"teacher__backend": "opnai"}, ("'opnai'", "Did you mean 'openai'?")),
+        ({"seed": "x" * 500}, ("seed", "...")),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(changes: dict[str, Any], parts: tuple[str, ...]) -> None:
+    message = refused(values(**changes))
+    assert all(part in message for part in parts), message
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value"),
+    [
+        ("teacher__api_key_env", KEY),
+        ("teacher__api_key_env", "hf_abcdefghijklmnopqrstuvwx"),
+        ("teacher__api_key_env", "A" * 45),
+        ("teacher__api_key_env", "Bearer abc"),
+        ("teacher__api_key", KEY),
+        ("teacher__base_url", f"https://user:{KEY}@api.example.org/v1"),
+        ("teacher__base_url", f"https://{KEY}@api.example.org"),
+    ],
+)
+def test_a_secret_is_refused_and_not_repeated(dotted: str, value: str) -> None:
+    """S2: a config names the variable that holds a key."""
+    message = refused(values(**{dotted: value}))
+    assert value not in message
+    assert KEY not in message
+    assert "variable" in message or "api_key_env" in message
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "key", "_K1"])
+def test_the_name_of_a_variable_is_no_secret(name: str) -> None:
+    assert parse_config(values(teacher__api_key_env=name)).teacher.api_key_env == name
+
+
+def test_overrides_are_yaml_and_make_sections_where_there_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path, VALUES)
+    overrides = ["method.rounds=3", "budget.requests=7", "teacher.sampling.temperature=0.5", "task.labels={a: x=y, b: }", "cache=null"]
+    config = load_config(path, overrides)
+    assert (config.method.rounds, config.budget.requests, config.teacher.sampling.temperature) == (3, 7, 0.5)
+    assert config.task.labels == {"a": "x=y", "b": ""}
+    assert config.cache is None
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("method.rounds", "key=value"),
+        ("=3", "key=value"),
+        ("seed.deep=3", "seed.deep"),
+        ("task.name.deep=3", "'name' holds a plain value"),
+        ("seed=[", "not a YAML value"),
+        ("seed=2024-02-31", "not a YAML value"),
+        ("method.ruonds=3", "Did you mean 'rounds'?"),
+    ],
+)
+def test_a_wrong_override_is_one_line(tmp_path: Path, override: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(part)):
+        load_config(write(tmp_path, values(seed=1)), [override])
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "a: 2024-02-31", "- a\n- b", "", "just words", "a: !!python/object:os.system {}", "[" * 5000, "a: &a [*a"])
+def test_a_file_that_is_no_mapping_of_sections_is_one_line(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, content))
+    assert "config.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_bytes_and_no_file_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(b"task: \xff\xfe")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match=r"no config at .* stepsynth init"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_data_paths_are_relative_to_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    absolute = str(tmp_path / "elsewhere.csv")
+    config = load_config(write(tmp_path, values(data__test={"path": absolute})))
+    assert config.data.validation.path == tmp_path / "v.csv"
+    assert config.data.test is not None
+    assert config.data.test.path == Path(absolute)
+
+
+def test_variables_and_the_home_folder_are_expanded_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_DATA", "sub/folder")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = load_config(write(tmp_path, values(data__validation={"path": "${SOME_DATA}/v.csv"}, data__test={"path": "~/t.csv"})))
+    assert config.data.validation.path == tmp_path / "sub" / "folder" / "v.csv"
+    assert config.data.test is not None
+    assert config.data.test.path == tmp_path / "home" / "t.csv"
+
+
+def test_an_unset_variable_in_a_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_DATA", raising=False)
+    with pytest.raises(ConfigError, match="NO_SUCH_DATA, which is not set"):
+        load_config(write(tmp_path, values(data__validation={"path": "${NO_SUCH_DATA}/v.csv"})))
+
+
+def test_nothing_but_paths_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_DATA", "leaked")
+    config = load_config(write(tmp_path, values(task__instruction="${SOME_DATA} {{7*7}}")))
+    assert config.task.instruction == "${SOME_DATA} {{7*7}}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"teacher__concurrency": 3},
+        {"teacher__timeout_s": 3.0},
+        {"teacher__attempts": 3},
+        {"teacher__api_key_env": "OTHER"},
+        {"budget": {"requests": 5, "tokens": 6}},
+        {"cache": "/elsewhere.db"},
+    ],
+)
+def test_the_digest_stays_where_results_do(changes: dict[str, Any]) -> None:
+    assert parse_config(values(**changes)).result_digest() == parse_config(VALUES).result_digest()
+
+
+def leaves(node: object, where: str = "") -> dict[str, object]:
+    if isinstance(node, dict) and node:
+        return {k: v for key, value in node.items() for k, v in leaves(value, f"{where}__{key}".lstrip("_")).items()}
+    return {where: node}
+
+
+FREE = {"teacher__concurrency", "teacher__timeout_s", "teacher__attempts", "teacher__api_key_env", "budget__requests", "budget__tokens", "cache"}
+# One family so far, and a source is a file or a data set: these have no second value.
+FIXED = {"task__family", "data__validation__hub", "data__test__path"}
+OTHERS = {
+    "teacher__backend": "openvino",
+    "method__name": "seed-only",
+    "method__balance": "mistakes",
+    "method__label_check": "none",
+    "teacher__base_url": "http://127.0.0.1:1/v1",
+    "task__prompts": {"seed": "x"},
+    "data__validation__columns": {"text": "x"},
+    "data__validation__labels": {"1": "pos"},
+    "data__test__columns": {"text": "x"},
+    "data__test__labels": {"1": "pos"},
+}
+
+
+def other(value: object) -> object:
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 if value else 0.25
+    return f"{value}x" if isinstance(value, str) else 3
+
+
+@pytest.mark.parametrize("dotted", sorted(set(leaves(parse_config(VALUES).resolved())) - FREE - FIXED))
+def test_the_digest_changes_with_every_other_key(dotted: str) -> None:
+    before = parse_config(VALUES)
+    new = OTHERS.get(dotted, other(leaves(before.resolved())[dotted]))
+    resolved = before.resolved()
+    node = resolved
+    *parents, last = dotted.split("__")
+    for parent in parents:
+        node = node[parent]
+    node[last] = new if not dotted.endswith(("config", "revision")) else "x"
+    assert parse_config(resolved).result_digest() != before.result_digest()
+
+
+def test_the_digest_knows_the_order_of_the_labels() -> None:
+    """It is the order of the student's outputs, and of what does not divide evenly."""
+    swapped = dict(reversed(VALUES["task"]["labels"].items()))
+    assert parse_config(values(task__labels=swapped)).result_digest() != parse_config(VALUES).result_digest()
+
+
+def test_a_resolved_config_gives_the_same_config_again() -> None:
+    config = parse_config(values(data__validation={"path": "/a/v.csv", "sample": 10}, cache=None))
+    again: RunConfig = parse_config(config.resolved())
+    assert again == config
+    assert again.result_digest() == config.result_digest()

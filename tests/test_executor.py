@@ -1,0 +1,463 @@
+"""The executor: journal first, one retry owner, hard caps, exact rows, the same data set in any order of answers."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from stepsynth.config import BudgetConfig, TeacherConfig
+from stepsynth.errors import BudgetError, PermanentError, TransientError
+from stepsynth.executor import Executor, Generator, ask_sample
+from stepsynth.filters import Hygiene
+from stepsynth.filters.balance import Surplus
+from stepsynth.filters.duplicate import Duplicate
+from stepsynth.filters.schema import Schema
+from stepsynth.journal import AnswerStore, Journal, Row
+from stepsynth.progress import SilentProgress
+from stepsynth.teachers.fake import FakeTeacher, gold_text
+from stepsynth.types import Example, Message, Request, Response, Sampling, Usage
+
+LABELS = ("kalm", "rund", "spitz")
+Script = Callable[[Request], Response | Exception]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Independent requests, told apart by their number."""
+
+    targets: Mapping[str, int]
+    stage: str = "round-0/seed"
+    kind: str = "seed"
+    prompt: str = "Write about"
+    max_tokens: int = 64
+
+    def request(self, label: str, number: int, index: int) -> Request:
+        messages = (Message("user", f"{self.prompt} {label}."),)
+        return Request(messages, Sampling(max_tokens=self.max_tokens), number, self.stage, index, label)
+
+
+@dataclass
+class Desk:
+    """A journal, a teacher and what connects them."""
+
+    path: Path
+    shared: Path | None = None
+    pauses: list[float] = field(default_factory=list)
+
+    def journal(self) -> Journal:
+        return Journal(self.path, AnswerStore.shared(self.shared) if self.shared else None)
+
+    def executor(
+        self, teacher: object, journal: Journal, *, concurrency: int = 8, attempts: int = 4, budget: BudgetConfig | None = None
+    ) -> Executor:
+        config = TeacherConfig(backend="fake", concurrency=concurrency, attempts=attempts)
+        return Executor(config, journal, budget or BudgetConfig(), teacher=teacher, pause=self.pauses.append)  # type: ignore[arg-type]
+
+    def stage(self, teacher: object, plan: Plan, hygiene: Hygiene | None = None, *, limit: float = 6.0, **options: object) -> list[Row]:
+        """Run a stage and return all its rows."""
+        journal = self.journal()
+        try:
+            executor = self.executor(teacher, journal, **options)  # type: ignore[arg-type]
+            rules = hygiene or Hygiene((Schema(), Duplicate(), Surplus(plan.targets)))
+            Generator(executor, journal, max_overgeneration=limit, progress=SilentProgress()).run(plan, 0, rules, [])
+            return journal.rows()
+        finally:
+            journal.close()
+
+    def committed(self) -> set[str]:
+        journal = self.journal()
+        rows = journal._connection.execute("SELECT key FROM answers").fetchall()
+        journal.close()
+        return {key for (key,) in rows}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "journal.db")
+
+
+def numbered(request: Request) -> Response:
+    """Answer with a text that no other request gets."""
+    return Response(f"A text number {request.replicate} of {request.label}.", usage=Usage(3, 6))
+
+
+def requests(count: int, label: str = "kalm") -> list[Request]:
+    plan = Plan({label: count})
+    return [plan.request(label, number, number) for number in range(count)]
+
+
+def only(text: Script = numbered, **options: object) -> FakeTeacher:
+    return FakeTeacher(text, blemishes={}, **options)  # type: ignore[arg-type]
+
+
+# what is known ---------------------------------------------------------------------------------
+
+
+def test_a_known_answer_costs_nothing(desk: Desk) -> None:
+    first, second = only(), only()
+    journal = desk.journal()
+    answers = desk.executor(first, journal).run(requests(20))
+    assert desk.executor(second, journal).run(requests(25)) | answers == desk.executor(second, journal).run(requests(25))
+    assert (len(first.calls), len(second.calls)) == (20, 5)
+    journal.close()
+
+
+def test_equal_requests_are_sent_once(desk: Desk) -> None:
+    teacher, journal = only(), desk.journal()
+    assert len(desk.executor(teacher, journal).run([*requests(5), *requests(5)])) == 5
+    assert len(teacher.calls) == 5
+    journal.close()
+
+
+def test_two_runs_share_their_answers(tmp_path: Path) -> None:
+    first, second = FakeTeacher(), FakeTeacher()
+    plan = Plan({"kalm": 10, "rund": 10})
+    rows = Desk(tmp_path / "a.db", tmp_path / "shared.db").stage(first, plan)
+    desk = Desk(tmp_path / "b.db", tmp_path / "shared.db")
+    assert desk.stage(second, plan) == rows
+    assert first.calls
+    assert second.calls == []
+    journal = desk.journal()
+    assert journal.totals().from_cache == journal.totals().requests == len(set(first.calls))
+    journal.close()
+
+
+def test_a_longer_limit_asks_again_for_truncated_answers_only(tmp_path: Path) -> None:
+    shared = tmp_path / "shared.db"
+    short, long = FakeTeacher(blemishes={}), FakeTeacher(blemishes={})
+    journal = Desk(tmp_path / "a.db", shared).journal()
+    plan = Plan({"kalm": 40}, max_tokens=11)
+    answers = Desk(tmp_path / "a.db").executor(short, journal).run([plan.request("kalm", i, i) for i in range(40)])
+    journal.close()
+    cut = {key for key, answer in answers.items() if isinstance(answer, Response) and answer.finish_reason == "length"}
+    assert 0 < len(cut) < 40
+    journal = Desk(tmp_path / "b.db", shared).journal()
+    longer = Plan({"kalm": 40}, max_tokens=64)
+    again = Desk(tmp_path / "b.db").executor(long, journal).run([longer.request("kalm", i, i) for i in range(40)])
+    journal.close()
+    assert set(long.calls) == cut
+    assert all(isinstance(answer, Response) and answer.finish_reason == "stop" for answer in again.values())
+
+
+def test_another_prompt_reuses_nothing(tmp_path: Path) -> None:
+    shared, teacher = tmp_path / "shared.db", only()
+    Desk(tmp_path / "a.db", shared).stage(teacher, Plan({"kalm": 10}))
+    asked = len(teacher.calls)
+    Desk(tmp_path / "b.db", shared).stage(teacher, Plan({"kalm": 10}, prompt="Please write about"))
+    assert len(teacher.calls) == 2 * asked == len(set(teacher.calls))
+
+
+def test_answers_are_committed_before_they_are_parsed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R5: a parser that fails costs no answer, those in flight included."""
+
+    def broken(*_: object, **__: object) -> str:
+        raise ZeroDivisionError("a parser with a defect")
+
+    first, second = only(latency=0.002), only()
+    plan = Plan({"kalm": 100, "rund": 100})
+    with monkeypatch.context() as patch:
+        patch.setattr("stepsynth.executor.waves.clean", broken)
+        with pytest.raises(ZeroDivisionError):
+            desk.stage(first, plan)
+    assert first.calls
+    assert desk.committed() == set(first.calls)
+    rows = desk.stage(second, plan)
+    assert not set(first.calls) & set(second.calls)
+    assert sum(not row.reason for row in rows) == 200
+
+
+def test_a_second_run_after_a_parsing_failure_sends_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = only(), only()
+    plan = Plan({"kalm": 30})
+    with monkeypatch.context() as patch:
+        patch.setattr("stepsynth.executor.waves._Live.show", lambda *_: None)
+        patch.setattr("stepsynth.executor.waves.clean", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            desk.stage(first, plan)
+    rows = desk.stage(second, plan)
+    assert sum(not row.reason for row in rows) == 30
+    assert second.calls == []
+
+
+# attempts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+def test_a_request_that_always_fails_gets_all_attempts_and_no_more_and_the_stage_goes_on(desk: Desk, attempts: int) -> None:
+    """R6."""
+    teacher = only(lambda r: TransientError("busy") if r.replicate == 3 else numbered(r))
+    rows = desk.stage(teacher, Plan({"kalm": 10}), attempts=attempts)
+    counts = Counter(teacher.calls)
+    (failed,) = [row for row in rows if row.reason == "failed"]
+    assert failed.position == 3
+    assert counts.pop(failed.key) == attempts
+    assert set(counts.values()) == {1}
+    assert sum(not row.reason for row in rows) == 10
+
+
+def test_a_refused_request_gets_one_attempt(desk: Desk) -> None:
+    teacher = only(lambda r: PermanentError("refused") if r.replicate == 3 else numbered(r))
+    rows = desk.stage(teacher, Plan({"kalm": 10}), concurrency=1)
+    assert [row.position for row in rows if row.reason == "failed"] == [3]
+    assert set(Counter(teacher.calls).values()) == {1}
+
+
+@pytest.mark.parametrize(("attempts", "sent"), [(1, 10), (3, 30)])
+def test_ten_failed_requests_in_a_row_end_the_run_with_the_error(desk: Desk, attempts: int, sent: int) -> None:
+    teacher, journal = only(lambda _: TransientError("the server is down")), desk.journal()
+    with pytest.raises(TransientError, match="the server is down"):
+        desk.executor(teacher, journal, concurrency=1, attempts=attempts).run(requests(40))
+    assert len(teacher.calls) == sent
+    journal.close()
+
+
+def test_failures_with_answers_between_do_not_end_the_run(desk: Desk) -> None:
+    teacher, journal = only(lambda r: numbered(r) if r.replicate % 9 == 0 else TransientError("busy")), desk.journal()
+    answers = desk.executor(teacher, journal, concurrency=1, attempts=1).run(requests(60))
+    assert sum(isinstance(answer, Response) for answer in answers.values()) == 7
+    journal.close()
+
+
+def test_a_wrong_key_ends_the_run_at_the_first_request(desk: Desk) -> None:
+    teacher, journal = only(lambda _: PermanentError("wrong key")), desk.journal()
+    with pytest.raises(PermanentError, match="wrong key"):
+        desk.executor(teacher, journal, concurrency=1).run(requests(40))
+    assert len(teacher.calls) == 1
+    journal.close()
+
+
+@pytest.mark.parametrize(("asked", "low", "high"), [(7.0, 7.0, 8.75), (0.0, 0.0, 0.0), (900.0, 60.0, 75.0)])
+def test_the_pause_is_what_the_server_asked_for_up_to_a_limit(desk: Desk, asked: float, low: float, high: float) -> None:
+    """R8."""
+    teacher, journal = only(lambda _: TransientError("busy", retry_after=asked)), desk.journal()
+    desk.executor(teacher, journal, attempts=4).run(requests(1))
+    assert len(desk.pauses) == 3
+    assert all(low <= pause <= high for pause in desk.pauses)
+    journal.close()
+
+
+def test_without_a_word_from_the_server_pauses_double_and_differ(desk: Desk) -> None:
+    teacher, journal = only(lambda _: TransientError("busy")), desk.journal()
+    desk.executor(teacher, journal, concurrency=1, attempts=5).run(requests(2))
+    for first, expected in zip(range(4), (0.5, 1.0, 2.0, 4.0), strict=True):
+        assert expected <= desk.pauses[first] <= 1.25 * expected
+    assert desk.pauses[:4] != desk.pauses[4:]
+    journal.close()
+
+
+def test_a_faulty_teacher_gives_the_same_rows_as_a_sound_one(tmp_path: Path) -> None:
+    """R4, in process; with enough attempts transient faults change nothing."""
+    plan = Plan({label: 15 for label in LABELS})
+    calm = Desk(tmp_path / "calm.db").stage(FakeTeacher(), plan, attempts=20)
+    faulty = FakeTeacher(faults={"transient": 0.3})
+    assert Desk(tmp_path / "faulty.db").stage(faulty, plan, attempts=20) == calm
+    assert len(faulty.calls) > len(set(faulty.calls))
+
+
+# caps ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transient", [0.0, 0.3, 0.6])
+def test_the_cap_on_requests_is_never_overshot_and_a_larger_one_goes_on(desk: Desk, transient: float) -> None:
+    """R9: second attempts count, whichever request they belong to."""
+    latency = random.Random(0)
+    teacher = only(faults={"transient": transient}, latency=lambda _: latency.random() / 500)
+    journal = desk.journal()
+    with pytest.raises(BudgetError, match="raise budget.requests"):
+        desk.executor(teacher, journal, concurrency=32, attempts=20, budget=BudgetConfig(requests=100)).run(requests(150))
+    assert len(teacher.calls) == 100
+    before = journal.totals().requests
+    assert before == 100 if transient == 0.0 else 0 < before < 100
+    answers = desk.executor(teacher, journal, concurrency=32, attempts=20, budget=BudgetConfig(requests=9_999)).run(requests(150))
+    assert len(answers) == 150 == journal.totals().requests
+    if transient == 0.0:
+        assert len(teacher.calls) == 150
+    journal.close()
+
+
+def test_a_cap_that_is_just_enough_is_no_error(desk: Desk) -> None:
+    teacher, journal = only(), desk.journal()
+    assert len(desk.executor(teacher, journal, budget=BudgetConfig(requests=20)).run(requests(20))) == 20
+    journal.close()
+
+
+def test_the_cap_on_tokens_stops_within_what_is_in_flight(desk: Desk) -> None:
+    teacher, journal = only(), desk.journal()
+    with pytest.raises(BudgetError, match="tokens"):
+        desk.executor(teacher, journal, concurrency=4, budget=BudgetConfig(tokens=90)).run(requests(50))
+    assert 10 <= journal.totals().requests <= 10 + 4
+    journal.close()
+
+
+def test_answers_of_other_runs_are_not_bought(tmp_path: Path) -> None:
+    shared = tmp_path / "shared.db"
+    first = Desk(tmp_path / "a.db", shared)
+    journal = first.journal()
+    first.executor(only(), journal).run(requests(50))
+    journal.close()
+    second, teacher = Desk(tmp_path / "b.db", shared), only()
+    for _ in range(2):
+        journal = second.journal()
+        second.executor(teacher, journal, budget=BudgetConfig(tokens=20, requests=3)).run(requests(50))
+        assert len(second.executor(teacher, journal, budget=BudgetConfig(tokens=20, requests=3)).run(requests(51))) == 51
+        journal.close()
+    assert len(teacher.calls) == 1
+
+
+# rows ------------------------------------------------------------------------------------------
+
+
+def rules(plan: Plan) -> Hygiene:
+    harvest = [Example(f"h{label}{i}", gold_text(label, i), label) for label in LABELS for i in range(10)]
+    return Hygiene.for_rows(harvest, harvest, plan.targets, dict.fromkeys(LABELS, ""))
+
+
+def test_every_label_gets_exactly_its_rows(desk: Desk) -> None:
+    plan = Plan({"kalm": 40, "rund": 7, "spitz": 1})
+    rows = desk.stage(FakeTeacher(), plan, rules(plan))
+    assert Counter(row.label for row in rows if not row.reason) == plan.targets
+    asked = Counter(row.label for row in rows)
+    assert all(asked[label] <= 6 * target for label, target in plan.targets.items())
+    assert [row.position for row in rows] == list(range(len(rows)))
+    assert {row.reason for row in rows} > {"", "empty"}
+
+
+def test_a_teacher_of_nothing_but_waste_ends_with_what_is_missing(desk: Desk) -> None:
+    teacher = only(lambda _: Response(""))
+    plan = Plan({"kalm": 10, "rund": 4})
+    rows = desk.stage(teacher, plan, limit=2.5)
+    assert Counter(row.label for row in rows) == {"kalm": 25, "rund": 10}
+    assert {row.reason for row in rows} == {"empty"}
+    assert len(teacher.calls) == 35
+    journal = desk.journal()
+    ((name, _, _, info, _),) = journal.stages()
+    assert (name, info["missing"]) == ("round-0/seed", {"kalm": 10, "rund": 4})
+    journal.close()
+
+
+def test_a_finished_stage_is_not_run_again(desk: Desk) -> None:
+    teacher = only()
+    rows = desk.stage(teacher, Plan({"kalm": 5}))
+    before = len(teacher.calls)
+    assert desk.stage(teacher, Plan({"kalm": 50})) == rows
+    assert len(teacher.calls) == before
+
+
+def test_a_stage_cut_short_by_a_cap_goes_on_to_the_rows_of_an_uncut_one(tmp_path: Path) -> None:
+    plan = Plan({label: 12 for label in LABELS})
+    calm = Desk(tmp_path / "calm.db").stage(FakeTeacher(), plan, rules(plan))
+    desk, teacher = Desk(tmp_path / "cut.db"), FakeTeacher()
+    for cap in range(5, len(calm) + 5, 5):
+        try:
+            rows = desk.stage(teacher, plan, rules(plan), budget=BudgetConfig(requests=cap))
+            break
+        except BudgetError:
+            assert len(teacher.calls) == cap
+    assert rows == calm
+    assert len(teacher.calls) == len(set(teacher.calls)) == len(calm)
+
+
+def test_the_order_in_which_answers_come_changes_nothing(tmp_path: Path) -> None:
+    """R17: rows are planned and judged in plan order."""
+    plan = Plan({label: 12 for label in LABELS})
+    outcomes, orders = [], set()
+    for shuffle in range(20):
+        rng = random.Random(shuffle)
+        finished: list[str] = []
+
+        def answer(request: Request, finished: list[str] = finished, fake: FakeTeacher = FakeTeacher()) -> Response:  # noqa: B008
+            finished.append(request.label + str(request.replicate))
+            return fake.answer(request)
+
+        teacher = FakeTeacher(answer, latency=lambda _, rng=rng: rng.random() / 200)  # type: ignore[misc]
+        outcomes.append(Desk(tmp_path / f"{shuffle}.db").stage(teacher, plan, rules(plan), concurrency=16))
+        orders.add(tuple(finished))
+    assert len(orders) == 20, "the shuffles did not shuffle"
+    assert all(rows == outcomes[0] for rows in outcomes)
+
+
+# engines in process ------------------------------------------------------------------------------
+
+
+class Engine:
+    """A `BatchTeacher` with room for some requests, which answers the newest one first."""
+
+    def __init__(self, room: int = 4, fail_after: int | None = None) -> None:
+        self.room = room
+        self.fail_after = fail_after
+        self.read = 0
+        self.answered = 0
+        self.most_waiting = 0
+        self.seeds: dict[int, int] = {}
+
+    def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
+        source = zip(iter(requests), iter(seeds), strict=False)
+        waiting: list[tuple[int, Request]] = []
+        while True:
+            while len(waiting) < self.room:
+                taken = next(source, None)
+                if taken is None:
+                    break
+                request, seed = taken
+                self.seeds[request.replicate] = seed
+                waiting.append((self.read, request))
+                self.read += 1
+            if not waiting:
+                return
+            self.most_waiting = max(self.most_waiting, self.read - self.answered)
+            if self.answered == self.fail_after:
+                raise TransientError("the engine broke down")
+            position, request = waiting.pop()
+            self.answered += 1
+            yield position, numbered(request)
+
+
+def test_an_engine_is_fed_as_far_as_it_has_room(desk: Desk) -> None:
+    engine, journal = Engine(room=4), desk.journal()
+    answers = desk.executor(engine, journal).run(requests(50))
+    assert engine.most_waiting == 4
+    assert [answers[r.key(TeacherConfig(backend="fake").identity())] for r in requests(50)] == [numbered(r) for r in requests(50)]
+    assert journal.totals().requests == 50
+    assert len(set(engine.seeds.values())) == 50
+    journal.close()
+
+
+def test_what_an_engine_answered_before_it_broke_is_kept(desk: Desk) -> None:
+    journal, engine = desk.journal(), Engine()
+    with pytest.raises(TransientError):
+        desk.executor(Engine(fail_after=30), journal).run(requests(50))
+    assert journal.totals().requests == 30
+    assert len(desk.executor(engine, journal).run(requests(50))) == 50
+    assert engine.read == 20
+    journal.close()
+
+
+@pytest.mark.parametrize("budget", [BudgetConfig(requests=20), BudgetConfig(tokens=180)])
+def test_caps_hold_for_an_engine(desk: Desk, budget: BudgetConfig) -> None:
+    engine, journal = Engine(), desk.journal()
+    with pytest.raises(BudgetError):
+        desk.executor(engine, journal, budget=budget).run(requests(50))
+    assert engine.read == 20 if budget.requests else 20 <= engine.read <= 20 + 4
+    assert journal.totals().requests == engine.read
+    journal.close()
+
+
+def test_a_seed_depends_on_the_request_alone(tmp_path: Path) -> None:
+    one, other = Engine(), Engine(room=9)
+    for name, engine, asked in (("a", one, requests(30)), ("b", other, requests(40)[::-1])):
+        desk = Desk(tmp_path / name)
+        journal = desk.journal()
+        desk.executor(engine, journal).run(asked)
+        journal.close()
+    assert one.seeds.items() <= other.seeds.items()
+
+
+@pytest.mark.parametrize("teacher", [only(), Engine()])
+def test_a_sample_needs_no_journal_and_comes_in_order(teacher: FakeTeacher | Engine) -> None:
+    asked = requests(3)
+    assert ask_sample(TeacherConfig(backend="fake"), teacher, asked) == [numbered(request) for request in asked]

@@ -1,0 +1,440 @@
+"""Filters: wrappers come off, every rule drops what it should and nothing else, in plan order."""
+
+from __future__ import annotations
+
+import random
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stepsynth.errors import TransientError
+from stepsynth.executor.waves import _judge
+from stepsynth.filters import REASONS, Hygiene
+from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.balance import Surplus
+from stepsynth.filters.duplicate import Duplicate
+from stepsynth.filters.label_check import LabelCheck
+from stepsynth.filters.leakage import GoldCopy
+from stepsynth.filters.normalise import clean, comparable, leading_sentences
+from stepsynth.filters.schema import Schema
+from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Usage, Verdict
+
+TEXT = "A quiet film that stays with you."
+WRAPPED = {
+    "nothing": TEXT,
+    "double quotes": f'"{TEXT}"',
+    "single quotes": f"'{TEXT}'",
+    "typographic quotes": f"\u201c{TEXT}\u201d",
+    "low typographic quotes": f"\u201e{TEXT}\u201c",
+    "guillemets": f"\u00ab{TEXT}\u00bb",
+    "single typographic quotes": f"\u2018{TEXT}\u2019",
+    "backquotes": f"`{TEXT}`",
+    "a code fence": f"```\n{TEXT}\n```",
+    "a code fence with a language": f"```text\n{TEXT}\n```",
+    "an announcement": f"Here is a review: {TEXT}",
+    "an announcement in the plural": f"Here are some examples:\n\n{TEXT}",
+    "a polite announcement": f"Sure! Here's a short review of a movie: {TEXT}",
+    "a polite announcement in a paragraph": f"Certainly, here is one:\n\n{TEXT}",
+    "of course": f"Of course! Here's another one: \u201c{TEXT}\u201d",
+    "bold": f"**{TEXT}**",
+    "underlined": f"__{TEXT}__",
+    "italics": f"*{TEXT}*",
+    "a bullet": f"- {TEXT}",
+    "a star": f"* {TEXT}",
+    "a round bullet": f"\u2022 {TEXT}",
+    "a number": f"1. {TEXT}",
+    "a number in brackets": f"12) {TEXT}",
+    "a heading": f"### {TEXT}",
+    "a role": f"Assistant: {TEXT}",
+    "another role": f"AI: {TEXT}",
+    "answer": f"Answer: {TEXT}",
+    "output in brackets": f"[Output]: {TEXT}",
+    "example with a number": f"Example 1: {TEXT}",
+    "chat tokens": f"<|im_start|>{TEXT}<|im_end|>",
+    "an end token": f"{TEXT}</s>",
+    "tags": f"<text>{TEXT}</text>",
+    "control characters": f"\x00{TEXT[:5]}\x07{TEXT[5:]}\x1b",
+    "zero width and marks of direction": f"\u200b{TEXT[:9]}\u200d{TEXT[9:]}\u202e\ufeff",
+    "white space": f"\n\t  {TEXT.replace(' ', '  ', 1)} \r\n",
+    "unusual white space": TEXT.replace(" ", "\u2003", 1).replace(" ", "\u2028", 1),
+    "chatter behind it": f"{TEXT}\n\nI hope this helps! Let me know.",
+    "more items behind it": f"1. {TEXT}\n2. Another one.\n3. A third one.",
+    "a list without numbers": f"- {TEXT}\n- Another one.",
+    "many layers": f'Sure! Here is a review:\n\n1. **"{TEXT}"**\n\nHope that helps!',
+    "quotes in quotes": f"'\"{TEXT}\"'",
+    "a fence around an announcement": f"```\nHere is one: {TEXT}\n```",
+}
+KEPT = [
+    'He said "no" and left.',
+    "It's the director's best.",
+    "Question: is it worth the time?",
+    "The plot (what there is of it) drags.",
+    "10 out of 10 for the lead.",
+    "Well... no.",
+    "Caf\u00e9 \u2014 100% worth it \U0001f389",
+    "C'\u00e9tait \u00e0 voir.",
+    "\u4e00\u90e8\u597d\u7535\u5f71\u3002",
+]
+REFUSALS = [
+    "I'm sorry, but I can't help with that request.",
+    "I cannot write that.",
+    "As an AI language model, I have no opinion.",
+    "I am unable to provide one.",
+]
+META = [
+    "This sentence is labeled as positive.",
+    "The text is about a film.",
+    "I'd be happy to help you with that.",
+    "Sure, why not do it.",
+    "A rewritten version of it is good.",
+    "Category: positive and so on",
+    "Some reviews follow here:",
+]
+# Bricks from which Hypothesis builds answers that look like wrappers around wrappers.
+BRICKS = [*'"\'`*_()[]#-:.!?<>|,\u201c\u201d\u00ab\u2019 \n\t', "```", "**", "__", "\n\n", "1. ", "2) ", "- "]
+BRICKS += ["Sure! ", "Here is a text: ", "Here's one", "Answer: ", "AI:", "[output] :", "<|x|>", "<|", "|>", "</s>", "<text>", "word", "Two words."]
+BRICKS += ["e", "\u0301", "\u200d", "\x00", "\u0085", "\u2028", "\ud800", "\u1100", "\u1161", "I", "\u0307", "\u212b"]
+ANSWERS = st.one_of(
+    st.text(st.characters(codec=None)), st.lists(st.sampled_from(BRICKS), max_size=14).map("".join), st.sampled_from([*WRAPPED.values(), *KEPT])
+)
+
+
+def candidate(
+    text: str,
+    label: str = "pos",
+    *,
+    index: int = 0,
+    stage: str = "round-0/seed",
+    finish: FinishReason = "stop",
+    shown: Sequence[str] = (),
+) -> Candidate:
+    turns = [Message("user", "Write."), *(Message("assistant", turn) for turn in shown), Message("user", "Again.")]
+    return Candidate(Request(tuple(turns), Sampling(), index, stage, index, label), f"key-{stage}-{index}", text, finish)
+
+
+def reasons(verdicts: Sequence[Verdict]) -> list[str]:
+    return [verdict.reason for verdict in verdicts]
+
+
+# clean ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED.keys())
+def test_wrappers_come_off(wrapped: str) -> None:
+    assert clean(wrapped) == TEXT
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_a_bare_text_is_left_alone(text: str) -> None:
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("A whole one. And a half o", "A whole one."),
+        ("Half of", ""),
+        ("Is it? Yes! But th", "Is it? Yes!"),
+        ('"A whole one. And a half', "A whole one."),
+        ("Costs 3.50 at least", ""),
+        ('He said "so." And th', 'He said "so."'),
+        ("The first paragraph is whole\n\nThe second is cu", "The first paragraph is whole"),
+    ],
+)
+def test_a_truncated_answer_is_cut_back_to_its_last_whole_sentence(answer: str, text: str) -> None:
+    assert clean(answer, truncated=True) == text
+
+
+@given(answer=ANSWERS)
+@settings(max_examples=600, deadline=None)
+@example("``````")
+@example("(((a)))")
+@example("<|<|x|>|>")
+@example("e\u200b\u0301")
+def test_cleaning_twice_is_cleaning_once(answer: str) -> None:
+    once = clean(answer)
+    assert clean(once) == once
+
+
+@given(answer=ANSWERS, truncated=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_clean_text_has_neither_control_characters_nor_loose_white_space(answer: str, truncated: bool) -> None:
+    text = clean(answer, truncated=truncated)
+    assert not [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs")]
+    assert text == " ".join(text.split())
+    text.encode("utf-8")
+
+
+@pytest.mark.parametrize("unit", ["- ", "1. ", "Answer: ", '"', "(", "```\n", "<|", "Here is a: ", "Sure! ", "a. ", "\n\n"])
+def test_a_hostile_answer_takes_no_time(unit: str) -> None:
+    """S11: what can be long is bounded; a test that takes seconds here is a regression."""
+    started = time.process_time()
+    clean(unit * (60_000 // len(unit)))
+    assert time.process_time() - started < 2.0
+
+
+@given(text=ANSWERS, words=st.integers(1, 12))
+@settings(deadline=None)
+def test_leading_sentences_fit_and_stand_at_the_beginning(text: str, words: int) -> None:
+    bare = clean(text)
+    head = leading_sentences(bare, words)
+    assert len(head.split()) <= words
+    assert head in bare
+
+
+def test_comparable_ignores_case_punctuation_width_and_white_space() -> None:
+    assert comparable("  The \uff26ilm,\nit's GOOD!") == comparable("the film: it s good") == "the film it s good"
+
+
+# single rules ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_refusals_in_words_are_dropped(text: str) -> None:
+    assert reasons(Schema().judge([candidate(text)], [])) == ["refusal"]
+
+
+@pytest.mark.parametrize("text", META)
+def test_talk_about_the_task_is_dropped(text: str) -> None:
+    assert reasons(Schema().judge([candidate(text)], [])) == ["meta"]
+
+
+@pytest.mark.parametrize("text", [*KEPT, TEXT, "I'm sorry I ever saw it.", "Sorry, this was a bore.", "Sure-footed and calm."])
+def test_honest_texts_pass_the_schema(text: str) -> None:
+    assert reasons(Schema().judge([candidate(text)], [])) == [""]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([candidate("", finish="refusal")], "refusal"),
+        ([candidate("")], "empty"),
+        ([candidate("?!...")], "empty"),
+        ([candidate("", finish="length")], "truncated"),
+        ([candidate("One two.")], "too short"),
+        ([candidate("one two three four five six seven eight nine ten eleven twelve thirteen")], "too long"),
+        ([candidate("no no no no no no no yes no no no yes")], "repetitive"),
+    ],
+)
+def test_what_is_no_row_is_dropped_with_its_reason(rows: list[Candidate], reason: str) -> None:
+    assert reasons(Schema(min_words=3, max_words=12).judge(rows, [])) == [reason]
+
+
+def test_the_schema_takes_its_lengths_from_real_texts() -> None:
+    schema = Schema.like([*range(3, 103)])
+    assert (schema.min_words, schema.max_words) == (4, 97)
+
+
+def test_a_text_that_is_too_long_is_cut_to_the_sentences_that_fit() -> None:
+    (verdict,) = Schema(max_words=6).judge([candidate("One two three. Four five. Six seven eight nine.")], [])
+    assert (verdict.reason, verdict.candidate.text) == ("", "One two three. Four five.")
+
+
+def test_a_dropped_row_keeps_its_text() -> None:
+    (verdict,) = Schema(min_words=9).judge([candidate("One two three.")], [])
+    assert verdict.candidate.text == "One two three."
+
+
+def test_the_second_of_equal_texts_is_dropped_whatever_its_label() -> None:
+    rows = [candidate("A film."), candidate("a FILM!", "neg", index=1), candidate("Another film.", index=2)]
+    assert reasons(Duplicate().judge(rows, [candidate("Another, film", stage="round-1/extrapolate")])) == ["", "duplicate", "duplicate"]
+
+
+def test_a_gold_text_is_a_copy_however_it_is_spelt() -> None:
+    rule = GoldCopy.of(["Nice film.", "one two three four five six"])
+    rows = [candidate("NICE film"), candidate("One, two; three four five six!"), candidate("Nice films")]
+    assert reasons(rule.judge(rows, [])) == ["copy", "copy", ""]
+
+
+def test_a_row_is_a_copy_when_more_than_sixty_percent_of_its_runs_stand_in_one_gold_text() -> None:
+    gold = " ".join(f"g{i}" for i in range(20))
+    # Ten runs of five words each: with n gold words in front, n - 4 of them are copied.
+    for copied, reason in ((10, ""), (11, "copy")):
+        text = " ".join([*(f"g{i}" for i in range(copied)), *(f"new{i}" for i in range(14 - copied))])
+        assert reasons(GoldCopy.of([gold]).judge([candidate(text)], [])) == [reason]
+
+
+def test_runs_of_several_gold_texts_do_not_add_up() -> None:
+    first, second = " ".join(f"a{i}" for i in range(9)), " ".join(f"b{i}" for i in range(9))
+    assert reasons(GoldCopy.of([first, second]).judge([candidate(f"{first} {second}")], [])) == [""]
+    assert reasons(GoldCopy.of([f"{first} {second}"]).judge([candidate(f"{first} {second} end")], [])) == ["copy"]
+
+
+def test_what_the_prompt_showed_as_an_answer_may_not_come_back() -> None:
+    rows = [candidate("The shown text.", shown=("The shown text.",)), candidate("The shown text.", shown=("Another.",), index=1)]
+    assert reasons(GoldCopy.of([]).judge(rows, [])) == ["copy", ""]
+
+
+def test_surplus_keeps_exactly_the_target_of_each_label() -> None:
+    rows = [candidate(f"text {i}", ("pos", "neg", "new")[i % 3], index=i) for i in range(30)]
+    verdicts = Surplus({"pos": 3, "neg": 0}).judge(rows, [candidate("x"), candidate("y", stage="round-1/extrapolate")])
+    kept = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+    assert kept == {"pos": 2}, "one of the three is there already; another stage's rows do not count"
+    assert set(reasons(verdicts)) == {"", "surplus"}
+    assert reasons(verdicts)[::3] == ["", ""] + ["surplus"] * 8
+
+
+@pytest.mark.parametrize("named_gold", range(0, 11, 2))
+def test_rows_name_their_label_as_often_as_gold_at_every_point_of_the_plan(named_gold: int) -> None:
+    harvest = [Example(str(i), f"text {i}" + (" positive" if i < named_gold else ""), "positive") for i in range(10)]
+    rule = LabelNaming.like(harvest, {})
+    rng = random.Random(named_gold)
+    rows = [candidate(f"row {i}" + (" Positively" if rng.random() < 0.7 else ""), "positive", index=i) for i in range(200)]
+    kept = named = 0
+    for verdict in rule.judge(rows, []):
+        assert verdict.reason in ("", "names the label")
+        if verdict.accepted:
+            kept += 1
+            named += "Positively" in verdict.candidate.text
+            assert named <= named_gold / 10 * kept + 1e-9
+        else:
+            assert "Positively" in verdict.candidate.text
+    unnamed = sum("Positively" not in row.text for row in rows)
+    most = unnamed if named_gold == 0 else min(len(rows), unnamed / max(1 - named_gold / 10, 1e-9))
+    assert kept <= most + 1
+    assert kept >= unnamed
+    if named_gold == 10:
+        assert kept == len(rows)
+
+
+def test_naming_goes_on_where_earlier_stages_left_off() -> None:
+    rule = LabelNaming({"positive": 0.5}, {})
+    plain = [candidate("plain", "positive", stage="round-0/seed")]
+    assert reasons(rule.judge([candidate("positive!", "positive")], plain)) == [""]
+    assert reasons(rule.judge([candidate("positive!", "positive")], [])) == ["names the label"]
+
+
+def test_three_words_of_the_description_name_the_label_too() -> None:
+    rule = LabelNaming({"a": 0.0}, {"a": "the writer liked the movie"})
+    rows = [candidate("Clearly the writer LIKED, the rest.", "a"), candidate("The writer disliked it.", "a"), candidate("x", "a")]
+    assert reasons(rule.judge(rows, [])) == ["names the label", "", ""]
+
+
+def test_a_label_with_hostile_characters_is_searched_for_literally() -> None:
+    rule = LabelNaming.like([Example("1", "x", "c++ (.*)")], {"c++ (.*)": "[a-z]+ .* ("})
+    assert reasons(rule.judge([candidate("anything at all", "c++ (.*)")], [])) == [""]
+
+
+class StubJudge:
+    """Knows the probability of ``pos``; remembers what it was asked."""
+
+    def __init__(self, **positive: float) -> None:
+        self.positive = positive
+        self.asked: list[str] = []
+
+    def probabilities(self, texts: Sequence[str]) -> Sequence[Mapping[str, float]]:
+        self.asked += texts
+        return [{"pos": self.positive[text], "neg": 1 - self.positive[text]} for text in texts]
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1.0, ["", "label in doubt", ""]), (0.5, ["", "", ""]), (0.8, ["", "label in doubt", ""])])
+def test_a_label_is_in_doubt_when_another_is_likelier(ratio: float, expected: list[str]) -> None:
+    rows = [candidate("clear"), candidate("unsure"), candidate("even")]
+    assert reasons(LabelCheck(StubJudge(clear=0.9, unsure=0.4, even=0.5), ratio).judge(rows, [])) == expected
+
+
+def test_a_label_without_gold_rows_is_never_in_doubt() -> None:
+    assert reasons(LabelCheck(StubJudge(x=0.9), 1.0).judge([candidate("x", "new label")], [])) == [""]
+
+
+# the whole ---------------------------------------------------------------------------------------
+
+GOLD = [
+    Example("h0", "the plot of this film goes nowhere at all", "neg"),
+    Example("h1", "seldom was an evening in the cinema this pleasant", "pos"),
+    Example("h2", "one of those films that one forgets on the way home", "neg"),
+    Example("h3", "warm funny and over far too soon", "pos"),
+]
+CASES = {
+    "refusal": candidate("I cannot help with that at all."),
+    "empty": candidate(""),
+    "truncated": candidate("", finish="length"),
+    "too short": candidate("Nice."),
+    "too long": candidate(" ".join(f"w{i}" for i in range(40))),
+    "meta": candidate("This sentence is about a film one likes."),
+    "duplicate": candidate("An hour well spent, with a smile until the end."),
+    "copy": candidate("Warm, funny and over far too soon!"),
+    "names the label": candidate("A pos and nothing but a pos of a film."),
+    "repetitive": candidate("so so so so so so so so good"),
+    "label in doubt": candidate("What a waste of a whole free evening."),
+    "surplus": candidate("A third text that would have been good."),
+}
+
+
+class Sceptic:
+    """Doubts every text with the word ``waste``."""
+
+    def probabilities(self, texts: Sequence[str]) -> Sequence[Mapping[str, float]]:
+        return [{"pos": 0.1, "neg": 0.9} if "waste" in text else {"pos": 0.9, "neg": 0.1} for text in texts]
+
+
+def hygiene(targets: Mapping[str, int]) -> Hygiene:
+    return Hygiene.for_rows(GOLD, GOLD, targets, {"pos": "", "neg": ""}, Sceptic(), 1.0)
+
+
+@pytest.mark.parametrize("reason", CASES)
+def test_every_reason_is_given_by_its_rule(reason: str) -> None:
+    before = [candidate("An hour well spent with a smile until the end.", index=90), candidate("The second of two wanted rows here.", index=91)]
+    targets = {"pos": 2 if reason == "surplus" else 9}
+    assert reasons(hygiene(targets).judge([CASES[reason]], before)) == [reason]
+
+
+def test_every_reason_is_explained_and_covered_here() -> None:
+    assert set(CASES) | {"failed"} == set(REASONS)
+    assert all(REASONS.values())
+
+
+def test_requested_is_accepted_plus_dropped_each_with_a_known_reason() -> None:
+    good = [candidate(f"An honest text about film number {i} of many.", index=100 + i) for i in range(5)]
+    failed = candidate("", index=200)
+    rows = [*CASES.values(), *good, failed]
+    rows = [Candidate(c.request, f"k{i}", c.text, c.finish_reason) for i, c in enumerate(rows)]
+    answers: dict[str, Response | TransientError] = {c.key: Response(c.text) for c in rows[:-1]}
+    answers[rows[-1].key] = TransientError("gone")
+    verdicts = _judge(hygiene({"pos": 4}), rows, dict(answers), [])
+    counts = Counter(reasons(verdicts))
+    assert len(verdicts) == len(rows) == counts.total()
+    assert [v.candidate.key for v in verdicts] == [row.key for row in rows]
+    assert set(counts) <= {"", *REASONS}
+    assert counts["failed"] == 1
+    assert counts[""] == 4
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_the_accepted_set_does_not_depend_on_the_order_in_which_answers_came(seed: int) -> None:
+    rows = [candidate(CASES[name].text, index=i) for i, name in enumerate([*CASES, *CASES])]
+    rows += [candidate(f"An honest text about film number {i % 7} of many.", index=50 + i) for i in range(20)]
+    arrived = {c.key: Response(c.text, usage=Usage(1, 1)) for c in rows}
+    shuffled = list(arrived.items())
+    random.Random(seed).shuffle(shuffled)
+    calm = _judge(hygiene({"pos": 6}), rows, dict(arrived), [])
+    assert _judge(hygiene({"pos": 6}), rows, dict(shuffled), []) == calm
+
+
+def test_each_rule_sees_only_what_the_rules_before_it_let_pass() -> None:
+    stub = StubJudge(**{"An honest text of some words.": 0.9})
+    rules = Hygiene((Schema(), LabelCheck(stub, 1.0)))
+    assert reasons(rules.judge([candidate("An honest text of some words."), candidate("")], [])) == ["", "empty"]
+    assert stub.asked == ["An honest text of some words."]
+
+
+def test_the_quick_rules_ask_no_judge() -> None:
+    full = hygiene({"pos": 9})
+    assert [type(rule) for rule in full.quick().filters] == [type(rule) for rule in full.filters if not isinstance(rule, LabelCheck)]
+
+
+def test_rationales_may_name_the_label_but_not_repeat_the_prompt() -> None:
+    rules = Hygiene.for_rationales({"pos": 9})
+    rows = [
+        candidate("it is pos and says so"),
+        candidate("it names a day", shown=("it names a day",), index=1),
+        candidate("once", index=2),
+        candidate("It is POS, and says so.", index=3),
+    ]
+    assert reasons(rules.judge(rows, [])) == ["", "copy", "too short", "duplicate"]

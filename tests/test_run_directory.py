@@ -1,0 +1,276 @@
+"""The run directory: one process at a time, one config, private files, whole files or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stepsynth.cli.main import _folder_name
+from stepsynth.config import RunConfig, parse_config
+from stepsynth.errors import RunError
+from stepsynth.run import RunDirectory, write_atomic
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from stepsynth.run import RunDirectory
+from test_run_directory import config
+directory = RunDirectory.open(Path(sys.argv[1]), config())
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def config(**changes: Any) -> RunConfig:
+    found: dict[str, Any] = {
+        "task": {"name": "t", "instruction": "Decide.", "labels": {"pos": "liked", "neg": "disliked"}},
+        "data": {"validation": {"path": "/data/v.csv"}},
+        "teacher": {"backend": "fake"},
+    }
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return parse_config(found)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds ``tmp_path / "run"``."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_process_is_refused_at_once_with_the_pid_of_the_first(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    """R14."""
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    started = time.monotonic()
+    with pytest.raises(RunError, match=f"in use by pid {holder.pid} on "):
+        RunDirectory.open(tmp_path / "run", config(seed=5))
+    assert time.monotonic() - started < 2
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_readers_need_no_lock(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    assert holder.poll() is None
+    assert RunDirectory.read(tmp_path / "run").config == config()
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert f"pid {holder.pid} " in (tmp_path / "run" / "lock").read_text()
+    directory = RunDirectory.open(tmp_path / "run", config())
+    assert (tmp_path / "run" / "lock").read_text().startswith(f"pid {os.getpid()} on ")
+    directory.close()
+
+
+def test_a_closed_run_can_be_opened_again_and_a_refused_one_holds_no_lock(tmp_path: Path) -> None:
+    RunDirectory.open(tmp_path / "run", config()).close()
+    with pytest.raises(RunError):
+        RunDirectory.open(tmp_path / "run", config(seed=1))
+    RunDirectory.open(tmp_path / "run", config()).close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"seed": 7}, ("seed was 0, is 7",)),
+        ({"method__rounds": 4}, ("method.rounds was 2, is 4",)),
+        ({"teacher__sampling": {"temperature": 0.1}}, ("teacher.sampling.temperature was 0.7, is 0.1",)),
+        ({"task__labels": {"pos": "loved", "neg": "disliked"}}, ("task.labels.pos was 'liked', is 'loved'",)),
+        ({"task__labels": {"neg": "disliked", "pos": "liked"}}, ("task.labels", "['pos', 'neg']", "['neg', 'pos']")),
+        ({"task__labels": {"pos": "liked", "neg": "disliked", "new": "x"}}, ("task.labels.new was None, is 'x'",)),
+        ({"data__validation": {"path": "/data/other.csv"}}, ("data.validation.path was '/data/v.csv', is '/data/other.csv'",)),
+        ({"data__test": {"path": "/data/t.csv"}}, ("data.test was None",)),
+        ({"seed": 7, "student__epochs": 9, "teacher__concurrency": 1}, ("seed was 0", "student.epochs was 5, is 9")),
+    ],
+)
+def test_another_config_is_refused_with_the_keys_that_differ(tmp_path: Path, changes: dict[str, Any], parts: tuple[str, ...]) -> None:
+    """R18."""
+    RunDirectory.open(tmp_path / "run", config()).close()
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(RunError) as caught:
+        RunDirectory.open(tmp_path / "run", config(**changes))
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert "concurrency" not in str(caught.value)
+    assert "--out" in str(caught.value)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes", [{"teacher__concurrency": 1}, {"teacher__timeout_s": 1.0}, {"teacher__attempts": 1}, {"budget": {"requests": 9}}, {"cache": None}]
+)
+def test_what_cannot_change_a_result_may_change(tmp_path: Path, changes: dict[str, Any]) -> None:
+    RunDirectory.open(tmp_path / "run", config()).close()
+    directory = RunDirectory.open(tmp_path / "run", config(**changes))
+    assert directory.config == config(**changes)
+    directory.close()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": {}}', '{"config": {"task": 3}}', '{"config": null}'])
+def test_a_damaged_config_of_a_run_is_one_line(tmp_path: Path, content: str) -> None:
+    RunDirectory.open(tmp_path / "run", config()).close()
+    (tmp_path / "run" / "config.json").write_text(content)
+    for attempt in (lambda: RunDirectory.read(tmp_path / "run"), lambda: RunDirectory.open(tmp_path / "run", config())):
+        with pytest.raises(RunError, match=r"config\.json' cannot be read") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("important")
+    (tmp_path / "file").write_text("important")
+    for name in ("full", "file"):
+        with pytest.raises(RunError, match="--out"):
+            RunDirectory.open(tmp_path / name, config())
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+    with pytest.raises(RunError, match="no run at"):
+        RunDirectory.read(tmp_path / "full")
+
+
+def trained(directory: RunDirectory, number: int = 0) -> Path:
+    part = directory.new_model_folder(number)
+    (part / "model.safetensors").write_bytes(b"weights" * 100)
+    (part / "config.json").write_text("{}")
+    return directory.keep_model(part, number)
+
+
+def test_folders_and_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    """S9."""
+    before = os.umask(0)
+    try:
+        with_model = RunDirectory.open(tmp_path / "run", config())
+        trained(with_model)
+        write_atomic(tmp_path / "run" / "results.json", "{}")
+        with_model.close()
+    finally:
+        os.umask(before)
+    for path in [tmp_path / "run", *(tmp_path / "run").rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_folder_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    RunDirectory.open(tmp_path / "run", config()).close()
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+
+
+def test_a_reader_never_sees_a_part_of_a_file(tmp_path: Path) -> None:
+    """R12."""
+    path = tmp_path / "results.json"
+    whole = {content: True for content in (json.dumps([i] * 20_000) for i in range(4))}
+    contents = list(whole)
+    write_atomic(path, contents[0])
+    seen: list[str] = []
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.is_set():
+            seen.append(path.read_text())
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for number in range(300):
+        write_atomic(path, contents[number % 4])
+    done.set()
+    reader.join()
+    assert len(seen) > 10
+    assert all(content in whole for content in seen)
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "file", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(tmp_path / "file", "\ud800")
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "flip", "remove", "remove done", "empty done", "half done", "list done", "folder", "nothing"])
+def test_a_model_is_whole_only_with_every_byte_of_every_file(tmp_path: Path, spoil: str) -> None:
+    """R13."""
+    directory = RunDirectory.open(tmp_path / "run", config())
+    model = trained(directory)
+    weights, done = model / "model.safetensors", model / "done.json"
+    data = weights.read_bytes()
+    match spoil:
+        case "truncate":
+            weights.write_bytes(data[:-1])
+        case "flip":
+            weights.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+        case "remove":
+            (model / "config.json").unlink()
+        case "remove done":
+            done.unlink()
+        case "empty done":
+            done.write_text("{}")
+        case "half done":
+            done.write_text(done.read_text()[:20])
+        case "list done":
+            done.write_text('["model.safetensors"]')
+        case "folder":
+            weights.unlink()
+            weights.mkdir()
+    assert directory.model_whole(0) is (spoil == "nothing")
+    assert not directory.model_whole(1)
+    directory.close()
+
+
+def test_training_again_replaces_a_model_and_sweeps_what_was_left_behind(tmp_path: Path) -> None:
+    directory = RunDirectory.open(tmp_path / "run", config())
+    left = directory.new_model_folder(0)
+    (left / "half.bin").write_bytes(b"x")
+    model = trained(directory)
+    assert sorted(p.name for p in model.iterdir()) == ["config.json", "done.json", "model.safetensors"]
+    (model / "model.safetensors").write_bytes(b"damaged")
+    trained(directory)
+    assert directory.model_whole(0)
+    assert [p.name for p in model.parent.iterdir()] == ["round-0"]
+    directory.close()
+
+
+def test_shared_answers_lie_beside_the_runs(tmp_path: Path) -> None:
+    assert RunDirectory(tmp_path / "runs" / "a", config()).cache_path() == tmp_path / "runs" / "answers.db"
+    assert RunDirectory(tmp_path / "runs" / "a", config(cache="/x/y.db")).cache_path() == Path("/x/y.db")
+    assert RunDirectory(tmp_path / "runs" / "a", config(cache=None)).cache_path() is None
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..", ".", "", "nul\x00", "x" * 300, "\u4e2d" * 300, "a/b\\c", "~", "-rf", "con\nfig", "\ud800"])
+def test_a_task_name_stays_inside_its_parent(tmp_path: Path, name: str) -> None:
+    """S6."""
+    folder = tmp_path / _folder_name(name)
+    folder.mkdir()
+    assert folder.resolve().parent == tmp_path.resolve()
+    assert not folder.name.startswith(("-", "."))
+
+
+@given(name=st.text())
+@settings(deadline=None)
+def test_any_task_name_is_one_short_plain_folder_name(name: str) -> None:
+    found = _folder_name(name)
+    assert re.fullmatch(r"[\w-]+", found)
+    assert len(os.fsencode(found)) <= 255

@@ -1,0 +1,148 @@
+"""The shape of the package: who imports whom, what is exported, what is loaded, what must not occur in it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "stepsynth"
+MODULES = sorted(SOURCE.rglob("*.py"))
+# Rooms by rank; a room imports lower ranks only.
+RANKS = {
+    **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress"), 0),
+    **dict.fromkeys(("config", "data", "tasks", "evaluation"), 1),
+    **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets"), 2),
+    **dict.fromkeys(("methods", "run"), 3),
+    "executor": 4,
+    "loop": 5,
+    **dict.fromkeys(("export", "report"), 6),
+    **dict.fromkeys(("cli", "__main__"), 7),
+}
+# Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
+# engines and students fetch their models from assets, and the command line is one program.
+SIBLINGS = {
+    ("interrupt", "errors"),
+    ("data", "config"),
+    ("teachers", "assets"),
+    ("students", "assets"),
+    ("export", "report"),
+    ("__main__", "cli"),
+}
+HEAVY = ("torch", "transformers", "openvino_genai", "datasets", "sklearn", "matplotlib", "pandas", "pyarrow", "aiohttp")
+HELP_CPU_SECONDS = 0.3
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield every stepsynth module that a file imports, at its top, in functions or for its annotations."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "stepsynth")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "stepsynth":
+                yield from (f"stepsynth.{alias.name}" for alias in node.names if not alias.name.startswith("__"))
+            elif node.module and node.module.startswith("stepsynth."):
+                yield node.module
+
+
+def test_a_module_imports_lower_ranks_only() -> None:
+    wrong = []
+    for path in MODULES:
+        own = room(dotted(path))
+        for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            other = room(name)
+            if own == other or (own, other) in SIBLINGS:
+                continue
+            if own not in RANKS or other not in RANKS or RANKS[other] >= RANKS[own]:
+                wrong.append(f"{dotted(path)} imports {name}")
+    assert not wrong
+
+
+def test_every_room_has_a_rank_and_every_rank_a_room() -> None:
+    assert {room(dotted(path)) for path in MODULES} - {""} == set(RANKS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_a_module_says_what_it_is_and_what_it_exports(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    if path.name == "__main__.py":
+        return
+    module = importlib.import_module(dotted(path))
+    exported: list[str] = module.__all__
+    assert exported == sorted(exported, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert len(set(exported)) == len(exported)
+    assert all(hasattr(module, name) for name in exported)
+
+
+@pytest.mark.parametrize("statement", ["import stepsynth", "from stepsynth.cli.main import app; app(['--help'], standalone_mode=False)"])
+def test_neither_import_nor_help_loads_a_heavy_library(statement: str) -> None:
+    found = f"import sys; print('loaded', *sorted(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", f"{statement}\n{found}"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded"
+
+
+def test_help_takes_little_time() -> None:
+    """CPU time, best of five, so that a busy machine does not fail it."""
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "stepsynth", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(times) < HELP_CPU_SECONDS
+
+
+def test_no_data_becomes_code() -> None:
+    """S4: nothing that could run what a file, a server or a model sends."""
+    wrong = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+                wrong += [f"{path.name}: {name}" for name in names if name.split(".")[0] in ("pickle", "dill", "joblib", "marshal", "shelve")]
+            elif isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in ("eval", "exec", "compile", "__import__", "torch.load", "yaml.load", "yaml.unsafe_load", "os.system"):
+                    wrong.append(f"{path.name}: {called}")
+                trusted = [k for k in node.keywords if k.arg == "trust_remote_code" and ast.unparse(k.value) != "False"]
+                shells = [k for k in node.keywords if k.arg == "shell" and ast.unparse(k.value) != "False"]
+                wrong += [f"{path.name}: {called}" for _ in trusted + shells]
+        text = path.read_text(encoding="utf-8")
+        wrong += [f"{path.name}: trust_remote_code" for _ in re.findall(r"trust_remote_code\W{1,4}True", text)]
+    assert not wrong
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_nothing_names_the_machine_that_it_was_written_on() -> None:
+    # Put together here, so that this file does not name one itself.
+    private = re.compile(rb"(?<![\w.:])/(?:wor" + rb"k|tmp/" + rb"w|ho" + rb"me/\w+|ro" + rb"ot)(?![\w-])")
+    found = []
+    for path in tracked():
+        for match in private.finditer(path.read_bytes()):
+            found.append(f"{path.relative_to(ROOT)}: {match.group().decode()}")
+    assert not found
