@@ -96,11 +96,27 @@ META = [
     "Some reviews follow here:",
 ]
 # Bricks from which Hypothesis builds answers that look like wrappers around wrappers.
-BRICKS = [*'"\'`*_()[]#-:.!?<>|,\u201c\u201d\u00ab\u2019 \n\t', "```", "**", "__", "\n\n", "1. ", "2) ", "- "]
-BRICKS += ["Sure! ", "Here is a text: ", "Here's one", "Answer: ", "AI:", "[output] :", "<|x|>", "<|", "|>", "</s>", "<text>", "word", "Two words."]
+BRICKS = [*"\"'`*_()[]#-:.!?<>|,\u201c\u201d\u00ab\u2019 \n\t", "```", "**", "__", "\n\n", "1. ", "2) ", "- "]
+BRICKS += [
+    "Sure! ",
+    "Here is a text: ",
+    "Here's one",
+    "Answer: ",
+    "AI:",
+    "[output] :",
+    "<|x|>",
+    "<|",
+    "|>",
+    "</s>",
+    "<text>",
+    "word",
+    "Two words.",
+]
 BRICKS += ["e", "\u0301", "\u200d", "\x00", "\u0085", "\u2028", "\ud800", "\u1100", "\u1161", "I", "\u0307", "\u212b"]
 ANSWERS = st.one_of(
-    st.text(st.characters(codec=None)), st.lists(st.sampled_from(BRICKS), max_size=14).map("".join), st.sampled_from([*WRAPPED.values(), *KEPT])
+    st.text(st.characters(codec=None)),
+    st.lists(st.sampled_from(BRICKS), max_size=14).map("".join),
+    st.sampled_from([*WRAPPED.values(), *KEPT]),
 )
 
 
@@ -226,8 +242,13 @@ def test_what_is_no_row_is_dropped_with_its_reason(rows: list[Candidate], reason
 
 
 def test_the_schema_takes_its_lengths_from_real_texts() -> None:
-    schema = Schema.like([*range(3, 103)])
-    assert (schema.min_words, schema.max_words) == (4, 97)
+    schema = Schema.like([*range(2, 102)])
+    assert (schema.min_words, schema.max_words) == (3, 96)
+    assert Schema.like([1, 1, 2, 9]).min_words == 1
+
+
+def test_rows_of_three_words_are_never_too_short_however_long_real_texts_are() -> None:
+    assert Schema.like([50] * 10).min_words == 3
 
 
 def test_a_text_that_is_too_long_is_cut_to_the_sentences_that_fit() -> None:
@@ -242,7 +263,11 @@ def test_a_dropped_row_keeps_its_text() -> None:
 
 def test_the_second_of_equal_texts_is_dropped_whatever_its_label() -> None:
     rows = [candidate("A film."), candidate("a FILM!", "neg", index=1), candidate("Another film.", index=2)]
-    assert reasons(Duplicate().judge(rows, [candidate("Another, film", stage="round-1/extrapolate")])) == ["", "duplicate", "duplicate"]
+    assert reasons(Duplicate().judge(rows, [candidate("Another, film", stage="round-1/extrapolate")])) == [
+        "",
+        "duplicate",
+        "duplicate",
+    ]
 
 
 def test_a_gold_text_is_a_copy_however_it_is_spelt() -> None:
@@ -332,7 +357,9 @@ class StubJudge:
         return [{"pos": self.positive[text], "neg": 1 - self.positive[text]} for text in texts]
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(1.0, ["", "label in doubt", ""]), (0.5, ["", "", ""]), (0.8, ["", "label in doubt", ""])])
+@pytest.mark.parametrize(
+    ("ratio", "expected"), [(1.0, ["", "label in doubt", ""]), (0.5, ["", "", ""]), (0.8, ["", "label in doubt", ""])]
+)
 def test_a_label_is_in_doubt_when_another_is_likelier(ratio: float, expected: list[str]) -> None:
     rows = [candidate("clear"), candidate("unsure"), candidate("even")]
     assert reasons(LabelCheck(StubJudge(clear=0.9, unsure=0.4, even=0.5), ratio).judge(rows, [])) == expected
@@ -379,7 +406,10 @@ def hygiene(targets: Mapping[str, int]) -> Hygiene:
 
 @pytest.mark.parametrize("reason", CASES)
 def test_every_reason_is_given_by_its_rule(reason: str) -> None:
-    before = [candidate("An hour well spent with a smile until the end.", index=90), candidate("The second of two wanted rows here.", index=91)]
+    before = [
+        candidate("An hour well spent with a smile until the end.", index=90),
+        candidate("The second of two wanted rows here.", index=91),
+    ]
     targets = {"pos": 2 if reason == "surplus" else 9}
     assert reasons(hygiene(targets).judge([CASES[reason]], before)) == [reason]
 
@@ -426,7 +456,9 @@ def test_each_rule_sees_only_what_the_rules_before_it_let_pass() -> None:
 
 def test_the_quick_rules_ask_no_judge() -> None:
     full = hygiene({"pos": 9})
-    assert [type(rule) for rule in full.quick().filters] == [type(rule) for rule in full.filters if not isinstance(rule, LabelCheck)]
+    assert [type(rule) for rule in full.quick().filters] == [
+        type(rule) for rule in full.filters if not isinstance(rule, LabelCheck)
+    ]
 
 
 def test_rationales_may_name_the_label_but_not_repeat_the_prompt() -> None:

@@ -42,7 +42,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @given(texts=st.lists(ANY_TEXT, min_size=1, max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_answers_prompts_gold_and_rows_come_back_as_they_went_in(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+def test_answers_prompts_gold_and_rows_come_back_as_they_went_in(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
     """R20, lone surrogates included: they come out of broken JSON of a server."""
     path = tmp_path_factory.mktemp("journal") / "journal.db"
     journal = Journal(path)
@@ -51,7 +53,10 @@ def test_answers_prompts_gold_and_rows_come_back_as_they_went_in(tmp_path_factor
     responses = [Response(text, "stop", Usage(1, 2, 0.5), raw=text) for text in texts]
     journal.commit_answers([(key, asked, response) for (key, asked), response in zip(keyed, responses, strict=True)], TEACHER)
     journal.start({"fact": "value"}, {"harvest": [Example(f"harvest-{i}", text, "pos") for i, text in enumerate(texts)]})
-    verdicts = [Verdict(Candidate(asked, key, text), "" if i % 2 else "meta") for i, ((key, asked), text) in enumerate(zip(keyed, texts, strict=True))]
+    verdicts = [
+        Verdict(Candidate(asked, key, text), "" if i % 2 else "meta")
+        for i, ((key, asked), text) in enumerate(zip(keyed, texts, strict=True))
+    ]
     journal.finish_stage("round-0/seed", 0, "seed", verdicts, {"missing": {}}, 1.5)
     journal.close()
     again = Journal(path)
@@ -65,8 +70,15 @@ def test_answers_prompts_gold_and_rows_come_back_as_they_went_in(tmp_path_factor
 
 
 def test_rows_come_in_the_order_of_the_run_and_the_data_set_has_no_rationales(journal: Journal) -> None:
-    for name, number, kind in (("round-1/extrapolate", 1, "extrapolate"), ("round-0/seed", 0, "seed"), ("round-0/rationales", 0, "rationales")):
-        verdicts = [Verdict(Candidate(replace(request(i), source="harvest-3"), f"k{i}", f"{name} {i}"), ("", "meta", "")[i]) for i in range(3)]
+    for name, number, kind in (
+        ("round-1/extrapolate", 1, "extrapolate"),
+        ("round-0/seed", 0, "seed"),
+        ("round-0/rationales", 0, "rationales"),
+    ):
+        verdicts = [
+            Verdict(Candidate(replace(request(i), source="harvest-3"), f"k{i}", f"{name} {i}"), ("", "meta", "")[i])
+            for i in range(3)
+        ]
         journal.finish_stage(name, number, kind, verdicts, {}, 0.0)
     stages = ["round-0/rationales", "round-0/seed", "round-1/extrapolate"]
     assert [row.text for row in journal.rows()] == [f"{stage} {i}" for stage in stages for i in range(3)]
@@ -96,7 +108,9 @@ def test_evaluations_and_predictions_come_back(journal: Journal) -> None:
 def test_no_text_of_the_sealed_test_set_is_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     evaluation = Evaluation("accuracy", 0.5, (0.1, 0.9), 1, {})
-    journal.finish_test("test", 0, {0: (evaluation, [Prediction("t", "pos", {"pos": 1.0})], [Example("t", "canary-text", "pos")])}, {}, 0.0)
+    journal.finish_test(
+        "test", 0, {0: (evaluation, [Prediction("t", "pos", {"pos": 1.0})], [Example("t", "canary-text", "pos")])}, {}, 0.0
+    )
     journal.close()
     assert all(b"canary-text" not in path.read_bytes() for path in tmp_path.iterdir())
 
@@ -147,7 +161,14 @@ def test_an_answer_once_written_stays_as_it_is(journal: Journal) -> None:
 
 @pytest.mark.parametrize(
     ("finish", "written", "limit", "found"),
-    [("stop", 5, 128, True), ("stop", 5, 32, True), ("stop", 40, 32, False), ("length", 64, 128, False), ("length", 64, 64, True), ("refusal", 0, 8, True)],
+    [
+        ("stop", 5, 128, True),
+        ("stop", 5, 32, True),
+        ("stop", 40, 32, False),
+        ("length", 64, 128, False),
+        ("length", 64, 64, True),
+        ("refusal", 0, 8, True),
+    ],
 )
 def test_an_answer_serves_every_limit_under_which_it_would_be_the_same(
     journal: Journal, finish: str, written: int, limit: int, found: bool
@@ -197,7 +218,9 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, shared: bool) 
     connection.close()
 
 
-@pytest.mark.parametrize("content", [b"this is no database at all, but long enough to look like a header" * 20, b"SQLite format 3\0" + b"\xff" * 4096])
+@pytest.mark.parametrize(
+    "content", [b"this is no database at all, but long enough to look like a header" * 20, b"SQLite format 3\0" + b"\xff" * 4096]
+)
 def test_a_file_that_is_no_journal_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "journal.db"
     path.write_bytes(content)
@@ -252,7 +275,11 @@ store.close()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", program, str(path), str(number)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-c", program, str(path), str(number)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         for number in range(4)
     ]

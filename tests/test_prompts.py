@@ -60,7 +60,10 @@ def test_texts_and_examples_reach_the_chat_as_turns_of_their_own(hostile: str) -
 
 
 @pytest.mark.parametrize("name", sorted(DEFAULT_TEMPLATES))
-@given(meaning=st.one_of(st.sampled_from(IN_CONFIG), st.text(min_size=1)), reason=st.one_of(st.sampled_from(HOSTILE), st.text(min_size=1)))
+@given(
+    meaning=st.one_of(st.sampled_from(IN_CONFIG), st.text(min_size=1)),
+    reason=st.one_of(st.sampled_from(HOSTILE), st.text(min_size=1)),
+)
 @settings(deadline=None)
 def test_descriptions_and_reasons_add_no_turn_and_lose_no_character(name: str, meaning: str, reason: str) -> None:
     prompts = Prompts(task(labels={"good": meaning, "bad": ""}))
@@ -114,7 +117,10 @@ def test_an_empty_system_turn_is_left_out_alone() -> None:
 def test_an_own_template_replaces_one_and_leaves_the_others() -> None:
     prompts = Prompts(task(prompts={"seed": "--- system\nBe brief.\n--- user\n{{ label }}: {{ rationales | join(' + ') }}"}))
     prompts.check()
-    assert prompts.render("seed", "good", rationales=("x", "y")) == (Message("system", "Be brief."), Message("user", "good: x + y"))
+    assert prompts.render("seed", "good", rationales=("x", "y")) == (
+        Message("system", "Be brief."),
+        Message("user", "good: x + y"),
+    )
     assert prompts.render("rationale", "good") == Prompts(task()).render("rationale", "good")
 
 
@@ -167,3 +173,11 @@ def test_a_broken_template_is_one_clear_error(template: str, message: str) -> No
 def test_a_template_cannot_leave_its_sandbox(template: str) -> None:
     with pytest.raises(ConfigError, match="prompt 'seed'"):
         Prompts(task(prompts={"seed": template})).check()
+
+
+def test_white_space_around_a_turn_of_a_template_is_no_part_of_it() -> None:
+    own = "\n--- system\n\n  Be brief.  \n\n--- user\n\n  {{ label }} \n\n"
+    assert Prompts(task(prompts={"seed": own})).render("seed", "good") == (
+        Message("system", "Be brief."),
+        Message("user", "good"),
+    )

@@ -267,7 +267,7 @@ def _check_columns(columns: Columns, found: Iterable[str], where: str) -> None:
         names = [" ".join(str(name).split())[:40] for name in known[:20]]
         raise DataError(
             f"{where} has no column {column!r} for the {ours}.",
-            hint=f"{did_you_mean(column, names)} Name the right one (config: columns: {{{ours}: ...}}; predict: --column).".strip(),
+            hint=f"{did_you_mean(column, names)} Name it with columns: {{{ours}: ...}} (predict: --column).".strip(),
         )
 
 

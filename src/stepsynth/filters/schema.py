@@ -36,6 +36,9 @@ _META = re.compile(
 )
 
 
+_SHORT = 3
+
+
 @dataclass(frozen=True)
 class Schema:
     """Drops what cannot be a row.
@@ -54,13 +57,14 @@ class Schema:
     def like(cls, lengths: Sequence[int]) -> Schema:
         """Take the lengths that real texts have, in words, as the measure.
 
-        Rows may be as short as the 2nd percentile and as long as the 95th; longer ones are cut
-        to the sentences that fit.
+        Rows may be as short as the 2nd percentile, or three words if that is less: a short row of
+        a long-winded kind of text is unusual, but no rubbish. They may be as long as the 95th
+        percentile; longer ones are cut to the sentences that fit.
         """
         ordered = sorted(lengths)
         low = ordered[int(0.02 * (len(ordered) - 1))]
         high = ordered[round(0.95 * (len(ordered) - 1))]
-        return cls(min_words=max(1, low), max_words=max(8, high))
+        return cls(min_words=max(1, min(low, _SHORT)), max_words=max(8, high))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""

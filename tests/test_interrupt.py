@@ -1,0 +1,184 @@
+"""Ctrl-C and SIGTERM: the run stops cleanly, loses nothing, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from loopback import LoopbackServer
+from stepsynth.config import BudgetConfig, TeacherConfig
+from stepsynth.errors import Interrupted, TransientError
+from stepsynth.executor import Executor
+from stepsynth.interrupt import check_stop, handle_signals, stop_requested
+from stepsynth.journal import Journal
+from stepsynth.teachers.fake import FakeTeacher
+from stepsynth.types import Message, Request, Response, Sampling
+from world import LABELS, World, build_world
+
+CONCURRENCY = 4
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A world whose teacher is a server that takes its time."""
+
+    world: World
+    server: LoopbackServer
+
+    def command(self, folder: Path) -> list[str]:
+        settings = ["method.rounds=0", "method.seed_rows=45", "method.label_check=none", "cache=null"]
+        options = [part for setting in settings for part in ("--set", setting)]
+        return [sys.executable, "-m", "stepsynth", "run", str(self.world.config_path), "--out", str(folder), *options]
+
+    def start(self, folder: Path) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            self.command(folder),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def finish(self, folder: Path) -> int:
+        """Run to the end; return how many requests that took."""
+        before = len(self.server.completions)
+        process = self.start(folder)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-2000:]
+        return len(self.server.completions) - before
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    world = build_world(tmp_path_factory.mktemp("interrupt") / "world")
+    with LoopbackServer(labels=LABELS, latency=0.03) as server:
+        teacher = {"backend": "openai", "model": "loopback", "base_url": server.base_url, "concurrency": CONCURRENCY}
+        world.write_config({"teacher": teacher})
+        yield Scene(world, server)
+
+
+@pytest.fixture(scope="module")
+def calm(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
+    """The data set of an undisturbed run, and how many requests it took."""
+    folder = tmp_path_factory.mktemp("calm") / "run"
+    sent = scene.finish(folder)
+    return (folder / "dataset.jsonl").read_bytes(), sent
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_stopped_run_goes_on_to_the_same_data_set_and_asks_nothing_twice(
+    scene: Scene, calm: tuple[bytes, int], tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R2: what is in flight is waited for, so that nothing is paid for in vain."""
+    folder = tmp_path / "run"
+    before = len(scene.server.completions)
+    process = scene.start(folder)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("round-0/seed: 0 /"):
+            break
+    # Slow enough that the stage cannot end before the signal arrives.
+    monkeypatch.setattr(scene.server, "latency", 0.2)
+    started = len(scene.server.completions)
+    while len(scene.server.completions) < started + 2 * CONCURRENCY:
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    sent = len(scene.server.completions) - before
+    assert process.returncode == 130
+    told = [line for line in errors.splitlines() if not line.startswith("round-0/seed: ")]
+    assert told == ["stepsynth: stopped; nothing is lost. Run the same command again to go on."]
+    assert out == ""
+    dataset, needed = calm
+    assert 0 < sent < needed, "the signal came too late to interrupt anything"
+    assert not (folder / "dataset.jsonl").exists()
+    journal = Journal(folder / "journal.db")
+    assert journal.totals().requests == sent
+    assert journal.stage_done("round-0/rationales")
+    assert not journal.stage_done("round-0/seed")
+    journal.close()
+    monkeypatch.undo()
+    assert sent + scene.finish(folder) == needed
+    assert (folder / "dataset.jsonl").read_bytes() == dataset
+
+
+# in this process --------------------------------------------------------------------------------
+
+
+def requests(count: int) -> list[Request]:
+    return [Request((Message("user", "Write."),), Sampling(), i, "round-0/seed", i, "kalm") for i in range(count)]
+
+
+def executor(teacher: FakeTeacher, journal: Journal, concurrency: int = CONCURRENCY) -> Executor:
+    return Executor(TeacherConfig(backend="fake", concurrency=concurrency), journal, BudgetConfig(), teacher=teacher)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_what_is_in_flight_is_committed_and_nothing_new_is_sent(tmp_path: Path, number: signal.Signals) -> None:
+    def answer(request: Request) -> Response:
+        if request.replicate == 17:
+            os.kill(os.getpid(), number)
+        return Response(f"text {request.replicate}")
+
+    teacher, journal = FakeTeacher(answer, latency=0.005), Journal(tmp_path / "journal.db")
+    with handle_signals(), pytest.raises(Interrupted):
+        executor(teacher, journal).run(requests(100))
+    assert 17 < len(teacher.calls) <= 17 + 2 * CONCURRENCY
+    assert journal.totals().requests == len(teacher.calls)
+    journal.close()
+
+
+def test_a_long_pause_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    def answer(request: Request) -> Exception:
+        os.kill(os.getpid(), signal.SIGINT)
+        return TransientError("busy", retry_after=50)
+
+    teacher, journal = FakeTeacher(answer), Journal(tmp_path / "journal.db")
+    started = time.monotonic()
+    with handle_signals(), pytest.raises(Interrupted):
+        executor(teacher, journal, concurrency=1).run(requests(3))
+    assert time.monotonic() - started < 10
+    assert len(teacher.calls) == 1
+    journal.close()
+
+
+def test_the_first_signal_asks_and_the_second_ends_at_once() -> None:
+    with handle_signals():
+        check_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop_requested()
+        with pytest.raises(Interrupted, match="nothing is lost"):
+            check_stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_handlers_are_given_back_and_a_stop_does_not_outlive_its_run() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with handle_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop_requested()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert not stop_requested()
+    check_stop()
+
+
+def test_a_stop_between_stages_sends_nothing(tmp_path: Path) -> None:
+    teacher, journal = FakeTeacher(), Journal(tmp_path / "journal.db")
+    with handle_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted):
+            executor(teacher, journal).run(requests(3))
+    assert teacher.calls == []
+    journal.close()
