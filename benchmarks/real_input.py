@@ -39,7 +39,9 @@ def cell(name: str, seed: int, runs: Path, overrides: list[str], variant: str) -
     folder = runs / f"{variant}-{name}-{seed}-s3"
     s3 = run_config(config, folder, quiet=True)["methods"]["s3"]
     last = s3["rounds"][-1]
-    method = config.method.model_copy(update={"name": "seed-only", "seed_rows": last["rows"]})
+    # It must reach the same number of rows, so it may ask far more often than a run normally would.
+    reach = {"name": "seed-only", "seed_rows": last["rows"], "max_overgeneration": 15.0}
+    method = config.method.model_copy(update=reach)
     seed_folder = runs / f"{variant}-{name}-{seed}-seed-only"
     seed_only = run_config(config.model_copy(update={"method": method}), seed_folder, quiet=True)["methods"]["seed-only"]
     gold = gold_student(config, runs / f"gold-{name}-{seed}")
@@ -97,7 +99,8 @@ def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for name in dict.fromkeys(c["data"] for c in cells):
         own = [c for c in cells if c["data"] == name]
-        row: dict[str, Any] = {"data": name, "seeds": len(own), "rows": [c["rows"]["s3"] for c in own], "systems": {}}
+        row: dict[str, Any] = {"data": name, "seeds": len(own), "systems": {}}
+        row["rows"], row["seed_only_rows"] = ([c["rows"][s] for c in own] for s in ("s3", "seed-only"))
         for system in own[0]["correct"]:
             bits = [[bit == "1" for bit in c["correct"][system]] for c in own]
             value = sum(map(sum, bits)) / sum(map(len, bits))
@@ -113,13 +116,18 @@ def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def print_table(table: list[dict[str, Any]]) -> None:
     """Print Markdown."""
     systems = ["s3 round 0", "seed-only", "s3", "s3 best round", "gold"]
-    print("| data | rows | " + " | ".join(systems) + " | s3 - seed-only | p |")
+    print("| data | rows, s3 / seed-only | " + " | ".join(systems) + " | s3 - seed-only | p |")
     print("|---|---|" + "---|" * (len(systems) + 2))
     for row in table:
         cells = [interval(row["systems"][s]) for s in systems]
         difference = row["s3 - seed-only"]
-        rows = f"{min(row['rows'])}-{max(row['rows'])}"
+        rows = f"{span(row['rows'])} / {span(row['seed_only_rows'])}"
         print(f"| {row['data']} | {rows} | {' | '.join(cells)} | {interval(difference, sign=True)} | {difference['p']:.3f} |")
+
+
+def span(values: list[int]) -> str:
+    """Return ``212-247``, or one number."""
+    return f"{min(values)}-{max(values)}" if min(values) < max(values) else str(values[0])
 
 
 def interval(score: dict[str, Any], *, sign: bool = False) -> str:
