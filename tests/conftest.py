@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from loopback import LoopbackServer
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ class Seen:
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401
+    def json(self) -> Any:
         """The body's JSON value."""
         return json.loads(self.body)
 

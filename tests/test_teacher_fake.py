@@ -27,7 +27,7 @@ def make_request(
     return Request(messages, Sampling(max_tokens=max_tokens), replicate, stage, replicate, label)
 
 
-def texts(teacher: FakeTeacher, count: int, **fields: Any) -> list[str]:  # noqa: ANN401
+def texts(teacher: FakeTeacher, count: int, **fields: Any) -> list[str]:
     return [teacher.answer(make_request(replicate, **fields)).text for replicate in range(count)]
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from loopback import Fault, LoopbackServer, Seen, completion
 
+from loopback import Fault, LoopbackServer, Seen, completion
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
 from stepsynth.teachers import AsyncTeacher, create_teacher
@@ -32,16 +32,16 @@ CANARY = "sk-canary/7+f3Kq9ZxW2mTb8Lr5Vh1Yd4"
 KEY_SPELLINGS = (CANARY, quote(CANARY, safe=""), base64.b64encode(CANARY.encode()).decode().rstrip("="), "7+f3Kq9ZxW2")
 
 
-def make_config(server: LoopbackServer | str, **changes: Any) -> TeacherConfig:  # noqa: ANN401
+def make_config(server: LoopbackServer | str, **changes: Any) -> TeacherConfig:
     base_url = server if isinstance(server, str) else server.base_url
     return TeacherConfig(**{"backend": "openai", "model": "loopback", "base_url": base_url, "timeout_s": 10.0, **changes})
 
 
-def make_request(text: str = "Write one sentence.", replicate: int = 0, **sampling: Any) -> Request:  # noqa: ANN401
+def make_request(text: str = "Write one sentence.", replicate: int = 0, **sampling: Any) -> Request:
     return Request((Message("user", text),), Sampling(**sampling), replicate, "round-0/seed", 0, "positive")
 
 
-def use(config: TeacherConfig, work: Callable[[OpenAITeacher], Awaitable[Any]]) -> Any:  # noqa: ANN401
+def use(config: TeacherConfig, work: Callable[[OpenAITeacher], Awaitable[Any]]) -> Any:
     """Run ``work`` with a teacher in a loop of its own and close it."""
 
     async def main() -> object:
@@ -345,7 +345,7 @@ def test_a_teacher_works_again_after_close_and_in_another_loop(loopback: Loopbac
 
 
 def test_without_a_variable_no_authorization_is_sent(
-    loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any  # noqa: ANN401
+    loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (tmp_path / "netrc").chmod(0o600)
