@@ -1,24 +1,39 @@
-"""A small two-round run, written through the journal's own API, for tests of the report.
+"""A small run, written through the journal's own API, for tests of the report.
 
 ``build(path)`` makes ten harvest examples, a seed round with two mistakes on them, rows
 written from both, and a second student that fixes one, misses the other again and breaks a
-third. Every text can be replaced, which is how hostile texts reach every field of the page.
+third. It can be told of every task family and method. Every text can be replaced, which is how
+hostile texts reach every field of the page. ``comparison()`` tells of four methods.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.config import RunConfig, parse_config
 from stepsynth.journal import Journal
-from stepsynth.types import Candidate, Evaluation, Example, Message, Prediction, Request, Response, Sampling, Usage, Verdict
+from stepsynth.tasks import create_family
+from stepsynth.types import (
+    Candidate,
+    Evaluation,
+    Example,
+    Graded,
+    Message,
+    Prediction,
+    Request,
+    Response,
+    Sampling,
+    Span,
+    Usage,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["Story", "build", "evaluation", "make_config"]
+__all__ = ["Story", "build", "comparison", "evaluation", "make_config"]
 
 TEACHER: dict[str, object] = {"backend": "openai", "model": "tiny", "base_url": "http://127.0.0.1:8000/v1"}
 
@@ -32,7 +47,7 @@ class Story:
     """What to tell.
 
     Attributes:
-        labels: at least two.
+        labels: at least two; none for questions.
         harvest: gold examples of the harvest half.
         wrong: by round, the positions on harvest that its student gets wrong.
         rewrite: applied to every text that a model or a data set could bring.
@@ -46,6 +61,12 @@ class Story:
         drops: reason of each planned row, repeated over the plan; empty is accepted.
         requested: what the seed stage says that it asked for, when it says so.
         backend: the teacher's backend.
+        family: of the task.
+        method: its name; ``gold`` and ``teacher`` have one round without rows.
+        padding: words in every context before and after what matters.
+        undecided: answers of the teacher that named no label.
+        first: kind of the first stage with rows.
+        spoken: what a seed row says, given its number and label.
     """
 
     labels: Sequence[str] = ("negative", "positive")
@@ -62,6 +83,34 @@ class Story:
     drops: Sequence[str] = ("", "", "", "duplicate", "", "too short")
     requested: int | None = None
     backend: str = "openai"
+    family: str = "classification"
+    method: str = "s3"
+    padding: int = 0
+    undecided: int = 0
+    first: str = "seed"
+    spoken: Callable[[int, str], str] = lambda number, label: f"Seed sentence {number} about the acting."
+
+    @property
+    def asks(self) -> bool:
+        """Whether the task has questions in the place of labels."""
+        return self.family == "extractive_qa"
+
+    @property
+    def groups(self) -> list[str]:
+        """Labels that rows have, sets of them where several may hold."""
+        if self.asks:
+            return [""]
+        return [*self.labels, "|".join(self.labels)] if self.family == "multi_label" else list(self.labels)
+
+    def example(self, name: str, number: int, text: str) -> Example:
+        """Return an example of the family, with its context and answers if it has any."""
+        label = self.groups[number % len(self.groups)]
+        if self.family not in ("pair", "extractive_qa"):
+            return Example(name, self.rewrite(text), label)
+        filler, boat = "Nothing else of note happened. " * self.padding, self.rewrite(f"Boat {number}")
+        context = f"{filler}{boat} left the harbour at dawn. {filler}"
+        answers = (Span(boat, len(filler)),) if self.asks else ()
+        return Example(name, self.rewrite(text), label, context, answers)
 
 
 def make_config(story: Story) -> RunConfig:
@@ -71,27 +120,38 @@ def make_config(story: Story) -> RunConfig:
         # A config cannot hold lone surrogates or empty names: pydantic refuses them.
         return story.rewrite(text).encode("utf-8", "replace").decode("utf-8") or "unnamed"
 
+    fields = {"text1": {"name": rewrite("premise")[:80], "context": True}, "text2": {"name": rewrite("hypothesis")[:80]}}
     values = {
         "task": {
+            "family": story.family,
             "name": rewrite("movie-sentences")[:80],
             "instruction": rewrite("Decide whether a sentence from a movie review is negative or positive."),
             "text_kind": rewrite("sentence from a movie review")[:200],
-            "labels": {label: rewrite(f"the writer is {label}") for label in story.labels},
+            "labels": {} if story.asks else {label: rewrite(f"the writer is {label}") for label in story.labels},
+            "fields": fields if story.family == "pair" else {},
         },
         "data": {"validation": {"path": "validation.jsonl"}, "test": {"path": "test.jsonl"} if story.test else None},
         "teacher": {"backend": "openai", "model": rewrite("tiny"), "base_url": "http://127.0.0.1:8000/v1"}
         if story.backend == "openai"
         else {"backend": story.backend},
         "student": {"model": rewrite("minilm-l6")},
-        "method": {"seed_rows": max(story.seed_rows, len(story.labels)), "rounds": max(0, len(story.wrong) - 1)},
+        "method": {
+            "name": story.method,
+            "seed_rows": max(story.seed_rows, len(story.labels)),
+            "rounds": max(0, len(story.wrong) - 1),
+        },
     }
     return parse_config(values)
 
 
-def evaluation(labels: Sequence[str], right: int, n: int) -> Evaluation:
+def evaluation(labels: Sequence[str], right: int, n: int, family: str = "classification") -> Evaluation:
     """Return a score with a plausible interval and a confusion matrix whose errors go to the next label."""
     value = right / n
     half = 1.96 * (value * (1 - value) / n) ** 0.5
+    ci95 = (max(0.0, value - half), min(1.0, value + half))
+    if family == "extractive_qa":
+        details = {"f1": value + 0.05, "f1_ci95": (value, value + 0.1), "mean_confidence": 0.71, "n_answered": n - 1}
+        return Evaluation("exact_match", value, ci95, n, details)
     size = len(labels)
     counts = [n // size + (i < n % size) for i in range(size)]
     wrong = [(n - right) // size + (i < (n - right) % size) for i in range(size)]
@@ -103,8 +163,11 @@ def evaluation(labels: Sequence[str], right: int, n: int) -> Evaluation:
         {"label": label, "n": counts[i], "precision": 0.8, "recall": confusion[i][i] / max(1, counts[i]), "f1": 0.81}
         for i, label in enumerate(labels)
     ]
+    if family == "multi_label":
+        details = {"micro_f1": value + 0.03, "macro_f1": value + 0.01, "hamming": 0.123, "per_label": per_label}
+        return Evaluation("subset_accuracy", value, ci95, n, details)
     details = {"macro_f1": value - 0.01, "mcc": 0.6, "per_label": per_label, "confusion": confusion}
-    return Evaluation("accuracy", value, (max(0.0, value - half), min(1.0, value + half)), n, details)
+    return Evaluation("accuracy", value, ci95, n, details)
 
 
 def build(path: Path, story: Story | None = None) -> tuple[Journal, dict[str, Any], RunConfig]:
@@ -112,27 +175,37 @@ def build(path: Path, story: Story | None = None) -> tuple[Journal, dict[str, An
     story = story or Story()
     config = make_config(story)
     journal = Journal(path)
-    labels = list(story.labels)
     harvest = [
-        Example(f"harvest-{i}", story.rewrite(f"Harvest text {i}, a film about trains and patience."), labels[i % len(labels)])
-        for i in range(story.harvest)
+        story.example(f"harvest-{i}", i, f"Harvest text {i}, a film about trains and patience.") for i in range(story.harvest)
     ]
-    select = [Example(f"select-{i}", story.rewrite(f"Select text {i}."), labels[i % len(labels)]) for i in range(4)]
+    select = [story.example(f"select-{i}", i, f"Select text {i}.") for i in range(4)]
     journal.start({"version": "0.1.0"}, {"harvest": harvest, "select": select})
-    rationales = [(label, None, f"It says that the {label} sides outweigh ({i}).") for label in labels for i in range(5)]
-    _stage(journal, story, "round-0/rationales", 0, "rationales", rationales, {})
-    seeds = [(labels[i % len(labels)], None, f"Seed sentence {i} about the acting.") for i in range(story.seed_rows)]
+    if story.method in ("gold", "teacher"):
+        _train(journal, story, config, 0, [], select if story.method == "teacher" else [])
+    else:
+        _write(journal, story, config, harvest, select)
+    if story.test and story.wrong:
+        _test(journal, story, config)
+    return journal, _results(journal, story, config), config
+
+
+def _write(journal: Journal, story: Story, config: RunConfig, harvest: Sequence[Example], select: Sequence[Example]) -> None:
+    parts = [""] if story.asks else list(story.labels)
+    reasons = [Example("", f"It says that the {label} sides outweigh ({i}).", label) for label in parts for i in range(5)]
+    if story.method == "s3":
+        _stage(journal, story, "round-0/rationales", 0, "rationales", [(row, None) for row in reasons], {})
+    count = len(story.groups)
+    seeds = [replace(story.example("", i, ""), text=story.spoken(i, story.groups[i % count])) for i in range(story.seed_rows)]
     asked = {} if story.requested is None else {"requested": story.requested}
-    _stage(journal, story, "round-0/seed", 0, "seed", seeds, asked)
+    _stage(journal, story, f"round-0/{story.first}", 0, story.first, [(row, None) for row in seeds], asked)
     for number, wrong in enumerate(story.wrong):
         if number:
             sources = [harvest[place] for place in story.wrong[number - 1]]
-            plan = [(e.label, e.id, f"Written from {e.id}, version {i}.") for e in sources for i in range(3)]
+            plan = [(replace(e, text=f"Written from {e.id}, version {i}."), e.id) for e in sources for i in range(3)]
             _stage(journal, story, f"round-{number}/extrapolate", number, "extrapolate", plan, {"missing": story.missing})
-        _train(journal, story, number, harvest, select, set(wrong))
-    if story.test and story.wrong:
-        _test(journal, story)
-    return journal, _results(journal, story, config), config
+        _train(journal, story, config, number, harvest, select, set(wrong))
+    if story.method == "s3+gold":
+        _train(journal, story, config, len(story.wrong), [], [])
 
 
 def _stage(
@@ -141,16 +214,18 @@ def _stage(
     name: str,
     number: int,
     kind: str,
-    plan: Iterable[tuple[str, str | None, str]],
+    plan: Iterable[tuple[Example, str | None]],
     info: dict[str, Any],
 ) -> None:
     verdicts, answers = [], []
-    for index, (label, source, text) in enumerate(plan):
-        request = Request((Message("user", f"{name} {index}"),), Sampling(), 0, name, index, label, source)
+    for index, (row, source) in enumerate(plan):
+        answer = row.answers[0] if row.answers else None
+        messages = (Message("user", f"{name} {index}"),)
+        request = Request(messages, Sampling(), 0, name, index, row.label, source, row.context, answer)
         key = request.key(TEACHER)
-        answers.append((key, request, Response(text, "stop", Usage(40, 12, story.cost))))
+        answers.append((key, request, Response(row.text, "stop", Usage(40, 12, story.cost))))
         reason = story.drops[index % len(story.drops)] if kind != "rationales" else ""
-        verdicts.append(Verdict(Candidate(request, key, story.rewrite(text)), reason))
+        verdicts.append(Verdict(Candidate(request, key, story.rewrite(row.text)), reason))
     journal.commit_answers(answers, TEACHER)
     journal.finish_stage(name, number, kind, verdicts, info, 12.5)
 
@@ -158,53 +233,65 @@ def _stage(
 def _train(
     journal: Journal,
     story: Story,
+    config: RunConfig,
     number: int,
     harvest: Sequence[Example],
     select: Sequence[Example],
-    wrong: set[int],
+    wrong: set[int] | None = None,
 ) -> None:
-    labels = list(story.labels)
-    results = {
-        "harvest": (
-            evaluation(labels, len(harvest) - len(wrong), len(harvest)),
-            [_predict(labels, e, miss=i in wrong) for i, e in enumerate(harvest)],
-            harvest,
-        ),
-        "select": (
-            evaluation(labels, story.select[number], story.select_n),
-            [_predict(labels, e) for e in select],
-            select,
-        ),
-    }
-    journal.finish_training(f"round-{number}/train", number, results, {}, 81.25)
+    results = {}
+    if harvest:
+        right = len(harvest) - len(wrong or ())
+        graded = [_grade(config, story, e, miss=i in (wrong or ())) for i, e in enumerate(harvest)]
+        results["harvest"] = (evaluation(story.labels, right, len(harvest), story.family), graded)
+    if select:
+        score = evaluation(story.labels, story.select[number], story.select_n, story.family)
+        results["select"] = (score, [_grade(config, story, e) for e in select])
+    info = {"rows": len(journal.dataset(number)), "undecided": story.undecided}
+    journal.finish_training(f"round-{number}/train", number, results, info, 81.25)
 
 
-def _predict(labels: Sequence[str], example: Example, *, miss: bool = False) -> Prediction:
-    label = labels[(labels.index(example.label) + 1) % len(labels)] if miss else example.label
-    rest = 0.2 / (len(labels) - 1)
-    return Prediction(example.id, label, {name: 0.8 if name == label else rest for name in labels})
+def _grade(config: RunConfig, story: Story, example: Example, *, miss: bool = False) -> Graded:
+    if story.asks:
+        (answer,) = example.answers
+        # Half right: the words after the answer are taken in.
+        said = example.context[answer.start : answer.start + len(answer.text) + 5] if miss else answer.text
+        return Graded(Prediction(example.id, said, {said: 0.8}, answer.start), answer.text, float(not miss))
+    groups = story.groups
+    label = groups[(groups.index(example.label) + 1) % len(groups)] if miss else example.label
+    rest = 0.2 / (len(story.labels) - 1)
+    chosen = label.split("|") if story.family == "multi_label" else [label]
+    prediction = Prediction(example.id, label, {name: 0.8 if name in chosen else rest for name in story.labels})
+    return Graded(prediction, create_family(config.task).gold(example), float(not miss))
 
 
-def _test(journal: Journal, story: Story) -> None:
+def _last(story: Story) -> int:
+    if story.method in ("gold", "teacher"):
+        return 0
+    return len(story.wrong) - (story.method != "s3+gold")
+
+
+def _test(journal: Journal, story: Story, config: RunConfig) -> None:
     """Score every round's student on the sealed test set: five points worse with every round before the last."""
-    labels, last = list(story.labels), len(story.wrong) - 1
-    sealed = [Example(f"test-{i}", "SEALED TEXT", labels[i % len(labels)]) for i in range(4)]
-    predictions = [_predict(labels, example) for example in sealed]
-    scores = {
-        number: (evaluation(labels, round((0.825 - 0.05 * (last - number)) * story.test_n), story.test_n), predictions, sealed)
-        for number in range(last + 1)
-    }
-    journal.finish_test("test", last, scores, {"rows": len(sealed)}, 3.5)
+    last = _last(story)
+    sealed = [story.example(f"test-{i}", i, "SEALED TEXT") for i in range(4)]
+    graded = [_grade(config, story, example) for example in sealed]
+    scores = {}
+    for number in range(last + 1):
+        right = round((0.825 - 0.05 * (last - number)) * story.test_n)
+        scores[number] = (evaluation(story.labels, right, story.test_n, story.family), graded)
+    info = {"rows": len(sealed), "undecided": story.undecided}
+    journal.finish_test("test", last, scores, info, 3.5)
 
 
 def _results(journal: Journal, story: Story, config: RunConfig) -> dict[str, Any]:
     totals = journal.totals()
-    last = len(story.wrong) - 1
+    last = _last(story)
     scored = journal.evaluation(last, "test") if last >= 0 else None
     test = None
     if scored is not None:
         test = {"metric": scored.metric, "value": scored.value, "ci95": list(scored.ci95), "n": scored.n}
-        test["macro_f1"] = scored.details["macro_f1"]
+        test.update({name: value for name, value in scored.details.items() if isinstance(value, float)})
     method = {
         "rounds": [{"round": number} for number in journal.rounds()],
         "best_round": last if last >= 0 else None,
@@ -215,4 +302,60 @@ def _results(journal: Journal, story: Story, config: RunConfig) -> dict[str, Any
         "cost_usd": totals.cost_usd,
     }
     run = {"run": story.rewrite("first-run"), "task": config.task.name, "seed": 0, "labels": list(story.labels)}
-    return {**run, "methods": {"s3": method}}
+    return {**run, "methods": {story.method: method}}
+
+
+def comparison(seeds: int = 2, *, teacher: bool = True, **changes: Any) -> dict[str, Any]:
+    """Return what a comparison comes to, every number another one.
+
+    Args:
+        seeds: how many.
+        teacher: whether the teacher itself was compared.
+        changes: replace keys of the results.
+    """
+    systems = [
+        _system("s3", 0.8123, 70, seeds),
+        _system("zerogen", 0.7361, 40, seeds, p=0.0123),
+        _system("s3:method.rationales=0", 0.8051, 20, seeds, p=0.4567),
+    ]
+    if teacher:
+        systems.append(_system("teacher", 0.8547, 90, seeds, p=0.0345))
+        systems[-1]["per_1000_predictions"] = {"seconds": 345.6, "usd": 12.34}
+    curve = [
+        {"seed": s, "round": r, "rows": 4310 + 37 * r + s, "select": 0.611 + 0.031 * r + 0.007 * s, "test": 0.621 + 0.043 * r}
+        for s in range(seeds)
+        for r in range(3)
+    ]
+    forecast = {
+        "rows_now": 5555, "rows": 6666, "value": 0.8765, "ci95": [0.8111, 0.9222], "gain": 0.0131, "gain_ci95": [-0.0217, 0.0482],
+        "note": "Two numbers of rows: whether the curve bends cannot be seen.",
+    }  # fmt: skip
+    results = {
+        "task": "movie-sentences", "family": "classification", "student": "minilm-l6", "metric": "accuracy", "match": "rows",
+        "teacher": TEACHER, "reference": "s3", "seeds": list(range(seeds)), "test_rows": 1789, "systems": systems,
+        "curve": curve, "forecast": forecast, "warnings": ["zerogen against s3: The test set is too small."],
+    }  # fmt: skip
+    return {**results, **changes}
+
+
+def _system(name: str, value: float, number: int, seeds: int, p: float | None = None) -> dict[str, Any]:
+    gap = value - 0.8123
+    entry: dict[str, Any] = {
+        "name": name,
+        "score": {"value": value, "ci95": [value - 0.0313, value + 0.0271]},
+        "per_seed": [{"seed": s, "value": value + 0.0057 * (2 * s - 1), "round": s} for s in range(seeds)],
+        "details": {"macro_f1": value - 0.0104, "mcc": value - 0.2},
+        "minutes": number + 0.7,
+        "per_1000_predictions": {"seconds": number / 9, "usd": 0.0},
+        "difference": None,
+    }
+    for place, key in enumerate(("rows", "accepted_rows", "requests", "tokens"), start=1):
+        entry[key] = [1000 * place + 3 * number + s for s in range(seeds)]
+    entry["usd"] = [number / 100 + s + 0.01 for s in range(seeds)]
+    if p is not None:
+        each = [
+            {"seed": s, "value": gap + 0.0019 * (2 * s - 1), "ci95": [gap - 0.061, gap + 0.063 + s / 99], "mcnemar_p": p * 1.7}
+            for s in range(seeds)
+        ]
+        entry["difference"] = {"value": gap, "ci95": [gap - 0.022, gap + 0.021], "p": p, "p_holm": 2 * p, "per_seed": each}
+    return entry

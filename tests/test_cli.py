@@ -43,8 +43,12 @@ def test_run_prints_the_results_that_it_writes(finished: World) -> None:
 
 def test_results_have_the_documented_shape(finished: World) -> None:
     results = json.loads((run_folder(finished) / "results.json").read_text())
-    assert set(results) == {"run", "task", "labels", "teacher", "student", "seed", "methods"}
+    assert set(results) == {"run", "task", "family", "labels", "teacher", "student", "seed", "methods"}
+    assert results["family"] == "classification"
     method = results["methods"]["s3"]
+    assert set(method) == {
+        *("rounds", "best_round", "test", "rows", "requests", "tokens", "cost_usd", "dropped", "missing", "label_check")
+    }
     assert [entry["round"] for entry in method["rounds"]] == [0, 1, 2]
     assert all(set(entry) == {"round", "rows", "new_rows", "harvest", "select", "test"} for entry in method["rounds"])
     assert method["rounds"][0]["rows"] == 30
@@ -135,6 +139,23 @@ def test_predictions_are_safe_in_a_spreadsheet(finished: World, capsys: pytest.C
     assert cells == ["'=cmd|' /C calc'!A0", "'@import", "plain"]
 
 
+@pytest.mark.parametrize("option", ["review", "text=review"])
+def test_predict_reads_a_column_of_another_name(
+    finished: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "new.csv").write_text("id,review\n1,one text\n")
+    outcome = stepsynth(capsys, "predict", run_folder(finished), tmp_path / "new.csv", "--column", option)
+    assert (outcome.code, [row["text"] for row in csv.DictReader(outcome.out.splitlines())]) == (0, ["one text"])
+
+
+def test_predict_refuses_one_column_named_twice(finished: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("id,review\n1,one text\n")
+    options = ("--column", "review", "--column", "text=id")
+    outcome = stepsynth(capsys, "predict", run_folder(finished), tmp_path / "new.csv", *options)
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "'text' twice: 'review' and 'id'" in outcome.err
+
+
 def test_predict_as_json(finished: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("one text\n")
     found = json.loads(stepsynth(capsys, "predict", run_folder(finished), tmp_path / "new.txt", "--json").out)
@@ -152,7 +173,7 @@ def test_a_missing_model_is_trained_again_to_the_same_bytes(finished: World, cap
 
 def test_plan_checks_the_teacher_and_spends_nothing(finished: World, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(stepsynth(capsys, "plan", finished.config_path, "--json").out)
-    assert found["data"] == {"harvest": 18, "select": 18, "test": 30, "notes": []}
+    assert found["data"] == {"harvest": 18, "select": 18, "test": 30, "contexts": 0, "seed": 0, "notes": []}
     assert found["requests"][0] <= found["requests"][1]
     assert found["sample"]["answer"]
     assert "sample prompt" in stepsynth(capsys, "plan", finished.config_path).out

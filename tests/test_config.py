@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from stepsynth.config import RunConfig, load_config, parse_config
+from stepsynth.config import MethodName, RunConfig, load_config, parse_config
 from stepsynth.errors import ConfigError
 
 VALUES: dict[str, Any] = {
@@ -18,6 +18,12 @@ VALUES: dict[str, Any] = {
     "data": {"validation": {"path": "v.csv"}, "test": {"hub": "some/set"}},
     "teacher": {"backend": "fake"},
 }
+PAIR: dict[str, Any] = {
+    **VALUES["task"],
+    "family": "pair",
+    "fields": {"text1": {"name": "premise", "context": True}, "text2": {"name": "hypothesis"}},
+}
+QUESTIONS: dict[str, Any] = {"family": "extractive_qa", "name": "t", "instruction": "Answer."}
 KEY = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -61,12 +67,27 @@ def refused(found: dict[str, Any]) -> str:
         ("budget__request", "requests"),
         ("task__prompts__sed", "seed"),
         ("data__validation__columns__txet", "text"),
+        ("data__validation__columns__text_1", "text1"),
+        ("data__contexts__colums", "columns"),
+        ("data__seed__splt", "split"),
+        ("method__match__unt", "unit"),
+        ("method__few_shots", "few_shot"),
+        ("method__mistake_of", "mistakes_of"),
+        ("task__field", "fields"),
+        ("task__prompts__anser", "answer"),
+        ("student__strid", "stride"),
     ],
 )
 def test_an_unknown_key_is_refused_at_every_level_with_the_nearest_known_one(dotted: str, meant: str) -> None:
     message = refused(values(**{dotted: "x"}))
     assert repr(dotted.split("__")[-1]) in message
     assert f"Did you mean {meant!r}?" in message
+
+
+def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it() -> None:
+    fields = {"text1": {"nmae": "premise", "context": True}, "text2": {"name": "hypothesis"}}
+    message = refused(values(task={**PAIR, "fields": fields}))
+    assert message == "unknown key 'nmae' in task.fields.text1. Did you mean 'name'?"
 
 
 def test_a_key_that_is_like_none_lists_the_known_ones() -> None:
@@ -95,12 +116,110 @@ def test_a_missing_section_is_named(missing: str) -> None:
         ({"teacher__base_url": "localhost:8000"}, ("'localhost:8000'", "http://")),
         ({"teacher__backend": "opnai"}, ("'opnai'", "Did you mean 'openai'?")),
         ({"seed": "x" * 500}, ("seed", "...")),
+        ({"task__labels": {}}, ("task.labels", "at least two")),
+        ({"task__family": "multilabel"}, ("task.family", "'multilabel'", "Did you mean 'multi_label'?")),
+        ({"method__name": "zero-gen"}, ("method.name", "Did you mean 'zerogen'?")),
+        ({"method__stop": "no_gain"}, ("method.stop", "Did you mean 'no-gain'?")),
+        ({"method__few_shot": -1}, ("method.few_shot", "-1")),
+        ({"method__few_shot": 51}, ("method.few_shot", "51")),
+        ({"method__few_shot": "three"}, ("method.few_shot", "'three'")),
+        ({"method__match": {"unit": "token", "amount": 5}}, ("method.match.unit", "Did you mean 'tokens'?")),
+        ({"method__match": {"unit": "tokens", "amount": 0}}, ("method.match.amount", "0")),
+        ({"method__match": {"unit": "usd", "amount": -0.5}}, ("method.match.amount", "-0.5")),
+        ({"method__match": {"unit": "requests"}}, ("method.match.amount is missing",)),
+        ({"method__match": 5}, ("method.match", "5")),
+        ({"data__contexts": {"path": "c.csv", "hub": "some/set"}}, ("data.contexts", "exactly one")),
+        ({"data__seed": {}}, ("data.seed", "exactly one")),
+        ({"data__validation__columns": {"text": 3}}, ("data.validation.columns.text", "3")),
+        ({"student__max_answer_tokens": 0}, ("student.max_answer_tokens", "0")),
+        ({"student__stride": -1}, ("student.stride", "-1")),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(changes: dict[str, Any], parts: tuple[str, ...]) -> None:
     message = refused(values(**changes))
     assert all(part in message for part in parts), message
     assert len(message) < 300
+
+
+@pytest.mark.parametrize(
+    ("task", "parts"),
+    [
+        ({"fields": PAIR["fields"]}, ("'classification' has no fields", "only a pair")),
+        ({"family": "multi_label", "fields": PAIR["fields"]}, ("'multi_label' has no fields",)),
+        ({"family": "multi_label", "labels": ["a|b", "c"]}, ("'a|b'", "'|'")),
+        ({"family": "multi_label", "labels": ["", "c"]}, ("''", "empty")),
+        ({"family": "multi_label", "labels": ["c"]}, ("task.labels", "'c'", "at least two")),
+        ({**PAIR, "fields": {}}, ("found 0 fields, 0 of them", "context: true")),
+        ({**PAIR, "fields": {"text1": {"name": "a", "context": True}}}, ("found 1 fields",)),
+        ({**PAIR, "fields": {"text1": {"name": "a"}, "text2": {"name": "b"}}}, ("2 fields, 0 of them",)),
+        (
+            {**PAIR, "fields": {name: {"name": "a", "context": True} for name in ("text1", "text2")}},
+            ("2 fields, 2 of them",),
+        ),
+        ({**PAIR, "fields": {"text1": {"name": "", "context": True}, "text2": {"name": "b"}}}, ("task.fields.text1.name", "''")),
+        ({**PAIR, "fields": {"text3": {"name": "a"}}}, ("task.fields.text3",)),
+        ({**PAIR, "order": ["text1", "text1"]}, ("['text1', 'text1']", "twice")),
+        ({**PAIR, "order": ["text1"]}, ("task.order",)),
+        ({**PAIR, "labels": ["yes"]}, ("task.labels", "'yes'", "at least two")),
+        ({**QUESTIONS, "labels": ["yes", "no"]}, ("no labels", "task.labels")),
+        ({**QUESTIONS, "fields": PAIR["fields"]}, ("'extractive_qa' has no fields",)),
+    ],
+)
+def test_what_does_not_fit_a_family_is_refused_with_what_to_write(task: dict[str, Any], parts: tuple[str, ...]) -> None:
+    message = refused(values(task={**VALUES["task"], **task} if "name" not in task else task))
+    assert message.startswith("task")
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(("family", "task"), [("pair", PAIR), ("extractive_qa", QUESTIONS)])
+def test_a_family_with_what_it_needs_is_taken(family: str, task: dict[str, Any]) -> None:
+    config = parse_config(values(task=task))
+    assert config.task.family == family
+    assert parse_config(config.resolved()) == config
+
+
+def test_only_labels_that_are_joined_may_not_hold_the_separator() -> None:
+    for family in ("classification", "pair"):
+        task = {**PAIR, "family": family, "labels": ["a|b", "c"], "fields": PAIR["fields"] if family == "pair" else {}}
+        assert list(parse_config(values(task=task)).task.labels) == ["a|b", "c"]
+
+
+@pytest.mark.parametrize(("stride", "length"), [(32, 32), (64, 32), (9, 8)])
+def test_windows_of_questions_must_move_on(stride: int, length: int) -> None:
+    student = {"stride": stride, "max_length": length}
+    message = refused(values(task=QUESTIONS, student=student))
+    assert f"student.stride={stride}" in message
+    assert f"student.max_length={length}" in message
+    for task in (VALUES["task"], PAIR):
+        assert parse_config(values(task=task, student=student)).student.stride == stride, "other families have no windows"
+
+
+def test_windows_may_share_all_but_one_token() -> None:
+    assert parse_config(values(task=QUESTIONS, student={"stride": 31, "max_length": 32})).student.stride == 31
+
+
+def test_rows_of_several_labels_need_not_be_as_many_as_the_labels() -> None:
+    """One row may carry them all; a row of one label cannot."""
+    labels = ["a", "b", "c"]
+    task = {**VALUES["task"], "family": "multi_label", "labels": labels}
+    assert parse_config(values(task=task, method={"seed_rows": 2})).method.seed_rows == 2
+    assert "3 labels" in refused(values(task={**PAIR, "labels": labels}, method={"seed_rows": 2}))
+
+
+@pytest.mark.parametrize("name", get_args(MethodName))
+def test_only_the_loop_goes_round_and_only_zerogen_sees_no_gold_row(name: str) -> None:
+    method = parse_config(values(method={"name": name, "rounds": 3})).method
+    assert method.extrapolation_rounds == (3 if name in ("s3", "s3+gold") else 0)
+    assert method.label_check == "auto"
+    assert method.checks_labels is (name != "zerogen")
+    for check, checks in (("harvest", True), ("none", False)):
+        assert parse_config(values(method={"name": name, "label_check": check})).method.checks_labels is checks
+
+
+def test_a_match_is_read() -> None:
+    match = parse_config(values(method__match={"unit": "usd", "amount": 0.25})).method.match
+    assert match is not None
+    assert (match.unit, match.amount) == ("usd", 0.25)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +305,11 @@ def test_data_paths_are_relative_to_the_config(tmp_path: Path, monkeypatch: pyte
     assert config.data.validation.path == tmp_path / "v.csv"
     assert config.data.test is not None
     assert config.data.test.path == Path(absolute)
+    more = load_config(write(tmp_path, values(data__contexts={"path": "c.csv"}, data__seed={"path": "sub/s.csv"})))
+    assert more.data.contexts is not None
+    assert more.data.seed is not None
+    assert more.data.contexts.path == tmp_path / "c.csv"
+    assert more.data.seed.path == tmp_path / "sub" / "s.csv"
 
 
 def test_variables_and_the_home_folder_are_expanded_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +349,15 @@ def test_the_digest_stays_where_results_do(changes: dict[str, Any]) -> None:
     assert parse_config(values(**changes)).result_digest() == parse_config(VALUES).result_digest()
 
 
+@pytest.mark.parametrize("source", ["contexts", "seed"])
+def test_a_file_that_moved_stays_in_the_digest_and_one_that_came_does_not(source: str) -> None:
+    digests = [
+        parse_config(values(data={**VALUES["data"], source: found})).result_digest()
+        for found in ({"path": "here.csv"}, {"path": "there.csv"}, None)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def leaves(node: object, where: str = "") -> dict[str, object]:
     if isinstance(node, dict) and node:
         return {k: v for key, value in node.items() for k, v in leaves(value, f"{where}__{key}".lstrip("_")).items()}
@@ -240,9 +373,16 @@ FREE = {
     "budget__tokens",
     "cache",
 }
-# One family so far, a source is a file or a data set, and files may move: these have no second value that matters.
-FIXED = {"task__family", "data__validation__hub", "data__test__path", "data__validation__path"}
+# A source is a file or a data set, files may move, and only pairs have fields: these have no second value that matters here.
+FIXED = {"task__fields", "data__validation__hub", "data__test__path", "data__validation__path"}
 OTHERS = {
+    "task__family": "multi_label",
+    "task__order": ["text2", "text1"],
+    "data__contexts": {"path": "c.csv"},
+    "data__seed": {"path": "s.csv"},
+    "method__match": {"unit": "requests", "amount": 5},
+    "method__mistakes_of": "other",
+    "method__stop": "no-gain",
     "teacher__backend": "openvino",
     "method__name": "seed-only",
     "method__balance": "mistakes",
@@ -275,6 +415,18 @@ def test_the_digest_changes_with_every_other_key(dotted: str) -> None:
         node = node[parent]
     node[last] = new if not dotted.endswith(("config", "revision")) else "x"
     assert parse_config(resolved).result_digest() != before.result_digest()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text1": {"name": "note", "context": True}, "text2": {"name": "hypothesis"}},
+        {"text1": {"name": "premise"}, "text2": {"name": "hypothesis", "context": True}},
+    ],
+)
+def test_the_digest_changes_with_the_fields_of_a_pair(fields: dict[str, Any]) -> None:
+    digests = {parse_config(values(task={**PAIR, "fields": found})).result_digest() for found in (PAIR["fields"], fields)}
+    assert len(digests) == 2
 
 
 def test_the_digest_knows_the_order_of_the_labels() -> None:

@@ -396,7 +396,7 @@ def test_a_sample_has_its_size_and_the_labels_in_proportion(
 ) -> None:
     size = max(3, round(fraction * sum(counts)))
     source = SourceConfig(path=three_way(tmp_path / "a.jsonl", counts), sample=size)
-    drawn = load_source(source, THREE, role="validation", seed=seed)
+    drawn = load_source(source, THREE, role="test", seed=seed)
     found = Counter(row.label for row in drawn)
     assert len({row.id for row in drawn}) == len(drawn) == size
     # Giving a rare label its one row may take up to one row each from the others.

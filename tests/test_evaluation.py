@@ -1,4 +1,4 @@
-"""Scores, intervals and paired tests against known answers."""
+"""Scores and their tables against known answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepsynth.evaluation import evaluate_classification, hierarchical_interval, hierarchical_paired, paired_difference, wilson
+from stepsynth.evaluation import evaluate_classification, evaluate_multi_label, wilson
 from stepsynth.types import Evaluation, Example, Prediction
 
 LABELS = ["wet", "dry", "foggy"]
@@ -102,115 +102,55 @@ def test_what_does_not_belong_together_is_refused() -> None:
         evaluate_classification([dataclasses.replace(row, label="sunny")], [right], LABELS)
 
 
-# intervals
+# several labels
 
 
-@pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (1, 1), (7, 10), (748, 1000)])
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_wilson_agrees_with_statsmodels(correct: int, n: int, level: float) -> None:
-    from statsmodels.stats.proportion import proportion_confint
-
-    assert wilson(correct, n, level) == pytest.approx(proportion_confint(correct, n, alpha=1 - level, method="wilson"), abs=1e-6)
-
-
-def test_wilson_needs_an_answer() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        wilson(0, 0)
+def several(gold: Sequence[str], predicted: Sequence[str]) -> Evaluation:
+    examples = [Example(f"test-{i}", f"text {i}", label) for i, label in enumerate(gold)]
+    predictions = [
+        Prediction(row.id, label, {name: 0.9 if name in label.split("|") else 0.2 for name in LABELS})
+        for row, label in zip(examples, predicted, strict=True)
+    ]
+    return evaluate_multi_label(examples, predictions, LABELS)
 
 
-def answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[list[bool], list[bool]]:
-    a = [True] * (both + only_a) + [False] * (only_b + neither)
-    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
-    return a, b
+def test_several_labels_worked_out_by_hand() -> None:
+    result = several(["wet|foggy", "dry", "", "wet"], ["wet|foggy", "dry|wet", "dry", ""])
+    assert (result.metric, result.value, result.n, result.ci95) == ("subset_accuracy", 0.25, 4, wilson(1, 4))
+    # wet: gold 2, predicted 2, both 1; dry: gold 1, predicted 2, both 1; foggy: 1, 1, 1.
+    assert result.details["per_label"] == [
+        {"label": "wet", "n": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5},
+        {"label": "dry", "n": 1, "precision": 0.5, "recall": 1.0, "f1": 0.666667},
+        {"label": "foggy", "n": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0},
+    ]
+    assert result.details["micro_f1"] == round(2 * 3 / (4 + 5), 6)
+    assert result.details["macro_f1"] == round((0.5 + 2 / 3 + 1) / 3, 6)
+    assert result.details["hamming"] == 0.25  # wet of rows 2 and 4, dry of row 3, of 12 decisions
+    # A label that is left out at 0.2 is the least sure decision of every row.
+    assert result.details["mean_confidence"] == 0.8
 
 
-@pytest.mark.parametrize("table", [(50, 12, 3, 35), (10, 1, 0, 4), (0, 5, 5, 0), (400, 60, 33, 107)])
-def test_the_paired_p_value_is_mcnemar_s_exact_one(table: tuple[int, int, int, int]) -> None:
-    from statsmodels.stats.contingency_tables import mcnemar
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(*[st.sets(st.sampled_from(LABELS))] * 2), min_size=1, max_size=30))
+def test_several_labels_agree_with_scikit_learn(rows: list[tuple[set[str], set[str]]]) -> None:
+    from sklearn.metrics import accuracy_score, f1_score, hamming_loss
 
-    both, only_a, only_b, neither = table
-    result = paired_difference(*answers(*table), seed=0)
-    assert result.p_value == pytest.approx(mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue, abs=1e-6)
-    assert result.difference == round((only_a - only_b) / sum(table), 6)
-
-
-def test_the_paired_interval_agrees_with_scipy_s_bootstrap() -> None:
-    from scipy.stats import bootstrap
-
-    a, b = answers(150, 40, 15, 95)
-    reference = bootstrap((np.array(a, float) - np.array(b, float),), np.mean, n_resamples=10_000, method="percentile", rng=0)
-    expected = reference.confidence_interval
-    assert paired_difference(a, b, seed=0).ci95 == pytest.approx((expected.low, expected.high), abs=0.006)
+    truth, predicted = (np.array([[name in row[side] for name in LABELS] for row in rows]) for side in (0, 1))
+    joined = [["|".join(name for name in LABELS if name in row[side]) for row in rows] for side in (0, 1)]
+    result = several(*joined)
+    occurring = [i for i in range(len(LABELS)) if truth[:, i].any() or predicted[:, i].any()]
+    assert result.value == pytest.approx(accuracy_score(truth, predicted), abs=1e-6)
+    assert result.details["hamming"] == pytest.approx(hamming_loss(truth, predicted), abs=1e-6)
+    assert result.details["micro_f1"] == pytest.approx(f1_score(truth, predicted, average="micro", zero_division=0), abs=1e-6)
+    if occurring:
+        expected = f1_score(truth, predicted, average="macro", labels=occurring, zero_division=0)
+        assert result.details["macro_f1"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_equal_students_differ_by_nothing() -> None:
-    result = paired_difference([True, False, True], [True, False, True], seed=0)
-    assert (result.difference, result.ci95, result.p_value) == (0.0, (0.0, 0.0), 1.0)
-    assert hierarchical_paired([[True, False]] * 3, [[True, False]] * 3, seed=0).p_value == 1.0
+def test_the_order_in_which_labels_are_joined_does_not_matter() -> None:
+    assert several(["wet|dry"], ["dry|wet"]).value == 1.0
 
 
-def test_swapping_the_sides_swaps_the_sign() -> None:
-    a, b = answers(30, 12, 3, 5)
-    assert paired_difference(a, b, seed=0).difference == -paired_difference(b, a, seed=0).difference
-    assert paired_difference(a, b, seed=0).p_value == paired_difference(b, a, seed=0).p_value
-
-
-def simulated(random: np.random.Generator, seeds: int, rows: int, shift: float = 0.0) -> list[list[bool]]:
-    """Rows differ in difficulty, seeds in skill; the expected accuracy is 0.7 + shift."""
-    chance = 0.7 + shift + random.uniform(-0.2, 0.2, (1, rows)) + random.normal(0, 0.03, (seeds, 1))
-    drawn: list[list[bool]] = (random.random((seeds, rows)) < chance).tolist()
-    return drawn
-
-
-def test_the_hierarchical_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    random = np.random.default_rng(0)
-    intervals = [hierarchical_interval(simulated(random, 5, 100), seed) for seed in range(60)]
-    held = sum(low <= 0.7 <= high for low, high in intervals) / len(intervals)
-    assert 0.9 <= held <= 1.0
-    assert np.mean([high - low for low, high in intervals]) < 0.2
-
-
-def test_the_hierarchical_test_is_rarely_fooled_and_sees_a_real_difference() -> None:
-    random = np.random.default_rng(1)
-    null = [hierarchical_paired(simulated(random, 5, 80), simulated(random, 5, 80), seed).p_value for seed in range(40)]
-    real = [hierarchical_paired(simulated(random, 5, 80, 0.2), simulated(random, 5, 80), seed).p_value for seed in range(8)]
-    assert np.mean(np.array(null) < 0.05) <= 0.1
-    assert np.mean(np.array(real) < 0.05) >= 0.8
-
-
-def test_one_seed_gives_the_plain_bootstrap_of_the_rows() -> None:
-    correct = [True] * 70 + [False] * 30
-    low, high = hierarchical_interval([correct], seed=0)
-    # normal approximation: 0.7 +- 1.96 * sqrt(0.7 * 0.3 / 100)
-    assert (low, high) == pytest.approx((0.61, 0.79), abs=0.015)
-
-
-def test_seeds_that_disagree_widen_the_interval() -> None:
-    alike = [[True] * 70 + [False] * 30] * 4
-    apart = [[True] * n + [False] * (100 - n) for n in (40, 60, 80, 100)]
-    (low_a, high_a), (low_b, high_b) = hierarchical_interval(alike, 0), hierarchical_interval(apart, 0)
-    assert high_b - low_b > 1.5 * (high_a - low_a)
-
-
-def test_a_difference_that_is_always_there_has_the_smallest_p_value() -> None:
-    result = hierarchical_paired([[True] * 50] * 3, [[False] * 50] * 3, seed=0)
-    assert (result.difference, result.ci95, result.p_value) == (1.0, (1.0, 1.0), round(2 / 10_001, 6))
-
-
-def test_resampling_is_seeded() -> None:
-    rows = simulated(np.random.default_rng(2), 3, 60)
-    assert hierarchical_interval(rows, 5) == hierarchical_interval(rows, 5)
-    assert hierarchical_interval(rows, 5) != hierarchical_interval(rows, 6)
-
-
-@pytest.mark.parametrize("bad", [[], [[]], [[True], [True, False]]])
-def test_ragged_or_empty_seeds_are_refused(bad: list[list[bool]]) -> None:
-    with pytest.raises(ValueError, match="same rows, at least one"):
-        hierarchical_interval(bad, 0)
-
-
-def test_sides_of_different_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="same seeds and rows"):
-        paired_difference([True], [True, False], 0)
-    with pytest.raises(ValueError, match="same seeds and rows"):
-        hierarchical_paired([[True]], [[True], [False]], 0)
+def test_an_unknown_label_among_several_is_refused() -> None:
+    with pytest.raises(ValueError, match="'sunny'"):
+        several(["wet|sunny"], ["wet"])

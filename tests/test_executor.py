@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsynth.config import BudgetConfig, TeacherConfig
-from stepsynth.errors import BudgetError, PermanentError, TransientError
+from stepsynth.config import BudgetConfig, MatchConfig, TeacherConfig, parse_config
+from stepsynth.errors import BudgetError, PermanentError, RunError, TransientError
 from stepsynth.executor import Executor, Generator, ask_sample
 from stepsynth.filters import Hygiene
 from stepsynth.filters.balance import Surplus
@@ -59,14 +59,22 @@ class Desk:
         return Executor(config, journal, budget or BudgetConfig(), teacher=teacher, pause=self.pauses.append)  # type: ignore[arg-type]
 
     def stage(
-        self, teacher: object, plan: Plan, hygiene: Hygiene | None = None, *, limit: float = 6.0, **options: object
+        self,
+        teacher: object,
+        plan: Plan,
+        hygiene: Hygiene | None = None,
+        *,
+        limit: float = 6.0,
+        match: MatchConfig | None = None,
+        **options: object,
     ) -> list[Row]:
         """Run a stage and return all its rows."""
         journal = self.journal()
         try:
             executor = self.executor(teacher, journal, **options)  # type: ignore[arg-type]
             rules = hygiene or Hygiene((Schema(), Duplicate(), Surplus(plan.targets)))
-            Generator(executor, journal, max_overgeneration=limit, progress=SilentProgress()).run(plan, 0, rules, [])
+            generator = Generator(executor, journal, max_overgeneration=limit, progress=SilentProgress(), match=match)
+            generator.run(plan, 0, rules, [])
             return journal.rows()
         finally:
             journal.close()
@@ -316,7 +324,9 @@ def test_answers_of_other_runs_are_not_bought(tmp_path: Path) -> None:
 
 def rules(plan: Plan) -> Hygiene:
     harvest = [Example(f"h{label}{i}", gold_text(label, i), label) for label in LABELS for i in range(10)]
-    return Hygiene.for_rows(harvest, harvest, plan.targets, dict.fromkeys(LABELS, ""))
+    task = {"name": "t", "instruction": "Decide.", "labels": list(LABELS)}
+    config = parse_config({"task": task, "data": {"validation": {"path": "v.csv"}}})
+    return Hygiene.for_rows(config, harvest, harvest, plan.targets)
 
 
 def test_every_label_gets_exactly_its_rows(desk: Desk) -> None:
@@ -381,6 +391,97 @@ def test_the_order_in_which_answers_come_changes_nothing(tmp_path: Path) -> None
         orders.add(tuple(finished))
     assert len(orders) == 20, "the shuffles did not shuffle"
     assert all(rows == outcomes[0] for rows in outcomes)
+
+
+# a stage that goes on until something is used up -----------------------------------------------------
+
+
+ALL = Hygiene((Schema(), Duplicate()))
+
+
+def matched(desk: Desk, unit: str, amount: float, plan: Plan, script: Script = numbered) -> list[Row]:
+    match = MatchConfig(unit=unit, amount=amount)  # type: ignore[arg-type]
+    return desk.stage(only(script), plan, ALL, match=match)
+
+
+@pytest.mark.parametrize("amount", [1, 7, 64, 700])
+def test_a_matched_stage_uses_up_exactly_the_requests_and_asks_labels_in_proportion(desk: Desk, amount: int) -> None:
+    rows = matched(desk, "requests", amount, Plan({"kalm": 3, "rund": 1}))
+    assert len(rows) == amount
+    assert [row.position for row in rows] == list(range(amount))
+    assert abs(sum(row.label == "kalm" for row in rows) - 0.75 * amount) <= 1
+    journal = desk.journal()
+    assert journal.spent("round-0/seed").requests == amount
+    journal.close()
+
+
+def test_a_matched_stage_counts_what_was_dropped_too(desk: Desk) -> None:
+    rows = matched(desk, "requests", 50, Plan({"kalm": 2}), lambda r: Response("" if r.replicate % 2 else f"Row {r.replicate}."))
+    assert Counter(row.reason for row in rows) == {"": 25, "empty": 25}
+
+
+@pytest.mark.parametrize("price", [lambda n: 4 + n % 11, lambda n: 2 if n < 64 else 90], ids=["uneven", "dear all at once"])
+def test_tokens_are_overshot_by_less_than_one_answer(desk: Desk, price: Callable[[int], int]) -> None:
+    def uneven(request: Request) -> Response:
+        return Response(f"Text {request.replicate} of it.", usage=Usage(1, price(request.replicate) - 1))
+
+    rows = matched(desk, "tokens", 1000, Plan({"kalm": 1}), uneven)
+    took = [price(number) for number in range(len(rows))]
+    assert 1000 <= sum(took) < 1000 + took[-1]
+
+
+def test_dollars_are_counted_where_a_price_is_known(desk: Desk) -> None:
+    rows = matched(desk, "usd", 1.0, Plan({"kalm": 1}), lambda r: Response(f"Text {r.replicate}.", usage=Usage(1, 1, 0.125)))
+    assert len(rows) == 8
+
+
+@pytest.mark.parametrize("price", [None, 0.0])
+def test_dollars_without_a_price_cannot_be_matched(desk: Desk, price: float | None) -> None:
+    with pytest.raises(RunError, match="price is unknown or nothing"):
+        matched(desk, "usd", 1.0, Plan({"kalm": 1}), lambda r: Response(f"Text {r.replicate}.", usage=Usage(1, 1, price)))
+
+
+def test_a_matched_stage_goes_on_where_a_cap_stopped_it(tmp_path: Path) -> None:
+    plan, match = Plan({"kalm": 2, "rund": 1}), MatchConfig(unit="tokens", amount=900)
+    calm = Desk(tmp_path / "calm.db").stage(only(), plan, ALL, match=match)
+    desk, teacher = Desk(tmp_path / "cut.db"), only()
+    with pytest.raises(BudgetError):
+        desk.stage(teacher, plan, ALL, match=match, budget=BudgetConfig(requests=40))
+    assert desk.stage(teacher, plan, ALL, match=match) == calm
+    assert len(teacher.calls) == len(set(teacher.calls))
+
+
+def test_a_matched_stage_ends_at_the_same_row_however_answers_come(tmp_path: Path) -> None:
+    plan, match = Plan(dict.fromkeys(LABELS, 5)), MatchConfig(unit="tokens", amount=1500)
+    outcomes = []
+    for shuffle in range(5):
+        latency = random.Random(shuffle)
+        teacher = FakeTeacher(latency=lambda _, latency=latency: latency.random() / 500)  # type: ignore[misc]
+        outcomes.append(Desk(tmp_path / f"{shuffle}.db").stage(teacher, plan, ALL, match=match, concurrency=16))
+    assert all(rows == outcomes[0] for rows in outcomes)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_earlier_stages_took_counts_towards_the_match(desk: Desk, again: bool) -> None:
+    """Reasons have their own target; the rows take what is left, and as much when the run is resumed between them."""
+    journal, teacher = desk.journal(), only()
+
+    def generator() -> Generator:
+        match = MatchConfig(unit="requests", amount=30)
+        executor = desk.executor(teacher, journal)
+        return Generator(executor, journal, max_overgeneration=6.0, progress=SilentProgress(), match=match)
+
+    reasons = Plan({"kalm": 10}, stage="round-0/rationales", kind="rationales", prompt="Why")
+    writer = generator()
+    writer.run(reasons, 0, Hygiene.for_rationales(reasons.targets), [])
+    spent = journal.spent("round-0/rationales").requests
+    assert spent >= 10
+    if again:
+        writer = generator()
+        writer.run(reasons, 0, Hygiene(()), [])
+    writer.run(Plan({"kalm": 1}), 0, ALL, [])
+    assert spent + len(journal.rows(stage="round-0/seed")) == 30
+    journal.close()
 
 
 # engines in process ------------------------------------------------------------------------------

@@ -7,22 +7,24 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stepsynth.config import RunConfig, parse_config
 from stepsynth.errors import TransientError
 from stepsynth.executor.waves import _judge
 from stepsynth.filters import REASONS, Hygiene
-from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.artefact import AnswerNaming, LabelNaming
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import clean, comparable, leading_sentences
 from stepsynth.filters.schema import Schema
-from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Usage, Verdict
+from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Span, Usage, Verdict
 
 TEXT = "A quiet film that stays with you."
 WRAPPED = {
@@ -55,6 +57,9 @@ WRAPPED = {
     "answer": f"Answer: {TEXT}",
     "output in brackets": f"[Output]: {TEXT}",
     "example with a number": f"Example 1: {TEXT}",
+    "the name of a text": f"Hypothesis: {TEXT}",
+    "the name of a text in a sentence": f"The claim is: {TEXT}",
+    "the name of a text before quotes": f'Question: "{TEXT}"',
     "chat tokens": f"<|im_start|>{TEXT}<|im_end|>",
     "an end token": f"{TEXT}</s>",
     "tags": f"<text>{TEXT}</text>",
@@ -73,6 +78,8 @@ KEPT = [
     'He said "no" and left.',
     "It's the director's best.",
     "Question: is it worth the time?",
+    "The question is: was it worth the time?",
+    "The claim: that it is worth the time.",
     "The plot (what there is of it) drags.",
     "10 out of 10 for the lead.",
     "Well... no.",
@@ -128,9 +135,13 @@ def candidate(
     stage: str = "round-0/seed",
     finish: FinishReason = "stop",
     shown: Sequence[str] = (),
+    context: str = "",
+    answer: str = "",
 ) -> Candidate:
     turns = [Message("user", "Write."), *(Message("assistant", turn) for turn in shown), Message("user", "Again.")]
-    return Candidate(Request(tuple(turns), Sampling(), index, stage, index, label), f"key-{stage}-{index}", text, finish)
+    span = Span(answer, 0) if answer else None
+    asked = Request(tuple(turns), Sampling(), index, stage, index, label, context=context, answer=span)
+    return Candidate(asked, f"key-{stage}-{index}", text, finish)
 
 
 def reasons(verdicts: Sequence[Verdict]) -> list[str]:
@@ -352,9 +363,9 @@ class StubJudge:
         self.positive = positive
         self.asked: list[str] = []
 
-    def probabilities(self, texts: Sequence[str]) -> Sequence[Mapping[str, float]]:
-        self.asked += texts
-        return [{"pos": self.positive[text], "neg": 1 - self.positive[text]} for text in texts]
+    def probabilities(self, examples: Sequence[Example]) -> Sequence[Mapping[str, float]]:
+        self.asked += [example.text for example in examples]
+        return [{"pos": self.positive[example.text], "neg": 1 - self.positive[example.text]} for example in examples]
 
 
 @pytest.mark.parametrize(
@@ -367,6 +378,127 @@ def test_a_label_is_in_doubt_when_another_is_likelier(ratio: float, expected: li
 
 def test_a_label_without_gold_rows_is_never_in_doubt() -> None:
     assert reasons(LabelCheck(StubJudge(x=0.9), 1.0).judge([candidate("x", "new label")], [])) == [""]
+
+
+def test_the_judge_reads_the_whole_row() -> None:
+    asked: list[Example] = []
+
+    class Remembering:
+        def probabilities(self, examples: Sequence[Example]) -> Sequence[Mapping[str, float]]:
+            asked.extend(examples)
+            return [{"pos": 1.0} for _ in examples]
+
+    LabelCheck(Remembering(), 1.0).judge([candidate("a claim", context="a note", index=4)], [])
+    assert asked == [Example("round-0/seed/4", "a claim", "pos", "a note")]
+
+
+# rows with a context ------------------------------------------------------------------------------
+
+
+def test_equal_texts_about_different_contexts_are_different_rows() -> None:
+    rows = [
+        candidate("A claim.", context="One note."),
+        candidate("A claim.", context="Another note.", index=1),
+        candidate("a CLAIM", "neg", context="one NOTE!", index=2),
+        candidate("A claim.", index=3),
+    ]
+    assert reasons(Duplicate().judge(rows, [])) == ["", "", "duplicate", ""]
+    earlier = [candidate("A claim", context="Another note", stage="round-1/extrapolate")]
+    assert reasons(Duplicate().judge(rows, earlier)) == ["", "duplicate", "duplicate", ""]
+
+
+def test_context_and_text_do_not_run_into_each_other() -> None:
+    rows = [candidate("b c", context="a"), candidate("c", context="a b", index=1)]
+    assert reasons(Duplicate().judge(rows, [])) == ["", ""]
+
+
+def test_a_text_that_repeats_its_whole_context_is_a_copy() -> None:
+    rule = GoldCopy.of([])
+    rows = [
+        candidate("It rained all DAY", context="It rained, all day."),
+        candidate("It rained all day, they say.", context="It rained, all day.", index=1),
+        candidate("It rained.", context="It rained, all day.", index=2),
+        candidate("It rained, all day.", index=3),
+        candidate("...", index=4),
+    ]
+    assert reasons(rule.judge(rows, [])) == ["copy", "", "", "", ""]
+
+
+def test_a_text_may_take_up_a_long_part_of_its_context() -> None:
+    """Only gold texts are compared run by run: an entailed sentence may well repeat half of its premise."""
+    context = " ".join(f"w{i}" for i in range(30))
+    rows = [candidate(" ".join(f"w{i}" for i in range(25)), context=context)]
+    assert reasons(GoldCopy.of([]).judge(rows, [])) == [""]
+
+
+@pytest.mark.parametrize(
+    "text", ["Who left?", 'Who said "no?"', "Who left (and when?)", "\u8c01\u8d70\u4e86\uff1f", "\u0645\u0646\u061f"]
+)
+def test_a_question_ends_with_a_question_mark_of_any_script(text: str) -> None:
+    assert reasons(Schema(question=True).judge([candidate(text)], [])) == [""]
+
+
+@pytest.mark.parametrize("text", ["They left.", "Who? They", "Is it? Yes.", "Who left"])
+def test_what_does_not_end_with_a_question_mark_is_no_question(text: str) -> None:
+    assert reasons(Schema(question=True).judge([candidate(text)], [])) == ["no question"]
+    assert reasons(Schema().judge([candidate(text)], [])) == [""], "and other families need none"
+
+
+@pytest.mark.parametrize("holding", range(0, 11, 2))
+def test_questions_hold_their_answer_as_often_as_gold_at_every_point_of_the_plan(holding: int) -> None:
+    gold = [
+        Example(f"{i}", "Is it six euros?" if i < holding else "What is it?", answers=(Span("Six euros", 0),)) for i in range(10)
+    ]
+    rule = AnswerNaming.like(gold)
+    assert rule.limit == holding / 10
+    dice = random.Random(holding)
+    rows = [
+        candidate("Is it two men?" if dice.random() < 0.7 else "Who is it?", "", answer="two men", index=i) for i in range(200)
+    ]
+    kept = named = 0
+    for row, verdict in zip(rows, rule.judge(rows, []), strict=True):
+        assert verdict.candidate == row
+        if verdict.accepted:
+            kept += 1
+            named += "two men" in row.text
+            assert named <= holding / 10 * kept + 1e-9
+        else:
+            assert verdict.reason == "names the answer"
+            assert "two men" in row.text
+    unnamed = sum("two men" not in row.text for row in rows)
+    most = min(len(rows), unnamed / max(1 - holding / 10, 1e-9))
+    assert unnamed <= kept <= most + 1
+    if holding == 10:
+        assert kept == len(rows)
+
+
+def test_naming_an_answer_goes_on_where_earlier_stages_left_off() -> None:
+    rule, row = AnswerNaming(0.5), candidate("Is it Ann?", "", answer="Ann")
+    assert reasons(rule.judge([row], [candidate("Who is it?", "", answer="Ann", stage="round-0/seed")])) == [""]
+    assert reasons(rule.judge([row], [])) == ["names the answer"]
+    assert reasons(rule.judge([row], [candidate("Is it Ann?", "", answer="Ann", stage="round-0/seed")] * 2)) == [
+        "names the answer"
+    ]
+
+
+def test_any_of_the_gold_answers_counts_as_held() -> None:
+    row = Example("g", "Is it the morning?", answers=(Span("at dawn", 0), Span("The morning", 0)))
+    assert AnswerNaming.like([row]).limit == 1.0
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "held"),
+    [
+        ("Who is ANN?", "ann", True),
+        ("Who is Annabel?", "Ann", False),
+        ("Is it 'six  euros'?", "six euros", True),
+        ("What costs six?", "six euros", False),
+        ("What is it?", "...", False),
+    ],
+)
+def test_an_answer_is_held_as_whole_words_however_they_are_spelt(question: str, answer: str, held: bool) -> None:
+    verdicts = AnswerNaming(0.0).judge([candidate(question, "", answer=answer)], [])
+    assert reasons(verdicts) == ["names the answer" if held else ""]
 
 
 # the whole ---------------------------------------------------------------------------------------
@@ -393,15 +525,39 @@ CASES = {
 }
 
 
+ASKED_GOLD = [
+    Example("h4", "When did the boat leave the port that day?", context="It left at dawn.", answers=(Span("at dawn", 8),)),
+    Example("h5", "Who took the boat out of the port?", context="Ann took it.", answers=(Span("Ann", 0), Span("Ann took", 0))),
+]
+# What only questions can be dropped for.
+ASKED_CASES = {
+    "names the answer": candidate("Was it at dawn that the boat left?", "", answer="at dawn"),
+    "no question": candidate("The boat left the port that day.", "", answer="at dawn"),
+}
+
+
 class Sceptic:
     """Doubts every text with the word ``waste``."""
 
-    def probabilities(self, texts: Sequence[str]) -> Sequence[Mapping[str, float]]:
-        return [{"pos": 0.1, "neg": 0.9} if "waste" in text else {"pos": 0.9, "neg": 0.1} for text in texts]
+    def probabilities(self, examples: Sequence[Example]) -> Sequence[Mapping[str, float]]:
+        return [{"pos": 0.1, "neg": 0.9} if "waste" in e.text else {"pos": 0.9, "neg": 0.1} for e in examples]
+
+
+def run_config(family: str = "classification", **method: object) -> RunConfig:
+    task: dict[str, Any] = {"family": family, "name": "t", "instruction": "Decide."}
+    if family != "extractive_qa":
+        task["labels"] = ["pos", "neg"]
+    if family == "pair":
+        task["fields"] = {"text1": {"name": "note", "context": True}, "text2": {"name": "claim"}}
+    return parse_config({"task": task, "data": {"validation": {"path": "v.csv"}}, "method": method})
 
 
 def hygiene(targets: Mapping[str, int]) -> Hygiene:
-    return Hygiene.for_rows(GOLD, GOLD, targets, {"pos": "", "neg": ""}, Sceptic(), 1.0)
+    return Hygiene.for_rows(run_config(), GOLD, GOLD, targets, Sceptic())
+
+
+def asked_hygiene(rows: int = 9) -> Hygiene:
+    return Hygiene.for_rows(run_config("extractive_qa"), ASKED_GOLD, ASKED_GOLD, {"": rows})
 
 
 @pytest.mark.parametrize("reason", CASES)
@@ -414,8 +570,13 @@ def test_every_reason_is_given_by_its_rule(reason: str) -> None:
     assert reasons(hygiene(targets).judge([CASES[reason]], before)) == [reason]
 
 
+@pytest.mark.parametrize("reason", ASKED_CASES)
+def test_every_reason_of_a_question_is_given_by_its_rule(reason: str) -> None:
+    assert reasons(asked_hygiene().judge([ASKED_CASES[reason]], [])) == [reason]
+
+
 def test_every_reason_is_explained_and_covered_here() -> None:
-    assert set(CASES) | {"failed"} == set(REASONS)
+    assert set(CASES) | set(ASKED_CASES) | {"failed"} == set(REASONS)
     assert all(REASONS.values())
 
 
@@ -459,6 +620,59 @@ def test_the_quick_rules_ask_no_judge() -> None:
     assert [type(rule) for rule in full.quick().filters] == [
         type(rule) for rule in full.filters if not isinstance(rule, LabelCheck)
     ]
+
+
+@pytest.mark.parametrize("family", ["classification", "multi_label", "pair", "extractive_qa"])
+def test_a_family_gets_the_rules_that_fit_it(family: str) -> None:
+    gold = ASKED_GOLD if family == "extractive_qa" else GOLD
+    rules = {type(rule): rule for rule in Hygiene.for_rows(run_config(family), gold, gold, {"": 3}).filters}
+    schema = rules[Schema]
+    assert isinstance(schema, Schema)
+    assert schema.question is (family == "extractive_qa")
+    assert (AnswerNaming in rules, LabelNaming in rules) == ((True, False) if family == "extractive_qa" else (False, True))
+    assert {GoldCopy, Duplicate, Surplus} <= set(rules)
+    assert LabelCheck not in rules, "nobody judges"
+
+
+def test_the_ratio_of_the_label_check_is_the_configs() -> None:
+    rules = Hygiene.for_rows(run_config(label_check_ratio=0.25), GOLD, GOLD, {"pos": 3}, Sceptic()).filters
+    assert [rule.ratio for rule in rules if isinstance(rule, LabelCheck)] == [0.25]
+
+
+def test_without_targets_all_that_is_good_is_taken() -> None:
+    rows = [candidate(f"An honest text about film number {i} of many.", index=i) for i in range(9)]
+    assert reasons(Hygiene.for_rows(run_config(), GOLD, GOLD, None).judge(rows, [])) == [""] * 9
+    assert reasons(hygiene({"pos": 4}).judge(rows, [])) == [""] * 4 + ["surplus"] * 5
+
+
+def test_no_row_of_either_half_may_be_copied_but_only_the_harvest_half_sets_the_measure() -> None:
+    select = [Example("s0", "an evening that went by too fast", "pos"), Example("s1", "this is pos " + "word " * 30, "pos")]
+    rules = Hygiene.for_rows(run_config(), [*GOLD, *select], GOLD, {"pos": 9})
+    assert reasons(rules.judge([candidate(select[0].text)], [])) == ["copy"]
+    assert reasons(rules.judge([candidate("Honestly a pos of a film, no less.")], [])) == ["names the label"]
+    (schema,) = (rule for rule in rules.filters if isinstance(rule, Schema))
+    assert schema.max_words < 30
+    asked = Hygiene.for_rows(run_config("extractive_qa"), [*ASKED_GOLD, *select], ASKED_GOLD, {"": 9})
+    question = Example("s2", "When did the other boat leave?", answers=(Span("boat", 0),))
+    assert reasons(asked.judge([candidate(question.text, "")], [])) == [""]
+    more = Hygiene.for_rows(run_config("extractive_qa"), [*ASKED_GOLD, question], ASKED_GOLD, {"": 9})
+    assert reasons(more.judge([candidate(question.text, "")], [])) == ["copy"]
+
+
+def test_given_rows_are_taken_as_they_are_but_for_copies_and_repetitions() -> None:
+    """The user answers for what is in them."""
+    rows = [
+        candidate("I cannot help with that at all."),
+        candidate("Nice.", index=1),
+        candidate("pos", index=2),
+        candidate("NICE", "neg", index=3),
+        candidate("Warm, funny and over far too soon!", index=4),
+        candidate(" ".join(f"w{i}" for i in range(4000)), index=5),
+        candidate("no question", index=6, answer="no question"),
+    ]
+    verdicts = Hygiene.for_given(GOLD).judge(rows, [])
+    assert reasons(verdicts) == ["", "", "", "duplicate", "copy", "", ""]
+    assert [verdict.candidate for verdict in verdicts] == rows, "byte for byte"
 
 
 def test_rationales_may_name_the_label_but_not_repeat_the_prompt() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepsynth.classroom import Classroom
+from stepsynth.config import DataConfig, RunConfig, SourceConfig, TaskConfig
 from stepsynth.errors import RunError
-from stepsynth.journal import AnswerStore, Journal
-from stepsynth.types import Candidate, Evaluation, Example, Message, Prediction, Request, Response, Sampling, Usage, Verdict
+from stepsynth.inputs import Inputs
+from stepsynth.journal import AnswerStore, Journal, Spent
+from stepsynth.journal.database import decoded
+from stepsynth.progress import SilentProgress
+from stepsynth.run import RunDirectory
+from stepsynth.tasks import create_family
+from stepsynth.types import (
+    Candidate,
+    Evaluation,
+    Example,
+    Graded,
+    Message,
+    Prediction,
+    Request,
+    Response,
+    Sampling,
+    Span,
+    Usage,
+    Verdict,
+)
 
 TEACHER: dict[str, object] = {"backend": "fake"}
 ODD = ["plain", "", "\ud800", "a\udfffb", "\u2028\u0085", "\U0001f389", "nul \x00 inside", "\u202ertl", "quote ' \" --"]
@@ -64,9 +85,49 @@ def test_answers_prompts_gold_and_rows_come_back_as_they_went_in(
     assert [e.text for e in again.gold("harvest")] == texts
     assert [row.text for row in again.rows()] == texts
     assert [row.reason for row in again.rows()] == ["" if i % 2 else "meta" for i in range(len(texts))]
-    stored = [again.request_of(key) for key, _ in keyed]
-    assert [found and found["messages"] for found in stored] == [[["user", text]] for text in texts]
+    stored = again._connection.execute("SELECT key, request FROM answers").fetchall()
+    prompts = {key: json.loads(decoded(found))["messages"] for key, found in stored}
+    assert prompts == {key: [["user", text]] for (key, _), text in zip(keyed, texts, strict=True)}
     again.close()
+
+
+SPANS = st.lists(st.builds(Span, ANY_TEXT, st.integers(0, 2**40)), max_size=3).map(tuple)
+
+
+@given(rows=st.lists(st.tuples(ANY_TEXT, ANY_TEXT, SPANS), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_contexts_and_answers_come_back_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, tuple[Span, ...]]]
+) -> None:
+    """Of gold rows, with any number of answers, and of written ones, which have at most one."""
+    path = tmp_path_factory.mktemp("journal") / "journal.db"
+    gold = [Example(f"harvest-{i}", text, "pos", context, answers) for i, (text, context, answers) in enumerate(rows)]
+    asked = [
+        replace(request(i), context=context, answer=answers[0] if answers else None)
+        for i, (_, context, answers) in enumerate(rows)
+    ]
+    candidates = [Candidate(one, f"k{i}", text) for i, (one, (text, _, _)) in enumerate(zip(asked, rows, strict=True))]
+    journal = Journal(path)
+    journal.start({}, {"harvest": gold})
+    journal.finish_stage("round-0/seed", 0, "seed", [Verdict(candidate) for candidate in candidates], {}, 0.0)
+    journal.close()
+    again = Journal(path)
+    assert again.gold("harvest") == gold
+    assert [row.example for row in again.dataset()] == [candidate.example for candidate in candidates]
+    assert [(row.context, row.answer) for row in again.rows()] == [(one.context, one.answer) for one in asked]
+    again.close()
+
+
+@given(gold=ANY_TEXT, said=ANY_TEXT, start=st.integers(-1, 2**40), score=st.sampled_from([0.0, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_an_answer_in_words_and_its_place_come_back(
+    tmp_path_factory: pytest.TempPathFactory, gold: str, said: str, start: int, score: float
+) -> None:
+    graded = [Graded(Prediction("harvest-0", said, {said: 0.1 + 0.2}, start), gold, score)]
+    journal = Journal(tmp_path_factory.mktemp("journal") / "journal.db")
+    journal.finish_training("round-0/train", 0, {"harvest": (Evaluation("exact_match", 0.5, (0, 1), 1), graded)}, {}, 0.0)
+    assert journal.graded(0, "harvest") == graded
+    journal.close()
 
 
 def test_rows_come_in_the_order_of_the_run_and_the_data_set_has_no_rationales(journal: Journal) -> None:
@@ -94,25 +155,65 @@ def test_rows_come_in_the_order_of_the_run_and_the_data_set_has_no_rationales(jo
 
 def test_evaluations_and_predictions_come_back(journal: Journal) -> None:
     evaluation = Evaluation("accuracy", 0.5, (0.1, 0.9), 2, {"macro_f1": 0.4})
-    predictions = [Prediction("a", "pos", {"pos": 0.75, "neg": 0.25}), Prediction("b", "neg", {"pos": 0.1, "neg": 0.9})]
-    examples = [Example("a", "secret text", "pos"), Example("b", "secret text", "pos")]
-    journal.finish_training("round-0/train", 0, {"select": (evaluation, predictions, examples)}, {}, 0.0)
-    journal.finish_test("test", 0, {0: (evaluation, predictions, examples)}, {}, 0.0)
+    graded = [
+        Graded(Prediction("b", "pos", {"pos": 0.75, "neg": 0.25}), "pos", 1.0),
+        Graded(Prediction("a", "neg", {"pos": 0.1, "neg": 0.9}), "pos", 0.0),
+    ]
+    journal.finish_training("round-0/train", 0, {"select": (evaluation, graded)}, {}, 0.0)
+    journal.finish_test("test", 0, {0: (evaluation, graded), 1: (evaluation, graded[1:])}, {}, 0.0)
     assert journal.evaluation(0, "select") == journal.evaluation(0, "test") == evaluation
     assert journal.evaluation(1, "select") is None
-    assert journal.predictions(0, "select") == [(predictions[0], "pos"), (predictions[1], "pos")]
-    assert journal.rounds() == [0]
-    journal.close()
+    assert journal.graded(0, "select") == journal.graded(0, "test") == graded
+    assert journal.graded(1, "test") == graded[1:]
+    assert journal.graded(0, "harvest") == []
+    assert list(journal.graded(0, "select")[0].prediction.probabilities) == ["pos", "neg"], "in label order"
+
+
+def test_a_round_has_a_student_when_its_training_is_done(journal: Journal) -> None:
+    """Neither the rows of a round nor a score on the test set makes one."""
+    evaluation = Evaluation("accuracy", 0.5, (0.1, 0.9), 2, {})
+    journal.finish_stage("round-3/extrapolate", 3, "extrapolate", [], {}, 0.0)
+    assert journal.rounds() == []
+    journal.finish_training("round-1/train", 1, {}, {"rows": 3}, 0.0)
+    journal.finish_training("round-0/train", 0, {"select": (evaluation, [])}, {"rows": 3}, 0.0)
+    journal.finish_test("test", 5, {5: (evaluation, [])}, {}, 0.0)
+    assert journal.rounds() == [0, 1]
 
 
 def test_no_text_of_the_sealed_test_set_is_written(tmp_path: Path) -> None:
+    """What is graded says which row and what its answer is, never its text or its context."""
+    task = TaskConfig(name="t", instruction="Decide.", labels={"pos": "", "neg": ""})
+    rows = [Example("t", "canary-text", "pos", "canary-context")]
+    directory = RunDirectory(tmp_path, RunConfig(task=task, data=DataConfig(validation=SourceConfig(path=Path("v.csv")))))
     journal = Journal(tmp_path / "journal.db")
-    evaluation = Evaluation("accuracy", 0.5, (0.1, 0.9), 1, {})
-    journal.finish_test(
-        "test", 0, {0: (evaluation, [Prediction("t", "pos", {"pos": 1.0})], [Example("t", "canary-text", "pos")])}, {}, 0.0
-    )
+    student, progress = FixedStudent(), SilentProgress()
+    room = Classroom(directory, journal, create_family(task), student, progress)  # type: ignore[arg-type]
+    journal.finish_training("round-0/train", 0, {}, {}, 0.0)
+    sealed = Sealed(rows)
+    room.final_test(Inputs(None, sealed, sealed), student)  # type: ignore[arg-type]
+    assert journal.graded(0, "test") == [Graded(Prediction("t", "neg", {"pos": 0.0, "neg": 1.0}), "pos", 0.0)]
     journal.close()
-    assert all(b"canary-text" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert all(b"canary" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+class FixedStudent:
+    """Says ``neg`` to everything."""
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        return [Prediction(example.id, "neg", {"pos": 0.0, "neg": 1.0}) for example in examples]
+
+
+class Sealed:
+    """A sealed test set and what is known of it, in one."""
+
+    sha256 = "digest"
+
+    def __init__(self, rows: list[Example]) -> None:
+        self.rows = rows
+
+    def open(self, sha256: str) -> list[Example]:
+        assert sha256 == self.sha256
+        return self.rows
 
 
 def test_a_stage_is_written_whole_or_not_at_all(journal: Journal) -> None:
@@ -141,6 +242,47 @@ def test_totals_add_up_and_count_answers_of_other_runs_apart(tmp_path: Path) -> 
     assert second.find_answers([answer(0)[:2]], TEACHER)
     assert second.totals() == totals, "what was copied once is not copied again"
     second.close()
+
+
+def spend(journal: Journal, stage: str, answers: list[tuple[str, Request, Response]]) -> None:
+    journal.commit_answers(answers, TEACHER)
+    verdicts = [Verdict(Candidate(asked, key, response.text), "meta") for key, asked, response in answers]
+    journal.finish_stage(stage, 0, "seed", verdicts, {}, 0.0)
+
+
+def test_a_stage_has_spent_what_its_answers_took_each_counted_once(journal: Journal) -> None:
+    spend(journal, "round-0/seed", [answer(0, cost=0.25), answer(1, cost=0.5), answer(1, cost=0.5)])
+    spend(journal, "round-1/extrapolate", [answer(2, cost=1.0)])
+    assert journal.spent("round-0/seed") == Spent(2, 30, 0.75)
+    assert journal.spent("round-1/extrapolate") == Spent(1, 15, 1.0)
+    assert journal.spent("round-2/extrapolate") == Spent(0, 0, 0.0)
+
+
+def test_an_answer_that_was_asked_for_again_with_a_longer_limit_is_spent_once(journal: Journal) -> None:
+    key, asked, _ = answer(0)
+    longer = request(0, max_tokens=128)
+    assert longer.key(TEACHER) == key
+    spend(journal, "round-0/seed", [(key, asked, Response("cut", "length", Usage(10, 64, 0.5)))])
+    journal.commit_answers([(key, longer, Response("whole", "stop", Usage(10, 90, 0.75)))], TEACHER)
+    assert journal.spent("round-0/seed") == Spent(1, 100, 0.75)
+
+
+def test_answers_of_other_runs_count_as_spent_like_bought_ones(tmp_path: Path) -> None:
+    """A comparison of methods must not reward the one that ran second."""
+    found = []
+    for name in ("a.db", "b.db"):
+        journal = Journal(tmp_path / name, AnswerStore.shared(tmp_path / "shared.db"))
+        if name == "b.db":
+            assert journal.find_answers([answer(0)[:2]], TEACHER)
+        spend(journal, "round-0/seed", [answer(0, cost=0.25)])
+        found.append(journal.spent("round-0/seed"))
+        journal.close()
+    assert found == [Spent(1, 15, 0.25)] * 2
+
+
+def test_what_a_stage_spent_is_unknown_when_any_price_is(journal: Journal) -> None:
+    spend(journal, "round-0/seed", [answer(0, cost=0.25), answer(1, cost=None)])
+    assert journal.spent("round-0/seed") == Spent(2, 30, None)
 
 
 def test_an_unknown_price_is_never_zero(journal: Journal) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from report_story import Story, build
-from stepsynth.report import render_report
+from report_story import Story, build, comparison
+from stepsynth.report import render_comparison, render_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,18 @@ def browse(page: Path, *options: str) -> str:
     finished = subprocess.run(command, capture_output=True, timeout=120, check=False)
     assert finished.returncode == 0, finished.stderr.decode("utf-8", "replace")[-2000:]
     return finished.stdout.decode("utf-8")
+
+
+def margin_is_empty(page: Path, width: int, height: int) -> bool:
+    """Whether the rightmost pixels are of one colour from top to bottom."""
+    from matplotlib.image import imread
+
+    picture = page.with_suffix(".png")
+    browse(page, f"--window-size={width},{height}", f"--screenshot={picture}")
+    pixels = imread(picture)
+    assert pixels.shape[:2] == (height, width)
+    margin = pixels[:, -12:, :3].reshape(-1, 3)
+    return bool((margin == margin[0]).all())
 
 
 def write(folder: Path, story: Story) -> Path:
@@ -82,18 +94,48 @@ def test_the_page_is_drawn(report: Path, tmp_path: Path, width: int, scheme: str
     assert (pixels.mean() > 200) == (scheme == "light")
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [1280, 380])
 def test_nothing_runs_out_of_the_page(tmp_path: Path, width: int) -> None:
     """With long words everywhere and thirty labels, the right margin is empty from top to bottom."""
-    from matplotlib.image import imread
-
     word = "unbroken" * 30
     labels = tuple(f"label_{i}_{word[:50]}" for i in range(30))
     story = Story(labels=labels, rewrite=lambda text: f"{text} {word}", drops=("", "", "reason_" * 12), harvest=60)
-    picture = tmp_path / "page.png"
-    browse(write(tmp_path, story), f"--window-size={width},9000", f"--screenshot={picture}")
-    margin = imread(picture)[:, -12:, :3].reshape(-1, 3)
-    assert (margin == margin[0]).all()
+    assert margin_is_empty(write(tmp_path, story), width, 9000)
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_nothing_runs_out_of_a_page_of_questions(tmp_path: Path, width: int) -> None:
+    """Long words in passages, answers and questions stay inside, too."""
+    word = "unbroken" * 30
+    story = Story(family="extractive_qa", rewrite=lambda text: f"{text} {word}", padding=20)
+    assert margin_is_empty(write(tmp_path, story), width, 9000)
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_nothing_runs_out_of_a_comparison(tmp_path: Path, width: int) -> None:
+    """Nor do eight methods with long names and seven seeds."""
+    results = comparison(7, student="unbroken" * 30)
+    for number, entry in enumerate(results["systems"][1:]):
+        entry["name"] += f":method.{'unbroken' * 10}={number}"
+    page = tmp_path / "comparison.html"
+    page.write_text(render_comparison(results), encoding="utf-8")
+    assert margin_is_empty(page, width, 6000)
+
+
+def test_a_comparison_is_read_and_drawn(tmp_path: Path) -> None:
+    """Headline, sections and figures are in the DOM, and the series colours on the screen."""
+    from matplotlib.image import imread
+
+    page, picture = tmp_path / "comparison.html", tmp_path / "page.png"
+    page.write_text(render_comparison(comparison()), encoding="utf-8")
+    dom = browse(page, "--dump-dom")
+    assert "It beats zerogen by 7.6 points" in dom
+    assert dom.count("<svg") == 6
+    assert dom.count("<section") == dom.count("</section>") == 6
+    browse(page, "--blink-settings=preferredColorScheme=1", "--window-size=1280,1600", f"--screenshot={picture}")
+    pixels = (imread(picture)[..., :3] * 255).round().astype(int).reshape(-1, 3)
+    found = {tuple(pixel) for pixel in pixels.tolist()}
+    assert {(0x2C, 0x7A, 0x5B), (0x1D, 0x5F, 0x8A)} <= found
 
 
 def test_hostile_text_makes_no_element(tmp_path: Path) -> None:

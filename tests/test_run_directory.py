@@ -108,6 +108,12 @@ def test_a_closed_run_can_be_opened_again_and_a_refused_one_holds_no_lock(tmp_pa
         ({"data__validation": {"path": "/data/v.csv", "sample": 9}}, ("data.validation.sample was None, is 9",)),
         ({"data__validation": {"hub": "some/set"}}, ("data.validation.hub was None, is 'some/set'",)),
         ({"data__test": {"path": "/data/t.csv"}}, ("data.test was None",)),
+        ({"data__contexts": {"path": "/data/c.csv"}}, ("data.contexts was None",)),
+        ({"data__seed": {"path": "/data/s.csv"}}, ("data.seed was None",)),
+        ({"method__name": "zerogen"}, ("method.name was 's3', is 'zerogen'",)),
+        ({"method__match": {"unit": "tokens", "amount": 9}}, ("method.match was None",)),
+        ({"task__family": "multi_label"}, ("task.family was 'classification', is 'multi_label'",)),
+        ({"task__order": ["text2", "text1"]}, ("task.order was ['text1', 'text2'], is ['text2', 'text1']",)),
         ({"seed": 7, "student__epochs": 9, "teacher__concurrency": 1}, ("seed was 0", "student.epochs was 5, is 9")),
     ],
 )
@@ -142,6 +148,18 @@ def test_what_cannot_change_a_result_may_change(tmp_path: Path, changes: dict[st
     directory = RunDirectory.open(tmp_path / "run", config(**changes))
     assert directory.config == config(**changes)
     directory.close()
+
+
+@pytest.mark.parametrize("source", ["validation", "test", "contexts", "seed"])
+def test_files_may_move_but_their_columns_may_not_change(tmp_path: Path, source: str) -> None:
+    key = f"data__{source}"
+    RunDirectory.open(tmp_path / "run", config(**{key: {"path": "/data/here.csv"}})).close()
+    RunDirectory.open(tmp_path / "run", config(**{key: {"path": "/elsewhere/there.csv"}})).close()
+    columns = {"path": "/elsewhere/there.csv", "columns": {"text": "review"}}
+    with pytest.raises(RunError) as caught:
+        RunDirectory.open(tmp_path / "run", config(**{key: columns}))
+    assert f"data.{source}.columns.text was None, is 'review'" in str(caught.value)
+    assert "path was" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": {}}', '{"config": {"task": 3}}', '{"config": null}'])

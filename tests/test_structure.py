@@ -19,11 +19,11 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 RANKS = {
     **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress"), 0),
     **dict.fromkeys(("config", "data", "tasks", "evaluation"), 1),
-    **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets"), 2),
-    **dict.fromkeys(("methods", "run"), 3),
-    "executor": 4,
-    "loop": 5,
-    **dict.fromkeys(("export", "report"), 6),
+    **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets", "spans"), 2),
+    **dict.fromkeys(("methods", "run", "inputs"), 3),
+    **dict.fromkeys(("executor", "classroom"), 4),
+    **dict.fromkeys(("loop", "compare"), 5),
+    **dict.fromkeys(("export", "report", "presets"), 6),
     **dict.fromkeys(("cli", "__main__"), 7),
 }
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
@@ -31,12 +31,31 @@ RANKS = {
 SIBLINGS = {
     ("interrupt", "errors"),
     ("data", "config"),
+    ("data", "tasks"),
+    ("tasks", "config"),
+    ("tasks", "evaluation"),
     ("teachers", "assets"),
     ("students", "assets"),
     ("export", "report"),
     ("__main__", "cli"),
 }
-HEAVY = ("torch", "transformers", "openvino_genai", "datasets", "sklearn", "matplotlib", "pandas", "pyarrow", "aiohttp")
+HEAVY = (
+    "torch",
+    "transformers",
+    "openvino_genai",
+    "datasets",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "aiohttp",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "textblob",
+    "nltk",
+    "spacy",
+)
 HELP_CPU_SECONDS = 0.3
 
 

@@ -15,15 +15,20 @@ from typing import Any
 import pytest
 
 from stepsynth import assets
-from stepsynth.config import StudentConfig
+from stepsynth.config import StudentConfig, TaskConfig
 from stepsynth.errors import ConfigError, DataError, Interrupted, RunError
 from stepsynth.students.batches import length_groups
 from stepsynth.students.classifier import Classifier
+from stepsynth.tasks.classification import Classification
 from stepsynth.types import Example
 from tiny_model import WORDS, build_tiny_model
 
 LABELS = ["bad", "good"]
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
+
+
+def _family(labels: list[str]) -> Classification:
+    return Classification(TaskConfig(name="films", instruction="Is it good?", labels=dict.fromkeys(labels, "")))
 
 
 def _rows(count: int, seed: int = 0) -> list[Example]:
@@ -69,7 +74,7 @@ def new_folder(tmp_path: Path) -> Callable[[], Path]:
 
 def _student(base: Path, **changes: object) -> Classifier:
     settings: dict[str, object] = {"model": str(base), "epochs": 4, "learning_rate": 5e-3, "batch_size": 16, **changes}
-    return Classifier(StudentConfig.model_validate(settings), LABELS)
+    return Classifier(StudentConfig.model_validate(settings), _family(LABELS))
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -202,13 +207,15 @@ def test_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path]) -> None:
     assert right / len(select) == pytest.approx(best["select_accuracy"], abs=1e-6)
 
 
-def test_ties_go_to_the_lower_loss_then_to_the_earlier_epoch() -> None:
+def test_ties_go_to_f1_then_to_the_lower_loss_then_to_the_earlier_epoch() -> None:
     """The order in which epochs are compared."""
     from stepsynth.students.trainer import Epoch
 
     assert Epoch(2, 0.0, 0.9, 0.5).better_than(Epoch(1, 0.0, 0.8, 0.1))
     assert Epoch(2, 0.0, 0.9, 0.4).better_than(Epoch(1, 0.0, 0.9, 0.5))
     assert not Epoch(2, 0.0, 0.9, 0.5).better_than(Epoch(1, 0.0, 0.9, 0.5))
+    assert Epoch(2, 0.0, 0.0, 0.9, 0.3).better_than(Epoch(1, 0.0, 0.0, 0.5, 0.2))
+    assert not Epoch(2, 0.0, 0.0, 0.5, 0.9).better_than(Epoch(1, 0.0, 0.1, 0.9, 0.0))
 
 
 def test_without_select_the_last_epoch_stays(base: Path, new_folder: Callable[[], Path]) -> None:
@@ -344,7 +351,7 @@ def test_a_model_that_cannot_be_loaded_is_told(base: Path, new_folder: Callable[
     out = new_folder()
     _student(base, epochs=1).fit(_rows(20), [], seed=0, out=out)
     with pytest.raises(RunError, match="has labels"):
-        Classifier(StudentConfig(model=str(base)), ["good", "bad"]).load(out)
+        Classifier(StudentConfig(model=str(base)), _family(["good", "bad"])).load(out)
     (out / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(RunError, match="cannot be loaded"):
         _student(base).load(out)
@@ -368,10 +375,35 @@ def test_pickled_weights_are_refused(base: Path, new_folder: Callable[[], Path],
         _student(tmp_path / "pickled").fit(_rows(20), [], seed=0, out=new_folder())
 
 
+def test_training_goes_on_from_a_given_student(base: Path, new_folder: Callable[[], Path]) -> None:
+    """With ``start`` the first epoch is as good as the earlier student; without it, it is not, and the folder stays as it was."""
+    first, onward, fresh = new_folder(), new_folder(), new_folder()
+    _student(base, epochs=8).fit(_rows(200), [], seed=0, out=first)
+    before = _sha256(first)
+    gentle = _student(base, epochs=1, learning_rate=1e-5)
+    gentle.fit(_rows(60, 3), _rows(40, 1), seed=0, out=onward, start=first)
+    gentle.fit(_rows(60, 3), _rows(40, 1), seed=0, out=fresh)
+    assert _record(onward)["epochs"][0]["select_accuracy"] >= 0.9 > _record(fresh)["epochs"][0]["select_accuracy"]
+    assert _sha256(first) == before
+    assert {path.name for path in onward.iterdir()} == FILES
+
+
+def test_a_student_to_go_on_from_must_fit(base: Path, new_folder: Callable[[], Path], tmp_path: Path) -> None:
+    """Another label order or a missing folder is told, not trained on."""
+    out = new_folder()
+    _student(base, epochs=1).fit(_rows(20), [], seed=0, out=out)
+    other = Classifier(StudentConfig(model=str(base)), _family(["good", "bad"]))
+    with pytest.raises(RunError, match="has labels"):
+        other.fit(_rows(20), [], seed=0, out=new_folder(), start=out)
+    with pytest.raises(RunError, match="cannot be loaded"):
+        _student(base).fit(_rows(20), [], seed=0, out=new_folder(), start=tmp_path / "nowhere")
+
+
 def test_import_is_light() -> None:
     """Importing the module loads no torch and no transformers."""
     heavy = ["torch", "transformers", "numpy"]
-    code = f"import sys, stepsynth.students.classifier; sys.exit(any(m in sys.modules for m in {heavy}))"
+    students = "stepsynth.students.classifier, stepsynth.students.extractive_qa, stepsynth.students.probe"
+    code = f"import sys, {students}; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -394,6 +426,6 @@ def test_the_embedded_student_learns_from_a_few_sentences(new_folder: Callable[[
         )
     ]
     config = StudentConfig(epochs=1, min_steps=12, batch_size=8, learning_rate=2e-4)
-    model = Classifier(config, LABELS).fit(train, [], seed=0, out=new_folder())
+    model = Classifier(config, _family(LABELS)).fit(train, [], seed=0, out=new_folder())
     asked = [Example("a", "An awful, dreadful mess.", ""), Example("b", "Charming and brilliant.", "")]
     assert [answer.label for answer in model.predict(asked)] == ["bad", "good"]

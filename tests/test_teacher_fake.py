@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from stepsynth.config import TeacherConfig
+from stepsynth.config import TaskConfig, TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TransientError
+from stepsynth.prompts import Prompts, read_answer
 from stepsynth.teachers import AsyncTeacher
 from stepsynth.teachers.fake import BLEMISHES, REFUSAL, FakeTeacher, gold_text, vocabulary
-from stepsynth.types import Message, Request, Response, Sampling
+from stepsynth.types import Example, Message, Request, Response, Sampling, Span
 
 
 def make_request(
@@ -238,3 +239,79 @@ def test_completion_order_follows_latency_while_answers_do_not() -> None:
 def test_wrong_knobs_are_refused_with_what_to_do(knobs: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         FakeTeacher(**knobs)
+
+
+# questions and decisions -----------------------------------------------------------------------
+
+PASSAGE = "The night train to Vienna leaves at ten, and on Sundays a ticket for a bicycle costs six euros in advance."
+
+
+def question_request(number: int, answer: str, stage: str = "round-0/seed", context: str = PASSAGE) -> Request:
+    span = Span(answer, context.index(answer))
+    return Request((Message("user", "Ask."),), Sampling(), number, stage, number, "", context=context, answer=span)
+
+
+@pytest.mark.parametrize("stage", ["round-0/seed", "round-0/zerogen", "round-1/extrapolate"])
+@pytest.mark.parametrize("answer", ["Vienna", "six euros", "The", "advance."])
+def test_where_an_answer_is_given_a_question_about_it_is_written(stage: str, answer: str) -> None:
+    teacher = FakeTeacher(blemishes={})
+    questions = {teacher.answer(question_request(number, answer, stage)).text for number in range(40)}
+    assert len(questions) > 30, "questions differ from request to request"
+    before, after = PASSAGE.split(answer)[0].split()[-4:], PASSAGE.split(answer, 1)[1].split()[:4]
+    for question in questions:
+        assert question.endswith("?")
+        assert question.split()[0] in ("What", "Which", "Who")
+        assert {word.strip(".,") for word in (*before, *after)} - {""} <= set(question[:-1].split())
+
+
+def test_a_question_depends_on_its_answer() -> None:
+    teacher = FakeTeacher(blemishes={})
+    assert teacher.answer(question_request(0, "Vienna")).text != teacher.answer(question_request(0, "six euros")).text
+
+
+def test_reasons_for_questions_are_reasons_and_no_questions() -> None:
+    teacher = FakeTeacher(blemishes={})
+    assert not any(text.endswith("?") for text in texts(teacher, 40, stage="round-0/rationales", label=""))
+
+
+def decision(family: str, row: Example, labels: list[str], shots: list[tuple[Example, str]] | None = None) -> str:
+    values: dict[str, Any] = {"family": family, "name": "t", "instruction": "Decide.", "labels": labels}
+    if family == "pair":
+        values["fields"] = {"text1": {"name": "note", "context": True}, "text2": {"name": "claim"}}
+    task = TaskConfig.model_validate(values)
+    messages = Prompts(task).question(row, shots or [])
+    sampling = Sampling(temperature=0.0, max_tokens=32)
+    answer = FakeTeacher(blemishes={}).answer(Request(messages, sampling, 0, "answer", 0, ""))
+    found = read_answer(answer.text, task, row)
+    assert found is not None
+    assert answer.text == found[0]
+    return found[0]
+
+
+@pytest.mark.parametrize("family", ["classification", "multi_label", "pair"])
+def test_asked_to_decide_it_counts_the_words_of_each_label(family: str) -> None:
+    labels = ["kalm", "rund", "spitz"]
+    rows = [Example("r", gold_text(label, number), label, "a note") for label in labels for number in range(20)]
+    right = sum(decision(family, row, labels) == row.label for row in rows)
+    assert right == len(rows)
+
+
+def test_a_decision_looks_at_the_row_and_not_at_the_rows_shown() -> None:
+    labels = ["kalm", "rund"]
+    row = Example("r", gold_text("kalm", 1))
+    shots = [(Example("s", gold_text("rund", number), "rund"), "rund") for number in range(4)]
+    assert decision("classification", row, labels, shots) == decision("classification", row, labels) == "kalm"
+
+
+@pytest.mark.parametrize("question", ["What does it cost?", "Where does the night train leave for?"])
+def test_asked_a_question_it_answers_with_a_piece_of_the_passage(question: str) -> None:
+    row = Example("q", question, context=PASSAGE)
+    shown = [(Example("s", "Who came?", context="Ann came."), "Ann")]
+    answer = decision("extractive_qa", row, [], shown)
+    assert answer in PASSAGE.split()
+    assert answer.lower() not in question.lower().rstrip("?").split()
+
+
+def test_decisions_are_the_same_for_every_attempt_and_every_teacher() -> None:
+    row = Example("r", gold_text("kalm", 3))
+    assert len({decision("classification", row, ["rund", "kalm"]) for _ in range(3)}) == 1

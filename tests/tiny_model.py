@@ -46,12 +46,14 @@ WORDS = [
 ]
 
 
-def build_tiny_model(folder: Path, vocab: Iterable[str] | None = None) -> Path:
+def build_tiny_model(folder: Path, vocab: Iterable[str] | None = None, *, spread: float = 0.02) -> Path:
     """Write a randomly initialised encoder and its tokenizer into ``folder`` and return the folder.
 
     Args:
         folder: made if it does not exist.
         vocab: words that the tokenizer knows; texts may also be given, they are split into words.
+        spread: standard deviation of the weights. With a larger one words differ from the start, as they
+            do in a pretrained model, and tasks with more than one thing to learn do not get stuck.
     """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -64,7 +66,9 @@ def build_tiny_model(folder: Path, vocab: Iterable[str] | None = None) -> Path:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", tokens["[CLS]"]), ("[SEP]", tokens["[SEP]"])]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", tokens["[CLS]"]), ("[SEP]", tokens["[SEP]"])],
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -76,6 +80,7 @@ def build_tiny_model(folder: Path, vocab: Iterable[str] | None = None) -> Path:
                 num_attention_heads=2,
                 intermediate_size=64,
                 max_position_embeddings=64,
+                initializer_range=spread,
             )
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,12 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.loop import best_round
+from stepsynth.classroom import best_round
 from stepsynth.run import write_atomic
+from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
+    from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
     from stepsynth.run import RunDirectory
     from stepsynth.types import Evaluation
@@ -36,7 +38,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "rounds": rounds,
         "best_round": best,
         "test": _score(test),
-        "rows": len(journal.dataset(best)),
+        "rows": _training_rows(journal, best),
         "requests": totals.requests,
         "tokens": {"prompt": totals.prompt_tokens, "completion": totals.completion_tokens},
         "cost_usd": totals.cost_usd,
@@ -47,6 +49,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     return {
         "run": directory.path.name,
         "task": config.task.name,
+        "family": config.task.family,
         "labels": list(config.task.labels),
         "teacher": config.teacher.identity(),
         "student": {"model": config.student.model},
@@ -55,20 +58,24 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     }
 
 
-def dataset_lines(journal: Journal, upto_round: int | None = None) -> list[str]:
-    """Return the accepted rows as JSON lines, in plan order, each with where it came from."""
+def dataset_lines(journal: Journal, config: RunConfig, upto_round: int | None = None) -> list[str]:
+    """Return the accepted rows as JSON lines, in plan order, each with where it came from.
+
+    A row's columns are those that its family is read from, so the file can be a config's
+    ``data.seed``.
+    """
+    family = create_family(config.task)
     return [
         json.dumps(
             {
-                "text": row.text,
-                "label": row.label,
+                **family.record(row.example),
                 "round": row.round,
                 "kind": row.kind,
                 "source": row.source,
                 "id": f"{row.stage}/{row.position}",
                 "request": row.key,
             },
-            ensure_ascii=not _encodable(row.text),
+            ensure_ascii=not _encodable(row.text + row.context),
         )
         for row in journal.dataset(upto_round)
     ]
@@ -79,18 +86,24 @@ def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     from stepsynth.report import render_report
 
     results = build_results(journal, directory)
-    lines = dataset_lines(journal)
+    lines = dataset_lines(journal, directory.config)
     write_atomic(directory.path / "dataset.jsonl", "".join(line + "\n" for line in lines))
     write_atomic(directory.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_atomic(directory.path / "report.html", render_report(journal, results, directory.config))
     return results
 
 
+def _training_rows(journal: Journal, number: int | None) -> int:
+    """Return how many rows a round's student learnt from, gold ones included where the method takes them."""
+    told = {r: info["rows"] for _, r, kind, info, _ in journal.stages() if kind == "train"}
+    return int(told.get(number, 0)) if number is not None else 0
+
+
 def _round(journal: Journal, number: int) -> dict[str, Any]:
     rows = journal.dataset(number)
     return {
         "round": number,
-        "rows": len(rows),
+        "rows": _training_rows(journal, number),
         "new_rows": sum(row.round == number for row in rows),
         **{split: _score(journal.evaluation(number, split)) for split in ("harvest", "select", "test")},
     }

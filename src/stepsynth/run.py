@@ -38,7 +38,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         content: text (UTF-8) or bytes.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    part = path.with_name(f".{path.name}.part")
+    # Two processes may write the same derived file at once.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
         file.flush()
@@ -74,7 +75,7 @@ class RunDirectory:
         existing = path / "config.json"
         if path.exists() and not path.is_dir():
             raise RunError(f"{str(path)!r} is a file, not a run directory.", hint="Give another --out.")
-        if path.is_dir() and not existing.exists() and any(p.name not in ("lock", ".config.json.part") for p in path.iterdir()):
+        if path.is_dir() and not existing.exists() and not all(p.name == "lock" or _is_part(p) for p in path.iterdir()):
             raise RunError(f"{str(path)!r} is not empty and not a run.", hint="Give an empty or new folder with --out.")
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -82,6 +83,9 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"cannot make {str(path)!r}: {error.strerror}.", hint="Give another --out.") from None
         lock = _take_lock(path)
+        # What a killed process left; nobody else writes here while the lock is held.
+        for part in filter(_is_part, path.iterdir()):
+            part.unlink()
         try:
             if existing.exists():
                 _check_same(path, config)
@@ -101,6 +105,16 @@ class RunDirectory:
             RunError: there is no run here, or its config cannot be read.
         """
         return cls(path, _stored_config(path))
+
+    @classmethod
+    def check(cls, path: Path, config: RunConfig) -> None:
+        """Do nothing, unless there is a run here that another config made; touches nothing.
+
+        Raises:
+            RunError: there is one, or its config cannot be read.
+        """
+        if (path / "config.json").exists():
+            _check_same(path, config)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -156,6 +170,10 @@ class RunDirectory:
             return False
 
 
+def _is_part(path: Path) -> bool:
+    return path.is_file() and path.name.startswith(".") and path.name.endswith(".part")
+
+
 def _take_lock(path: Path) -> IO[str]:
     file = os.fdopen(os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")
     try:
@@ -206,7 +224,7 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 _FREE = {
     *(f"teacher.{key}" for key in ("concurrency", "timeout_s", "attempts", "api_key_env")),
-    *(f"data.{source}.path" for source in ("validation", "test")),
+    *(f"data.{source}.path" for source in ("validation", "test", "contexts", "seed")),
 }
 
 

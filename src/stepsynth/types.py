@@ -16,12 +16,14 @@ __all__ = [
     "Candidate",
     "Evaluation",
     "Example",
+    "Graded",
     "Message",
     "Mistake",
     "Prediction",
     "Request",
     "Response",
     "Sampling",
+    "Span",
     "Usage",
     "Verdict",
     "canonical_json",
@@ -43,18 +45,36 @@ def digest(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a context.
+
+    Attributes:
+        text: the piece, byte for byte as in the context.
+        start: where it begins, in characters.
+    """
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
-    """A text with its label: gold, or written by the teacher.
+    """A row of any task family: gold, or written by the teacher.
 
     Attributes:
         id: unique within a run, for instance ``harvest-17`` or ``round-1/extrapolate-40``.
-        text: the text.
-        label: the gold or asked label.
+        text: what the teacher writes: the text, the written one of a pair, or the question.
+        label: the gold or asked label; several labels are joined by ``|`` in the config's order;
+            empty for question answering.
+        context: what is kept as it is: the other text of a pair, or the passage of a question.
+        answers: right answers of a question, each a span of the context; one for written rows.
     """
 
     id: str
     text: str
-    label: str
+    label: str = ""
+    context: str = ""
+    answers: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +116,8 @@ class Request:
         index: position in the stage's plan; not part of the key.
         label: the label that the answer is asked for; not part of the key.
         source: id of the mistake that is extrapolated, if any; not part of the key.
+        context: the text that the row keeps, if any; not part of the key (the messages show it).
+        answer: the answer that a question is asked for; not part of the key.
     """
 
     messages: tuple[Message, ...]
@@ -105,6 +127,8 @@ class Request:
     index: int
     label: str
     source: str | None = None
+    context: str = ""
+    answer: Span | None = None
 
     def key(self, teacher: Mapping[str, object]) -> str:
         """Return the identity of the answer: sha256 over all that can change it.
@@ -174,6 +198,13 @@ class Candidate:
     text: str
     finish_reason: FinishReason = "stop"
 
+    @property
+    def example(self) -> Example:
+        """The row that it would be."""
+        request = self.request
+        answers = (request.answer,) if request.answer else ()
+        return Example(f"{request.stage}/{request.index}", self.text, request.label, request.context, answers)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -199,13 +230,45 @@ class Prediction:
 
     Attributes:
         example_id: the example.
-        label: the likeliest label.
-        probabilities: label -> probability, in label order, summing to 1.
+        label: the likeliest label; the likely ones joined by ``|`` where several may hold; the
+            answer's text for question answering.
+        probabilities: label -> probability, in label order; they sum to 1 unless several labels
+            may hold; the answer's text -> probability for question answering.
+        start: where the answer begins in the context, in characters; -1 for other families.
     """
 
     example_id: str
     label: str
     probabilities: Mapping[str, float]
+    start: int = -1
+
+    @property
+    def confidence(self) -> float:
+        """Probability of what was predicted, in [0, 1].
+
+        Of several labels the least sure one counts; where none was predicted, how sure that is of
+        the likeliest.
+        """
+        if self.label in self.probabilities:
+            return self.probabilities[self.label]
+        if self.label:
+            return min(self.probabilities.get(label, 0.0) for label in self.label.split("|"))
+        return 1.0 - max(self.probabilities.values(), default=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A prediction beside the right answer.
+
+    Attributes:
+        prediction: what the student said.
+        gold: the right answer as tables show it.
+        score: 1.0 right, 0.0 wrong.
+    """
+
+    prediction: Prediction
+    gold: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,13 +73,24 @@ def _options(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    task: Annotated[str, typer.Option(help="Kind of task: classification.")] = "classification",
+    task: Annotated[
+        str, typer.Option(help="Kind of task: classification, multi_label, pair or extractive_qa.")
+    ] = "classification",
+    preset: Annotated[str | None, typer.Option(help="A ready-made task instead; see `stepsynth presets`.")] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option(help="With --preset: take the rows from this folder, not from the hub.")
+    ] = None,
 ) -> None:
     """Write a commented config and a small data set, ready to run with the embedded teacher."""
     from stepsynth.cli.starter import write_starter
+    from stepsynth.presets import write_preset
 
-    write_starter(folder, task)
-    typer.echo(f"Wrote {folder}/config.yaml and the rows of a small example. Next:")
+    if preset is None:
+        write_starter(folder, task)
+        typer.echo(f"Wrote {folder}/config.yaml and the rows of a small example. Next:")
+    else:
+        write_preset(preset, folder, data_folder)
+        typer.echo(f"Wrote {folder}/config.yaml. Next:")
     typer.echo(f"  stepsynth plan {folder}/config.yaml")
     typer.echo(f"  stepsynth run {folder}/config.yaml")
 
@@ -116,6 +127,75 @@ def run(
 
 
 @app.command()
+def compare(
+    config: ConfigPath,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas; changes after colons, e.g. s3:method.rationales=0.")
+    ] = "gold,zerogen,seed-only,goldgen,s3",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many seeds, from the config's on.")] = 5,
+    match: Annotated[str, typer.Option(help="What all methods use equally: rows, requests, tokens or usd.")] = "rows",
+    out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare-<task name> beside the config.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run several methods with several seeds at the same budget, and compare them; goes on where it was stopped."""
+    from stepsynth.cli.comparing import compare_methods, print_comparison
+    from stepsynth.config import load_config
+
+    loaded = load_config(config, overrides)
+    folder = out or config.parent / "runs" / f"compare-{_folder_name(loaded.task.name)}"
+    results = compare_methods(loaded, methods, seeds=seeds, match=match, folder=folder, quiet=quiet or as_json)
+    if as_json:
+        _print_json(results)
+    elif not quiet:
+        print_comparison(results, folder)
+
+
+@app.command()
+def presets(as_json: Json = False) -> None:
+    """List the ready-made tasks."""
+    from stepsynth.presets import list_presets
+
+    found = [{"name": p.name, "family": p.family, "title": p.title, "description": p.description} for p in list_presets()]
+    if as_json:
+        _print_json({"presets": found})
+        return
+    for entry in found:
+        typer.echo(f"{entry['name']:12} {entry['family']:15} {entry['title']}: {entry['description']}")
+    typer.echo("Write one with: stepsynth init DIR --preset NAME")
+
+
+@app.command("import")
+def import_rows(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON, JSONL(.gz), CSV, TSV or Parquet.")],
+    config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The task that the rows are for.")],
+    out: Annotated[Path, typer.Option(help="The JSONL file to write; use it as data.seed.")],
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="Where a column is, e.g. text=review.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="THEIRS=OURS", help="What a label is called here, e.g. 0=negative.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn existing synthetic data (S3's, ZeroGen's, your own) into rows that a run can start from."""
+    from stepsynth.cli.importing import import_files
+
+    summary = import_files(files, config, out, columns=_pairs(columns, "--column"), labels=_pairs(labels, "--label"))
+    if as_json:
+        _print_json(summary)
+        return
+    kept = ", ".join(f"{label or 'rows'} {count:,}" for label, count in summary["labels"].items())
+    typer.echo(f"{summary['rows']:,} rows in {out} ({kept})")
+    for reason, count in summary["dropped"].items():
+        typer.echo(f"{count:,} dropped: {reason}")
+    for problem in summary["problems"]:
+        typer.echo(problem)
+    typer.echo(f"Start from them with: --set data.seed.path={out.resolve()}")
+
+
+@app.command()
 def status(folder: RunPath, as_json: Json = False) -> None:
     """Say how far a run is and what was dropped; works while it runs."""
     from stepsynth.cli.running import print_status, read_status
@@ -140,15 +220,17 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 def predict(
     folder: RunPath,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL(.gz), Parquet, or .txt with one text per line.")],
-    column: Annotated[str, typer.Option(help="Column with the text.")] = "text",
+    column: Annotated[
+        list[str] | None, typer.Option(help="Where a column is: review, or text=review; text1=..., context=... and so on.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write CSV or JSONL here instead of standard output.")] = None,
     round_number: Annotated[int | None, typer.Option("--round", help="Use the student of this round, not the best one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict labels and probabilities for new texts with a run's student."""
-    from stepsynth.cli.predicting import predict_file
+    from stepsynth.cli.predicting import parse_columns, predict_file
 
-    predict_file(folder, file, column=column, out=out, round_number=round_number, as_json=as_json)
+    predict_file(folder, file, columns=parse_columns(column or []), out=out, round_number=round_number, as_json=as_json)
 
 
 @models_app.command("list")
@@ -197,6 +279,19 @@ def models_pull(
         say(f"{name}: {found[name]}")
     if as_json:
         _print_json(found)
+
+
+def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    """Read ``key=value`` options."""
+    from stepsynth.errors import ConfigError
+
+    pairs = {}
+    for value in values or []:
+        key, separator, text = value.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"{option} {value!r} is not of the form NAME=VALUE.", hint=f"Example: {option} text=review")
+        pairs[key] = text
+    return pairs
 
 
 def _folder_name(name: str) -> str:

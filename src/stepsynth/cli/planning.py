@@ -7,13 +7,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.executor import ask_sample
-from stepsynth.loop import check_inputs
+from stepsynth.inputs import Inputs, check_inputs
+from stepsynth.methods import Lab, create_method
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
+from stepsynth.tasks import create_family
 from stepsynth.teachers import BatchTeacher, create_teacher, probe_teacher
+from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
     from stepsynth.config import RunConfig
+    from stepsynth.teachers import AsyncTeacher
 
 __all__ = ["make_plan", "print_plan"]
 
@@ -32,33 +36,37 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
         TeacherError: the teacher does not answer.
     """
     inputs = check_inputs(config)
-    answered = probe_teacher(config.teacher)
-    teacher = create_teacher(config.teacher)
-    prompts = Prompts(config.task)
-    label = next(iter(config.task.labels))
-    (reason,) = ask_sample(config.teacher, teacher, [RationalePlan(config, prompts).request(label, 0, 0)])
-    reasons = {name: [reason.text.strip() or label] for name in config.task.labels}
-    seeds = SeedPlan(config, prompts, reasons)
-    # One request says how fast a server answers; an engine in this process is asked for a small batch,
-    # since it answers many at once far faster than one after the other.
-    engine = isinstance(teacher, BatchTeacher)
-    asked = [seeds.request(label, number, number) for number in range(_ENGINE_SAMPLE if engine else 1)]
-    started = time.monotonic()
-    answers = ask_sample(config.teacher, teacher, asked)
-    seconds = (time.monotonic() - started) / (len(asked) if engine else config.teacher.concurrency)
-    requests = _requests(config, len(inputs.validation.harvest))
-    tokens = sum(answer.usage.prompt_tokens + answer.usage.completion_tokens for answer in answers) / len(answers)
-    free = all(answer.usage.cost_usd == 0.0 for answer in answers)
-    return {
+    plan: dict[str, Any] = {
         "task": config.task.name,
-        "teacher": {**config.teacher.identity(), "probe": answered},
+        "family": config.task.family,
+        "method": config.method.name,
+        "teacher": {**config.teacher.identity(), "probe": None},
         "student": config.student.model,
         "data": {
             "harvest": len(inputs.validation.harvest),
             "select": len(inputs.validation.select),
             "test": inputs.sealed.n if inputs.sealed else None,
-            "notes": list(inputs.validation.notes),
+            "contexts": len(inputs.contexts),
+            "seed": len(inputs.seed),
+            "notes": list(inputs.notes),
         },
+    }
+    requests = _requests(config, inputs)
+    if requests[1] == 0:
+        return {**plan, "sample": None, "requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
+    plan["teacher"]["probe"] = probe_teacher(config.teacher)
+    teacher = create_teacher(config.teacher)
+    # One request says how fast a server answers; an engine in this process is asked for a small batch,
+    # since it answers many at once far faster than one after the other.
+    engine = isinstance(teacher, BatchTeacher)
+    asked = _sample(config, inputs, teacher, _ENGINE_SAMPLE if engine else 1)
+    started = time.monotonic()
+    answers = ask_sample(config.teacher, teacher, asked)
+    seconds = (time.monotonic() - started) / (len(asked) if engine else config.teacher.concurrency)
+    tokens = sum(answer.usage.prompt_tokens + answer.usage.completion_tokens for answer in answers) / len(answers)
+    free = all(answer.usage.cost_usd == 0.0 for answer in answers)
+    return {
+        **plan,
         "sample": {"messages": [[m.role, m.content] for m in asked[0].messages], "answer": answers[0].text},
         "requests": list(requests),
         "tokens": [round(count * tokens) for count in requests],
@@ -67,13 +75,39 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _requests(config: RunConfig, harvest: int) -> tuple[int, int]:
+def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | BatchTeacher, count: int) -> list[Request]:
+    """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
+    harvest, prompts = inputs.validation.harvest, Prompts(config.task)
+    mistakes = [Mistake(example, "", 1.0) for example in harvest]
+    labels = list(config.task.labels) or [""]
+    lab = Lab(config, prompts, create_family(config.task), harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
+    if config.method.name == "teacher":
+        return [Request(prompts.question(row), config.teacher.sampling.frozen(), 0, "answer", 0, "") for row in harvest[:count]]
+    if config.method.name in ("s3", "s3+gold", "seed-only") and config.method.rationales and not inputs.seed:
+        (reason,) = ask_sample(config.teacher, teacher, [RationalePlan(lab).request(labels[0], 0, 0)])
+        plan: Any = SeedPlan(lab, {name: [reason.text.strip() or name] for name in labels})
+    else:
+        plan = next(create_method(config).plans(1 if inputs.seed else 0, lab))
+    first = next(iter(plan.targets))
+    return [plan.request(first, number, number) for number in range(count)]
+
+
+def _requests(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     """Return the fewest and the most requests that are likely."""
-    method = config.method
-    reasons = method.rationales * len(config.task.labels)
+    method, harvest = config.method, len(inputs.validation.harvest)
+    if method.name == "gold":
+        return 0, 0
+    if method.name == "teacher":
+        asked = len(inputs.validation.select) + (inputs.sealed.n if inputs.sealed else 0)
+        return asked, asked
+    if method.match and method.match.unit == "requests":
+        return math.ceil(method.match.amount), math.ceil(method.match.amount)
+    reasoned = method.name in ("s3", "s3+gold", "seed-only") and not inputs.seed
+    reasons = method.rationales * max(1, len(config.task.labels)) if reasoned else 0
+    seed = 0 if inputs.seed and method.name in ("s3", "s3+gold", "seed-only") else method.seed_rows
     counts = []
     for accepted, wrong in zip(_ACCEPTED, _WRONG, strict=True):
-        rows = method.seed_rows + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake
+        rows = seed + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake
         counts.append(math.ceil((reasons + rows) / accepted))
     return counts[0], counts[1]
 
@@ -88,8 +122,16 @@ def print_plan(plan: dict[str, Any]) -> None:
     console.print(f"task      {plan['task']}: {data['harvest']:,} harvest + {data['select']:,} select rows, {test}", markup=False)
     for note in data["notes"]:
         console.print(f"note      {note}", markup=False)
-    console.print(f"teacher   {plan['teacher']['probe']}", markup=False)
+    if data["contexts"]:
+        console.print(f"contexts  {data['contexts']:,} to write about")
+    if data["seed"]:
+        console.print(f"seed      {data['seed']:,} given rows")
+    console.print(f"method    {plan['method']}")
     console.print(f"student   {plan['student']}", markup=False)
+    if plan["sample"] is None:
+        console.print("teacher   is not asked for anything")
+        return
+    console.print(f"teacher   {plan['teacher']['probe']}", markup=False)
     console.print("\na sample prompt", style="bold")
     for role, content in plan["sample"]["messages"]:
         console.print(f"{role}: {content}", markup=False, style="dim")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.cli.panel import open_panel
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, write_exports
+from stepsynth.inputs import check_inputs
 from stepsynth.interrupt import handle_signals
 from stepsynth.journal import AnswerStore, Journal
-from stepsynth.loop import check_inputs, run_loop
+from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
 from stepsynth.teachers import probe_teacher
 
@@ -26,28 +27,29 @@ if TYPE_CHECKING:
 __all__ = ["print_results", "print_status", "read_status", "rebuild", "run_config"]
 
 
-def run_config(config: RunConfig, folder: Path, *, quiet: bool = False) -> dict[str, Any]:
+def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students: Path | None = None) -> dict[str, Any]:
     """Run or resume; everything is checked before the folder is made or a request is sent.
 
     Args:
         config: the checked config.
         folder: the run directory.
         quiet: draw nothing.
+        students: a folder of trained students that several runs share.
 
     Returns:
         The content of ``results.json``.
     """
     with handle_signals(), open_panel(quiet=quiet) as progress:
         inputs = check_inputs(config, progress)
-        for note in inputs.validation.notes:
+        for note in inputs.notes:
             progress.note(note)
         # A run that has begun may have all its answers already, and then needs no teacher.
-        if not (folder / "journal.db").exists():
+        if not (folder / "journal.db").exists() and config.method.name != "gold":
             probe_teacher(config.teacher)
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
             cache = directory.cache_path()
             with closing(Journal(directory.journal_path, AnswerStore.shared(cache) if cache else None)) as journal:
-                run_loop(directory, journal, inputs, progress=progress)
+                run_loop(directory, journal, inputs, students=students, progress=progress)
                 return write_exports(journal, directory)
 
 
@@ -81,7 +83,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
 
     (method,) = results["methods"].values()
     table = Table(title=escape(f"{results['task']}: {next(iter(results['methods']))}"), title_justify="left")
-    for name in ("round", "rows", "select accuracy", "sealed-test accuracy [95 %]"):
+    metric = _metric(method)
+    for name in ("round", "rows", f"select {metric}", f"sealed-test {metric} [95 %]"):
         table.add_column(name, justify="right")
     for entry in method["rounds"]:
         best = entry["round"] == method["best_round"]
@@ -195,3 +198,8 @@ def _interval(score: dict[str, Any] | None) -> str:
         return "-"
     low, high = score["ci95"]
     return f"{100 * score['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _metric(method: dict[str, Any]) -> str:
+    scores = [entry[split] for entry in method["rounds"] for split in ("test", "select") if entry[split]]
+    return str(scores[0]["metric"]).replace("_", " ") if scores else "score"

@@ -6,29 +6,39 @@ from importlib import resources
 from pathlib import Path
 
 from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.presets import write_new_folder
 
-__all__ = ["write_starter"]
+__all__ = ["STARTERS", "write_starter"]
 
-_TASKS = ("classification",)
+# Task family -> the shipped example that its starter runs on.
+STARTERS = {
+    "classification": "shop",
+    "multi_label": "topics",
+    "pair": "claims",
+    "extractive_qa": "handbook",
+}
 
 
 def write_starter(folder: Path, task: str) -> None:
-    """Write ``config.yaml`` and the rows of the shipped example into a new or empty folder.
+    """Write ``config.yaml`` and the rows of the family's shipped example into a new or empty folder.
+
+    Args:
+        folder: the folder.
+        task: a task family.
 
     Raises:
         ConfigError: unknown task, or the folder holds something already.
     """
-    if task not in _TASKS:
-        raise ConfigError(f"no starter for task {task!r}.", hint=did_you_mean(task, _TASKS))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{str(folder)!r} is not an empty folder.", hint="Name a new one; nothing was written.")
+    if task not in STARTERS:
+        raise ConfigError(f"no starter for task {task!r}.", hint=did_you_mean(task, STARTERS))
+    example = STARTERS[task]
     packaged = resources.files("stepsynth") / "starter"
+    rows = packaged / "data" / task
     # In a checkout the example's rows are not copied into the package, but stand beside it.
-    rows = packaged if (packaged / "validation.csv").is_file() else Path(__file__).parents[3] / "examples" / "shop"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_bytes((packaged / f"{task}.yaml").read_bytes())
-        for name in ("validation.csv", "test.csv"):
-            (folder / name).write_bytes((rows / name).read_bytes())
-    except OSError as error:
-        raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Name another folder.") from None
+    if not rows.is_dir():
+        rows = Path(__file__).parents[3] / "examples" / example
+    files = {"config.yaml": (packaged / f"{task}.yaml").read_bytes()}
+    for file in rows.iterdir():
+        if file.name.startswith(("validation.", "test.")):
+            files[file.name] = file.read_bytes()
+    write_new_folder(folder, files)

@@ -1,6 +1,7 @@
 """Gold data: read it, refuse what is wrong with it, cut it, and keep the test set sealed.
 
     validation = load_validation(config)  # harvest feeds mistakes, select picks checkpoints
+    contexts = load_contexts(config, validation.harvest)  # what pairs and questions are written about
     info = SealedTest(config).inspect()  # counts and a digest, no text
 
 Every problem in the user's data is a `DataError` of one line, raised before anything is spent.
@@ -8,7 +9,20 @@ Every problem in the user's data is a `DataError` of one line, raised before any
 
 from __future__ import annotations
 
-from stepsynth.data.gold import SealedInfo, SealedTest, Validation, load_source, load_validation
+from stepsynth.data.contexts import load_contexts
+from stepsynth.data.gold import SealedInfo, SealedTest, Validation, load_seed, load_source, load_validation
+from stepsynth.data.importing import Imported, import_rows
 from stepsynth.data.texts import load_texts
 
-__all__ = ["SealedInfo", "SealedTest", "Validation", "load_source", "load_texts", "load_validation"]
+__all__ = [
+    "Imported",
+    "SealedInfo",
+    "SealedTest",
+    "Validation",
+    "import_rows",
+    "load_contexts",
+    "load_seed",
+    "load_source",
+    "load_texts",
+    "load_validation",
+]

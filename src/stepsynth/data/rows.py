@@ -1,7 +1,7 @@
-"""Raw rows: one generator per format, each yielding ``(line, text, label)`` as the source has them.
+"""Raw rows: one generator per format, each yielding a row's wanted values as the source has them.
 
 Nothing is judged here but the container: whether the file exists, decodes, parses and has the
-two columns. Files are streamed; a line is the most that is held at a time. Whoever stops reading
+wanted columns. Files are streamed; a line is the most that is held at a time. Whoever stops reading
 early closes the generator, so that the file is not left to the garbage collector.
 """
 
@@ -12,8 +12,9 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ from stepsynth.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Columns", "RawRow", "describe", "read_file", "read_lines", "read_rows", "shown"]
+__all__ = ["Columns", "RawRow", "describe", "read_file", "read_json_lines", "read_lines", "read_rows", "shown"]
 
 MAX_LINE_BYTES = 16 * 2**20
 _BATCH = 1024
@@ -34,19 +35,84 @@ _SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet", ".tsv", ".tsv
 _QUOTES = 'Close every quote, write a quote inside a field as "", end lines with LF or CRLF; or save the rows as JSONL.'
 
 
-class Columns(NamedTuple):
-    """The source's names for our two columns."""
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are wanted, and what the source calls them.
 
-    text: str
-    label: str
+    Attributes:
+        needed: our names; of each group the first that the source has is read, and one must be there.
+        optional: our names that are read where they are there.
+        named: our name -> the source's; the others bear our own names. A named one must be there.
+        everything: read all columns under their own names instead.
+    """
+
+    needed: tuple[tuple[str, ...], ...] = ()
+    optional: tuple[str, ...] = ()
+    named: Mapping[str, str] = field(default_factory=dict)
+    everything: bool = False
+
+    def source_name(self, ours: str) -> str:
+        """Return what the source calls one of our columns."""
+        return self.named.get(ours, ours)
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Return the needed groups: a named column leaves no choice, and is no longer optional."""
+        needed = [tuple(ours for ours in group if ours in self.named) or group for group in self.needed]
+        return needed + [(ours,) for ours in self.optional if ours in self.named]
+
+    def pattern(self) -> str:
+        """Return what a JSON row looks like."""
+        return "{" + ", ".join(f'"{self.source_name(group[0])}": ...' for group in self.groups()) + "}"
+
+    def refuse_double_use(self) -> None:
+        """Raise `DataError` where two of our columns are read from one of the source's."""
+        taken: dict[str, str] = {}
+        for ours in [ours for group in self.groups() for ours in group]:
+            theirs = self.source_name(ours)
+            if theirs in taken:
+                raise DataError(
+                    f"{taken[theirs]} and {ours} are both read from column {theirs!r}.", hint="Mend the source's columns."
+                )
+            taken[theirs] = ours
+
+    def pick(self, found: Iterable[str], where: str) -> dict[str, str]:
+        """Return our name -> the source's, for the columns that a source or a row has.
+
+        Raises:
+            DataError: a needed one is missing, or one is there more than once.
+        """
+        known = list(found)
+        if self.everything:
+            wanted = list(dict.fromkeys(known))
+        else:
+            wanted = [self._one_of(group, known, where) for group in self.groups()]
+            wanted += [ours for ours in self.optional if ours not in self.named and ours in known]
+        picked = {ours: self.source_name(ours) for ours in wanted}
+        for ours, column in picked.items():
+            if known.count(column) > 1:
+                raise DataError(
+                    f"{where} has more than one column {column!r} for the {ours}.", hint="Rename all but one of them."
+                )
+        return picked
+
+    def _one_of(self, group: tuple[str, ...], known: Sequence[str], where: str) -> str:
+        for ours in group:
+            if self.source_name(ours) in known:
+                return ours
+        ours = group[0]
+        near = did_you_mean(self.source_name(ours), [" ".join(str(name).split())[:40] for name in known[:20]])
+        others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])
+        raise DataError(
+            f"{where} has no column {self.source_name(ours)!r}{others} for the {ours}.",
+            hint=f"{near} Name it with columns: {{{ours}: ...}} (predict: --column).".strip(),
+        )
 
 
 class RawRow(NamedTuple):
-    """One row as the source has it; ``line`` counts from 1, 0 where there are no lines."""
+    """One row as the source has it: our column -> value; ``line`` counts from 1, 0 where there are no lines."""
 
     line: int
-    text: object
-    label: object
+    values: Mapping[str, object]
 
 
 def shown(value: object, width: int = 60) -> str:
@@ -62,16 +128,14 @@ def describe(source: SourceConfig) -> str:
     return f"hub data set {source.hub!r} (split {source.split!r})"
 
 
-def read_rows(source: SourceConfig) -> Generator[RawRow, None, None]:
+def read_rows(source: SourceConfig, columns: Columns) -> Generator[RawRow, None, None]:
     """Yield the raw rows of a file or a hub data set in their order.
 
     Raises:
         DataError: the source is missing, unreachable, of an unknown format, not UTF-8,
             damaged, or lacks a column.
     """
-    columns = Columns(source.columns.get("text", "text"), source.columns.get("label", "label"))
-    if columns.text == columns.label:
-        raise DataError(f"text and label are both read from column {columns.text!r}.", hint="Mend the source's columns.")
+    columns.refuse_double_use()
     if source.path is None:
         return _hub(source, columns)
     return read_file(source.path, columns)
@@ -86,7 +150,7 @@ def read_file(path: Path, columns: Columns) -> Generator[RawRow, None, None]:
             return
         with closing(read_lines(path)) as lines:
             if suffix.startswith(".jsonl"):
-                yield from _json_lines(lines, repr(str(path)), columns)
+                yield from read_json_lines(lines, repr(str(path)), columns)
             else:
                 yield from _table(lines, repr(str(path)), columns, "\t" if suffix.startswith(".tsv") else ",")
     except (OSError, EOFError, zlib.error) as error:
@@ -152,7 +216,8 @@ def read_lines(path: Path) -> Generator[str, None, None]:
             offset += len(raw)
 
 
-def _json_lines(lines: Iterable[str], name: str, columns: Columns) -> Generator[RawRow, None, None]:
+def read_json_lines(lines: Iterable[str], name: str, columns: Columns) -> Generator[RawRow, None, None]:
+    """Yield the objects of JSON Lines; ``name`` is the file's, for messages."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -166,10 +231,10 @@ def _json_lines(lines: Iterable[str], name: str, columns: Columns) -> Generator[
         if not isinstance(row, dict):
             raise DataError(
                 f"line {number} of {name} holds {_kind(row)}, not an object: {shown(row)}.",
-                hint=f'Write {{"{columns.text}": ..., "{columns.label}": ...}} on each line.',
+                hint=f"Write {columns.pattern()} on each line.",
             )
-        _check_columns(columns, row, f"line {number} of {name}")
-        yield RawRow(number, row[columns.text], row[columns.label])
+        picked = columns.pick(row, f"line {number} of {name}")
+        yield RawRow(number, {ours: row[theirs] for ours, theirs in picked.items()})
 
 
 def _table(lines: Iterable[str], name: str, columns: Columns, delimiter: str) -> Generator[RawRow, None, None]:
@@ -183,15 +248,14 @@ def _table(lines: Iterable[str], name: str, columns: Columns, delimiter: str) ->
                 continue
             if header is None:
                 header = row
-                _check_columns(columns, header, name)
-                at_text, at_label = header.index(columns.text), header.index(columns.label)
+                places = {ours: header.index(theirs) for ours, theirs in columns.pick(header, name).items()}
                 continue
             if len(row) != len(header):
                 raise DataError(
                     f"line {reader.line_num} of {name} has {len(row)} fields, the header has {len(header)}.",
                     hint=f"Quote fields that hold a {delimiter!r}, or save the rows as JSONL.",
                 )
-            yield RawRow(reader.line_num, row[at_text], row[at_label])
+            yield RawRow(reader.line_num, {ours: row[place] for ours, place in places.items()})
     except csv.Error as error:
         raise DataError(f"line {reader.line_num} of {name} cannot be parsed: {error}.", hint=_QUOTES) from None
 
@@ -203,11 +267,11 @@ def _parquet(path: Path, columns: Columns) -> Generator[RawRow, None, None]:
     name = repr(str(path))
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            _check_columns(columns, file.schema_arrow.names, name)
-            for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)):
+            picked = columns.pick(file.schema_arrow.names, name)
+            for batch in file.iter_batches(batch_size=_BATCH, columns=list(picked.values())):
                 table = batch.to_pydict()
-                for text, label in zip(table[columns.text], table[columns.label], strict=True):
-                    yield RawRow(0, text, label)
+                for row in zip(*(table[theirs] for theirs in picked.values()), strict=True):
+                    yield RawRow(0, dict(zip(picked, row, strict=True)))
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise DataError(
             f"{name} is not a readable Parquet file: {shown(str(error), 120)}.", hint="Write it again, or save the rows as JSONL."
@@ -216,11 +280,16 @@ def _parquet(path: Path, columns: Columns) -> Generator[RawRow, None, None]:
 
 def _hub(source: SourceConfig, columns: Columns) -> Generator[RawRow, None, None]:
     data = _load_hub(source)
-    _check_columns(columns, data.column_names, describe(source))
-    names = getattr(data.features[columns.label], "names", None)
-    for batch in data.select_columns(list(columns)).iter(batch_size=_BATCH):
-        for text, label in zip(batch[columns.text], batch[columns.label], strict=True):
-            yield RawRow(0, text, _class_name(label, names, source))
+    picked = columns.pick(data.column_names, describe(source))
+    names = {ours: _class_names(data.features[picked[ours]]) for ours in ("label", "labels") if ours in picked}
+    for batch in data.select_columns(list(picked.values())).iter(batch_size=_BATCH):
+        for row in zip(*(batch[theirs] for theirs in picked.values()), strict=True):
+            values = dict(zip(picked, row, strict=True))
+            for ours, known in names.items():
+                value = values[ours]
+                named = [_class_name(item, known, source) for item in value] if isinstance(value, list) else None
+                values[ours] = _class_name(value, known, source) if named is None else named
+            yield RawRow(0, values)
 
 
 def _load_hub(source: SourceConfig) -> datasets.Dataset:
@@ -248,6 +317,12 @@ def _load_hub(source: SourceConfig) -> datasets.Dataset:
         ) from None
 
 
+def _class_names(feature: object) -> list[str] | None:
+    """Return the names behind a column of class integers, or of lists of them."""
+    names: list[str] | None = getattr(feature, "names", getattr(getattr(feature, "feature", None), "names", None))
+    return names
+
+
 def _class_name(label: object, names: list[str] | None, source: SourceConfig) -> object:
     if names is None or not isinstance(label, int):
         return label
@@ -255,20 +330,6 @@ def _class_name(label: object, names: list[str] | None, source: SourceConfig) ->
         return None
     # A mapping may be written over the integers, which is what the hub's viewer and most code show.
     return label if str(label) in source.labels and names[label] not in source.labels else names[label]
-
-
-def _check_columns(columns: Columns, found: Iterable[str], where: str) -> None:
-    known = list(found)
-    for ours, column in zip(Columns._fields, columns, strict=True):
-        if known.count(column) == 1:
-            continue
-        if column in known:
-            raise DataError(f"{where} has more than one column {column!r} for the {ours}.", hint="Rename all but one of them.")
-        names = [" ".join(str(name).split())[:40] for name in known[:20]]
-        raise DataError(
-            f"{where} has no column {column!r} for the {ours}.",
-            hint=f"{did_you_mean(column, names)} Name it with columns: {{{ours}: ...}} (predict: --column).".strip(),
-        )
 
 
 def _kind(value: object) -> str:

@@ -1,41 +1,68 @@
-"""Unlabelled texts, for `stepsynth predict`."""
+"""Unlabelled rows, for `stepsynth predict`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from stepsynth.data.rows import Columns, read_file, read_lines, shown
+from stepsynth.data.examples import check_text, kept_field, text_columns, wanted_columns, written_field
+from stepsynth.data.rows import read_file, read_lines, shown
 from stepsynth.errors import DataError
+from stepsynth.types import Example
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepsynth.config import TaskConfig
+
 __all__ = ["load_texts"]
 
 
-def load_texts(path: Path, column: str = "text") -> list[str]:
-    """Return the texts of a file in their order; empty ones are kept, so that rows stay aligned.
+def load_texts(path: Path, task: TaskConfig, columns: Mapping[str, str] | None = None) -> list[Example]:
+    """Return the rows of a file in their order, unlabelled, with ids ``0``, ``1``, ...
+
+    Empty texts are kept, so that rows stay aligned; a question and its context must not be empty,
+    because there is nothing to answer then.
 
     Args:
-        path: CSV, TSV, JSONL, Parquet (``.gz`` where text), or ``.txt`` with one text per line.
-        column: the column that holds them; not used for ``.txt``.
+        path: CSV, TSV, JSONL, Parquet (``.gz`` where text); for tasks of one text also ``.txt``
+            with one text per line.
+        task: gives the family, and so the texts: ``text``; ``text1`` and ``text2``; ``context`` and ``question``.
+        columns: our name -> the file's column, where they differ; not used for ``.txt``.
 
     Raises:
-        DataError: the file cannot be read, or a text is no string.
+        DataError: the file cannot be read, lacks a column, or a text is no string.
+        ConfigError: ``columns`` has a name that the family does not have.
     """
+    wanted = wanted_columns(task, columns or {}, "", labelled=False)
+    wanted.refuse_double_use()
+    names, kept, written = text_columns(task), kept_field(task), written_field(task)
     if path.suffix.lower() == ".txt" and path.is_file():
-        return _some([line.rstrip("\r\n") for line in read_lines(path)], path)
-    texts = []
-    for number, row in enumerate(read_file(path, Columns(column, column))):
-        if row.text is not None and not isinstance(row.text, str):
+        if len(names) > 1:
             raise DataError(
-                f"row {number} of {str(path)!r} has {shown(row.text)} for its text, not a string.", hint="Write it as a string."
+                f"{str(path)!r} has one text per line, a row of this task has {' and '.join(names)}.",
+                hint="Save the rows as CSV or JSONL.",
             )
-        texts.append(row.text or "")
-    return _some(texts, path)
+        with closing(read_lines(path)) as lines:
+            return _some([Example(str(n), line.rstrip("\r\n")) for n, line in enumerate(lines)], path)
+    rows = []
+    with closing(read_file(path, wanted)) as raw_rows:
+        for number, raw in enumerate(raw_rows):
+            where = f"row {number} of {str(path)!r}"
+            strict = task.family == "extractive_qa"
+            texts = {n: check_text(raw.values[n], n, where) if strict else _string(raw.values[n], n, where) for n in names}
+            rows.append(Example(str(number), texts[written], context=texts.get(kept, "")))
+    return _some(rows, path)
 
 
-def _some(texts: list[str], path: Path) -> list[str]:
-    if not texts:
+def _string(value: object, name: str, where: str) -> str:
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{where} has {shown(value)} for its {name}, not a string.", hint="Write it as a string.")
+    return value or ""
+
+
+def _some(rows: list[Example], path: Path) -> list[Example]:
+    if not rows:
         raise DataError(f"{str(path)!r} has no rows.", hint="Put texts into it.")
-    return texts
+    return rows

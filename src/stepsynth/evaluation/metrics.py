@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
-from stepsynth.evaluation.statistics import wilson
+from stepsynth.evaluation.statistics import plain, wilson
 from stepsynth.types import Evaluation, Example, Prediction
 
-__all__ = ["evaluate_classification"]
+__all__ = ["check_rows", "evaluate_classification", "evaluate_multi_label"]
 
-_DIGITS = 6
 _BINS = 10
 
 
@@ -32,25 +31,72 @@ def evaluate_classification(gold: Sequence[Example], predictions: Sequence[Predi
     Raises:
         ValueError: no rows, predictions that belong to other rows, or a label not in ``labels``.
     """
-    _check(gold, predictions, labels)
+    _check(gold, predictions, labels, {row.label for row in gold} | {row.label for row in predictions})
     from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, precision_recall_fscore_support
 
     truth, predicted = [example.label for example in gold], [prediction.label for prediction in predictions]
     occurring = sorted({*truth, *predicted})
     columns = precision_recall_fscore_support(truth, predicted, labels=list(labels), zero_division=0)
     details: dict[str, Any] = {
-        "macro_f1": _plain(f1_score(truth, predicted, labels=occurring, average="macro", zero_division=0)),
+        "macro_f1": plain(f1_score(truth, predicted, labels=occurring, average="macro", zero_division=0)),
         # The library warns where one label is all there is; the coefficient is 0 by definition there.
-        "mcc": _plain(matthews_corrcoef(truth, predicted)) if len(occurring) > 1 else 0.0,
+        "mcc": plain(matthews_corrcoef(truth, predicted)) if len(occurring) > 1 else 0.0,
         "per_label": [
-            {"label": label, "n": int(n), "precision": _plain(precision), "recall": _plain(recall), "f1": _plain(f1)}
+            {"label": label, "n": int(n), "precision": plain(precision), "recall": plain(recall), "f1": plain(f1)}
             for label, precision, recall, f1, n in zip(labels, *columns, strict=True)
         ],
         "confusion": confusion_matrix(truth, predicted, labels=list(labels)).tolist(),
         **_calibration(truth, predictions),
     }
     right = sum(a == b for a, b in zip(truth, predicted, strict=True))
-    return Evaluation("accuracy", _plain(accuracy_score(truth, predicted)), wilson(right, len(truth)), len(truth), details)
+    return Evaluation("accuracy", plain(accuracy_score(truth, predicted)), wilson(right, len(truth)), len(truth), details)
+
+
+def evaluate_multi_label(gold: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
+    """Score predicted sets of labels against the true ones.
+
+    Args:
+        gold: the examples; a row's labels are joined by ``|``, no label is the empty string.
+        predictions: one per example, in the same order, labels joined likewise.
+        labels: all labels, in the order of the tables.
+
+    Returns:
+        Subset accuracy (a row counts when all its labels are right) with its Wilson interval.
+        ``details`` holds plain numbers, rounded to 6 digits: ``micro_f1``, ``macro_f1`` (mean over
+        the labels that occur in gold or predictions), ``hamming`` (share of wrong decisions, one
+        decision per row and label), ``per_label`` (``label, n, precision, recall, f1``) and
+        ``mean_confidence`` (of the least sure decision of a row).
+
+    Raises:
+        ValueError: no rows, predictions that belong to other rows, or a label not in ``labels``.
+    """
+    truth, predicted = [_chosen(example.label) for example in gold], [_chosen(prediction.label) for prediction in predictions]
+    _check(gold, predictions, labels, set().union(*truth, *predicted))
+    per_label = [_one_label(label, truth, predicted) for label in labels]
+    occurring = [row["f1"] for row in per_label if any(row["label"] in chosen for chosen in (*truth, *predicted))]
+    shared = sum(len(a & b) for a, b in zip(truth, predicted, strict=True))
+    marked = sum(len(a) + len(b) for a, b in zip(truth, predicted, strict=True))
+    right = sum(a == b for a, b in zip(truth, predicted, strict=True))
+    details: dict[str, Any] = {
+        "micro_f1": plain(2 * shared / marked) if marked else 0.0,
+        "macro_f1": plain(sum(occurring) / len(occurring)) if occurring else 0.0,
+        "hamming": plain((marked - 2 * shared) / (len(gold) * len(labels))),
+        "per_label": [{name: plain(v) if isinstance(v, float) else v for name, v in row.items()} for row in per_label],
+        "mean_confidence": plain(sum(map(_least_sure, predictions, predicted)) / len(predictions)),
+    }
+    return Evaluation("subset_accuracy", plain(right / len(gold)), wilson(right, len(gold)), len(gold), details)
+
+
+def check_rows(gold: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+    """Make sure that there are rows and that the predictions belong to them, one by one.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if not gold:
+        raise ValueError("no rows to evaluate")
+    if [example.id for example in gold] != [prediction.example_id for prediction in predictions]:
+        raise ValueError(f"the {len(predictions)} predictions do not belong to the {len(gold)} gold rows, one by one")
 
 
 def _calibration(truth: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, float]:
@@ -60,20 +106,32 @@ def _calibration(truth: Sequence[str], predictions: Sequence[Prediction]) -> dic
     confidence = [min(1.0, float(prediction.probabilities[prediction.label])) for prediction in predictions]
     surplus = [sure - (prediction.label == label) for sure, prediction, label in zip(confidence, predictions, truth, strict=True)]
     per_bin = binned_statistic(confidence, surplus, statistic="sum", bins=_BINS, range=(0.0, 1.0)).statistic
-    return {"mean_confidence": _plain(sum(confidence) / len(truth)), "ece": _plain(abs(per_bin).sum() / len(truth))}
+    return {"mean_confidence": plain(sum(confidence) / len(truth)), "ece": plain(abs(per_bin).sum() / len(truth))}
 
 
-def _check(gold: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> None:
-    if not gold:
-        raise ValueError("no rows to evaluate")
-    if [example.id for example in gold] != [prediction.example_id for prediction in predictions]:
-        raise ValueError(f"the {len(predictions)} predictions do not belong to the {len(gold)} gold rows, one by one")
-    strange = {example.label for example in gold} | {prediction.label for prediction in predictions}
-    strange -= set(labels)
+def _chosen(joined: str) -> set[str]:
+    return set(joined.split("|")) if joined else set()
+
+
+def _least_sure(prediction: Prediction, chosen: set[str]) -> float:
+    # `Prediction.confidence` cannot tell one label of several from the only one.
+    return min(float(p if label in chosen else 1 - p) for label, p in prediction.probabilities.items())
+
+
+def _one_label(label: str, truth: Sequence[set[str]], predicted: Sequence[set[str]]) -> dict[str, Any]:
+    n, marked = sum(label in chosen for chosen in truth), sum(label in chosen for chosen in predicted)
+    hits = sum(label in a and label in b for a, b in zip(truth, predicted, strict=True))
+    return {
+        "label": label,
+        "n": n,
+        "precision": hits / marked if marked else 0.0,
+        "recall": hits / n if n else 0.0,
+        "f1": 2 * hits / (n + marked) if n + marked else 0.0,
+    }
+
+
+def _check(gold: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str], seen: set[str]) -> None:
+    check_rows(gold, predictions)
+    strange = seen - set(labels)
     if strange:
         raise ValueError(f"labels {sorted(strange)!r} are not among {list(labels)!r}")
-
-
-def _plain(value: SupportsFloat) -> float:
-    # Adding 0.0 turns -0.0 into 0.0, so that equal scores have one spelling.
-    return round(float(value), _DIGITS) + 0.0

@@ -1,5 +1,6 @@
-"""Intervals and paired tests: exact where a formula exists, resampled where rows and seeds both vary.
+"""Intervals and paired tests: exact where a formula exists, checked by simulation where none does.
 
+Everything takes scores of rows in [0, 1]: right or wrong, or a share such as the F1 of an answer.
 Resampling is done on counts of equal rows, not on rows: a bootstrap sample of n rows with k kinds
 is one multinomial draw over k kinds, so ten thousand of them cost milliseconds at any n.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, SupportsFloat
+from typing import TYPE_CHECKING, Literal, SupportsFloat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +17,21 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-__all__ = ["Interval", "PairedResult", "hierarchical_interval", "hierarchical_paired", "paired_difference", "wilson"]
+__all__ = [
+    "RESAMPLES",
+    "Interval",
+    "PairedResult",
+    "as_matrix",
+    "holm",
+    "mcnemar",
+    "paired_difference",
+    "paired_p_value",
+    "percentiles",
+    "plain",
+    "resampled_means",
+    "rule_of_three",
+    "wilson",
+]
 
 Interval = tuple[float, float]
 RESAMPLES = 10_000
@@ -54,112 +69,168 @@ def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
     if n < 1:
         raise ValueError("an interval needs at least one answer")
     interval = binomtest(int(correct), int(n)).proportion_ci(confidence_level=level, method="wilson")
-    return _plain(interval.low), _plain(interval.high)
+    return plain(interval.low), plain(interval.high)
 
 
-def paired_difference(correct_a: Sequence[bool], correct_b: Sequence[bool], seed: int) -> PairedResult:
-    """Compare two students on the same rows.
+def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
+    """Return the exact two-sided p-value of "a and b are right equally often" (McNemar 1947).
 
-    The p-value is McNemar's exact one (the sign test on the rows where they disagree), the
-    interval a percentile bootstrap over rows.
+    It is the sign test on the rows where only one of them is right; 1.0 if there are none.
 
     Args:
         correct_a: per row, whether a was right.
         correct_b: per row, whether b was right.
+
+    Raises:
+        ValueError: no rows, not equally many, or scores other than 0 and 1.
+    """
+    differences = _differences(correct_a, correct_b)
+    if not _is_binary(differences):
+        raise ValueError("McNemar's test takes right or wrong per row, not shares; use paired_difference")
+    return plain(paired_p_value(differences, seed=0))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in the given order (Holm 1979).
+
+    An adjusted value of at most 0.05 may be called significant with at most 5 % chance that any
+    of the family is called so wrongly.
+
+    Raises:
+        ValueError: a value outside [0, 1].
+    """
+    if any(not 0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p-values lie in [0, 1]; found {[p for p in p_values if not 0 <= p <= 1]!r}")
+    adjusted = [0.0] * len(p_values)
+    so_far = 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = plain(so_far)
+    return adjusted
+
+
+def paired_difference(scores_a: Sequence[float], scores_b: Sequence[float], seed: int) -> PairedResult:
+    """Compare two students on the same rows.
+
+    The p-value is McNemar's exact one where rows are right or wrong, else that of a sign-flip
+    permutation test; the interval is a percentile bootstrap over rows, or `rule_of_three` where
+    all rows differ alike. Both speak of these two students: another training seed might change
+    the sign.
+
+    Args:
+        scores_a: per row, the score of a; ``True`` is 1.
+        scores_b: per row, the score of b.
         seed: of the resampling.
 
     Raises:
-        ValueError: no rows, or not equally many.
+        ValueError: no rows, not equally many, or a score outside [0, 1].
+    """
+    import numpy as np
+
+    differences = _differences(scores_a, scores_b)
+    mean, p_value = plain(differences.mean()), plain(paired_p_value(differences, seed))
+    if not np.ptp(differences):
+        return PairedResult(mean, rule_of_three(mean, len(differences)), p_value)
+    return PairedResult(mean, percentiles(resampled_means(differences, np.random.default_rng(seed))), p_value)
+
+
+def paired_p_value(differences: Array, seed: int, alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
+    """Return the p-value of "the mean of paired differences is zero".
+
+    Args:
+        differences: a minus b, per row; of any shape.
+        seed: of the sign flips, which -1, 0 and 1 alone do not need.
+        alternative: ``greater`` asks only whether a is better.
     """
     import numpy as np
     from scipy.stats import binomtest
 
-    a, b = _matrix([correct_a]), _matrix([correct_b])
-    _same_shape(a, b)
-    only_a, only_b = int((a > b).sum()), int((a < b).sum())
-    p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    means = _resampled(a - b, np.random.default_rng(seed))
-    return PairedResult(_plain((a - b).mean()), _percentiles(means), _plain(p_value))
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    if not len(sizes):
+        return 1.0
+    if _is_binary(differences):
+        return float(binomtest(int((differences > 0).sum()), int(counts.sum()), alternative=alternative).pvalue)
+    random = np.random.default_rng(seed)
+    # With no difference each row's sign is a fair coin, so equal sizes flip as one binomial.
+    flipped = sum(size * (2 * random.binomial(count, 0.5, RESAMPLES) - count) for size, count in zip(sizes, counts, strict=True))
+    observed = differences.sum()
+    reached = flipped >= observed - 1e-9 if alternative == "greater" else np.abs(flipped) >= abs(observed) - 1e-9
+    return float((np.sum(reached) + 1) / (RESAMPLES + 1))
 
 
-def hierarchical_interval(per_seed_correct: Sequence[Sequence[bool]], seed: int) -> Interval:
-    """Return the 95 % interval of mean accuracy over training seeds and test rows.
+def rule_of_three(difference: float, rows: int) -> Interval:
+    """Return a 95 % interval of a difference that is the same on all rows.
 
-    Seeds and rows are resampled independently of one another (the pigeonhole bootstrap, Owen
-    2007), since all seeds are tested on the same rows. With one seed only the rows vary.
+    What was never seen in n rows may still happen in 3 / n of all (Hanley and Lippman-Hand 1983);
+    resampling would call it impossible.
+    """
+    return plain(max(-1.0, difference - 3 / rows)), plain(min(1.0, difference + 3 / rows))
 
-    Args:
-        per_seed_correct: per seed, per row, whether the answer was right; rows in one order.
-        seed: of the resampling.
+
+def as_matrix(per_seed: Sequence[Sequence[float]]) -> Array:
+    """Return scores as an array of seeds x rows.
 
     Raises:
-        ValueError: no seed, no rows, or seeds with different numbers of rows.
+        ValueError: no seed, no rows, seeds with different numbers of rows, or a score outside [0, 1].
     """
-    import numpy as np
-
-    return _percentiles(_resampled(_matrix(per_seed_correct), np.random.default_rng(seed)))
-
-
-def hierarchical_paired(per_seed_a: Sequence[Sequence[bool]], per_seed_b: Sequence[Sequence[bool]], seed: int) -> PairedResult:
-    """Compare two methods, each trained with the same seeds and tested on the same rows.
-
-    Seeds (in pairs) and rows are resampled as in `hierarchical_interval`; the p-value is twice
-    the smaller share of resamples on one side of zero, at least ``2 / (resamples + 1)``.
-
-    Args:
-        per_seed_a: per seed, per row, whether method a was right.
-        per_seed_b: the same for method b, seeds and rows in the same order.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: no seed, no rows, or shapes that differ.
-    """
-    import numpy as np
-
-    a, b = _matrix(per_seed_a), _matrix(per_seed_b)
-    _same_shape(a, b)
-    means = _resampled(a - b, np.random.default_rng(seed))
-    # Sums of exact thirds and the like miss zero by a rounding error, which must count as zero.
-    tail = min(int((means <= 1e-12).sum()), int((means >= -1e-12).sum()))
-    return PairedResult(_plain((a - b).mean()), _percentiles(means), _plain(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))))
-
-
-def _matrix(per_seed: Sequence[Sequence[bool]]) -> Array:
     import numpy as np
 
     lengths = {len(rows) for rows in per_seed}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"every seed needs the same rows, at least one; found {sorted(lengths)} rows")
-    return np.array([[bool(value) for value in rows] for rows in per_seed], dtype=np.float64)
+    matrix = np.array([[float(value) for value in rows] for rows in per_seed], dtype=np.float64)
+    if not ((matrix >= 0) & (matrix <= 1)).all():
+        raise ValueError(f"scores lie in [0, 1]; found {matrix.min()} to {matrix.max()}")
+    return matrix
 
 
-def _same_shape(a: Array, b: Array) -> None:
-    if a.shape != b.shape:
-        raise ValueError(f"both sides need the same seeds and rows; found {a.shape} and {b.shape}")
+def resampled_means(values: Array, random: np.random.Generator) -> Array:
+    """Return the means of `RESAMPLES` bootstrap samples of the rows.
 
+    Args:
+        values: one number per row, or an array of kinds of numbers x rows.
+        random: where the draws come from.
 
-def _resampled(values: Array, random: np.random.Generator) -> Array:
-    """Return the means of ``RESAMPLES`` bootstrap samples over both axes of seeds x rows."""
+    Returns:
+        An array of ``RESAMPLES``, or of ``RESAMPLES`` x kinds: rows are drawn once for all kinds.
+    """
     import numpy as np
 
-    seeds, rows = values.shape
-    kinds, counts = np.unique(values, axis=1, return_counts=True)
-    by_seed = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
-    means = np.empty(RESAMPLES)
+    table = np.atleast_2d(values)
+    kinds, counts = np.unique(table, axis=1, return_counts=True)
+    rows = table.shape[1]
     step = max(1, 4_000_000 // len(counts))
-    for start in range(0, RESAMPLES, step):
-        part = by_seed[start : start + step]
-        by_kind = random.multinomial(rows, counts / rows, size=len(part)) / rows
-        means[start : start + step] = ((part @ kinds) * by_kind).sum(axis=1)
-    return means
+    parts = [
+        random.multinomial(rows, counts / rows, size=min(step, RESAMPLES - start)) @ kinds.T / rows
+        for start in range(0, RESAMPLES, step)
+    ]
+    means: Array = np.concatenate(parts)
+    return means if values.ndim > 1 else means[:, 0]
 
 
-def _percentiles(means: Array) -> Interval:
+def percentiles(means: Array) -> Interval:
+    """Return the middle 95 % of resampled means."""
     import numpy as np
 
     low, high = np.percentile(means, [2.5, 97.5])
-    return _plain(low), _plain(high)
+    return plain(low), plain(high)
 
 
-def _plain(value: SupportsFloat) -> float:
+def plain(value: SupportsFloat) -> float:
+    """Return a number as files hold it: a Python float of six digits."""
+    # Adding 0.0 turns -0.0 into 0.0, so that equal scores have one spelling.
     return round(float(value), _DIGITS) + 0.0
+
+
+def _differences(scores_a: Sequence[float], scores_b: Sequence[float]) -> Array:
+    a, b = as_matrix([scores_a]), as_matrix([scores_b])
+    if a.shape != b.shape:
+        raise ValueError(f"both sides need the same seeds and rows; found {a.shape} and {b.shape}")
+    differences: Array = (a - b)[0]
+    return differences
+
+
+def _is_binary(differences: Array) -> bool:
+    import numpy as np
+
+    return bool(np.isin(differences, (-1.0, 0.0, 1.0)).all())

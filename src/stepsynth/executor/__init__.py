@@ -6,7 +6,8 @@ before anybody parses it. Retries have one owner: this room.
 
 from __future__ import annotations
 
+from stepsynth.executor.answering import TeacherModel
 from stepsynth.executor.send import Executor, ask_sample
 from stepsynth.executor.waves import Generator
 
-__all__ = ["Executor", "Generator", "ask_sample"]
+__all__ = ["Executor", "Generator", "TeacherModel", "ask_sample"]

@@ -3,6 +3,9 @@
 Requests go out in waves. A wave asks for what each label still lacks, and a little more by the
 share of answers that hygiene let pass so far; everything is then judged in plan order. How
 large a wave is depends on verdicts alone, never on time, so a resumed run plans the same waves.
+
+With a `MatchConfig` a stage has no target: it goes on, label by label in turn, until the run has
+used up the requests, tokens or dollars that another method used, counted in plan order.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.errors import TeacherError
+from stepsynth.errors import RunError, TeacherError
 from stepsynth.filters.normalise import clean
+from stepsynth.journal import Spent
 from stepsynth.types import Candidate, Response, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stepsynth.config import MatchConfig
     from stepsynth.executor.send import Executor
     from stepsynth.filters import Hygiene
     from stepsynth.journal import Journal
@@ -30,6 +35,8 @@ __all__ = ["Generator"]
 
 _FIRST_MARGIN = 1.1
 _LATER_MARGIN = 1.1
+_FIRST_MATCHED_WAVE = 64
+_MATCHED_WAVE = 512
 # Judging what has come so far is for the eye only and may cost this share of the time.
 _LIVE_SHARE = 0.05
 
@@ -42,13 +49,28 @@ class Generator:
         journal: where a finished stage is written.
         max_overgeneration: most requests per wanted row.
         progress: told about accepted rows.
+        match: what the whole run uses up, in the place of targets.
     """
 
-    def __init__(self, executor: Executor, journal: Journal, *, max_overgeneration: float, progress: Progress) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        journal: Journal,
+        *,
+        max_overgeneration: float,
+        progress: Progress,
+        match: MatchConfig | None = None,
+    ) -> None:
         self._executor = executor
         self._journal = journal
         self._limit = max_overgeneration
         self._progress = progress
+        self._match = match
+        self._used = 0.0
+
+    def matched(self, plan: Plan) -> bool:
+        """Whether a stage goes on until the match is used up; reasons are a means, not the rows compared."""
+        return self._match is not None and plan.kind != "rationales"
 
     def run(
         self,
@@ -71,14 +93,19 @@ class Generator:
             StepsynthError: whatever ended the requests; all answers are committed.
         """
         if self._journal.stage_done(plan.stage):
+            self._used += self._amount(self._journal.spent(plan.stage))
             return
         started = time.monotonic()
         self._progress.start(plan.stage, sum(plan.targets.values()), "rows")
-        verdicts = self._waves(plan, hygiene, list(before))
-        accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
-        missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
+        if self._match is not None and self.matched(plan):
+            verdicts, missing = self._matched_waves(plan, hygiene, list(before), self._match), {}
+        else:
+            verdicts = self._waves(plan, hygiene, list(before))
+            accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+            missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
         info = {"targets": dict(plan.targets), "missing": missing, **(facts or {})}
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
+        self._used += self._amount(self._journal.spent(plan.stage))
         self._progress.finish(_summary(plan, verdicts, missing))
 
     def _waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate]) -> list[Verdict]:
@@ -93,6 +120,46 @@ class Generator:
             answers = self._executor.run(wave, live.show)
             candidates = [self._candidate(request, answers) for request in wave]
             verdicts += _judge(hygiene, candidates, answers, accepted)
+
+    def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate], match: MatchConfig) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        asked: Counter[str] = Counter()
+        used, each = self._used, 1.0
+        while used < match.amount:
+            left = math.ceil((match.amount - used) / each)
+            size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
+            wave = _in_turn(plan, size, asked, len(verdicts))
+            accepted = before + [v.candidate for v in verdicts if v.accepted]
+            live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
+            answers = self._executor.run(wave, live.show)
+            within, before_wave = 0, used
+            for request in wave:
+                if used >= match.amount:
+                    break
+                used += self._amount_of(answers.get(self._executor.key(request)))
+                within += 1
+            if used == before_wave:
+                raise _no_price()
+            candidates = [self._candidate(request, answers) for request in wave[:within]]
+            verdicts += _judge(hygiene, candidates, answers, accepted)
+            each = max((used - self._used) / len(verdicts), 1e-9)
+        return verdicts
+
+    def _amount(self, spent: Spent) -> float:
+        if self._match is None or self._match.unit == "requests":
+            return float(spent.requests)
+        if self._match.unit == "tokens":
+            return float(spent.tokens)
+        if spent.usd is None:
+            raise _no_price()
+        return spent.usd
+
+    def _amount_of(self, answer: Response | TeacherError | None) -> float:
+        if not isinstance(answer, Response):
+            # A failed request was sent all the same; as tokens it counts nothing, and the wave goes on.
+            return self._amount(Spent(1, 1, 1e-6))
+        usage = answer.usage
+        return self._amount(Spent(1, usage.prompt_tokens + usage.completion_tokens, usage.cost_usd))
 
     def _next_wave(self, plan: Plan, verdicts: list[Verdict], asked: Counter[str]) -> list[Request]:
         accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
@@ -124,6 +191,22 @@ class Generator:
         cut = answer.finish_reason == "length" and not request.stage.endswith("rationales")
         text = clean(answer.text, truncated=cut)
         return Candidate(request, key, text, answer.finish_reason)
+
+
+def _no_price() -> RunError:
+    return RunError(
+        "dollars cannot be matched: this teacher's price is unknown or nothing.", hint="Match rows, requests or tokens instead."
+    )
+
+
+def _in_turn(plan: Plan, size: int, asked: Counter[str], first: int) -> list[Request]:
+    """Return ``size`` further requests, labels in proportion to their targets."""
+    wave: list[Request] = []
+    while len(wave) < size:
+        label = min(plan.targets, key=lambda name: (asked[name] + 1) / max(plan.targets[name], 1e-9))
+        wave.append(plan.request(label, asked[label], first + len(wave)))
+        asked[label] += 1
+    return wave
 
 
 class _Live:

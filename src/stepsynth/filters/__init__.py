@@ -9,20 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.artefact import AnswerNaming, LabelNaming
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import Judge, LabelCheck
 from stepsynth.filters.leakage import GoldCopy
-from stepsynth.filters.schema import Schema
+from stepsynth.filters.schema import Schema, ends_with_question_mark
 from stepsynth.types import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stepsynth.config import RunConfig
     from stepsynth.types import Candidate, Example
 
 __all__ = ["REASONS", "Filter", "Hygiene"]
+
+# Where real questions do without the mark, written ones may.
+_MARKED = 0.9
 
 REASONS: dict[str, str] = {
     "failed": "the teacher gave no answer after every attempt",
@@ -36,6 +40,8 @@ REASONS: dict[str, str] = {
     "copy": "copied from a validation row or from the prompt",
     "names the label": "names its label more often than real texts do",
     "repetitive": "says the same words over and over",
+    "names the answer": "holds its own answer more often than real questions do",
+    "no question": "does not end with a question mark",
     "label in doubt": "gold rows suggest another label than the one that was asked for",
     "surplus": "good, but its label already has all the rows it needs",
 }
@@ -63,32 +69,37 @@ class Hygiene:
     @classmethod
     def for_rows(
         cls,
+        config: RunConfig,
         gold: Sequence[Example],
         harvest: Sequence[Example],
-        targets: Mapping[str, int],
-        meanings: Mapping[str, str],
+        targets: Mapping[str, int] | None,
         judge: Judge | None = None,
-        ratio: float = 1.0,
     ) -> Hygiene:
         """Rules for training rows.
 
         Args:
+            config: task and method.
             gold: all validation rows: none of them may be copied.
             harvest: the rows that show how long real texts are and how often they name a label.
-            targets: label -> rows wanted from this stage.
-            meanings: label -> its description.
+            targets: label -> rows wanted from this stage; ``None`` takes all that are good.
             judge: checks labels, if given.
-            ratio: see `LabelCheck`.
         """
-        lengths = [len(example.text.split()) for example in harvest]
+        asks = config.task.family == "extractive_qa"
+        marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
         rules: list[Filter] = [
-            Schema.like(lengths),
+            Schema.like([len(example.text.split()) for example in harvest], question=asks and marked),
             GoldCopy.of([example.text for example in gold]),
-            LabelNaming.like(harvest, meanings),
+            AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, config.task.labels),
         ]
         if judge is not None:
-            rules.append(LabelCheck(judge, ratio))
-        return cls((*rules, Duplicate(), Surplus(targets)))
+            rules.append(LabelCheck(judge, config.method.label_check_ratio))
+        rules.append(Duplicate())
+        return cls((*rules, Surplus(targets)) if targets is not None else tuple(rules))
+
+    @classmethod
+    def for_given(cls, gold: Sequence[Example]) -> Hygiene:
+        """Rules for rows that the user brought: no copies of validation rows, nothing twice."""
+        return cls((GoldCopy.of([example.text for example in gold]), Duplicate()))
 
     @classmethod
     def for_rationales(cls, targets: Mapping[str, int]) -> Hygiene:

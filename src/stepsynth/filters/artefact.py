@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.filters.normalise import comparable
-from stepsynth.tasks import label_words
+from stepsynth.tasks.labels import label_words
 from stepsynth.types import Verdict
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Candidate, Example
 
-__all__ = ["LabelNaming"]
+__all__ = ["AnswerNaming", "LabelNaming"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,41 @@ class LabelNaming:
     def _named(self, candidate: Candidate) -> bool:
         label = candidate.request.label
         return _names(candidate.text, label, self.meanings.get(label, ""))
+
+
+@dataclass(frozen=True)
+class AnswerNaming:
+    """Lets questions hold their own answer only as often as real questions do.
+
+    Attributes:
+        limit: share of real questions that hold it.
+    """
+
+    limit: float
+
+    @classmethod
+    def like(cls, harvest: Sequence[Example]) -> AnswerNaming:
+        """Measure the rate on real questions."""
+        return cls(sum(_holds(e.text, [a.text for a in e.answers]) for e in harvest) / len(harvest))
+
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+        """See `stepsynth.filters.Filter`."""
+        rows, named = len(accepted), sum(self._named(candidate) for candidate in accepted)
+        verdicts = []
+        for candidate in candidates:
+            names = self._named(candidate)
+            keep = not names or named + 1 <= self.limit * (rows + 1)
+            rows, named = rows + keep, named + (keep and names)
+            verdicts.append(Verdict(candidate, "" if keep else "names the answer"))
+        return verdicts
+
+    def _named(self, candidate: Candidate) -> bool:
+        return _holds(candidate.text, [answer.text for answer in candidate.example.answers])
+
+
+def _holds(question: str, answers: Sequence[str]) -> bool:
+    spaced = f" {comparable(question)} "
+    return any(f" {words} " in spaced for answer in answers if (words := comparable(answer)))
 
 
 def _names(text: str, label: str, meaning: str) -> bool:

@@ -16,14 +16,18 @@ __all__ = ["Duplicate"]
 
 
 class Duplicate:
-    """Keeps the first of equal texts, whatever their labels."""
+    """Keeps the first of equal rows (text, and context where there is one), whatever their labels."""
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
-        seen = {comparable(candidate.text) for candidate in accepted}
+        seen = {_identity(candidate) for candidate in accepted}
         verdicts = []
         for candidate in candidates:
-            text = comparable(candidate.text)
-            verdicts.append(Verdict(candidate, "duplicate" if text in seen else ""))
-            seen.add(text)
+            row = _identity(candidate)
+            verdicts.append(Verdict(candidate, "duplicate" if row in seen else ""))
+            seen.add(row)
         return verdicts
+
+
+def _identity(candidate: Candidate) -> tuple[str, str]:
+    return comparable(candidate.request.context), comparable(candidate.text)

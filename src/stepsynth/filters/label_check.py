@@ -15,7 +15,7 @@ from stepsynth.types import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.types import Candidate
+    from stepsynth.types import Candidate, Example
 
 __all__ = ["Judge", "LabelCheck"]
 
@@ -23,8 +23,8 @@ __all__ = ["Judge", "LabelCheck"]
 class Judge(Protocol):
     """Whatever can say how likely a text has which label."""
 
-    def probabilities(self, texts: Sequence[str]) -> Sequence[Mapping[str, float]]:
-        """Return label -> probability for each text; the same list always gets the same answer."""
+    def probabilities(self, examples: Sequence[Example]) -> Sequence[Mapping[str, float]]:
+        """Return label -> probability for each row; the same list always gets the same answer."""
         ...
 
 
@@ -43,7 +43,7 @@ class LabelCheck:
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
         verdicts = []
-        answers = self.adviser.probabilities([candidate.text for candidate in candidates])
+        answers = self.adviser.probabilities([candidate.example for candidate in candidates])
         for candidate, probabilities in zip(candidates, answers, strict=True):
             asked = probabilities.get(candidate.request.label)
             # A label without gold rows is unknown to the judge: it cannot object to it.

@@ -52,7 +52,10 @@ class GoldCopy:
             text = comparable(candidate.text)
             # Turns that showed the form of an answer are no more the teacher's own than gold rows are.
             shown = GoldCopy.of(m.content for m in candidate.request.messages if m.role == "assistant")
-            verdicts.append(Verdict(candidate, "copy" if self._copied(text) or shown._copied(text) else ""))
+            # A written text that repeats its whole context says nothing about how the two relate.
+            repeats = bool(candidate.request.context) and text == comparable(candidate.request.context)
+            copied = repeats or self._copied(text) or shown._copied(text)
+            verdicts.append(Verdict(candidate, "copy" if copied else ""))
         return verdicts
 
     def _copied(self, text: str) -> bool:

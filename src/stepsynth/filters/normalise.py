@@ -13,7 +13,9 @@ _LAYERS = 16
 _PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
 _FENCE = re.compile(r"^```[\w-]*\s*\n?(.*?)\n?```\s*$", re.DOTALL)
 _ROLE = re.compile(
-    r"^(?:(?:assistant|user|system|ai|bot|human)\s*:|\[?(?:output|answer|response|text|result|example)\]?(?:\s+\d+)?\s*:)\s*",
+    r"^(?:(?:assistant|user|system|ai|bot|human)\s*:|\[?(?:output|answer|response|text|result|example)\]?(?:\s+\d+)?\s*:"
+    # With a small letter behind it, it is a turn of speech: "The question is: was it worth it?"
+    r"|(?:the )?(?:premise|hypothesis|question|statement|claim|sentence|passage)(?: is)?\s*:(?=\s*(?-i:[^a-z\s])))\s*",
     re.IGNORECASE,
 )
 _OPENER = re.compile(

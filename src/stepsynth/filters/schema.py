@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Candidate
 
-__all__ = ["Schema"]
+__all__ = ["Schema", "ends_with_question_mark"]
 
 _REFUSAL = re.compile(
     r"^(?:i(?:'m| am) (?:really |so |very )?sorry\b.{0,80}\b(?:can't|cannot|unable|not able|but)"
@@ -34,9 +34,9 @@ _META = re.compile(
     r"|\brewritten (?:version|sentence|response)\b|\bhugging face\b|\bsmollm\b|\bhelpful (?:ai )?assistant\b|:$",
     re.IGNORECASE,
 )
-
-
 _SHORT = 3
+# Also those of Chinese and Japanese, of Arabic and Persian.
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,16 @@ class Schema:
         min_words: shortest row, in words.
         max_words: longest row, in words.
         meta: whether to drop talk about the task.
+        question: whether rows must be questions.
     """
 
     min_words: int = 1
     max_words: int = 10_000
     meta: bool = True
+    question: bool = False
 
     @classmethod
-    def like(cls, lengths: Sequence[int]) -> Schema:
+    def like(cls, lengths: Sequence[int], *, question: bool = False) -> Schema:
         """Take the lengths that real texts have, in words, as the measure.
 
         Rows may be as short as the 2nd percentile, or three words if that is less: a short row of
@@ -64,7 +66,7 @@ class Schema:
         ordered = sorted(lengths)
         low = ordered[int(0.02 * (len(ordered) - 1))]
         high = ordered[round(0.95 * (len(ordered) - 1))]
-        return cls(min_words=max(1, min(low, _SHORT)), max_words=max(8, high))
+        return cls(min_words=max(1, min(low, _SHORT)), max_words=max(8, high), question=question)
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
@@ -85,5 +87,12 @@ class Schema:
             return "too short"
         if self.meta and _META.search(candidate.text):
             return "meta"
+        if self.question and not ends_with_question_mark(candidate.text):
+            return "no question"
         different = {word.casefold() for word in candidate.text.split()}
         return "repetitive" if words > 8 and len(different) < words / 2 else ""
+
+
+def ends_with_question_mark(text: str) -> bool:
+    """Whether a text ends like a question, closing quotes and brackets aside."""
+    return text.rstrip("\"') ").endswith(_QUESTION_MARKS)

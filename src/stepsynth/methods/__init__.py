@@ -1,22 +1,30 @@
 """Methods: what to ask the teacher for, in which order, and how many rows to keep.
 
-A plan is pure: the n-th request for a label is always the same, however often and in
-whatever order it is asked for, so that a run repeats and resumes.
+    method = create_method(config)
+    for plan in method.plans(0, lab): ...
+
+A method is a small module behind one Protocol. Its plans are pure: the n-th request for a label is
+always the same, however often and in whatever order it is asked for, so that a run repeats and
+resumes, and so that methods with prompts in common share their answers.
 """
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from stepsynth.types import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from stepsynth.types import Request
+    from stepsynth.config import RunConfig
+    from stepsynth.prompts import Prompts
+    from stepsynth.tasks import TaskFamily
+    from stepsynth.types import Example, Mistake, Request
 
-__all__ = ["Plan", "even_targets", "seeded"]
+__all__ = ["Lab", "Method", "Plan", "create_method", "seeded"]
 
 
 class Plan(Protocol):
@@ -29,7 +37,7 @@ class Plan(Protocol):
 
     @property
     def kind(self) -> str:
-        """Name of what is written: ``rationales``, ``seed`` or ``extrapolate``."""
+        """Name of what is written: ``rationales``, ``seed``, ``zerogen`` or ``extrapolate``."""
         ...
 
     @property
@@ -42,10 +50,65 @@ class Plan(Protocol):
         ...
 
 
-def even_targets(rows: int, labels: list[str]) -> dict[str, int]:
-    """Spread ``rows`` over the labels; the first ones get what does not divide evenly."""
-    each, rest = divmod(rows, len(labels))
-    return {label: each + (position < rest) for position, label in enumerate(labels)}
+@dataclass(frozen=True)
+class Lab:
+    """What a method may look at; never the select half, never the test set.
+
+    Attributes:
+        config: the run's config.
+        prompts: the task's templates.
+        family: the task's family.
+        harvest: gold rows that mistakes come from and that prompts may show.
+        contexts: texts to write about, for families that keep one.
+        rationales: gives label -> accepted reasons, once that stage is done.
+        mistakes: gives the harvest rows that a round's student got wrong.
+    """
+
+    config: RunConfig
+    prompts: Prompts
+    family: TaskFamily
+    harvest: Sequence[Example]
+    contexts: Sequence[str]
+    rationales: Callable[[], Mapping[str, Sequence[str]]]
+    mistakes: Callable[[int], Sequence[Mistake]]
+
+
+class Method(Protocol):
+    """One way to make training data.
+
+    Attributes:
+        rounds: rounds of data after the first.
+        student: what trains the student: ``written`` rows, ``gold`` rows, ``both`` (a last
+            student on both, after the rounds), or ``none`` (the teacher answers itself).
+        takes_seed: whether rows that the user brought (``data.seed``) stand in for its seed rows.
+    """
+
+    rounds: int
+    student: str
+    takes_seed: bool
+
+    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+        """Yield a round's stages in order; each is finished before the next is asked for.
+
+        A later round that yields nothing ends the loop.
+        """
+        ...
+
+
+def create_method(config: RunConfig) -> Method:
+    """Return the configured method."""
+    from stepsynth.methods import baselines, s3
+
+    methods: dict[str, Callable[[RunConfig], Method]] = {
+        "s3": s3.S3,
+        "seed-only": s3.SeedOnly,
+        "s3+gold": s3.S3WithGold,
+        "zerogen": baselines.ZeroGen,
+        "goldgen": baselines.GoldGen,
+        "gold": baselines.Gold,
+        "teacher": baselines.Teacher,
+    }
+    return methods[config.method.name](config)
 
 
 def seeded(*parts: object) -> random.Random:

@@ -1,4 +1,8 @@
-"""Error extrapolation: new texts like the student's mistakes, with their gold label (S3, section 3.2)."""
+"""Error extrapolation: new rows like the student's mistakes, with their gold label (S3, section 3.2).
+
+A context is kept word for word, and so is the answer of a question. GoldGen is the same with
+every gold row in the place of the mistakes.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.methods import even_targets, seeded
+from stepsynth.methods import seeded
+from stepsynth.tasks.labels import even_targets
 from stepsynth.types import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.config import RunConfig
-    from stepsynth.prompts import Prompts
+    from stepsynth.methods import Lab
     from stepsynth.types import Example, Mistake
 
 __all__ = ["ExtrapolationPlan"]
@@ -25,65 +29,81 @@ _EXAMPLES_PER_PROMPT = 2
 
 @dataclass(frozen=True)
 class ExtrapolationPlan:
-    """Asks for ``method.rows_per_mistake`` rows like each mistake of the harvest half.
+    """Asks for rows like given gold rows, which take turns within their label.
 
     Attributes:
-        mistakes: of the previous round's student, in the order of the harvest half.
-        harvest: the gold rows that a prompt may show.
-        round_number: of the data that is written, from 1.
+        lab: config, prompts and the gold rows that a prompt may show.
+        sources: the rows that are extrapolated, in the order of the harvest half.
+        round_number: of the data that is written.
+        targets: label -> accepted rows wanted.
     """
 
-    config: RunConfig
-    prompts: Prompts
-    mistakes: Sequence[Mistake]
-    harvest: Sequence[Example]
+    lab: Lab
+    sources: Sequence[Example]
     round_number: int
+    targets: Mapping[str, int]
     kind: str = "extrapolate"
+
+    @classmethod
+    def of_mistakes(cls, lab: Lab, mistakes: Sequence[Mistake], round_number: int) -> ExtrapolationPlan:
+        """Want ``rows_per_mistake`` times as many rows as mistakes; see ``method.balance`` for their labels.
+
+        With ``mistakes`` a label gets as many as it has mistakes (the paper's way). With ``even``
+        the same total is spread evenly over the labels that have mistakes: a student errs more
+        often in one direction, and the rows that cure it should not tilt the classes the other way.
+        """
+        method, several = lab.config.method, lab.config.task.family == "multi_label"
+        # Nobody can be asked for a text of no label at all.
+        sources = [mistake.example for mistake in mistakes if mistake.example.label or not several]
+        counts = Counter(source.label for source in sources)
+        labels = [label for label in (lab.config.task.labels or [""]) if counts[label]]
+        labels += sorted(set(counts) - set(labels))
+        if method.balance == "even" and not several:
+            targets = even_targets(len(sources) * method.rows_per_mistake, labels)
+        else:
+            targets = {label: counts[label] * method.rows_per_mistake for label in labels}
+        return cls(lab, sources, round_number, targets)
+
+    @classmethod
+    def of_gold(cls, lab: Lab) -> ExtrapolationPlan:
+        """Want ``seed_rows`` rows like any rows of the harvest half, as GoldGen does, in round 0."""
+        present = {example.label for example in lab.harvest}
+        wanted = lab.family.groups(lab.harvest, lab.config.method.seed_rows)
+        return cls(lab, lab.harvest, 0, {label: rows for label, rows in wanted.items() if label in present})
 
     @property
     def stage(self) -> str:
         """``round-k/extrapolate``."""
         return f"round-{self.round_number}/extrapolate"
 
-    @property
-    def targets(self) -> Mapping[str, int]:
-        """``rows_per_mistake`` times as many rows as mistakes; see ``method.balance`` for their labels.
-
-        With ``mistakes`` a label gets as many as it has mistakes (the paper's way). With ``even``
-        the same total is spread evenly over the labels that have mistakes: a student errs more
-        often in one direction, and the rows that cure it should not tilt the classes the other way.
-        """
-        counts = Counter(mistake.example.label for mistake in self.mistakes)
-        labels = [label for label in self.config.task.labels if counts[label]]
-        total = len(self.mistakes) * self.config.method.rows_per_mistake
-        if self.config.method.balance == "even":
-            return even_targets(total, labels)
-        return {label: counts[label] * self.config.method.rows_per_mistake for label in labels}
-
     @cached_property
-    def _by_label(self) -> dict[str, list[Mistake]]:
-        grouped: dict[str, list[Mistake]] = {}
-        for mistake in self.mistakes:
-            grouped.setdefault(mistake.example.label, []).append(mistake)
+    def _by_label(self) -> dict[str, list[Example]]:
+        grouped: dict[str, list[Example]] = {}
+        for source in self.sources:
+            grouped.setdefault(source.label, []).append(source)
         return grouped
 
     def request(self, label: str, number: int, index: int) -> Request:
-        """Ask for a row like one mistake; the mistakes of a label take turns."""
-        mistakes = self._by_label[label]
-        mistake = mistakes[number % len(mistakes)].example
-        others = [e.text for e in self.harvest if e.label == label and e.id != mistake.id]
-        draw = seeded("extrapolate", self.config.seed, self.round_number, mistake.id, number)
+        """Ask for a row like one source; the sources of a label take turns."""
+        config, sources = self.lab.config, self._by_label[label]
+        source = sources[number % len(sources)]
+        # One passage often has several questions: another one of the same passage would be shown as if about a new one.
+        others = [e for e in self.lab.harvest if e.label == label and e.id != source.id and _apart(e, source)]
+        draw = seeded("extrapolate", config.seed, self.round_number, source.id, number)
         return Request(
-            messages=self.prompts.render(
-                "extrapolate",
-                label,
-                text=mistake.text,
-                examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others))),
+            messages=self.lab.prompts.render(
+                "extrapolate", label, row=source, examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others)))
             ),
-            sampling=self.config.teacher.sampling.frozen(),
-            replicate=(self.config.seed * 100 + self.round_number) * _REPLICATES_PER_SEED + number,
+            sampling=config.teacher.sampling.frozen(),
+            replicate=(config.seed * 100 + self.round_number) * _REPLICATES_PER_SEED + number,
             stage=self.stage,
             index=index,
             label=label,
-            source=mistake.id,
+            source=source.id,
+            context=source.context,
+            answer=source.answers[0] if source.answers else None,
         )
+
+
+def _apart(one: Example, other: Example) -> bool:
+    return not one.context or one.context != other.context

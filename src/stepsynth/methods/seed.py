@@ -1,49 +1,54 @@
-"""Seed data with rationales: explain, then generate (S3, section 3.1).
+"""Seed data: with rationales (explain, then generate; S3, section 3.1), or plain (ZeroGen).
 
 First reasons per label that would make a text carry it, then texts, each from k reasons drawn
-without replacement.
+without replacement. Where a task keeps a context, contexts take turns, and a question also gets
+an answer out of its passage.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import RunError
-from stepsynth.methods import even_targets, seeded
-from stepsynth.types import Request, Sampling
+from stepsynth.errors import DataError, RunError
+from stepsynth.methods import seeded
+from stepsynth.spans import draw_spans
+from stepsynth.tasks.labels import split_labels
+from stepsynth.types import Example, Request, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.config import RunConfig
-    from stepsynth.prompts import Prompts
+    from stepsynth.methods import Lab
+    from stepsynth.types import Message, Span
 
-__all__ = ["RationalePlan", "SeedPlan"]
+__all__ = ["RationalePlan", "SeedPlan", "ZeroGenPlan"]
 
 _REPLICATES_PER_SEED = 1_000_000
+_SPANS_PER_CONTEXT = 12
 
 
 @dataclass(frozen=True)
 class RationalePlan:
     """Asks for ``method.rationales`` distinct reasons per label; every request is independent."""
 
-    config: RunConfig
-    prompts: Prompts
+    lab: Lab
     stage: str = "round-0/rationales"
     kind: str = "rationales"
 
     @property
     def targets(self) -> Mapping[str, int]:
-        """The same number of reasons for every label."""
-        return dict.fromkeys(self.config.task.labels, self.config.method.rationales)
+        """The same number of reasons for every label; of any question where there are no labels."""
+        return dict.fromkeys(self.lab.config.task.labels or [""], self.lab.config.method.rationales)
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one reason."""
+        config = self.lab.config
         return Request(
-            messages=self.prompts.render("rationale", label),
-            sampling=_for_reasons(self.config.teacher.sampling.frozen()),
-            replicate=self.config.seed * _REPLICATES_PER_SEED + number,
+            messages=self.lab.prompts.render("rationale", label),
+            sampling=_for_reasons(config.teacher.sampling.frozen()),
+            replicate=config.seed * _REPLICATES_PER_SEED + number,
             stage=self.stage,
             index=index,
             label=label,
@@ -56,46 +61,112 @@ def _for_reasons(sampling: Sampling) -> Sampling:
 
 
 @dataclass(frozen=True)
-class SeedPlan:
-    """Asks for ``method.seed_rows`` texts, evenly over the labels.
+class _RowPlan:
+    """What plain and reasoned rows have in common."""
+
+    lab: Lab
+
+    @property
+    def targets(self) -> Mapping[str, int]:
+        """``method.seed_rows`` rows, spread as the family says."""
+        return self.lab.family.groups(self.lab.harvest, self.lab.config.method.seed_rows)
+
+    def _given(self, label: str, number: int) -> Example:
+        """Return the context and the answer that the ``number``-th row of a label keeps."""
+        if not self.lab.family.has_context:
+            return Example("", "")
+        contexts = self.lab.contexts
+        order = self._orders.setdefault(
+            label, seeded("contexts", self.lab.config.seed, label).sample(range(len(contexts)), len(contexts))
+        )
+        if self.lab.config.task.family != "extractive_qa":
+            return Example("", "", context=contexts[order[number % len(order)]])
+        for step in range(len(order)):
+            turn, place = divmod(number + step, len(order))
+            if spans := self._spans(order[place]):
+                context = contexts[order[place]]
+                return Example("", "", context=context, answers=(spans[turn % len(spans)],))
+        raise DataError(
+            f"none of the {len(contexts)} contexts has a phrase, a name, a number or a date to ask for.",
+            hint="Give longer contexts, in the language of the task, with data.contexts.",
+        )
+
+    def _spans(self, place: int) -> Sequence[Span]:
+        if place not in self._drawn:
+            context = self.lab.contexts[place]
+            self._drawn[place] = draw_spans(context, _SPANS_PER_CONTEXT, seeded("spans", self.lab.config.seed, context))
+        return self._drawn[place]
+
+    @cached_property
+    def _orders(self) -> dict[str, list[int]]:
+        return {}
+
+    @cached_property
+    def _drawn(self) -> dict[int, Sequence[Span]]:
+        return {}
+
+    def _row(self, messages: tuple[Message, ...], label: str, number: int, index: int, stage: str, given: Example) -> Request:
+        config = self.lab.config
+        return Request(
+            messages=messages,
+            sampling=config.teacher.sampling.frozen(),
+            replicate=config.seed * _REPLICATES_PER_SEED + number,
+            stage=stage,
+            index=index,
+            label=label,
+            context=given.context,
+            answer=given.answers[0] if given.answers else None,
+        )
+
+
+@dataclass(frozen=True)
+class SeedPlan(_RowPlan):
+    """Asks for seed rows.
 
     Attributes:
-        rationales: label -> accepted reasons.
+        rationales: label -> accepted reasons; ``None`` asks without reasons (an ablation).
 
     Raises:
         RunError: no reason at all for a label.
     """
 
-    config: RunConfig
-    prompts: Prompts
-    rationales: Mapping[str, Sequence[str]]
+    rationales: Mapping[str, Sequence[str]] | None
     stage: str = "round-0/seed"
     kind: str = "seed"
 
     def __post_init__(self) -> None:
         """Refuse to go on without reasons."""
-        for label in self.config.task.labels:
+        if self.rationales is None:
+            return
+        for label in self.lab.config.task.labels or [""]:
             if not self.rationales.get(label):
+                of = f" for label {label!r}" if label else ""
                 raise RunError(
-                    f"the teacher gave no usable rationale for label {label!r}.",
+                    f"the teacher gave no usable rationale{of}.",
                     hint="Describe the label in task.labels, or override task.prompts.rationale.",
                 )
 
-    @property
-    def targets(self) -> Mapping[str, int]:
-        """Even over the labels."""
-        return even_targets(self.config.method.seed_rows, list(self.config.task.labels))
-
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text that shows k reasons, drawn without replacement."""
-        reasons = self.rationales[label]
-        draw = seeded("seed", self.config.seed, label, number)
-        shown = draw.sample(list(reasons), min(self.config.method.rationales_per_row, len(reasons)))
-        return Request(
-            messages=self.prompts.render("seed", label, rationales=shown),
-            sampling=self.config.teacher.sampling.frozen(),
-            replicate=self.config.seed * _REPLICATES_PER_SEED + number,
-            stage=self.stage,
-            index=index,
-            label=label,
-        )
+        shown: list[str] = []
+        if self.rationales is not None:
+            method = self.lab.config.method
+            reasons = [reason for part in split_labels(label) or ("",) for reason in self.rationales[part]]
+            draw = seeded("seed", self.lab.config.seed, label, number)
+            shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
+        given = self._given(label, number)
+        messages = self.lab.prompts.render("seed", label, rationales=shown, row=given)
+        return self._row(messages, label, number, index, self.stage, given)
+
+
+@dataclass(frozen=True)
+class ZeroGenPlan(_RowPlan):
+    """Asks for rows with the plain zero-shot prompt."""
+
+    stage: str = "round-0/zerogen"
+    kind: str = "zerogen"
+
+    def request(self, label: str, number: int, index: int) -> Request:
+        """Ask for one text."""
+        given = self._given(label, number)
+        return self._row(self.lab.prompts.render("zerogen", label, row=given), label, number, index, self.stage, given)

@@ -1,7 +1,8 @@
-"""The report: one self-contained page about a run, made from its journal."""
+"""The report: self-contained pages, one about a run, made from its journal, one about a comparison."""
 
 from __future__ import annotations
 
+from stepsynth.report.comparison import render_comparison
 from stepsynth.report.page import render_report
 
-__all__ = ["render_report"]
+__all__ = ["render_comparison", "render_report"]

@@ -35,15 +35,17 @@ class Student(Protocol):
         *,
         seed: int,
         out: Path,
+        start: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Model:
-        """Train from scratch and write the model's files into ``out``.
+        """Train and write the model's files into ``out``.
 
         Args:
             train: rows to learn from.
             select: gold rows that pick the best checkpoint; with none, the last one is kept.
             seed: of initialisation, order and dropout; same seed, same weights on one CPU.
             out: an existing empty folder; the caller renames it when it is whole.
+            start: folder of an earlier student whose weights are trained on; the base model's when absent.
             progress: called with ``(steps done, steps in all)``.
         """
         ...
@@ -55,6 +57,14 @@ class Student(Protocol):
 
 def create_student(config: RunConfig) -> Student:
     """Return the student for a config's task family; no heavy import happens before this call."""
-    from stepsynth.students.classifier import Classifier
+    from stepsynth.tasks import create_family
+    from stepsynth.tasks.classification import Classification
 
-    return Classifier(config.student, list(config.task.labels))
+    family = create_family(config.task)
+    if isinstance(family, Classification):
+        from stepsynth.students.classifier import Classifier
+
+        return Classifier(config.student, family)
+    from stepsynth.students.extractive_qa import ExtractiveQA
+
+    return ExtractiveQA(config.student, family)

@@ -1,45 +1,74 @@
 """From texts to padded batches: similar lengths together, mixed anew every epoch.
 
-Tokenised once, texts of similar length share a batch. Training batches are drawn anew every
+Tokenised once, rows of similar length share a batch. Training batches are drawn anew every
 epoch; for answers, batches go by length and content alone.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import random
 
-    import torch
-
-__all__ = ["Network", "Tokenizer", "Tokens", "forward", "length_groups", "longest", "tokenise"]
+__all__ = ["Network", "Row", "Tokenizer", "encodable", "forward", "length_groups", "longest", "reads_segments", "tokenise"]
 
 # transformers' own annotations are too loose to gain anything from them.
 Network: TypeAlias = Any
 Tokenizer: TypeAlias = Any
-Tokens = list[int]
+# ``input_ids`` and, for two texts in a network that tells them apart by it, ``token_type_ids``.
+Row: TypeAlias = dict[str, list[int]]
 
 _EVAL_TOKENS = 4096
 _POOL = 4
 
 
-def tokenise(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[Tokens]:
-    """Return the token ids of each text, at most ``max_length`` and at least one."""
+def tokenise(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, *, segments: bool = False) -> list[Row]:
+    """Return the tokens of each row, at most ``max_length`` and at least one.
+
+    Args:
+        tokenizer: of the student.
+        texts: one text per row, or two per row; of two that are too long together the longer one
+            is cut first, so neither ever vanishes.
+        max_length: tokens per row, special ones included.
+        segments: whether two texts come with ``token_type_ids``; see `reads_segments`.
+    """
     if not texts:
         return []
-    # A lone surrogate cannot be encoded; tokenizers would stop with a TypeError that names no row.
-    clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-    encoded = tokenizer(clean, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False)
-    rows: list[Tokens] = encoded["input_ids"]
-    return [row or [tokenizer.pad_token_id] for row in rows]
+    columns = [[encodable(text) for text in column] for column in zip(*texts, strict=True)]
+    segments = segments and len(columns) == 2
+    encoded = tokenizer(
+        *columns, truncation="longest_first", max_length=max_length, return_attention_mask=False, return_token_type_ids=segments
+    )
+    rows: list[Row] = [{"input_ids": ids or [tokenizer.pad_token_id]} for ids in encoded["input_ids"]]
+    if segments:
+        for row, types in zip(rows, encoded["token_type_ids"], strict=True):
+            row["token_type_ids"] = types or [0]
+    return rows
+
+
+def encodable(text: str) -> str:
+    """Return the text, as long as it was, with ``?`` for what UTF-8 cannot hold.
+
+    A lone surrogate cannot be encoded; tokenizers would stop with a TypeError that names no row.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def longest(wanted: int, network: Network, tokenizer: Tokenizer) -> int:
     """Return the longest text in tokens that both the config and the base model allow."""
     positions = getattr(network.config, "max_position_embeddings", None) or wanted
     return int(min(wanted, positions, tokenizer.model_max_length))
+
+
+def reads_segments(network: Network) -> bool:
+    """Return whether the network tells two texts apart by ``token_type_ids`` (BERT does, RoBERTa does not).
+
+    The network is asked, not the tokenizer: a generic tokenizer does not name them among its outputs.
+    """
+    return "token_type_ids" in inspect.signature(network.forward).parameters and getattr(network.config, "type_vocab_size", 0) > 1
 
 
 def length_groups(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[int]:
@@ -60,21 +89,21 @@ def length_groups(lengths: Sequence[int], batch_size: int, rng: random.Random) -
     return [position for batch in batches for position in batch] + order[full:]
 
 
-def forward(network: Network, tokenizer: Tokenizer, rows: Sequence[Tokens]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Yield ``(positions, logits)`` for batches of at most 4096 padded tokens, short rows first.
+def forward(network: Network, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any]]:
+    """Yield ``(positions, the network's output)`` for batches of at most 4096 padded tokens, short rows first.
 
-    The logits, shape (positions, labels), are on the CPU.
+    Batches depend on what the rows hold, not on their order.
     """
     import torch
     from transformers import DataCollatorWithPadding
 
     pad: Any = DataCollatorWithPadding(tokenizer)
-    order = sorted(range(len(rows)), key=lambda position: (len(rows[position]), rows[position]))
-    with torch.inference_mode():
-        while order:
-            size = 1
-            while size < len(order) and len(rows[order[size]]) * (size + 1) <= _EVAL_TOKENS:
-                size += 1
-            batch, order = order[:size], order[size:]
-            inputs = pad([{"input_ids": rows[position]} for position in batch]).to(network.device)
-            yield batch, network(**inputs).logits.cpu()
+    order = sorted(range(len(rows)), key=lambda position: (len(rows[position]["input_ids"]), *rows[position].values()))
+    while order:
+        size = 1
+        while size < len(order) and len(rows[order[size]]["input_ids"]) * (size + 1) <= _EVAL_TOKENS:
+            size += 1
+        batch, order = order[:size], order[size:]
+        with torch.inference_mode():
+            output = network(**pad([rows[position] for position in batch]).to(network.device))
+        yield batch, output

@@ -1,9 +1,10 @@
 """A text classifier: a pretrained encoder with a fresh head, trained quickly on few short texts.
 
-    model = Classifier(config, ["negative", "positive"]).fit(train, select, seed=0, out=folder)
+    model = Classifier(config.student, Classification(config.task)).fit(train, select, seed=0, out=folder)
     model.predict(examples)
 
-The training is transformers' `Trainer`. What makes it quick on a CPU without changing what is learnt:
+One text or a pair, one label or several: the task family says which. The training is transformers'
+`Trainer`. What makes it quick on a CPU without changing what is learnt:
 
 - texts are tokenised once, and batches hold texts of similar length, so little padding is computed (`batches`);
 - only the rows of the embedding matrix whose tokens occur are trained (`embeddings`);
@@ -14,28 +15,30 @@ Everything runs in float32, so that a result does not depend on the generation o
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepsynth import assets
-from stepsynth.errors import ConfigError, DataError, RunError
-from stepsynth.students.batches import Network, Tokenizer, forward, longest, tokenise
+from stepsynth.errors import DataError, RunError
+from stepsynth.students.batches import Network, Row, Tokenizer, forward, longest, reads_segments, tokenise
 from stepsynth.students.embeddings import only_used_embeddings
+from stepsynth.students.pretrained import load_base, load_trained, save
 from stepsynth.students.surroundings import quiet, seeded
+from stepsynth.tasks import join_labels, split_labels
+from stepsynth.tasks.classification import MultiLabel
 from stepsynth.types import Prediction
 
 if TYPE_CHECKING:
-    import torch
-
     from stepsynth.config import StudentConfig
+    from stepsynth.students.trainer import Scores
+    from stepsynth.tasks.classification import Classification
     from stepsynth.types import Example
 
 __all__ = ["Classifier", "ClassifierModel"]
 
 Progress = Callable[[int, int], None]
+
+_SETTINGS = ("max_length",)
 
 
 class ClassifierModel:
@@ -44,12 +47,13 @@ class ClassifierModel:
     Args:
         network: a transformers sequence-classification model.
         tokenizer: its tokenizer.
-        labels: label names in the order of the network's outputs.
-        max_length: tokens per text, longer ones are cut.
+        family: how rows are read; its labels are in the order of the network's outputs.
+        max_length: tokens per row, longer ones are cut.
     """
 
-    def __init__(self, network: Network, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> None:
-        self.labels = list(labels)
+    def __init__(self, network: Network, tokenizer: Tokenizer, family: Classification, max_length: int) -> None:
+        self.labels = list(family.labels)
+        self._family = family
         self._network = network
         self._tokenizer = tokenizer
         self._max_length = max_length
@@ -57,29 +61,37 @@ class ClassifierModel:
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return one prediction per example, in order, probabilities rounded to six decimals.
 
-        Texts are batched by length and content, so the order of ``examples`` changes nothing.
+        Where several labels may hold, those with a probability of at least one half are predicted.
+        Rows are batched by length and content, so the order of ``examples`` changes nothing.
         """
-        rows = tokenise(self._tokenizer, [example.text for example in examples], self._max_length)
+        rows = _read(self._network, self._tokenizer, self._family, examples, self._max_length)
         answers: list[Prediction | None] = [None] * len(rows)
-        for positions, logits in forward(self._network, self._tokenizer, rows):
-            for position, row in zip(positions, logits.double().softmax(-1).tolist(), strict=True):
+        several = isinstance(self._family, MultiLabel)
+        for positions, output in forward(self._network, self._tokenizer, rows):
+            logits = output.logits.cpu().double()
+            for position, row in zip(positions, (logits.sigmoid() if several else logits.softmax(-1)).tolist(), strict=True):
                 probabilities = {label: round(p, 6) for label, p in zip(self.labels, row, strict=True)}
-                best = max(range(len(row)), key=row.__getitem__)
-                answers[position] = Prediction(examples[position].id, self.labels[best], probabilities)
+                best = join_labels(_likely(row, self.labels), self.labels) if several else self.labels[row.index(max(row))]
+                answers[position] = Prediction(examples[position].id, best, probabilities)
         return [answer for answer in answers if answer is not None]
 
 
 class Classifier:
-    """Single-label classification with a pretrained encoder.
+    """Classification of texts or pairs of texts with a pretrained encoder.
+
+    Where several labels may hold, each label is a decision of its own (sigmoid, binary cross-entropy);
+    ``label_smoothing`` is not applied there, since transformers smooths distributions over labels only.
 
     Args:
         config: which base model and how it is trained.
-        labels: label names in the order of the network's outputs.
+        family: how rows are read; its labels, in order, are the network's outputs.
     """
 
-    def __init__(self, config: StudentConfig, labels: list[str]) -> None:
-        self.config = config
-        self.labels = labels
+    def __init__(self, config: StudentConfig, family: Classification) -> None:
+        self.several = isinstance(family, MultiLabel)
+        self.config = config.model_copy(update={"label_smoothing": 0.0}) if self.several else config
+        self.family = family
+        self.labels = list(family.labels)
 
     def fit(
         self,
@@ -88,47 +100,42 @@ class Classifier:
         *,
         seed: int,
         out: Path,
+        start: Path | None = None,
         progress: Progress | None = None,
     ) -> ClassifierModel:
-        """Train from the base model and write weights, config, tokenizer and ``training.json`` into ``out``.
+        """Train and write weights, config, tokenizer and ``training.json`` into ``out``.
 
-        The epoch with the highest accuracy on ``select`` is kept (ties: lower loss, then earlier);
-        without ``select`` the last one. Same arguments on one CPU give the same bytes.
+        The epoch with the highest accuracy on ``select`` is kept (ties: higher micro-F1 where several
+        labels may hold, then lower loss, then earlier); without ``select`` the last one. A row with
+        several labels counts as right when all of them are. Same arguments on one CPU give the same bytes.
 
         Raises:
             ConfigError: the base model cannot be loaded, or training diverged.
             DataError: no training rows, or a label that the student does not have.
+            RunError: the student in ``start`` cannot be loaded or has other labels.
         """
-        _check_labels(train, select, self.labels)
+        _check_labels(train, select, self.labels, several=self.several)
         with quiet(), seeded(seed):
             from stepsynth.students import trainer
 
-            network, tokenizer = self._base()
+            network, tokenizer = self._base() if start is None else self._trained(start)[:2]
             max_length = longest(self.config.max_length, network, tokenizer)
-            rows = tokenise(tokenizer, [example.text for example in train], max_length)
-            judged = tokenise(tokenizer, [example.text for example in select], max_length)
-            with only_used_embeddings(network, [*rows, *judged], tokenizer.pad_token_id):
+            rows = _read(network, tokenizer, self.family, train, max_length)
+            judged = _read(network, tokenizer, self.family, select, max_length)
+            tokens = [row["input_ids"] for row in (*rows, *judged)]
+            with only_used_embeddings(network, tokens, tokenizer.pad_token_id):
                 history, best = trainer.train(
                     network,
                     tokenizer,
                     self.config,
-                    train=(rows, _targets(train, self.labels)),
-                    select=(judged, _targets(select, self.labels)),
+                    rows=[{**row, "labels": target} for row, target in zip(rows, self._targets(train), strict=True)],
+                    score=(lambda network: self._score(network, tokenizer, judged, select)) if select else None,
                     seed=seed,
                     out=out,
                     progress=progress,
                 )
-            network.eval()
-            network.save_pretrained(out)
-            tokenizer.save_pretrained(out)
-            record = {
-                "max_length": max_length,
-                "seed": seed,
-                "best_epoch": best.epoch,
-                "epochs": [asdict(epoch) for epoch in history],
-            }
-            (out / "training.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        return ClassifierModel(network, tokenizer, self.labels, max_length)
+            save(network, tokenizer, out, settings={"max_length": max_length}, seed=seed, history=history, best=best)
+        return ClassifierModel(network, tokenizer, self.family, max_length)
 
     def load(self, folder: Path) -> ClassifierModel:
         """Return the model that `fit` wrote into ``folder``.
@@ -136,70 +143,84 @@ class Classifier:
         Raises:
             RunError: files are missing or unreadable, or the model has other labels.
         """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with quiet(), seeded(0):
-            try:
-                max_length = int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["max_length"])
-                network = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **local)
-                tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-            except Exception as error:  # safetensors, tokenizers and JSON each raise their own
-                raise RunError(
-                    f"the student in {str(folder)!r} cannot be loaded: {_one_line(error)}",
-                    hint="Run the same command again to retrain it.",
-                ) from error
-        labels = [network.config.id2label[index] for index in sorted(network.config.id2label)]
-        if labels != self.labels:
-            raise RunError(f"the student in {str(folder)!r} has labels {labels!r}, the config has {self.labels!r}.")
-        return ClassifierModel(network.to(_device()).eval(), tokenizer, labels, max_length)
+            network, tokenizer, max_length = self._trained(folder)
+        return ClassifierModel(network, tokenizer, self.family, max_length)
 
     def _base(self) -> tuple[Network, Tokenizer]:
         """Load the base model with a fresh head of the right size, and its tokenizer."""
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
-        where = assets.resolve(self.config.model, kind="student")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-            network = AutoModelForSequenceClassification.from_pretrained(
-                where,
-                num_labels=len(self.labels),
-                id2label=dict(enumerate(self.labels)),
-                label2id={label: index for index, label in enumerate(self.labels)},
-                problem_type="single_label_classification",
-                ignore_mismatched_sizes=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype="float32",
-            )
-        except Exception as error:  # transformers raises OSError, ValueError, KeyError and its dependencies' own
-            raise ConfigError(
-                f"student.model {self.config.model!r} cannot be loaded: {_one_line(error)}",
-                hint="It must be an encoder with safetensors weights: an embedded name, a local folder or a hub id.",
-            ) from error
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        network.config.pad_token_id = tokenizer.pad_token_id
-        return network.to(_device()), tokenizer
+        return load_base(
+            AutoModelForSequenceClassification,
+            self.config,
+            num_labels=len(self.labels),
+            id2label=dict(enumerate(self.labels)),
+            label2id={label: index for index, label in enumerate(self.labels)},
+            problem_type="multi_label_classification" if self.several else "single_label_classification",
+        )
+
+    def _trained(self, folder: Path) -> tuple[Network, Tokenizer, int]:
+        """Load a trained student and its ``max_length``, and check that it has our labels."""
+        from transformers import AutoModelForSequenceClassification
+
+        network, tokenizer, settings = load_trained(AutoModelForSequenceClassification, folder, _SETTINGS)
+        labels = [network.config.id2label[index] for index in sorted(network.config.id2label)]
+        if labels != self.labels:
+            raise RunError(f"the student in {str(folder)!r} has labels {labels!r}, the config has {self.labels!r}.")
+        return network, tokenizer, settings["max_length"]
+
+    def _targets(self, examples: Sequence[Example]) -> list[Any]:
+        """Return label numbers, or one 0.0 or 1.0 per label where several may hold."""
+        if not self.several:
+            return [self.labels.index(example.label) for example in examples]
+        chosen = [split_labels(example.label) for example in examples]
+        return [[float(label in row) for label in self.labels] for row in chosen]
+
+    def _score(self, network: Network, tokenizer: Tokenizer, rows: Sequence[Row], select: Sequence[Example]) -> Scores:
+        """Return accuracy, mean cross-entropy and, where several labels may hold, micro-F1 on the select rows."""
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+        from stepsynth.students.trainer import Scores
+
+        targets = self._targets(select)
+        right, loss, shared, marked = 0, 0.0, 0, 0
+        for positions, output in forward(network, tokenizer, rows):
+            logits, wanted = output.logits.cpu(), torch.tensor([targets[position] for position in positions])
+            if self.several:
+                loss += float(binary_cross_entropy_with_logits(logits.double(), wanted.double(), reduction="sum"))
+                for position, row in zip(positions, logits.double().sigmoid().tolist(), strict=True):
+                    guessed, true = set(_likely(row, self.labels)), set(split_labels(select[position].label))
+                    right, shared, marked = (
+                        right + (guessed == true),
+                        shared + len(guessed & true),
+                        marked + len(guessed) + len(true),
+                    )
+            else:
+                right += int((logits.argmax(-1) == wanted).sum())
+                loss += float(cross_entropy(logits.double(), wanted, reduction="sum"))
+        if not self.several:
+            return Scores(right / len(rows), loss / len(rows))
+        return Scores(right / len(rows), loss / len(rows) / len(self.labels), 2 * shared / marked if marked else 1.0)
 
 
-def _check_labels(train: Sequence[Example], select: Sequence[Example], labels: Sequence[str]) -> None:
+def _read(
+    network: Network, tokenizer: Tokenizer, family: Classification, examples: Sequence[Example], max_length: int
+) -> list[Row]:
+    texts = [family.texts(example) for example in examples]
+    return tokenise(tokenizer, texts, max_length, segments=reads_segments(network))
+
+
+def _likely(probabilities: Iterable[float], labels: Sequence[str]) -> list[str]:
+    """Return the labels whose probability, as it is shown, is at least one half."""
+    return [label for label, p in zip(labels, probabilities, strict=True) if round(p, 6) >= 0.5]
+
+
+def _check_labels(train: Sequence[Example], select: Sequence[Example], labels: Sequence[str], *, several: bool) -> None:
     if not train:
         raise DataError("no rows to train the student on.", hint="Every row was dropped; see the reasons with: stepsynth status")
     for example in (*train, *select):
-        if example.label not in labels:
-            raise DataError(f"row {example.id!r} has label {example.label!r}, which is none of {list(labels)!r}.")
-
-
-def _targets(examples: Sequence[Example], labels: Sequence[str]) -> list[int]:
-    return [labels.index(example.label) for example in examples]
-
-
-def _device() -> torch.device:
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        for label in split_labels(example.label) if several else (example.label,):
+            if label not in labels:
+                raise DataError(f"row {example.id!r} has label {label!r}, which is none of {list(labels)!r}.")

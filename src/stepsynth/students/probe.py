@@ -3,6 +3,8 @@
 It says which label a text most likely has, from the harvest half alone, and is used to check
 whether the teacher kept the label that it was asked for. On 150 gold rows such a probe is about
 as good as a fine-tuned student, costs a second, and cannot overfit its encoder.
+
+A pair is read as [u, v, |u - v|, u * v] of its two texts' embeddings (Conneau et al. 2017, section 3.1).
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import assets
+from stepsynth.students.batches import encodable
 from stepsynth.students.surroundings import quiet
+from stepsynth.tasks import split_labels
+from stepsynth.tasks.classification import MultiLabel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepsynth.config import StudentConfig
+    from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
 __all__ = ["LinearProbe"]
@@ -26,45 +32,71 @@ _BATCH = 32
 
 
 class LinearProbe:
-    """Label probabilities of texts.
+    """Label probabilities of rows.
 
     Args:
         config: whose base model gives the embeddings (mean-pooled, unit length).
+        family: how rows are read: one text or two, one label or several.
         examples: gold rows to fit on; at least two labels.
+
+    Attributes:
+        n: gold rows.
+        correct: how many of them cross-validation got right, with all their labels where there are several.
     """
 
-    def __init__(self, config: StudentConfig, examples: Sequence[Example]) -> None:
+    def __init__(self, config: StudentConfig, family: TaskFamily, examples: Sequence[Example]) -> None:
         self._config = config
+        self._family = family
         self._encoder: tuple[Any, Any] | None = None
-        self._fit(examples)
-
-    def _fit(self, examples: Sequence[Example]) -> None:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-        vectors = self._embed([example.text for example in examples])
-        labels = [example.label for example in examples]
-        self._classifier = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
-        folds = min(_FOLDS, min(labels.count(label) for label in set(labels)))
-        if folds >= 2:
-            split = StratifiedKFold(folds, shuffle=True, random_state=_SEED)
-            guessed = cross_val_predict(self._classifier, vectors, labels, cv=split)
-            self.correct = int(sum(a == b for a, b in zip(guessed, labels, strict=True)))
+        self._several = isinstance(family, MultiLabel)
+        self.n = len(examples)
+        vectors = self._features(examples)
+        if self._several:
+            self._fit_each_label(vectors, [split_labels(example.label) for example in examples])
         else:
-            self.correct = 0
-        self.n = len(labels)
-        self._classifier.fit(vectors, labels)
+            labels = [example.label for example in examples]
+            self._classifier, guessed = _fit(vectors, labels)
+            self.correct = sum(a == b for a, b in zip(guessed, labels, strict=True)) if guessed else 0
 
-    def probabilities(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """Return label -> probability for each text; labels without gold rows are absent.
+    def _fit_each_label(self, vectors: Any, chosen: Sequence[tuple[str, ...]]) -> None:
+        """Fit one classifier per label that some gold rows have and others have not (one against the rest)."""
+        self._deciders: dict[str, Any] = {}
+        wrong: set[int] = set()
+        for label in sorted({label for row in chosen for label in row}):
+            holds = [label in row for row in chosen]
+            if all(holds):
+                continue
+            self._deciders[label], guessed = _fit(vectors, holds)
+            # Without cross-validation the guess is that no row has the label.
+            guesses = guessed or [False] * len(holds)
+            wrong |= {position for position, hold in enumerate(holds) if guesses[position] != hold}
+        self.correct = len(chosen) - len(wrong) if self._deciders else 0
 
-        The same list gives the same numbers. Nothing is kept between calls: a text's last digits
-        depend on its batch, so a memory of earlier calls would make a resumed run differ.
+    def probabilities(self, examples: Sequence[Example]) -> list[dict[str, float]]:
+        """Return label -> probability for each row; labels without gold rows are absent.
+
+        Where several labels may hold, each probability stands for itself, and a label that all gold
+        rows have is absent, too. The same list gives the same numbers. Nothing is kept between calls: a
+        text's last digits depend on its batch, so a memory of earlier calls would make a resumed run differ.
         """
-        if not texts:
+        if not examples:
             return []
-        rows = self._classifier.predict_proba(self._embed(texts))
+        vectors = self._features(examples)
+        if self._several:
+            columns = {label: decider.predict_proba(vectors)[:, 1].tolist() for label, decider in self._deciders.items()}
+            return [{label: column[place] for label, column in columns.items()} for place in range(len(examples))]
+        rows = self._classifier.predict_proba(vectors)
         return [{str(label): float(p) for label, p in zip(self._classifier.classes_, row, strict=True)} for row in rows]
+
+    def _features(self, examples: Sequence[Example]) -> Any:
+        """Return (rows, features)."""
+        import numpy
+
+        sides = [self._embed(texts) for texts in zip(*map(self._family.texts, examples), strict=True)]
+        if len(sides) == 1:
+            return sides[0]
+        u, v = sides
+        return numpy.hstack([u, v, abs(u - v), u * v])
 
     def _embed(self, texts: Sequence[str]) -> Any:
         """Return (texts, hidden size) unit vectors."""
@@ -72,8 +104,7 @@ class LinearProbe:
 
         tokenizer, network = self._encoder = self._encoder or _load(self._config.model)
         limit = min(self._config.max_length, tokenizer.model_max_length, network.config.max_position_embeddings)
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        tokens = tokenizer(clean, truncation=True, max_length=limit)["input_ids"]
+        tokens = tokenizer([encodable(text) for text in texts], truncation=True, max_length=limit)["input_ids"]
         order = sorted(range(len(texts)), key=lambda i: (len(tokens[i]), i))
         vectors = torch.zeros(len(texts), network.config.hidden_size, dtype=torch.float64)
         for start in range(0, len(order), _BATCH):
@@ -85,6 +116,20 @@ class LinearProbe:
             means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
             vectors[places] = torch.nn.functional.normalize(means, dim=-1).double()
         return vectors.numpy()
+
+
+def _fit(vectors: Any, labels: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """Return a fitted classifier and its cross-validated guesses; none where a label has a single row."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    classifier = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
+    guessed: list[Any] = []
+    folds = min(_FOLDS, min(labels.count(label) for label in set(labels)))
+    if folds >= 2:
+        split = StratifiedKFold(folds, shuffle=True, random_state=_SEED)
+        guessed = cross_val_predict(classifier, vectors, labels, cv=split).tolist()
+    return classifier.fit(vectors, labels), guessed
 
 
 def _load(name: str) -> tuple[Any, Any]:

@@ -1,8 +1,9 @@
 """transformers' `Trainer` with what a student adds to it: batches by length, the best epoch kept in memory.
 
-    epochs, best = train(network, tokenizer, config, train=(rows, targets), select=(rows, targets), seed=0, out=folder)
+    epochs, best = train(network, tokenizer, config, rows=rows, score=score, seed=0, out=folder)
 
-Optimiser, schedule, clipping, label smoothing and devices are the Trainer's. This module imports
+What is learnt is the network's and the rows' business: a row holds the network's arguments, its
+targets among them. Optimiser, schedule, clipping, label smoothing and devices are the Trainer's. This module imports
 torch and transformers at once; it is itself imported when training starts, not before.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,32 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from stepsynth.errors import ConfigError
-from stepsynth.students.batches import Network, Tokenizer, Tokens, forward, length_groups
+from stepsynth.students.batches import Network, Tokenizer, length_groups
 
 if TYPE_CHECKING:
     from stepsynth.config import StudentConfig
 
-__all__ = ["Epoch", "Rows", "StudentTrainer", "train"]
+__all__ = ["Epoch", "Scores", "StudentTrainer", "train"]
 
 Progress = Callable[[int, int], None]
-Rows = tuple[list[Tokens], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How good a network is on the select rows.
+
+    Attributes:
+        accuracy: share of the rows that are right as a whole: the label, all labels, the exact answer.
+        loss: mean loss per row.
+        f1: credit for rows that are right in part, in families that have such rows.
+    """
+
+    accuracy: float
+    loss: float
+    f1: float | None = None
+
+
+Score = Callable[[Network], Scores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +57,20 @@ class Epoch:
     train_loss: float
     select_accuracy: float | None = None
     select_loss: float | None = None
+    select_f1: float | None = None
 
     def better_than(self, other: Epoch) -> bool:
-        """Higher accuracy wins, then lower loss; an equal later epoch does not."""
+        """Higher accuracy wins, then higher F1 where there is one, then lower loss; an equal later epoch does not.
+
+        F1 decides where no row, or the same number of rows, is right as a whole: with many labels
+        or few epochs that is the rule, and the loss says little of decisions.
+        """
         if self.select_accuracy is None or other.select_accuracy is None:
             return True
-        return (self.select_accuracy, -(self.select_loss or 0.0)) > (other.select_accuracy, -(other.select_loss or 0.0))
+        return self._rank(self.select_accuracy) > other._rank(other.select_accuracy)
+
+    def _rank(self, accuracy: float) -> tuple[float, float, float]:
+        return accuracy, self.select_f1 or 0.0, -(self.select_loss or 0.0)
 
 
 def train(
@@ -52,8 +78,8 @@ def train(
     tokenizer: Tokenizer,
     config: StudentConfig,
     *,
-    train: Rows,
-    select: Rows,
+    rows: Sequence[Mapping[str, Any]],
+    score: Score | None,
     seed: int,
     out: Path,
     progress: Progress | None = None,
@@ -61,11 +87,11 @@ def train(
     """Optimise ``network`` in place and leave the best epoch's weights in it.
 
     Args:
-        network: a transformers sequence-classification model.
+        network: a transformers model that returns a loss for the rows' targets.
         tokenizer: its tokenizer.
         config: how to train.
-        train: token ids and label numbers to learn from.
-        select: the same of the rows that pick the best epoch; with none, the last epoch is the best.
+        rows: what to learn from: ``input_ids`` and whatever else the network takes, targets included.
+        score: says how good the network is, and so picks the best epoch; without it the last one is the best.
         seed: of batches and dropout.
         out: a folder that exists; nothing is written into it.
         progress: called with ``(steps done, steps in all)``; what it raises ends the training.
@@ -76,12 +102,11 @@ def train(
     Raises:
         ConfigError: training diverged.
     """
-    rows, targets = train
-    judge = _EpochJudge(tokenizer, select, progress)
+    judge = _EpochJudge(score, progress)
     trainer = StudentTrainer(
         model=network,
         args=_arguments(config, len(rows), seed, out),
-        train_dataset=[{"input_ids": row, "labels": target} for row, target in zip(rows, targets, strict=True)],
+        train_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[judge],
     )
@@ -100,8 +125,8 @@ def _arguments(config: StudentConfig, rows: int, seed: int, out: Path) -> Any:
         per_device_train_batch_size=max(1, config.batch_size // max(1, torch.cuda.device_count())),
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        # Shares below one are taken of the steps; one itself would be a single step.
-        warmup_steps=min(config.warmup, math.nextafter(1.0, 0.0)),
+        # The Trainer takes numbers below one as a share of the steps.
+        warmup_steps=config.warmup,
         weight_decay=config.weight_decay,
         label_smoothing_factor=config.label_smoothing,
         max_grad_norm=1.0,
@@ -162,10 +187,9 @@ class _LengthSampler(Sampler[int]):
 class _EpochJudge(TrainerCallback):  # type: ignore[misc]
     """Judges the network after every epoch, keeps the best weights in memory and puts them back at the end."""
 
-    def __init__(self, tokenizer: Tokenizer, select: Rows, progress: Progress | None) -> None:
+    def __init__(self, score: Score | None, progress: Progress | None) -> None:
         self.epochs: list[Epoch] = []
-        self._tokenizer = tokenizer
-        self._select = select
+        self._score = score
         self._progress = progress
         self._best = 0
         self._weights: dict[str, torch.Tensor] = {}
@@ -183,10 +207,10 @@ class _EpochJudge(TrainerCallback):  # type: ignore[misc]
         """Judge the epoch; the Trainer tells its training loss here, once per epoch."""
         if "loss" not in logs:
             return
-        self.epochs.append(_judge(model, self._tokenizer, self._select, len(self.epochs) + 1, logs["loss"]))
+        self.epochs.append(_judge(model, self._score, len(self.epochs) + 1, logs["loss"]))
         if self.epochs[-1].better_than(self.best):
             self._best = len(self.epochs) - 1
-        if self.best is self.epochs[-1] and self._select[0] and state.global_step < state.max_steps:
+        if self.best is self.epochs[-1] and self._score and state.global_step < state.max_steps:
             self._weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def on_train_end(self, args: Any, state: Any, control: Any, *, model: Network, **_: Any) -> None:
@@ -195,19 +219,15 @@ class _EpochJudge(TrainerCallback):  # type: ignore[misc]
             model.load_state_dict(self._weights)
 
 
-def _judge(network: Network, tokenizer: Tokenizer, select: Rows, epoch: int, train_loss: float) -> Epoch:
-    """Compute accuracy and mean cross-entropy on ``select``."""
+def _judge(network: Network, score: Score | None, epoch: int, train_loss: float) -> Epoch:
+    """Return the epoch with its scores, rounded to six decimals."""
     if not math.isfinite(train_loss):
         raise ConfigError(
             f"the student diverged in epoch {epoch}: its training loss is {train_loss!r}.", hint="Lower student.learning_rate."
         )
-    rows, targets = select
-    if not rows:
+    if score is None:
         return Epoch(epoch, round(train_loss, 6))
     network.eval()
-    right, loss = 0, 0.0
-    for positions, logits in forward(network, tokenizer, rows):
-        wanted = torch.tensor([targets[position] for position in positions])
-        right += int((logits.argmax(-1) == wanted).sum())
-        loss += float(torch.nn.functional.cross_entropy(logits.double(), wanted, reduction="sum"))
-    return Epoch(epoch, round(train_loss, 6), round(right / len(rows), 6), round(loss / len(rows), 6))
+    scores = score(network)
+    f1 = None if scores.f1 is None else round(scores.f1, 6)
+    return Epoch(epoch, round(train_loss, 6), round(scores.accuracy, 6), round(scores.loss, 6), f1)

@@ -9,7 +9,10 @@ real to learn. Seed texts know only the first half of a vocabulary. `gold_text` 
 so a student trained on seeds errs on gold texts; extrapolated texts pick up the words of the
 mistake that they see in the prompt, which is why a round of extrapolation helps.
 
-What an answer is depends on the request's key, label and stage alone, never on order or time.
+Questions take up the words around their answer. Asked to decide itself, it counts words of each
+label's vocabulary.
+
+What an answer is depends on the request's key, label, answer and stage alone, never on order or time.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from stepsynth.types import FinishReason, Response, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stepsynth.types import Request
+    from stepsynth.types import Request, Span
 
 __all__ = ["BLEMISHES", "FakeTeacher", "gold_text", "vocabulary"]
 
@@ -148,7 +151,8 @@ class FakeTeacher:
         """Return the built-in answer, blemishes included, faults and script left out.
 
         ``stage`` decides the kind: ``round-0/rationales`` gives a reason, ``round-1/extrapolate``
-        a text that takes up words of the prompt, anything else a seed text.
+        a text that takes up words of the prompt, ``answer`` a label or a piece of the passage,
+        anything else a seed text; a question wherever an answer is given.
         """
         key = request.key(self._identity)
         text = _blemished(request, key, _draw(_rng("blemish", key), self._blemishes))
@@ -179,11 +183,32 @@ def _clean(request: Request, seed: str) -> str:
     rng = _rng(purpose, request.label, seed)
     if purpose == "rationales":
         return _pick(rng, _REASONS).format(_pick(rng, common[::2]), _pick(rng, common[1::2]), _pick(rng, _FILLER))
+    if purpose == "answer":
+        return _decision(request.messages[-1].content)
+    if request.answer is not None:
+        return _question(rng, request.context, request.answer)
     if purpose != "extrapolate":
         return _sentence(rng, common)
     seen = {word.strip(".,;:!?\"'").lower() for message in request.messages for word in message.content.split()}
     echoed = [word for word in words if word in seen]
     return _sentence(rng, words, echoed)
+
+
+def _decision(prompt: str) -> str:
+    """Return the listed label most of whose words occur, or the passage's first word that the question lacks."""
+    labels: list[str] = re.findall(r"^- ([^:\n]+)", prompt, re.MULTILINE)
+    asked = prompt.rpartition("\n")[2]
+    words = set(re.findall(r"\w+", asked.lower()))
+    if labels:
+        return max(labels, key=lambda label: len(words.intersection(vocabulary(label))))
+    passage: list[str] = re.findall(r"\w+", prompt.rpartition("\n")[0].rpartition("Passage: ")[2])
+    return next((word for word in passage if word.lower() not in words), "")
+
+
+def _question(rng: random.Random, context: str, answer: Span) -> str:
+    before, after = context[: answer.start].split(), context[answer.start + len(answer.text) :].split()
+    around = [word.strip(".,;:!?\"'()") for word in (*before[-4:], *after[:4])]
+    return f"{_pick(rng, ('What', 'Which', 'Who'))} {_pick(rng, _FILLER)} {' '.join(filter(None, around))}?"
 
 
 def _sentence(rng: random.Random, words: Sequence[str], first: Sequence[str] = ()) -> str:

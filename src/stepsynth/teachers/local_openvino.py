@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Message, Request
 
-__all__ = ["OpenVinoTeacher", "engine_settings", "open_engine"]
+__all__ = ["OpenVinoTeacher", "chat_prompt", "engine_settings", "open_engine"]
 
 # Chosen by measurement: see docs/decisions.md, "Precision of the embedded teacher".
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -66,13 +66,8 @@ class OpenVinoTeacher:
                 yield position, self._response(handle, prompt_tokens)
 
     def _submit(self, position: int, request: Request, seed: int) -> tuple[Any, int]:
-        tokens = self.tokenizer.encode(self._prompt(request.messages), add_special_tokens=False).input_ids
+        tokens = self.tokenizer.encode(chat_prompt(self.tokenizer, request.messages), add_special_tokens=False).input_ids
         return self._pipeline.add_request(position, tokens, engine_settings(request, seed)), int(tokens.shape[1])
-
-    def _prompt(self, messages: tuple[Message, ...]) -> str:
-        # A control token in somebody's text would open a turn of its own: take it apart.
-        history = [{"role": m.role, "content": m.content.replace("<|", "< |")} for m in messages]
-        return str(self.tokenizer.apply_chat_template(history, add_generation_prompt=True))
 
     def _response(self, handle: Any, prompt_tokens: int) -> Response:
         output = handle.read_all()[0]
@@ -108,6 +103,13 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
         raise AssetError(
             f"the engine cannot read {str(path)!r}: {reason}", hint="Give a GGUF file or an OpenVINO folder."
         ) from None
+
+
+def chat_prompt(tokenizer: Any, messages: tuple[Message, ...]) -> str:
+    """Return a chat as the one text that the model continues."""
+    # A control token in somebody's text would open a turn of its own: take it apart.
+    history = [{"role": m.role, "content": m.content.replace("<|", "< |")} for m in messages]
+    return str(tokenizer.apply_chat_template(history, add_generation_prompt=True))
 
 
 def engine_settings(request: Request, seed: int) -> Any:

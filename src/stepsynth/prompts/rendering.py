@@ -1,4 +1,4 @@
-"""Requests from a task, and texts from answers; pure in both directions.
+"""Requests from a task: templates filled in.
 
 A template is Jinja2 (sandboxed) with lines that say who speaks::
 
@@ -18,8 +18,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError
-from stepsynth.tasks import label_phrase
-from stepsynth.types import Message
+from stepsynth.prompts.templates import DEFAULT_TEMPLATES
+from stepsynth.tasks.labels import label_phrase, split_labels
+from stepsynth.types import Example, Message, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,58 +29,10 @@ if TYPE_CHECKING:
 
     from stepsynth.config import TaskConfig
 
-__all__ = ["DEFAULT_TEMPLATES", "Prompts"]
+__all__ = ["Prompts"]
 
+_SENTENCE_END = re.compile(r"[.!?]\s+(?=[^a-z])")
 _TURN = re.compile(r"^--- *(system|user|assistant) *$\n?", re.MULTILINE)
-
-# Worded so that a model of 135 million parameters reads them as well as a large one: the form of
-# an answer is shown by turns about other domains, and a request is repeated word for word as if
-# the rows before it had been the model's own answers.
-_WRITE = "Write {{ a_text_kind }}. Category: {{ label }}{% if description %} ({{ description }}){% endif %}."
-
-DEFAULT_TEMPLATES: dict[str, str] = {
-    "rationale": """\
---- user
-An e-mail belongs to "invitation": the sender asks someone to come. What could it say? Answer in a few words.
---- assistant
-it names a day and a place to meet
---- user
-A product review belongs to "complaint": the customer is unhappy. What could it say? Answer in a few words.
---- assistant
-something broke soon after it was bought
---- user
-{{ a_text_kind[:1] | upper }}{{ a_text_kind[1:] }} belongs to "{{ label }}"{% if description %}: {{ description }}{% endif %}. \
-What could it say? Answer in a few words.
-""",
-    "seed": f"""\
---- user
-Write an e-mail. Category: invitation (the sender asks someone to come). It shows: a day and a place to meet.
---- assistant
-Are you free on Friday evening? We are having dinner at my place around eight.
---- user
-Write a product review. Category: complaint (the customer is unhappy). It shows: something broke; nobody helps.
---- assistant
-The zip of this jacket broke after two days and nobody answers my calls.
---- user
-{_WRITE} It shows: {{{{ rationales | join('; ') }}}}.
-""",
-    "extrapolate": f"""\
---- user
-{_WRITE}
---- assistant
-{{{{ examples[0] }}}}
---- user
-{_WRITE}
---- assistant
-{{{{ examples[1] }}}}
---- user
-{_WRITE}
---- assistant
-{{{{ text }}}}
---- user
-{_WRITE}
-""",
-}
 
 
 @dataclass(frozen=True)
@@ -99,9 +52,10 @@ class Prompts:
             ConfigError: a template that is not valid, names an unknown variable or does not
                 end with a user turn.
         """
-        label = next(iter(self.task.labels))
-        for name in DEFAULT_TEMPLATES:
-            self.render(name, label, rationales=("a reason",), text="a text", examples=("another text",))
+        label = next(iter(self.task.labels), "")
+        row = Example("sample", "a text", label, "a context", (Span("answer", 0),))
+        for name in DEFAULT_TEMPLATES[self.task.family]:
+            self.render(name, label, rationales=("a reason",), row=row, examples=(row,))
 
     def render(
         self,
@@ -109,35 +63,61 @@ class Prompts:
         label: str,
         *,
         rationales: Sequence[str] = (),
-        text: str = "",
-        examples: Sequence[str] = (),
+        row: Example | None = None,
+        examples: Sequence[Example] = (),
     ) -> tuple[Message, ...]:
         """Return the chat for one request.
 
         Args:
-            name: ``rationale``, ``seed`` or ``extrapolate``.
-            label: the label asked for.
+            name: ``rationale``, ``seed``, ``zerogen``, ``extrapolate`` or ``answer``.
+            label: the label asked for, several joined by ``|``.
             rationales: reasons that a seed text should show.
-            text: the mistake that is extrapolated.
-            examples: other gold texts of that label.
+            row: the mistake that is extrapolated or the row that is to be answered; of a row
+                that is still to be written, its context and answer.
+            examples: other gold rows of that label.
 
         Raises:
             ConfigError: see `check`.
         """
+        row = row or Example("", "")
+        fields = {("context" if f.context else "text"): f.name for f in self.task.fields.values()}
+        # Two places that are empty when there are fewer examples; an empty turn is left out.
+        shown = [*examples, *[Example("", "")] * (2 - len(examples))]
         values = {
             "instruction": self.task.instruction,
             "text_kind": self.task.text_kind,
             "a_text_kind": _with_article(self.task.text_kind),
+            "text_name": fields.get("text", "text"),
+            "a_text_name": _with_article(fields.get("text", "text")),
+            "context_name": fields.get("context", "context"),
+            "a_context_name": _with_article(fields.get("context", "context")),
             "label": label_phrase(label),
-            "description": self.task.labels[label],
+            "description": _meaning(label, self.task.labels),
             "labels": {label_phrase(other): meaning for other, meaning in self.task.labels.items()},
             "rationales": list(rationales),
-            "text": text,
-            # Two places that are empty when there are fewer examples; an empty turn is left out.
-            "examples": [*examples, *[""] * (2 - len(examples))],
+            "text": row.text,
+            "context": row.context,
+            "answer": row.answers[0].text if row.answers else "",
+            "cloze": _cloze(row),
+            "examples": [example.text for example in shown],
+            "example_contexts": [example.context for example in shown],
+            "example_clozes": [_cloze(example) for example in shown],
+            "example_answers": [example.answers[0].text if example.answers else "" for example in shown],
         }
-        source = self.task.prompts.get(name, DEFAULT_TEMPLATES[name])  # type: ignore[call-overload]
-        return _render(name, source, values)
+        templates = DEFAULT_TEMPLATES[self.task.family]
+        return _render(name, self.task.prompts.get(name, templates[name]), values)  # type: ignore[call-overload]
+
+    def question(self, row: Example, shots: Sequence[tuple[Example, str]] = ()) -> tuple[Message, ...]:
+        """Return the chat that asks the teacher to answer a row itself.
+
+        Args:
+            row: the row; its label and answers are not read.
+            shots: gold rows to show first, each with its right answer.
+        """
+        turns: list[Message] = []
+        for shot, answer in shots:
+            turns += [*self.render("answer", "", row=shot), Message("assistant", label_phrase(answer))]
+        return (*turns, *self.render("answer", "", row=row))
 
 
 def _render(name: str, source: str, values: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -164,6 +144,21 @@ def _without_empty(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
         elif role == "assistant" and kept and kept[-1][0] == "user":
             kept.pop()
     return kept
+
+
+def _meaning(label: str, meanings: Mapping[str, str]) -> str:
+    return "; ".join(meaning for part in split_labels(label) if (meaning := meanings.get(part, "")))
+
+
+def _cloze(row: Example) -> str:
+    """Return the sentence around the answer with a gap in the answer's place; the context where there is no answer."""
+    if not row.answers:
+        return row.context
+    span = row.answers[0]
+    before, after = row.context[: span.start], row.context[span.start + len(span.text) :]
+    first = max((match.end() for match in _SENTENCE_END.finditer(before)), default=0)
+    last = _SENTENCE_END.search(after)
+    return f"{before[first:]}_____{after[: last.end()].rstrip() if last else after}"
 
 
 def _with_article(noun: str) -> str:

@@ -1,0 +1,251 @@
+"""Students at work: trained, examined on both halves, and in the end tested on the sealed set."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.errors import RunError
+from stepsynth.interrupt import check_stop
+from stepsynth.types import Graded, Mistake, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stepsynth.inputs import Inputs
+    from stepsynth.journal import Journal
+    from stepsynth.progress import Progress
+    from stepsynth.run import RunDirectory
+    from stepsynth.students import Model, Student
+    from stepsynth.tasks import TaskFamily
+    from stepsynth.types import Evaluation, Example
+
+__all__ = ["Classroom", "best_round", "find_mistakes"]
+
+
+def best_round(journal: Journal) -> int:
+    """Return the round whose student did best on the select half; of equals the latest.
+
+    A student that was trained on the select half, too, cannot be judged by it: it is its
+    method's last word.
+    """
+    rounds = journal.rounds()
+    if journal.evaluation(rounds[-1], "select") is None:
+        return rounds[-1]
+    return max(rounds, key=lambda number: (_select_score(journal, number), number))
+
+
+def find_mistakes(journal: Journal, round_number: int) -> list[Mistake]:
+    """Return the harvest rows that a round's student got wrong, in order (S3, section 3.2).
+
+    Where another student was asked (``method.mistakes_of``), they are that one's.
+    """
+    gold = {example.id: example for example in journal.gold("harvest")}
+    graded = journal.graded(round_number, "harvest-other") or journal.graded(round_number, "harvest")
+    return [Mistake(gold[g.prediction.example_id], g.prediction.label, g.prediction.confidence) for g in graded if g.score < 1.0]
+
+
+class Classroom:
+    """Trains, examines and finally tests students.
+
+    Args:
+        directory: where models are kept.
+        journal: where rows come from and scores go.
+        family: scores predictions.
+        student: the recipe.
+        progress: told about steps.
+        shared: a folder of trained students by what they were trained on, or ``None``.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        journal: Journal,
+        family: TaskFamily,
+        student: Student,
+        progress: Progress,
+        shared: Path | None = None,
+    ) -> None:
+        self._directory = directory
+        self._journal = journal
+        self._family = family
+        self._student = student
+        self._progress = progress
+        self._shared = shared
+        self._stage = ""
+
+    def select_scores(self, before: int) -> list[list[float]]:
+        """Return what the student of each round before one scored, row by row of the select half.
+
+        Later rounds are left out so that a run that is resumed decides as it did the first time.
+        """
+        return [[g.score for g in self._journal.graded(number, "select")] for number in self._journal.rounds() if number < before]
+
+    def train(self, round_number: int, *, gold: bool = False) -> None:
+        """Train a round's student from scratch and write what it predicts on both halves.
+
+        Args:
+            round_number: it learns from the rows of all rounds up to this one.
+            gold: whether it learns from the validation rows as well; then they cannot judge it.
+        """
+        stage = f"round-{round_number}/train"
+        done = self._journal.stage_done(stage)
+        if done and self._directory.model_whole(round_number):
+            return
+        check_stop()
+        started = time.monotonic()
+        rows = [row.example for row in self._journal.dataset(round_number)]
+        select = self._journal.gold("select")
+        if gold:
+            rows, select = [*rows, *self._journal.gold("harvest"), *select], []
+        model = self._fit(round_number, rows, select, stage)
+        if done:
+            return
+        results = {} if gold else {split: self._grade(model, self._journal.gold(split)) for split in ("harvest", "select")}
+        if self._directory.config.method.mistakes_of and not gold:
+            results["harvest-other"] = self._grade(self._other(rows, select), self._journal.gold("harvest"))
+        info: dict[str, Any] = {"rows": len(rows)}
+        self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
+        self._tell(f"trained on {len(rows):,} rows", results)
+
+    def examine(self, model: Model) -> None:
+        """Write what a model that is not trained here predicts on the select half."""
+        stage = "round-0/train"
+        if self._journal.stage_done(stage):
+            return
+        started = time.monotonic()
+        self._progress.start("round-0/answers", 1, "halves")
+        results = {"select": self._grade(model, self._journal.gold("select"))}
+        info = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
+        self._journal.finish_training(stage, 0, results, info, time.monotonic() - started)
+        self._tell("answered by the teacher", results)
+
+    def final_test(self, inputs: Inputs, model: Model | None = None) -> None:
+        """Open the sealed test set, once, and score the student of every round on it.
+
+        Args:
+            inputs: holds the sealed set.
+            model: is tested in place of the rounds' students.
+        """
+        if inputs.test is None or inputs.sealed is None or self._journal.stage_done("test"):
+            return
+        check_stop()
+        started = time.monotonic()
+        rounds = self._journal.rounds()
+        self._progress.start("test", len(rounds), "students")
+        examples = inputs.test.open(inputs.sealed.sha256)
+        scores, seconds = {}, {}
+        for number in rounds:
+            check_stop()
+            tested = model or self._student.load(self._directory.model_path(number))
+            began = time.monotonic()
+            scores[number] = self._grade(tested, examples)
+            seconds[str(number)] = round(time.monotonic() - began, 3)
+            self._progress.advance(len(scores))
+        info = {"rows": len(examples), "seconds": seconds, "undecided": getattr(model, "undecided", 0)}
+        self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
+        best = best_round(self._journal)
+        self._progress.finish(
+            f"round {best}, chosen by the select half: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows"
+        )
+
+    def _grade(self, model: Model, examples: Sequence[Example]) -> tuple[Evaluation, list[Graded]]:
+        predictions = model.predict(examples)
+        graded = [
+            Graded(prediction, self._family.gold(example), self._family.score(example, prediction))
+            for example, prediction in zip(examples, predictions, strict=True)
+        ]
+        return self._family.evaluate(examples, predictions), graded
+
+    def _tell(self, what: str, results: dict[str, tuple[Evaluation, list[Graded]]]) -> None:
+        scores = [f"{split} {100 * results[split][0].value:.1f}" for split in ("select", "harvest") if split in results]
+        self._progress.finish(f"{what}{': ' if scores else ''}{', '.join(scores)}")
+
+    def _fit(self, round_number: int, rows: Sequence[Example], select: Sequence[Example], stage: str) -> Model:
+        directory = self._directory
+        if directory.model_whole(round_number):
+            return self._student.load(directory.model_path(round_number))
+        self._refuse_hopeless(rows)
+        start = self._start(round_number)
+        part = directory.new_model_folder(round_number)
+        known = self._shared and self._shared / self._identity(rows, select, start)
+        if known and (known / "done.json").is_file():
+            for file in known.iterdir():
+                if file.name != "done.json":
+                    shutil.copyfile(file, part / file.name)
+        else:
+            self._stage = stage
+            self._student.fit(rows, select, seed=directory.config.seed, out=part, start=start, progress=self._step)
+        kept = directory.keep_model(part, round_number)
+        if known and not known.exists():
+            _share(kept, known)
+        # Predictions come from the files that are kept, not from the model that was in memory.
+        return self._student.load(kept)
+
+    def _start(self, round_number: int) -> Path | None:
+        """Return the weights to go on from, in the ablation that does not train from scratch."""
+        if not self._directory.config.student.continued or round_number == 0:
+            return None
+        return self._directory.model_path(round_number - 1)
+
+    def _other(self, rows: Sequence[Example], select: Sequence[Example]) -> Model:
+        """Train the student whose mistakes are extrapolated instead; only its predictions are kept."""
+        from stepsynth.students import create_student
+
+        config = self._directory.config
+        settings = config.student.model_copy(update={"model": config.method.mistakes_of, "continued": False})
+        folder = self._directory.path / "models" / ".other.part"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        try:
+            other = create_student(config.model_copy(update={"student": settings}))
+            return other.fit(rows, select, seed=config.seed, out=folder, progress=self._step)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _identity(self, rows: Sequence[Example], select: Sequence[Example], start: Path | None) -> str:
+        config = self._directory.config
+        return digest(
+            {
+                "rows": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows],
+                "select": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in select],
+                "student": config.student.model_dump(mode="json"),
+                "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields)],
+                "seed": config.seed,
+                "start": (start / "done.json").read_text(encoding="utf-8") if start else None,
+            }
+        )
+
+    def _refuse_hopeless(self, rows: Sequence[Example]) -> None:
+        labels = {row.label for row in rows}
+        if not rows or (self._directory.config.task.labels and len(labels) < 2):
+            raise RunError(
+                f"{len(rows)} usable rows with fewer than two labels: there is nothing to train on.",
+                hint="See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher.",
+            )
+
+    def _step(self, done: int, steps: int) -> None:
+        check_stop()
+        if self._stage:
+            self._progress.start(self._stage, steps, "steps")
+            self._stage = ""
+        self._progress.advance(done)
+
+
+def _share(kept: Path, known: Path) -> None:
+    """Offer a trained student to other runs; whoever comes second keeps what is there."""
+    part = known.with_name(f".{known.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.copytree(kept, part)
+    try:
+        part.replace(known)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _select_score(journal: Journal, round_number: int) -> float:
+    evaluation = journal.evaluation(round_number, "select")
+    return evaluation.value if evaluation else 0.0

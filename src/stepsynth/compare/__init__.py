@@ -1,0 +1,20 @@
+"""Comparison: methods x seeds at a matched budget, and what may be said of their differences."""
+
+from __future__ import annotations
+
+from stepsynth.compare.cells import Cell, CellRound, Match, System, parse_systems, plan_cells, read_cell, run_cells
+from stepsynth.compare.markdown import comparison_markdown
+from stepsynth.compare.summary import summarise
+
+__all__ = [
+    "Cell",
+    "CellRound",
+    "Match",
+    "System",
+    "comparison_markdown",
+    "parse_systems",
+    "plan_cells",
+    "read_cell",
+    "run_cells",
+    "summarise",
+]

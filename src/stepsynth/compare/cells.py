@@ -1,0 +1,333 @@
+"""Methods x seeds at a matched budget: the same teacher, the same gold rows, one file of answers.
+
+    systems = parse_systems("gold,zerogen,seed-only,s3", config)
+    cells = run_cells(config, systems, seeds=3, match="rows", folder=folder, run=run_config)
+
+S3 runs first for every seed; what it ended with (accepted rows, or the requests, tokens or dollars
+that its answers took) is the budget of the others. Every cell is a run directory of its own, so a
+comparison resumes like a run. All seeds are tested on the same sealed rows, which makes every
+difference a paired one; a seed draws the validation rows, the teacher's and the student's randomness.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import yaml
+
+from stepsynth.classroom import best_round
+from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config
+from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.journal import Journal, Spent
+from stepsynth.run import RunDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from stepsynth.journal import Totals
+
+__all__ = ["Cell", "CellRound", "Match", "System", "parse_systems", "plan_cells", "read_cell", "run_cells"]
+
+Match = Literal["rows", "requests", "tokens", "usd"]
+REFERENCE = "s3"
+# It must reach the same number of rows, so it may ask more often than a run normally would.
+_REACH = 15.0
+_WITHOUT_BUDGET = ("gold", "teacher", "s3+gold")
+# What makes a cell comparable at all, or names its system.
+_FIXED = ("method", "method.name", "method.match", "data", "seed")
+
+
+@dataclass(frozen=True)
+class System:
+    """One column of a comparison.
+
+    Attributes:
+        name: as the user wrote it, for instance ``s3`` or ``s3:method.rationales=0``.
+        method: the method's name.
+        changes: dotted config key -> value, for ablations.
+    """
+
+    name: str
+    method: str
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Return the name in a form that is a folder's name."""
+        return re.sub(r"[^\w.+=-]+", "-", self.name).strip("-")[:80]
+
+
+@dataclass(frozen=True)
+class CellRound:
+    """A round of one cell.
+
+    Attributes:
+        number: of the round.
+        rows: that its student learnt from.
+        harvest: score per harvest row.
+        select: score per select row.
+        test: score per test row.
+    """
+
+    number: int
+    rows: int
+    harvest: tuple[float, ...]
+    select: tuple[float, ...]
+    test: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one system came to with one seed.
+
+    Attributes:
+        system: the system's name.
+        seed: of the draw, the teacher and the student.
+        folder: its run directory.
+        metric: name of the score.
+        rows: that the tested student learnt from.
+        spent_rows: accepted rows in all rounds.
+        requests: answers used, bought now or known before.
+        tokens: prompt and completion tokens of these answers.
+        usd: dollars of these answers, ``None`` when unknown.
+        seconds: of all stages, as measured; answers from the cache take none.
+        best_round: the round that was chosen by the select half.
+        rounds: all rounds.
+        latency_s: seconds per 1,000 predictions on this machine, ``None`` when all answers were known.
+        answer_usd: dollars per 1,000 predictions; 0 for a student.
+        details: further numbers of the test evaluation (F1 and the like).
+    """
+
+    system: str
+    seed: int
+    folder: Path
+    metric: str
+    rows: int
+    spent_rows: int
+    requests: int
+    tokens: int
+    usd: float | None
+    seconds: float
+    best_round: int
+    rounds: tuple[CellRound, ...]
+    latency_s: float | None = None
+    answer_usd: float | None = 0.0
+    details: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def test(self) -> tuple[float, ...]:
+        """Score per test row of the chosen round."""
+        return next(entry.test for entry in self.rounds if entry.number == self.best_round)
+
+
+def parse_systems(text: str, config: RunConfig) -> list[System]:
+    """Read ``s3,zerogen,s3:method.rationales=0:method.rounds=1``.
+
+    Args:
+        text: names separated by commas; changes follow a name, each after a colon.
+        config: what the changes must fit.
+
+    Raises:
+        ConfigError: an unknown method, a change that does not fit, the same system twice, or none.
+    """
+    systems = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, *changes = part.split(":")
+        if name not in get_args(MethodName):
+            raise ConfigError(f"unknown method {name!r} in --methods.", hint=did_you_mean(name, get_args(MethodName)))
+        pairs = []
+        for change in changes:
+            key, separator, value = change.partition("=")
+            if not separator:
+                raise ConfigError(f"{change!r} in --methods is not of the form key=value.", hint="Example: s3:method.rounds=1")
+            if key in _FIXED or key.startswith("data.test"):
+                raise ConfigError(
+                    f"{key!r} cannot be changed in --methods: it must be the same for all.", hint="Example: s3:method.rounds=1"
+                )
+            try:
+                pairs.append((key, yaml.safe_load(value)))
+            except (yaml.YAMLError, ValueError, RecursionError):
+                raise ConfigError(f"{value!r} in --methods is not a YAML value.", hint="Example: s3:method.rounds=1") from None
+        systems.append(System(part, name, tuple(pairs)))
+        _changed(config, systems[-1])
+    if not systems:
+        raise ConfigError("--methods names no method.", hint="Example: --methods gold,zerogen,seed-only,goldgen,s3")
+    for position, system in enumerate(systems):
+        if system.folder in {other.folder for other in systems[:position]}:
+            raise ConfigError(f"{system.name!r} is in --methods twice.", hint="Name it once.")
+    return systems
+
+
+def _changed(config: RunConfig, system: System) -> RunConfig:
+    values = config.resolved()
+    for dotted, value in (("method.name", system.method), *system.changes):
+        *parents, last = dotted.split(".")
+        node = values
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None  # type: ignore[assignment]
+        if not isinstance(node, dict):
+            raise ConfigError(f"unknown key {dotted!r} in --methods.", hint="Example: s3:method.rounds=1")
+        node[last] = value
+    return parse_config(values)
+
+
+def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iterator[tuple[System, RunConfig, int]]:
+    """Yield every cell's system, config and seed: seed by seed, the reference first.
+
+    Budgets are not in these configs yet: they follow from the reference's cell.
+
+    Raises:
+        ConfigError: no test set to compare on.
+    """
+    if config.data.test is None:
+        raise ConfigError(
+            "a comparison needs data.test.", hint="Give a labelled test file; it is opened at the end of each cell."
+        )
+    ordered = sorted(systems, key=lambda system: system.name != REFERENCE)
+    for offset in range(seeds):
+        for system in ordered:
+            changed = _changed(config, system)
+            # All seeds are tested on the same rows.
+            seed = config.data.test.seed
+            test = config.data.test.model_copy(update={"seed": config.seed if seed is None else seed})
+            data = changed.data.model_copy(update={"test": test})
+            yield system, changed.model_copy(update={"seed": config.seed + offset, "data": data}), config.seed + offset
+
+
+def run_cells(
+    config: RunConfig,
+    systems: Sequence[System],
+    *,
+    seeds: int,
+    match: Match,
+    folder: Path,
+    run: Callable[[RunConfig, Path, str], object],
+) -> list[Cell]:
+    """Run, or go on with, every cell.
+
+    Args:
+        config: the task and how S3 is run.
+        systems: from `parse_systems`.
+        seeds: how many, from ``config.seed`` on.
+        match: what all systems use up equally.
+        folder: gets one run directory per cell.
+        run: runs one cell: its config, its run directory, its title.
+
+    Raises:
+        StepsynthError: whatever stopped a cell; the same command goes on.
+    """
+    _check_known(config, systems, seeds, match, folder)
+    cells: list[Cell] = []
+    total = seeds * len(systems)
+    for number, (system, changed, seed) in enumerate(plan_cells(config, systems, seeds), start=1):
+        reference = next((cell for cell in cells if cell.system == REFERENCE and cell.seed == seed), None)
+        cell_config = _budgeted(changed, system, reference, match)
+        cell_folder = _cell_folder(folder, system, seed)
+        run(cell_config, cell_folder, f"{system.name}, seed {seed} ({number} of {total})")
+        cells.append(read_cell(cell_folder, system.name))
+    return cells
+
+
+def _cell_folder(folder: Path, system: System, seed: int) -> Path:
+    return folder / f"{system.folder}-{seed}"
+
+
+def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:
+    """Refuse cells that another config made, before a new one is paid for; their budgets are not judged here."""
+    referenced = any(system.name == REFERENCE for system in systems)
+    for system, changed, seed in plan_cells(config, systems, seeds):
+        cell_folder = _cell_folder(folder, system, seed)
+        if not (cell_folder / "config.json").exists():
+            continue
+        expected, stored = changed, RunDirectory.read(cell_folder).config.method
+        if referenced and system.method not in (*_WITHOUT_BUDGET, REFERENCE):
+            update: dict[str, Any] = {"max_overgeneration": max(_REACH, changed.method.max_overgeneration)}
+            if match != "rows":
+                known = stored.match is not None and stored.match.unit == match
+                update["match"] = stored.match if known else MatchConfig(unit=match, amount=1)
+            elif stored.match is None:
+                update["seed_rows"] = stored.seed_rows
+            expected = changed.model_copy(update={"method": changed.method.model_copy(update=update)})
+        RunDirectory.check(cell_folder, expected)
+
+
+def _budgeted(config: RunConfig, system: System, reference: Cell | None, match: Match) -> RunConfig:
+    """Give a cell the reference's budget; an ablation of the loop keeps its own rounds and is only measured."""
+    if reference is None or system.method in (*_WITHOUT_BUDGET, REFERENCE):
+        return config
+    update: dict[str, Any] = {"max_overgeneration": max(_REACH, config.method.max_overgeneration)}
+    if match == "rows":
+        update["seed_rows"] = reference.spent_rows
+    else:
+        amount = {"requests": reference.requests, "tokens": reference.tokens, "usd": reference.usd}[match]
+        if not amount:
+            raise RunError(
+                f"{match} cannot be matched: S3's answers cost {'an unknown sum' if amount is None else 'nothing'}.",
+                hint="Match rows, requests or tokens instead.",
+            )
+        update["match"] = MatchConfig(unit=match, amount=amount)
+    return config.model_copy(update={"method": config.method.model_copy(update=update)})
+
+
+def read_cell(folder: Path, system: str) -> Cell:
+    """Return what a finished run came to.
+
+    Raises:
+        RunError: it is not finished, or has no test scores.
+    """
+    directory = RunDirectory.read(folder)
+    with closing(Journal(directory.journal_path)) as journal:
+        rounds = journal.rounds()
+        best = best_round(journal) if rounds else 0
+        evaluation = journal.evaluation(best, "test")
+        if evaluation is None:
+            raise RunError(f"the run at {str(folder)!r} is not finished.", hint="Run the same command again.")
+        stages = journal.stages()
+        trained = {number: int(info["rows"]) for _, number, kind, info, _ in stages if kind == "train"}
+        totals = journal.totals()
+        test_info = next(info for _, _, kind, info, _ in stages if kind == "test")
+        predicted = float(test_info["seconds"].get(str(best), 0.0))
+        asks = directory.config.method.name == "teacher"
+        known = totals.from_cache > 0 if asks else False
+        spent = _spent(journal, totals, [name for name, _, kind, *_ in stages if kind not in ("train", "test")])
+        return Cell(
+            system=system,
+            seed=directory.config.seed,
+            folder=folder,
+            metric=evaluation.metric,
+            rows=trained[best],
+            spent_rows=len(journal.dataset()),
+            requests=spent.requests,
+            tokens=spent.tokens,
+            usd=spent.usd,
+            seconds=sum(seconds for *_, seconds in stages),
+            best_round=best,
+            rounds=tuple(
+                CellRound(n, trained[n], *(_scores(journal, n, s) for s in ("harvest", "select", "test"))) for n in rounds
+            ),
+            latency_s=None if known else 1000 * predicted / evaluation.n,
+            answer_usd=_per_thousand(totals.cost_usd, totals.requests) if asks else 0.0,
+            details={key: value for key, value in evaluation.details.items() if isinstance(value, float)},
+        )
+
+
+def _spent(journal: Journal, totals: Totals, stages: Sequence[str]) -> Spent:
+    """Return what the answers of a run's plan took: the last ones of a matched run's last wave are in no row."""
+    if not stages:
+        return Spent(totals.requests, totals.prompt_tokens + totals.completion_tokens, totals.cost_usd)
+    parts = [journal.spent(stage) for stage in stages]
+    known = [part.usd for part in parts if part.usd is not None]
+    usd = sum(known) if len(known) == len(parts) else None
+    return Spent(sum(part.requests for part in parts), sum(part.tokens for part in parts), usd)
+
+
+def _scores(journal: Journal, number: int, split: str) -> tuple[float, ...]:
+    return tuple(graded.score for graded in journal.graded(number, split))
+
+
+def _per_thousand(usd: float | None, answers: int) -> float | None:
+    return None if usd is None or not answers else 1000 * usd / answers

@@ -1,0 +1,112 @@
+"""A comparison as Markdown, to be pasted into a paper, an issue or a README."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence"]
+
+_HEAD = ("method", "rows", "requests", "tokens", "cost", "minutes", "score", "minus s3", "p (Holm)")
+
+
+def comparison_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table as text cells, the head first."""
+    metric = str(results["metric"]).replace("_", " ")
+    head = [f"{metric} [95 %]" if name == "score" else name for name in _HEAD]
+    return [tuple(head), *(_row(entry) for entry in results["systems"])]
+
+
+def comparison_markdown(results: dict[str, Any]) -> str:
+    """Return title, table, per-seed scores, forecast and warnings as Markdown."""
+    rows = comparison_rows(results)
+    seeds = ", ".join(map(str, results["seeds"]))
+    lines = [
+        f"# {results['task']}: {len(results['systems'])} methods, matched by {results['match']}",
+        "",
+        f"Teacher `{results['teacher']['model']}`, student `{results['student']}`, seeds {seeds}, "
+        f"{results['test_rows']:,} sealed test rows, the same for every method and seed. Intervals are over seeds and rows; "
+        "differences are paired by seed and row; p-values are corrected for several comparisons (Holm).",
+        "",
+        _line(rows[0]),
+        "|" + "---|" * len(rows[0]),
+        *(_line(row) for row in rows[1:]),
+        "",
+    ]
+    lines += _per_seed(results)
+    if answers := [entry for entry in results["systems"] if entry["per_1000_predictions"]["seconds"] is not None]:
+        shown = "; ".join(f"{entry['name']} {_prediction(entry)}" for entry in answers)
+        lines += [f"1,000 predictions on this machine: {shown}.", ""]
+    if text := forecast_sentence(results["forecast"]):
+        lines += [text, ""]
+    lines += [f"- {warning}" for warning in results["warnings"]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def forecast_sentence(forecast: dict[str, Any] | None) -> str:
+    """Return what another round would buy, in one sentence."""
+    if not forecast:
+        return ""
+    low, high = forecast["gain_ci95"]
+    note = f" {forecast['note']}" if forecast["note"] else ""
+    return (
+        f"Another round ({forecast['rows_now']:,} -> {forecast['rows']:,} rows) is forecast to change s3 by "
+        f"{100 * forecast['gain']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}].{note}"
+    )
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    score, difference = entry["score"], entry["difference"]
+    low, high = score["ci95"]
+    shown = [f"{100 * score['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"]
+    if difference:
+        low, high = difference["ci95"]
+        shown.append(f"{100 * difference['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
+        shown.append(_p(difference["p_holm"]))
+    else:
+        shown += ["", ""]
+    return (
+        entry["name"],
+        _span(entry["rows"]),
+        _span(entry["requests"]),
+        _span(entry["tokens"]),
+        _cost(entry["usd"]),
+        f"{entry['minutes']:.1f}",
+        *shown,
+    )
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
+
+
+def _cost(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"${sum(known):.2f}" if len(known) == len(values) else "unknown"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _per_seed(results: dict[str, Any]) -> list[str]:
+    head = ["method", *(f"seed {seed}" for seed in results["seeds"])]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for entry in results["systems"]:
+        by_seed = {each["seed"]: each for each in entry["per_seed"]}
+        cells = [f"{100 * by_seed[seed]['value']:.1f}" if seed in by_seed else "" for seed in results["seeds"]]
+        lines.append(_line([entry["name"], *cells]))
+    return [*lines, ""]
+
+
+def _prediction(entry: dict[str, Any]) -> str:
+    each = entry["per_1000_predictions"]
+    cost = "price unknown" if each["usd"] is None else f"${each['usd']:.2f}"
+    return f"{each['seconds']:.1f} s, {cost}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

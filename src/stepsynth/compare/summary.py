@@ -1,0 +1,199 @@
+"""What cells add up to: means with intervals, paired differences with p-values, warnings.
+
+Every interval is over seeds and test rows at once, every difference is paired by seed and row, and
+p-values of several methods against one are corrected by Holm's method. The result is plain JSON
+without times of day, so the same cells give the same bytes.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.compare.cells import REFERENCE
+from stepsynth.evaluation.artefact import artefact_probe
+from stepsynth.evaluation.drift import halves_drift
+from stepsynth.evaluation.forecast import CurvePoint, forecast
+from stepsynth.evaluation.power import too_small_for
+from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
+from stepsynth.evaluation.statistics import holm, mcnemar, paired_difference
+from stepsynth.journal import Journal
+from stepsynth.run import RunDirectory
+from stepsynth.tasks import create_family
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.compare.cells import Cell, Match
+    from stepsynth.config import RunConfig
+
+__all__ = ["summarise"]
+
+_SEED = 0
+
+
+def summarise(cells: Sequence[Cell], config: RunConfig, match: Match) -> dict[str, Any]:
+    """Return the whole comparison as plain values.
+
+    Args:
+        cells: every system with every seed.
+        config: the config that they came from.
+        match: what was used equally.
+
+    Returns:
+        ``systems``: per system its score with interval, per-seed scores, what it used, and its
+        paired difference to the reference (the system minus ``s3``); ``curve`` and ``forecast``
+        of the reference; ``warnings``. Scores are shares, not percent.
+    """
+    names = list(dict.fromkeys(cell.system for cell in cells))
+    by_name = {name: sorted((c for c in cells if c.system == name), key=lambda c: c.seed) for name in names}
+    reference = by_name.get(REFERENCE)
+    systems = [_system(name, own, reference) for name, own in by_name.items()]
+    compared = [entry for entry in systems if entry["difference"]]
+    for entry, adjusted in zip(compared, holm([entry["difference"]["p"] for entry in compared]), strict=True):
+        entry["difference"]["p_holm"] = adjusted
+    return {
+        "task": config.task.name,
+        "family": config.task.family,
+        "teacher": config.teacher.identity(),
+        "student": config.student.model,
+        "metric": cells[0].metric,
+        "match": match,
+        "reference": REFERENCE if reference else None,
+        "seeds": sorted({cell.seed for cell in cells}),
+        "test_rows": len(cells[0].test),
+        "systems": systems,
+        "curve": _curve(reference or []),
+        "forecast": _forecast(reference or []),
+        "warnings": [*_size_warnings(systems, by_name, reference), *_cell_warnings(reference or [], config)],
+    }
+
+
+def _system(name: str, own: Sequence[Cell], reference: Sequence[Cell] | None) -> dict[str, Any]:
+    scores = [cell.test for cell in own]
+    low, high = hierarchical_interval(scores, _SEED)
+    per_seed = [sum(score) / len(score) for score in scores]
+    extra = sorted(set.intersection(*(set(cell.details) for cell in own)))
+    return {
+        "name": name,
+        "score": {"value": round(sum(per_seed) / len(per_seed), 6), "ci95": [low, high]},
+        "per_seed": [{"seed": c.seed, "value": round(v, 6), "round": c.best_round} for c, v in zip(own, per_seed, strict=True)],
+        "details": {key: _mean([cell.details[key] for cell in own]) for key in extra},
+        "rows": [cell.rows for cell in own],
+        "accepted_rows": [cell.spent_rows for cell in own],
+        "requests": [cell.requests for cell in own],
+        "tokens": [cell.tokens for cell in own],
+        "usd": [cell.usd for cell in own],
+        "minutes": round(sum(cell.seconds for cell in own) / 60, 1),
+        "per_1000_predictions": {
+            "seconds": _mean([cell.latency_s for cell in own]),
+            "usd": _mean([cell.answer_usd for cell in own]),
+        },
+        "difference": _difference(own, reference) if reference and name != REFERENCE else None,
+    }
+
+
+def _difference(own: Sequence[Cell], reference: Sequence[Cell]) -> dict[str, Any] | None:
+    pairs = [(cell.test, other.test) for cell in own for other in reference if other.seed == cell.seed]
+    if not pairs:
+        return None
+    result = hierarchical_paired([a for a, _ in pairs], [b for _, b in pairs], _SEED)
+    per_seed = []
+    for (a, b), cell in zip(pairs, own, strict=False):
+        single = paired_difference(a, b, _SEED)
+        right = [[score == 1.0 for score in scores] for scores in (a, b)]
+        per_seed.append({"seed": cell.seed, "value": single.difference, "ci95": list(single.ci95), "mcnemar_p": mcnemar(*right)})
+    return {"value": result.difference, "ci95": list(result.ci95), "p": result.p_value, "p_holm": None, "per_seed": per_seed}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 6) if len(known) == len(values) and known else None
+
+
+# learning curve ------------------------------------------------------------------------
+
+
+def _curve(reference: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return score against rows, round by round, for every seed of the reference."""
+    return [
+        {
+            "seed": cell.seed,
+            "round": entry.number,
+            "rows": entry.rows,
+            "select": round(sum(entry.select) / len(entry.select), 6) if entry.select else None,
+            "test": round(sum(entry.test) / len(entry.test), 6),
+        }
+        for cell in reference
+        for entry in cell.rounds
+    ]
+
+
+def _forecast(reference: Sequence[Cell]) -> dict[str, Any] | None:
+    """Return what another round, as large as the last ones on average, would buy."""
+    points = [CurvePoint(cell.seed, entry.rows, entry.test) for cell in reference for entry in cell.rounds]
+    last = [cell.rounds[-1] for cell in reference]
+    steps = [cell.rounds[-1].rows - cell.rounds[-2].rows for cell in reference if len(cell.rounds) > 1]
+    if not any(steps):
+        return None
+    now = round(sum(entry.rows for entry in last) / len(last))
+    rows = now + round(sum(steps) / len(steps))
+    found = forecast(points, rows)
+    return {
+        "rows_now": now,
+        "rows": rows,
+        "value": found.value,
+        "ci95": list(found.ci95),
+        "gain": found.gain,
+        "gain_ci95": list(found.gain_ci95),
+        "note": found.note,
+    }
+
+
+# warnings ------------------------------------------------------------------------------
+
+
+def _size_warnings(
+    systems: Sequence[dict[str, Any]], by_name: dict[str, list[Cell]], reference: Sequence[Cell] | None
+) -> list[str]:
+    """Say which differences this test set is too small to establish."""
+    found = []
+    for entry in systems:
+        difference = entry["difference"]
+        if not difference or not reference:
+            continue
+        pairs = [(a.test, b.test) for a in by_name[entry["name"]] for b in reference if a.seed == b.seed]
+        first = [[score == 1.0 for score in side] for side in pairs[0]]
+        if warning := too_small_for(difference["value"], *first):
+            found.append(f"{entry['name']} against {REFERENCE}: {warning}")
+    if reference and len(reference) == 1:
+        found.append(
+            "One seed only: the intervals are about these very students and the test rows, and say nothing about other seeds."
+        )
+    return found
+
+
+def _cell_warnings(reference: Sequence[Cell], config: RunConfig) -> list[str]:
+    found = []
+    for cell in reference:
+        judged = [entry for entry in cell.rounds if entry.harvest and entry.select]
+        if len(judged) > 1 and (drift := halves_drift([e.harvest for e in judged], [e.select for e in judged], _SEED)):
+            found.append(f"{cell.system}, seed {cell.seed}: {drift.message}")
+        if config.task.family != "extractive_qa":
+            found += _artefacts(cell)
+    return found
+
+
+def _artefacts(cell: Cell) -> list[str]:
+    """Say which shallow cues give the labels of a cell's rows away."""
+    directory = RunDirectory.read(cell.folder)
+    family = create_family(directory.config.task)
+    with closing(Journal(directory.journal_path)) as journal:
+        written = [row.example for row in journal.dataset()]
+        gold = [*journal.gold("harvest"), *journal.gold("select")]
+    return [
+        f"{cell.system}, seed {cell.seed}: the cue {probe.cue!r} predicts the label of {100 * probe.synthetic:.0f} % of the "
+        f"written rows and of {100 * probe.gold:.0f} % of the gold rows: the teacher left a trace that a student will follow."
+        for probe in artefact_probe(written, gold, family.texts, _SEED)
+        if probe.flagged
+    ]

@@ -1,0 +1,40 @@
+"""The config: YAML in, a checked and frozen `RunConfig` out.
+
+    config = load_config(Path("my.yaml"), overrides=["method.rounds=3"])
+
+Unknown keys are refused with the nearest known one. Secrets never appear here: a teacher
+names the environment variable that holds its key.
+"""
+
+from __future__ import annotations
+
+from stepsynth.config.loading import load_config, parse_config
+from stepsynth.config.run import BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
+from stepsynth.config.sections import (
+    DataConfig,
+    Family,
+    FieldConfig,
+    SamplingConfig,
+    SourceConfig,
+    StudentConfig,
+    TaskConfig,
+    TeacherConfig,
+)
+
+__all__ = [
+    "BudgetConfig",
+    "DataConfig",
+    "Family",
+    "FieldConfig",
+    "MatchConfig",
+    "MethodConfig",
+    "MethodName",
+    "RunConfig",
+    "SamplingConfig",
+    "SourceConfig",
+    "StudentConfig",
+    "TaskConfig",
+    "TeacherConfig",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,131 @@
+"""YAML in, a checked and frozen `RunConfig` out, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from stepsynth.config.run import RunConfig
+from stepsynth.config.sections import SourceConfig
+from stepsynth.errors import ConfigError, did_you_mean
+
+__all__ = ["load_config", "parse_config"]
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a YAML config, apply ``key=value`` overrides, make its paths absolute.
+
+    Args:
+        path: the YAML file; relative data paths are taken from its folder.
+        overrides: ``method.rounds=3`` and the like; values are YAML.
+
+    Raises:
+        ConfigError: for a missing or unreadable file, an unknown key, a wrong value.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}.", hint="Check its permissions.") from None
+    # A date like 2024-02-31 is a ValueError, and so are wrong bytes.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{str(path)!r} is not valid YAML: {where}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{str(path)!r} holds {type(values).__name__}, not a mapping of sections.", hint="See: stepsynth init DIR"
+        )
+    for override in overrides or []:
+        _apply(values, override)
+    return parse_config(values, base=path.parent.resolve())
+
+
+def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
+    """Check plain values and return the config; relative data paths are joined to ``base``.
+
+    Raises:
+        ConfigError: for an unknown key or a wrong value, naming it and what to write.
+    """
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+    if base is None:
+        return config
+    data = config.data
+    absolute = {
+        name: _absolute(source, base) for name in ("validation", "test", "contexts", "seed") if (source := getattr(data, name))
+    }
+    return config.model_copy(update={"data": data.model_copy(update=absolute)})
+
+
+def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
+    if source.path is None:
+        return source
+    expanded = os.path.expandvars(source.path)
+    if unset := re.search(r"\$\{?(\w+)", expanded):
+        raise ConfigError(
+            f"the path {str(source.path)!r} needs the environment variable {unset[1]}, which is not set.", hint="Export it."
+        )
+    return source.model_copy(update={"path": base / Path(expanded).expanduser()})
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override!r} is not of the form key=value.", hint="Example: --set method.rounds=3")
+    *parents, last = key.split(".")
+    node: Any = values
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} holds a plain value, not a section.")
+    try:
+        node[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value.") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    # A slip of the pen makes two problems: a key that is unknown and one that is missing. The first one tells more.
+    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
+    location = [str(part) for part in problem["loc"] if part != "[key]"]
+    where = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        section = ".".join(location[:-1]) or "the config"
+        return f"unknown key {location[-1]!r} in {section}. {did_you_mean(location[-1], known)}"
+    if problem["type"] == "missing":
+        return f"{where} is missing. Add it to the config."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{where or 'config'}: {message}."
+    shown = repr(problem["input"])
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    if problem["type"] == "literal_error":
+        options = [word.strip("' ") for word in re.split(r",|\bor\b", problem["ctx"]["expected"])]
+        return f"{where} is {shown}. {did_you_mean(str(problem['input']), options)}"
+    return f"{where} is {shown}: {message[0].lower()}{message[1:]}."
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    parts = iter(location)
+    for part in parts:
+        if part not in model.model_fields:
+            return []
+        annotation = model.model_fields[part].annotation
+        nested = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not nested:
+            return []
+        model = nested[0]
+        if get_origin(annotation) is dict:
+            next(parts, None)
+    return list(model.model_fields)

@@ -1,0 +1,142 @@
+"""What a config says of method and budget, and the whole of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from stepsynth.config.sections import DataConfig, Section, StudentConfig, TaskConfig, TeacherConfig
+from stepsynth.types import digest
+
+__all__ = ["BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]
+
+MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
+
+
+class MatchConfig(Section):
+    """What a method may use up before it stops generating; set by ``compare``.
+
+    Attributes:
+        unit: ``requests``, ``tokens`` or ``usd``.
+        amount: how much, counted over the answers of the plan, whether paid for now or before.
+    """
+
+    unit: Literal["requests", "tokens", "usd"]
+    amount: float = Field(gt=0)
+
+
+class MethodConfig(Section):
+    """How data is made.
+
+    Attributes:
+        name: ``s3`` (the loop), ``seed-only`` (no extrapolation), ``zerogen`` (plain prompts, no
+            reasons, no feedback), ``goldgen`` (extrapolates every harvest row, not only mistakes),
+            ``gold`` (the validation rows themselves), ``s3+gold`` (both) or ``teacher`` (the
+            large model answers itself).
+        seed_rows: accepted rows before any extrapolation, spread evenly over the labels.
+        rounds: rounds of error extrapolation after the seed.
+        rows_per_mistake: accepted rows per mistake of the harvest half.
+        rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.
+        rationales_per_row: reasons shown in one seed prompt (paper: 3).
+        max_overgeneration: most requests per wanted row, before a stage ends short.
+        balance: ``even`` spreads a round's rows over the labels that have mistakes,
+            ``mistakes`` gives each label as many as it has mistakes, as the paper does.
+        label_check: ``harvest`` drops rows whose label a probe fitted on the harvest half
+            doubts; ``none`` trusts the teacher, as the paper does; ``auto`` is ``harvest`` for
+            every method but ``zerogen``, which by its definition sees no gold row.
+        label_check_ratio: the asked label must be at least this many times as likely as the
+            likeliest one.
+        stop: ``rounds`` runs all rounds; ``no-gain`` ends the loop when two rounds in a row do
+            not gain on the select half.
+        mistakes_of: base model of another student whose mistakes are extrapolated (transfer).
+        few_shot: ``teacher`` only: gold rows of the harvest half shown per label.
+        match: generate until this is used up, whatever the number of rows; for comparisons.
+    """
+
+    name: MethodName = "s3"
+    seed_rows: int = Field(default=400, ge=2)
+    rounds: int = Field(default=2, ge=0, le=50)
+    rows_per_mistake: int = Field(default=2, ge=1, le=100)
+    rationales: int = Field(default=50, ge=0, le=1000)
+    rationales_per_row: int = Field(default=3, ge=1, le=20)
+    max_overgeneration: float = Field(default=6.0, ge=1.0, le=100.0)
+    balance: Literal["even", "mistakes"] = "even"
+    label_check: Literal["auto", "harvest", "none"] = "auto"
+    label_check_ratio: float = Field(default=1.0, gt=0.0, le=1.0)
+    stop: Literal["rounds", "no-gain"] = "rounds"
+    mistakes_of: str | None = None
+    few_shot: int = Field(default=0, ge=0, le=50)
+    match: MatchConfig | None = None
+
+    @property
+    def extrapolation_rounds(self) -> int:
+        """Rounds of extrapolation that really run: none unless the loop does."""
+        return self.rounds if self.name in ("s3", "s3+gold") else 0
+
+    @property
+    def checks_labels(self) -> bool:
+        """Whether rows are judged by what the harvest half teaches."""
+        return self.label_check == "harvest" or (self.label_check == "auto" and self.name != "zerogen")
+
+
+class BudgetConfig(Section):
+    """Hard caps; ``None`` is no cap.
+
+    Attributes:
+        requests: most requests sent in this run directory.
+        tokens: most tokens (prompt and completion) bought.
+    """
+
+    requests: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+
+
+class RunConfig(Section):
+    """One run. ``cache`` is a file with answers that several runs share; ``null`` turns it off."""
+
+    task: TaskConfig
+    data: DataConfig
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    method: MethodConfig = MethodConfig()
+    budget: BudgetConfig = BudgetConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    cache: Path | None = Path("answers.db")
+
+    @model_validator(mode="after")
+    def _windows_move_on(self) -> RunConfig:
+        student = self.student
+        if self.task.family == "extractive_qa" and student.stride >= student.max_length:
+            raise ValueError(f"student.stride={student.stride} must be smaller than student.max_length={student.max_length}")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_rows(self) -> RunConfig:
+        if self.task.family != "multi_label" and self.method.seed_rows < len(self.task.labels):
+            raise ValueError(
+                f"method.seed_rows={self.method.seed_rows} is less than one row for each of {len(self.task.labels)} labels"
+            )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Return plain JSON values, defaults filled in."""
+        return self.model_dump(mode="json")
+
+    def result_digest(self) -> str:
+        """Return the sha256 over everything that can change a result.
+
+        Concurrency, time-outs, attempts, caps, the cache's and the files' places cannot.
+        """
+        values = self.resolved()
+        # Labels stand in the order of the student's outputs; the digest sorts the keys of a mapping.
+        values["task"]["labels"] = list(values["task"]["labels"].items())
+        del values["budget"], values["cache"]
+        for key in ("concurrency", "timeout_s", "attempts", "api_key_env"):
+            del values["teacher"][key]
+        # The rows themselves are compared when a run is resumed, so their files may move.
+        for source in ("validation", "test", "contexts", "seed"):
+            if values["data"][source]:
+                del values["data"][source]["path"]
+        return digest(values)

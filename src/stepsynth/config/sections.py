@@ -1,0 +1,268 @@
+"""What a config says of task, data, teacher and student; unknown keys are refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from stepsynth.types import Sampling
+
+__all__ = [
+    "Column",
+    "DataConfig",
+    "Family",
+    "FieldConfig",
+    "SamplingConfig",
+    "Section",
+    "SourceConfig",
+    "StudentConfig",
+    "TaskConfig",
+    "TeacherConfig",
+]
+
+Backend = Literal["openvino", "openai", "fake"]
+Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
+Prompt = Literal["rationale", "seed", "zerogen", "extrapolate", "answer"]
+Column = Literal["text", "label", "labels", "text1", "text2", "context", "question", "answers", "answer", "answer_start"]
+# Labels of a row that has several are joined by this.
+SEPARATOR = "|"
+_SECRET = re.compile(r"^(sk-|sk_|hf_|AIza|xai-|gsk_|Bearer\s)|^[A-Za-z0-9+/_-]{40,}$")
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class FieldConfig(Section):
+    """One text of a pair.
+
+    Attributes:
+        name: what it is called in prompts, for instance ``premise``.
+        context: whether it is kept as it is; the other one is written.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    context: bool = False
+
+
+class TaskConfig(Section):
+    """What the student has to decide.
+
+    Attributes:
+        family: ``classification`` (one label per text), ``multi_label`` (any number of them),
+            ``pair`` (one label per two texts) or ``extractive_qa`` (an answer inside a passage).
+        name: short name, used in file names and titles.
+        instruction: one sentence that tells a person what to decide.
+        text_kind: what one text is, for instance ``sentence from a movie review``; for pairs
+            and questions what the context is, for instance ``paragraph of an article``.
+        labels: label -> what it means, in the order in which they are reported; none for
+            ``extractive_qa``.
+        fields: pairs only: ``text1`` and ``text2``, of which exactly one is the context.
+        order: pairs only: the order in which the student reads the two texts.
+        prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``).
+    """
+
+    family: Family = "classification"
+    name: str = Field(min_length=1, max_length=80)
+    instruction: str = Field(min_length=1, max_length=2000)
+    text_kind: str = Field(default="text", min_length=1, max_length=200)
+    labels: dict[str, str] = {}
+    fields: dict[Literal["text1", "text2"], FieldConfig] = {}
+    order: tuple[Literal["text1", "text2"], Literal["text1", "text2"]] = ("text1", "text2")
+    prompts: dict[Prompt, str] = {}
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _named_labels(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            value = {str(label): "" for label in value}
+        if isinstance(value, dict):
+            if any(isinstance(label, bool) for label in value):
+                raise ValueError("YAML reads yes, no, on and off as true and false; put such a label in quotes")
+            return {str(k): "" if v is None else str(v) for k, v in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _fits_its_family(self) -> TaskConfig:
+        if self.family == "extractive_qa":
+            if self.labels:
+                raise ValueError("a question answering task has no labels; take task.labels out")
+        elif len(self.labels) < 2:
+            have = f"holds one label only ({next(iter(self.labels))!r})" if self.labels else "has no labels"
+            raise ValueError(f"task.labels {have}; a classifier needs at least two")
+        if self.family == "multi_label" and (bad := [label for label in self.labels if SEPARATOR in label or not label]):
+            raise ValueError(f"label {bad[0]!r} is empty or holds {SEPARATOR!r}, which joins the labels of a row")
+        if self.family == "pair":
+            kept = [name for name, field in self.fields.items() if field.context]
+            if len(self.fields) != 2 or len(kept) != 1:
+                raise ValueError(
+                    "a pair needs fields {text1: {name: ...}, text2: {name: ...}}, one of them with context: true; "
+                    f"found {len(self.fields)} fields, {len(kept)} of them kept as the context"
+                )
+            if len(set(self.order)) != 2:
+                raise ValueError(f"order {list(self.order)!r} names a field twice; write [text1, text2] or [text2, text1]")
+        elif self.fields:
+            raise ValueError(f"family {self.family!r} has no fields; only a pair has")
+        return self
+
+
+class SourceConfig(Section):
+    """Where rows come from: a file or a hub data set, never both.
+
+    Attributes:
+        path: CSV, TSV, JSONL or Parquet file, ``.gz`` allowed; relative to the config;
+            ``${NAME}`` is an environment variable.
+        hub: data set id on the Hugging Face hub, for instance ``stanfordnlp/imdb``.
+        config: the hub data set's configuration name.
+        revision: the hub data set's commit or tag.
+        split: the hub data set's split.
+        columns: our name -> the source's column: ``text``, ``label``; ``labels`` (multi-label);
+            ``text1``, ``text2`` (pairs); ``context``, ``question``, ``answers`` (or ``answer`` and
+            ``answer_start``) for question answering.
+        labels: the source's label value -> our label.
+        sample: how many rows to draw, stratified by label; all when absent.
+        seed: seed of that draw; the run's seed when absent.
+    """
+
+    path: Path | None = None
+    hub: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    columns: dict[Column, str] = {}
+    labels: dict[str, str] = {}
+    sample: int | None = Field(default=None, ge=2)
+    seed: int | None = Field(default=None, ge=0)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _string_keys(cls, value: Any) -> Any:
+        return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SourceConfig:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of 'path' (a file) and 'hub' (a data set id)")
+        return self
+
+
+class DataConfig(Section):
+    """Gold data.
+
+    Attributes:
+        validation: the small labelled set; cut into a harvest and a select half.
+        test: the sealed test set, read once at the end; optional.
+        contexts: pairs and questions: unlabelled contexts to write about (column ``context``);
+            the contexts of the harvest half when absent.
+        seed: written rows to start from, with the task's columns; no seed rows are asked for then.
+        harvest_share: share of the validation rows that mistakes may come from.
+    """
+
+    validation: SourceConfig
+    test: SourceConfig | None = None
+    contexts: SourceConfig | None = None
+    seed: SourceConfig | None = None
+    harvest_share: float = Field(default=0.5, ge=0.1, le=0.9)
+
+
+class SamplingConfig(Section):
+    """Sampling parameters; see `stepsynth.types.Sampling`."""
+
+    temperature: float = Field(default=0.7, ge=0.0, le=2.0)
+    top_p: float = Field(default=0.9, gt=0.0, le=1.0)
+    min_p: float = Field(default=0.0, ge=0.0, lt=1.0)
+    repetition_penalty: float = Field(default=1.0, gt=0.0, le=2.0)
+    max_tokens: int = Field(default=64, ge=1, le=32_768)
+
+    def frozen(self) -> Sampling:
+        """Return the same values as a plain frozen `Sampling`."""
+        return Sampling(**self.model_dump())
+
+
+class TeacherConfig(Section):
+    """The large model.
+
+    Attributes:
+        backend: ``openvino`` (embedded, in process), ``openai`` (any server with
+            ``/chat/completions``) or ``fake`` (deterministic, for tests).
+        model: embedded model name, folder or GGUF file (openvino), or the server's model id.
+        base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``.
+        api_key_env: name of the environment variable with the key, never the key.
+        sampling: see `SamplingConfig`.
+        concurrency: requests in flight.
+        timeout_s: seconds for one attempt.
+        attempts: attempts per request before it counts as failed.
+    """
+
+    backend: Backend = "openvino"
+    model: str = "smollm2-135m"
+    base_url: str | None = None
+    api_key_env: str | None = None
+    sampling: SamplingConfig = SamplingConfig()
+    concurrency: int = Field(default=64, ge=1, le=4096)
+    timeout_s: float = Field(default=120.0, gt=0)
+    attempts: int = Field(default=5, ge=1, le=20)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, value: str | None) -> str | None:
+        if value is None or (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value) and not _SECRET.match(value)):
+            return value
+        raise ValueError(
+            "this looks like a key, not like the name of an environment variable; "
+            "export the key as OPENAI_API_KEY and write that name here"
+        )
+
+    @model_validator(mode="after")
+    def _server(self) -> TeacherConfig:
+        if self.backend == "openai" and not self.base_url:
+            raise ValueError("backend 'openai' needs a base_url, for instance 'https://api.openai.com/v1'")
+        if self.base_url and not re.match(r"https?://", self.base_url):
+            raise ValueError(f"base_url {self.base_url!r} must start with http:// or https://")
+        if self.base_url and "@" in self.base_url.split("//", 1)[1].split("/", 1)[0]:
+            raise ValueError("base_url holds a user name or password; put the key into an environment variable")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        """Return what can change an answer besides prompt and sampling."""
+        # One spelling for one server: a trailing slash must not make every answer be paid for again.
+        address = self.base_url.rstrip("/") if self.base_url else None
+        precision = {"precision": "f32"} if self.backend == "openvino" else {}
+        return {"backend": self.backend, "model": self.model, "base_url": address, **precision}
+
+
+class StudentConfig(Section):
+    """The small model and how it is trained (from scratch every round).
+
+    Attributes:
+        model: embedded model name, local folder or hub id of an encoder.
+        max_length: tokens per text, longer ones are cut.
+        epochs: passes over the data; at least ``min_steps`` optimiser steps are made.
+        min_steps: least number of optimiser steps, for small data sets.
+        learning_rate: peak of the linear schedule.
+        batch_size: rows per step.
+        warmup: steps with rising learning rate; below 1 a share of all steps.
+        weight_decay: of AdamW.
+        label_smoothing: one label per row only: mass taken from the asked label, a guard against label noise.
+        continued: go on from the previous round's weights instead of the base model (an ablation).
+        stride: question answering: tokens that neighbouring windows of a long context share.
+        max_answer_tokens: question answering: longest answer that is considered.
+    """
+
+    model: str = "minilm-l6"
+    max_length: int = Field(default=128, ge=8, le=8192)
+    epochs: int = Field(default=5, ge=1, le=1000)
+    min_steps: int = Field(default=0, ge=0)
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    warmup: float = Field(default=0.1, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    continued: bool = False
+    stride: int = Field(default=64, ge=0, le=4096)
+    max_answer_tokens: int = Field(default=30, ge=1, le=512)

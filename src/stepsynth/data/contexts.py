@@ -1,0 +1,81 @@
+"""The pool of contexts that new pairs and questions are written about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from stepsynth.data.draw import draw
+from stepsynth.data.examples import check_text, kept_field
+from stepsynth.data.halves import normalised
+from stepsynth.data.rows import Columns, describe, read_rows
+from stepsynth.errors import ConfigError, DataError, did_you_mean
+from stepsynth.types import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepsynth.config import RunConfig, SourceConfig
+
+__all__ = ["load_contexts"]
+
+
+def load_contexts(config: RunConfig, harvest: Sequence[Example]) -> tuple[str, ...]:
+    """Return the distinct contexts of ``data.contexts``, or of the harvest half where there is no such source.
+
+    Of contexts that differ in case and white space only, the first is kept, as it is.
+
+    Args:
+        config: the source has a column ``context``; pairs may name it like their kept text, ``text1`` or ``text2``.
+        harvest: gold rows whose contexts the teacher may see.
+
+    Returns:
+        At least one context; nothing where the task's rows have none.
+
+    Raises:
+        DataError: anything wrong with the source or one of its texts, or an empty pool.
+        ConfigError: the task has no contexts, or the column mapping has another name.
+    """
+    source, kept = config.data.contexts, kept_field(config.task)
+    if not kept:
+        if source is not None:
+            raise ConfigError(
+                f"data.contexts is of no use to a task of family {config.task.family!r}: its rows have no context.",
+                hint="Take it out; pairs and questions have contexts.",
+            )
+        return ()
+    if source is None:
+        rows: Sequence[Example] = harvest
+        what = "the harvest half"
+    else:
+        rows, what = _read(source, config, tuple(dict.fromkeys(("context", kept)))), describe(source)
+    pool: dict[str, str] = {}
+    for row in rows:
+        pool.setdefault(normalised(row.context), row.context)
+    if not pool:
+        raise DataError(
+            f"the pool of contexts is empty: {what} has no rows.",
+            hint="Put contexts into data.contexts, or leave it out to use those of the validation rows.",
+        )
+    return tuple(pool.values())
+
+
+def _read(source: SourceConfig, config: RunConfig, names: tuple[str, ...]) -> list[Example]:
+    for name in source.columns:
+        if name not in names:
+            raise ConfigError(
+                f"data.contexts.columns names {name!r}, which is not where a context is read from.",
+                hint=did_you_mean(name, names),
+            )
+
+    def rows() -> Iterator[Example]:
+        with closing(read_rows(source, Columns((names,), (), dict(source.columns.items())))) as raw_rows:
+            for number, raw in enumerate(raw_rows):
+                where = f"row {number}{f' (line {raw.line})' if raw.line else ''} of {describe(source)}"
+                (value,) = raw.values.values()
+                yield Example(f"contexts-{number}", "", context=check_text(value, "context", where))
+
+    if source.sample is None:
+        return list(rows())
+    return draw(rows(), config.task, source, "contexts", config.seed if source.seed is None else source.seed)

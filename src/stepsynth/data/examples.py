@@ -1,0 +1,306 @@
+"""From a raw row to an example of the task's family: every text, label and span is checked here.
+
+    reader = RowReader(task, source, "validation")
+    reader.example("validation-0", raw, "row 0 of 'rows.csv'")
+
+A label that the task does not have is counted, not raised, so that one error can name all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from math import isnan
+from typing import TYPE_CHECKING
+
+from stepsynth.data.rows import Columns, describe, shown
+from stepsynth.errors import ConfigError, DataError, did_you_mean
+from stepsynth.tasks import join_labels
+from stepsynth.types import Example, Span
+
+if TYPE_CHECKING:
+    from stepsynth.config import SourceConfig, TaskConfig
+    from stepsynth.data.rows import RawRow
+
+__all__ = ["RowReader", "check_text", "kept_field", "text_columns", "wanted_columns", "written_field"]
+
+MAX_WORDS = 20_000
+MAX_CHARACTERS = 1_000_000
+_ANSWERS = {
+    "classification": ("label",),
+    "multi_label": ("labels",),
+    "pair": ("label",),
+    "extractive_qa": ("answers", "answer"),
+}
+
+
+def kept_field(task: TaskConfig) -> str:
+    """Return the column of the text that a row keeps: ``text1``, ``text2`` or ``context``; empty where there is none."""
+    if task.family == "pair":
+        return next(name for name, field in task.fields.items() if field.context)
+    return "context" if task.family == "extractive_qa" else ""
+
+
+def written_field(task: TaskConfig) -> str:
+    """Return the column of the text that the teacher writes."""
+    if task.family == "pair":
+        return next(name for name, field in task.fields.items() if not field.context)
+    return "question" if task.family == "extractive_qa" else "text"
+
+
+def text_columns(task: TaskConfig) -> tuple[str, ...]:
+    """Return our names of a row's texts, in the order of files: one, or two where a row keeps a context."""
+    if task.family == "pair":
+        return ("text1", "text2")
+    return tuple(name for name in (kept_field(task), written_field(task)) if name)
+
+
+def wanted_columns(task: TaskConfig, named: Mapping[str, str], role: str, *, labelled: bool = True) -> Columns:
+    """Return the columns of a task's rows.
+
+    Args:
+        task: gives the family.
+        named: our name -> the source's.
+        role: key of the source in the config's ``data``, for messages; empty outside of a config.
+        labelled: labels or answers are wanted beside the texts.
+
+    Raises:
+        ConfigError: ``named`` has a name that the family does not have.
+    """
+    texts = text_columns(task)
+    answers = _ANSWERS[task.family] if labelled else ()
+    optional = ("answer_start",) if labelled and task.family == "extractive_qa" else ()
+    for name in named:
+        if name not in (known := (*texts, *answers, *optional)):
+            where = f"data.{role}.columns names" if role else "there is"
+            raise ConfigError(
+                f"{where} {name!r}, which is no column of a task of family {task.family!r}.", hint=did_you_mean(name, known)
+            )
+    groups = (*((name,) for name in texts), *((answers,) if answers else ()))
+    return Columns(groups, optional, named)
+
+
+class RowReader:
+    """Turns the raw rows of one source into examples.
+
+    Args:
+        task: gives the family, the labels, and which text of a pair is kept.
+        source: gives the column and label mappings.
+        role: key of the source in the config's ``data``, for messages.
+
+    Attributes:
+        columns: what to read.
+        unknown: label value that the task does not have -> number of rows with it.
+
+    Raises:
+        ConfigError: the column or label mapping has a name that the task does not have.
+    """
+
+    def __init__(self, task: TaskConfig, source: SourceConfig, role: str) -> None:
+        for value, label in source.labels.items():
+            if label not in task.labels:
+                raise ConfigError(
+                    f"data.{role}.labels maps {value!r} to {label!r}, which task.labels does not have.",
+                    hint=did_you_mean(label, task.labels) or "Take the mapping out.",
+                )
+        self.columns = wanted_columns(task, dict(source.columns.items()), role)
+        self.unknown: Counter[str] = Counter()
+        self._task = task
+        self._source = source
+        self._role = role
+        self._kept, self._written = kept_field(task), written_field(task)
+
+    def example(self, row_id: str, raw: RawRow, where: str) -> Example | None:
+        """Return the checked row; ``None`` where it has an unknown label, which is counted.
+
+        Args:
+            row_id: the example's id.
+            raw: the row as the source has it.
+            where: names the row in messages.
+
+        Raises:
+            DataError: anything else that is wrong with the row.
+        """
+        texts = {name: check_text(raw.values[name], name, where) for name in text_columns(self._task)}
+        text, context = texts[self._written], texts.get(self._kept, "")
+        if self._task.family == "extractive_qa":
+            return Example(row_id, text, context=context, answers=_answers(raw.values, context, where))
+        if self._task.family == "multi_label":
+            label = self._labels(raw.values["labels"], where)
+        else:
+            label = self._known(_label_value(raw.values["label"], self._source.labels, where))
+        return None if label is None else Example(row_id, text, label, context)
+
+    def refuse_unknown(self) -> None:
+        """Raise `DataError` with all label values that the task does not have, if there were any."""
+        if not self.unknown:
+            return
+        first = next(iter(self.unknown))
+        counted = ", ".join(f"{shown(value, 40)} x {count}" for value, count in self.unknown.most_common(8))
+        more = f" and {len(self.unknown) - 8} more" if len(self.unknown) > 8 else ""
+        joined = " Several labels of a row are a JSON list, or joined by '|'." if self._task.family == "multi_label" else ""
+        raise DataError(
+            f"{describe(self._source)} has labels that task.labels does not have: {counted}{more}.",
+            hint=f"{did_you_mean(first, self._task.labels)} Or map them with data.{self._role}.labels.{joined}",
+        )
+
+    def _known(self, value: str) -> str | None:
+        label = self._source.labels.get(value, value)
+        if label in self._task.labels:
+            return label
+        if len(self.unknown) < 1000 or value in self.unknown:
+            self.unknown[value] += 1
+        return None
+
+    def _labels(self, value: object, where: str) -> str | None:
+        """Return the labels of a list, or of a string joined by ``|``, in their one spelling; none is as good as any."""
+        if isinstance(value, str):
+            items: list[object] = [part.strip() for part in value.split("|")] if value.strip() else []
+        elif isinstance(value, list):
+            items = value
+        else:
+            kind = "missing (null)" if value is None else f"{type(value).__name__}: {shown(value)}"
+            raise DataError(
+                f"the labels of {where} are {kind}.",
+                hint="Write a list, [] where no label holds, or a string with '|' between them.",
+            )
+        found = [self._known(_label_value(item, self._source.labels, where, empty_is_missing=False)) for item in items]
+        return None if None in found else join_labels((label for label in found if label is not None), list(self._task.labels))
+
+
+def check_text(text: object, name: str, where: str) -> str:
+    """Return the text if a student and a teacher can read it.
+
+    Args:
+        text: the value.
+        name: what the text is called in messages, for instance ``question``.
+        where: names the row in messages.
+
+    Raises:
+        DataError: it is missing, no string, empty, too long, or holds what is no character.
+    """
+    if text is None:
+        raise DataError(f"{where} has no {name} (null).", hint="Fill it in or take the row out.")
+    if not isinstance(text, str):
+        raise DataError(
+            f"the {name} of {where} is {type(text).__name__}, not a string: {shown(text)}.", hint="Write it as a string."
+        )
+    if not text.strip():
+        raise DataError(f"{where} has an empty {name}: {shown(text)}.", hint="Fill it in or take the row out.")
+    if "\0" in text:
+        raise DataError(
+            f"the {name} of {where} holds a NUL character (U+0000).", hint="Take it out; no tokenizer has a use for it."
+        )
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the {name} of {where} holds half a surrogate pair ({text[error.start]!a}), which is no character.",
+                hint="Write the whole character, or take the row out.",
+            ) from None
+    if len(text) > MAX_CHARACTERS:
+        raise DataError(
+            f"the {name} of {where} has {len(text):,} characters, more than {MAX_CHARACTERS:,}.",
+            hint="Cut it to what a student can read.",
+        )
+    if len(text) > 2 * MAX_WORDS and (words := len(text.split())) > MAX_WORDS:
+        raise DataError(
+            f"the {name} of {where} has {words:,} words, more than {MAX_WORDS:,}.", hint="Cut it to what a student can read."
+        )
+    return text
+
+
+def _label_value(label: object, mapping: Mapping[str, str], where: str, *, empty_is_missing: bool = True) -> str:
+    if label is None or (label == "" and empty_is_missing):
+        raise DataError(f"{where} has no label.", hint="Fill it in, or take the row out; unlabelled splits cannot be used here.")
+    if not isinstance(label, (str, int, float)):
+        raise DataError(f"the label of {where} is {type(label).__name__}: {shown(label)}.", hint="Write one string or number.")
+    # Tables with a gap in an integer column come back as floats: 1.0 means the label 1.
+    if isinstance(label, float) and label.is_integer() and str(label) not in mapping:
+        return str(int(label))
+    return str(label)
+
+
+def _answers(values: Mapping[str, object], context: str, where: str) -> tuple[Span, ...]:
+    """Return the answers of a question, each a verified span of its context, none twice."""
+    if "answers" in values:
+        pairs = _listed(values["answers"], where)
+        if not pairs:
+            raise DataError(
+                f"{where} has no answers: its context does not answer it (as in SQuAD 2.0).",
+                hint="Take such rows out; every question needs an answer that stands in its context.",
+            )
+    else:
+        pairs = [(values["answer"], values.get("answer_start"))]
+    return tuple(dict.fromkeys(_span(text, start, context, where) for text, start in pairs))
+
+
+def _listed(value: object, where: str) -> list[tuple[object, object]]:
+    """Return ``(text, start)`` of SQuAD's answers: a mapping of lists, a list of mappings, or either as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise DataError(
+                f"the answers of {where} are not valid JSON: {shown(value)}.",
+                hint='Write {"text": ["..."], "answer_start": [0]}, or use the columns answer and answer_start.',
+            ) from None
+    if isinstance(value, list) and all(isinstance(item, dict) and "text" in item for item in value):
+        return [(item["text"], item.get("answer_start")) for item in value]
+    texts = value.get("text") if isinstance(value, dict) else None
+    starts = value.get("answer_start") if isinstance(value, dict) else None
+    if not isinstance(texts, list) or not isinstance(starts, list | None):
+        raise DataError(
+            f"the answers of {where} are {shown(value)}.",
+            hint='Write {"text": ["..."], "answer_start": [0]}, or use the columns answer and answer_start.',
+        )
+    starts = [None] * len(texts) if starts is None else starts
+    if len(texts) != len(starts):
+        raise DataError(
+            f"the answers of {where} have {len(texts)} text{'s' * (len(texts) != 1)} and {len(starts)} answer_start.",
+            hint="Give one answer_start for each text.",
+        )
+    return list(zip(texts, starts, strict=True))
+
+
+def _span(value: object, start: object, context: str, where: str) -> Span:
+    text = check_text(value, "answer", where)
+    at = _offset(start, where)
+    if at is not None and context.startswith(text, at):
+        return Span(text, at)
+    found = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
+    answer = f"the answer {shown(text)} of {where}"
+    if not found:
+        there = "" if at is None else f"; at character {at} there is {shown(context[at : at + len(text)])}"
+        raise DataError(
+            f"{answer} does not stand in its context{there}.",
+            hint="Copy it from the context letter by letter, or take the row out.",
+        )
+    if at is not None:
+        nearest = min(found, key=lambda place: abs(place - at))
+        raise DataError(
+            f"{answer} does not stand at character {at} of its context; there is {shown(context[at : at + len(text)])}.",
+            hint=f"It stands at {nearest}: answer_start counts characters (not bytes) from 0.",
+        )
+    if len(found) > 1:
+        raise DataError(
+            f"{answer} stands {len(found)} times in its context, at characters {', '.join(map(str, found[:5]))}.",
+            hint="Say with answer_start which one it is.",
+        )
+    return Span(text, found[0])
+
+
+def _offset(start: object, where: str) -> int | None:
+    """Return a start as a number; ``None`` where it is left open."""
+    if start is None or (isinstance(start, str) and not start.strip()) or (isinstance(start, float) and isnan(start)):
+        return None
+    if isinstance(start, str) and re.fullmatch(r"[0-9]{1,9}(\.0)?", start.strip()):
+        return int(float(start))
+    if isinstance(start, int | float) and not isinstance(start, bool) and start >= 0 and float(start).is_integer():
+        return int(start)
+    raise DataError(
+        f"the answer_start of {where} is {shown(start)}.", hint="Write the place of the answer's first character, counted from 0."
+    )

@@ -1,0 +1,249 @@
+"""Rows that others wrote become seed rows of ours: read their files, rename, relabel, drop what is no use.
+
+    found = import_rows([Path("rte_additional_1.json")], task, labels={"0": "entailment", "1": "not_entailment"})
+    found.content  # JSON Lines in the task's own columns
+
+Known by their columns, so that nothing need be said about them:
+
+* S3 (Wang et al. 2023): ``text`` or ``text1``, ``text2``, integer ``label``; JSON Lines called ``.json``;
+* ZeroGen, ProGen, FuseGen: ``C`` (context, or the text where ``X`` is null), ``X`` (written text), integer ``Y``;
+* SuperGen: a JSON list of objects with ``text`` or ``text1``, ``text2`` and ``label``;
+* GLUE's tables: ``sentence1``, ``sentence2``; ``premise``, ``hypothesis``; ``question``, ``sentence``;
+* SQuAD: its nested JSON (``data``, ``paragraphs``, ``qas``), or rows with ``context``, ``question``, ``answers``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsynth.config import SourceConfig
+from stepsynth.data.examples import RowReader, kept_field, text_columns, wanted_columns, written_field
+from stepsynth.data.halves import fingerprint
+from stepsynth.data.rows import Columns, RawRow, read_file, read_json_lines, shown
+from stepsynth.errors import DataError
+from stepsynth.tasks import create_family, split_labels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepsynth.config import TaskConfig
+    from stepsynth.types import Example
+
+__all__ = ["Imported", "import_rows"]
+
+MAX_JSON_BYTES = 2**29
+_PAIRS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text_a", "text_b"),
+)
+_NAMES = {
+    "text": ("sentence", "review", "content", "X"),
+    "label": ("Y", "gold_label"),
+    "context": ("C",),
+    "question": ("X",),
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import.
+
+    Attributes:
+        rows: the rows that can be used, in the order of the files, with ids ``import-<number>``.
+        content: the same as JSON Lines, in the columns that the task's rows are read from.
+        labels: label -> rows with it, in the task's order; empty for questions.
+        dropped: reason -> rows: ``empty``, ``duplicate``, ``unknown label``, ``unusable``.
+        unknown: label value that the task does not have -> rows with it.
+        first_unusable: what was wrong with the first row that was dropped as unusable.
+    """
+
+    rows: tuple[Example, ...]
+    content: str
+    labels: Mapping[str, int]
+    dropped: Mapping[str, int]
+    unknown: Mapping[str, int]
+    first_unusable: str = ""
+
+    def lines(self) -> list[str]:
+        """Return the summary, a line for each thing to say."""
+        said = [f"{len(self.rows):,} rows kept"]
+        said += [f"  {label}: {count:,}" for label, count in self.labels.items()]
+        if self.dropped:
+            said.append(f"{sum(self.dropped.values()):,} rows dropped")
+            said += [f"  {reason}: {count:,}" for reason, count in self.dropped.items()]
+        return said + self.problems()
+
+    def problems(self) -> list[str]:
+        """Return what kept rows from being used and can be mended, a line each."""
+        said = []
+        if self.unknown:
+            values = ", ".join(f"{shown(value, 40)} x {count:,}" for value, count in list(self.unknown.items())[:8])
+            said.append(f"unknown labels {values}; map them with --label theirs=ours")
+        if self.first_unusable:
+            said.append(f"first unusable row: {self.first_unusable.rstrip('.')}")
+        return said
+
+
+def import_rows(
+    paths: Sequence[Path], task: TaskConfig, *, columns: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
+) -> Imported:
+    """Read rows of any known form and keep those that can be used.
+
+    A row is dropped, not refused, where a text is empty, its texts are those of an earlier row, its
+    label is unknown, or another check fails (a span that is not in the context, say).
+
+    Args:
+        paths: ``.json``, JSONL, CSV, TSV or Parquet files.
+        task: what the rows are for.
+        columns: our name -> theirs, where it is none of the known ones.
+        labels: their label value -> ours.
+
+    Raises:
+        DataError: a file cannot be read, has no columns that fit, or no row can be used.
+        ConfigError: ``columns`` or ``labels`` have a name that the task does not have.
+    """
+    wanted_columns(task, columns or {}, "")
+    rows: list[Example] = []
+    seen: set[tuple[str, str]] = set()
+    dropped: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    first_unusable = ""
+    for path in paths:
+        source = SourceConfig(path=path, labels=dict(labels or {}))
+        reader, number = RowReader(task, source, "seed"), -1
+        for number, raw in enumerate(_renamed(path, task, columns or {})):
+            where = f"row {number} of {str(path)!r}"
+            if any(isinstance(raw.values[name], str) and not str(raw.values[name]).strip() for name in text_columns(task)):
+                dropped["empty"] += 1
+                continue
+            try:
+                example = reader.example(f"import-{len(rows)}", raw, where)
+            except DataError as error:
+                dropped["unusable"] += 1
+                first_unusable = first_unusable or error.message
+                continue
+            if example is None:
+                dropped["unknown label"] += 1
+            elif fingerprint(example) in seen:
+                dropped["duplicate"] += 1
+            else:
+                seen.add(fingerprint(example))
+                rows.append(example)
+        if number < 0:
+            raise DataError(f"{str(path)!r} has no rows.", hint="Is it the right file?")
+        unknown.update(reader.unknown)
+    found = Imported(
+        tuple(rows), _content(rows, task), _counted(rows, task), dropped, dict(unknown.most_common()), first_unusable
+    )
+    if not rows:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        raise DataError(
+            f"none of {dropped.total():,} rows can be used ({reasons}): {'; '.join(found.problems())}.",
+            hint=f"The task has the labels {', '.join(map(repr, list(task.labels)[:20]))}."
+            if unknown
+            else "Do file and task fit?",
+        )
+    return found
+
+
+def _content(rows: Iterable[Example], task: TaskConfig) -> str:
+    family = create_family(task)
+    return "".join(json.dumps(family.record(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def _counted(rows: Iterable[Example], task: TaskConfig) -> dict[str, int]:
+    multi = task.family == "multi_label"
+    counts = Counter(label for row in rows for label in (split_labels(row.label) if multi else (row.label,)))
+    return {label: counts[label] for label in task.labels}
+
+
+def _renamed(path: Path, task: TaskConfig, named: Mapping[str, str]) -> Iterator[RawRow]:
+    """Yield the rows under our names; which of theirs they have is decided row by row."""
+    for raw in _objects(path):
+        mapping = {**_known_names(raw.values, task), **named}
+        # ZeroGen writes a text that was made from nothing into C and leaves X null.
+        if mapping.get("text") == "X" and raw.values.get("X") is None:
+            mapping["text"] = "C"
+        wanted = wanted_columns(task, mapping, "")
+        wanted.refuse_double_use()
+        picked = wanted.pick(raw.values, f"row {raw.line} of {str(path)!r}" if raw.line else repr(str(path)))
+        yield RawRow(raw.line, {ours: raw.values[theirs] for ours, theirs in picked.items()})
+
+
+def _known_names(found: Mapping[str, object], task: TaskConfig) -> dict[str, str]:
+    """Return our name -> theirs, for the columns that do not bear our names."""
+    wanted = wanted_columns(task, {}, "")
+    missing = [name for group in wanted.needed if not any(name in found for name in group) for name in group]
+    mapping = {name: theirs for name in missing for theirs in _NAMES.get(name, ()) if theirs in found}
+    if task.family == "pair" and "text1" in missing and "text2" in missing:
+        if "C" in found and "X" in found:
+            mapping |= {kept_field(task): "C", written_field(task): "X"}
+        for first, second in _PAIRS:
+            if first in found and second in found:
+                return mapping | {"text1": first, "text2": second}
+    return mapping
+
+
+def _objects(path: Path) -> Iterator[RawRow]:
+    """Yield the rows of a file with all their columns."""
+    everything = Columns(everything=True)
+    if not path.name.lower().endswith((".json", ".json.gz")):
+        with closing(read_file(path, everything)) as rows:
+            yield from rows
+        return
+    text = _whole(path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        # Several objects one after the other: JSON Lines under another name, as S3 released them.
+        yield from read_json_lines(text.split("\n"), repr(str(path)), everything)
+        return
+    items = value.get("data", [value]) if isinstance(value, dict) else value
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise DataError(f"{str(path)!r} holds no list of objects: {shown(value)}.", hint="Write one JSON object for each row.")
+    for number, item in enumerate(items):
+        if "paragraphs" in item:
+            yield from (RawRow(number, row) for row in _squad(item, str(path)))
+        else:
+            yield RawRow(number, item)
+
+
+def _squad(article: Mapping[str, object], name: str) -> Iterator[dict[str, object]]:
+    """Yield the questions of one article of SQuAD's nested form."""
+    try:
+        for paragraph in article["paragraphs"]:  # type: ignore[attr-defined]
+            for question in paragraph["qas"]:
+                yield {"context": paragraph["context"], "question": question["question"], "answers": question["answers"]}
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{name!r} is not SQuAD's form: {type(error).__name__} {error} in an article.",
+            hint="An article has paragraphs, each with context and qas; a question has question and answers.",
+        ) from None
+
+
+def _whole(path: Path) -> str:
+    name = repr(str(path))
+    try:
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            raw = file.read(MAX_JSON_BYTES + 1)
+        if len(raw) > MAX_JSON_BYTES:
+            raise DataError(f"{name} is larger than {MAX_JSON_BYTES:,} bytes.", hint="Save it as JSON Lines, which are streamed.")
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not UTF-8: byte {error.start}.", hint="Save it again as UTF-8.") from None
+    except FileNotFoundError:
+        raise DataError(f"{name} does not exist.", hint="Check the path.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"cannot read {name}: {shown(str(error), 120)}.", hint="Is the file whole, and may you read it?"
+        ) from None

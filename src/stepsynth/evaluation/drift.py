@@ -1,0 +1,68 @@
+"""Whether the rows that steer the data have been learned by heart: one half rises, the other does not.
+
+Mistakes are taken from the harvest half alone. If rounds raise the harvest score more than the
+select score, the data are made for those very rows, and the validation set is overfitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepsynth.evaluation.statistics import Interval, as_matrix, percentiles, plain, resampled_means
+
+__all__ = ["Drift", "halves_drift"]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the harvest half has run ahead of the select half.
+
+    Attributes:
+        difference: gain on harvest minus gain on select, from the first to the last round.
+        ci95: its 95 % interval.
+        message: the warning, one sentence or two.
+    """
+
+    difference: float
+    ci95: Interval
+    message: str
+
+
+def halves_drift(harvest: Sequence[Sequence[float]], select: Sequence[Sequence[float]], seed: int = 0) -> Drift | None:
+    """Return a warning if the harvest half gained more than the select half, beyond chance.
+
+    The estimate is a difference in differences; both halves are resampled by rows, apart from
+    each other. The warning is given where the whole 95 % interval lies above zero, so without
+    drift in about one run of forty.
+
+    Args:
+        harvest: per round, per row of the harvest half, the score; rows in one order.
+        select: the same for the select half.
+        seed: of the resampling.
+
+    Returns:
+        The warning, or ``None``; always ``None`` before the second round.
+
+    Raises:
+        ValueError: halves with different numbers of rounds, no rows, or a score outside [0, 1].
+    """
+    import numpy as np
+
+    steering, watching = as_matrix(harvest), as_matrix(select)
+    if len(steering) != len(watching):
+        raise ValueError(f"both halves need the same rounds; found {len(steering)} and {len(watching)}")
+    if len(steering) == 1:
+        return None
+    random = np.random.default_rng(seed)
+    ahead, behind = steering[-1] - steering[0], watching[-1] - watching[0]
+    difference = plain(ahead.mean() - behind.mean())
+    low, high = percentiles(resampled_means(ahead, random) - resampled_means(behind, random))
+    if low <= 0:
+        return None
+    message = (
+        f"The validation set is overfitted: since round 0 the harvest half, whose mistakes steer the data, gained "
+        f"{100 * difference:.1f} points more than the select half (95 % interval {100 * low:.1f} to {100 * high:.1f}). "
+        "Trust the select half, and use more labelled rows or fewer rounds."
+    )
+    return Drift(difference, (low, high), message)

@@ -1,0 +1,100 @@
+"""How small a difference a test set can show: a claim below that is a claim about luck."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from stepsynth.evaluation.statistics import as_matrix, plain
+
+__all__ = ["detectable_difference", "rows_needed", "too_small_for"]
+
+
+def detectable_difference(n: int, disagreement: float, power: float = 0.8, level: float = 0.05) -> float:
+    """Return the smallest true difference in accuracy that the exact McNemar test finds often enough.
+
+    Args:
+        n: number of test rows, at least 1.
+        disagreement: share of rows where exactly one of the two students is right, in (0, 1].
+        power: how often the test shall find it, in (0, 1).
+        level: two-sided significance level.
+
+    Returns:
+        The difference, at most ``disagreement``; ``math.inf`` if not even a student that is never
+        the only one to be wrong would be found that often.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    from scipy.optimize import brentq
+
+    if n < 1 or not 0 < disagreement <= 1 or not 0 < power < 1 or not 0 < level < 1:
+        raise ValueError(f"no power for n={n!r}, disagreement={disagreement!r}, power={power!r}, level={level!r}")
+
+    def lacking(difference: float) -> float:
+        return power - _power(n, disagreement, difference, level)
+
+    if lacking(disagreement) > 0:
+        return math.inf
+    if lacking(0.0) <= 0:
+        return 0.0
+    return plain(brentq(lacking, 0.0, disagreement, xtol=1e-7))
+
+
+def rows_needed(difference: float, disagreement: float, power: float = 0.8, level: float = 0.05) -> int:
+    """Return about how many test rows it takes to find a difference (Connor 1987).
+
+    Args:
+        difference: the true difference in accuracy, not 0.
+        disagreement: share of rows where exactly one of the two students is right.
+        power: how often the test shall find it.
+        level: two-sided significance level.
+    """
+    from scipy.stats import norm
+
+    share = max(disagreement, abs(difference))
+    root = norm.ppf(1 - level / 2) * math.sqrt(share) + norm.ppf(power) * math.sqrt(share - difference**2)
+    return math.ceil(float(root / difference) ** 2)
+
+
+def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Sequence[bool]) -> str | None:
+    """Return a warning if the test set is too small for the difference claimed, else ``None``.
+
+    Args:
+        difference: the claimed difference in accuracy, a minus b; 0 claims nothing.
+        correct_a: per test row, whether a was right.
+        correct_b: per test row, whether b was right.
+
+    Raises:
+        ValueError: no rows, or not equally many.
+    """
+    a, b = as_matrix([correct_a]), as_matrix([correct_b])
+    if a.shape != b.shape:
+        raise ValueError(f"both sides need the same rows; found {a.shape[1]} and {b.shape[1]}")
+    n, claimed = a.shape[1], abs(difference)
+    disagreement = max(float((a != b).mean()), claimed)
+    if not claimed:
+        return None
+    least = detectable_difference(n, disagreement)
+    if claimed >= least:
+        return None
+    finds = "no difference" if math.isinf(least) else f"only differences of {100 * least:.1f} points or more"
+    return (
+        f"The test set is too small for the difference claimed: on {n} rows, of which only one side answers "
+        f"{100 * disagreement:.1f} % rightly, {finds} would be found in 80 % of repetitions; "
+        f"{100 * claimed:.1f} points are claimed. "
+        f"About {rows_needed(claimed, disagreement):,} rows would do."
+    )
+
+
+def _power(n: int, disagreement: float, difference: float, level: float) -> float:
+    """Return how often the test favours the better side; discordant rows and wins are binomial."""
+    import numpy as np
+    from scipy.stats import binom
+
+    spread = 7 * math.sqrt(n * disagreement * (1 - disagreement)) + 1
+    discordant = np.arange(max(0, math.floor(n * disagreement - spread)), min(n, math.ceil(n * disagreement + spread)) + 1)
+    # One win more than this many losing coins would reach leaves a tail of at most level / 2.
+    needed = binom.isf(level / 2, discordant, 0.5) + 1
+    wins = binom.sf(needed - 1, discordant, min(1.0, (disagreement + difference) / (2 * disagreement)))
+    return float((binom.pmf(discordant, n, disagreement) * wins).sum())

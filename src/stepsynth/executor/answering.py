@@ -1,0 +1,93 @@
+"""The teacher in the student's place: it answers rows itself, zero-shot or with gold rows shown.
+
+Users want to know whether the student can replace the teacher, so the teacher is scored on the
+same rows. Its answers go through the journal like any others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stepsynth.filters.normalise import clean
+from stepsynth.methods import seeded
+from stepsynth.prompts import Prompts, read_answer
+from stepsynth.tasks.labels import split_labels
+from stepsynth.types import Prediction, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.executor.send import Executor
+    from stepsynth.tasks import TaskFamily
+    from stepsynth.types import Example
+
+__all__ = ["TeacherModel"]
+
+_ANSWER_TOKENS = 32
+
+
+class TeacherModel:
+    """A `stepsynth.students.Model` whose predictions are the teacher's.
+
+    Args:
+        config: the run's config; ``method.few_shot`` gold rows are shown per label.
+        family: the task's family.
+        executor: gets the answers.
+        harvest: the gold rows that may be shown.
+
+    Attributes:
+        undecided: answers so far that named no label, or that never came; each counts as a guess.
+    """
+
+    def __init__(self, config: RunConfig, family: TaskFamily, executor: Executor, harvest: Sequence[Example]) -> None:
+        self._config = config
+        self._executor = executor
+        self._prompts = Prompts(config.task)
+        self._shots = [(shot, family.gold(shot)) for shot in _shots(config, harvest)]
+        self.undecided = 0
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Return one prediction per example, in order; labels of the examples are not read.
+
+        A decision's probability is 1: what a chat answer tells is which label, not how likely.
+        """
+        sampling = replace(self._config.teacher.sampling.frozen(), temperature=0.0, max_tokens=_ANSWER_TOKENS)
+        requests = [
+            Request(self._prompts.question(example, self._shots), sampling, 0, "answer", index, "")
+            for index, example in enumerate(examples)
+        ]
+        answers = self._executor.run(requests)
+        return [
+            self._prediction(example, answers.get(self._executor.key(request)))
+            for example, request in zip(examples, requests, strict=True)
+        ]
+
+    def _prediction(self, example: Example, answer: object) -> Prediction:
+        task = self._config.task
+        text = answer.text if isinstance(answer, Response) else ""
+        if task.family == "extractive_qa":
+            text = clean(text)
+        decided = read_answer(text, task, example)
+        if decided is None:
+            self.undecided += 1
+            # A guess, the same whenever it is made.
+            guesses = [""] if task.family == "extractive_qa" else list(task.labels)
+            decided = seeded("guess", example.text, example.context).choice(guesses), -1
+        label, start = decided
+        if task.family == "extractive_qa":
+            return Prediction(example.id, label, {label: 1.0}, start)
+        chosen = set(split_labels(label)) if task.family == "multi_label" else {label}
+        return Prediction(example.id, label, {name: float(name in chosen) for name in task.labels})
+
+
+def _shots(config: RunConfig, harvest: Sequence[Example]) -> list[Example]:
+    """Draw ``few_shot`` rows per label, and mix them, so that the last one shown is of no particular label."""
+    count, draw = config.method.few_shot, seeded("shots", config.seed)
+    chosen: list[Example] = []
+    for label in sorted({example.label for example in harvest}):
+        rows = [example for example in harvest if example.label == label]
+        chosen += draw.sample(rows, min(count, len(rows)))
+    draw.shuffle(chosen)
+    return chosen

@@ -1,0 +1,112 @@
+"""What a run starts from, checked before anything is spent."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsynth.assets import resolve
+from stepsynth.data import SealedTest, Validation, load_contexts, load_seed, load_validation
+from stepsynth.errors import DataError
+from stepsynth.prompts import Prompts
+from stepsynth.spans import draw_spans
+from stepsynth.types import Example, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.data import SealedInfo
+    from stepsynth.progress import Progress
+
+__all__ = ["Inputs", "check_inputs"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was checked before anything is spent.
+
+    Attributes:
+        validation: the harvest and the select half.
+        test: the sealed test set, or ``None``.
+        sealed: its size and digest; no text of it.
+        contexts: texts to write about; none for families that keep no context.
+        seed: written rows to start from.
+    """
+
+    validation: Validation
+    test: SealedTest | None
+    sealed: SealedInfo | None
+    contexts: tuple[str, ...] = ()
+    seed: tuple[Example, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the data, a sentence each."""
+        if self.sealed is None or not self.sealed.shared:
+            return self.validation.notes
+        rows = "row is" if self.sealed.shared == 1 else "rows are"
+        shared = f"{self.sealed.shared:,} of {self.sealed.n:,} test {rows} in the validation data, too: the test score flatters."
+        return (*self.validation.notes, shared)
+
+    def facts(self) -> dict[str, str]:
+        """Return what must not change between two attempts at one run."""
+        facts = {
+            "validation_sha256": _digest((*self.validation.harvest, *self.validation.select)),
+            "test_sha256": self.sealed.sha256 if self.sealed else "",
+        }
+        if self.contexts:
+            facts["contexts_sha256"] = digest(list(self.contexts))
+        if self.seed:
+            facts["seed_sha256"] = _digest(self.seed)
+        return facts
+
+
+def _digest(rows: Sequence[Example]) -> str:
+    return digest([[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows])
+
+
+def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
+    """Check data, prompts and the student's base model.
+
+    Raises:
+        UserError: the first thing that is wrong, in one line.
+    """
+    Prompts(config.task).check()
+    validation = load_validation(config)
+    test = SealedTest(config) if config.data.test else None
+    sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
+    contexts = load_contexts(config, validation.harvest)
+    seed = tuple(load_seed(config)) if config.data.seed else ()
+    if config.task.family == "extractive_qa":
+        _refuse_long_answers(config, validation)
+        _refuse_mute_pool(config, contexts)
+    if config.method.name != "teacher":
+        for model in filter(None, (config.student.model, config.method.mistakes_of)):
+            resolve(model, kind="student", report=progress.note if progress else None)
+    return Inputs(validation, test, sealed, contexts, seed)
+
+
+def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:
+    """Refuse answers that no window of the student can hold: a word is a token at least."""
+    window = config.student.max_length
+    for row in (*validation.harvest, *validation.select):
+        words = min(len(answer.text.split()) for answer in row.answers)
+        if words >= window:
+            raise DataError(
+                f"the answer of validation row {row.id.rpartition('-')[2]} has {words} words, "
+                f"which do not fit into a window of student.max_length={window} tokens.",
+                hint="Raise student.max_length, shorten the answer, or take the row out.",
+            )
+
+
+def _refuse_mute_pool(config: RunConfig, contexts: Sequence[str]) -> None:
+    """Refuse contexts without any phrase to ask for, where questions are to be written about them."""
+    if config.data.seed or config.method.name in ("goldgen", "gold", "teacher"):
+        return
+    if not any(draw_spans(context, 1, random.Random(0)) for context in contexts):
+        raise DataError(
+            f"none of the {len(contexts)} contexts has a phrase, a name, a number or a date to ask for.",
+            hint="Give longer contexts, in the language of the task, with data.contexts.",
+        )

@@ -1,0 +1,110 @@
+"""SQLite for journals: private files, WAL, migrations in order, one transaction per fact."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.errors import RunError
+from stepsynth.failpoints import fail_point
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["connect", "decoded", "encoded", "first", "select", "transaction"]
+
+
+def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open a database with private permissions and bring its schema up to date."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    except (OSError, sqlite3.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise RunError(f"{str(path)!r} cannot be opened: {what}.", hint="Is it a file that you may write?") from None
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        _migrate(connection, path, migrations)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise RunError(
+            f"{str(path)!r} is not a readable journal: {error}.", hint="Move it away or restore it from a backup."
+        ) from None
+    except RunError:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    if _version(connection) < len(migrations):
+        connection.execute("BEGIN IMMEDIATE")
+        # Read again: another process may have opened the same new file at the same time.
+        for number in range(_version(connection), len(migrations)):
+            for statement in migrations[number].split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={number + 1}")
+        connection.execute("COMMIT")
+    version = _version(connection)
+    if version > len(migrations):
+        raise RunError(f"{str(path)!r} was written by a newer stepsynth (schema {version}).", hint="Upgrade stepsynth.")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def select(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Return all rows of a query.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    try:
+        return connection.execute(query, values).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise RunError(f"the journal cannot be read: {error}.", hint="Restore it from a backup, or start a new run.") from error
+
+
+def first(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
+    """Return a query's first row; see `select`."""
+    return next(iter(select(connection, query, values)), None)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, name: str) -> Iterator[None]:
+    """Commit all or nothing, with a fail point on either side of the commit."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            fail_point(f"before commit: {name}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    except sqlite3.DatabaseError as error:
+        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+            raise  # a constraint or a wrong statement is a defect
+        hint = "Another process holds it." if "locked" in str(error) else "Is the disk full?"
+        raise RunError(f"the journal could not be written: {error}.", hint=f"{hint} Then run the same command again.") from error
+    fail_point(f"after commit: {name}")
+
+
+def encoded(text: str) -> str | bytes:
+    """Keep lone surrogates, which SQLite's UTF-8 text cannot hold, as bytes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def decoded(value: str | bytes) -> str:
+    """Return what `encoded` was given."""
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value

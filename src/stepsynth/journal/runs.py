@@ -1,0 +1,359 @@
+"""A run's journal: the only source of truth of a run, in one SQLite file.
+
+An answer is committed as it came, before anything parses it. A stage's rows, dropped ones
+with their reason included, are committed in one transaction together with the mark that the
+stage is done. Everything else in a run directory is derived from this file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.journal.answers import ANSWERS_TABLE, AnswerStore
+from stepsynth.journal.database import connect, decoded, encoded, first, select, transaction
+from stepsynth.types import Candidate, Evaluation, Example, Graded, Prediction, Request, Response, Span, canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from stepsynth.types import Verdict
+
+__all__ = ["Journal", "Row", "Spent", "Totals"]
+
+# Append only: a journal of any released version is brought up to date when it is opened.
+_MIGRATIONS: tuple[str, ...] = (
+    ANSWERS_TABLE
+    + """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE gold (split TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL,
+    label TEXT NOT NULL, context TEXT NOT NULL, answers TEXT NOT NULL, PRIMARY KEY (split, position)) WITHOUT ROWID;
+CREATE TABLE stages (name TEXT PRIMARY KEY, round INTEGER NOT NULL, kind TEXT NOT NULL, info TEXT NOT NULL,
+    seconds REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE rows (stage TEXT NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL, label TEXT NOT NULL, source TEXT,
+    text TEXT NOT NULL, context TEXT NOT NULL, answer TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (stage, position)) WITHOUT ROWID;
+CREATE TABLE predictions (round INTEGER NOT NULL, split TEXT NOT NULL, position INTEGER NOT NULL, example_id TEXT NOT NULL,
+    gold TEXT NOT NULL, predicted TEXT NOT NULL, probabilities TEXT NOT NULL, start INTEGER NOT NULL, score REAL NOT NULL,
+    PRIMARY KEY (round, split, position)) WITHOUT ROWID;
+CREATE TABLE evaluations (round INTEGER NOT NULL, split TEXT NOT NULL, evaluation TEXT NOT NULL,
+    PRIMARY KEY (round, split)) WITHOUT ROWID;
+""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One planned row as it ended: accepted, or dropped for a reason.
+
+    Attributes:
+        stage: stage that asked for it.
+        round: round of that stage.
+        kind: ``rationales``, ``import``, ``seed``, ``zerogen`` or ``extrapolate``.
+        position: place in the stage's plan.
+        key: key of the answer it was parsed from.
+        label: the asked label.
+        source: id of the mistake it was written from, if any.
+        text: the text after hygiene (as far as hygiene got).
+        reason: empty when accepted.
+        context: the text that the row keeps, if any.
+        answer: the answer that the question was written for, if any.
+    """
+
+    stage: str
+    round: int
+    kind: str
+    position: int
+    key: str
+    label: str
+    source: str | None
+    text: str
+    reason: str
+    context: str = ""
+    answer: Span | None = None
+
+    @property
+    def example(self) -> Example:
+        """The row as training data."""
+        answers = (self.answer,) if self.answer else ()
+        return Example(f"{self.stage}/{self.position}", self.text, self.label, self.context, answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the answers of a stage's plan took, whether they were bought by this run or known before.
+
+    Attributes:
+        requests: answers.
+        tokens: prompt and completion tokens.
+        usd: dollars, ``None`` when any price is unknown.
+    """
+
+    requests: int
+    tokens: int
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a run's answers took, counted once per answer.
+
+    Attributes:
+        requests: answers in the journal.
+        from_cache: of these, taken from another run's answers.
+        prompt_tokens: tokens read by the teacher.
+        completion_tokens: tokens written by the teacher.
+        cost_usd: dollars, ``None`` when any answer's price is unknown.
+        bought_tokens: of both kinds of tokens, those that this run asked for itself.
+    """
+
+    requests: int
+    from_cache: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    bought_tokens: int = 0
+
+
+class Journal:
+    """A run's journal, with an optional file of answers shared between runs.
+
+    Args:
+        path: the SQLite file, created when absent.
+        shared: answers of other runs; looked up on a miss, and given every new answer.
+    """
+
+    def __init__(self, path: Path, shared: AnswerStore | None = None) -> None:
+        self._connection = connect(path, _MIGRATIONS)
+        self._answers = AnswerStore(self._connection)
+        self._shared = shared
+
+    def close(self) -> None:
+        """Close the journal and the shared answers."""
+        self._connection.close()
+        if self._shared is not None:
+            self._shared.close()
+
+    # answers ---------------------------------------------------------------------------
+
+    def find_answers(self, requests: Sequence[tuple[str, Request]], teacher: dict[str, object]) -> dict[str, Response]:
+        """Return the known answers by key; those of other runs are copied into this journal."""
+        found: dict[str, Response] = {}
+        copied: list[tuple[str, Request, Response]] = []
+        for key, request in requests:
+            response = self._answers.find(key, request.sampling.max_tokens)
+            if response is None and self._shared is not None:
+                response = self._shared.find(key, request.sampling.max_tokens)
+                if response is not None:
+                    copied.append((key, request, response))
+            if response is not None:
+                found[key] = response
+        if copied:
+            self._answers.insert(copied, teacher, "cache")
+        return found
+
+    def commit_answers(self, answers: Sequence[tuple[str, Request, Response]], teacher: dict[str, object]) -> None:
+        """Make answers durable, here first; only then may they be parsed."""
+        self._answers.insert(answers, teacher, "asked")
+        if self._shared is not None:
+            self._shared.insert(answers, teacher, "asked")
+
+    def totals(self) -> Totals:
+        """Count answers, tokens and dollars."""
+        ((requests, cached, prompt, completion, bought, cost, priced),) = select(
+            self._connection,
+            "SELECT COUNT(*), COALESCE(SUM(origin = 'cache'), 0), COALESCE(SUM(prompt_tokens), 0),"
+            " COALESCE(SUM(completion_tokens), 0),"
+            " COALESCE(SUM((origin != 'cache') * (prompt_tokens + completion_tokens)), 0),"
+            " SUM(cost_usd), COUNT(cost_usd) FROM answers",
+        )
+        known = requests == 0 or priced == requests
+        return Totals(requests, cached, prompt, completion, (cost or 0.0) if known else None, bought)
+
+    def spent(self, stage: str) -> Spent:
+        """Return what the answers of a finished stage took, each counted once."""
+        query = (
+            "SELECT COUNT(*), COALESCE(SUM(tokens), 0), SUM(cost), COUNT(cost) FROM (SELECT a.key,"
+            " MAX(a.prompt_tokens + a.completion_tokens) AS tokens, MAX(a.cost_usd) AS cost"
+            " FROM answers a WHERE a.key IN (SELECT key FROM rows WHERE stage = ?) GROUP BY a.key)"
+        )
+        ((requests, tokens, cost, priced),) = select(self._connection, query, (stage,))
+        return Spent(requests, tokens, (cost or 0.0) if priced == requests else None)
+
+    # meta and gold ---------------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        """Return a fact written by `start`."""
+        found = first(self._connection, "SELECT value FROM meta WHERE key = ?", (key,))
+        return None if found is None else str(found[0])
+
+    def start(self, facts: dict[str, str], gold: dict[str, Sequence[Example]]) -> None:
+        """Write the run's facts and its harvest and select rows, once, in one transaction."""
+        with transaction(self._connection, "start"):
+            self._connection.executemany("INSERT INTO meta VALUES (?, ?)", sorted(facts.items()))
+            for split, examples in gold.items():
+                self._connection.executemany(
+                    "INSERT INTO gold VALUES (?,?,?,?,?,?,?)",
+                    [
+                        (split, i, e.id, encoded(e.text), e.label, encoded(e.context), _spans(e.answers))
+                        for i, e in enumerate(examples)
+                    ],
+                )
+
+    def finish(self) -> None:
+        """Note that the loop has ended; harmless when it is noted already."""
+        with transaction(self._connection, "finish"):
+            self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('finished', 'yes')")
+
+    def gold(self, split: str) -> list[Example]:
+        """Return the gold rows of ``harvest`` or ``select``, in order."""
+        query = "SELECT id, text, label, context, answers FROM gold WHERE split = ? ORDER BY position"
+        return [
+            Example(i, decoded(text), label, decoded(context), tuple(Span(*span) for span in json.loads(decoded(answers))))
+            for i, text, label, context, answers in select(self._connection, query, (split,))
+        ]
+
+    # stages and rows -------------------------------------------------------------------
+
+    def stage_done(self, name: str) -> bool:
+        """Whether a stage was finished."""
+        return first(self._connection, "SELECT 1 FROM stages WHERE name = ?", (name,)) is not None
+
+    def finish_stage(
+        self, name: str, round_number: int, kind: str, verdicts: Sequence[Verdict], info: dict[str, Any], seconds: float
+    ) -> None:
+        """Write a generating stage: every row with its verdict, and that the stage is done."""
+        with transaction(self._connection, f"stage {name}"):
+            self._connection.executemany(
+                "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?)", [(name, i, *_row_values(v)) for i, v in enumerate(verdicts)]
+            )
+            self._insert_stage(name, round_number, kind, info, seconds)
+
+    def finish_training(
+        self,
+        name: str,
+        round_number: int,
+        results: Mapping[str, tuple[Evaluation, Sequence[Graded]]],
+        info: dict[str, Any],
+        seconds: float,
+    ) -> None:
+        """Write what a student predicted and scored on some splits, and that the stage is done."""
+        with transaction(self._connection, f"stage {name}"):
+            for split, result in results.items():
+                self._insert_evaluation(round_number, split, *result)
+            self._insert_stage(name, round_number, "train", info, seconds)
+
+    def finish_test(
+        self,
+        name: str,
+        round_number: int,
+        results: Mapping[int, tuple[Evaluation, Sequence[Graded]]],
+        info: dict[str, Any],
+        seconds: float,
+    ) -> None:
+        """Write what each round's student scored on the sealed test set; only ids and right answers of its rows are kept."""
+        with transaction(self._connection, f"stage {name}"):
+            for number, result in results.items():
+                self._insert_evaluation(number, "test", *result)
+            self._insert_stage(name, round_number, "test", info, seconds)
+
+    def _insert_evaluation(self, round_number: int, split: str, evaluation: Evaluation, graded: Sequence[Graded]) -> None:
+        self._connection.executemany(
+            "INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?,?)",
+            [
+                (
+                    *(round_number, split, i, g.prediction.example_id, encoded(g.gold), encoded(g.prediction.label)),
+                    *(_probabilities(g.prediction), g.prediction.start, g.score),
+                )
+                for i, g in enumerate(graded)
+            ],
+        )
+        self._connection.execute(
+            "INSERT INTO evaluations VALUES (?,?,?)", (round_number, split, canonical_json(asdict(evaluation)))
+        )
+
+    def _insert_stage(self, name: str, round_number: int, kind: str, info: dict[str, Any], seconds: float) -> None:
+        self._connection.execute(
+            "INSERT INTO stages VALUES (?,?,?,?,?)", (name, round_number, kind, canonical_json(info), seconds)
+        )
+
+    def stages(self) -> list[tuple[str, int, str, dict[str, Any], float]]:
+        """Return finished stages as ``(name, round, kind, info, seconds)``, in the order of a run."""
+        query = (
+            "SELECT name, round, kind, info, seconds FROM stages ORDER BY round,"
+            " CASE kind WHEN 'rationales' THEN 0 WHEN 'train' THEN 2 WHEN 'test' THEN 3 ELSE 1 END, name"
+        )
+        return [(n, r, k, json.loads(i), s) for n, r, k, i, s in select(self._connection, query)]
+
+    def rows(self, *, stage: str | None = None, accepted: bool | None = None) -> list[Row]:
+        """Return planned rows in plan order, of one stage or of all, accepted or dropped or both."""
+        query = "SELECT r.stage, s.round, s.kind, r.position, r.key, r.label, r.source, r.text, r.reason, r.context, r.answer"
+        query += " FROM rows r JOIN stages s ON s.name = r.stage WHERE 1"
+        values: list[object] = []
+        if stage is not None:
+            query += " AND r.stage = ?"
+            values.append(stage)
+        if accepted is not None:
+            query += " AND (r.reason = '') = ?"
+            values.append(accepted)
+        query += " ORDER BY s.round, s.kind != 'rationales', r.stage, r.position"
+        found = select(self._connection, query, values)
+        return [
+            Row(stage, n, kind, i, key, label, source, decoded(text), why, decoded(context), _span(decoded(answer)))
+            for stage, n, kind, i, key, label, source, text, why, context, answer in found
+        ]
+
+    def dataset(self, upto_round: int | None = None) -> list[Row]:
+        """Return the accepted training rows (no rationales) of all rounds up to one, in plan order."""
+        rows = (row for row in self.rows(accepted=True) if row.kind != "rationales")
+        return [row for row in rows if upto_round is None or row.round <= upto_round]
+
+    # evaluations -----------------------------------------------------------------------
+
+    def evaluation(self, round_number: int, split: str) -> Evaluation | None:
+        """Return what the student of a round scored on a split."""
+        query = "SELECT evaluation FROM evaluations WHERE round = ? AND split = ?"
+        found = first(self._connection, query, (round_number, split))
+        if found is None:
+            return None
+        values = json.loads(found[0])
+        return Evaluation(**{**values, "ci95": tuple(values["ci95"])})
+
+    def graded(self, round_number: int, split: str) -> list[Graded]:
+        """Return what a round's student predicted on a split, with gold and score, in order."""
+        query = (
+            "SELECT example_id, predicted, probabilities, start, gold, score FROM predictions"
+            " WHERE round = ? AND split = ? ORDER BY position"
+        )
+        return [
+            Graded(Prediction(i, decoded(label), json.loads(decoded(p)), start), decoded(gold), score)
+            for i, label, p, start, gold, score in select(self._connection, query, (round_number, split))
+        ]
+
+    def rounds(self) -> list[int]:
+        """Return the rounds that have a student, in order."""
+        return [r for (r,) in select(self._connection, "SELECT round FROM stages WHERE kind = 'train' ORDER BY round")]
+
+
+def _row_values(verdict: Verdict) -> tuple[object, ...]:
+    candidate: Candidate = verdict.candidate
+    request = candidate.request
+    answer = _spans([request.answer] if request.answer else [])
+    return (
+        *(candidate.key, request.label, request.source, encoded(candidate.text)),
+        *(encoded(request.context), answer, verdict.reason),
+    )
+
+
+def _spans(spans: Sequence[Span]) -> str | bytes:
+    return encoded(canonical_json([[span.text, span.start] for span in spans]))
+
+
+def _span(value: str) -> Span | None:
+    return next((Span(*found) for found in json.loads(value)), None)
+
+
+def _probabilities(prediction: Prediction) -> str:
+    return json.dumps(dict(prediction.probabilities))

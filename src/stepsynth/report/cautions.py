@@ -1,0 +1,104 @@
+"""Sentences that a reader must have seen before believing a run's headline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepsynth.evaluation.artefact import artefact_probe
+from stepsynth.evaluation.drift import halves_drift
+from stepsynth.tasks import create_family
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.journal import Journal
+    from stepsynth.report.rows import Stage
+    from stepsynth.report.scores import RoundScores, Score
+
+__all__ = ["cautions_of"]
+
+_WIDE_INTERVAL = 0.05
+# Resampling and folds are the same whenever a page is made.
+_SEED = 0
+
+
+def cautions_of(
+    journal: Journal, best: RoundScores | None, test: Score | None, stages: Sequence[Stage], config: RunConfig
+) -> list[str]:
+    """Return the warnings of a run.
+
+    Args:
+        journal: holds scores per row, the written rows and the gold ones.
+        best: the round that the headline is about.
+        test: its score on the sealed test set.
+        stages: of the run.
+        config: of the run.
+    """
+    found = _scored(best, test, config)
+    judged, split = (test, "test") if test else (best.scores.get("select") if best else None, "select")
+    if judged and judged.half > _WIDE_INTERVAL:
+        found.append(
+            f"The {split} set is small (n = {judged.n:,}): its 95 % interval reaches \u00b1{100 * judged.half:.1f} points. "
+            "Differences smaller than that say nothing."
+        )
+    if undecided := max((stage.undecided for stage in stages), default=0):
+        found.append(f"Answers of the teacher that were no decision, or never came, and count as guesses: {undecided:,}.")
+    found += _drift(journal)
+    if config.task.family != "extractive_qa":
+        found += _artefacts(journal, config)
+    for stage in stages:
+        found += _of_stage(stage)
+    return found
+
+
+def _scored(best: RoundScores | None, test: Score | None, config: RunConfig) -> list[str]:
+    if best is None:
+        return ["No student has been evaluated yet: this page shows rows only."]
+    if test is not None:
+        return []
+    given = "has not been scored yet" if config.data.test else "was not given"
+    select = best.scores.get("select")
+    if select is None:
+        reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else has."
+    elif config.method.name == "teacher":
+        reason = "The figures are those of the select half."
+    else:
+        reason = f"Select {select.metric} chose the best round, so it flatters the student."
+    return [f"The sealed test set {given}. {reason}"]
+
+
+def _drift(journal: Journal) -> list[str]:
+    """Two samples of one source should gain alike."""
+    halves = [[[g.score for g in journal.graded(n, split)] for split in ("harvest", "select")] for n in journal.rounds()]
+    judged = [(harvest, select) for harvest, select in halves if harvest and select]
+    if len(judged) < 2:
+        return []
+    drift = halves_drift([harvest for harvest, _ in judged], [select for _, select in judged], _SEED)
+    return [drift.message] if drift else []
+
+
+def _artefacts(journal: Journal, config: RunConfig) -> list[str]:
+    written = [row.example for row in journal.dataset()]
+    gold = [*journal.gold("harvest"), *journal.gold("select")]
+    return [
+        f"The cue {probe.cue!r} alone predicts the label of written rows {100 * probe.synthetic:.0f} % of the time, of gold rows "
+        f"{100 * probe.gold:.0f} %: the teacher left a trace that a student will follow."
+        for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED)
+        if probe.flagged
+    ]
+
+
+def _of_stage(stage: Stage) -> list[str]:
+    found = []
+    if stage.missing:
+        first = ", ".join(f"{label} {n:,}" for label, n in list(stage.missing.items())[:8] if label)
+        more = f" and {len(stage.missing) - 8} more labels" if len(stage.missing) > 8 else ""
+        told = f": {first}{more}" if first else ""
+        found.append(f"Stage {stage.name} ended {sum(stage.missing.values()):,} rows short of its target{told}.")
+    if not stage.adds_up:
+        found.append(
+            f"Stage {stage.name} asked for {stage.requested:,} rows, but the journal accounts for "
+            f"{stage.accepted + stage.dropped:,}."
+        )
+    return found

@@ -1,0 +1,86 @@
+"""Drawings as inline SVG that follow the page's colours.
+
+Matplotlib draws with placeholder colours, which become CSS variables afterwards: one drawing
+serves light and dark. Text stays text, ids are made unique, and nothing in the markup points
+outside the page.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FAINT", "INK", "PAPER", "PLACEHOLDERS", "SERIES", "canvas", "plain", "setting", "svg"]
+
+SERIES = 8
+"""Colours for stacked segments; the first is for accepted rows."""
+
+INK, FAINT, PAPER = "#fe0101", "#fe0102", "#fe0103"
+PLACEHOLDERS = tuple(f"#fd01{number:02x}" for number in range(1, SERIES + 1))
+_VARIABLES = {INK: "ink", FAINT: "rule", PAPER: "paper"}
+_VARIABLES.update({colour: f"s{number}" for number, colour in enumerate(PLACEHOLDERS, start=1)})
+
+
+@contextmanager
+def setting() -> Iterator[None]:
+    """Matplotlib's own defaults, whatever the user's matplotlibrc says, plus ours, for a while."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.fonttype": "none", "svg.hashsalt": "stepsynth", "font.size": 9, "legend.fontsize": 9,
+                "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+                "axes.edgecolor": FAINT, "axes.spines.top": False, "axes.spines.right": False,
+                "axes.axisbelow": True, "figure.facecolor": "none", "axes.facecolor": "none",
+                "xtick.major.size": 0, "ytick.major.size": 0,
+            }
+        )  # fmt: skip
+        yield
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches, with one pair of axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def svg(figure: Figure, prefix: str, title: str) -> str:
+    """Return a figure as an `<svg>` element: no dates, no creator, nothing that an inline SVG does not need.
+
+    Args:
+        figure: drawn with the placeholder colours.
+        prefix: of all ids, unique on the page.
+        title: what a screen reader says.
+    """
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue().decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', text))
+    text = re.sub(r'\sid="([\w.-]+)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", text)
+    text = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", text)
+    text = re.sub("#f[de]01[0-9a-f]{2}", lambda found: f"var(--{_VARIABLES[found[0]]})", text)
+    text = re.sub(r"(font(?:-family)?: ?[^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--sans)", text)
+    viewbox = re.search(r'viewBox="[^"]*"', text)
+    opening = f'<svg {viewbox[0] if viewbox else ""} role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip()
+
+
+def plain(text: str) -> str:
+    """Printable ASCII only: the drawing font knows no other script and would warn."""
+    return re.sub(r"[^ -~]", "?", text)[:40]

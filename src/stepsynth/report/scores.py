@@ -1,0 +1,154 @@
+"""What students scored, round by round, as a page shows it; the journal comes before ``results.json``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.classroom import best_round
+from stepsynth.types import Evaluation
+
+if TYPE_CHECKING:
+    from stepsynth.journal import Journal
+
+__all__ = ["SPLITS", "RoundScores", "Score", "best_of", "details_of", "further_scores", "mapping", "rounds_of", "score_of"]
+
+SPLITS = ("select", "harvest", "test")
+
+# Further scores of an evaluation, in this order, with what they are.
+_FURTHER = {
+    "f1": "F1, words shared with the right answer",
+    "micro_f1": "micro F1, all decisions together",
+    "macro_f1": "macro F1, mean over labels",
+    "mcc": "Matthews correlation",
+    "hamming": "wrong decisions (Hamming loss)",
+    "ece": "calibration error (ECE)",
+    "mean_confidence": "mean confidence",
+    "n_answered": "questions answered",
+}
+_NOT_PERCENT = ("mcc", "n_answered")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score with its interval, all in [0, 1].
+
+    Attributes:
+        metric: its name as words.
+        value: the score.
+        low: lower end of the 95 % interval.
+        high: upper end.
+        n: rows.
+        details: further scores and tables.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    details: Mapping[str, Any]
+
+    @property
+    def half(self) -> float:
+        """Half the interval's width."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class RoundScores:
+    """A round's student.
+
+    Attributes:
+        number: of the round.
+        rows: that it learnt from.
+        new_rows: that were written for it.
+        scores: split -> score.
+    """
+
+    number: int
+    rows: int
+    new_rows: int
+    scores: Mapping[str, Score]
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return a mapping as it is, and anything else as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def score_of(values: Evaluation | Mapping[str, Any] | None) -> Score | None:
+    """Return an evaluation, or what ``results.json`` says of one, as a score."""
+    if not values:
+        return None
+    known = asdict(values) if isinstance(values, Evaluation) else values
+    if not isinstance(known.get("value"), (int, float)):
+        return None
+    low, high = known.get("ci95") or (known["value"], known["value"])
+    metric = str(known.get("metric", "accuracy")).replace("_", " ")
+    return Score(metric, known["value"], low, high, int(known.get("n", 0)), known.get("details") or known)
+
+
+def rounds_of(journal: Journal, method: Mapping[str, Any]) -> list[RoundScores]:
+    """Join what the journal holds with what ``results.json`` says of the method."""
+    told = {entry["round"]: entry for entry in method.get("rounds") or [] if "round" in entry}
+    sizes = Counter(row.round for row in journal.dataset())
+    trained = {number: info.get("rows") for _, number, kind, info, _ in journal.stages() if kind == "train"}
+    entries = []
+    for number in sorted({*journal.rounds(), *told}):
+        found = {split: score_of(journal.evaluation(number, split) or told.get(number, {}).get(split)) for split in SPLITS}
+        scores = {split: score for split, score in found.items() if score is not None}
+        rows = trained.get(number)
+        total = sum(size for of, size in sizes.items() if of <= number) if rows is None else int(rows)
+        entries.append(RoundScores(number, total, sizes[number], scores))
+    return entries
+
+
+def best_of(journal: Journal, method: Mapping[str, Any], rounds: Sequence[RoundScores]) -> RoundScores | None:
+    """Return the round that counts; without any student, none."""
+    named = [entry for entry in rounds if entry.number == method.get("best_round")]
+    if not named and journal.rounds():
+        named = [entry for entry in rounds if entry.number == best_round(journal)]
+    return named[0] if named else None
+
+
+def further_scores(score: Score | None) -> list[tuple[str, str]]:
+    """Return what else an evaluation found, as ``(what, how much)``."""
+    details = score.details if score else {}
+    found = []
+    for name, what in _FURTHER.items():
+        value = details.get(name)
+        if not isinstance(value, (int, float)):
+            continue
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if name in _NOT_PERCENT else f"{100 * value:.1f} %"
+        interval = details.get(f"{name}_ci95")
+        if isinstance(interval, (list, tuple)) and len(interval) == 2:
+            shown += f" ({100 * interval[0]:.1f}\u2013{100 * interval[1]:.1f})"
+        found.append((what, shown))
+    return found
+
+
+def details_of(best: RoundScores | None, test: Score | None) -> dict[str, Any] | None:
+    """Return the tables of the best round, on test, else on select: further scores, per label, confusion."""
+    if best is None:
+        return None
+    candidates = (("test", best.scores.get("test")), ("test", test), ("select", best.scores.get("select")))
+    known = [(split, score) for split, score in candidates if score]
+    if not known:
+        return None
+    split, score = next(((split, score) for split, score in known if score.details.get("per_label")), known[0])
+    per_label = score.details.get("per_label") or []
+    names = [str(entry["label"]) for entry in per_label]
+    matrix = score.details.get("confusion") or []
+    pairs = [(count, names[i], names[j]) for i, line in enumerate(matrix) for j, count in enumerate(line) if i != j and count]
+    return {
+        "split": split,
+        "score": score,
+        "further": further_scores(score),
+        "per_label": per_label,
+        "names": names,
+        "lines": [[(count, count / max(1, sum(line))) for count in line] for line in matrix],
+        "worst": sorted(pairs, key=lambda pair: -pair[0])[:10],
+    }

@@ -1,0 +1,94 @@
+"""From values to a document: one way to fill a template, for all pages.
+
+Model and data text reaches a template as values, is escaped there, and what no UTF-8 page can
+hold is replaced at the very end. No page has a script or asks for anything outside itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from stepsynth import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["LONGEST", "fill", "percent", "signed", "words"]
+
+LONGEST = 20_000
+"""Characters of one text that a page holds."""
+
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def fill(name: str, values: Mapping[str, Any]) -> str:
+    """Return a page that encodes as UTF-8; the same values give the same characters.
+
+    Args:
+        name: of the template, beside this file.
+        values: what it shows.
+    """
+    from jinja2 import FunctionLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_source)
+    )
+    environment.filters.update(
+        count=_count, percent=percent, signed=signed, clip=_clip, brief=_brief, words=words, dollars=_dollars, p=_p
+    )
+    page = environment.get_template(name).render({**values, "version": __version__})
+    return _UNFIT.sub("\ufffd", re.sub("\r\n?", "\n", page))
+
+
+def percent(value: Any) -> str:
+    """Return a share in percent with one digit."""
+    return f"{100 * value:.1f}" if _number(value) else "n/a"
+
+
+def words(name: str) -> str:
+    """Return a name from the code as words: ``exact_match`` -> ``exact match``."""
+    return name.replace("_", " ")
+
+
+def _source(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def signed(value: Any) -> str:
+    """Return a difference of shares in points with its sign and one digit."""
+    # A true minus sign is as wide as the plus, and nothing rounds to minus zero.
+    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\u2212") if _number(value) else "n/a"
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "unknown"
+
+
+def _dollars(value: Any) -> str:
+    if not _number(value):
+        return "unknown"
+    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
+
+
+def _p(value: Any) -> str:
+    return "n/a" if not _number(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _brief(text: object, length: int = 80) -> str:
+    name = str(text)
+    return name if len(name) <= length else name[: length - 1] + "\u2026"
+
+
+def _clip(text: str, length: int = 240) -> tuple[str, str, int]:
+    """Cut a text into what is shown at once, the whole (as far as a page can hold it) and what is left out."""
+    if len(text) <= length + 80:
+        return text, "", 0
+    return text[:length].rstrip() + "\u2026", text[:LONGEST], max(0, len(text) - LONGEST)

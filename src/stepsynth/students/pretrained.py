@@ -1,0 +1,111 @@
+"""A student's folder: from a base model or an earlier student in, a trained student out.
+
+Weights are read from safetensors only and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsynth import assets
+from stepsynth.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from stepsynth.config import StudentConfig
+    from stepsynth.students.batches import Network, Tokenizer
+    from stepsynth.students.trainer import Epoch
+
+__all__ = ["load_base", "load_trained", "save"]
+
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load_base(architecture: Any, config: StudentConfig, **head: object) -> tuple[Network, Tokenizer]:
+    """Load a student's base model in float32 with a fresh head, and its tokenizer.
+
+    Args:
+        architecture: one of transformers' ``AutoModelFor...`` classes.
+        config: which base model.
+        head: settings of the head, for instance ``num_labels``.
+
+    Raises:
+        ConfigError: the base model cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    where = assets.resolve(config.model, kind="student")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        network = architecture.from_pretrained(
+            where, **head, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
+        )
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and its dependencies' own
+        raise ConfigError(
+            f"student.model {config.model!r} cannot be loaded: {_one_line(error)}",
+            hint="It must be an encoder with safetensors weights: an embedded name, a local folder or a hub id.",
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    network.config.pad_token_id = tokenizer.pad_token_id
+    return network.to(_device()), tokenizer
+
+
+def load_trained(architecture: Any, folder: Path, settings: Sequence[str]) -> tuple[Network, Tokenizer, dict[str, int]]:
+    """Load what `save` wrote: the network, its tokenizer, and the named numbers of ``training.json``.
+
+    Raises:
+        RunError: files are missing or unreadable.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        numbers = {name: int(record[name]) for name in settings}
+        network = architecture.from_pretrained(folder, use_safetensors=True, **_LOCAL)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+    except Exception as error:  # safetensors, tokenizers and JSON each raise their own
+        raise RunError(
+            f"the student in {str(folder)!r} cannot be loaded: {_one_line(error)}",
+            hint="Run the same command again to retrain it.",
+        ) from error
+    return network.to(_device()).eval(), tokenizer, numbers
+
+
+def save(
+    network: Network,
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    settings: dict[str, int],
+    seed: int,
+    history: Sequence[Epoch],
+    best: Epoch,
+) -> None:
+    """Write weights, config, tokenizer and ``training.json`` into ``out``; the network is in eval mode afterwards."""
+    network.eval()
+    network.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    record = {**settings, "seed": seed, "best_epoch": best.epoch, "epochs": [_shown(epoch) for epoch in history]}
+    (out / "training.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _shown(epoch: Epoch) -> dict[str, float | None]:
+    """Return an epoch's numbers; F1 only where there is one."""
+    return {name: value for name, value in asdict(epoch).items() if name != "select_f1" or value is not None}
+
+
+def _device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

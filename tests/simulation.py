@@ -1,0 +1,47 @@
+"""Simulated tests of trained students: rows differ in difficulty, seeds and methods in skill, all as logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+DIFFICULTY, EASE, PREFERENCE = 1.5, 1.0, 0.5
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def right(random: np.random.Generator, logits: Array) -> Array:
+    """Draw right and wrong answers with these chances."""
+    return (random.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float64)
+
+
+def expected(ease: float, spread: float) -> float:
+    """Return the accuracy over all rows and seeds: a logistic-normal mean, by Gauss and Hermite."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    return float((weights / (1 + np.exp(-(ease + spread * nodes)))).sum() / weights.sum())
+
+
+def one_method(random: np.random.Generator, runs: int, seeds: int, rows: int, seed_sd: float) -> tuple[Array, float]:
+    """Return runs x seeds x rows of answers, and the true accuracy."""
+    logits = EASE + random.normal(0, DIFFICULTY, (runs, 1, rows)) + random.normal(0, seed_sd, (runs, seeds, 1))
+    return right(random, np.broadcast_to(logits, (runs, seeds, rows))), expected(EASE, float(np.hypot(DIFFICULTY, seed_sd)))
+
+
+def two_methods(
+    random: np.random.Generator, runs: int, seeds: int, rows: int, seed_sd: float, effect: float
+) -> tuple[Array, Array, float]:
+    """Return two methods' answers on the same rows, with the true difference; half of a seed's variance is shared."""
+    shared = random.normal(0, DIFFICULTY, (runs, 1, rows)) + random.normal(0, seed_sd * 0.5**0.5, (runs, seeds, 1))
+    sides = [
+        right(
+            random,
+            EASE
+            + shift
+            + shared
+            + random.normal(0, PREFERENCE, (runs, 1, rows))
+            + random.normal(0, seed_sd * 0.5**0.5, (runs, seeds, 1)),
+        )
+        for shift in (effect, 0.0)
+    ]
+    spread = float(np.sqrt(DIFFICULTY**2 + PREFERENCE**2 + seed_sd**2))
+    return sides[0], sides[1], expected(EASE + effect, spread) - expected(EASE, spread)

@@ -1,0 +1,441 @@
+"""Comparisons: equal budgets, cells that resume, numbers that follow from the cells, errors before anything is spent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import stepsynth
+from family_worlds import FamilyWorld, build_family_world, lend_student, rows_of
+from stepsynth import failpoints
+from stepsynth.cli.comparing import compare_methods
+from stepsynth.compare import Cell, CellRound, comparison_markdown, parse_systems, plan_cells, read_cell, summarise
+from stepsynth.compare.markdown import comparison_rows
+from stepsynth.config import parse_config
+from stepsynth.errors import ConfigError, RunError, UserError
+from stepsynth.journal import Journal
+
+METHODS = "gold,zerogen,seed-only,goldgen,s3"
+ROWS_MATCHED = ("zerogen", "seed-only", "goldgen", "s3")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """A network this small is slower on several threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One base model for all worlds."""
+    return lend_student(tmp_path_factory.mktemp("student") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def world(student: Path, tmp_path_factory: pytest.TempPathFactory) -> FamilyWorld:
+    """A world, only read."""
+    folder = tmp_path_factory.mktemp("world")
+    return build_family_world(folder, "classification", validation=24, test=30, student=student)
+
+
+@pytest.fixture(scope="module")
+def compared(world: FamilyWorld) -> tuple[Path, dict[str, Any], int]:
+    """A finished comparison: its folder, its results, and how many fail points it passed."""
+    folder = world.folder / "compared"
+    failpoints.arm(-1)
+    try:
+        results = compare_methods(world.config(), METHODS, seeds=2, match="rows", folder=folder, quiet=True)
+        return folder, results, len(failpoints.passed())
+    finally:
+        failpoints.arm(0)
+
+
+def timeless(value: Any) -> Any:
+    """Return results without what a clock measured."""
+    if isinstance(value, dict):
+        return {key: timeless(entry) for key, entry in value.items() if key not in ("minutes", "seconds")}
+    return [timeless(entry) for entry in value] if isinstance(value, list) else value
+
+
+def numbers(folder: Path) -> Any:
+    return timeless(json.loads((folder / "results.json").read_text()))
+
+
+# budgets -------------------------------------------------------------------------------------
+
+
+def test_all_methods_have_the_same_rows(compared: tuple[Path, dict[str, Any], int]) -> None:
+    entries = {entry["name"]: entry for entry in compared[1]["systems"]}
+    assert list(entries) == ["s3", "gold", "zerogen", "seed-only", "goldgen"]
+    wanted = entries["s3"]["accepted_rows"]
+    assert min(wanted) > 12, "s3 extrapolated nothing"
+    for name in ROWS_MATCHED:
+        assert entries[name]["accepted_rows"] == wanted, name
+    assert (entries["gold"]["rows"], entries["gold"]["requests"]) == ([24, 24], [0, 0])
+
+
+@pytest.mark.parametrize("unit", ["requests", "tokens"])
+def test_all_methods_use_the_same_requests_or_tokens(world: FamilyWorld, unit: str) -> None:
+    """Counted over the answers of the plan, and at most one answer more than S3 took."""
+    folder = world.folder / unit
+    results = compare_methods(world.config(), "zerogen,seed-only,s3", seeds=1, match=unit, folder=folder, quiet=True)
+    entries = {entry["name"]: entry[unit][0] for entry in results["systems"]}
+    for name in ("zerogen", "seed-only"):
+        with closing(Journal(folder / f"{name}-0" / "journal.db")) as journal:
+            spent = [journal.spent(stage) for stage, _, kind, *_ in journal.stages() if kind not in ("train", "test")]
+            used = sum(getattr(each, unit) for each in spent)
+            last = journal.rows()[-1]
+            (answer,) = journal._connection.execute(
+                "SELECT prompt_tokens + completion_tokens FROM answers WHERE key = ?", (last.key,)
+            ).fetchone()
+        assert entries["s3"] <= used < entries["s3"] + (1 if unit == "requests" else answer)
+        assert entries[name] == used, "the table shows more than was used"
+
+
+def test_dollars_of_a_teacher_without_a_price_are_one_clear_error(world: FamilyWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = stepsynth(
+        capsys, "compare", world.config_path, "--methods", "zerogen,s3", "--match", "usd", "-q", "--out", world.folder / "usd"
+    )
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "--match usd needs a price" in outcome.err
+
+
+def test_every_seed_is_tested_on_the_same_rows_and_draws_its_own_halves(world: FamilyWorld) -> None:
+    config = world.config("data.test.sample=10")
+    planned = list(plan_cells(config, parse_systems("zerogen,s3", config), 3))
+    assert [(system.name, seed) for system, _, seed in planned] == [
+        (name, seed) for seed in range(3) for name in ("s3", "zerogen")
+    ]
+    assert {cell.data.test.seed for _, cell, _ in planned if cell.data.test} == {0}
+    assert [cell.seed for _, cell, _ in planned] == [0, 0, 1, 1, 2, 2]
+
+
+# resuming ------------------------------------------------------------------------------------
+
+
+def test_a_finished_comparison_asks_nothing_and_trains_nothing_again(
+    world: FamilyWorld, compared: tuple[Path, dict[str, Any], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, results, _ = compared
+    names = ("results.json", "comparison.md")
+    before = {name: (folder / name).read_bytes() for name in names}
+
+    def nobody(*_: object, **__: object) -> None:
+        raise AssertionError("something was asked or trained")
+
+    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    monkeypatch.setattr("stepsynth.students.classifier.Classifier.fit", nobody)
+    again = compare_methods(world.config(), METHODS, seeds=2, match="rows", folder=folder, quiet=True)
+    assert again == results
+    assert {name: (folder / name).read_bytes() for name in names} == before
+
+
+def test_a_comparison_that_was_killed_ends_with_the_same_numbers(
+    world: FamilyWorld, compared: tuple[Path, dict[str, Any], int], tmp_path: Path
+) -> None:
+    folder, _, places = compared
+    # A file of answers of its own, as the calm one had.
+    command = [sys.executable, "-m", "stepsynth", "compare", str(world.config_path), "--methods", METHODS, "--seeds", "2", "-q"]
+    environment = {**os.environ, "STEPSYNTH_FAILPOINT": str(round(0.6 * places)), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([*command, "--out", str(tmp_path / "again")], env=environment, check=False, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "again" / "results.json").exists()
+    compare_methods(world.config(), METHODS, seeds=2, match="rows", folder=tmp_path / "again", quiet=True)
+    assert numbers(tmp_path / "again") == numbers(folder)
+
+
+def test_equal_rows_are_trained_on_once(world: FamilyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first round of s3 and of s3+gold is the same student; so is seed-only's, when it has as many rows."""
+    from stepsynth.students.classifier import Classifier
+
+    fits: list[int] = []
+    fit = Classifier.fit
+
+    def counted(self: Classifier, train: Any, *arguments: Any, **named: Any) -> Any:
+        fits.append(len(train))
+        return fit(self, train, *arguments, **named)
+
+    monkeypatch.setattr(Classifier, "fit", counted)
+    results = compare_methods(world.config(), "s3+gold,s3,gold", seeds=1, match="rows", folder=tmp_path / "out", quiet=True)
+    entries = {entry["name"]: entry for entry in results["systems"]}
+    (rows,) = entries["s3"]["accepted_rows"]
+    assert fits == [12, rows, rows + 24, 24] or fits == [12, rows, 24, rows + 24]
+    assert len([path for path in (tmp_path / "out" / "students").iterdir() if not path.name.startswith(".")]) == len(fits)
+    for number in (0, 1):
+        weights = [
+            tmp_path / "out" / f"{name}-0" / "models" / f"round-{number}" / "model.safetensors" for name in ("s3", "s3+gold")
+        ]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("methods", "match", "override"),
+    [
+        (METHODS, "rows", "method.rounds=2"),
+        (METHODS, "rows", "student.epochs=3"),
+        ("gold,zerogen", "rows", "method.seed_rows=14"),
+        # A system that is new comes before one that is there: nothing may be run for it.
+        ("s3+gold,zerogen", "rows", "student.epochs=3"),
+        ("s3,teacher,zerogen", "requests", "seed=0"),
+    ],
+)
+def test_a_changed_config_is_refused_before_anything_is_spent(
+    world: FamilyWorld,
+    compared: tuple[Path, dict[str, Any], int],
+    methods: str,
+    match: str,
+    override: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = compared[0]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "logs" not in path.parts}
+
+    def nobody(*_: object, **__: object) -> None:
+        raise AssertionError("something was asked or trained")
+
+    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    monkeypatch.setattr("stepsynth.students.classifier.Classifier.fit", nobody)
+    with pytest.raises(RunError, match="made with another config"):
+        compare_methods(world.config(override), methods, seeds=2, match=match, folder=folder, quiet=True)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "logs" not in path.parts}
+    assert {path for path in after if before.get(path) != after[path] and path.name != "lock"} == set()
+    assert set(after) == set(before)
+
+
+# what is asked for ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("gold,zerogne", "unknown method 'zerogne' in --methods. Did you mean 'zerogen'?"),
+        ("s3:method.raitonales=0", "'raitonales'.* Did you mean 'rationales'"),
+        ("s3:metod.rationales=0", "unknown key 'metod.rationales'"),
+        ("s3:method.rationales", "not of the form key=value"),
+        ("s3:method.rationales=many", "method.rationales is 'many'"),
+        ("s3,s3", "twice"),
+        (" , ", "names no method"),
+        ("s3:method.name=zerogen", "'method.name' cannot be changed"),
+        ("s3:data.test.sample=5", "'data.test.sample' cannot be changed"),
+        ("s3:seed=5", "'seed' cannot be changed"),
+        ("s3:student.model=ghost", "'ghost'"),
+        ("s3:method.rationales={", "YAML"),
+    ],
+)
+def test_a_wrong_list_of_methods_is_one_line(
+    world: FamilyWorld, methods: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    outcome = stepsynth(capsys, "compare", world.config_path, "--methods", methods, "--out", tmp_path / "out")
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1), outcome
+    assert re.search(message, outcome.err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_match_and_no_test_set_are_one_line(student: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    world = build_family_world(tmp_path / "world", "classification", student=student)
+    outcome = stepsynth(capsys, "compare", world.config_path, "--match", "row", "--out", tmp_path / "out")
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "Did you mean 'rows'?" in outcome.err
+    world.write_config({"student.model": str(student), "data.test": None})
+    outcome = stepsynth(capsys, "compare", world.config_path, "--out", tmp_path / "out")
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "a comparison needs data.test" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_ablation_is_a_system_of_its_own(world: FamilyWorld, tmp_path: Path) -> None:
+    results = compare_methods(
+        world.config(),
+        "s3:method.rationales=0,s3:method.rounds=0:method.seed_rows=9,s3",
+        seeds=1,
+        match="rows",
+        folder=tmp_path / "out",
+        quiet=True,
+    )
+    assert [entry["name"] for entry in results["systems"]] == [
+        "s3",
+        "s3:method.rationales=0",
+        "s3:method.rounds=0:method.seed_rows=9",
+    ]
+    folders = [entry.name for entry in sorted((tmp_path / "out").iterdir()) if (entry / "config.json").is_file()]
+    assert len(folders) == 3
+    stored = [json.loads((tmp_path / "out" / name / "config.json").read_text())["config"]["method"] for name in folders]
+    assert sorted((entry["rationales"], entry["rounds"], entry["seed_rows"]) for entry in stored) == [
+        (0, 1, 12),
+        (3, 0, 9),
+        (3, 1, 12),
+    ]
+    assert not any("rationales" in row.stage for row in journal_rows(tmp_path / "out" / "s3-method.rationales=0-0"))
+
+
+def journal_rows(folder: Path) -> Any:
+    with closing(Journal(folder / "journal.db")) as journal:
+        return journal.rows()
+
+
+def test_a_cell_that_is_not_finished_is_not_read(world: FamilyWorld, tmp_path: Path) -> None:
+    from stepsynth.run import RunDirectory
+
+    directory = RunDirectory.open(tmp_path / "run", world.config())
+    with closing(directory), closing(Journal(directory.journal_path)), pytest.raises(RunError, match="is not finished"):
+        read_cell(tmp_path / "run", "s3")
+
+
+# numbers -------------------------------------------------------------------------------------
+
+# Per seed and test row: what s3, a better and an equal method got right.
+S3_RIGHT = ((1, 1, 1, 0, 0, 0, 0, 0, 1, 1) * 4, (1, 1, 0, 0, 0, 0, 0, 1, 1, 1) * 4)
+BETTER = ((1,) * 8 + (0,) * 2) * 4, ((1,) * 9 + (0,)) * 4
+
+
+def cell(system: str, seed: int, right: tuple[int, ...], folder: Path, **more: Any) -> Cell:
+    scores = tuple(map(float, right))
+    rounds = (CellRound(0, 20, (), (), scores),)
+    values = {"rows": 20, "spent_rows": 20, "requests": 33, "tokens": 4444, "usd": 0.25, "seconds": 90.0, **more}
+    return Cell(system=system, seed=seed, folder=folder, metric="accuracy", best_round=0, rounds=rounds, latency_s=1.5, **values)
+
+
+@pytest.fixture
+def made(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> dict[str, Any]:
+    """What hand-made cells add up to."""
+    cells = []
+    for seed in (0, 1):
+        folder = compared[0] / f"s3-{seed}"
+        cells += [cell("s3", seed, S3_RIGHT[seed], folder), cell("gold", seed, BETTER[seed], folder, usd=None)]
+        cells.append(cell("zerogen", seed, S3_RIGHT[seed], folder, requests=34 + seed))
+    return summarise(cells, world.config(), "rows")
+
+
+def test_differences_are_paired_by_seed_and_row(made: dict[str, Any]) -> None:
+    from scipy.stats import binomtest
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    gold, zerogen = (next(entry for entry in made["systems"] if entry["name"] == name) for name in ("gold", "zerogen"))
+    assert gold["score"]["value"] == pytest.approx((0.8 + 0.9) / 2)
+    assert gold["difference"]["value"] == pytest.approx((0.8 - 0.5 + 0.9 - 0.5) / 2)
+    low, high = gold["difference"]["ci95"]
+    assert -1 <= low < gold["difference"]["value"] < high <= 1
+    for seed, entry in enumerate(gold["difference"]["per_seed"]):
+        pairs = list(zip(BETTER[seed], S3_RIGHT[seed], strict=True))
+        table = [[pairs.count((1, 1)), pairs.count((1, 0))], [pairs.count((0, 1)), pairs.count((0, 0))]]
+        assert entry["mcnemar_p"] == pytest.approx(mcnemar(table, exact=True).pvalue, abs=1e-6)
+        assert entry["mcnemar_p"] == pytest.approx(binomtest(table[0][1], table[0][1] + table[1][0]).pvalue, abs=1e-6)
+        assert entry["value"] == pytest.approx(sum(a - b for a, b in pairs) / len(pairs), abs=1e-6)
+    assert zerogen["difference"]["value"] == 0.0
+    assert zerogen["difference"]["p"] == pytest.approx(1.0)
+    assert [each["mcnemar_p"] for each in zerogen["difference"]["per_seed"]] == [1.0, 1.0]
+    assert next(entry for entry in made["systems"] if entry["name"] == "s3")["difference"] is None
+
+
+def test_p_values_are_corrected_for_the_number_of_methods(made: dict[str, Any]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    compared = [entry["difference"] for entry in made["systems"] if entry["difference"]]
+    assert len(compared) == 2
+    expected = multipletests([entry["p"] for entry in compared], method="holm")[1]
+    assert [entry["p_holm"] for entry in compared] == pytest.approx(list(expected), abs=1e-5)
+    assert compared[0]["p_holm"] == pytest.approx(2 * compared[0]["p"], abs=1e-5)
+
+
+def test_the_order_of_cells_changes_nothing(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> None:
+    cells = [read_cell(compared[0] / f"{name}-{seed}", name) for seed in (0, 1) for name in ("s3", "zerogen")]
+    one, other = (summarise(order, world.config(), "rows") for order in (cells, [cells[2], cells[3], cells[0], cells[1]]))
+    assert one == other
+
+
+def test_without_s3_there_are_scores_and_no_differences(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> None:
+    cells = [cell(name, 0, S3_RIGHT[0], compared[0]) for name in ("gold", "zerogen")]
+    found = summarise(cells, world.config(), "rows")
+    assert found["reference"] is found["forecast"] is None
+    assert [entry["difference"] for entry in found["systems"]] == [None, None]
+    assert comparison_markdown(found)
+
+
+def test_warnings_tell_what_the_comparison_cannot_show(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> None:
+    folder = compared[0] / "s3-0"
+    close = (*S3_RIGHT[0][:-1], 0)
+    few = summarise([cell("s3", 0, S3_RIGHT[0], folder), cell("gold", 0, close, folder)], world.config(), "rows")
+    assert any(warning.startswith("gold against s3:") for warning in few["warnings"])
+    assert any("One seed only" in warning for warning in few["warnings"])
+
+
+def test_markdown_and_table_have_every_number(made: dict[str, Any]) -> None:
+    page = comparison_markdown(made)
+    gold = next(entry for entry in made["systems"] if entry["name"] == "gold")
+    low, high = gold["difference"]["ci95"]
+    row = next(line for line in page.splitlines() if line.startswith("| gold | 20 |"))
+    for shown in (
+        "| 33 |",
+        "| 4,444 |",
+        "| unknown |",
+        "| 3.0 |",
+        "| 85.0 [",
+        f"| +35.0 [{100 * low:+.1f}, {100 * high:+.1f}] |",
+        f"| {gold['difference']['p_holm']:.3f} |" if gold["difference"]["p_holm"] >= 0.001 else "| < 0.001 |",
+    ):
+        assert shown in row, row
+    assert "| zerogen | 20 | 34-35 | 4,444 | $0.50 | 3.0 | 50.0 [" in page
+    assert "| gold | 80.0 | 90.0 |" in page
+    assert "gold 1.5 s, $0.00" in page
+    assert "40 sealed test rows" in page
+    head, *rows = comparison_rows(made)
+    assert all(len(each) == len(head) for each in rows)
+
+
+def test_a_comparison_is_shown_and_kept(
+    world: FamilyWorld, compared: tuple[Path, dict[str, Any], int], capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    folder, results, _ = compared
+    monkeypatch.setenv("COLUMNS", "250")
+    outcome = stepsynth(capsys, "compare", world.config_path, "--methods", METHODS, "--seeds", 2, "--out", folder)
+    assert outcome.code == 0, outcome.err
+    for row in comparison_rows(results):
+        for text in row:
+            assert text in outcome.out
+    assert str(folder / "results.json") in outcome.out
+    as_json = stepsynth(capsys, "compare", world.config_path, "--methods", METHODS, "--seeds", 2, "--out", folder, "--json")
+    assert json.loads(as_json.out) == json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert (folder / "comparison.md").read_text() == comparison_markdown(results)
+
+
+def test_bad_data_of_a_later_seed_is_found_before_the_first(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each seed draws its own rows; a draw that cannot be cut ends the comparison before it begins."""
+    world = build_family_world(tmp_path / "world", "classification", student=student)
+    world.write_rows("test.jsonl", [{"text": "no label known", "label": "kalmm"}, *rows_of("classification", 4, 500)])
+
+    def nobody(*_: object, **__: object) -> None:
+        raise AssertionError("something was asked")
+
+    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    with pytest.raises(UserError, match="kalmm"):
+        compare_methods(world.config(), "s3", seeds=2, match="rows", folder=tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_system_does_not_change_the_config_of_another(world: FamilyWorld) -> None:
+    config = world.config()
+    before = config.resolved()
+    systems = parse_systems("s3,s3:method.rationales=0:student.epochs=7", config)
+    cells = {system.name: changed for system, changed, _ in plan_cells(config, systems, 1)}
+    assert config.resolved() == before
+    assert cells["s3"].student.epochs == 2
+    assert parse_config(cells["s3:method.rationales=0:student.epochs=7"].resolved()).student.epochs == 7
+    with pytest.raises(ConfigError):
+        parse_systems("s3:student.epochs=0", config)

@@ -1,0 +1,290 @@
+"""The classifier and the probe on pairs and on several labels: both texts count, labels are independent."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stepsynth.config import FieldConfig, RunConfig, StudentConfig, TaskConfig
+from stepsynth.errors import DataError
+from stepsynth.students import create_student
+from stepsynth.students.batches import reads_segments, tokenise
+from stepsynth.students.classifier import Classifier, ClassifierModel
+from stepsynth.students.extractive_qa import ExtractiveQA
+from stepsynth.students.probe import LinearProbe
+from stepsynth.tasks.classification import Classification, MultiLabel
+from stepsynth.tasks.pair import Pair
+from stepsynth.types import Example
+from tiny_model import WORDS, build_tiny_model
+
+GOOD = ("fun", "great")
+BAD = ("dull", "sad")
+PLAIN = [word for word in WORDS if word not in (*GOOD, *BAD)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """A network this small is slower on several threads, above all on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model."""
+    return build_tiny_model(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model whose words differ from the start."""
+    return build_tiny_model(tmp_path_factory.mktemp("base") / "spread", spread=0.2)
+
+
+@pytest.fixture
+def new_folder(tmp_path: Path) -> Callable[[], Path]:
+    """Make an empty folder to write a model into."""
+
+    def make() -> Path:
+        folder = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        return folder
+
+    return make
+
+
+def _pair(*order: str) -> Pair:
+    values = {
+        "family": "pair",
+        "name": "pairs",
+        "instruction": "Do they agree?",
+        "labels": {"no": "", "yes": ""},
+        "fields": {"text1": {"name": "premise", "context": True}, "text2": {"name": "hypothesis"}},
+        "order": order or ("text1", "text2"),
+    }
+    return Pair(TaskConfig.model_validate(values))
+
+
+def _multi() -> MultiLabel:
+    labels = {"praise": "", "blame": "", "film": ""}
+    return MultiLabel(TaskConfig(family="multi_label", name="topics", instruction="Which?", labels=labels))
+
+
+def _config(base: Path, **changes: object) -> StudentConfig:
+    values = {"model": str(base), "epochs": 12, "learning_rate": 5e-3, "batch_size": 16, **changes}
+    return StudentConfig.model_validate(values)
+
+
+def _text(rng: random.Random, signal: tuple[str, ...]) -> str:
+    words = [rng.choice(PLAIN), *rng.sample(signal, 2)]
+    rng.shuffle(words)
+    return " ".join(words)
+
+
+def _agreeing(count: int, seed: int) -> list[Example]:
+    """Texts that agree when both praise or both blame: neither of them alone says anything of the label."""
+    rng = random.Random(seed)
+    sides = [(rng.choice([GOOD, BAD]), rng.choice([GOOD, BAD])) for _ in range(count)]
+    return [
+        Example(f"{seed}-{i}", _text(rng, one), "yes" if one is other else "no", _text(rng, other))
+        for i, (one, other) in enumerate(sides)
+    ]
+
+
+def _praised_first(count: int, seed: int) -> list[Example]:
+    """One text praises and the other blames; the label says whether the written one praises."""
+    rng = random.Random(seed)
+    sides = [rng.choice([(GOOD, BAD), (BAD, GOOD)]) for _ in range(count)]
+    return [
+        Example(f"{seed}-{i}", _text(rng, one), "yes" if one is GOOD else "no", _text(rng, other))
+        for i, (one, other) in enumerate(sides)
+    ]
+
+
+def _topics(count: int, seed: int) -> list[Example]:
+    """Praise and blame occur independently of each other; a row may have neither or both."""
+    rng = random.Random(seed)
+    rows = []
+    for index in range(count):
+        chosen = [label for label in ("praise", "blame") if rng.random() < 0.5]
+        words = [rng.choice(PLAIN)]
+        words += rng.sample(GOOD, 2) * ("praise" in chosen) + rng.sample(BAD, 2) * ("blame" in chosen)
+        rng.shuffle(words)
+        rows.append(Example(f"{seed}-{index}", " ".join(words), "|".join(chosen)))
+    return rows
+
+
+def _right(model: ClassifierModel, rows: list[Example]) -> float:
+    return sum(answer.label == row.label for answer, row in zip(model.predict(rows), rows, strict=True)) / len(rows)
+
+
+def test_a_pair_is_learnt_from_both_texts_together(base: Path, new_folder: Callable[[], Path]) -> None:
+    """A label that neither text tells alone is learnt, so the student reads both."""
+    model = Classifier(_config(base, learning_rate=2e-3), _pair()).fit(_agreeing(600, 0), [], seed=0, out=new_folder())
+    assert _right(model, _agreeing(200, 1)) > 0.9
+
+
+def test_the_order_of_a_pair_matters(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Which text says what is learnt, and texts that swap places get the other label."""
+    model = Classifier(_config(base), _pair()).fit(_praised_first(200, 0), [], seed=0, out=new_folder())
+    test = _praised_first(100, 1)
+    swapped = [Example(row.id, row.context, row.label, row.text) for row in test]
+    assert _right(model, test) > 0.9
+    assert _right(model, swapped) < 0.1
+
+
+def test_the_task_says_which_text_comes_first(tokenizer: Any) -> None:
+    """``order`` decides what the network is shown first, and the segments follow it."""
+    example = Example("x", "great", "yes", "bad film")
+    for family, words, types in (
+        (_pair(), "[CLS] bad film [SEP] great [SEP]", [0, 0, 0, 0, 1, 1]),
+        (_pair("text2", "text1"), "[CLS] great [SEP] bad film [SEP]", [0, 0, 0, 1, 1, 1]),
+    ):
+        (row,) = tokenise(tokenizer, [family.texts(example)], 64, segments=True)
+        assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == words.split()
+        assert row["token_type_ids"] == types
+
+
+def test_segments_go_to_networks_that_read_them(base: Path) -> None:
+    """BERT tells two texts apart by segment; networks with a single segment or without the argument are given none."""
+    from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
+
+    from stepsynth.students.surroundings import quiet
+
+    with quiet():
+        network = AutoModelForSequenceClassification.from_pretrained(base)
+    assert reads_segments(network)
+    network.config.type_vocab_size = 1
+    assert not reads_segments(network)
+    small = DistilBertConfig(vocab_size=8, dim=8, n_layers=1, n_heads=1, hidden_dim=8)
+    assert not reads_segments(DistilBertForSequenceClassification(small))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base: Path) -> Any:
+    """The tiny model's tokenizer."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base)
+
+
+@given(first=st.integers(1, 300), second=st.integers(1, 300), limit=st.integers(8, 64))
+@settings(max_examples=60, deadline=None)
+def test_no_text_of_a_pair_is_cut_away(tokenizer: Any, first: int, second: int, limit: int) -> None:
+    """However long the texts are, each keeps its share: all of it, or about half of the room."""
+    (row,) = tokenise(tokenizer, [("good " * first, "bad " * second)], limit, segments=True)
+    words = tokenizer.convert_ids_to_tokens(row["input_ids"])
+    assert len(words) == min(limit, first + second + 3)
+    assert words.count("good") >= min(first, (limit - 3) // 2)
+    assert words.count("bad") >= min(second, (limit - 3) // 2)
+
+
+@pytest.mark.parametrize("texts", [("", ""), ("", "good"), ("\ud800", "\u2028\x00"), ("bad " * 500, "good " * 500)])
+def test_odd_pairs_get_an_answer(base: Path, new_folder: Callable[[], Path], texts: tuple[str, str]) -> None:
+    """Empty, unencodable and over-long texts train and predict without an error."""
+    rows = [*_agreeing(20, 0), Example("odd", texts[0], "yes", texts[1])]
+    model = Classifier(_config(base, epochs=1), _pair()).fit(rows, rows, seed=0, out=new_folder())
+    assert len(model.predict(rows)) == 21
+
+
+def test_pairs_are_the_same_bytes_again_and_after_loading(base: Path, new_folder: Callable[[], Path]) -> None:
+    """Same seed, same weights; the saved model is the returned one; the order of the rows changes nothing."""
+    student, first, second = Classifier(_config(base, epochs=2), _pair()), new_folder(), new_folder()
+    model = student.fit(_agreeing(60, 0), _agreeing(20, 1), seed=3, out=first)
+    student.fit(_agreeing(60, 0), _agreeing(20, 1), seed=3, out=second)
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+    test = _agreeing(200, 2)
+    assert student.load(first).predict(test) == model.predict(test)
+    assert list(reversed(model.predict(test[::-1]))) == model.predict(test)
+
+
+def test_two_labels_are_learnt_independently(spread: Path, new_folder: Callable[[], Path]) -> None:
+    """None, one or both of two labels: each is right by itself, and a label that never occurs is never predicted."""
+    train, test = _topics(300, 0), _topics(200, 1)
+    model = Classifier(_config(spread, label_smoothing=0.1), _multi()).fit(train, _topics(40, 2), seed=0, out=new_folder())
+    assert {row.label for row in test} == {"", "praise", "blame", "praise|blame"}
+    assert _right(model, test) > 0.9
+    for answer in model.predict(test):
+        assert list(answer.probabilities) == ["praise", "blame", "film"]
+        assert answer.label == "|".join(label for label, p in answer.probabilities.items() if p >= 0.5)
+        assert answer.probabilities["film"] < 0.5
+
+
+def test_the_best_epoch_of_several_labels_is_the_restored_one(base: Path, new_folder: Callable[[], Path]) -> None:
+    """The record's subset accuracy and micro-F1 are those of the kept weights; F1 decides where accuracy ties."""
+    select, out = _topics(60, 1), new_folder()
+    family = _multi()
+    student = Classifier(_config(base, epochs=10, learning_rate=0.05, warmup=0.9), family)
+    model = student.fit(_topics(60, 0), select, seed=1, out=out)
+    record = json.loads((out / "training.json").read_text())
+    best = record["epochs"][record["best_epoch"] - 1]
+    assert record["best_epoch"] < 10
+    ranks = [(epoch["select_accuracy"], epoch["select_f1"], -epoch["select_loss"]) for epoch in record["epochs"]]
+    assert ranks.index(max(ranks)) == record["best_epoch"] - 1
+    evaluation = family.evaluate(select, model.predict(select))
+    assert evaluation.value == pytest.approx(best["select_accuracy"], abs=1e-6)
+    assert evaluation.details["micro_f1"] == pytest.approx(best["select_f1"], abs=1e-6)
+    assert student.load(out).predict(select) == model.predict(select)
+
+
+def test_an_unknown_one_of_several_labels_is_refused(base: Path, new_folder: Callable[[], Path]) -> None:
+    """The row and the one wrong label are named."""
+    rows = [Example("x", "a film", "praise|ugly")]
+    with pytest.raises(DataError, match="'x' has label 'ugly'"):
+        Classifier(_config(base), _multi()).fit(rows, [], seed=0, out=new_folder())
+
+
+@pytest.mark.parametrize(
+    ("family", "student"),
+    [("classification", Classifier), ("multi_label", Classifier), ("pair", Classifier), ("extractive_qa", ExtractiveQA)],
+)
+def test_a_family_gets_its_student(family: str, student: type) -> None:
+    """The config's family picks the student."""
+    task: dict[str, object] = {"family": family, "name": "t", "instruction": "i"}
+    if family != "extractive_qa":
+        task["labels"] = ["a", "b"]
+    if family == "pair":
+        task["fields"] = {"text1": FieldConfig(name="one", context=True), "text2": FieldConfig(name="two")}
+    config = RunConfig.model_validate({"task": task, "data": {"validation": {"path": "gold.csv"}}})
+    assert type(create_student(config)) is student
+
+
+def test_a_probe_reads_both_texts_of_a_pair(base: Path) -> None:
+    """Agreement of two texts shows in their product, though in neither of them."""
+    train, test = _agreeing(300, 0), _agreeing(100, 1)
+    probe = LinearProbe(_config(base), _pair(), train)
+    guessed = [max(row, key=row.__getitem__) for row in probe.probabilities(test)]
+    assert sum(guess == row.label for guess, row in zip(guessed, test, strict=True)) >= 75
+    assert probe.n == 300
+    assert probe.correct > 225
+    alone = [Example(row.id, row.text, row.label) for row in train]
+    task = TaskConfig(name="one", instruction="i", labels={"no": "", "yes": ""})
+    assert LinearProbe(_config(base), Classification(task), alone).correct < 200
+
+
+def test_a_probe_decides_each_of_several_labels(base: Path) -> None:
+    """Each label has its own probability; labels of no row or of all rows have none."""
+    rows = [Example(row.id, row.text, f"{row.label}|film".strip("|")) for row in _topics(300, 0)]
+    probe = LinearProbe(_config(base), _multi(), rows)
+    test = _topics(100, 1)
+    answers = probe.probabilities(test)
+    assert all(set(answer) == {"praise", "blame"} for answer in answers)
+    for label in ("praise", "blame"):
+        right = sum((answer[label] >= 0.5) == (label in row.label) for answer, row in zip(answers, test, strict=True))
+        assert right >= 85, label
+    assert any(sum(answer.values()) > 1.5 for answer in answers)
+    assert 200 < probe.correct <= probe.n == 300
+    assert probe.probabilities([]) == []
+    assert LinearProbe(_config(base), _multi(), [Example("x", "a film", "film")] * 3).correct == 0
