@@ -44,18 +44,17 @@ def analyse(name: str, runs: Path, cells: list[dict[str, Any]]) -> dict[str, Any
         config = load_config(ROOT / "examples" / f"{name}.yaml", [f"seed={cell['seed']}"])
         examples = SealedTest(config).open()
         with closing(Journal(runs / f"default-{name}-{cell['seed']}-s3" / "journal.db")) as journal:
-            predictions = journal.predictions(journal.rounds()[-1], "test")
+            predictions = journal.graded(journal.rounds()[-1], "test")
         lengths = sorted(len(e.text.split()) for e in examples)
         low, high = lengths[len(lengths) // 3], lengths[2 * len(lengths) // 3]
-        for example, (prediction, gold), gold_right in zip(examples, predictions, cell["correct"]["gold"], strict=True):
-            wrong = prediction.label != gold
+        for example, graded, gold_right in zip(examples, predictions, cell["correct"]["gold"], strict=True):
+            prediction, gold, wrong = graded.prediction, graded.gold, graded.score < 1.0
             words = len(example.text.split())
             by_label.append((gold, wrong))
             length = f"1 up to {low} words" if words <= low else f"2 up to {high} words" if words <= high else "3 longer"
             by_length.append((length, wrong))
             by_contrast.append(("with" if CONTRAST.search(example.text) else "without", wrong))
-            sure = prediction.probabilities[prediction.label]
-            by_confidence.append(("sure (over .9)" if sure > 0.9 else "unsure", wrong))
+            by_confidence.append(("sure (over .9)" if prediction.confidence > 0.9 else "unsure", wrong))
             if wrong:
                 wrong_rows += 1
                 shared += gold_right == "0"

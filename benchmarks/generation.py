@@ -26,9 +26,11 @@ from stepsynth.executor import Executor
 from stepsynth.filters import Hygiene
 from stepsynth.filters.normalise import clean
 from stepsynth.journal import AnswerStore, Journal
+from stepsynth.methods import Lab
 from stepsynth.methods.seed import SeedPlan
 from stepsynth.prompts import Prompts
-from stepsynth.teachers.local_openvino import OpenVinoTeacher, engine_settings, open_engine
+from stepsynth.tasks import create_family
+from stepsynth.teachers.local_openvino import OpenVinoTeacher, chat_prompt, engine_settings, open_engine
 from stepsynth.types import Candidate, Request, Response
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +41,9 @@ def requests(config: RunConfig, rows: int, repeat: int) -> list[Request]:
     """Return seed prompts that no other repeat has."""
     labels = list(config.task.labels)
     seeded = config.model_copy(update={"seed": 1000 + repeat})
-    plan = SeedPlan(seeded, Prompts(config.task), dict.fromkeys(labels, REASONS))
+    family = create_family(config.task)
+    lab = Lab(seeded, Prompts(config.task), family, (), (), rationales=dict, mistakes=lambda _: ())
+    plan = SeedPlan(lab, dict.fromkeys(labels, REASONS))
     return [plan.request(labels[i % len(labels)], i // len(labels), i) for i in range(rows)]
 
 
@@ -48,10 +52,7 @@ def bare(config: RunConfig, asked: list[Request]) -> tuple[int, float]:
     engine = open_engine(resolve(config.teacher.model, kind="teacher"), config.teacher)
     tokenizer = engine.get_tokenizer()
     identity = config.teacher.identity()
-    prompts = [
-        tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in r.messages], add_generation_prompt=True)
-        for r in asked
-    ]
+    prompts = [chat_prompt(tokenizer, request.messages) for request in asked]
     settings = [engine_settings(r, int(r.key(identity)[:7], 16)) for r in asked]
     engine.generate(prompts[:2], settings[:2])
     started = time.perf_counter()

@@ -26,11 +26,13 @@ from stepsynth.assets import resolve
 from stepsynth.config import SourceConfig, load_config
 from stepsynth.data import load_source, load_validation
 from stepsynth.filters.normalise import clean
+from stepsynth.methods import Lab
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.prompts import Prompts
 from stepsynth.students.probe import LinearProbe
+from stepsynth.tasks import create_family
 from stepsynth.teachers import local_openvino
-from stepsynth.types import Mistake, Request
+from stepsynth.types import Example, Mistake, Request
 
 ROOT = Path(__file__).resolve().parents[1]
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -48,10 +50,7 @@ SETTINGS: dict[str, dict[str, str]] = {
 def ask(engine: Any, asked: list[Request], *, greedy: bool) -> tuple[list[list[int]], list[str], float]:
     """Return token lists, texts and seconds."""
     tokenizer = engine.get_tokenizer()
-    prompts = [
-        tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in r.messages], add_generation_prompt=True)
-        for r in asked
-    ]
+    prompts = [local_openvino.chat_prompt(tokenizer, request.messages) for request in asked]
     settings = [local_openvino.engine_settings(r, r.replicate) for r in asked]
     for setting in settings:
         setting.do_sample = not greedy
@@ -73,18 +72,17 @@ def main() -> None:
     config = load_config(ROOT / "examples" / "rotten_tomatoes.yaml")
     harvest = load_validation(config).harvest
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
-    plan = ExtrapolationPlan(config, Prompts(config.task), mistakes, harvest, 1)
+    family = create_family(config.task)
+    lab = Lab(config, Prompts(config.task), family, harvest, (), rationales=dict, mistakes=lambda _: mistakes)
+    plan = ExtrapolationPlan.of_mistakes(lab, mistakes, 1)
     labels = list(config.task.labels)
     asked = [plan.request(labels[i % 2], i // 2, i) for i in range(options.rows)]
     source = SourceConfig(path=config.data.validation.path, sample=3000, seed=99)
     gold = load_source(source, config.task, role="judge", seed=99)
     seen = {example.text for example in harvest}
     gold = [example for example in gold if example.text not in seen]
-    judge = LinearProbe(config.student, gold[:2000])
-    right = sum(
-        max(p, key=p.__getitem__) == e.label
-        for p, e in zip(judge.probabilities([e.text for e in gold[2000:]]), gold[2000:], strict=True)
-    )
+    judge = LinearProbe(config.student, family, gold[:2000])
+    right = sum(max(p, key=p.__getitem__) == e.label for p, e in zip(judge.probabilities(gold[2000:]), gold[2000:], strict=True))
     found: dict[str, dict[str, Any]] = {name: {"tokens_per_s": []} for name in SETTINGS}
     path = resolve(config.teacher.model, kind="teacher")
     for repeat in range(options.repeats):
@@ -97,7 +95,7 @@ def main() -> None:
             entry["tokens_per_s"].append(sum(map(len, tokens)) / seconds)
             if repeat == 0:
                 rows = [(clean(text), request.label) for text, request in zip(texts, asked, strict=True) if clean(text)]
-                guessed = judge.probabilities([text for text, _ in rows])
+                guessed = judge.probabilities([Example("", text) for text, _ in rows])
                 entry["fidelity"] = sum(
                     max(p, key=p.__getitem__) == label for p, (_, label) in zip(guessed, rows, strict=True)
                 ) / len(rows)

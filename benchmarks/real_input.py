@@ -23,7 +23,7 @@ from typing import Any
 from stepsynth.cli.running import run_config
 from stepsynth.config import RunConfig, load_config
 from stepsynth.data import SealedTest, load_validation
-from stepsynth.evaluation.statistics import hierarchical_interval, hierarchical_paired
+from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
 from stepsynth.journal import Journal
 from stepsynth.students import create_student
 from stepsynth.types import Example
@@ -76,7 +76,7 @@ def cell(name: str, seed: int, runs: Path, overrides: list[str], variant: str) -
 def correct(folder: Path, round_number: int) -> str:
     """Return one character per test row: 1 right, 0 wrong."""
     with closing(Journal(folder / "journal.db")) as journal:
-        return "".join("1" if p.label == gold else "0" for p, gold in journal.predictions(round_number, "test"))
+        return "".join("1" if graded.score == 1.0 else "0" for graded in journal.graded(round_number, "test"))
 
 
 def gold_student(config: RunConfig, folder: Path) -> dict[str, Any]:

@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from stepsynth import assets
-from stepsynth.config import StudentConfig
+from stepsynth.config import StudentConfig, TaskConfig
 from stepsynth.students.classifier import Classifier
+from stepsynth.tasks.classification import Classification
 from stepsynth.types import Example
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,12 +108,17 @@ def stepsynth(rows: Rows, config: StudentConfig, seed: int) -> Outcome:
     student_trainer.train = timed
     try:
         with tempfile.TemporaryDirectory() as folder:
-            model = Classifier(config, rows.labels).fit(rows.train, rows.select, seed=seed, out=Path(folder))
+            model = Classifier(config, family(rows)).fit(rows.train, rows.select, seed=seed, out=Path(folder))
     finally:
         student_trainer.train = original
     answers = model.predict(rows.test)
     right = sum(answer.label == row.label for answer, row in zip(answers, rows.test, strict=True))
     return Outcome(seconds[0] / config.epochs, right / len(rows.test))
+
+
+def family(rows: Rows) -> Classification:
+    """Return the task family of the rows."""
+    return Classification(TaskConfig(name=rows.name, instruction="-", labels=dict.fromkeys(rows.labels, "")))
 
 
 def trainer(rows: Rows, config: StudentConfig, seed: int, *, padding: bool) -> Outcome:
