@@ -334,6 +334,7 @@ def comparison(seeds: int = 2, *, teacher: bool = True, **changes: Any) -> dict[
         "task": "movie-sentences", "family": "classification", "student": "minilm-l6", "metric": "accuracy", "match": "rows",
         "teacher": TEACHER, "reference": "s3", "seeds": list(range(seeds)), "test_rows": 1789, "systems": systems,
         "curve": curve, "forecast": forecast, "warnings": ["zerogen against s3: The test set is too small."],
+        "minutes": {"generating": 12.3, "training": 45.6, "testing": 7.8},
     }  # fmt: skip
     return {**results, **changes}
 

@@ -306,7 +306,8 @@ BETTER = ((1,) * 8 + (0,) * 2) * 4, ((1,) * 9 + (0,)) * 4
 def cell(system: str, seed: int, right: tuple[int, ...], folder: Path, **more: Any) -> Cell:
     scores = tuple(map(float, right))
     rounds = (CellRound(0, 20, (), (), scores),)
-    values = {"rows": 20, "spent_rows": 20, "requests": 33, "tokens": 4444, "usd": 0.25, "seconds": 90.0, **more}
+    values = {"rows": 20, "spent_rows": 20, "requests": 33, "tokens": 4444, "usd": 0.25, **more}
+    values.setdefault("seconds", {"generating": 60.0, "training": 20.0, "testing": 10.0})
     return Cell(system=system, seed=seed, folder=folder, metric="accuracy", best_round=0, rounds=rounds, latency_s=1.5, **values)
 
 
@@ -340,6 +341,12 @@ def test_differences_are_paired_by_seed_and_row(made: dict[str, Any]) -> None:
     assert zerogen["difference"]["p"] == pytest.approx(1.0)
     assert [each["mcnemar_p"] for each in zerogen["difference"]["per_seed"]] == [1.0, 1.0]
     assert next(entry for entry in made["systems"] if entry["name"] == "s3")["difference"] is None
+
+
+def test_the_minutes_are_those_of_all_cells_by_what_they_went_into(made: dict[str, Any]) -> None:
+    assert made["minutes"] == {"generating": 6.0, "training": 2.0, "testing": 1.0}
+    assert [entry["minutes"] for entry in made["systems"]] == [3.0, 3.0, 3.0]
+    assert "Minutes in all: generating 6.0, training 2.0, testing 1.0." in comparison_markdown(made)
 
 
 def test_p_values_are_corrected_for_the_number_of_methods(made: dict[str, Any]) -> None:

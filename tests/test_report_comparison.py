@@ -61,7 +61,7 @@ def written(path: tuple[str, ...], value: float) -> str:
         return f"{value:,}"
     if path[-1] == "usd":
         return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.4f}"
-    if path[-1] in ("seconds", "minutes"):
+    if path[0] == "minutes" or path[-1] in ("seconds", "minutes"):
         return f"{value:,.1f}"
     if "details" in path or path[-1] in ("p", "p_holm", "mcnemar_p"):
         return f"{value:.3f}"

@@ -94,7 +94,8 @@ class Cell:
         requests: answers used, bought now or known before.
         tokens: prompt and completion tokens of these answers.
         usd: dollars of these answers, ``None`` when unknown.
-        seconds: of all stages, as measured; answers from the cache take none.
+        seconds: of all stages, as measured, for ``generating``, ``training`` and ``testing``; answers
+            from the cache and students that another cell trained take next to none.
         best_round: the round that was chosen by the select half.
         rounds: all rounds.
         latency_s: seconds per 1,000 predictions on this machine, ``None`` when all answers were known.
@@ -111,7 +112,7 @@ class Cell:
     requests: int
     tokens: int
     usd: float | None
-    seconds: float
+    seconds: dict[str, float]
     best_round: int
     rounds: tuple[CellRound, ...]
     latency_s: float | None = None
@@ -304,7 +305,7 @@ def read_cell(folder: Path, system: str) -> Cell:
             requests=spent.requests,
             tokens=spent.tokens,
             usd=spent.usd,
-            seconds=sum(seconds for *_, seconds in stages),
+            seconds=_seconds(stages),
             best_round=best,
             rounds=tuple(
                 CellRound(n, trained[n], *(_scores(journal, n, s) for s in ("harvest", "select", "test"))) for n in rounds
@@ -313,6 +314,13 @@ def read_cell(folder: Path, system: str) -> Cell:
             answer_usd=_per_thousand(totals.cost_usd, totals.requests) if asks else 0.0,
             details={key: value for key, value in evaluation.details.items() if isinstance(value, float)},
         )
+
+
+def _seconds(stages: Sequence[tuple[str, int, str, dict[str, Any], float]]) -> dict[str, float]:
+    found = {"generating": 0.0, "training": 0.0, "testing": 0.0}
+    for _, _, kind, _, seconds in stages:
+        found[{"train": "training", "test": "testing"}.get(kind, "generating")] += seconds
+    return found
 
 
 def _spent(journal: Journal, totals: Totals, stages: Sequence[str]) -> Spent:

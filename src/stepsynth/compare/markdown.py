@@ -36,6 +36,8 @@ def comparison_markdown(results: dict[str, Any]) -> str:
         "",
     ]
     lines += _per_seed(results)
+    minutes = results["minutes"]
+    lines += [f"Minutes in all: {', '.join(f'{kind} {value:.1f}' for kind, value in minutes.items())}.", ""]
     if answers := [entry for entry in results["systems"] if entry["per_1000_predictions"]["seconds"] is not None]:
         shown = "; ".join(f"{entry['name']} {_prediction(entry)}" for entry in answers)
         lines += [f"1,000 predictions on this machine: {shown}.", ""]

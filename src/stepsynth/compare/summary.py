@@ -43,7 +43,8 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match) -> dict[st
     Returns:
         ``systems``: per system its score with interval, per-seed scores, what it used, and its
         paired difference to the reference (the system minus ``s3``); ``curve`` and ``forecast``
-        of the reference; ``warnings``. Scores are shares, not percent.
+        of the reference; ``minutes``: what generating, training and testing took in all cells;
+        ``warnings``. Scores are shares, not percent.
     """
     names = list(dict.fromkeys(cell.system for cell in cells))
     by_name = {name: sorted((c for c in cells if c.system == name), key=lambda c: c.seed) for name in names}
@@ -63,6 +64,7 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match) -> dict[st
         "seeds": sorted({cell.seed for cell in cells}),
         "test_rows": len(cells[0].test),
         "systems": systems,
+        "minutes": {kind: round(sum(cell.seconds[kind] for cell in cells) / 60, 1) for kind in cells[0].seconds},
         "curve": _curve(reference or []),
         "forecast": _forecast(reference or []),
         "warnings": [*_size_warnings(systems, by_name, reference), *_cell_warnings(reference or [], config)],
@@ -84,7 +86,7 @@ def _system(name: str, own: Sequence[Cell], reference: Sequence[Cell] | None) ->
         "requests": [cell.requests for cell in own],
         "tokens": [cell.tokens for cell in own],
         "usd": [cell.usd for cell in own],
-        "minutes": round(sum(cell.seconds for cell in own) / 60, 1),
+        "minutes": round(sum(sum(cell.seconds.values()) for cell in own) / 60, 1),
         "per_1000_predictions": {
             "seconds": _mean([cell.latency_s for cell in own]),
             "usd": _mean([cell.answer_usd for cell in own]),
