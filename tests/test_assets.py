@@ -243,6 +243,16 @@ def test_hub_weights_with_another_digest_are_not_downloaded(
     assert any("Hugging Face hub: refused, model.safetensors" in line for line in said)
 
 
+def test_a_folder_that_another_process_made_whole_in_the_meantime_is_taken(
+    toy: Asset, pip: Callable[[dict[str, bytes]], list[list[str]]]
+) -> None:
+    """Between the look into the cache and the fetching, a second process may have finished."""
+    calls = pip(_whole())
+    resolve("toy", kind="student")
+    assets._fetch(toy, lambda _: None)
+    assert len(calls) == 1
+
+
 def test_concurrent_pulls_leave_one_whole_folder(toy: Asset, pip: Callable[[dict[str, bytes]], list[list[str]]]) -> None:
     """Eight pulls at once all succeed, and no scratch folder stays behind."""
     pip(_whole())
