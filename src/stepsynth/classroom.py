@@ -147,9 +147,8 @@ class Classroom:
         info = {"rows": len(examples), "seconds": seconds, "undecided": getattr(model, "undecided", 0)}
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
-        self._progress.finish(
-            f"round {best}, chosen by the select half: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows"
-        )
+        how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
+        self._progress.finish(f"round {best}, {how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows")
 
     def _grade(self, model: Model, examples: Sequence[Example]) -> tuple[Evaluation, list[Graded]]:
         predictions = model.predict(examples)

@@ -98,7 +98,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         )
     console = Console()
     console.print(table)
-    console.print("* the best round, chosen by the select half; the test set was opened once, after that choice.", style="dim")
+    judged = any(entry["round"] == method["best_round"] and entry["select"] for entry in method["rounds"])
+    how = "the best round, chosen by the select half" if judged else "the last student, which learnt from the select half, too"
+    console.print(f"* {how}; the test set was opened once, after that.", style="dim")
     for stage, labels in method["missing"].items():
         short = escape(", ".join(f"{label} {count}" for label, count in labels.items()))
         console.print(
