@@ -64,3 +64,14 @@ def loopback() -> Iterator[LoopbackServer]:
     """A running `LoopbackServer`; its settings (faults, models, ...) may be set on it."""
     with LoopbackServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tests that train: a tiny network is slower on several threads, above all on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,10 @@ from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, RunError, UserError
 from stepsynth.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 METHODS = "gold,zerogen,seed-only,goldgen,s3"
 ROWS_MATCHED = ("zerogen", "seed-only", "goldgen", "s3")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A network this small is slower on several threads."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

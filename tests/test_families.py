@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,10 @@ from stepsynth.config import load_config
 from stepsynth.data import load_seed
 from stepsynth.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAMILIES = ("multi_label", "pair", "extractive_qa")
 INPUTS = {"multi_label": ("text",), "pair": ("text1", "text2"), "extractive_qa": ("context", "question")}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A network this small is slower on several threads."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

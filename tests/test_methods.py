@@ -6,7 +6,7 @@ import json
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,10 @@ from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Example, Prediction, Request, Response, Usage
 from world import World
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WRITING = ("s3", "seed-only", "zerogen", "goldgen", "s3+gold")
 METHODS = (*WRITING, "gold", "teacher")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A network this small is slower on several threads."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,12 @@ from stepsynth.classroom import Classroom
 from stepsynth.cli.running import run_config
 from stepsynth.errors import RunError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CANARY = "zqcanary"
 METHODS = ("s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher")
 # Every family with the loop, which does most; every method where texts are simplest.
 CASES = [*((family, "s3") for family in FAMILIES), *(("classification", method) for method in METHODS[1:])]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A network this small is slower on several threads."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from stepsynth.students.classifier import Classifier
 from stepsynth.tasks.classification import Classification
 from stepsynth.types import Example
 from tiny_model import WORDS, build_tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LABELS = ["bad", "good"]
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
@@ -41,17 +43,6 @@ def _rows(count: int, seed: int = 0) -> list[Example]:
         rng.shuffle(words)
         rows.append(Example(f"{seed}-{index}", " ".join(words), label))
     return rows
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A network this small is slower on several threads, above all on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

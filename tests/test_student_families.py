@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,11 @@ from stepsynth.tasks.pair import Pair
 from stepsynth.types import Example
 from tiny_model import WORDS, build_tiny_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GOOD = ("fun", "great")
 BAD = ("dull", "sad")
 PLAIN = [word for word in WORDS if word not in (*GOOD, *BAD)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A network this small is slower on several threads, above all on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

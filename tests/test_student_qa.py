@@ -7,7 +7,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +24,8 @@ from stepsynth.students.extractive_qa import ExtractiveQA, ExtractiveQAModel
 from stepsynth.tasks.extractive_qa import ExtractiveQA as Questions
 from stepsynth.types import Example, Prediction, Span
 from tiny_model import WORDS, build_tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FAMILY = Questions(TaskConfig(family="extractive_qa", name="questions", instruction="Answer from the passage."))
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
@@ -54,17 +56,6 @@ ODD = [
     " ",
 ]
 PIECES = st.lists(st.one_of(st.sampled_from([*ODD, *WORDS, " ", ", ", "."]), st.text(max_size=4)), max_size=60).map("".join)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A network this small is slower on several threads, above all on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

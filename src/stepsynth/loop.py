@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from stepsynth.config import RunConfig
     from stepsynth.journal import Journal, Row
-    from stepsynth.methods import Plan
+    from stepsynth.methods import Method, Plan
     from stepsynth.run import RunDirectory
     from stepsynth.teachers import AsyncTeacher, BatchTeacher
 
@@ -76,21 +77,34 @@ def run_loop(
         classroom.final_test(inputs, model)
         journal.finish()
         return
-    writer = _Writer(config, journal, executor, progress)
-    lab = Lab(
+    _write_and_train(
+        _Writer(config, journal, executor, progress), method, inputs, classroom, _lab(config, journal, inputs), progress
+    )
+    # Nothing is decided after this line.
+    executor.close()
+    classroom.final_test(inputs)
+    journal.finish()
+
+
+def _lab(config: RunConfig, journal: Journal, inputs: Inputs) -> Lab:
+    return Lab(
         config,
         Prompts(config.task),
-        family,
+        create_family(config.task),
         journal.gold("harvest"),
         inputs.contexts,
         rationales=lambda: _rationales(journal, config.task.labels),
         mistakes=lambda number: find_mistakes(journal, number),
     )
+
+
+def _write_and_train(writer: _Writer, method: Method, inputs: Inputs, classroom: Classroom, lab: Lab, progress: Progress) -> None:
+    """Go round by round: write, train, look at the mistakes."""
     if method.takes_seed:
         writer.take(inputs)
     trained = -1
     for number in range(method.rounds + 1):
-        if number and config.method.stop == "no-gain" and should_stop(classroom.select_scores(number)):
+        if number and lab.config.method.stop == "no-gain" and should_stop(classroom.select_scores(number)):
             progress.note("Two rounds in a row did not gain on the select half: the loop ends here.")
             break
         # Seed data, or rows like the mistakes on the harvest half with their gold labels.
@@ -103,16 +117,12 @@ def run_loop(
         trained = number
     if method.student == "both":
         classroom.train(trained + 1, gold=True)
-    # Nothing is decided after this line.
-    executor.close()
-    classroom.final_test(inputs)
-    journal.finish()
 
 
 class _Writer:
     """Turns plans into accepted rows, by the rules that the run's gold rows set."""
 
-    def __init__(self, config: Any, journal: Journal, executor: Executor, progress: Progress) -> None:
+    def __init__(self, config: RunConfig, journal: Journal, executor: Executor, progress: Progress) -> None:
         self._config = config
         self._journal = journal
         self._progress = progress

@@ -31,7 +31,7 @@ SpanKind = Literal["noun phrase", "named entity", "number", "date"]
 MAX_WORDS = 10
 MAX_CHARACTERS = 120
 
-# Shares of these kinds among SQuAD's answers in per cent (Rajpurkar et al. 2016, table 2).
+# About the shares of these kinds among SQuAD's answers, in per cent (Rajpurkar et al. 2016).
 KIND_WEIGHTS: dict[SpanKind, float] = {"noun phrase": 31.8, "named entity": 32.6, "number": 10.9, "date": 8.9}
 
 

@@ -83,7 +83,7 @@ def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | BatchTeac
     lab = Lab(config, prompts, create_family(config.task), harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
     if config.method.name == "teacher":
         return [Request(prompts.question(row), config.teacher.sampling.frozen(), 0, "answer", 0, "") for row in harvest[:count]]
-    if config.method.name in ("s3", "s3+gold", "seed-only") and config.method.rationales and not inputs.seed:
+    if create_method(config).takes_seed and config.method.rationales and not inputs.seed:
         (reason,) = ask_sample(config.teacher, teacher, [RationalePlan(lab).request(labels[0], 0, 0)])
         plan: Any = SeedPlan(lab, {name: [reason.text.strip() or name] for name in labels})
     else:
@@ -102,9 +102,9 @@ def _requests(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
         return asked, asked
     if method.match and method.match.unit == "requests":
         return math.ceil(method.match.amount), math.ceil(method.match.amount)
-    reasoned = method.name in ("s3", "s3+gold", "seed-only") and not inputs.seed
-    reasons = method.rationales * max(1, len(config.task.labels)) if reasoned else 0
-    seed = 0 if inputs.seed and method.name in ("s3", "s3+gold", "seed-only") else method.seed_rows
+    takes_seed = create_method(config).takes_seed
+    reasons = method.rationales * max(1, len(config.task.labels)) if takes_seed and not inputs.seed else 0
+    seed = 0 if takes_seed and inputs.seed else method.seed_rows
     counts = []
     for accepted, wrong in zip(_ACCEPTED, _WRONG, strict=True):
         rows = seed + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake

@@ -194,8 +194,7 @@ def _artefacts(cell: Cell) -> list[str]:
         written = [row.example for row in journal.dataset()]
         gold = [*journal.gold("harvest"), *journal.gold("select")]
     return [
-        f"{cell.system}, seed {cell.seed}: the cue {probe.cue!r} predicts the label of {100 * probe.synthetic:.0f} % of the "
-        f"written rows and of {100 * probe.gold:.0f} % of the gold rows: the teacher left a trace that a student will follow."
+        f"{cell.system}, seed {cell.seed}: {probe.message}"
         for probe in artefact_probe(written, gold, family.texts, _SEED)
         if probe.flagged
     ]

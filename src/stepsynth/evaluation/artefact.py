@@ -56,6 +56,14 @@ class ProbeResult:
     excess_ci95: Interval
     flagged: bool
 
+    @property
+    def message(self) -> str:
+        """The warning, one sentence."""
+        return (
+            f"The cue {self.cue!r} alone predicts the label of written rows {100 * self.synthetic:.0f} % of the time, "
+            f"of gold rows {100 * self.gold:.0f} %: the teacher left a trace that a student will follow."
+        )
+
 
 def artefact_probe(
     synthetic: Sequence[Example], gold: Sequence[Example], texts: Callable[[Example], tuple[str, ...]], seed: int

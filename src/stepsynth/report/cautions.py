@@ -81,12 +81,7 @@ def _drift(journal: Journal) -> list[str]:
 def _artefacts(journal: Journal, config: RunConfig) -> list[str]:
     written = [row.example for row in journal.dataset()]
     gold = [*journal.gold("harvest"), *journal.gold("select")]
-    return [
-        f"The cue {probe.cue!r} alone predicts the label of written rows {100 * probe.synthetic:.0f} % of the time, of gold rows "
-        f"{100 * probe.gold:.0f} %: the teacher left a trace that a student will follow."
-        for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED)
-        if probe.flagged
-    ]
+    return [probe.message for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED) if probe.flagged]
 
 
 def _of_stage(stage: Stage) -> list[str]:
