@@ -91,7 +91,7 @@ def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it() ->
 
 
 def test_a_key_that_is_like_none_lists_the_known_ones() -> None:
-    assert "Known: requests, tokens." in refused(values(budget__zzz=1))
+    assert "Known: requests, tokens, usd." in refused(values(budget__zzz=1))
 
 
 @pytest.mark.parametrize("missing", ["task", "data"])

@@ -488,7 +488,7 @@ def test_what_earlier_stages_took_counts_towards_the_match(desk: Desk, again: bo
 
 
 class Engine:
-    """A `BatchTeacher` with room for some requests, which answers the newest one first."""
+    """A `EngineTeacher` with room for some requests, which answers the newest one first."""
 
     def __init__(self, room: int = 4, fail_after: int | None = None) -> None:
         self.room = room

@@ -85,7 +85,18 @@ class BudgetError(UserError):
 
 
 class TeacherError(StepsynthError):
-    """A teacher could not answer a request."""
+    """A teacher could not answer a request.
+
+    Args:
+        message: what happened.
+        hint: what to do next.
+        kind: what to count it under: ``overload`` (429), ``unavailable`` (5xx), ``timeout``,
+            ``connection``, ``damaged`` (a body that is cut off or no JSON), ``refused``, ``other``.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", kind: str = "other") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
 
 
 class TransientError(TeacherError):
@@ -94,14 +105,20 @@ class TransientError(TeacherError):
     Args:
         message: what happened.
         hint: what to do when it persists.
+        kind: see `TeacherError`.
         retry_after: seconds that the server asked to wait, if it said so.
+        maybe_billed: the request was sent whole and its answer never came, so that it may have
+            been paid for; another attempt may pay twice.
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, hint: str = "", kind: str = "other", retry_after: float | None = None, maybe_billed: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint, kind=kind)
         self.retry_after = retry_after
+        self.maybe_billed = maybe_billed
 
 
 class PermanentError(TeacherError):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal, Row
     from stepsynth.methods import Method, Plan
     from stepsynth.run import RunDirectory
-    from stepsynth.teachers import AsyncTeacher, BatchTeacher
+    from stepsynth.teachers import AsyncTeacher, EngineTeacher
 
 __all__ = ["Inputs", "best_round", "check_inputs", "find_mistakes", "run_loop"]
 
@@ -47,7 +47,7 @@ def run_loop(
     journal: Journal,
     inputs: Inputs,
     *,
-    teacher: AsyncTeacher | BatchTeacher | None = None,
+    teacher: AsyncTeacher | EngineTeacher | None = None,
     student: Student | None = None,
     students: Path | None = None,
     progress: Progress | None = None,

@@ -21,7 +21,7 @@ import socket
 from pathlib import Path
 from typing import IO, Any
 
-from stepsynth.config import RunConfig, parse_config
+from stepsynth.config import FREE_TEACHER_KEYS, RunConfig, parse_config
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 
@@ -223,7 +223,7 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 
 _FREE = {
-    *(f"teacher.{key}" for key in ("concurrency", "timeout_s", "attempts", "api_key_env")),
+    *(f"teacher.{key}" for key in FREE_TEACHER_KEYS),
     *(f"data.{source}.path" for source in ("validation", "test", "contexts", "seed")),
 }
 

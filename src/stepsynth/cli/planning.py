@@ -12,7 +12,7 @@ from stepsynth.methods import Lab, create_method
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
-from stepsynth.teachers import BatchTeacher, create_teacher, probe_teacher
+from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
 from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     teacher = create_teacher(config.teacher)
     # One request says how fast a server answers; an engine in this process is asked for a small batch,
     # since it answers many at once far faster than one after the other.
-    engine = isinstance(teacher, BatchTeacher)
+    engine = isinstance(teacher, EngineTeacher)
     asked = _sample(config, inputs, teacher, _ENGINE_SAMPLE if engine else 1)
     started = time.monotonic()
     answers = ask_sample(config.teacher, teacher, asked)
@@ -75,7 +75,7 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | BatchTeacher, count: int) -> list[Request]:
+def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTeacher, count: int) -> list[Request]:
     """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
     harvest, prompts = inputs.validation.harvest, Prompts(config.task)
     mistakes = [Mistake(example, "", 1.0) for example in harvest]

@@ -11,9 +11,13 @@ from __future__ import annotations
 from stepsynth.config.loading import load_config, parse_config
 from stepsynth.config.run import BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
 from stepsynth.config.sections import (
+    BACKENDS,
+    FREE_TEACHER_KEYS,
+    TEACHER_PLUGINS,
     DataConfig,
     Family,
     FieldConfig,
+    PriceConfig,
     SamplingConfig,
     SourceConfig,
     StudentConfig,
@@ -22,6 +26,9 @@ from stepsynth.config.sections import (
 )
 
 __all__ = [
+    "BACKENDS",
+    "FREE_TEACHER_KEYS",
+    "TEACHER_PLUGINS",
     "BudgetConfig",
     "DataConfig",
     "Family",
@@ -29,6 +36,7 @@ __all__ = [
     "MatchConfig",
     "MethodConfig",
     "MethodName",
+    "PriceConfig",
     "RunConfig",
     "SamplingConfig",
     "SourceConfig",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from stepsynth.config.sections import DataConfig, Section, StudentConfig, TaskConfig, TeacherConfig
+from stepsynth.config.sections import FREE_TEACHER_KEYS, DataConfig, Section, StudentConfig, TaskConfig, TeacherConfig
 from stepsynth.types import digest
 
 __all__ = ["BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]
@@ -87,10 +87,12 @@ class BudgetConfig(Section):
     Attributes:
         requests: most requests sent in this run directory.
         tokens: most tokens (prompt and completion) bought.
+        usd: most dollars spent; needs a teacher whose price is known.
     """
 
     requests: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
+    usd: float | None = Field(default=None, gt=0)
 
 
 class RunConfig(Section):
@@ -133,7 +135,7 @@ class RunConfig(Section):
         # Labels stand in the order of the student's outputs; the digest sorts the keys of a mapping.
         values["task"]["labels"] = list(values["task"]["labels"].items())
         del values["budget"], values["cache"]
-        for key in ("concurrency", "timeout_s", "attempts", "api_key_env"):
+        for key in FREE_TEACHER_KEYS:
             del values["teacher"][key]
         # The rows themselves are compared when a run is resumed, so their files may move.
         for source in ("validation", "test", "contexts", "seed"):

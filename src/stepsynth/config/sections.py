@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stepsynth.errors import did_you_mean
 from stepsynth.types import Sampling
 
 __all__ = [
+    "BACKENDS",
+    "FREE_TEACHER_KEYS",
+    "TEACHER_PLUGINS",
     "Column",
     "DataConfig",
     "Family",
     "FieldConfig",
+    "PriceConfig",
     "SamplingConfig",
     "Section",
     "SourceConfig",
@@ -23,7 +29,20 @@ __all__ = [
     "TeacherConfig",
 ]
 
-Backend = Literal["openvino", "openai", "fake"]
+BACKENDS = ("openvino", "openai", "anthropic", "transformers", "vllm", "litellm", "fake")
+# The entry-point group under which other packages register teachers.
+TEACHER_PLUGINS = "stepsynth.teachers"
+# What may change between two attempts at one run: none of it decides what an answer is.
+FREE_TEACHER_KEYS = (
+    "concurrency",
+    "timeout_s",
+    "connect_timeout_s",
+    "attempts",
+    "api_key_env",
+    "price",
+    "mode",
+    "rows_per_request",
+)
 Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
 Prompt = Literal["rationale", "seed", "zerogen", "extrapolate", "answer"]
 Column = Literal["text", "label", "labels", "text1", "text2", "context", "question", "answers", "answer", "answer_start"]
@@ -184,29 +203,73 @@ class SamplingConfig(Section):
         return Sampling(**self.model_dump())
 
 
+class PriceConfig(Section):
+    """What a teacher costs, in dollars per million tokens.
+
+    Attributes:
+        input: of the prompt.
+        output: of the answer.
+        batch: what the provider's batch API charges of both, as a share.
+    """
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    batch: float = Field(default=0.5, gt=0, le=1)
+
+
 class TeacherConfig(Section):
     """The large model.
 
     Attributes:
         backend: ``openvino`` (embedded, in process), ``openai`` (any server with
-            ``/chat/completions``) or ``fake`` (deterministic, for tests).
-        model: embedded model name, folder or GGUF file (openvino), or the server's model id.
+            ``/chat/completions``), ``anthropic``, ``transformers`` (local, CPU or GPU), ``vllm``
+            (in process), ``litellm``, ``fake`` (deterministic, for tests), or the name that a
+            plug-in registered.
+        model: embedded model name, folder or GGUF file (openvino), folder or hub id
+            (transformers, vllm), or the server's model id.
         base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``.
         api_key_env: name of the environment variable with the key, never the key.
+        api_version: Azure only: the ``api-version`` of its URLs.
         sampling: see `SamplingConfig`.
-        concurrency: requests in flight.
+        rows_per_request: answers asked for with one request where prompts are equal and the server
+            can (``n`` of chat completions); each is one row of the plan.
+        structured: ``json`` asks for a JSON object with the text in it, by schema where the
+            backend can be made to keep one; ``text`` asks for the text alone.
+        mode: ``live`` sends requests one by one, ``batch`` through the provider's batch API:
+            cheaper, within a day (openai and anthropic).
+        concurrency: most requests in flight; fewer when the server slows down or refuses.
         timeout_s: seconds for one attempt.
+        connect_timeout_s: seconds for a connection.
         attempts: attempts per request before it counts as failed.
+        price: dollars per million tokens, instead of the price list's.
+        options: further settings of local engines and plug-ins, handed on as they are.
     """
 
-    backend: Backend = "openvino"
+    backend: str = Field(default="openvino", min_length=1, max_length=80)
     model: str = "smollm2-135m"
     base_url: str | None = None
     api_key_env: str | None = None
+    api_version: str | None = None
     sampling: SamplingConfig = SamplingConfig()
+    rows_per_request: int = Field(default=1, ge=1, le=128)
+    structured: Literal["text", "json"] = "text"
+    mode: Literal["live", "batch"] = "live"
     concurrency: int = Field(default=64, ge=1, le=4096)
     timeout_s: float = Field(default=120.0, gt=0)
+    connect_timeout_s: float = Field(default=10.0, gt=0)
     attempts: int = Field(default=5, ge=1, le=20)
+    price: PriceConfig | None = None
+    options: dict[str, Any] = {}
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, value: str) -> str:
+        if value in BACKENDS:
+            return value
+        plugins = entry_points(group=TEACHER_PLUGINS).names
+        if value in plugins:
+            return value
+        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, {*BACKENDS, *plugins})}".rstrip("."))
 
     @field_validator("api_key_env")
     @classmethod
@@ -232,8 +295,16 @@ class TeacherConfig(Section):
         """Return what can change an answer besides prompt and sampling."""
         # One spelling for one server: a trailing slash must not make every answer be paid for again.
         address = self.base_url.rstrip("/") if self.base_url else None
-        precision = {"precision": "f32"} if self.backend == "openvino" else {}
-        return {"backend": self.backend, "model": self.model, "base_url": address, **precision}
+        found: dict[str, object] = {"backend": self.backend, "model": self.model, "base_url": address}
+        if self.backend == "openvino":
+            found["precision"] = "f32"
+        # Only what was set: a key made before these settings existed stays good.
+        for name in ("api_version", "options"):
+            if getattr(self, name):
+                found[name] = getattr(self, name)
+        if self.structured != "text":
+            found["structured"] = self.structured
+        return found
 
 
 class StudentConfig(Section):

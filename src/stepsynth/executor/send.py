@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import BudgetError, PermanentError, TeacherError, TransientError
 from stepsynth.interrupt import check_stop, stop_requested
-from stepsynth.teachers import AsyncTeacher, BatchTeacher, create_teacher
+from stepsynth.teachers import AsyncTeacher, EngineTeacher, create_teacher
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Executor:
         journal: Journal,
         budget: BudgetConfig,
         *,
-        teacher: AsyncTeacher | BatchTeacher | None = None,
+        teacher: AsyncTeacher | EngineTeacher | None = None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self._config = config
@@ -85,7 +85,7 @@ class Executor:
             check_stop()
             affordable = self._affordable(missing)
             teacher = self._teacher = self._teacher or create_teacher(self._config)
-            work = _BatchWork if isinstance(teacher, BatchTeacher) else _AsyncWork
+            work = _BatchWork if isinstance(teacher, EngineTeacher) else _AsyncWork
             work(self, known, answered).run(teacher, affordable)  # type: ignore[arg-type]
             check_stop()
             if any(key not in known for key in keyed):
@@ -126,13 +126,13 @@ class Executor:
             self._tokens += response.usage.prompt_tokens + response.usage.completion_tokens
 
 
-def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | BatchTeacher, requests: Sequence[Request]) -> list[Response]:
+def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, requests: Sequence[Request]) -> list[Response]:
     """Return answers outside any run, in order; nothing is committed and nothing is tried twice.
 
     Raises:
         TeacherError: an attempt failed.
     """
-    if isinstance(teacher, BatchTeacher):
+    if isinstance(teacher, EngineTeacher):
         seeds = [int(request.key(config.identity())[:7], 16) for request in requests]
         answers = dict(teacher.generate_batch(requests, seeds))
         return [answers[position] for position in range(len(requests))]
@@ -187,7 +187,7 @@ class _Work:
 class _BatchWork(_Work):
     """An engine in this process."""
 
-    def run(self, teacher: BatchTeacher, missing: list[tuple[str, Request]]) -> None:
+    def run(self, teacher: EngineTeacher, missing: list[tuple[str, Request]]) -> None:
         # The key decides the sampling seed, so that an answer depends on nothing else.
         seeds = (int(key[:7], 16) for key, _ in missing)
         try:

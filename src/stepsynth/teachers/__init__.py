@@ -1,21 +1,23 @@
-"""Teachers: what answers requests. One Protocol for servers, one for engines in process.
+"""Teachers: what answers requests. One Protocol for servers, one for engines in process, one for batch APIs.
 
 A teacher holds no journal, no cache, no retry and no log. It raises only `TeacherError`s.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from stepsynth.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from stepsynth.config import TeacherConfig
+    from stepsynth.errors import TeacherError
     from stepsynth.types import Request, Response
 
-__all__ = ["AsyncTeacher", "BatchTeacher", "create_teacher", "probe_teacher"]
+__all__ = ["AsyncTeacher", "BatchApiTeacher", "BatchJob", "EngineTeacher", "create_teacher", "probe_teacher"]
 
 
 @runtime_checkable
@@ -37,7 +39,7 @@ class AsyncTeacher(Protocol):
 
 
 @runtime_checkable
-class BatchTeacher(Protocol):
+class EngineTeacher(Protocol):
     """An engine in this process, which is fed so that it is never idle."""
 
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
@@ -51,7 +53,64 @@ class BatchTeacher(Protocol):
         ...
 
 
-def create_teacher(config: TeacherConfig) -> AsyncTeacher | BatchTeacher:
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """A batch at a provider.
+
+    Attributes:
+        id: the provider's name of it.
+        state: ``running`` (also: validating, finalising), ``ended`` (whatever came of it can be
+            fetched; expired and cancelled ones count, too) or ``failed`` (nothing can be).
+        done: answers so far, as far as the provider tells.
+        total: requests in it.
+        message: what the provider says of a failure.
+    """
+
+    id: str
+    state: Literal["running", "ended", "failed"]
+    done: int = 0
+    total: int = 0
+    message: str = ""
+
+
+@runtime_checkable
+class BatchApiTeacher(Protocol):
+    """A provider's batch API: many requests in one job, answers within a day at a lower price."""
+
+    async def submit(self, name: str, requests: Sequence[tuple[str, Request]]) -> BatchJob:
+        """Start a job.
+
+        Args:
+            name: our own name of it, which `find` finds it by.
+            requests: key and request; the key comes back with the answer.
+
+        Raises:
+            TeacherError: it was not accepted.
+        """
+        ...
+
+    async def find(self, name: str) -> BatchJob | None:
+        """Return the job that was submitted under a name, if it ever arrived."""
+        ...
+
+    async def poll(self, job_id: str) -> BatchJob:
+        """Return a job's state."""
+        ...
+
+    def answers(self, job_id: str) -> AsyncIterator[tuple[str, Response | TeacherError]]:
+        """Yield key and answer, or what went wrong with it, of an ended job; missing keys expired."""
+        ...
+
+    async def cancel(self, job_id: str) -> None:
+        """Ask for a job's end; what is answered already is still billed and can be fetched."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+def create_teacher(config: TeacherConfig) -> AsyncTeacher | EngineTeacher:
     """Return the teacher that a config names; engines load their model here.
 
     Raises:

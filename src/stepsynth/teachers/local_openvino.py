@@ -26,7 +26,7 @@ PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 
 class OpenVinoTeacher:
-    """A `BatchTeacher` over an OpenVINO GenAI continuous-batching pipeline.
+    """A `EngineTeacher` over an OpenVINO GenAI continuous-batching pipeline.
 
     Args:
         config: ``model`` is an embedded model's name, a GGUF file, or a folder with an
@@ -45,7 +45,7 @@ class OpenVinoTeacher:
         self._width = config.concurrency
 
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
-        """Yield ``(position, response)`` as answers finish; see `BatchTeacher`."""
+        """Yield ``(position, response)`` as answers finish; see `EngineTeacher`."""
         waiting = enumerate(zip(requests, seeds, strict=False))
         handles: dict[int, tuple[Any, int]] = {}
         drained = False
