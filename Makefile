@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: quickstart install test test-slow lint browser clean
+.PHONY: quickstart install test test-slow lint browser audit clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.installed
@@ -40,6 +40,11 @@ test: $(VENV)/.test-installed browser lint
 test-slow: $(VENV)/.test-installed browser
 	$(BIN)/stepsynth models pull
 	$(BIN)/python -m pytest -m slow
+
+# Known vulnerabilities in the versions that are tested; needs the package index.
+audit: $(VENV)/.test-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache

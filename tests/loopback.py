@@ -1,4 +1,4 @@
-"""A chat completions server on 127.0.0.1 that counts, remembers and misbehaves on request.
+"""A server on 127.0.0.1 that speaks OpenAI's, Azure's and Anthropic's formats, counts, and misbehaves on request.
 
     with LoopbackServer(faults={2: Fault.status(429, {"Retry-After": "1"})}) as server:
         ...  # ask server.base_url
@@ -26,7 +26,7 @@ from typing import Any
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Message, Request, Sampling
 
-__all__ = ["Fault", "LoopbackServer", "Seen"]
+__all__ = ["Fault", "LoopbackServer", "Seen", "completion", "message_of"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ class LoopbackServer:
         labels: labels that the default answer looks for in the last message.
         latency: seconds per answer.
         refuse_max_tokens: insist on ``max_completion_tokens``, as reasoning models do.
+        refuse: parameters that it answers with a 400, also ``response_format`` types.
+        most_choices: choices that it gives at most, whatever ``n`` says.
         port: 0 takes a free one.
 
     Attributes:
@@ -100,6 +102,8 @@ class LoopbackServer:
         labels: Sequence[str] = (),
         latency: float = 0.0,
         refuse_max_tokens: bool = False,
+        refuse: Sequence[str] = (),
+        most_choices: int = 128,
         port: int = 0,
     ) -> None:
         self.answer = answer or self._fake_answer
@@ -110,6 +114,8 @@ class LoopbackServer:
         self.labels = tuple(labels)
         self.latency = latency
         self.refuse_max_tokens = refuse_max_tokens
+        self.refuse = tuple(refuse)
+        self.most_choices = most_choices
         self.requests: list[Seen] = []
         self.peak = self.prompt_tokens = self.completion_tokens = 0
         self._fake = FakeTeacher()
@@ -126,9 +132,19 @@ class LoopbackServer:
         return f"http://127.0.0.1:{self._port}/v1"
 
     @property
+    def anthropic_url(self) -> str:
+        """What belongs into ``teacher.base_url`` for the Messages API."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def azure_url(self) -> str:
+        """What belongs into ``teacher.base_url`` beside an ``api_version``."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def completions(self) -> list[Seen]:
-        """The completion requests, in order of arrival."""
-        return [seen for seen in self.requests if seen.path.endswith("/chat/completions")]
+        """The requests for an answer, in order of arrival, whichever their format."""
+        return [seen for seen in self.requests if _is_question(seen.path)]
 
     def start(self) -> LoopbackServer:
         """Listen; returns when connections are accepted."""
@@ -192,7 +208,7 @@ class LoopbackServer:
         method, path, _ = head[0].split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        asked = path.endswith("/chat/completions") and method == "POST"
+        asked = _is_question(path) and method == "POST"
         kind = "completions" if asked else "other"
         self._counts[kind] += 1
         seen = Seen(self._counts[kind], method, path, headers, body)
@@ -232,8 +248,9 @@ class LoopbackServer:
             await self._send(writer, code, data[: len(data) // 2], {"Content-Length": str(len(data))})
             return False
         if code == 200 and "usage" in value:
-            self.prompt_tokens += value["usage"]["prompt_tokens"]
-            self.completion_tokens += value["usage"]["completion_tokens"]
+            usage = value["usage"]
+            self.prompt_tokens += usage.get("prompt_tokens", usage.get("input_tokens", 0))
+            self.completion_tokens += usage.get("completion_tokens", usage.get("output_tokens", 0))
         return await self._send(writer, code, data)
 
     async def _send(self, writer: asyncio.StreamWriter, code: int, data: bytes, extra: Mapping[str, str] | None = None) -> bool:
@@ -250,24 +267,59 @@ class LoopbackServer:
             await writer.drain()
 
     def _reply(self, seen: Seen) -> tuple[int, dict[str, Any]]:
-        given = seen.headers.get("authorization", "")
-        if self.api_key is not None and given != f"Bearer {self.api_key}":
+        headers = seen.headers
+        given = headers.get("authorization") or headers.get("api-key") or headers.get("x-api-key") or ""
+        if self.api_key is not None and given not in {self.api_key, f"Bearer {self.api_key}"}:
             return 401, _error(f"Incorrect API key provided: {given}", "invalid_api_key")
-        if seen.method == "GET" and seen.path == "/v1/models" and self.models is not None:
-            return 200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
-        if seen.method != "POST" or seen.path != "/v1/chat/completions":
+        if seen.method == "GET":
+            return self._listed(seen)
+        anthropic = seen.path == "/v1/messages"
+        azure = re.fullmatch(r"/openai/deployments/([^/]+)/chat/completions\?api-version=[\w.-]+", seen.path)
+        if not (anthropic or azure or seen.path == "/v1/chat/completions"):
             return 404, _error(f"no such route: {seen.method} {seen.path}", "not_found")
         try:
             body = seen.json
         except ValueError as error:
             return 400, _error(f"no JSON: {error}", "bad_json")
-        if self.models is not None and body.get("model") not in self.models:
+        if self.models is not None and (azure[1] if azure else body.get("model")) not in self.models:
             return 404, _error(f"The model {body.get('model')!r} does not exist", "model_not_found")
-        if self.refuse_max_tokens and "max_tokens" in body:
-            what = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-            return 400, _error(what, "unsupported_parameter")
-        answer = self.answer(body)
-        return 200, answer if isinstance(answer, dict) else completion(answer, body)
+        if (said := self._refusal(body, anthropic=anthropic)) is not None:
+            return 400, _error(said, "unsupported_parameter")
+        return 200, self._answered(body, anthropic=anthropic)
+
+    def _listed(self, seen: Seen) -> tuple[int, dict[str, Any]]:
+        path = seen.path.partition("?")[0]
+        if self.models is not None and path == "/v1/models":
+            return 200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
+        name = path.removeprefix("/v1/models/")
+        if self.models is not None and name in self.models:
+            return 200, {"id": name, "type": "model", "display_name": name}
+        return 404, _error(f"no such route: {seen.method} {seen.path}", "not_found")
+
+    def _refusal(self, body: dict[str, Any], *, anthropic: bool) -> str | None:
+        """Say what is wrong with a request's parameters, in the words of the real servers."""
+        if self.refuse_max_tokens and "max_tokens" in body and not anthropic:
+            return "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        form = body.get("response_format", {}).get("type")
+        refused = [name for name in self.refuse if name in body or name == form]
+        if refused:
+            return f"Unsupported parameter: '{refused[0]}' is not supported with this model."
+        if anthropic and "max_tokens" not in body:
+            return "max_tokens: Field required"
+        if anthropic and any(turn["role"] == "system" for turn in body["messages"]):
+            return 'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter'
+        return None
+
+    def _answered(self, body: dict[str, Any], *, anthropic: bool) -> dict[str, Any]:
+        count = 1 if anthropic else min(body.get("n", 1), self.most_choices)
+        # Choices differ as they do with another seed.
+        answers = [self.answer({**body, "seed": body.get("seed", 0) + index}) for index in range(count)]
+        bodies = [answer if isinstance(answer, dict) else completion(answer, body) for answer in answers]
+        found = bodies[0]
+        if count > 1:
+            found["choices"] = [{**one["choices"][0], "index": index} for index, one in enumerate(bodies)]
+            found["usage"]["completion_tokens"] = sum(one["usage"]["completion_tokens"] for one in bodies)
+        return message_of(found) if anthropic and "choices" in found else found
 
     def _fake_answer(self, body: dict[str, Any]) -> dict[str, Any]:
         messages = tuple(Message(turn["role"], turn["content"]) for turn in body["messages"])
@@ -289,6 +341,26 @@ class LoopbackServer:
             return ""
         asked = re.search(rf"\b(?:is|be) ({options})\b", prompt) or re.search(rf".*\b({options})\b", prompt, re.DOTALL)
         return names[asked[1]] if asked else self.labels[0]
+
+
+def _is_question(path: str) -> bool:
+    return path.partition("?")[0].endswith(("/chat/completions", "/v1/messages"))
+
+
+def message_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a chat completion in the form of Anthropic's Messages API."""
+    choice, usage = found["choices"][0], found["usage"]
+    reasons = {"length": "max_tokens", "content_filter": "refusal"}
+    return {
+        "id": "msg_loopback",
+        "type": "message",
+        "role": "assistant",
+        "model": found["model"],
+        "content": [{"type": "text", "text": choice["message"]["content"]}],
+        "stop_reason": reasons.get(choice["finish_reason"], "end_turn"),
+        "stop_sequence": None,
+        "usage": {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]},
+    }
 
 
 def completion(text: str, body: dict[str, Any], finish_reason: str = "stop") -> dict[str, Any]:

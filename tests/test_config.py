@@ -367,14 +367,21 @@ def leaves(node: object, where: str = "") -> dict[str, object]:
 FREE = {
     "teacher__concurrency",
     "teacher__timeout_s",
+    "teacher__connect_timeout_s",
     "teacher__attempts",
     "teacher__api_key_env",
+    "teacher__price",
+    "teacher__mode",
+    "teacher__rows_per_request",
     "budget__requests",
     "budget__tokens",
+    "budget__usd",
     "cache",
 }
 # A source is a file or a data set, files may move, and only pairs have fields: these have no second value that matters here.
 FIXED = {"task__fields", "data__validation__hub", "data__test__path", "data__validation__path"}
+# Other backends' settings, see below.
+FIXED |= {"teacher__api_version", "teacher__options"}
 OTHERS = {
     "task__family": "multi_label",
     "task__order": ["text2", "text1"],
@@ -388,6 +395,7 @@ OTHERS = {
     "method__balance": "mistakes",
     "method__label_check": "none",
     "teacher__base_url": "http://127.0.0.1:1/v1",
+    "teacher__structured": "json",
     "task__prompts": {"seed": "x"},
     "data__validation__columns": {"text": "x"},
     "data__validation__labels": {"1": "pos"},
@@ -415,6 +423,68 @@ def test_the_digest_changes_with_every_other_key(dotted: str) -> None:
         node = node[parent]
     node[last] = new if not dotted.endswith(("config", "revision")) else "x"
     assert parse_config(resolved).result_digest() != before.result_digest()
+
+
+SERVER = {"backend": "openai", "base_url": "http://127.0.0.1:1/v1"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (SERVER, {**SERVER, "api_version": "2024-10-21"}),
+        (
+            {"backend": "transformers", "model": "a/b"},
+            {"backend": "transformers", "model": "a/b", "options": {"dtype": "float32"}},
+        ),
+    ],
+)
+def test_the_digest_changes_with_the_settings_of_other_backends(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert parse_config(values(teacher=before)).result_digest() != parse_config(values(teacher=after)).result_digest()
+
+
+@pytest.mark.parametrize(
+    "change", [{"mode": "batch"}, {"rows_per_request": 4}, {"price": {"input": 1, "output": 2}}, {"connect_timeout_s": 3}]
+)
+def test_the_digest_stays_with_the_way_in_which_answers_are_had(change: dict[str, Any]) -> None:
+    digests = {parse_config(values(teacher=found)).result_digest() for found in (SERVER, {**SERVER, **change})}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "parts"),
+    [
+        ({"backend": "anthropic", "api_version": "x"}, ("api_version", "'openai'")),
+        ({"backend": "transformers", "mode": "batch"}, ("mode 'batch'", "'transformers'")),
+        ({"backend": "anthropic", "rows_per_request": 2}, ("rows_per_request 2", "'openai'")),
+        ({**SERVER, "mode": "batch", "rows_per_request": 2}, ("rows_per_request 2", "mode 'batch'")),
+        ({**SERVER, "options": {"a": 1}}, ("options", "'openai'")),
+        ({"backend": "vllm", "options": {"trust_remote_code": True}}, ("trust_remote_code",)),
+    ],
+)
+def test_a_setting_that_a_backend_does_not_have_is_refused(teacher: dict[str, Any], parts: tuple[str, ...]) -> None:
+    message = refused(values(teacher=teacher))
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"a": {"b": [KEY]}}, {"api_key": "short"}, {"headers": {"x-api-key": "short"}}, {"hf_token": "x"}, {"a": f"Bearer {KEY}"}],
+)
+def test_a_key_in_options_is_refused_without_being_shown(options: dict[str, Any]) -> None:
+    message = refused(values(teacher={"backend": "litellm", "options": options}))
+    assert "api_key_env" in message
+    assert KEY not in message
+
+
+def test_options_may_hold_paths_and_names_of_tokens() -> None:
+    options = {"download_dir": "/data/models/a-folder-with-a-rather-long-name/weights", "eos_token": "</s>"}
+    assert parse_config(values(teacher={"backend": "vllm", "options": options})).teacher.options == options
+
+
+def test_anthropics_own_address_is_the_default_however_it_is_written() -> None:
+    short = parse_config(values(teacher={"backend": "anthropic"}))
+    long = parse_config(values(teacher={"backend": "anthropic", "base_url": "https://api.anthropic.com"}))
+    assert short.teacher.identity() == long.teacher.identity()
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stepsynth.config import BudgetConfig, MatchConfig, TeacherConfig, parse_config
-from stepsynth.errors import BudgetError, PermanentError, RunError, TransientError
+from stepsynth.errors import BudgetError, ConfigError, PermanentError, RunError, TransientError
 from stepsynth.executor import Executor, Generator, ask_sample
 from stepsynth.filters import Hygiene
 from stepsynth.filters.balance import Surplus
@@ -53,10 +55,19 @@ class Desk:
         return Journal(self.path, AnswerStore.shared(self.shared) if self.shared else None)
 
     def executor(
-        self, teacher: object, journal: Journal, *, concurrency: int = 8, attempts: int = 4, budget: BudgetConfig | None = None
+        self,
+        teacher: object,
+        journal: Journal,
+        *,
+        budget: BudgetConfig | None = None,
+        jitter: random.Random | None = None,
+        pause: Callable[[float], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        **config: Any,
     ) -> Executor:
-        config = TeacherConfig(backend="fake", concurrency=concurrency, attempts=attempts)
-        return Executor(config, journal, budget or BudgetConfig(), teacher=teacher, pause=self.pauses.append)  # type: ignore[arg-type]
+        settings = {"backend": "fake", "concurrency": 8, "attempts": 4, **config}
+        how: dict[str, Any] = {"teacher": teacher, "pause": pause or self.pauses.append, "clock": clock, "jitter": jitter}
+        return Executor(TeacherConfig(**settings), journal, budget or BudgetConfig(), **how)
 
     def stage(
         self,
@@ -93,7 +104,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def numbered(request: Request) -> Response:
     """Answer with a text that no other request gets."""
-    return Response(f"A text number {request.replicate} of {request.label}.", usage=Usage(3, 6))
+    return Response(f"A text number {request.replicate} of {request.label}.", usage=Usage(3, 6, 0.0))
 
 
 def requests(count: int, label: str = "kalm") -> list[Request]:
@@ -241,22 +252,33 @@ def test_a_wrong_key_ends_the_run_at_the_first_request(desk: Desk) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize(("asked", "low", "high"), [(7.0, 7.0, 8.75), (0.0, 0.0, 0.0), (900.0, 60.0, 75.0)])
-def test_the_pause_is_what_the_server_asked_for_up_to_a_limit(desk: Desk, asked: float, low: float, high: float) -> None:
+@pytest.mark.parametrize(("asked", "low", "high"), [(7.0, 7.0, 8.75), (900.0, 900.0, 1125.0), (9e9, 3600.0, 4500.0)])
+def test_the_pause_is_what_the_server_asked_for_up_to_an_hour(desk: Desk, asked: float, low: float, high: float) -> None:
     """R8."""
     teacher, journal = only(lambda _: TransientError("busy", retry_after=asked)), desk.journal()
     desk.executor(teacher, journal, attempts=4).run(requests(1))
-    assert len(desk.pauses) == 3
+    assert len(desk.pauses) == 4, "the last failure's pause is for the others"
     assert all(low <= pause <= high for pause in desk.pauses)
     journal.close()
 
 
-def test_without_a_word_from_the_server_pauses_double_and_differ(desk: Desk) -> None:
-    teacher, journal = only(lambda _: TransientError("busy")), desk.journal()
-    desk.executor(teacher, journal, concurrency=1, attempts=5).run(requests(2))
-    for first, expected in zip(range(4), (0.5, 1.0, 2.0, 4.0), strict=True):
-        assert expected <= desk.pauses[first] <= 1.25 * expected
-    assert desk.pauses[:4] != desk.pauses[4:]
+class Latest(random.Random):
+    """The longest of all pauses."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+@pytest.mark.parametrize("asked", [None, 0.0])
+def test_without_a_word_from_the_server_pauses_may_double_and_differ(desk: Desk, asked: float | None) -> None:
+    """Full jitter: anything between nothing and the doubled pause."""
+    teacher, journal = only(lambda _: TransientError("busy", retry_after=asked)), desk.journal()
+    desk.executor(teacher, journal, concurrency=1, attempts=9, jitter=Latest()).run(requests(1))
+    assert desk.pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
+    desk.pauses.clear()
+    desk.executor(teacher, journal, concurrency=1, attempts=9, jitter=random.Random(1)).run(requests(1))
+    assert all(0 <= pause <= most for pause, most in zip(desk.pauses, (0.5, 1, 2, 4, 8, 16, 32, 60), strict=True))
+    assert len(set(desk.pauses)) == 8
     journal.close()
 
 
@@ -296,11 +318,72 @@ def test_a_cap_that_is_just_enough_is_no_error(desk: Desk) -> None:
     journal.close()
 
 
-def test_the_cap_on_tokens_stops_within_what_is_in_flight(desk: Desk) -> None:
+# What a request of this file reserves: 17 bytes, 8 for the message, 16 for the prompt, 64 for the answer.
+WORST = 17 + 8 + 16 + 64
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+def test_the_cap_on_tokens_is_reached_but_never_passed(desk: Desk, concurrency: int) -> None:
+    """R9: the last requests go out one by one, each as soon as it is sure to fit."""
+    teacher, journal = only(latency=0.001), desk.journal()
+    with pytest.raises(BudgetError, match=r"of 400 tokens; the next request may take 105 tokens.*raise budget.tokens"):
+        desk.executor(teacher, journal, concurrency=concurrency, budget=BudgetConfig(tokens=400)).run(requests(50))
+    totals = journal.totals()
+    assert totals.requests == (400 - WORST) // 9 + 1
+    assert totals.bought_tokens <= 400
+    with pytest.raises(BudgetError):
+        desk.executor(teacher, journal, concurrency=concurrency, budget=BudgetConfig(tokens=409)).run(requests(50))
+    assert journal.totals().requests == totals.requests + 1
+    journal.close()
+
+
+def test_a_cap_that_no_request_fits_sends_nothing(desk: Desk) -> None:
     teacher, journal = only(), desk.journal()
-    with pytest.raises(BudgetError, match="tokens"):
-        desk.executor(teacher, journal, concurrency=4, budget=BudgetConfig(tokens=90)).run(requests(50))
-    assert 10 <= journal.totals().requests <= 10 + 4
+    with pytest.raises(BudgetError, match="0 of 104 tokens; the next request may take 105 tokens"):
+        desk.executor(teacher, journal, budget=BudgetConfig(tokens=104)).run(requests(5))
+    assert teacher.calls == []
+    journal.close()
+
+
+def test_prompts_that_are_longer_on_the_server_are_reserved_for_once_seen(desk: Desk) -> None:
+    """A template of 500 tokens that only the server knows: the first answer tells, one overshoot at most."""
+    teacher, journal = only(lambda r: Response(f"Text {r.replicate}.", usage=Usage(500, 10))), desk.journal()
+    with pytest.raises(BudgetError, match="may take 5"):
+        desk.executor(teacher, journal, concurrency=1, budget=BudgetConfig(tokens=5_200)).run(requests(50))
+    assert journal.totals().bought_tokens <= 5_200
+    assert journal.totals().requests == 10
+    journal.close()
+
+
+PRICE = {"input": 1_000.0, "output": 10_000.0}  # dollars per million: a token costs a tenth of a cent, or one cent
+
+
+def test_the_cap_on_dollars_is_reached_but_never_passed_and_answers_are_priced(desk: Desk) -> None:
+    teacher, journal = only(lambda r: Response(f"Text {r.replicate}.", usage=Usage(3, 6))), desk.journal()
+    worst = ((17 + 8 + 16) * 1_000 + 64 * 10_000) / 1e6
+    with pytest.raises(BudgetError, match=rf"of \$2.0000; the next request may take \${worst:.4f}.*raise budget.usd"):
+        desk.executor(teacher, journal, price=PRICE, budget=BudgetConfig(usd=2.0)).run(requests(50))
+    totals = journal.totals()
+    assert totals.requests == int((2.0 - worst) / 0.063) + 1
+    assert totals.cost_usd == pytest.approx(0.063 * totals.requests)
+    assert 1.0 < (totals.cost_usd or 0.0) <= 2.0
+    journal.close()
+
+
+def test_a_cost_that_the_teacher_told_stays(desk: Desk) -> None:
+    teacher, journal = only(lambda r: Response("Text.", usage=Usage(3, 6, 0.5))), desk.journal()
+    (answer,) = desk.executor(teacher, journal, price=PRICE).run(requests(1)).values()
+    assert isinstance(answer, Response)
+    assert answer.usage.cost_usd == journal.totals().cost_usd == 0.5
+    journal.close()
+
+
+def test_dollars_cannot_be_capped_where_the_price_is_unknown(desk: Desk) -> None:
+    journal = desk.journal()
+    unknown: dict[str, Any] = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "nobody-knows"}
+    with pytest.raises(ConfigError, match=r"budget.usd=3 cannot be kept.*'nobody-knows'.*Set teacher.price"):
+        desk.executor(only(), journal, budget=BudgetConfig(usd=3.0), **unknown)
+    desk.executor(only(), journal, budget=BudgetConfig(usd=3.0), price=PRICE, **unknown)
     journal.close()
 
 
@@ -313,8 +396,8 @@ def test_answers_of_other_runs_are_not_bought(tmp_path: Path) -> None:
     second, teacher = Desk(tmp_path / "b.db", shared), only()
     for _ in range(2):
         journal = second.journal()
-        second.executor(teacher, journal, budget=BudgetConfig(tokens=20, requests=3)).run(requests(50))
-        assert len(second.executor(teacher, journal, budget=BudgetConfig(tokens=20, requests=3)).run(requests(51))) == 51
+        second.executor(teacher, journal, budget=BudgetConfig(tokens=120, requests=3)).run(requests(50))
+        assert len(second.executor(teacher, journal, budget=BudgetConfig(tokens=120, requests=3)).run(requests(51))) == 51
         journal.close()
     assert len(teacher.calls) == 1
 
@@ -501,6 +584,7 @@ class Engine:
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
         source = zip(iter(requests), iter(seeds), strict=False)
         waiting: list[tuple[int, Request]] = []
+        first = self.read
         while True:
             while len(waiting) < self.room:
                 taken = next(source, None)
@@ -508,7 +592,7 @@ class Engine:
                     break
                 request, seed = taken
                 self.seeds[request.replicate] = seed
-                waiting.append((self.read, request))
+                waiting.append((self.read - first, request))
                 self.read += 1
             if not waiting:
                 return
@@ -540,13 +624,14 @@ def test_what_an_engine_answered_before_it_broke_is_kept(desk: Desk) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize("budget", [BudgetConfig(requests=20), BudgetConfig(tokens=180)])
-def test_caps_hold_for_an_engine(desk: Desk, budget: BudgetConfig) -> None:
+@pytest.mark.parametrize(("budget", "answers"), [(BudgetConfig(requests=20), 20), (BudgetConfig(tokens=600), 56)])
+def test_caps_hold_for_an_engine(desk: Desk, budget: BudgetConfig, answers: int) -> None:
+    """Close to a cap on tokens it drains and goes on with what is left."""
     engine, journal = Engine(), desk.journal()
     with pytest.raises(BudgetError):
-        desk.executor(engine, journal, budget=budget).run(requests(50))
-    assert engine.read == 20 if budget.requests else 20 <= engine.read <= 20 + 4
-    assert journal.totals().requests == engine.read
+        desk.executor(engine, journal, budget=budget).run(requests(70))
+    assert engine.read == answers == journal.totals().requests
+    assert journal.totals().bought_tokens <= 600
     journal.close()
 
 

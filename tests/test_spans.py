@@ -237,7 +237,8 @@ def test_a_long_context_takes_time_in_proportion_to_its_length(unit: str) -> Non
         return time.process_time() - start
 
     candidate_spans("The lexicon is read once.")
-    assert seconds(100_000) < 15 * max(seconds(10_000), 0.08)
+    # Ten times the length; a hundredfold would be quadratic, and machines are noisy.
+    assert seconds(100_000) < 30 * max(seconds(10_000), 0.08)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ RANKS = {
     **dict.fromkeys(("methods", "run", "inputs"), 3),
     **dict.fromkeys(("executor", "classroom"), 4),
     **dict.fromkeys(("loop", "compare"), 5),
-    **dict.fromkeys(("export", "report", "presets"), 6),
-    **dict.fromkeys(("cli", "__main__"), 7),
+    **dict.fromkeys(("export", "report", "presets", "verify"), 6),
+    **dict.fromkeys(("cli", "__main__", "testing"), 7),
 }
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
 # engines and students fetch their models from assets, and the command line is one program.
@@ -37,6 +37,8 @@ SIBLINGS = {
     ("teachers", "assets"),
     ("students", "assets"),
     ("export", "report"),
+    ("verify", "export"),
+    ("verify", "report"),
     ("__main__", "cli"),
 }
 HEAVY = (
@@ -55,6 +57,8 @@ HEAVY = (
     "textblob",
     "nltk",
     "spacy",
+    "vllm",
+    "litellm",
 )
 HELP_CPU_SECONDS = 0.3
 

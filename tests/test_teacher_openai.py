@@ -500,10 +500,10 @@ def test_probe_refuses_a_model_that_is_not_listed(loopback: LoopbackServer) -> N
 
 
 @pytest.mark.parametrize("fault", [Fault.status(404), Fault.status(403), Fault("status", 200, body="<html>"), Fault("malformed")])
-def test_probe_without_a_list_asks_for_one_token(loopback: LoopbackServer, fault: Fault) -> None:
+def test_probe_without_a_list_asks_for_a_few_tokens(loopback: LoopbackServer, fault: Fault) -> None:
     loopback.list_fault = fault
     assert "loopback" in probe(make_config(loopback))
-    assert [seen.json["max_tokens"] for seen in loopback.completions] == [1]
+    assert [seen.json["max_tokens"] for seen in loopback.completions] == [16]
 
 
 def test_probe_does_not_trust_a_partial_or_empty_list(loopback: LoopbackServer) -> None:

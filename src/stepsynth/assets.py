@@ -35,7 +35,7 @@ Report = Callable[[str], None]
 
 _HUB_SECONDS = 5.0
 _PIP_SECONDS = 900.0
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 
 
 class _StepFailedError(Exception):
@@ -201,14 +201,15 @@ def _known(name: str) -> Asset:
 
 def _outside(name_or_path: str, kind: Kind) -> Path | str:
     path = Path(name_or_path).expanduser()
-    if name_or_path and path.exists():
+    # Unlike `Path.exists`, this answers for names that no file system takes, too.
+    if name_or_path and os.path.exists(path):
         if kind == "student" and not (path / "config.json").is_file():
             raise AssetError(
                 f"the local student {name_or_path!r} has no config.json.",
                 hint="Give the folder that holds config.json, model.safetensors and the tokenizer.",
             )
         return path.resolve()
-    if kind == "student" and _HUB_ID.fullmatch(name_or_path):
+    if kind == "student" and _HUB_ID.fullmatch(name_or_path) and ".." not in name_or_path:
         return name_or_path
     names = [asset.name for asset in list_assets() if asset.kind == kind]
     raise ConfigError(
@@ -251,7 +252,8 @@ def _staging(asset: Asset) -> Iterator[Path]:
     """A scratch folder beside the final one, so that publishing is a rename within one file system."""
     parent = asset.folder.parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        for missing in [path for path in (*reversed(parent.parents), parent) if not path.is_dir()]:
+            missing.mkdir(exist_ok=True, mode=0o755)
         _sweep(parent, asset.name)
         scratch = tempfile.mkdtemp(dir=parent, prefix=f".{asset.name}-")
     except OSError as error:
@@ -275,6 +277,9 @@ def _sweep(parent: Path, name: str) -> None:
 
 def _publish(asset: Asset, staging: Path) -> None:
     """Rename the checked files into place; whoever comes second keeps the first one's folder."""
+    # Files that others may write to would not stay those whose digests were checked.
+    for path in (staging, *staging.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o022)
     for _ in range(3):
         try:
             staging.rename(asset.folder)

@@ -7,7 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
+from stepsynth.filters.leakage import GoldCopy
+from stepsynth.filters.normalise import comparable
 from stepsynth.interrupt import check_stop
+from stepsynth.run import disk_errors
 from stepsynth.types import Graded, Mistake, digest
 
 if TYPE_CHECKING:
@@ -144,7 +147,10 @@ class Classroom:
             scores[number] = self._grade(tested, examples)
             seconds[str(number)] = round(time.monotonic() - began, 3)
             self._progress.advance(len(scores))
-        info = {"rows": len(examples), "seconds": seconds, "undecided": getattr(model, "undecided", 0)}
+        # Only counted: what was written is fixed by now, and nothing may have looked at the test set before.
+        test = GoldCopy.of(example.text for example in examples)
+        near = sum(test.copied(comparable(row.text)) for row in self._journal.dataset())
+        info = {"rows": len(examples), "seconds": seconds, "undecided": getattr(model, "undecided", 0), "near_test": near}
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
         how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
@@ -168,18 +174,24 @@ class Classroom:
             return self._student.load(directory.model_path(round_number))
         self._refuse_hopeless(rows)
         start = self._start(round_number)
-        part = directory.new_model_folder(round_number)
-        known = self._shared and self._shared / self._identity(rows, select, start)
-        if known and (known / "done.json").is_file():
-            for file in known.iterdir():
-                if file.name != "done.json":
-                    shutil.copyfile(file, part / file.name)
-        else:
-            self._stage = stage
-            self._student.fit(rows, select, seed=directory.config.seed, out=part, start=start, progress=self._step)
-        kept = directory.keep_model(part, round_number)
-        if known and not known.exists():
-            _share(kept, known)
+        with disk_errors(directory.model_path(round_number)):
+            part = directory.new_model_folder(round_number)
+            known = self._shared and self._shared / self._identity(rows, select, start)
+            try:
+                if known and (known / "done.json").is_file():
+                    for file in known.iterdir():
+                        if file.name != "done.json":
+                            shutil.copyfile(file, part / file.name)
+                else:
+                    self._stage = stage
+                    self._student.fit(rows, select, seed=directory.config.seed, out=part, start=start, progress=self._step)
+                kept = directory.keep_model(part, round_number)
+            except BaseException:
+                # On a full disk its room may be what the next attempt needs.
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            if known and not known.exists():
+                _share(kept, known)
         # Predictions come from the files that are kept, not from the model that was in memory.
         return self._student.load(kept)
 
@@ -199,8 +211,9 @@ class Classroom:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         try:
-            other = create_student(config.model_copy(update={"student": settings}))
-            return other.fit(rows, select, seed=config.seed, out=folder, progress=self._step)
+            with disk_errors(folder):
+                other = create_student(config.model_copy(update={"student": settings}))
+                return other.fit(rows, select, seed=config.seed, out=folder, progress=self._step)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -238,8 +251,8 @@ def _share(kept: Path, known: Path) -> None:
     part = known.with_name(f".{known.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    shutil.copytree(kept, part)
     try:
+        shutil.copytree(kept, part)
         part.replace(known)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)

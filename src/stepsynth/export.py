@@ -7,16 +7,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom import best_round
+from stepsynth.journal.stream import count_rows, each_row
 from stepsynth.run import write_atomic
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
+    from stepsynth.journal.stream import RowCount
     from stepsynth.run import RunDirectory
     from stepsynth.types import Evaluation
 
-__all__ = ["build_results", "dataset_lines", "write_exports"]
+__all__ = ["build_results", "dataset_lines", "results_text", "write_exports"]
 
 
 def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
@@ -25,15 +29,20 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     ``methods.<name>`` holds ``rounds`` (rows and scores), ``best_round`` (chosen by the select
     half), ``test`` (that round on the sealed test set, or ``None``), ``rows`` (of the best
     round's training set), ``requests``, ``tokens``, ``cost_usd`` (``None``: unknown price),
-    ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target) and
-    ``label_check`` (whether it was used, and how many harvest rows its probe got right).
+    ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target),
+    ``stages`` (what became of every row that was asked for) and ``label_check`` (whether it was
+    used, and how many harvest rows its probe got right).
     """
     config = directory.config
     totals = journal.totals()
-    rounds = [_round(journal, number) for number in journal.rounds()]
+    counts = count_rows(journal)
+    rounds = [_round(journal, number, counts) for number in journal.rounds()]
     best = best_round(journal) if rounds else None
     test = journal.evaluation(best, "test") if best is not None else None
-    dropped = Counter(row.reason for row in journal.rows(accepted=False) if row.kind != "rationales")
+    dropped: Counter[str] = Counter()
+    for count in counts:
+        if count.reason and count.kind != "rationales":
+            dropped[count.reason] += count.rows
     method = {
         "rounds": rounds,
         "best_round": best,
@@ -44,6 +53,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "cost_usd": totals.cost_usd,
         "dropped": dict(sorted(dropped.items())),
         "missing": {name: info["missing"] for name, _, _, info, _ in journal.stages() if info.get("missing")},
+        "stages": _stages(counts),
         "label_check": next((info["label_check"] for *_, info, _ in journal.stages() if "label_check" in info), None),
     }
     return {
@@ -58,15 +68,17 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     }
 
 
-def dataset_lines(journal: Journal, config: RunConfig, upto_round: int | None = None) -> list[str]:
-    """Return the accepted rows as JSON lines, in plan order, each with where it came from.
+def dataset_lines(journal: Journal, config: RunConfig, upto_round: int | None = None) -> Iterator[str]:
+    """Yield the accepted rows as JSON lines, in plan order, each with where it came from.
 
     A row's columns are those that its family is read from, so the file can be a config's
-    ``data.seed``.
+    ``data.seed``. Only a few rows are in memory at a time.
     """
     family = create_family(config.task)
-    return [
-        json.dumps(
+    for row in each_row(journal, accepted=True, upto_round=upto_round):
+        if row.kind == "rationales":
+            continue
+        yield json.dumps(
             {
                 **family.record(row.example),
                 "round": row.round,
@@ -77,8 +89,11 @@ def dataset_lines(journal: Journal, config: RunConfig, upto_round: int | None = 
             },
             ensure_ascii=not _encodable(row.text + row.context),
         )
-        for row in journal.dataset(upto_round)
-    ]
+
+
+def results_text(results: dict[str, Any]) -> str:
+    """Return the content of ``results.json``."""
+    return json.dumps(results, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
@@ -86,11 +101,24 @@ def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     from stepsynth.report import render_report
 
     results = build_results(journal, directory)
-    lines = dataset_lines(journal, directory.config)
-    write_atomic(directory.path / "dataset.jsonl", "".join(line + "\n" for line in lines))
-    write_atomic(directory.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(directory.path / "dataset.jsonl", (f"{line}\n" for line in dataset_lines(journal, directory.config)))
+    write_atomic(directory.path / "results.json", results_text(results))
     write_atomic(directory.path / "report.html", render_report(journal, results, directory.config))
     return results
+
+
+def _stages(counts: Sequence[RowCount]) -> list[dict[str, Any]]:
+    """Account for every row: ``requested`` is ``accepted`` and what ``dropped`` sums to."""
+    stages: dict[str, dict[str, Any]] = {}
+    for count in counts:
+        new = {"stage": count.stage, "round": count.round, "kind": count.kind, "requested": 0, "accepted": 0, "dropped": {}}
+        stage = stages.setdefault(count.stage, new)
+        stage["requested"] += count.rows
+        if count.reason:
+            stage["dropped"][count.reason] = stage["dropped"].get(count.reason, 0) + count.rows
+        else:
+            stage["accepted"] += count.rows
+    return [{**stage, "dropped": dict(sorted(stage["dropped"].items()))} for stage in stages.values()]
 
 
 def _training_rows(journal: Journal, number: int | None) -> int:
@@ -99,12 +127,12 @@ def _training_rows(journal: Journal, number: int | None) -> int:
     return int(told.get(number, 0)) if number is not None else 0
 
 
-def _round(journal: Journal, number: int) -> dict[str, Any]:
-    rows = journal.dataset(number)
+def _round(journal: Journal, number: int, counts: Sequence[RowCount]) -> dict[str, Any]:
+    new = [count for count in counts if count.round == number and not count.reason and count.kind != "rationales"]
     return {
         "round": number,
         "rows": _training_rows(journal, number),
-        "new_rows": sum(row.round == number for row in rows),
+        "new_rows": sum(count.rows for count in new),
         **{split: _score(journal.evaluation(number, split)) for split in ("harvest", "select", "test")},
     }
 

@@ -1,25 +1,56 @@
-"""Named places where a test may kill the process, to show that nothing is lost there.
+"""Named places where a test may kill the process or make the disk fail, to show that nothing is lost there.
 
-``STEPSYNTH_FAILPOINT=k`` ends the process with SIGKILL at the k-th place that it passes
-(counted from 1). Without the variable a place costs one integer comparison.
+``STEPSYNTH_FAILPOINT=k`` ends the process with SIGKILL at the k-th place that it passes (counted
+from 1). ``STEPSYNTH_FAILPOINT=k:enospc`` lets the disk be full from the k-th place on: every write
+that is due there fails as the operating system or SQLite would let it fail; ``k:eio`` is a broken
+disk, ``k:edquot`` a used-up quota. In the place of k may stand a place's name, which means the first
+time that it is passed. Without the variable a place costs one comparison.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
 __all__ = ["arm", "fail_point", "passed"]
 
+# Fault -> error number, and what SQLite says of it.
+_FAULTS = {
+    "enospc": (errno.ENOSPC, "database or disk is full"),
+    "edquot": (errno.EDQUOT, "database or disk is full"),
+    "eio": (errno.EIO, "disk I/O error"),
+}
+_KILL = "kill"
+
 _passed: list[str] = []
-_kill_at = int(os.environ.get("STEPSYNTH_FAILPOINT") or 0)
 
 
-def arm(kill_at: int) -> None:
-    """Start counting anew and kill at the ``kill_at``-th place; -1 counts without killing."""
-    global _kill_at
+def _parsed(value: str) -> tuple[int | str, str]:
+    place, _, fault = value.rpartition(":")
+    if fault not in (_KILL, *_FAULTS):
+        place, fault = value, _KILL
+    return (int(place) if place.lstrip("-").isdigit() else place) or 0, fault
+
+
+_fail_at, _fault = _parsed(os.environ.get("STEPSYNTH_FAILPOINT", ""))
+
+
+def arm(fail_at: int | str, fault: str = _KILL) -> None:
+    """Start counting anew.
+
+    Args:
+        fail_at: the place (from 1, or its name) where it happens; -1 counts and lets all pass, 0 does not count.
+        fault: ``kill`` (at that place), or ``enospc``, ``edquot``, ``eio`` (from that place on).
+
+    Raises:
+        ValueError: an unknown fault.
+    """
+    global _fail_at, _fault
     _passed.clear()
-    _kill_at = kill_at
+    if fault not in (_KILL, *_FAULTS):
+        raise ValueError(f"{fault!r} is no fault; known: {_KILL}, {', '.join(_FAULTS)}")
+    _fail_at, _fault = fail_at, fault
 
 
 def passed() -> tuple[str, ...]:
@@ -28,9 +59,31 @@ def passed() -> tuple[str, ...]:
 
 
 def fail_point(name: str) -> None:
-    """Mark a place: just before or just after a commit or a rename."""
-    if _kill_at == 0:
+    """Mark a place: just before or just after a commit or a rename.
+
+    Raises:
+        OSError: an injected fault of the disk, where a file is about to be renamed.
+        sqlite3.OperationalError: the same, where a transaction is about to be committed.
+    """
+    global _fail_at
+    if _fail_at == 0:
         return
     _passed.append(name)
-    if len(_passed) == _kill_at:
+    if _fail_at == name:
+        _fail_at = len(_passed)
+    if not isinstance(_fail_at, int) or not 0 < _fail_at <= len(_passed):
+        return
+    if _fault == _KILL and len(_passed) == _fail_at:
         os.kill(os.getpid(), signal.SIGKILL)
+    # Nothing is written after a commit or a rename.
+    if _fault != _KILL and not name.startswith("after "):
+        _break(name)
+
+
+def _break(name: str) -> None:
+    number, said = _FAULTS[_fault]
+    if name.startswith("before commit"):
+        import sqlite3
+
+        raise sqlite3.OperationalError(said)
+    raise OSError(number, os.strerror(number))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stepsynth.data import SealedInfo
     from stepsynth.progress import Progress
 
-__all__ = ["Inputs", "check_inputs"]
+__all__ = ["Inputs", "check_inputs", "rows_digest"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,18 @@ class Inputs:
     def facts(self) -> dict[str, str]:
         """Return what must not change between two attempts at one run."""
         facts = {
-            "validation_sha256": _digest((*self.validation.harvest, *self.validation.select)),
+            "validation_sha256": rows_digest((*self.validation.harvest, *self.validation.select)),
             "test_sha256": self.sealed.sha256 if self.sealed else "",
         }
         if self.contexts:
             facts["contexts_sha256"] = digest(list(self.contexts))
         if self.seed:
-            facts["seed_sha256"] = _digest(self.seed)
+            facts["seed_sha256"] = rows_digest(self.seed)
         return facts
 
 
-def _digest(rows: Sequence[Example]) -> str:
+def rows_digest(rows: Sequence[Example]) -> str:
+    """Return the sha256 by which a run knows its gold and given rows again; ids are not part of it."""
     return digest([[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows])
 
 

@@ -12,42 +12,110 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from stepsynth.config import FREE_TEACHER_KEYS, RunConfig, parse_config
+from stepsynth.assets import cache_folder
+from stepsynth.config import FREE_TEACHER_KEYS, USER_CACHE, RunConfig, parse_config
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 
-__all__ = ["RunDirectory", "write_atomic"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["RunDirectory", "answers_path", "disk_errors", "write_atomic"]
 
 _FORMAT = 1
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say in one line that the disk is full or broken, whichever library noticed it.
+
+    Args:
+        path: what is being written.
+
+    Raises:
+        RunError: in place of such an error; all other errors pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = _disk_error(error)
+        if number is None:
+            raise
+        raise RunError(
+            f"{str(path)!r} cannot be written: {os.strerror(number)}.",
+            hint="Make room (or mend the disk) and run the same command again: nothing that was paid for is lost.",
+        ) from error
+
+
+def _disk_error(error: BaseException) -> int | None:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return error.errno
+    # What is written in Rust (safetensors, tokenizers) tells the number in words, and shutil collects words of several files.
+    for number in re.findall(r"(?:os error |\[Errno )(\d+)", str(error)):
+        if int(number) in _DISK_ERRORS:
+            return int(number)
+    return None
+
+
+def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> None:
     """Replace a file so that a reader sees the old bytes or the new ones, never a part.
 
     Args:
         path: the file; its folder must exist.
-        content: text (UTF-8) or bytes.
+        content: text (UTF-8) or bytes, whole or in pieces; pieces are written as they come.
+
+    Raises:
+        RunError: the disk is full or broken; the old file is as it was.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    pieces = (content,) if isinstance(content, str | bytes) else content
     # Two processes may write the same derived file at once.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fail_point(f"before rename: {path.name}")
-    os.replace(part, path)
-    _sync_folder(path.parent)
+    with disk_errors(path):
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                for piece in pieces:
+                    file.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
+                file.flush()
+                os.fsync(file.fileno())
+            fail_point(f"before rename: {path.name}")
+            os.replace(part, path)
+        except BaseException:
+            # Its room may be what the next attempt needs.
+            part.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
     fail_point(f"after rename: {path.name}")
+
+
+def answers_path(cache: Path | None, runs: Path) -> Path | None:
+    """Return the file of answers that runs share, ``None`` where there shall be none.
+
+    ``$STEPSYNTH_ANSWERS`` stands for the file ``user``; ``off`` there turns any file off.
+
+    Args:
+        cache: the config's ``cache``.
+        runs: the folder that relative paths start from: the one that the run directory lies in.
+    """
+    own = os.environ.get("STEPSYNTH_ANSWERS", "")
+    if cache is None or own == "off":
+        return None
+    if cache == USER_CACHE:
+        cache = Path(own) if own else cache_folder() / "answers.db"
+    return runs / cache.expanduser()
 
 
 class RunDirectory:
@@ -128,9 +196,8 @@ class RunDirectory:
         return self.path / "journal.db"
 
     def cache_path(self) -> Path | None:
-        """Return the file of answers shared between runs: beside the runs, unless it is absolute."""
-        cache = self.config.cache
-        return None if cache is None else self.path.parent / cache.expanduser()
+        """Return the file of answers that runs share, ``None`` where there shall be none; see `answers_path`."""
+        return answers_path(self.config.cache, self.path.parent)
 
     def model_path(self, round_number: int) -> Path:
         """Return the folder of a round's student."""
@@ -147,27 +214,50 @@ class RunDirectory:
 
     def keep_model(self, part: Path, round_number: int) -> Path:
         """Seal a trained model with ``done.json`` and give it its final name."""
-        digests = {file.name: _sha256(file) for file in sorted(part.iterdir()) if file.is_file()}
-        for file in part.iterdir():
-            file.chmod(0o600)
-            _sync_file(file)
-        write_atomic(part / "done.json", json.dumps(digests, indent=1, sort_keys=True) + "\n")
         target = self.model_path(round_number)
-        shutil.rmtree(target, ignore_errors=True)
-        fail_point(f"before rename: model {round_number}")
-        os.replace(part, target)
-        _sync_folder(target.parent)
+        with disk_errors(target):
+            digests = {file.name: _sha256(file) for file in sorted(part.iterdir()) if file.is_file()}
+            for file in part.iterdir():
+                file.chmod(0o600)
+                _sync_file(file)
+            write_atomic(part / "done.json", json.dumps(digests, indent=1, sort_keys=True) + "\n")
+            fail_point(f"before rename: model {round_number}")
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(part, target)
+            _sync_folder(target.parent)
         fail_point(f"after rename: model {round_number}")
         return target
 
     def model_whole(self, round_number: int) -> bool:
         """Whether a round's student is complete, every file with its recorded sha256."""
+        return not self.model_faults(round_number)
+
+    def model_faults(self, round_number: int) -> list[str]:
+        """Return what is wrong with a round's student, a few words for each file; nothing when it is whole."""
         folder = self.model_path(round_number)
+        if not folder.is_dir():
+            return ["is missing"]
         try:
             digests = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-            return bool(digests) and all(_sha256(folder / name) == value for name, value in digests.items())
-        except (OSError, ValueError, AttributeError):
-            return False
+        except FileNotFoundError:
+            return ["has no done.json: its training did not end"]
+        except (OSError, ValueError):
+            return ["done.json cannot be read"]
+        if not isinstance(digests, dict) or not digests:
+            return ["done.json names no files"]
+        return [fault for name, value in digests.items() if (fault := _file_fault(folder, name, value))]
+
+    def holder(self) -> str | None:
+        """Return who writes to this run right now, or ``None``; needs no write access."""
+        try:
+            with (self.path / "lock").open(encoding="utf-8", errors="replace") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read(200).strip() or "another process"
+        except OSError:
+            pass
+        return None
 
 
 def _is_part(path: Path) -> bool:
@@ -182,11 +272,22 @@ def _take_lock(path: Path) -> IO[str]:
         holder = file.read(200).strip() or "another process"
         file.close()
         raise RunError(f"{str(path)!r} is in use by {holder}.", hint="Wait for it, or give another --out.") from None
-    file.seek(0)
-    file.truncate()
-    file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+    # What it says is for people; on a full disk the lock holds all the same.
+    with contextlib.suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.pwrite(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return file
+
+
+def _file_fault(folder: Path, name: str, digest: object) -> str:
+    """Say what is wrong with a file of a model; empty when it is the one that was written."""
+    # A name that leads out of the folder is no file of this model, whatever lies there.
+    if Path(name).name != name:
+        return f"done.json names {name!r}"
+    try:
+        return "" if _sha256(folder / name) == digest else f"{name} is damaged (sha256 differs)"
+    except OSError as error:
+        return f"{name} is missing" if isinstance(error, FileNotFoundError) else f"{name} cannot be read"
 
 
 def _stored_config(path: Path) -> RunConfig:

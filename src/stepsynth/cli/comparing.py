@@ -13,11 +13,12 @@ from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.inputs import check_inputs
 from stepsynth.report import render_comparison
 from stepsynth.run import write_atomic
+from stepsynth.teachers.prices import price_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepsynth.config import RunConfig
+    from stepsynth.config import RunConfig, TeacherConfig
 
 __all__ = ["compare_methods", "print_comparison"]
 
@@ -40,12 +41,11 @@ def compare_methods(
     """
     if match not in get_args(Match):
         raise ConfigError(f"--match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
-    if match == "usd":
-        raise ConfigError(
-            f"--match usd needs a price, and none is known for {config.teacher.model!r}.", hint="Match rows, requests or tokens."
-        )
     systems = parse_systems(methods, config)
     planned = list(plan_cells(config, systems, seeds))
+    if match == "usd":
+        for teacher in [config.teacher, *(changed.teacher for _, changed, _ in planned)]:
+            _check_price(teacher)
     for offset in range(seeds):
         check_inputs(config.model_copy(update={"seed": config.seed + offset}))
     for system, changed, seed in planned:
@@ -67,6 +67,16 @@ def compare_methods(
     write_atomic(folder / "comparison.md", comparison_markdown(results))
     write_atomic(folder / "comparison.html", render_comparison(results))
     return results
+
+
+def _check_price(teacher: TeacherConfig) -> None:
+    price = price_of(teacher)
+    if price is None or price.free:
+        found = "none is known" if price is None else "there is nothing to pay"
+        raise ConfigError(
+            f"--match usd needs a price, and {found} for {teacher.model!r}.",
+            hint="Match rows, requests or tokens, or set teacher.price.",
+        )
 
 
 def print_comparison(results: dict[str, Any], folder: Path) -> None:

@@ -6,7 +6,9 @@ A mistake of the user is one line on standard error and exit code 2; a clean sto
 
 from __future__ import annotations
 
+import errno
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="The embedded models: list them, pull them into the cache.")
 app.add_typer(models_app, name="models")
+cache_app = typer.Typer(no_args_is_help=True, help="The answers that all your runs share: list, verify, prune.")
+app.add_typer(cache_app, name="cache")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config, as written by `stepsynth init`.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
@@ -34,6 +38,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, e.g. method.rounds=3.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Another file of answers than your own.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing while running.")]
 
 
@@ -50,9 +55,19 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("stepsynth: stopped at once; the same command goes on from the last committed answer.", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.stderr.close()
+            sys.exit(0)
+        # Such a path cannot even be looked at, so that it fails wherever it is used first.
+        if error.errno == errno.ENAMETOOLONG:
+            what = f"the path {str(error.filename)[:60]!r}... is too long. Give a shorter one."
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS):
+            what = f"the disk cannot be written: {error.strerror}. Make room and run the same command again."
+        else:
+            raise
+        typer.echo(f"stepsynth: {what}", err=True)
+        sys.exit(2)
 
 
 def _version(value: bool) -> None:
@@ -101,7 +116,7 @@ def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False)
     from stepsynth.cli.planning import make_plan, print_plan
     from stepsynth.config import load_config
 
-    found = make_plan(load_config(config, overrides))
+    found = make_plan(load_config(config, overrides), runs=config.parent / "runs")
     _print_json(found) if as_json else print_plan(found)
 
 
@@ -217,6 +232,22 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 
 
 @app.command()
+def verify(folder: RunPath, as_json: Json = False) -> None:
+    """Check that a run is whole: journal, gold rows, models, derived files. Exit code 1 when it is not."""
+    from stepsynth.verify import verify_run
+
+    findings = verify_run(folder)
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(str(finding))
+        typer.echo(f"{folder}: {f'{len(findings):,} findings' if findings else 'whole'}")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     folder: RunPath,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL(.gz), Parquet, or .txt with one text per line.")],
@@ -279,6 +310,53 @@ def models_pull(
         say(f"{name}: {found[name]}")
     if as_json:
         _print_json(found)
+
+
+@cache_app.command("list")
+def cache_list(file: AnswersFile = None, as_json: Json = False) -> None:
+    """Say where answers are kept, and what of each teacher."""
+    from stepsynth.cli.cache import find_file, list_answers, print_list
+
+    found = list_answers(find_file(file))
+    _print_json(found) if as_json else print_list(found)
+
+
+@cache_app.command("verify")
+def cache_verify(
+    file: AnswersFile = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take damaged answers away.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the file and every answer in it against the key of its request; exit code 1 if any is damaged."""
+    from stepsynth.cli.cache import find_file, print_verified, verify_answers
+
+    found = verify_answers(find_file(file), remove=remove)
+    _print_json(found) if as_json else print_verified(found)
+    if found["problems"] or (found["damaged"] and not found["removed"]):
+        raise typer.Exit(1)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    file: AnswersFile = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="What was of no use for so long.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", metavar="MODEL", help="What this model answered.")] = None,
+    max_size: Annotated[
+        float | None, typer.Option("--max-size", metavar="MB", min=0, help="The least used, until the file is no larger.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take answers away. A run keeps its own answers, so no run is harmed; a new one may pay again."""
+    from stepsynth.cli.cache import find_file, print_pruned, prune_answers
+
+    found = prune_answers(
+        find_file(file), older_than=older_than, teacher=teacher, max_mb=max_size, everything=everything, dry_run=dry_run
+    )
+    _print_json(found) if as_json else print_pruned(found)
 
 
 def _pairs(values: list[str] | None, option: str) -> dict[str, str]:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from stepsynth.cli.forecast import forecast, money_warnings, price_as_json
+from stepsynth.cli.panel import dollars
+from stepsynth.errors import RunError
 from stepsynth.executor import ask_sample
+from stepsynth.executor.waves import next_wave
 from stepsynth.inputs import Inputs, check_inputs
+from stepsynth.journal import AnswerStore
 from stepsynth.methods import Lab, create_method
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
+from stepsynth.run import answers_path
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
+from stepsynth.teachers.prices import price_of
 from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.teachers import AsyncTeacher
+    from stepsynth.types import Response
 
 __all__ = ["make_plan", "print_plan"]
 
@@ -28,8 +39,12 @@ _WRONG = (0.1, 0.7)
 _ENGINE_SAMPLE = 16
 
 
-def make_plan(config: RunConfig) -> dict[str, Any]:
+def make_plan(config: RunConfig, *, runs: Path | None = None) -> dict[str, Any]:
     """Check config, data, prompts and teacher; return the plan as plain values.
+
+    Args:
+        config: the checked config.
+        runs: the folder that run directories lie in, for a cache with a relative path.
 
     Raises:
         UserError: whatever a run would stump on, before it starts.
@@ -51,38 +66,53 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
             "notes": list(inputs.notes),
         },
     }
-    requests = _requests(config, inputs)
-    if requests[1] == 0:
-        return {**plan, "sample": None, "requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
+    rows = _rows(config, inputs)
+    price = price_of(config.teacher)
+    if rows[1] == 0:
+        nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
+        return {**plan, "sample": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
     plan["teacher"]["probe"] = probe_teacher(config.teacher)
-    teacher = create_teacher(config.teacher)
-    # One request says how fast a server answers; an engine in this process is asked for a small batch,
-    # since it answers many at once far faster than one after the other.
-    engine = isinstance(teacher, EngineTeacher)
-    asked = _sample(config, inputs, teacher, _ENGINE_SAMPLE if engine else 1)
-    started = time.monotonic()
-    answers = ask_sample(config.teacher, teacher, asked)
-    seconds = (time.monotonic() - started) / (len(asked) if engine else config.teacher.concurrency)
-    tokens = sum(answer.usage.prompt_tokens + answer.usage.completion_tokens for answer in answers) / len(answers)
-    free = all(answer.usage.cost_usd == 0.0 for answer in answers)
+    asked, answers, seconds = _ask(config, inputs)
+    expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
     return {
         **plan,
         "sample": {"messages": [[m.role, m.content] for m in asked[0].messages], "answer": answers[0].text},
-        "requests": list(requests),
-        "tokens": [round(count * tokens) for count in requests],
-        "cost_usd": [0.0, 0.0] if free else None,
-        "minutes": [round(count * seconds / 60, 1) for count in requests],
+        **expected,
+        "minutes": None if config.teacher.mode == "batch" else [round(count * seconds / 60, 1) for count in expected["requests"]],
+        "price": price_as_json(price),
+        "cached": _cached(config, inputs, answers_path(config.cache, runs or Path("runs"))),
+        "warnings": money_warnings(config.budget, expected, price),
     }
+
+
+def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float]:
+    """Return sample requests, their answers, and how many seconds a request will take, others in flight considered."""
+    # A sample is asked for live even where the run will use a batch API: it is wanted now.
+    live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
+    teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(live.teacher))
+    # One request says how fast a server answers; an engine in this process is asked for a small batch,
+    # since it answers many at once far faster than one after the other.
+    engine = isinstance(teacher, EngineTeacher)
+    asked = _sample(live, inputs, teacher, _ENGINE_SAMPLE if engine else 1)
+    started = time.monotonic()
+    answers = ask_sample(live.teacher, teacher, asked)
+    seconds = (time.monotonic() - started) / (len(asked) if engine else live.teacher.concurrency)
+    return asked, answers, seconds
+
+
+def _lab(config: RunConfig, inputs: Inputs) -> Lab:
+    harvest, family = inputs.validation.harvest, create_family(config.task)
+    mistakes = [Mistake(example, "", 1.0) for example in harvest]
+    return Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
 
 
 def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTeacher, count: int) -> list[Request]:
     """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
-    harvest, prompts = inputs.validation.harvest, Prompts(config.task)
-    mistakes = [Mistake(example, "", 1.0) for example in harvest]
+    lab = _lab(config, inputs)
     labels = list(config.task.labels) or [""]
-    lab = Lab(config, prompts, create_family(config.task), harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
     if config.method.name == "teacher":
-        return [Request(prompts.question(row), config.teacher.sampling.frozen(), 0, "answer", 0, "") for row in harvest[:count]]
+        sampling = config.teacher.sampling.frozen()
+        return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
     if create_method(config).takes_seed and config.method.rationales and not inputs.seed:
         (reason,) = ask_sample(config.teacher, teacher, [RationalePlan(lab).request(labels[0], 0, 0)])
         plan: Any = SeedPlan(lab, {name: [reason.text.strip() or name] for name in labels})
@@ -92,8 +122,8 @@ def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTea
     return [plan.request(first, number, number) for number in range(count)]
 
 
-def _requests(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
-    """Return the fewest and the most requests that are likely."""
+def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
+    """Return the fewest and the most answers that are likely to be asked for."""
     method, harvest = config.method, len(inputs.validation.harvest)
     if method.name == "gold":
         return 0, 0
@@ -112,9 +142,32 @@ def _requests(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def _cached(config: RunConfig, inputs: Inputs, path: Path | None) -> dict[str, Any] | None:
+    """Return how many requests of the run's first wave are answered already.
+
+    ``None`` where no answers are shared, or where what is asked first is not known before.
+    """
+    first = None if inputs.seed else next(create_method(config).plans(0, _lab(config, inputs)), None)
+    if path is None or first is None or config.method.match is not None:
+        return None
+    identity = config.teacher.identity()
+    wave = next_wave(first, [], Counter(), config.method.max_overgeneration)
+    wanted = {request.key(identity): request.sampling.max_tokens for request in wave}
+    found = {"path": str(path), "requests": 0, "of": len(wanted), "problem": None}
+    if not path.is_file():
+        return found
+    try:
+        with closing(AnswerStore.shared(path)) as store:
+            # Through the plain store: having been planned is no use that keeps an answer from being pruned.
+            return {**found, "requests": len(AnswerStore(store.connection).find_many(list(wanted.items())))}
+    except RunError as error:
+        return {**found, "problem": error.message}
+
+
 def print_plan(plan: dict[str, Any]) -> None:
     """Print what `make_plan` found."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False)
     data = plan["data"]
@@ -137,9 +190,35 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print(f"{role}: {content}", markup=False, style="dim")
     console.print("its answer", style="bold")
     console.print(plan["sample"]["answer"], markup=False)
-    low, high = plan["requests"]
-    cost = "none: it runs on this machine" if plan["cost_usd"] else "unknown: no price is known for this model"
-    console.print(f"\nrequests  {low:,} to {high:,}")
-    console.print(f"tokens    {plan['tokens'][0]:,} to {plan['tokens'][1]:,}")
-    console.print(f"price     {cost}")
-    console.print(f"minutes   {plan['minutes'][0]} to {plan['minutes'][1]} for the teacher, training not counted")
+    console.print()
+    for line in _forecast_lines(plan):
+        console.print(line, markup=False, soft_wrap=True)
+    for warning in plan["warnings"]:
+        console.print(f"[yellow]warning[/yellow]   {escape(warning)}", soft_wrap=True)
+
+
+def _forecast_lines(plan: dict[str, Any]) -> list[str]:
+    price, cost, tokens, minutes, cached = (plan[name] for name in ("price", "cost_usd", "tokens", "minutes", "cached"))
+    lines = [f"requests  {plan['requests'][0]:,} to {plan['requests'][1]:,}"]
+    if cached is not None and cached["problem"]:
+        lines.append(f"cached    unknown: {cached['problem']}")
+    elif cached is not None:
+        lines.append(f"cached    {cached['requests']:,} of the first {cached['of']:,} requests, in {cached['path']}")
+    lines.append(f"tokens    {tokens[0]:,} to {tokens[1]:,}" if tokens else "tokens    unknown: the server counts none")
+    if price is None:
+        lines.append(f"price     {'told by the server with each answer' if cost else 'unknown; set teacher.price'}")
+    elif price["input"] == price["output"] == 0:
+        lines.append(f"price     none: {price['source']}")
+    else:
+        rate = f"{price['input']:g} / {price['output']:g} USD per million tokens read / written"
+        rate += f", times {price['batch']:g} for the batch API" if price["batch"] != 1 else ""
+        lines.append(f"price     {rate} ({price['source']}{', ' + price['date'] if price['date'] else ''})")
+    if cost is None:
+        lines.append("cost      unknown")
+    else:
+        lines.append("cost      nothing" if cost[1] == 0 else f"cost      {dollars(cost[0])} to {dollars(cost[1])} USD")
+    if minutes is None:
+        lines.append("minutes   unknown: a batch API answers within a day, wave by wave")
+    else:
+        lines.append(f"minutes   {minutes[0]} to {minutes[1]} for the teacher, training not counted")
+    return lines

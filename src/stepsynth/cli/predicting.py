@@ -122,7 +122,8 @@ def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str
 
 def _csv(rows: Sequence[Mapping[str, object]], labels: list[str]) -> str:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # With this line end, a lone CR inside a cell is quoted, too; without quotes it would begin a row.
+    writer = csv.writer(buffer, lineterminator="\r\n")
     names = [name for name in rows[0] if name != "probabilities"]
     writer.writerow([_safe(cell) for cell in (*names, *(f"p({label})" for label in labels))])
     for row in rows:

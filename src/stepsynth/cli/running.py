@@ -17,14 +17,17 @@ from stepsynth.journal import AnswerStore, Journal
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
 from stepsynth.teachers import probe_teacher
+from stepsynth.teachers.prices import price_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stepsynth.config import RunConfig
+    from stepsynth.config import RunConfig, TeacherConfig
+    from stepsynth.journal.answers import SharedAnswers
+    from stepsynth.progress import Progress
 
-__all__ = ["print_results", "print_status", "read_status", "rebuild", "run_config"]
+__all__ = ["open_answers", "print_results", "print_status", "read_status", "rebuild", "run_config"]
 
 
 def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students: Path | None = None) -> dict[str, Any]:
@@ -47,10 +50,22 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
         if not (folder / "journal.db").exists() and config.method.name != "gold":
             probe_teacher(config.teacher)
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
-            cache = directory.cache_path()
-            with closing(Journal(directory.journal_path, AnswerStore.shared(cache) if cache else None)) as journal:
+            shared = open_answers(directory.cache_path(), config.teacher, progress)
+            with closing(Journal(directory.journal_path, shared)) as journal:
                 run_loop(directory, journal, inputs, students=students, progress=progress)
                 return write_exports(journal, directory)
+
+
+def open_answers(path: Path | None, teacher: TeacherConfig, progress: Progress) -> SharedAnswers | None:
+    """Open the answers that runs share; a file that cannot be used is said, and the run goes on without it."""
+    if path is None:
+        return None
+    price = price_of(teacher)
+    try:
+        return AnswerStore.shared(path, note=progress.note, price=price.cost if price else None)
+    except RunError as error:
+        progress.note(f"No answers of other runs are used or kept: {error}")
+        return None
 
 
 @contextmanager
@@ -141,6 +156,7 @@ def read_status(folder: Path) -> dict[str, Any]:
             "from_cache": totals.from_cache,
             "tokens": {"prompt": totals.prompt_tokens, "completion": totals.completion_tokens},
             "cost_usd": totals.cost_usd,
+            "batches": [{"id": job.id, "requests": len(job.keys), "created": job.created} for job in journal.jobs.open()],
             "results": build_results(journal, directory),
         }
 
@@ -170,6 +186,9 @@ def print_status(found: dict[str, Any]) -> None:
     cost = "unknown" if found["cost_usd"] is None else f"{found['cost_usd']:.2f} USD"
     answers = f"{found['requests']:,} answers ({found['from_cache']:,} from other runs)"
     console.print(f"{answers}, {tokens['prompt']:,} + {tokens['completion']:,} tokens, cost {cost}", highlight=False)
+    if found["batches"]:
+        out = sum(batch["requests"] for batch in found["batches"])
+        console.print(f"{len(found['batches']):,} batches ({out:,} requests) are at the provider.", highlight=False)
     if found["state"] == "unfinished":
         console.print("The same `stepsynth run` command goes on from here.")
 

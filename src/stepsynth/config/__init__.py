@@ -9,7 +9,7 @@ names the environment variable that holds its key.
 from __future__ import annotations
 
 from stepsynth.config.loading import load_config, parse_config
-from stepsynth.config.run import BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
+from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
 from stepsynth.config.sections import (
     BACKENDS,
     FREE_TEACHER_KEYS,
@@ -29,6 +29,7 @@ __all__ = [
     "BACKENDS",
     "FREE_TEACHER_KEYS",
     "TEACHER_PLUGINS",
+    "USER_CACHE",
     "BudgetConfig",
     "DataConfig",
     "Family",

@@ -16,6 +16,19 @@ from stepsynth.errors import ConfigError, did_you_mean
 
 __all__ = ["load_config", "parse_config"]
 
+# How the keys of well-known services look; a digit tells them from names with dashes.
+_KEY = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|hf|gh[oprsu]|glpat)[-_](?=[\w-]{0,80}\d)[\w-]{16,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}\b"
+    r"|\bBearer\s{1,9}(?=\S{0,80}\d)[\w.+/=-]{16,}",
+)
+# User and password, or a secret in the query, of an address.
+_ADDRESS = re.compile(
+    r"https?://(?:[^/?#\s]{1,200}@|\S{0,500}?[?&](?:api[-_]?key|key|token|access[-_]token|secret|password|sig)=)", re.IGNORECASE
+)
+_SECRET_NAME = re.compile(
+    r"(?:.*[-_.])?(?:api[-_]?key|secret|password|passwd|authorization)|(?:(?:hf|auth|access|bearer)[-_]?)?token", re.IGNORECASE
+)
+
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML config, apply ``key=value`` overrides, make its paths absolute.
@@ -52,6 +65,7 @@ def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
     Raises:
         ConfigError: for an unknown key or a wrong value, naming it and what to write.
     """
+    _refuse_secrets(values, "")
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
@@ -63,6 +77,23 @@ def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
         name: _absolute(source, base) for name in ("validation", "test", "contexts", "seed") if (source := getattr(data, name))
     }
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
+
+
+def _refuse_secrets(value: object, where: str, *, name: str = "") -> None:
+    """Refuse what looks like a key anywhere among the values: a config is stored, printed and passed on."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            # A key may stand where a name should: it is not repeated either.
+            _refuse_secrets(key, where)
+            _refuse_secrets(inner, f"{where}.{key}".lstrip("."), name=str(key) if where.startswith("teacher.options") else "")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_secrets(inner, where, name=name)
+    elif isinstance(value, str) and (_KEY.search(value) or _ADDRESS.match(value) or (value and _SECRET_NAME.fullmatch(name))):
+        raise ConfigError(
+            f"{where or 'the config'} holds what looks like a key or a password.",
+            hint="Export it as an environment variable and write that variable's name into teacher.api_key_env.",
+        )
 
 
 def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
@@ -77,6 +108,7 @@ def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
+    _refuse_secrets(override, "--set")
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r} is not of the form key=value.", hint="Example: --set method.rounds=3")

@@ -10,8 +10,10 @@ from pydantic import Field, model_validator
 from stepsynth.config.sections import FREE_TEACHER_KEYS, DataConfig, Section, StudentConfig, TaskConfig, TeacherConfig
 from stepsynth.types import digest
 
-__all__ = ["BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]
+__all__ = ["USER_CACHE", "BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]
 
+# The one file of answers that all runs of a user share; where it lies is `run.answers_path`'s business.
+USER_CACHE = Path("user")
 MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
 
 
@@ -96,7 +98,11 @@ class BudgetConfig(Section):
 
 
 class RunConfig(Section):
-    """One run. ``cache`` is a file with answers that several runs share; ``null`` turns it off."""
+    """One run.
+
+    ``cache`` is the file with answers that several runs share: ``user`` is the one that all runs of
+    a user share, a relative path lies beside the run directory, ``null`` turns it off.
+    """
 
     task: TaskConfig
     data: DataConfig
@@ -105,7 +111,7 @@ class RunConfig(Section):
     method: MethodConfig = MethodConfig()
     budget: BudgetConfig = BudgetConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    cache: Path | None = Path("answers.db")
+    cache: Path | None = USER_CACHE
 
     @model_validator(mode="after")
     def _windows_move_on(self) -> RunConfig:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from stepsynth.errors import did_you_mean
 from stepsynth.types import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "BACKENDS",
@@ -32,6 +35,7 @@ __all__ = [
 BACKENDS = ("openvino", "openai", "anthropic", "transformers", "vllm", "litellm", "fake")
 # The entry-point group under which other packages register teachers.
 TEACHER_PLUGINS = "stepsynth.teachers"
+ANTHROPIC_URL = "https://api.anthropic.com"
 # What may change between two attempts at one run: none of it decides what an answer is.
 FREE_TEACHER_KEYS = (
     "concurrency",
@@ -49,6 +53,7 @@ Column = Literal["text", "label", "labels", "text1", "text2", "context", "questi
 # Labels of a row that has several are joined by this.
 SEPARATOR = "|"
 _SECRET = re.compile(r"^(sk-|sk_|hf_|AIza|xai-|gsk_|Bearer\s)|^[A-Za-z0-9+/_-]{40,}$")
+_SECRET_NAME = re.compile(r"(?i)(api[_-]?key|secret|passw|credential|(access|auth|hf|bearer)[_-]?token)[^.]*$")
 
 
 class Section(BaseModel):
@@ -227,7 +232,8 @@ class TeacherConfig(Section):
             plug-in registered.
         model: embedded model name, folder or GGUF file (openvino), folder or hub id
             (transformers, vllm), or the server's model id.
-        base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``.
+        base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``; Anthropic's own
+            when absent with ``anthropic``.
         api_key_env: name of the environment variable with the key, never the key.
         api_version: Azure only: the ``api-version`` of its URLs.
         sampling: see `SamplingConfig`.
@@ -281,6 +287,44 @@ class TeacherConfig(Section):
             "export the key as OPENAI_API_KEY and write that name here"
         )
 
+    @field_validator("options")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for path, text in _strings(value):
+            # A path looks like base64 to a pattern.
+            keylike = _SECRET.search(text) and not text.startswith(("/", "./", "../", "~"))
+            if keylike or (text and _SECRET_NAME.search(path)):
+                raise ValueError(f"options.{path} looks like a key; export it and name its variable in api_key_env")
+        if "trust_remote_code" in value:
+            raise ValueError("options.trust_remote_code is not allowed: no code that comes with a model is run")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_address(cls, values: Any) -> Any:
+        """Write the one address down that a backend has, so that a key does not depend on who wrote it."""
+        if isinstance(values, dict) and values.get("backend") == "anthropic" and not values.get("base_url"):
+            return {**values, "base_url": ANTHROPIC_URL}
+        return values
+
+    @model_validator(mode="after")
+    def _features(self) -> TeacherConfig:
+        """Refuse what a built-in backend cannot do; a plug-in says so itself."""
+        own = self.backend in BACKENDS
+        if self.api_version is not None and self.backend not in {"openai", "litellm"} and own:
+            raise ValueError(f"api_version belongs to Azure (backend 'openai'), not to backend {self.backend!r}")
+        if self.mode == "batch" and self.backend not in {"openai", "anthropic"}:
+            raise ValueError(f"mode 'batch' needs backend 'openai' or 'anthropic', {self.backend!r} has no batch API")
+        if self.rows_per_request > 1 and self.backend not in {"openai", "litellm"} and own:
+            raise ValueError(
+                f"rows_per_request {self.rows_per_request} needs backend 'openai' or 'litellm', not {self.backend!r}"
+            )
+        if self.rows_per_request > 1 and self.mode == "batch":
+            raise ValueError(f"rows_per_request {self.rows_per_request} does not go with mode 'batch'")
+        if self.options and self.backend in {"openai", "anthropic", "fake", "openvino"}:
+            raise ValueError(f"options are for transformers, vllm, litellm and plug-ins; backend {self.backend!r} takes none")
+        return self
+
     @model_validator(mode="after")
     def _server(self) -> TeacherConfig:
         if self.backend == "openai" and not self.base_url:
@@ -305,6 +349,18 @@ class TeacherConfig(Section):
         if self.structured != "text":
             found["structured"] = self.structured
         return found
+
+
+def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every string of a nested value with the keys that lead to it."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield from _strings(member, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple):
+        for index, member in enumerate(value):
+            yield from _strings(member, f"{path}[{index}]")
 
 
 class StudentConfig(Section):

@@ -28,6 +28,7 @@ __all__ = ["RowReader", "check_text", "kept_field", "text_columns", "wanted_colu
 
 MAX_WORDS = 20_000
 MAX_CHARACTERS = 1_000_000
+_MOST_PLACES = 100
 _ANSWERS = {
     "classification": ("label",),
     "multi_label": ("labels",),
@@ -271,7 +272,7 @@ def _span(value: object, start: object, context: str, where: str) -> Span:
     at = _offset(start, where)
     if at is not None and context.startswith(text, at):
         return Span(text, at)
-    found = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
+    found = _places(text, context)
     answer = f"the answer {shown(text)} of {where}"
     if not found:
         there = "" if at is None else f"; at character {at} there is {shown(context[at : at + len(text)])}"
@@ -280,17 +281,30 @@ def _span(value: object, start: object, context: str, where: str) -> Span:
             hint="Copy it from the context letter by letter, or take the row out.",
         )
     if at is not None:
-        nearest = min(found, key=lambda place: abs(place - at))
+        around = (context.rfind(text, 0, at + len(text)), context.find(text, at))
+        nearest = min((place for place in around if place >= 0), key=lambda place: abs(place - at))
         raise DataError(
             f"{answer} does not stand at character {at} of its context; there is {shown(context[at : at + len(text)])}.",
             hint=f"It stands at {nearest}: answer_start counts characters (not bytes) from 0.",
         )
     if len(found) > 1:
         raise DataError(
-            f"{answer} stands {len(found)} times in its context, at characters {', '.join(map(str, found[:5]))}.",
+            f"{answer} stands {'more than ' * (len(found) > _MOST_PLACES)}{min(len(found), _MOST_PLACES)} times in its context, "
+            f"at characters {', '.join(map(str, found[:5]))}.",
             hint="Say with answer_start which one it is.",
         )
     return Span(text, found[0])
+
+
+def _places(text: str, context: str) -> list[int]:
+    """Return where a text stands in a context, also where places overlap; one more than `_MOST_PLACES` at most."""
+    # A pattern that looks ahead at every character would take the product of both lengths.
+    places: list[int] = []
+    at = context.find(text)
+    while at >= 0 and len(places) <= _MOST_PLACES:
+        places.append(at)
+        at = context.find(text, at + 1)
+    return places
 
 
 def _offset(start: object, where: str) -> int | None:

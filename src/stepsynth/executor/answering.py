@@ -66,7 +66,7 @@ class TeacherModel:
 
     def _prediction(self, example: Example, answer: object) -> Prediction:
         task = self._config.task
-        text = answer.text if isinstance(answer, Response) else ""
+        text = self._executor.text(answer) if isinstance(answer, Response) else ""
         if task.family == "extractive_qa":
             text = clean(text)
         decided = read_answer(text, task, example)

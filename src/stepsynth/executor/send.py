@@ -1,45 +1,63 @@
-"""Send requests to a teacher: look-up, caps, attempts with back-off, commits in small groups."""
+"""Requests become answers: what is known costs nothing, the rest is work for the teacher, inside every cap."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import BudgetError, PermanentError, TeacherError, TransientError
-from stepsynth.interrupt import check_stop, stop_requested
+from stepsynth.executor.account import Account
+from stepsynth.executor.limiter import Limiter
+from stepsynth.executor.live import LiveWork
+from stepsynth.executor.work import EngineWork, Work
+from stepsynth.interrupt import check_stop
+from stepsynth.progress import Traffic
 from stepsynth.teachers import AsyncTeacher, EngineTeacher, create_teacher
+from stepsynth.teachers.prices import price_of
+from stepsynth.teachers.structured import text_of
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from stepsynth.config import BudgetConfig, TeacherConfig
+    from stepsynth.errors import TeacherError
     from stepsynth.journal import Journal
+    from stepsynth.teachers import BatchApiTeacher
     from stepsynth.types import Request
 
 __all__ = ["Executor", "ask_sample"]
 
-_COMMIT_EVERY_S = 0.25
-_COMMIT_AT = 64
-_LONGEST_PAUSE_S = 60.0
-_LOOK_FOR_STOP_S = 0.2
-# A server that fails this often in a row, with no answer between, is down and not just busy.
-_FAILURES_IN_A_ROW = 10
+# Answers per second are told of so many seconds.
+_RATE_OVER_S = 5.0
 
 
 class Executor:
     """Gets answers for requests.
 
     Args:
+        config: concurrency, attempts, price and the teacher's identity.
+        journal: where answers are looked up and committed, with the ledger of what was sent.
+        budget: hard caps on what is sent.
         teacher: an open teacher, or ``None`` to open the configured one when the first answer
             is missing (a resumed run may need none).
-        config: concurrency, attempts and the teacher's identity.
-        journal: where answers are looked up and committed.
-        budget: hard caps on what is sent.
-        pause: sleeps between attempts; a test replaces it.
+        pause: sleeps between attempts (seconds -> awaitable); a test replaces it.
+        clock: seconds; measures latencies and when commits are due.
+        jitter: spreads pauses.
+
+    Attributes:
+        config: as given.
+        journal: as given.
+        identity: what request keys are made with.
+        account: what was spent, is reserved and may be spent.
+        limiter: how many requests may be in flight; remembered from one `run` to the next.
+        retries: attempts that were made again by this executor, by kind of the failure before.
+        paused_until: when the pause ends that the server asked for, by ``clock``.
+
+    Raises:
+        ConfigError: dollars are capped and the teacher's price is unknown.
     """
 
     def __init__(
@@ -48,19 +66,23 @@ class Executor:
         journal: Journal,
         budget: BudgetConfig,
         *,
-        teacher: AsyncTeacher | EngineTeacher | None = None,
-        pause: Callable[[float], object] | None = None,
+        teacher: AsyncTeacher | EngineTeacher | BatchApiTeacher | None = None,
+        pause: Callable[[float], object] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: random.Random | None = None,
     ) -> None:
-        self._config = config
-        self._journal = journal
-        self._budget = budget
+        self.config = config
+        self.journal = journal
+        self.identity = config.identity()
+        self.account = Account(config, journal, budget, price_of(config))
+        self.limiter = Limiter(config.concurrency)
+        self.retries: Counter[str] = Counter()
+        self.pause = pause
+        self.clock = clock
+        self.jitter = jitter or random.Random()
+        self.paused_until = 0.0
         self._teacher = teacher
-        self._pause = pause or _until_stop
-        self._identity = config.identity()
-        self._jitter = random.Random()
-        totals = journal.totals()
-        self._sent = totals.requests - totals.from_cache
-        self._tokens = totals.bought_tokens
+        self._rate: deque[tuple[float, int]] = deque(maxlen=256)
 
     def run(
         self, requests: Sequence[Request], answered: Callable[[dict[str, Response | TeacherError]], None] | None = None
@@ -73,23 +95,27 @@ class Executor:
 
         Raises:
             BudgetError: a cap is reached; what was answered is committed.
+            RunError: some of the requests are in a batch at the provider, and ``teacher.mode`` is live.
             TeacherError: the teacher cannot be used at all (wrong key, down).
             Interrupted: a stop was asked for; what was in flight is committed.
         """
-        keyed = {request.key(self._identity): request for request in requests}
-        known: dict[str, Response | TeacherError] = dict(self._journal.find_answers(list(keyed.items()), self._identity))
+        keyed = {request.key(self.identity): request for request in requests}
+        known: dict[str, Response | TeacherError] = dict(self.journal.find_answers(list(keyed.items()), self.identity))
         missing = [(key, request) for key, request in keyed.items() if key not in known]
         if answered is not None and known:
             answered(known)
         if missing:
             check_stop()
-            affordable = self._affordable(missing)
-            teacher = self._teacher = self._teacher or create_teacher(self._config)
-            work = _BatchWork if isinstance(teacher, EngineTeacher) else _AsyncWork
-            work(self, known, answered).run(teacher, affordable)  # type: ignore[arg-type]
+            self._check_batches(missing)
+            self.account.start()
+            self._check_caps(missing[0][1])
+            teacher = self._teacher = self._teacher or create_teacher(self.config)
+            self._rate.append((self.clock(), self.account.ledger.answers))
+            self._work(teacher)(self, known, answered).run(teacher, missing)
             check_stop()
-            if any(key not in known for key in keyed):
-                self._refuse()
+            left = next((request for key, request in missing if key not in known), None)
+            if left is not None:
+                raise self.account.refuse(self.account.cost([left]))
         return known
 
     def close(self) -> None:
@@ -98,32 +124,57 @@ class Executor:
 
     def key(self, request: Request) -> str:
         """Return the key under which a request's answer is kept."""
-        return request.key(self._identity)
+        return request.key(self.identity)
 
-    def _affordable(self, missing: list[tuple[str, Request]]) -> list[tuple[str, Request]]:
-        if self._over_tokens() or self._over_requests():
-            self._refuse()
-        cap = self._budget.requests
-        return missing if cap is None else missing[: cap - self._sent]
+    def text(self, response: Response) -> str:
+        """Return what an answer says; the JSON of ``structured: json`` is read here, behind the journal."""
+        return text_of(response.text) if self.config.structured == "json" else response.text
 
-    def _over_requests(self) -> bool:
-        return self._budget.requests is not None and self._sent >= self._budget.requests
-
-    def _over_tokens(self) -> bool:
-        return self._budget.tokens is not None and self._tokens >= self._budget.tokens
-
-    def _refuse(self) -> None:
-        raise BudgetError(
-            f"the budget is used up: {self._sent:,} requests sent, {self._tokens:,} tokens.",
-            hint="Everything so far is kept; raise budget.requests or budget.tokens and run the same command again.",
+    def traffic(self) -> Traffic:
+        """Return what goes to and fro at this moment; cheap enough for every call of a progress bar."""
+        ledger, now = self.account.ledger, self.clock()
+        while len(self._rate) > 1 and now - self._rate[0][0] > _RATE_OVER_S:
+            self._rate.popleft()
+        since, before = self._rate[0] if self._rate else (now, ledger.answers)
+        return Traffic(
+            sent=ledger.attempts + self.account.in_flight,
+            in_flight=self.limiter.in_flight,
+            limit=self.limiter.limit,
+            answers=ledger.answers,
+            retries=dict(self.retries),
+            tokens=ledger.prompt_tokens + ledger.completion_tokens,
+            usd=None if self.account.price is None and not ledger.answers else ledger.cost_usd,
+            per_second=(ledger.answers - before) / (now - since) if now > since else 0.0,
         )
 
-    def _count(self, response: Response | None) -> None:
-        """Count a request when it is sent (``None``) and its tokens when it is answered."""
-        if response is None:
-            self._sent += 1
-        else:
-            self._tokens += response.usage.prompt_tokens + response.usage.completion_tokens
+    def note_answers(self) -> None:
+        """Remember how many answers there are now, for the rate."""
+        self._rate.append((self.clock(), self.account.ledger.answers))
+
+    def _check_caps(self, request: Request) -> None:
+        """Refuse before a teacher is opened; a batch that is out is brought home all the same."""
+        if self.config.mode == "batch":
+            return
+        cost = self.account.cost([request])
+        if not self.account.fits(cost):
+            raise self.account.refuse(cost)
+
+    def _check_batches(self, missing: Sequence[tuple[str, Request]]) -> None:
+        """Refuse to ask live for what a batch at the provider will answer."""
+        if self.config.mode != "batch" and self.journal.jobs.open():
+            from stepsynth.executor.batch import check_nothing_is_out
+
+            check_nothing_is_out(self.journal, missing)
+
+    def _work(self, teacher: object) -> type[Work]:
+        """Return the way of asking a teacher."""
+        if isinstance(teacher, EngineTeacher):
+            return EngineWork
+        if self.config.mode == "batch":
+            from stepsynth.executor.batch import BatchApiWork
+
+            return BatchApiWork
+        return LiveWork
 
 
 def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, requests: Sequence[Request]) -> list[Response]:
@@ -144,145 +195,3 @@ def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, req
             await teacher.close()
 
     return asyncio.run(ask(teacher))
-
-
-async def _until_stop(seconds: float) -> None:
-    """Sleep, but not through a stop: a long ``Retry-After`` must not hold up Ctrl-C."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0 and not stop_requested():
-        await asyncio.sleep(min(left, _LOOK_FOR_STOP_S))
-
-
-class _Work:
-    """Answers on their way into the journal, committed in small groups."""
-
-    def __init__(
-        self,
-        executor: Executor,
-        known: dict[str, Response | TeacherError],
-        answered: Callable[[dict[str, Response | TeacherError]], None] | None,
-    ) -> None:
-        self.executor = executor
-        self.known = known
-        self.answered = answered
-        self.fresh: list[tuple[str, Request, Response]] = []
-        self.committed_at = time.monotonic()
-
-    def add(self, key: str, request: Request, response: Response) -> None:
-        self.executor._count(response)
-        self.fresh.append((key, request, response))
-        if len(self.fresh) >= _COMMIT_AT or time.monotonic() - self.committed_at >= _COMMIT_EVERY_S:
-            self.commit()
-
-    def commit(self) -> None:
-        if self.fresh:
-            self.executor._journal.commit_answers(self.fresh, self.executor._identity)
-            self.known.update({key: response for key, _, response in self.fresh})
-            self.fresh = []
-            if self.answered is not None:
-                self.answered(self.known)
-        self.committed_at = time.monotonic()
-
-
-class _BatchWork(_Work):
-    """An engine in this process."""
-
-    def run(self, teacher: EngineTeacher, missing: list[tuple[str, Request]]) -> None:
-        # The key decides the sampling seed, so that an answer depends on nothing else.
-        seeds = (int(key[:7], 16) for key, _ in missing)
-        try:
-            for position, response in teacher.generate_batch(self._feed(missing), seeds):
-                self.add(*missing[position], response)
-        finally:
-            self.commit()
-
-    def _feed(self, missing: list[tuple[str, Request]]) -> Iterator[Request]:
-        for _, request in missing:
-            if stop_requested() or self.executor._over_tokens():
-                return
-            self.executor._count(None)
-            yield request
-
-
-class _AsyncWork(_Work):
-    """A teacher behind a network: ``concurrency`` workers take requests from one queue."""
-
-    def run(self, teacher: AsyncTeacher, missing: list[tuple[str, Request]]) -> None:
-        self.queue = deque(missing)
-        self.failures_in_a_row = 0
-        self.fatal: TeacherError | None = None
-        asyncio.run(self._all(teacher))
-        if self.fatal is not None:
-            raise self.fatal
-
-    async def _all(self, teacher: AsyncTeacher) -> None:
-        width = min(self.executor._config.concurrency, len(self.queue))
-        timer = asyncio.create_task(self._commit_in_time())
-        try:
-            # A defect in one worker must not cost the answers that the others are waiting for.
-            ended = await asyncio.gather(*(self._worker(teacher) for _ in range(width)), return_exceptions=True)
-        finally:
-            timer.cancel()
-            try:
-                self.commit()
-            finally:
-                await teacher.close()
-        for error in ended:
-            if error is not None:
-                raise error
-
-    async def _commit_in_time(self) -> None:
-        """Commit what waits while no further answer comes: a paid answer is not at risk for long."""
-        while True:
-            await asyncio.sleep(_COMMIT_EVERY_S)
-            if time.monotonic() - self.committed_at >= _COMMIT_EVERY_S:
-                self.commit()
-
-    async def _worker(self, teacher: AsyncTeacher) -> None:
-        try:
-            await self._take(teacher)
-        except Exception:
-            self.queue.clear()
-            raise
-
-    async def _take(self, teacher: AsyncTeacher) -> None:
-        while self.queue and not self.fatal and not stop_requested() and not self.executor._over_tokens():
-            key, request = self.queue.popleft()
-            try:
-                response = await self._attempts(teacher, request)
-            except TeacherError as error:
-                self._failed(key, error)
-            else:
-                if response is not None:
-                    self.failures_in_a_row = 0
-                    self.add(key, request, response)
-
-    def _failed(self, key: str, error: TeacherError) -> None:
-        """Give up on one request, or on the teacher when nothing of it works."""
-        self.failures_in_a_row += 1
-        nothing_works = not self.known and not self.fresh and not error.retryable
-        if nothing_works or self.failures_in_a_row >= _FAILURES_IN_A_ROW:
-            self.fatal = error
-        else:
-            self.known[key] = error
-
-    async def _attempts(self, teacher: AsyncTeacher, request: Request) -> Response | None:
-        """Return the answer, or ``None`` when a stop or a cap came between two attempts."""
-        attempts = self.executor._config.attempts
-        for attempt in range(1, attempts + 1):
-            # Other requests' second attempts count, too: the cap may be reached with some never sent.
-            if stop_requested() or self.executor._over_requests():
-                return None
-            self.executor._count(None)
-            try:
-                return await teacher.generate(request)
-            except PermanentError:
-                raise
-            except TransientError as error:
-                if attempt == attempts:
-                    raise
-                wait = error.retry_after if error.retry_after is not None else 0.5 * 2 ** (attempt - 1)
-                pause = self.executor._pause(min(wait, _LONGEST_PAUSE_S) * self.executor._jitter.uniform(1.0, 1.25))
-                if asyncio.iscoroutine(pause):
-                    await pause
-        return None

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stepsynth.progress import Progress
     from stepsynth.types import Request
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "next_wave"]
 
 _FIRST_MARGIN = 1.1
 _LATER_MARGIN = 1.1
@@ -97,6 +97,7 @@ class Generator:
             return
         started = time.monotonic()
         self._progress.start(plan.stage, sum(plan.targets.values()), "rows")
+        self._progress.advance(0, traffic=self._executor.traffic())
         if self._match is not None and self.matched(plan):
             verdicts, missing = self._matched_waves(plan, hygiene, list(before), self._match), {}
         else:
@@ -112,7 +113,7 @@ class Generator:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
         while True:
-            wave = self._next_wave(plan, verdicts, asked)
+            wave = next_wave(plan, verdicts, asked, self._limit)
             if not wave:
                 return verdicts
             accepted = before + [v.candidate for v in verdicts if v.accepted]
@@ -161,27 +162,6 @@ class Generator:
         usage = answer.usage
         return self._amount(Spent(1, usage.prompt_tokens + usage.completion_tokens, usage.cost_usd))
 
-    def _next_wave(self, plan: Plan, verdicts: list[Verdict], asked: Counter[str]) -> list[Request]:
-        accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
-        good = Counter(v.candidate.request.label for v in verdicts if v.reason in ("", "surplus"))
-        counts: dict[str, int] = {}
-        for label, target in plan.targets.items():
-            lacking = target - accepted[label]
-            if lacking <= 0:
-                continue
-            # Laplace's rule keeps the share away from 0 and from rash optimism in small waves.
-            share = (good[label] + 1) / (asked[label] + 2) if asked[label] else 1 / _FIRST_MARGIN
-            want = math.ceil(lacking / share * (_LATER_MARGIN if asked[label] else 1.0))
-            counts[label] = max(0, min(want, math.ceil(target * self._limit) - asked[label]))
-        wave: list[Request] = []
-        # Labels take turns, so that a stage cut short by a cap is still balanced.
-        for turn in range(max(counts.values(), default=0)):
-            for label, count in counts.items():
-                if turn < count:
-                    wave.append(plan.request(label, asked[label], len(verdicts) + len(wave)))
-                    asked[label] += 1
-        return wave
-
     def _candidate(self, request: Request, answers: dict[str, Response | TeacherError]) -> Candidate:
         key = self._executor.key(request)
         answer = answers.get(key)
@@ -189,7 +169,7 @@ class Generator:
             return Candidate(request, key, "")
         # A reason is a few words, often without a full stop; cut off in the middle it is still one.
         cut = answer.finish_reason == "length" and not request.stage.endswith("rationales")
-        text = clean(answer.text, truncated=cut)
+        text = clean(self._executor.text(answer), truncated=cut)
         return Candidate(request, key, text, answer.finish_reason)
 
 
@@ -206,6 +186,36 @@ def _in_turn(plan: Plan, size: int, asked: Counter[str], first: int) -> list[Req
         label = min(plan.targets, key=lambda name: (asked[name] + 1) / max(plan.targets[name], 1e-9))
         wave.append(plan.request(label, asked[label], first + len(wave)))
         asked[label] += 1
+    return wave
+
+
+def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_overgeneration: float) -> list[Request]:
+    """Return the requests for what each label still lacks, labels in turn; none when nothing is lacking or may be asked for.
+
+    Args:
+        plan: what is wanted.
+        verdicts: of the stage's earlier waves, in plan order.
+        asked: requests so far by label; the new ones are added.
+        max_overgeneration: most requests per wanted row.
+    """
+    accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+    good = Counter(v.candidate.request.label for v in verdicts if v.reason in ("", "surplus"))
+    counts: dict[str, int] = {}
+    for label, target in plan.targets.items():
+        lacking = target - accepted[label]
+        if lacking <= 0:
+            continue
+        # Laplace's rule keeps the share away from 0 and from rash optimism in small waves.
+        share = (good[label] + 1) / (asked[label] + 2) if asked[label] else 1 / _FIRST_MARGIN
+        want = math.ceil(lacking / share * (_LATER_MARGIN if asked[label] else 1.0))
+        counts[label] = max(0, min(want, math.ceil(target * max_overgeneration) - asked[label]))
+    wave: list[Request] = []
+    # Labels take turns, so that a stage cut short by a cap is still balanced.
+    for turn in range(max(counts.values(), default=0)):
+        for label, count in counts.items():
+            if turn < count:
+                wave.append(plan.request(label, asked[label], len(verdicts) + len(wave)))
+                asked[label] += 1
     return wave
 
 
@@ -244,7 +254,8 @@ class _Live:
             passed = sum(v.accepted for v in _judge(self._hygiene, whole, answers, self._accepted))
             self._rows = self._in_stage + round(self._kept * passed)
             self._next = time.monotonic() + (time.monotonic() - started) / _LIVE_SHARE
-        self._generator._progress.advance(self._rows, answers=len(answers))
+        traffic = self._generator._executor.traffic()
+        self._generator._progress.advance(self._rows, answers=len(answers), traffic=traffic)
 
 
 def _kept(verdicts: list[Verdict]) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stepsynth.filters.growing import Growing
 from stepsynth.filters.normalise import comparable
 from stepsynth.tasks.labels import label_words
 from stepsynth.types import Verdict
@@ -33,6 +34,8 @@ class LabelNaming:
 
     limits: dict[str, float]
     meanings: Mapping[str, str]
+    _growing: Growing = field(default_factory=Growing, init=False, repr=False, compare=False)
+    _accepted: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def like(cls, harvest: Sequence[Example], meanings: Mapping[str, str]) -> LabelNaming:
@@ -45,12 +48,14 @@ class LabelNaming:
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
-        rows: dict[str, int] = {}
-        named: dict[str, int] = {}
-        for candidate in accepted:
-            label = candidate.request.label
-            rows[label] = rows.get(label, 0) + 1
-            named[label] = named.get(label, 0) + self._named(candidate)
+        new, void = self._growing.news(accepted)
+        if void:
+            self._accepted.clear()
+        for candidate in new:
+            count, naming = self._accepted.get(candidate.request.label, (0, 0))
+            self._accepted[candidate.request.label] = count + 1, naming + self._named(candidate)
+        rows = {label: count for label, (count, _) in self._accepted.items()}
+        named = {label: naming for label, (_, naming) in self._accepted.items()}
         verdicts = []
         for candidate in candidates:
             label = candidate.request.label

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
+from stepsynth.filters.growing import Growing
 from stepsynth.filters.normalise import comparable
 from stepsynth.types import Verdict
 
@@ -18,16 +20,27 @@ __all__ = ["Duplicate"]
 class Duplicate:
     """Keeps the first of equal rows (text, and context where there is one), whatever their labels."""
 
+    def __init__(self) -> None:
+        self._growing = Growing()
+        self._accepted: set[bytes] = set()
+
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
-        seen = {_identity(candidate) for candidate in accepted}
+        new, void = self._growing.news(accepted)
+        if void:
+            self._accepted.clear()
+        self._accepted.update(map(_identity, new))
+        seen: set[bytes] = set()
         verdicts = []
         for candidate in candidates:
             row = _identity(candidate)
-            verdicts.append(Verdict(candidate, "duplicate" if row in seen else ""))
+            verdicts.append(Verdict(candidate, "duplicate" if row in seen or row in self._accepted else ""))
             seen.add(row)
         return verdicts
 
 
-def _identity(candidate: Candidate) -> tuple[str, str]:
-    return comparable(candidate.request.context), comparable(candidate.text)
+def _identity(candidate: Candidate) -> bytes:
+    """Return 128 bits of a hash in the place of two texts: a million rows take 100 MB, however long they are."""
+    context, text = comparable(candidate.request.context), comparable(candidate.text)
+    # Comparable texts hold no NUL, so no two pairs give the same bytes.
+    return hashlib.blake2b(f"{context}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -54,11 +54,12 @@ class GoldCopy:
             shown = GoldCopy.of(m.content for m in candidate.request.messages if m.role == "assistant")
             # A written text that repeats its whole context says nothing about how the two relate.
             repeats = bool(candidate.request.context) and text == comparable(candidate.request.context)
-            copied = repeats or self._copied(text) or shown._copied(text)
+            copied = repeats or self.copied(text) or shown.copied(text)
             verdicts.append(Verdict(candidate, "copy" if copied else ""))
         return verdicts
 
-    def _copied(self, text: str) -> bool:
+    def copied(self, text: str) -> bool:
+        """Whether most of a text (in comparable form) was copied from one of the indexed ones."""
         if text in self.texts:
             return True
         runs = _runs(text)

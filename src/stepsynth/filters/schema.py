@@ -72,7 +72,8 @@ class Schema:
         """See `stepsynth.filters.Filter`."""
         verdicts = []
         for candidate in candidates:
-            short = replace(candidate, text=leading_sentences(candidate.text, self.max_words))
+            text = leading_sentences(candidate.text, self.max_words)
+            short = candidate if text == candidate.text else replace(candidate, text=text)
             reason = self._reason(short) if short.text or not candidate.text else "too long"
             verdicts.append(Verdict(short if not reason else candidate, reason))
         return verdicts

@@ -1,19 +1,26 @@
-"""Answers by key: in a run's journal, or in a file that several runs share."""
+"""Answers by key: in a run's journal, or in a file that all runs of a user share.
+
+A run's own answers must never be lost, so trouble with the journal ends the run. The shared file
+is a convenience: what cannot be read there is asked for again, what cannot be written there is kept
+for a while and then left, and the user is told once.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sqlite3
+import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from stepsynth.journal.database import connect, decoded, encoded, first, transaction
+from stepsynth.errors import RunError
+from stepsynth.journal.database import connect, decoded, encoded, select, transaction
 from stepsynth.types import Request, Response, Usage, canonical_json
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["ANSWERS_TABLE", "AnswerStore"]
+__all__ = ["ANSWERS_TABLE", "AnswerStore", "SharedAnswers"]
 
 ANSWERS_TABLE = """
 CREATE TABLE answers (
@@ -23,7 +30,24 @@ CREATE TABLE answers (
     PRIMARY KEY (key, max_tokens)
 ) WITHOUT ROWID;
 """
-_MIGRATIONS: tuple[str, ...] = (ANSWERS_TABLE,)
+# When an answer came and was last of use; a journal has no such table, its answers come and go with it.
+_TIMES_TABLE = """
+CREATE TABLE times (
+    key TEXT NOT NULL, max_tokens INTEGER NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL,
+    PRIMARY KEY (key, max_tokens)
+) WITHOUT ROWID;
+INSERT INTO times SELECT key, max_tokens, CAST(strftime('%s', 'now') AS INTEGER), CAST(strftime('%s', 'now') AS INTEGER)
+    FROM answers;
+"""
+# Append only, like the journal's.
+_MIGRATIONS: tuple[str, ...] = (ANSWERS_TABLE, _TIMES_TABLE)
+_FIND = "SELECT key, max_tokens, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, raw FROM answers WHERE key IN"
+_AT_ONCE = 500
+# Another process may be writing: a run waits this long at most, and tries again some time later.
+_PATIENCE_MS = 1000
+_AGAIN_AFTER_S = 10.0
+_PATIENCE_AT_THE_END_MS = 5000
+_MOST_WAITING = 20_000
 
 
 class AnswerStore:
@@ -33,52 +57,198 @@ class AnswerStore:
         self._connection = connection
 
     @classmethod
-    def shared(cls, path: Path) -> AnswerStore:
-        """Open (or create) a file of answers that several runs may use at once."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return cls(connect(path, _MIGRATIONS))
+    def shared(
+        cls, path: Path, *, note: Callable[[str], object] | None = None, price: Callable[[Usage], float | None] | None = None
+    ) -> SharedAnswers:
+        """Open (or create) a file of answers that several runs may use at once; see `SharedAnswers`.
+
+        Raises:
+            RunError: it cannot be opened, is damaged, or was written by a newer stepsynth.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise RunError(f"cannot make {str(path.parent)!r}: {error.strerror}.", hint="Name another file.") from None
+        return SharedAnswers(connect(path, _MIGRATIONS), note=note, price=price)
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
     def find(self, key: str, max_tokens: int) -> Response | None:
-        """Return an answer that would not change under this limit, if there is one.
+        """Return an answer that would not change under this limit, if there is one; see `find_many`."""
+        return self.find_many([(key, max_tokens)]).get(key)
+
+    def find_many(self, wanted: Sequence[tuple[str, int]]) -> dict[str, Response]:
+        """Return the known answers by key.
 
         An answer that ended by itself within ``max_tokens`` fits any such limit; a truncated
-        one fits its own limit only.
+        one fits its own limit only. Of several that fit, the one with the smallest limit is taken.
+
+        Args:
+            wanted: pairs of key and ``max_tokens``; a key occurs once.
+
+        Raises:
+            RunError: the file cannot be read.
         """
-        found = first(
-            self._connection,
-            "SELECT text, finish_reason, prompt_tokens, completion_tokens, cost_usd, raw FROM answers WHERE key = ?"
-            " AND (max_tokens = ? OR (finish_reason != 'length' AND completion_tokens <= ?)) ORDER BY max_tokens LIMIT 1",
-            (key, max_tokens, max_tokens),
-        )
-        if found is None:
-            return None
-        text, finish_reason, prompt_tokens, completion_tokens, cost, raw = found
-        return Response(decoded(text), finish_reason, Usage(prompt_tokens, completion_tokens, cost), decoded(raw))
+        found: dict[str, Response] = {}
+        for key, _, response in self._matches(wanted):
+            found.setdefault(key, response)
+        return found
+
+    def _matches(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, Response]]:
+        """Yield key, kept limit and answer of everything that fits, the smallest limit first."""
+        limits = dict(wanted)
+        keys = list(limits)
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            rows = select(self._connection, f"{_FIND} ({marks}) ORDER BY key, max_tokens", some)
+            for key, kept, text, finish_reason, prompt_tokens, completion_tokens, cost, raw in rows:
+                limit = limits[key]
+                if kept == limit or (finish_reason != "length" and completion_tokens <= limit):
+                    usage = Usage(prompt_tokens, completion_tokens, cost)
+                    yield key, kept, Response(decoded(text), finish_reason, usage, decoded(raw))
 
     def insert(self, answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str) -> None:
-        """Write answers in one transaction; a key that is there already stays as it is."""
-        records = [
-            (
-                key,
-                request.sampling.max_tokens,
-                encoded(response.text),
-                response.finish_reason,
-                response.usage.prompt_tokens,
-                response.usage.completion_tokens,
-                response.usage.cost_usd,
-                encoded(response.raw),
-                encoded(_request_json(request)),
-                canonical_json(teacher),
-                origin,
-            )
-            for key, request, response in answers
-        ]
+        """Write answers in one transaction; a key that is there already stays as it is.
+
+        Raises:
+            RunError: they could not be written.
+        """
+        self._write(_records(answers, teacher, origin))
+
+    def _write(self, records: Sequence[tuple[object, ...]]) -> None:
         with transaction(self._connection, "answers"):
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", records)
+
+
+class SharedAnswers(AnswerStore):
+    """Answers that outlive a run; trouble with them never ends one.
+
+    Args:
+        connection: from `AnswerStore.shared`.
+        note: told once, in one sentence, when the file is given up.
+        price: dollars of an answer that was kept when its price was not known.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        note: Callable[[str], object] | None = None,
+        price: Callable[[Usage], float | None] | None = None,
+    ) -> None:
+        super().__init__(connection)
+        self._note = note or (lambda _: None)
+        self._price = price
+        self._used: set[tuple[str, int]] = set()
+        self._waiting: list[tuple[object, ...]] = []
+        self._next_try = 0.0
+        self._given_up = False
+        # The worst that a power cut can do here is that some answers are paid for again.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The open file, for those who look after it."""
+        return self._connection
+
+    def find_many(self, wanted: Sequence[tuple[str, int]]) -> dict[str, Response]:
+        """Return the known answers by key; none where the file cannot be read."""
+        if self._given_up:
+            return {}
+        found: dict[str, Response] = {}
+        try:
+            for key, kept, response in self._matches(wanted):
+                if key not in found:
+                    found[key] = self._priced(response)
+                    self._used.add((key, kept))
+        except RunError as error:
+            self._give_up(error)
+        return found
+
+    def insert(self, answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str) -> None:
+        """Write answers, and those that waited for another process; a key that is there already stays as it is."""
+        if not self._given_up:
+            self._waiting += _records(answers, teacher, origin)
+            if time.monotonic() >= self._next_try:
+                self._try_to_write()
+
+    def close(self) -> None:
+        """Write what still waits and which answers were of use, then close the file."""
+        if not self._given_up:
+            self._connection.execute(f"PRAGMA busy_timeout={_PATIENCE_AT_THE_END_MS}")
+            if self._waiting:
+                self._try_to_write()
+            if self._waiting:
+                self._note(
+                    f"{len(self._waiting):,} answers could not be shared: another process holds the file. This run has them."
+                )
+            if self._used and not self._given_up:
+                self._tell_use()
+        super().close()
+
+    def _try_to_write(self) -> None:
+        try:
+            self._write(self._waiting)
+            self._waiting = []
+        except RunError as error:
+            self._next_try = time.monotonic() + _AGAIN_AFTER_S
+            if "locked" not in str(error) or len(self._waiting) > _MOST_WAITING:
+                self._give_up(error)
+
+    def _write(self, records: Sequence[tuple[object, ...]]) -> None:
+        now = int(time.time())
+        with transaction(self._connection, "shared answers"):
+            self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", records)
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO times VALUES (?,?,?,?)", [(key, limit, now, now) for key, limit, *_ in records]
+            )
+
+    def _tell_use(self) -> None:
+        now = int(time.time())
+        try:
+            with transaction(self._connection, "shared answers used"):
+                self._connection.executemany(
+                    "UPDATE times SET used = ? WHERE key = ? AND max_tokens = ?", [(now, *used) for used in sorted(self._used)]
+                )
+        except RunError:
+            # Only what `prune` goes by; no reason to trouble anybody.
+            return
+
+    def _priced(self, response: Response) -> Response:
+        if response.usage.cost_usd is not None or self._price is None:
+            return response
+        return replace(response, usage=replace(response.usage, cost_usd=self._price(response.usage)))
+
+    def _give_up(self, error: RunError) -> None:
+        self._given_up = True
+        self._waiting = []
+        what = error.message.removeprefix("the journal ").rstrip(".")
+        self._note(f"The answers that runs share {what}; this run goes on without them. See: stepsynth cache verify")
+
+
+def _records(
+    answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str
+) -> list[tuple[object, ...]]:
+    return [
+        (
+            key,
+            request.sampling.max_tokens,
+            encoded(response.text),
+            response.finish_reason,
+            response.usage.prompt_tokens,
+            response.usage.completion_tokens,
+            response.usage.cost_usd,
+            encoded(response.raw),
+            encoded(_request_json(request)),
+            canonical_json(teacher),
+            origin,
+        )
+        for key, request, response in answers
+    ]
 
 
 def _request_json(request: Request) -> str:

@@ -21,8 +21,10 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open a database with private permissions and bring its schema up to date."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-    except (OSError, sqlite3.Error) as error:
+        # The executor commits in a thread of its own, one at a time, while answers go on coming.
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    # A NUL in a path is a ValueError.
+    except (OSError, ValueError, sqlite3.Error) as error:
         what = getattr(error, "strerror", None) or error
         raise RunError(f"{str(path)!r} cannot be opened: {what}.", hint="Is it a file that you may write?") from None
     try:
@@ -31,6 +33,10 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         _migrate(connection, path, migrations)
     except sqlite3.DatabaseError as error:
         connection.close()
+        if "full" in str(error) or "disk I/O" in str(error):
+            raise RunError(
+                f"{str(path)!r} cannot be written: {error}.", hint="Make room and run the same command again."
+            ) from None
         raise RunError(
             f"{str(path)!r} is not a readable journal: {error}.", hint="Move it away or restore it from a backup."
         ) from None
@@ -77,7 +83,10 @@ def first(connection: sqlite3.Connection, query: str, values: Sequence[object] =
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, name: str) -> Iterator[None]:
-    """Commit all or nothing, with a fail point on either side of the commit."""
+    """Commit all or nothing, with a fail point on either side; within another transaction it is a part of that one."""
+    if connection.in_transaction:
+        yield
+        return
     try:
         connection.execute("BEGIN IMMEDIATE")
         try:

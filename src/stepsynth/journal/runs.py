@@ -1,6 +1,6 @@
 """A run's journal: the only source of truth of a run, in one SQLite file.
 
-An answer is committed as it came, before anything parses it. A stage's rows, dropped ones
+An answer is committed as it came, before anything parses it, together with what the ledger counts. A stage's rows, dropped ones
 with their reason included, are committed in one transaction together with the mark that the
 stage is done. Everything else in a run directory is derived from this file.
 """
@@ -8,15 +8,18 @@ stage is done. Everything else in a run directory is derived from this file.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.journal.answers import ANSWERS_TABLE, AnswerStore
 from stepsynth.journal.database import connect, decoded, encoded, first, select, transaction
+from stepsynth.journal.jobs import JOBS_TABLE, JobStore
+from stepsynth.journal.ledger import LEDGER_TABLE, Ledger
+from stepsynth.journal.records import Row, Spent, Totals
 from stepsynth.types import Candidate, Evaluation, Example, Graded, Prediction, Request, Response, Span, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from stepsynth.types import Verdict
@@ -41,80 +44,9 @@ CREATE TABLE predictions (round INTEGER NOT NULL, split TEXT NOT NULL, position 
 CREATE TABLE evaluations (round INTEGER NOT NULL, split TEXT NOT NULL, evaluation TEXT NOT NULL,
     PRIMARY KEY (round, split)) WITHOUT ROWID;
 """,
+    LEDGER_TABLE,
+    JOBS_TABLE,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One planned row as it ended: accepted, or dropped for a reason.
-
-    Attributes:
-        stage: stage that asked for it.
-        round: round of that stage.
-        kind: ``rationales``, ``import``, ``seed``, ``zerogen`` or ``extrapolate``.
-        position: place in the stage's plan.
-        key: key of the answer it was parsed from.
-        label: the asked label.
-        source: id of the mistake it was written from, if any.
-        text: the text after hygiene (as far as hygiene got).
-        reason: empty when accepted.
-        context: the text that the row keeps, if any.
-        answer: the answer that the question was written for, if any.
-    """
-
-    stage: str
-    round: int
-    kind: str
-    position: int
-    key: str
-    label: str
-    source: str | None
-    text: str
-    reason: str
-    context: str = ""
-    answer: Span | None = None
-
-    @property
-    def example(self) -> Example:
-        """The row as training data."""
-        answers = (self.answer,) if self.answer else ()
-        return Example(f"{self.stage}/{self.position}", self.text, self.label, self.context, answers)
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What the answers of a stage's plan took, whether they were bought by this run or known before.
-
-    Attributes:
-        requests: answers.
-        tokens: prompt and completion tokens.
-        usd: dollars, ``None`` when any price is unknown.
-    """
-
-    requests: int
-    tokens: int
-    usd: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What a run's answers took, counted once per answer.
-
-    Attributes:
-        requests: answers in the journal.
-        from_cache: of these, taken from another run's answers.
-        prompt_tokens: tokens read by the teacher.
-        completion_tokens: tokens written by the teacher.
-        cost_usd: dollars, ``None`` when any answer's price is unknown.
-        bought_tokens: of both kinds of tokens, those that this run asked for itself.
-    """
-
-    requests: int
-    from_cache: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-    bought_tokens: int = 0
 
 
 class Journal:
@@ -123,12 +55,18 @@ class Journal:
     Args:
         path: the SQLite file, created when absent.
         shared: answers of other runs; looked up on a miss, and given every new answer.
+
+    Attributes:
+        ledger: what was sent and bought; who sends changes it, every commit of answers writes it.
+        jobs: batches at a provider.
     """
 
     def __init__(self, path: Path, shared: AnswerStore | None = None) -> None:
         self._connection = connect(path, _MIGRATIONS)
         self._answers = AnswerStore(self._connection)
         self._shared = shared
+        self.ledger = Ledger.read(self._connection)
+        self.jobs = JobStore(self._connection)
 
     def close(self) -> None:
         """Close the journal and the shared answers."""
@@ -140,28 +78,47 @@ class Journal:
 
     def find_answers(self, requests: Sequence[tuple[str, Request]], teacher: dict[str, object]) -> dict[str, Response]:
         """Return the known answers by key; those of other runs are copied into this journal."""
-        found: dict[str, Response] = {}
-        copied: list[tuple[str, Request, Response]] = []
-        for key, request in requests:
-            response = self._answers.find(key, request.sampling.max_tokens)
-            if response is None and self._shared is not None:
-                response = self._shared.find(key, request.sampling.max_tokens)
-                if response is not None:
-                    copied.append((key, request, response))
-            if response is not None:
-                found[key] = response
-        if copied:
-            self._answers.insert(copied, teacher, "cache")
-        return found
+        found = self._answers.find_many([(key, request.sampling.max_tokens) for key, request in requests])
+        if self._shared is None or len(found) == len(requests):
+            return found
+        asked = [(key, request) for key, request in requests if key not in found]
+        shared = self._shared.find_many([(key, request.sampling.max_tokens) for key, request in asked])
+        if shared:
+            self._answers.insert([(key, request, shared[key]) for key, request in asked if key in shared], teacher, "cache")
+        return found | shared
 
-    def commit_answers(self, answers: Sequence[tuple[str, Request, Response]], teacher: dict[str, object]) -> None:
-        """Make answers durable, here first; only then may they be parsed."""
-        self._answers.insert(answers, teacher, "asked")
+    def commit_answers(
+        self,
+        answers: Sequence[tuple[str, Request, Response]],
+        teacher: dict[str, object],
+        *,
+        ledger: Ledger | None = None,
+        also: Callable[[], None] | None = None,
+    ) -> None:
+        """Make answers durable together with the ledger, here first; only then may they be parsed.
+
+        Args:
+            answers: key, request and answer.
+            teacher: see `TeacherConfig.identity`.
+            ledger: a copy of ours, where this is called from another thread.
+            also: writes more within the same transaction.
+        """
+        with transaction(self._connection, "answers"):
+            self._answers.insert(answers, teacher, "asked")
+            (ledger or self.ledger).write(self._connection)
+            if also is not None:
+                also()
         if self._shared is not None:
             self._shared.insert(answers, teacher, "asked")
 
+    def commit_ledger(self, ledger: Ledger | None = None) -> None:
+        """Make the ledger durable where no answer waits: before anything is sent, and at the end."""
+        with transaction(self._connection, "ledger"):
+            (ledger or self.ledger).write(self._connection)
+
     def totals(self) -> Totals:
-        """Count answers, tokens and dollars."""
+        """Count answers, tokens and dollars, as they stand in the file."""
+        ledger = Ledger.read(self._connection)
         ((requests, cached, prompt, completion, bought, cost, priced),) = select(
             self._connection,
             "SELECT COUNT(*), COALESCE(SUM(origin = 'cache'), 0), COALESCE(SUM(prompt_tokens), 0),"
@@ -170,7 +127,13 @@ class Journal:
             " SUM(cost_usd), COUNT(cost_usd) FROM answers",
         )
         known = requests == 0 or priced == requests
-        return Totals(requests, cached, prompt, completion, (cost or 0.0) if known else None, bought)
+        return Totals(
+            *(requests, cached, prompt, completion, (cost or 0.0) if known else None, bought),
+            attempts=ledger.attempts + ledger.open.sends,
+            failures=ledger.failures,
+            maybe_billed_twice=ledger.billed_twice,
+            unsettled=ledger.lost.sends + ledger.open.sends,
+        )
 
     def spent(self, stage: str) -> Spent:
         """Return what the answers of a finished stage took, each counted once."""

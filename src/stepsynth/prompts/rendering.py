@@ -12,6 +12,7 @@ comes out empty is left out together with the user turn before it.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Prompts"]
 
+# Of one multiplication or power in a template; far more than any prompt needs.
+_MOST_PRODUCT, _MOST_POWER = 10_000_000, 1_000
 _SENTENCE_END = re.compile(r"[.!?]\s+(?=[^a-z])")
 _TURN = re.compile(r"^--- *(system|user|assistant) *$\n?", re.MULTILINE)
 
@@ -165,13 +168,29 @@ def _with_article(noun: str) -> str:
     return f"{'an' if noun[:1].casefold() in 'aeiou' else 'a'} {noun}"
 
 
-@lru_cache(maxsize=64)
-def _compiled(source: str) -> tuple[tuple[str, jinja2.Template], ...]:
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    """Return a sandbox: no attribute of Python's own, nothing that changes a value, and no number or text without end."""
     import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            sizes = [len(side) if hasattr(side, "__len__") else abs(side) for side in (left, right)]
+            if (operator == "**" and max(sizes) > _MOST_POWER) or math.prod(sizes) > _MOST_PRODUCT:
+                raise SecurityError(f"'{operator}' would make a value that is too large")
+            return SandboxedEnvironment.call_binop(self, context, operator, left, right)
 
     # Prompts are plain text for a model, not HTML: escaping would change what the user wrote.
-    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, trim_blocks=False, autoescape=False)
+    return Sandbox(undefined=jinja2.StrictUndefined, trim_blocks=False, autoescape=False)
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> tuple[tuple[str, jinja2.Template], ...]:
+    environment = _environment()
     pieces = _TURN.split(source)
     turns = [("user", pieces[0])] if pieces[0].strip() else []
     turns += list(zip(pieces[1::2], pieces[2::2], strict=True))

@@ -44,6 +44,11 @@ def cautions_of(
         )
     if undecided := max((stage.undecided for stage in stages), default=0):
         found.append(f"Answers of the teacher that were no decision, or never came, and count as guesses: {undecided:,}.")
+    if near := max((stage.near_test for stage in stages), default=0):
+        found.append(
+            f"Written rows that repeat most of a row of the sealed test set: {near:,}. The test score may flatter; "
+            "nothing could prevent it, since the test set is read only after the last training."
+        )
     found += _drift(journal)
     if config.task.family != "extractive_qa":
         found += _artefacts(journal, config)

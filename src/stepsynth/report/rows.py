@@ -39,6 +39,7 @@ class Stage:
     reasons: Mapping[str, int]
     missing: Mapping[str, int]
     undecided: int
+    near_test: int = 0
 
     @property
     def dropped(self) -> int:
@@ -154,7 +155,8 @@ def stages_of(journal: Journal, rows: Iterable[Row]) -> list[Stage]:
         accepted = counts.pop("", 0)
         missing = {str(label): n for label, n in mapping(info.get("missing")).items() if n}
         reasons = dict(counts.most_common())
-        stages.append(Stage(name, number, kind, seconds, requested, accepted, reasons, missing, int(info.get("undecided", 0))))
+        noted = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
+        stages.append(Stage(name, number, kind, seconds, requested, accepted, reasons, missing, *noted))
     return stages
 
 

@@ -6,18 +6,35 @@ A teacher holds no journal, no cache, no retry and no log. It raises only `Teach
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.config.sections import TEACHER_PLUGINS
+from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
     from stepsynth.types import Request, Response
 
 __all__ = ["AsyncTeacher", "BatchApiTeacher", "BatchJob", "EngineTeacher", "create_teacher", "probe_teacher"]
+
+_BUILT_IN = {
+    "openvino": "stepsynth.teachers.local_openvino:OpenVinoTeacher",
+    "openai": "stepsynth.teachers.openai:OpenAITeacher",
+    "anthropic": "stepsynth.teachers.anthropic:AnthropicTeacher",
+    "transformers": "stepsynth.teachers.local_transformers:TransformersTeacher",
+    "vllm": "stepsynth.teachers.local_vllm:VllmTeacher",
+    "litellm": "stepsynth.teachers.litellm:LiteLlmTeacher",
+    "fake": "stepsynth.teachers.fake:from_config",
+}
+_BATCH_APIS = {
+    "openai": "stepsynth.teachers.openai_batch:OpenAIBatchTeacher",
+    "anthropic": "stepsynth.teachers.anthropic_batch:AnthropicBatchTeacher",
+}
 
 
 @runtime_checkable
@@ -85,12 +102,16 @@ class BatchApiTeacher(Protocol):
             requests: key and request; the key comes back with the answer.
 
         Raises:
+            TransientError: with ``maybe_billed``, it may have arrived all the same.
             TeacherError: it was not accepted.
         """
         ...
 
     async def find(self, name: str) -> BatchJob | None:
-        """Return the job that was submitted under a name, if it ever arrived."""
+        """Return the job that was submitted under a name, if it ever arrived.
+
+        An empty id: one that may be it is still running; ask again later.
+        """
         ...
 
     async def poll(self, job_id: str) -> BatchJob:
@@ -98,7 +119,7 @@ class BatchApiTeacher(Protocol):
         ...
 
     def answers(self, job_id: str) -> AsyncIterator[tuple[str, Response | TeacherError]]:
-        """Yield key and answer, or what went wrong with it, of an ended job; missing keys expired."""
+        """Yield key (or its first 40 digits) and answer or error of an ended job; missing keys expired."""
         ...
 
     async def cancel(self, job_id: str) -> None:
@@ -110,52 +131,75 @@ class BatchApiTeacher(Protocol):
         ...
 
 
-def create_teacher(config: TeacherConfig) -> AsyncTeacher | EngineTeacher:
+def create_teacher(config: TeacherConfig) -> AsyncTeacher | EngineTeacher | BatchApiTeacher:
     """Return the teacher that a config names; engines load their model here.
 
     Raises:
-        ConfigError: unknown backend, or a key variable that is not set.
-        AssetError: the embedded model cannot be had.
+        ConfigError: unknown backend, a plug-in that cannot be loaded, a package that is not
+            installed, a key variable that is not set, or a setting that the backend does not take.
+        AssetError: the model cannot be had.
     """
-    if config.backend == "openvino":
-        from stepsynth.teachers.local_openvino import OpenVinoTeacher
-
-        return OpenVinoTeacher(config)
-    if config.backend == "openai":
-        from stepsynth.teachers.openai import OpenAITeacher
-
-        return OpenAITeacher(config)
-    if config.backend == "fake":
-        from stepsynth.teachers.fake import FakeTeacher
-
-        return FakeTeacher(identity=config.identity())
-    raise ConfigError(f"unknown backend {config.backend!r}.", hint=did_you_mean(config.backend, ["openvino", "openai", "fake"]))
+    factory = _factory(config)
+    if config.backend in _BUILT_IN:
+        return factory(config)  # type: ignore[no-any-return]
+    teacher = _guarded(config.backend, lambda: factory(config))
+    if not isinstance(teacher, AsyncTeacher | EngineTeacher):
+        what = f"the plug-in {config.backend!r} made a {type(teacher).__name__}, which is no teacher."
+        raise ConfigError(what, hint="It must have generate() and close(), or generate_batch(); see docs/teachers.md.")
+    return teacher
 
 
 def probe_teacher(config: TeacherConfig) -> str:
     """Check that a teacher can be used, before anything is spent; return one sentence about it.
 
+    A factory may have ``check(config) -> str``, which loads no model and sends nothing that costs;
+    a teacher behind a network may have ``async probe() -> str``. One that has neither is believed.
+
     Raises:
-        ConfigError: a variable or model that does not exist.
+        ConfigError: as `create_teacher`.
         AssetError: the embedded model cannot be had.
         TeacherError: the server is unreachable, refuses the key or lacks the model.
     """
-    if config.backend == "openvino":
-        from stepsynth.assets import resolve
+    factory = _factory(config)
+    check = getattr(factory, "check", None)
+    if callable(check):
+        return str(check(config) if config.backend in _BUILT_IN else _guarded(config.backend, lambda: check(config)))
+    teacher = create_teacher(config)
+    probe = getattr(teacher, "probe", None)
+    if probe is None or isinstance(teacher, EngineTeacher):
+        return f"{config.backend}: {config.model}"
+    import asyncio
 
-        resolve(config.model, kind="teacher")
-        return f"{config.model} in this process (OpenVINO GenAI), no key, no server"
-    if config.backend == "openai":
-        import asyncio
+    async def ask() -> str:
+        try:
+            return str(await probe())
+        finally:
+            await teacher.close()
 
-        from stepsynth.teachers.openai import OpenAITeacher
+    return asyncio.run(ask())
 
-        async def probe() -> str:
-            teacher = OpenAITeacher(config)
-            try:
-                return await teacher.probe()
-            finally:
-                await teacher.close()
 
-        return asyncio.run(probe())
-    return "fake: deterministic invented texts, for tests"
+def _factory(config: TeacherConfig) -> Any:
+    """Return what makes the teacher: a class, or a plug-in's callable."""
+    backend = config.backend
+    where = _BATCH_APIS.get(backend, "") if config.mode == "batch" else _BUILT_IN.get(backend, "")
+    if where:
+        module, _, name = where.partition(":")
+        return getattr(import_module(module), name)
+    found = [point for point in entry_points(group=TEACHER_PLUGINS) if point.name == backend]
+    if not found:
+        known = {*_BUILT_IN, *entry_points(group=TEACHER_PLUGINS).names}
+        raise ConfigError(f"unknown backend {backend!r}.", hint=did_you_mean(backend, known))
+    return _guarded(backend, found[0].load)
+
+
+def _guarded(backend: str, work: Callable[[], Any]) -> Any:
+    """Run a plug-in's code; what it raises besides our own errors becomes one line."""
+    try:
+        return work()
+    except StepsynthError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        what = f"the teacher plug-in {backend!r} failed: {said}."
+    raise ConfigError(what, hint="Ask its author, or uninstall it.")

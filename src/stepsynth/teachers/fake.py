@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Request, Span
 
-__all__ = ["BLEMISHES", "FakeTeacher", "gold_text", "vocabulary"]
+__all__ = ["BLEMISHES", "FakeTeacher", "from_config", "gold_text", "vocabulary"]
 
 BLEMISHES: Mapping[str, float] = {"quoted": 0.08, "wrapped": 0.08, "refused": 0.02, "empty": 0.02, "duplicate": 0.03}
 FAULTS = ("transient", "refusal", "empty", "truncated")
@@ -162,6 +162,18 @@ class FakeTeacher:
             text, finish = " ".join(words[: request.sampling.max_tokens]), "length"
         read = sum(len(message.content.split()) for message in request.messages)
         return Response(text, finish, Usage(read, min(len(words), request.sampling.max_tokens)))
+
+
+def from_config(config: TeacherConfig) -> FakeTeacher:
+    """Return the teacher of ``backend: fake``."""
+    return FakeTeacher(identity=config.identity())
+
+
+def _check(config: TeacherConfig) -> str:
+    return "fake: deterministic invented texts, for tests"
+
+
+from_config.check = _check  # type: ignore[attr-defined]
 
 
 def _blemished(request: Request, key: str, blemish: str) -> str:

@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError
-from stepsynth.types import Response, Usage
+from stepsynth.teachers.bodies import well_formed
+from stepsynth.teachers.structured import asked
+from stepsynth.types import Message, Response, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from stepsynth.config import TeacherConfig
-    from stepsynth.types import Message, Request
+    from stepsynth.types import Request
 
 __all__ = ["OpenVinoTeacher", "chat_prompt", "engine_settings", "open_engine"]
 
@@ -26,7 +28,7 @@ PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 
 class OpenVinoTeacher:
-    """A `EngineTeacher` over an OpenVINO GenAI continuous-batching pipeline.
+    """An `EngineTeacher` over an OpenVINO GenAI continuous-batching pipeline.
 
     Args:
         config: ``model`` is an embedded model's name, a GGUF file, or a folder with an
@@ -43,6 +45,20 @@ class OpenVinoTeacher:
         self._pipeline = open_engine(path, config)
         self.tokenizer = self._pipeline.get_tokenizer()
         self._width = config.concurrency
+        self._structured = config.structured == "json"
+
+    @staticmethod
+    def check(config: TeacherConfig) -> str:
+        """Fetch the model if need be, load nothing; return one sentence.
+
+        Raises:
+            ConfigError: no such model.
+            AssetError: it cannot be had.
+        """
+        from stepsynth.assets import resolve
+
+        resolve(config.model, kind="teacher")
+        return f"{config.model} in this process (OpenVINO GenAI), no key, no server"
 
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
         """Yield ``(position, response)`` as answers finish; see `EngineTeacher`."""
@@ -66,8 +82,14 @@ class OpenVinoTeacher:
                 yield position, self._response(handle, prompt_tokens)
 
     def _submit(self, position: int, request: Request, seed: int) -> tuple[Any, int]:
-        tokens = self.tokenizer.encode(chat_prompt(self.tokenizer, request.messages), add_special_tokens=False).input_ids
+        tokens = self.tokenizer.encode(self._prompt(request), add_special_tokens=False).input_ids
         return self._pipeline.add_request(position, tokens, engine_settings(request, seed)), int(tokens.shape[1])
+
+    def _prompt(self, request: Request) -> str:
+        messages = request.messages
+        if self._structured:
+            messages = tuple(Message(turn["role"], turn["content"]) for turn in asked(messages))  # type: ignore[arg-type]
+        return chat_prompt(self.tokenizer, messages)
 
     def _response(self, handle: Any, prompt_tokens: int) -> Response:
         output = handle.read_all()[0]
@@ -108,7 +130,7 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
 def chat_prompt(tokenizer: Any, messages: tuple[Message, ...]) -> str:
     """Return a chat as the one text that the model continues."""
     # A control token in somebody's text would open a turn of its own: take it apart.
-    history = [{"role": m.role, "content": m.content.replace("<|", "< |")} for m in messages]
+    history = [{"role": m.role, "content": well_formed(m.content).replace("<|", "< |")} for m in messages]
     return str(tokenizer.apply_chat_template(history, add_generation_prompt=True))
 
 

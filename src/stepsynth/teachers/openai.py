@@ -1,70 +1,88 @@
-"""A teacher behind any server that speaks OpenAI's chat completions.
+"""A teacher behind any server that speaks OpenAI's chat completions, Azure's among them.
 
     teacher = OpenAITeacher(config)      # reads the key's variable, opens nothing yet
     await teacher.probe()                # is it there, does it know us, has it the model?
     response = await teacher.generate(request)
 
 One ``generate`` is one attempt: no retry, cache or log in here, they have one owner elsewhere.
-Every failure becomes a `TransientError` or a `PermanentError` that says what to do. The key is
-held in a ``SecretStr`` and cut out of all that a server sends back before anything else sees it.
+Servers differ in which parameters they take. One that refuses a parameter with a 400 is asked
+again without it, and that is remembered, as long as the answer cannot change by it: another
+temperature than the one that was configured is never taken silently.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
-import math
-import os
 import re
-import time
-from asyncio import Lock, get_running_loop
+from asyncio import Lock
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError, did_you_mean
+from stepsynth.teachers.http import (
+    MESSAGE_CHARS,
+    TRANSIENT,
+    HttpClient,
+    Reply,
+    parsed_json,
+    read_key,
+    server_message,
+    well_formed,
+)
+from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Message, Request, Response, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import aiohttp
+    from collections.abc import Sequence
 
     from stepsynth.config import TeacherConfig
 
-__all__ = ["OpenAITeacher", "request_seed"]
+__all__ = ["OpenAITeacher", "model_ids", "read_completion", "request_seed"]
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-CONNECT_TIMEOUT_S = 10.0
-MESSAGE_CHARS = 200
-# Local servers take words such as EMPTY as their key; cutting those out would damage answers.
-SCRUBBED_KEY_CHARS = 16
-_TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
-_CODES = ("insufficient_quota", "content_filter", "content_policy_violation")
-_KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
+_PROBE_TOKENS = 16
+_REFUSALS = frozenset({400, 422})
 _FINISH: dict[str, FinishReason] = {"length": "length", "max_tokens": "length", "content_filter": "refusal", "refusal": "refusal"}
+# How a JSON object is asked for, the strictest way first; the last is the prompt alone.
+_FORMATS: tuple[dict[str, Any] | None, ...] = (
+    {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}},
+    {"type": "json_object"},
+    None,
+)
+_FORMAT_WORDS = re.compile(r"response_format|json_schema|json_object|structured.output|grammar|schema", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
-    """A whole HTTP answer, its text without the key."""
+class _Dialect:
+    """What a server was found to take.
 
-    status: int
-    headers: Mapping[str, str]
-    text: str
+    Attributes:
+        limit: what it calls the most tokens of an answer.
+        without: parameters that it refuses and that change nothing.
+        form: place in `_FORMATS`.
+    """
+
+    limit: str = "max_tokens"
+    without: frozenset[str] = frozenset()
+    form: int = 0
+
+    def joined(self, other: _Dialect) -> _Dialect:
+        """Return what both have learned."""
+        limit = self.limit if self.limit != "max_tokens" else other.limit
+        return _Dialect(limit, self.without | other.without, max(self.form, other.form))
 
 
 class OpenAITeacher:
-    """Chat completions over one shared aiohttp session.
+    """Chat completions over one shared HTTP session.
 
     Args:
-        config: ``base_url``, ``model``, ``api_key_env`` (``None`` sends no Authorization header),
-            ``concurrency`` (connections) and ``timeout_s`` (seconds for one attempt) are used.
+        config: ``base_url``, ``model``, ``api_key_env`` (``None`` sends no key), ``api_version``
+            (Azure), ``structured``, ``rows_per_request``, and what `HttpClient` needs.
+
+    Attributes:
+        rows_limit: most rows that one request can bring: ``rows_per_request``, or 1 once the
+            server was found to ignore ``n``.
 
     Raises:
         ConfigError: the variable that ``api_key_env`` names is unset, empty or not a header value.
@@ -74,18 +92,21 @@ class OpenAITeacher:
         if not config.base_url:
             raise ConfigError("teacher.base_url is missing.", hint="Example: https://api.openai.com/v1")
         self._config = config
+        self._identity = config.identity()
         self._base_url = config.base_url.rstrip("/")
-        self._key = _read_key(config.api_key_env)
-        self._limit_name = "max_tokens"
-        self._open_session: aiohttp.ClientSession | None = None
-        self._loop: object = None
+        azure = config.api_version is not None
+        header = ("api-key", "") if azure else ("Authorization", "Bearer ")
+        self._http = HttpClient(config, self._base_url, read_key(config.api_key_env), key_header=header)
+        self._path = _path(config)
+        self._dialect = _Dialect()
         self._models: list[str] | None = None
-        self._models_lock = Lock()
+        self._models_lock: Lock | None = None
+        self._many_lock: Lock | None = None
+        self._many_works: bool | None = None
+        self.rows_limit = config.rows_per_request
 
     async def generate(self, request: Request) -> Response:
         """Answer one request with one attempt.
-
-        A server that wants ``max_completion_tokens`` is asked once more and remembered.
 
         Args:
             request: its messages are sent as they are; its key gives the ``seed``.
@@ -97,23 +118,41 @@ class OpenAITeacher:
             TransientError: overload, time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
-        limit_name = self._limit_name
-        reply = await self._exchange("POST", "/chat/completions", self._body(request, limit_name))
-        if reply.status == 400 and limit_name == "max_tokens" and "max_completion_tokens" in reply.text:
-            self._limit_name = "max_completion_tokens"
-            reply = await self._exchange("POST", "/chat/completions", self._body(request, self._limit_name))
-        if 200 <= reply.status < 300:
-            return _read_completion(reply)
-        if reply.status == 400 and _server_message(reply.text)[1].startswith("content_"):
-            return Response(text="", finish_reason="refusal", raw=reply.text)
-        if reply.status in {404, 405}:
-            raise await self._not_found(reply)
-        raise self._refused(reply)
+        reply = await self._ask(request, 1)
+        return read_completion(reply.text)[0] if reply.ok else _withheld(reply)
+
+    async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer requests that are equal but for their replicate with one attempt, one request on the wire (``n``).
+
+        The first of them gives the seed. The usage is split so that its sum is what the server
+        counted. A server that brings fewer choices answers the first requests only, and
+        ``rows_limit`` is 1 from then on; requests are then sent one by one. Until the first answer
+        has shown whether ``n`` works, only one request is on its way.
+
+        Args:
+            requests: with equal messages and sampling.
+
+        Returns:
+            At least one answer, for the first of the requests, in order.
+
+        Raises:
+            TransientError: as `generate`; none of them is answered.
+            PermanentError: likewise.
+        """
+        if len(requests) == 1 or self._many_works is False:
+            return [await self.generate(requests[0])]
+        if self._many_works is None:
+            self._many_lock = lock = self._many_lock or Lock()
+            async with lock:
+                if self._many_works is None:
+                    return await self._many(requests)
+            return await self.generate_many(requests)
+        return await self._many(requests)
 
     async def probe(self) -> str:
         """Check server, key and model before anything is spent.
 
-        Asks for the list of models; where there is none, for a completion of one token.
+        Asks for the list of models; where there is none, for a completion of a few tokens.
 
         Returns:
             One sentence on what answered.
@@ -122,163 +161,128 @@ class OpenAITeacher:
             TransientError: the server cannot be reached or is overloaded.
             PermanentError: wrong key, wrong URL or unknown model, with the nearest known one.
         """
-        reply = await self._exchange("GET", "/models")
-        if reply.status == 401 or reply.status in _TRANSIENT:
-            raise self._refused(reply)
-        ids = _model_ids(reply)
+        # Azure's list names models, requests name deployments.
+        if self._config.api_version is not None:
+            return await self._probe_by_asking("the deployment")
+        reply = await self._http.exchange("GET", "/models")
+        if reply.status == 401 or reply.status in TRANSIENT:
+            raise self._http.refused(reply)
+        ids = model_ids(reply)
         if ids is None:
-            one = replace(self._config.sampling.frozen(), max_tokens=1)
-            await self.generate(Request((Message("user", "Hi"),), one, replicate=0, stage="probe", index=0, label=""))
-            return f"{self._base_url} answered for {self._config.model!r} (it lists no models)."
+            return await self._probe_by_asking("it lists no models")
         if not _serves(self._config.model, ids):
             raise self._unknown_model(ids)
         return f"{self._base_url} serves {self._config.model!r}."
 
     async def close(self) -> None:
         """Release connections; a later ``generate`` opens new ones."""
-        session, self._open_session = self._open_session, None
-        if session is not None:
-            await session.close()
+        # Locks belong to the loop that they were waited for in.
+        self._models_lock = self._many_lock = None
+        await self._http.close()
 
-    def _body(self, request: Request, limit_name: str) -> dict[str, object]:
+    def body(self, request: Request, count: int = 1) -> dict[str, object]:
+        """Return what is sent for a request, as this server is known to take it."""
+        return self._body(request, count, self._dialect)
+
+    async def _probe_by_asking(self, what: str) -> str:
+        few = replace(self._config.sampling.frozen(), max_tokens=_PROBE_TOKENS)
+        await self.generate(Request((Message("user", "Hi"),), few, replicate=0, stage="probe", index=0, label=""))
+        return f"{self._base_url} answered for {self._config.model!r} ({what})."
+
+    async def _ask(self, request: Request, count: int) -> Reply:
+        """Return a 2xx, or the 400 of a provider that withholds the answer or refuses several of them."""
+        while True:
+            dialect = self._dialect
+            reply = await self._http.exchange("POST", self._path, self._body(request, count, dialect))
+            if reply.ok or _is_withheld(reply) or (count > 1 and _refuses_many(reply)):
+                return reply
+            learned = self._learned(reply, request, dialect) if reply.status in _REFUSALS else None
+            if learned is None:
+                raise await self._not_found(reply) if reply.status in {404, 405} else self._refused(reply, request)
+            self._dialect = self._dialect.joined(learned)
+
+    def _learned(self, reply: Reply, request: Request, dialect: _Dialect) -> _Dialect | None:
+        """Return how to ask instead, or ``None`` where nothing can be left out without changing the answer."""
+        said, _ = server_message(reply.text)
+        if dialect.limit == "max_tokens" and "max_completion_tokens" in reply.text:
+            return replace(dialect, limit="max_completion_tokens")
+        for name in _harmless(request):
+            if name not in dialect.without and re.search(rf"\b{name}\b", said):
+                return replace(dialect, without=dialect.without | {name})
+        form = dialect.form
+        if self._config.structured == "json" and form + 1 < len(_FORMATS) and _FORMAT_WORDS.search(said):
+            return replace(dialect, form=form + 1)
+        return None
+
+    def _body(self, request: Request, count: int, dialect: _Dialect) -> dict[str, object]:
         sampling = request.sampling
+        structured = self._config.structured == "json"
+        plain = not structured
         body: dict[str, object] = {
             "model": self._config.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages] if plain else asked(request.messages),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            limit_name: sampling.max_tokens,
-            "seed": request_seed(request.key(self._config.identity())),
+            dialect.limit: sampling.max_tokens,
+            "seed": request_seed(request.key(self._identity)),
         }
         # OpenAI refuses keys that it does not know, vLLM and llama.cpp take these two.
         if sampling.min_p != 0.0:
             body["min_p"] = sampling.min_p
         if sampling.repetition_penalty != 1.0:
             body["repetition_penalty"] = sampling.repetition_penalty
+        if count > 1:
+            body["n"] = count
+        form = _FORMATS[dialect.form] if structured else None
+        if form is not None:
+            body["response_format"] = form
+        for name in dialect.without:
+            del body[name]
         return body
 
-    def _session(self) -> aiohttp.ClientSession:
-        import aiohttp
+    async def _many(self, requests: Sequence[Request]) -> list[Response]:
+        reply = await self._ask(requests[0], len(requests))
+        if _is_withheld(reply):
+            return [_withheld(reply) for _ in requests]
+        answers = read_completion(reply.text, len(requests)) if reply.ok else []
+        self._many_works = len(answers) == len(requests)
+        if not self._many_works:
+            self.rows_limit = 1
+        return answers or [await self.generate(requests[0])]
 
-        loop = get_running_loop()
-        if self._open_session is None or self._open_session.closed or self._loop is not loop:
-            headers = {"Content-Type": "application/json"}
-            if self._key is not None:
-                headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
-            self._open_session = aiohttp.ClientSession(
-                headers=headers,
-                connector=aiohttp.TCPConnector(limit=self._config.concurrency),
-                # `connect` would count the wait for a free connection too.
-                timeout=aiohttp.ClientTimeout(total=self._config.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-            self._loop, self._models_lock = loop, Lock()
-        return self._open_session
+    def _refused(self, reply: Reply, request: Request) -> TeacherError:
+        said, _ = server_message(reply.text)
+        fixed = [name for name in ("temperature", "top_p") if re.search(rf"\b{name}\b", said)]
+        if reply.status in _REFUSALS and fixed:
+            name = fixed[0]
+            what = f"{self._base_url}: {self._config.model!r} refused {name} {getattr(request.sampling, name):g}: {said!r}."
+            return PermanentError(what, hint=f"Set teacher.sampling.{name}: 1.0, it is left out then.", kind="refused")
+        return self._http.refused(reply)
 
-    async def _exchange(self, method: str, path: str, body: dict[str, object] | None = None) -> _Reply:
-        """Send once; raise outside of the handler, so that no library frame hangs on our error."""
-        import aiohttp
-
-        try:
-            outcome = await self._send(method, path, body)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            outcome = self._network_error(error)
-        if isinstance(outcome, TeacherError):
-            raise outcome
-        return outcome
-
-    async def _send(self, method: str, path: str, body: dict[str, object] | None) -> _Reply | TeacherError:
-        proxy, proxy_auth = _proxy(self._base_url)
-        # ASCII escapes carry any text, lone surrogates included, and decode to the same text.
-        data = None if body is None else json.dumps(body).encode("ascii")
-        async with self._session().request(
-            method, self._base_url + path, data=data, allow_redirects=False, proxy=proxy, proxy_auth=proxy_auth
-        ) as response:
-            received = bytearray()
-            async for chunk in response.content.iter_chunked(65536):
-                received += chunk
-                if len(received) > MAX_BODY_BYTES:
-                    response.close()
-                    what = f"{self._base_url} sent more than {MAX_BODY_BYTES // 2**20} MB as one answer, the rest was not read."
-                    return PermanentError(what, hint="Check that teacher.base_url is a chat completions server.")
-            headers = {name.lower(): self._scrub(value) for name, value in response.headers.items()}
-            return _Reply(response.status, headers, self._scrub(received.decode("utf-8", "replace")))
-
-    def _scrub(self, text: str) -> str:
-        """Cut the key out of what a server echoed: plain, URL-encoded and in base64."""
-        key = self._key.get_secret_value() if self._key is not None else ""
-        if len(key) < SCRUBBED_KEY_CHARS:
-            return text
-        encoded = base64.b64encode(key.encode()).decode().rstrip("=")
-        for spelling in (key, quote(key, safe=""), encoded):
-            text = text.replace(spelling, "[key]")
-        return text
-
-    def _network_error(self, error: Exception) -> TeacherError:
-        """Convert; the library's own words are left out, they may hold headers or bodies."""
-        import aiohttp
-
-        url, kind = self._base_url, type(error).__name__
-        reachable = "Check that the server runs and that teacher.base_url is right."
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return PermanentError(f"{url}: no trusted TLS connection ({kind}).", hint="Check the certificate or SSL_CERT_FILE.")
-        if isinstance(error, aiohttp.InvalidURL):
-            return PermanentError(f"{url!r} is not a URL that can be asked.", hint="Correct teacher.base_url.")
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return TransientError(f"{url} did not accept a connection within {CONNECT_TIMEOUT_S:g} s.", hint=reachable)
-        if isinstance(error, TimeoutError):
-            return TransientError(
-                f"{url} sent no whole answer within {self._config.timeout_s:g} s; the answer may be billed all the same.",
-                hint="Raise teacher.timeout_s or lower teacher.concurrency.",
-            )
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else kind
-            return TransientError(f"cannot connect to {url} ({reason}).", hint=reachable)
-        what = "broke off in mid-answer" if isinstance(error, aiohttp.ClientPayloadError) else "dropped the connection"
-        return TransientError(f"{url} {what} ({kind}).", hint="If it persists, look at the server's log.")
-
-    def _refused(self, reply: _Reply) -> TeacherError:
-        """Return the error for a status that is not 2xx; 404 has its own question to ask first."""
-        status, url, variable = reply.status, self._base_url, self._config.api_key_env
-        message, code = _server_message(reply.text)
-        # What a 401 says is mostly the key itself, partly masked.
-        said = f" (HTTP {status}: {message!r})" if message and status != 401 else f" (HTTP {status})"
-        if status in {401, 403} and variable is None:
-            hint = "Set teacher.api_key_env to the name of the environment variable that holds it."
-            return PermanentError(f"{url} wants a key{said}.", hint=hint)
-        if status in {401, 403}:
-            hint = f"Check that {variable} holds a valid key of this server that may use {self._config.model!r}."
-            return PermanentError(f"{url} refused the key in {variable}{said}.", hint=hint)
-        if status == 429 and code == "insufficient_quota":
-            return PermanentError(f"{url}: the account has no quota left{said}.", hint="Add credit, then run again.")
-        if status in _TRANSIENT:
-            hint = "If it persists, lower teacher.concurrency or look at the server's status."
-            return TransientError(f"{url} could not answer now{said}.", hint=hint, retry_after=_retry_after(reply.headers))
-        if 300 <= status < 400:
-            target = _KEY_LIKE.sub("[key]", reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
-            what = f"{url} redirects to {target!r} (HTTP {status}); redirects are not followed, they would carry the key along."
-            return PermanentError(what, hint="Write the final address into teacher.base_url.")
-        return PermanentError(f"{url} refused the request{said}.", hint="Change teacher.model or teacher.sampling.")
-
-    async def _not_found(self, reply: _Reply) -> TeacherError:
-        async with self._models_lock:
+    async def _not_found(self, reply: Reply) -> TeacherError:
+        self._models_lock = lock = self._models_lock or Lock()
+        async with lock:
             ids = self._models
             if ids is None:
-                with contextlib.suppress(TeacherError):
-                    ids = _model_ids(await self._exchange("GET", "/models"))
+                if self._config.api_version is None:
+                    with contextlib.suppress(TeacherError):
+                        ids = model_ids(await self._http.exchange("GET", "/models"))
                 self._models = ids or []
         if ids and not _serves(self._config.model, ids):
             return self._unknown_model(ids)
-        message, _ = _server_message(reply.text)
-        what = f"{self._base_url}/chat/completions, model {self._config.model!r}: not found (HTTP {reply.status}: {message!r})."
-        return PermanentError(what, hint="Check teacher.model and teacher.base_url, which mostly ends in /v1.")
+        message, _ = server_message(reply.text)
+        what = f"{self._base_url}{self._path}, model {self._config.model!r}: not found (HTTP {reply.status}: {message!r})."
+        hint = "Check teacher.model and teacher.base_url, which mostly ends in /v1."
+        if self._config.api_version is not None:
+            hint = "Check teacher.api_version, teacher.base_url and teacher.model, which is the name of the deployment."
+        return PermanentError(what, hint=hint, kind="refused")
 
     def _unknown_model(self, ids: list[str]) -> PermanentError:
         model = self._config.model
         hint = did_you_mean(model, ids)
         if len(hint) > MESSAGE_CHARS:
             hint = f"{hint[:MESSAGE_CHARS]}... ({len(ids)} models)"
-        return PermanentError(f"{self._base_url} has no model {model!r}.", hint=hint)
+        return PermanentError(f"{self._base_url} has no model {model!r}.", hint=hint, kind="refused")
 
 
 def request_seed(key: str) -> int:
@@ -286,77 +290,66 @@ def request_seed(key: str) -> int:
     return int(key[:8], 16) >> 1
 
 
-def _read_key(variable: str | None) -> SecretStr | None:
-    if variable is None:
-        return None
-    # Wrapped at once: a traceback with local variables must not show it.
-    key = SecretStr(os.environ.get(variable, "").strip())
-    if not key.get_secret_value():
-        raise ConfigError(
-            f"the environment variable {variable!r} with the teacher's key is not set.",
-            hint=f"Run: export {variable}=... (or set teacher.api_key_env to null for a server without keys).",
-        )
-    if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
-        raise ConfigError(f"the key in {variable!r} holds characters that no HTTP header can carry.", hint="Export it again.")
-    return key
-
-
-def _proxy(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
-    """Return the proxy that the environment asks for.
-
-    aiohttp's ``trust_env`` would also read ``~/.netrc`` for every request and send what it finds.
-    """
-    import aiohttp
-    from yarl import URL
-
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    found = getproxies().get(parts.scheme)
-    if not found or host in {"localhost", "::1"} or host.startswith("127.") or proxy_bypass(host):
-        return None, None
-    proxy = URL(found if "//" in found else f"http://{found}")
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return str(proxy.with_user(None)), auth
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return seconds to wait, from seconds or an HTTP date; ``None`` for anything else."""
-    value = headers.get("retry-after", "").strip()
-    with contextlib.suppress(ValueError):
-        seconds = float(value)
-        return seconds if math.isfinite(seconds) and seconds >= 0 else None
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    return None
-
-
-def _parsed(text: str) -> object:
-    """Return the JSON value, or ``None``: hostile nesting and endless digits included."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _server_message(text: str) -> tuple[str, str]:
-    """Return what a server says of an error, in one short line without keys, and its code."""
-    value = _parsed(text)
-    body = value if isinstance(value, dict) else {}
-    error = body.get("error", body)
-    fields = error if isinstance(error, dict) else {"message": error}
-    message = fields.get("message") or fields.get("detail") or (text if value is None else "")
-    message = message if isinstance(message, str) else json.dumps(message)
-    line = " ".join(_KEY_LIKE.sub("[key]", message[: 4 * MESSAGE_CHARS]).split())
-    line = line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 3] + "..."
-    return line, next((str(fields[name]) for name in ("code", "type") if fields.get(name) in _CODES), "")
-
-
-def _model_ids(reply: _Reply) -> list[str] | None:
+def model_ids(reply: Reply) -> list[str] | None:
     """Return the listed models; ``None`` where there is no list, or only a part of one."""
-    value = _parsed(reply.text) if reply.status == 200 else None
+    value = parsed_json(reply.text) if reply.status == 200 else None
     if not isinstance(value, dict) or value.get("has_more") or not isinstance(value.get("data"), list):
         return None
     return [str(row["id"]) for row in value["data"] if isinstance(row, dict) and "id" in row] or None
+
+
+def read_completion(raw: str, most: int = 1) -> list[Response]:
+    """Return the answers in a completion's body, at least one.
+
+    Args:
+        raw: the body.
+        most: how many choices to read.
+
+    Raises:
+        TransientError: it holds none.
+    """
+    value = parsed_json(raw)
+    body = value if isinstance(value, dict) else {}
+    choices = body.get("choices")
+    found = [choice for choice in choices if _is_answer(choice)][:most] if isinstance(choices, list) else []
+    if not found:
+        said, _ = server_message(raw)
+        what = "no choices" if body else "no valid JSON"
+        hint = "If it persists, look at the server's log."
+        raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
+    usages = _split(_usage(body.get("usage")), len(found))
+    # Each row keeps its own choice; the whole body with every row would grow with their square.
+    raws = [raw] if len(found) == 1 else [json.dumps({**body, "choices": [choice]}) for choice in found]
+    return [_response(choice, usage, text) for choice, usage, text in zip(found, usages, raws, strict=True)]
+
+
+def _path(config: TeacherConfig) -> str:
+    """Return where completions are asked for, below the base URL."""
+    if config.api_version is None:
+        return "/chat/completions"
+    version = f"?api-version={quote(config.api_version, safe='')}"
+    if str(config.base_url).rstrip("/").endswith("/v1"):
+        return f"/chat/completions{version}"
+    return f"/openai/deployments/{quote(config.model, safe='')}/chat/completions{version}"
+
+
+def _harmless(request: Request) -> list[str]:
+    """Return parameters whose absence leaves the distribution of the answer as it is."""
+    sampling = request.sampling
+    return ["seed", *(name for name in ("temperature", "top_p") if getattr(sampling, name) == 1.0)]
+
+
+def _is_withheld(reply: Reply) -> bool:
+    return reply.status == 400 and server_message(reply.text)[1].startswith("content_")
+
+
+def _refuses_many(reply: Reply) -> bool:
+    """Tell a refusal of ``n``, for instance llama.cpp's "Only one completion choice is allowed"."""
+    return reply.status in _REFUSALS and bool(re.search(r"\bn\b|\bchoices?\b", server_message(reply.text)[0]))
+
+
+def _withheld(reply: Reply) -> Response:
+    return Response(text="", finish_reason="refusal", raw=reply.text)
 
 
 def _serves(model: str, ids: list[str]) -> bool:
@@ -364,20 +357,15 @@ def _serves(model: str, ids: list[str]) -> bool:
     return any(model in {name, name.removeprefix("models/"), name.removesuffix(":latest")} for name in ids)
 
 
-def _read_completion(reply: _Reply) -> Response:
-    value = _parsed(reply.text)
-    body = value if isinstance(value, dict) else {}
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        said, _ = _server_message(reply.text)
-        what = "no choices" if body else "no valid JSON"
-        raise TransientError(f"the answer holds {what}: {said!r}.", hint="If it persists, look at the server's log.")
+def _is_answer(choice: object) -> bool:
+    return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
+
+
+def _response(choice: dict[str, Any], usage: Usage, raw: str) -> Response:
+    message = choice["message"]
     refusal = message.get("refusal")
-    text = _content(message.get("content") or refusal)
     finish = "refusal" if refusal else _FINISH.get(str(choice.get("finish_reason")), "stop")
-    return Response(text=text, finish_reason=finish, usage=_usage(body.get("usage")), raw=reply.text)
+    return Response(text=_content(message.get("content") or refusal), finish_reason=finish, usage=usage, raw=raw)
 
 
 def _content(content: object) -> str:
@@ -385,15 +373,16 @@ def _content(content: object) -> str:
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
         content = "".join(str(part.get("text", "")) for part in parts)
-    return _well_formed(content) if isinstance(content, str) else ""
-
-
-def _well_formed(text: str) -> str:
-    """Replace lone surrogates, which no file or data base takes; ``raw`` keeps what was sent."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return well_formed(content) if isinstance(content, str) else ""
 
 
 def _usage(value: object) -> Usage:
     counts = value if isinstance(value, dict) else {}
     numbers = (counts.get(name) for name in ("prompt_tokens", "completion_tokens"))
     return Usage(*(n if isinstance(n, int) and n > 0 else 0 for n in numbers))
+
+
+def _split(usage: Usage, parts: int) -> list[Usage]:
+    """Return equal shares of what was counted; the first ones take what is left over."""
+    read, written = divmod(usage.prompt_tokens, parts), divmod(usage.completion_tokens, parts)
+    return [Usage(read[0] + (i < read[1]), written[0] + (i < written[1])) for i in range(parts)]

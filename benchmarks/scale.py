@@ -1,0 +1,334 @@
+"""Does it scale: many answers through executor and journal, many rows through filters and export?
+
+    python benchmarks/scale.py                                   # 50,000 answers, 100,000 and 1,000,000 rows
+    python benchmarks/scale.py answers --answers 50000 --teacher server
+    python benchmarks/scale.py rows --rows 1000000
+    python benchmarks/scale.py --json
+
+``answers`` sends requests through `stepsynth.executor.Executor` into a new journal, to a teacher in
+this process that answers at once or to a loopback server in another one, then opens the run again:
+memory above the start, share of the time in the journal, and how long until everything is known
+again. ``rows`` judges rows by the rules for training rows, writes them to a journal and exports them: memory above
+the rows themselves. Every part is a process of its own, so that one's memory is not another's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from loopback import LoopbackServer
+from stepsynth.config import RunConfig, parse_config
+from stepsynth.executor import Executor
+from stepsynth.journal import AnswerStore, Journal
+from stepsynth.types import Candidate, Example, Message, Request, Response, Sampling, Usage, Verdict
+
+__all__ = ["measure_answers", "measure_rows"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MB = 2**20
+PROMPT = "Here are three reasons why a text may be of this kind. " * 8
+WORDS = [f"word{number}" for number in range(5000)]
+
+
+def rss() -> float:
+    """Return the memory of this process in MB."""
+    return psutil.Process().memory_info().rss / MB
+
+
+class Peak:
+    """The most memory of this process since it was made, in MB, looked at every 20 ms."""
+
+    def __init__(self) -> None:
+        self.start = self.most = rss()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.02):
+            self.most = max(self.most, rss())
+
+    def stop(self) -> float:
+        """Return by how much it grew."""
+        self._done.set()
+        self._thread.join()
+        return max(self.most, rss()) - self.start
+
+
+class Journalled:
+    """Seconds in the journal: in its public methods, what one calls of another counted once."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.calls = 0
+        self._depth = 0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Count while inside."""
+        names = [name for name, value in vars(Journal).items() if callable(value) and not name.startswith("_")]
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(patch.object(Journal, name, self._timed(getattr(Journal, name))))
+            yield
+
+    def _timed(self, method: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._depth += 1
+            started = time.perf_counter()
+            try:
+                return method(*arguments, **named)
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self.seconds += time.perf_counter() - started
+                    self.calls += 1
+
+        return call
+
+
+# answers -------------------------------------------------------------------------------
+
+
+class Instant:
+    """An `AsyncTeacher` that answers at once, with a body as long as a server's."""
+
+    async def generate(self, request: Request) -> Response:
+        """Answer."""
+        text = f"A text about {request.messages[-1].content[-12:]} that is as long as texts usually are, or nearly so."
+        return Response(
+            text, "stop", Usage(120, 24), raw=json.dumps({"choices": [{"message": {"content": text}}], "pad": "x" * 300})
+        )
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+def requests(count: int) -> Iterator[Request]:
+    """Yield requests that differ in their last words, with prompts of everyday length."""
+    for number in range(count):
+        messages = (Message("system", "You write texts."), Message("user", f"{PROMPT}Write text number {number:09}"))
+        yield Request(messages, Sampling(), 0, "round-0/seed", number, "a")
+
+
+def config(base_url: str | None, concurrency: int) -> RunConfig:
+    """Return a config for the teacher that is measured."""
+    teacher = {"backend": "openai", "model": "loopback", "base_url": base_url} if base_url else {"backend": "fake"}
+    return parse_config(
+        {
+            "task": {"name": "scale", "instruction": "Decide.", "labels": {"a": "about a", "b": "about b"}},
+            "data": {"validation": {"path": "v.csv"}},
+            "teacher": {**teacher, "concurrency": concurrency},
+        }
+    )
+
+
+def serve() -> None:
+    """Be a server until killed; print where."""
+    with LoopbackServer(lambda body: f"A text about {body['messages'][-1]['content'][-9:]} of the usual length.") as server:
+        server.requests = Forgetful()
+        print(server.base_url, flush=True)
+        threading.Event().wait()
+
+
+class Forgetful(list[Any]):
+    """Keeps nothing: the server's memory is not what is measured."""
+
+    def append(self, value: Any) -> None:
+        """Forget."""
+
+
+def measure_answers(count: int, teacher: str, concurrency: int = 64) -> dict[str, Any]:
+    """Ask for answers, then open the run again and ask for the same.
+
+    Args:
+        count: answers.
+        teacher: ``process`` or ``server``.
+        concurrency: requests in flight.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        if teacher == "process":
+            return _answers(count, Path(name), config(None, concurrency), Instant()) | {"teacher": teacher}
+        with subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            base_url = server.stdout.readline().strip()
+            try:
+                return _answers(count, Path(name), config(base_url, concurrency), None) | {"teacher": teacher}
+            finally:
+                server.kill()
+
+
+def _open(folder: Path) -> Journal:
+    return Journal(folder / "journal.db", AnswerStore.shared(folder / "answers.db"))
+
+
+def _answers(count: int, folder: Path, found: RunConfig, teacher: Instant | None) -> dict[str, Any]:
+    with closing(_open(folder)) as journal:
+        # Imports and the event loop are no part of what grows.
+        Executor(found.teacher, journal, found.budget, teacher=teacher).run(list(requests(8)))
+    asked = list(requests(count))
+    clock, peak = Journalled(), Peak()
+    started = time.perf_counter()
+    with clock.watch(), closing(_open(folder)) as journal:
+        answers = Executor(found.teacher, journal, found.budget, teacher=teacher).run(asked)
+    wall, grew = time.perf_counter() - started, peak.stop()
+    missing = sum(not isinstance(answer, Response) for answer in answers.values())
+    held = sum(len(a.text) + len(a.raw) for a in answers.values() if isinstance(a, Response)) / MB
+    del answers
+    started, worked = time.perf_counter(), time.process_time()
+    with closing(_open(folder)) as journal:
+        again = Executor(found.teacher, journal, found.budget, teacher=teacher).run(asked)
+    resumed, worked = time.perf_counter() - started, time.process_time() - worked
+    assert len(again) == count
+    return {
+        "answers": count,
+        "failed": missing,
+        "wall_s": round(wall, 2),
+        "per_second": round(count / wall),
+        "grew_mb": round(grew, 1),
+        "texts_mb": round(held, 1),
+        "journal_s": round(clock.seconds, 2),
+        "journal_share": round(clock.seconds / wall, 4),
+        "journal_calls": clock.calls,
+        "resume_s": round(resumed, 2),
+        "resume_cpu_s": round(worked, 2),
+        "journal_mb": round(sum(file.stat().st_size for file in folder.glob("journal.db*")) / MB, 1),
+    }
+
+
+# rows ----------------------------------------------------------------------------------
+
+
+def rows(count: int) -> list[Candidate]:
+    """Return candidates of which a tenth repeat an earlier one, with the little that a stage keeps of each."""
+    messages = (Message("user", "Write a text."),)
+    found = []
+    for number in range(count):
+        seed = number if number % 10 else number // 2
+        words = [WORDS[(seed * step + step * step) % len(WORDS)] for step in (1, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)]
+        request = Request(messages, Sampling(), 0, "round-0/seed", number, "ab"[number % 2])
+        found.append(Candidate(request, f"{number:064}", f"{' '.join(words)} {seed}."))
+    return found
+
+
+def measure_rows(count: int) -> dict[str, Any]:
+    """Judge, write and export rows; memory is what comes on top of the rows."""
+    from stepsynth.export import build_results, dataset_lines
+    from stepsynth.filters import Hygiene
+    from stepsynth.run import RunDirectory, write_atomic
+
+    found = config(None, 1)
+    gold = [
+        Example(f"harvest-{i}", f"Gold text number {i} of {' '.join(WORDS[i : i + 12])} and more.", "ab"[i % 2])
+        for i in range(200)
+    ]
+    candidates = rows(count)
+    rules = Hygiene.for_rows(found, gold, gold, {"a": count, "b": count})
+    peak, started = Peak(), time.perf_counter()
+    verdicts = rules.judge(candidates, [])
+    judged, judge_mb = time.perf_counter() - started, peak.stop()
+    dropped = sum(not verdict.accepted for verdict in verdicts)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        closing(RunDirectory.open(Path(name) / "run", found)) as directory,
+        closing(Journal(directory.journal_path)) as journal,
+    ):
+        peak, started = Peak(), time.perf_counter()
+        _written(journal, verdicts)
+        written, write_mb = time.perf_counter() - started, peak.stop()
+        del verdicts, candidates
+        peak, started = Peak(), time.perf_counter()
+        build_results(journal, directory)
+        write_atomic(directory.path / "dataset.jsonl", (f"{line}\n" for line in dataset_lines(journal, found)))
+        exported, export_mb = time.perf_counter() - started, peak.stop()
+        size = (directory.path / "dataset.jsonl").stat().st_size / MB
+    return {
+        "rows": count,
+        "dropped": dropped,
+        "judge_s": round(judged, 2),
+        "judge_mb": round(judge_mb, 1),
+        "write_s": round(written, 2),
+        "write_mb": round(write_mb, 1),
+        "export_s": round(exported, 2),
+        "export_mb": round(export_mb, 1),
+        "dataset_mb": round(size, 1),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def _written(journal: Journal, verdicts: list[Verdict]) -> None:
+    journal.start({"validation_sha256": "x"}, {})
+    journal.finish_stage("round-0/seed", 0, "seed", verdicts, {"targets": {}, "missing": {}}, 0.0)
+
+
+# report --------------------------------------------------------------------------------
+
+
+def apart(*arguments: object) -> dict[str, Any]:
+    """Measure one part in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=["all", "answers", "rows", "serve"], default="all")
+    parser.add_argument("--answers", type=int, default=50_000)
+    parser.add_argument("--teacher", choices=["process", "server"], default="process")
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    o = parser.parse_args()
+    if o.part == "serve":
+        serve()
+    elif o.part == "answers":
+        print(json.dumps(measure_answers(o.answers, o.teacher, o.concurrency), indent=1))
+    elif o.part == "rows":
+        print(json.dumps(measure_rows(o.rows), indent=1))
+    else:
+        answers = [apart("answers", "--answers", o.answers, "--teacher", name) for name in ("process", "server")]
+        found = {"cores": os.cpu_count(), "answers": answers, "rows": [apart("rows", "--rows", n) for n in (100_000, 1_000_000)]}
+        out = ROOT / "benchmarks" / "results" / "scale.json"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n")
+        print(json.dumps(found, indent=1) if o.json else lines(found))
+
+
+def lines(found: dict[str, Any]) -> str:
+    """Return the figures as lines for people."""
+    said = []
+    for part in found["answers"]:
+        said.append(
+            f"{part['answers']:,} answers ({part['teacher']}): {part['per_second']:,} per second, {part['grew_mb']:.0f} MB more, "
+            f"{100 * part['journal_share']:.1f} % of the time in the journal, known again after {part['resume_s']:.1f} s"
+        )
+    for part in found["rows"]:
+        said.append(
+            f"{part['rows']:,} rows: judged in {part['judge_s']:.0f} s with {part['judge_mb']:.0f} MB more, "
+            f"exported in {part['export_s']:.0f} s with {part['export_mb']:.0f} MB more"
+        )
+    return "\n".join(said)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What a run will take in requests, tokens and dollars, from a sample's answers; and when a cap is in its way."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.teachers.prices import STALE_DAYS, price_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import BudgetConfig, TeacherConfig
+    from stepsynth.teachers.prices import Price
+    from stepsynth.types import Usage
+
+__all__ = ["forecast", "money_warnings", "price_as_json"]
+
+
+def forecast(rows: tuple[int, int], usages: Sequence[Usage], teacher: TeacherConfig) -> dict[str, Any]:
+    """Return the least and the most that is likely, as plain values.
+
+    The least has answers as long as the sample's and several of them per request where the config
+    allows it; the most has one answer per request, each as long as it may be.
+
+    Args:
+        rows: the fewest and the most answers that will be asked for.
+        usages: of the sample's answers.
+        teacher: price, ``rows_per_request`` and ``max_tokens`` are read.
+
+    Returns:
+        ``requests``; ``tokens``, ``None`` where the teacher counts none; ``cost_usd``, ``None`` where
+        no price is known.
+    """
+    low, high = rows
+    fewest = math.ceil(low / teacher.rows_per_request)
+    read = fmean(usage.prompt_tokens for usage in usages)
+    written = fmean(usage.completion_tokens for usage in usages)
+    longest = max(teacher.sampling.max_tokens, written)
+    counted = read + written > 0
+    tokens = [round(fewest * read + low * written), math.ceil(high * (read + longest))] if counted else None
+    found: dict[str, Any] = {"requests": [fewest, high], "tokens": tokens, "cost_usd": None}
+    price = price_of(teacher)
+    told = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
+    if price is not None and (counted or price.free):
+        # Request by request: the rate may depend on the length of the prompt.
+        least = fewest * price.worst(round(read), round(low * written / max(fewest, 1)))
+        found["cost_usd"] = [least, high * price.worst(math.ceil(read), math.ceil(longest))]
+    elif price is None and len(told) == len(usages):
+        # The server itself says what an answer cost.
+        found["cost_usd"] = [fewest * fmean(told), high * fmean(told) * ((read + longest) / (read + written) if counted else 1)]
+    return found
+
+
+def price_as_json(price: Price | None, today: date | None = None) -> dict[str, Any] | None:
+    """Return a price as plain values, with whether its date is more than a year ago."""
+    if price is None:
+        return None
+    age = price.age_days(today or date.today())
+    return {
+        "input": price.input,
+        "output": price.output,
+        "batch": price.batch,
+        "date": price.date or None,
+        "source": price.source,
+        "stale": age is not None and age > STALE_DAYS,
+    }
+
+
+def money_warnings(budget: BudgetConfig, expected: dict[str, Any], price: Price | None, today: date | None = None) -> list[str]:
+    """Return what the user should know before a run: caps that are too low, prices that are old or missing.
+
+    Args:
+        budget: the caps.
+        expected: from `forecast`.
+        price: from `price_of`.
+        today: for tests.
+    """
+    warnings = []
+    for cap, name, needs in (
+        (budget.requests, "requests", expected["requests"]),
+        (budget.tokens, "tokens", expected["tokens"]),
+        (budget.usd, "usd", expected["cost_usd"]),
+    ):
+        if cap is None:
+            continue
+        if needs is None:
+            why = "no price is known for this teacher: the run is refused" if name == "usd" else "the server counts no tokens"
+            hint = "; set teacher.price" if name == "usd" else ""
+            warnings.append(f"budget.{name} is set, but {why}{hint}.")
+        elif cap < needs[1]:
+            ends = "ends the run early" if cap < needs[0] else "may end the run early"
+            warnings.append(f"budget.{name}={cap:,} {ends}: it takes {_amount(needs[0])} to {_amount(needs[1])}.")
+    age = price.age_days(today or date.today()) if price else None
+    if price is not None and age is not None and age > STALE_DAYS:
+        warnings.append(f"the price is of {price.date}, {age:,} days ago: compare {price.source}, or set teacher.price.")
+    return warnings
+
+
+def _amount(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2g}" if value < 1 else f"{value:,.2f}"

@@ -1,0 +1,230 @@
+"""Caps that hold: nothing is sent that is not reserved in the journal and inside every cap.
+
+    account.begin(cost)     in memory: takes one send out of what the journal has reserved
+    account.reserve(...)    before each commit: settles what was sent and plans to reserve the next sends
+    account.confirm()       after it: they are reserved
+
+A request in flight counts as its worst case until its answer tells what it took, so a cap can be
+reached but never passed; close to it fewer requests are in flight. A killed process leaves its
+reservation behind, which then counts as spent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import BudgetError, ConfigError, TransientError
+from stepsynth.journal import Amount
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import BudgetConfig, TeacherConfig
+    from stepsynth.errors import TeacherError
+    from stepsynth.journal import Journal
+    from stepsynth.teachers.prices import Price
+    from stepsynth.types import Request, Response
+
+__all__ = ["Account"]
+
+# No tokenizer makes more than one token of a byte; chat templates add a few of their own.
+_TOKENS_PER_MESSAGE = 8
+_TOKENS_PER_PROMPT = 16
+
+
+class Account:
+    """What a run has spent, has reserved and may spend.
+
+    Args:
+        config: its teacher's concurrency is how many sends are reserved at once.
+        journal: its ledger is the truth.
+        budget: the caps.
+        price: what the teacher costs, ``None`` when unknown.
+
+    Raises:
+        ConfigError: dollars are capped and the price is unknown.
+    """
+
+    def __init__(self, config: TeacherConfig, journal: Journal, budget: BudgetConfig, price: Price | None) -> None:
+        if budget.usd is not None and price is None:
+            raise ConfigError(
+                f"budget.usd={budget.usd:g} cannot be kept: the price of {config.model!r} is unknown.",
+                hint="Set teacher.price: {input: ..., output: ...} (dollars per million tokens), or cap requests or tokens.",
+            )
+        self.ledger = journal.ledger
+        self.price = price
+        self._budget = budget
+        self._uncapped = budget.requests is None and budget.tokens is None and budget.usd is None
+        self._block = config.concurrency
+        self._out = Amount()
+        self._left = Amount()
+        self._next: Amount | None = None
+        self._largest = Amount(1, 1, 0.0)
+        self._over = Amount()
+        self.changed = False
+
+    def cost(self, requests: Sequence[Request]) -> Amount:
+        """Return the worst case of one send with these requests, whose prompts are equal."""
+        cost = self._worst(requests)
+        cost.tokens += len(requests) * self._over.tokens
+        cost.usd += len(requests) * self._over.usd
+        self._largest = Amount(1, max(self._largest.tokens, cost.tokens), max(self._largest.usd, cost.usd))
+        return cost
+
+    def _worst(self, requests: Sequence[Request]) -> Amount:
+        messages, most = requests[0].messages, requests[0].sampling.max_tokens
+        prompt = sum(len(m.content.encode("utf-8", "surrogatepass")) + _TOKENS_PER_MESSAGE for m in messages)
+        prompt += _TOKENS_PER_PROMPT
+        usd = self.price.worst(prompt, most) if self.price is not None else 0.0
+        return Amount(1, len(requests) * (prompt + most), len(requests) * usd)
+
+    def start(self) -> None:
+        """Begin to send: what is still reserved was left by a process that was killed."""
+        self._out, self._left, self._next = Amount(), Amount(), None
+        if self.ledger.open != Amount():
+            self.ledger.count_as_lost()
+            self.changed = True
+
+    def fits(self, cost: Amount) -> bool:
+        """Whether every cap holds when this is sent and everything in flight takes its worst case."""
+        if self._uncapped:
+            return True
+        budget, spent = self._budget, self.ledger.spent
+        return (
+            (budget.requests is None or spent.sends + self._out.sends + cost.sends <= budget.requests)
+            and (budget.tokens is None or spent.tokens + self._out.tokens + cost.tokens <= budget.tokens)
+            and (budget.usd is None or spent.usd + self._out.usd + cost.usd <= budget.usd)
+        )
+
+    def begin(self, cost: Amount) -> bool:
+        """Take a send out of what is reserved, it is on its way then; ``False``: reserve first.
+
+        While a commit is on its way, the old reservation and the new one both have to hold it: nobody
+        knows which of them a killed process would leave behind.
+        """
+        if not _holds(self._left, cost) or (self._next is not None and not _holds(self._next, cost)):
+            return False
+        self._left = _less(self._left, cost)
+        if self._next is not None:
+            self._next = _less(self._next, cost)
+        self.hold(cost)
+        self.changed = True
+        return True
+
+    def hold(self, cost: Amount) -> None:
+        """Count something as being on its way that is written down elsewhere, such as a provider's batch."""
+        self._out += cost
+
+    @property
+    def in_flight(self) -> int:
+        """Sends of which nothing was heard yet."""
+        return self._out.sends
+
+    def release(self, cost: Amount) -> None:
+        """Count something as being on its way no longer."""
+        self._out = _less(self._out, cost)
+        self.changed = True
+
+    def count_sent(self, cost: Amount) -> None:
+        """Count a send that ended, in an answer or a failure."""
+        self.ledger.sent += cost.sends
+        self.changed = True
+
+    def answered(self, cost: Amount, requests: Sequence[Request], responses: Sequence[Response]) -> None:
+        """Replace a send's worst case by what its answers took; adding them to the work counts them in the ledger."""
+        self.release(cost)
+        tokens = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in responses)
+        usd = sum(r.usage.cost_usd or 0.0 for r in responses)
+        if not tokens and not usd:
+            # A server that counts nothing: a cap can only be held against what it may have been.
+            self.ledger.doubtful += Amount(0, cost.tokens, cost.usd)
+        if tokens > cost.tokens or usd > cost.usd:
+            # A long template of the server's own, for instance: later requests reserve for it, too.
+            worst, count = self._worst(requests), len(requests)
+            self._over.tokens = max(self._over.tokens, math.ceil((tokens - worst.tokens) / count))
+            self._over.usd = max(self._over.usd, (usd - worst.usd) / count)
+
+    def failed(self, cost: Amount, error: TeacherError) -> bool:
+        """Release a failed send; return whether it may be billed all the same, in which case it counts as its worst case."""
+        self.release(cost)
+        self.ledger.count_failure(error.kind)
+        doubtful = error.kind == "damaged" or (isinstance(error, TransientError) and error.maybe_billed)
+        if doubtful:
+            self.ledger.doubtful += cost
+        return doubtful
+
+    def reserve(self, most: int, least: Amount | None = None) -> None:
+        """Settle, and plan what to reserve; the commit that follows makes it durable, `confirm` usable.
+
+        Args:
+            most: sends that may follow; a block of at most ``concurrency`` of them is reserved.
+            least: a send that fits the caps and has to be possible after this.
+        """
+        sends = min(most, self._block)
+        budget, spent, each = self._budget, self.ledger.spent, self._largest
+        if budget.requests is not None:
+            sends = min(sends, budget.requests - spent.sends - self._out.sends)
+        if budget.tokens is not None:
+            sends = min(sends, (budget.tokens - spent.tokens - self._out.tokens) // each.tokens)
+        if budget.usd is not None and each.usd > 0:
+            sends = min(sends, int((budget.usd - spent.usd - self._out.usd) / each.usd))
+        sends = max(0, sends)
+        left = Amount(sends, sends * each.tokens, sends * each.usd)
+        if least is not None and not _holds(left, least):
+            left = least
+        self._next = left
+        held = Amount(self._out.sends + left.sends, self._out.tokens + left.tokens, max(0.0, self._out.usd) + left.usd)
+        if held != self.ledger.open:
+            self.ledger.open = held
+            self.changed = True
+
+    def confirm(self) -> None:
+        """Use what was planned: it is durable now."""
+        self._left, self._next = self._next or Amount(), None
+
+    def forget(self) -> None:
+        """Send nothing on reservations: a commit failed."""
+        self._left, self._next = Amount(), None
+        self.changed = True
+
+    def low(self, waiting: int) -> bool:
+        """Whether so little is reserved that those who wait will soon have to wait for a commit."""
+        return self._left.sends < min(waiting, self._block // 2)
+
+    def refuse(self, cost: Amount | None = None) -> BudgetError:
+        """Return the error for a cap that was reached, with the numbers.
+
+        Args:
+            cost: the worst case of the request that no longer fits.
+        """
+        budget, spent = self._budget, self.ledger.spent
+        said = [
+            f"{spent.sends:,}{_of(budget.requests)} requests sent",
+            f"{spent.tokens:,}{_of(budget.tokens)} tokens",
+        ]
+        if budget.usd is not None:
+            said.append(f"${spent.usd:.4f} of ${budget.usd:.4f}")
+        what = f"the budget is used up: {', '.join(said)}"
+        if cost is not None and budget.tokens is not None and spent.tokens + cost.tokens > budget.tokens:
+            what += f"; the next request may take {cost.tokens:,} tokens"
+        if cost is not None and budget.usd is not None and spent.usd + cost.usd > budget.usd:
+            what += f"; the next request may take ${cost.usd:.4f}"
+        if self.ledger.lost.sends:
+            what += f"; {self.ledger.lost.sends:,} of the requests were on their way when a process was killed"
+        caps = [f"budget.{name}" for name in ("requests", "tokens", "usd") if getattr(budget, name) is not None]
+        return BudgetError(
+            f"{what}.", hint=f"Everything so far is kept; raise {' or '.join(caps)} and run the same command again."
+        )
+
+
+def _holds(left: Amount, cost: Amount) -> bool:
+    return left.sends >= cost.sends and left.tokens >= cost.tokens and left.usd >= cost.usd
+
+
+def _less(left: Amount, cost: Amount) -> Amount:
+    return Amount(left.sends - cost.sends, left.tokens - cost.tokens, left.usd - cost.usd)
+
+
+def _of(cap: int | None) -> str:
+    return "" if cap is None else f" of {cap:,}"

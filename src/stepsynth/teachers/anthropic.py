@@ -1,0 +1,200 @@
+"""A teacher behind Anthropic's Messages API.
+
+    teacher = AnthropicTeacher(config)   # reads the key's variable, opens nothing yet
+    await teacher.probe()
+    response = await teacher.generate(request)
+
+The API has no seed, no min_p and no repetition penalty, and its temperature ends at 1. At 1.0, the
+API's own default, temperature and top_p are not sent: several models refuse one or both of them
+(https://docs.claude.com/en/api/messages). Nothing of a configured sampling is left out silently.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from stepsynth.config.sections import ANTHROPIC_URL
+from stepsynth.errors import ConfigError, PermanentError, TransientError, did_you_mean
+from stepsynth.teachers.http import (
+    MESSAGE_CHARS,
+    TRANSIENT,
+    HttpClient,
+    Reply,
+    parsed_json,
+    read_key,
+    server_message,
+    well_formed,
+)
+from stepsynth.teachers.structured import SCHEMA, asked
+from stepsynth.types import FinishReason, Response, Usage
+
+if TYPE_CHECKING:
+    from stepsynth.config import TeacherConfig
+    from stepsynth.errors import TeacherError
+    from stepsynth.types import Request
+
+__all__ = ["AnthropicTeacher", "read_message"]
+
+VERSION = "2023-06-01"
+PATH = "/v1/messages"
+# https://docs.claude.com/en/build-with-claude/structured-outputs; older models refuse it.
+_FORMAT = {"format": {"type": "json_schema", "schema": SCHEMA}}
+_FORMAT_WORDS = re.compile(r"output_config|output_format|json_schema|structured output|grammar|schema", re.IGNORECASE)
+_FINISH: dict[str, FinishReason] = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}
+# Which tokens of a prompt are counted apart: read from the provider's prompt cache, or written to it.
+_READ = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+class AnthropicTeacher:
+    """Messages over one shared HTTP session.
+
+    Args:
+        config: ``model``, ``base_url`` (Anthropic's own when absent; a ``/v1`` at its end is
+            allowed), ``api_key_env``, ``structured``, ``sampling``, and what `HttpClient` needs.
+
+    Raises:
+        ConfigError: the key's variable is unset; the sampling has what the API does not know.
+    """
+
+    def __init__(self, config: TeacherConfig) -> None:
+        sampling = config.sampling
+        if sampling.temperature > 1.0:
+            hint = "Anthropic takes 0.0 to 1.0."
+            raise ConfigError(f"teacher.sampling.temperature is {sampling.temperature:g}.", hint=hint)
+        for name, off in (("min_p", 0.0), ("repetition_penalty", 1.0)):
+            if getattr(sampling, name) != off:
+                what = f"teacher.sampling.{name} is {getattr(sampling, name):g}, which Anthropic's API does not have."
+                raise ConfigError(what, hint=f"Leave it at {off:g}.")
+        self._config = config
+        self._base_url = (config.base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
+        self._http = HttpClient(
+            config,
+            self._base_url,
+            read_key(config.api_key_env),
+            key_header=("x-api-key", ""),
+            headers={"anthropic-version": VERSION},
+        )
+        self._schema = config.structured == "json"
+
+    async def generate(self, request: Request) -> Response:
+        """Answer one request with one attempt.
+
+        A model that refuses the schema of ``structured: json`` is asked once more without it, which
+        is remembered; the prompt asks for JSON anyway.
+
+        Args:
+            request: system turns are sent as the ``system`` field, all others as they are.
+
+        Returns:
+            The answer, possibly with an empty text; ``refusal`` where the model declined.
+
+        Raises:
+            TransientError: overload (429, 529), time-out, lost connection, damaged answer.
+            PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
+        """
+        with_schema = self._schema
+        reply = await self._http.exchange("POST", PATH, self.body(request))
+        if reply.status == 400 and with_schema and _FORMAT_WORDS.search(server_message(reply.text)[0]):
+            self._schema = False
+            reply = await self._http.exchange("POST", PATH, self.body(request))
+        if not reply.ok:
+            raise self.refused(reply)
+        return read_message(reply.text)
+
+    async def probe(self) -> str:
+        """Check key and model before anything is spent, by the list of models.
+
+        Raises:
+            TransientError: the server cannot be reached or is overloaded.
+            PermanentError: wrong key, or unknown model with the nearest known one.
+        """
+        model = self._config.model
+        reply = await self._http.exchange("GET", f"/v1/models/{quote(model, safe='')}")
+        if reply.ok:
+            return f"{self._base_url} serves {model!r}."
+        if reply.status != 404:
+            raise self._http.refused(reply)
+        listed = await self._http.exchange("GET", "/v1/models?limit=1000")
+        if listed.status in {401, 403} or listed.status in TRANSIENT:
+            raise self._http.refused(listed)
+        raise self._unknown_model(_listed(listed))
+
+    async def close(self) -> None:
+        """Release connections; a later ``generate`` opens new ones."""
+        await self._http.close()
+
+    def body(self, request: Request) -> dict[str, object]:
+        """Return what is sent for a request, as this model is known to take it."""
+        sampling = request.sampling
+        turns = [{"role": m.role, "content": m.content} for m in request.messages]
+        if self._config.structured == "json":
+            turns = asked(request.messages)
+        body: dict[str, object] = {
+            "model": self._config.model,
+            "max_tokens": sampling.max_tokens,
+            "messages": [turn for turn in turns if turn["role"] != "system"],
+        }
+        if system := [turn["content"] for turn in turns if turn["role"] == "system"]:
+            body["system"] = "\n\n".join(system)
+        for name in ("temperature", "top_p"):
+            if getattr(sampling, name) != 1.0:
+                body[name] = getattr(sampling, name)
+        if self._schema:
+            body["output_config"] = _FORMAT
+        return body
+
+    def refused(self, reply: Reply) -> TeacherError:
+        """Return the error for a status that is not 2xx."""
+        said, _ = server_message(reply.text)
+        if reply.status == 404:
+            what = f"{self._base_url}{PATH}, model {self._config.model!r}: not found ({said!r})."
+            return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused")
+        fixed = [name for name in ("top_p", "temperature") if re.search(rf"\b{name}\b", said)]
+        if reply.status == 400 and fixed:
+            what = f"{self._base_url}: {self._config.model!r} refused the sampling: {said!r}."
+            return PermanentError(what, hint=f"Set teacher.sampling.{fixed[0]}: 1.0, it is not sent then.", kind="refused")
+        return self._http.refused(reply)
+
+    def _unknown_model(self, ids: list[str]) -> PermanentError:
+        hint = did_you_mean(self._config.model, ids)
+        if len(hint) > MESSAGE_CHARS:
+            hint = f"{hint[:MESSAGE_CHARS]}... ({len(ids)} models)"
+        return PermanentError(f"{self._base_url} has no model {self._config.model!r}.", hint=hint, kind="refused")
+
+
+def read_message(raw: str) -> Response:
+    """Return the answer in a message's body.
+
+    Args:
+        raw: the body, or the ``message`` of a batch's result.
+
+    Raises:
+        TransientError: it holds none.
+    """
+    value = parsed_json(raw)
+    body = value if isinstance(value, dict) else {}
+    content = body.get("content")
+    if not isinstance(content, list):
+        said, _ = server_message(raw)
+        what = "no content" if body else "no valid JSON"
+        hint = "If it persists, check teacher.base_url."
+        raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    finish = _FINISH.get(str(body.get("stop_reason")), "stop")
+    return Response(well_formed(text), finish, _usage(body.get("usage")), raw)
+
+
+def _usage(value: object) -> Usage:
+    counts = value if isinstance(value, dict) else {}
+    numbers = {name: counts.get(name) for name in (*_READ, "output_tokens")}
+    sound = {name: n if isinstance(n, int) and n > 0 else 0 for name, n in numbers.items()}
+    return Usage(sum(sound[name] for name in _READ), sound["output_tokens"])
+
+
+def _listed(reply: Reply) -> list[str]:
+    value = parsed_json(reply.text) if reply.ok else None
+    rows = value.get("data") if isinstance(value, dict) else None
+    return [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row] if isinstance(rows, list) else []

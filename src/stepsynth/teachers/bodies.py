@@ -1,0 +1,96 @@
+"""What comes back from a server, made safe to show and keep: keys out, JSON checked, text well formed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from urllib.parse import quote
+
+from pydantic import SecretStr
+
+from stepsynth.errors import ConfigError
+
+__all__ = ["MESSAGE_CHARS", "parsed_json", "read_key", "scrubbed", "server_message", "well_formed", "without_keys"]
+
+MESSAGE_CHARS = 200
+# Local servers take words such as EMPTY as their key; cutting those out would damage answers.
+SCRUBBED_KEY_CHARS = 16
+_CODES = ("insufficient_quota", "content_filter", "content_policy_violation")
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
+
+
+def read_key(variable: str | None) -> SecretStr | None:
+    """Return the key that an environment variable holds; ``None`` where no variable is named.
+
+    Raises:
+        ConfigError: the variable is unset, empty, or holds what no header can carry.
+    """
+    if variable is None:
+        return None
+    # Wrapped at once: a traceback with local variables must not show it.
+    key = SecretStr(os.environ.get(variable, "").strip())
+    if not key.get_secret_value():
+        raise ConfigError(
+            f"the environment variable {variable!r} with the teacher's key is not set.",
+            hint=f"Run: export {variable}=... (or set teacher.api_key_env to null for a server without keys).",
+        )
+    if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+        raise ConfigError(f"the key in {variable!r} holds characters that no HTTP header can carry.", hint="Export it again.")
+    return key
+
+
+def scrubbed(text: str, key: SecretStr | None) -> str:
+    """Cut a key out of what a server echoed: plain, URL-encoded and in base64."""
+    secret = key.get_secret_value() if key is not None else ""
+    if len(secret) < SCRUBBED_KEY_CHARS:
+        return text
+    for spelling in _spellings(secret):
+        text = text.replace(spelling, "[key]")
+    return text
+
+
+def _spellings(key: str) -> list[str]:
+    """Return a key as servers echo it; of its base64 the part that does not depend on what stands around it."""
+    quoted = [quote(key), quote(key, safe="")]
+    found = {key, key.replace("/", "\\/"), *quoted, *(re.sub("%..", lambda part: part[0].lower(), text) for text in quoted)}
+    for shift, skipped in enumerate((0, 2, 3)):
+        core = base64.b64encode(b"\0" * shift + key.encode()).decode().rstrip("=")[skipped:-1]
+        found |= {core, core.replace("+", "-").replace("/", "_")}
+    return sorted(found, key=lambda text: (-len(text), text))
+
+
+def without_keys(text: str) -> str:
+    """Replace whatever looks like a provider's key, ours or another's."""
+    return _KEY_LIKE.sub("[key]", text)
+
+
+def parsed_json(text: str) -> object:
+    """Return the JSON value, or ``None``: hostile nesting and endless digits included."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def server_message(text: str) -> tuple[str, str]:
+    """Return what a server says of an error, in one short line without keys, and its code if we know it."""
+    value = parsed_json(text)
+    body = value if isinstance(value, dict) else {}
+    error = body.get("error", body)
+    fields = error if isinstance(error, dict) else {"message": error}
+    message = fields.get("message") or fields.get("detail") or (text if value is None else "")
+    message = message if isinstance(message, str) else json.dumps(message)
+    line = " ".join(without_keys(message[: 4 * MESSAGE_CHARS]).split())
+    line = line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 3] + "..."
+    return line, next((str(fields[name]) for name in ("code", "type") if fields.get(name) in _CODES), "")
+
+
+def well_formed(text: str) -> str:
+    """Replace lone surrogates, which no file or data base takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

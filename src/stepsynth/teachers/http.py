@@ -1,0 +1,385 @@
+"""What every teacher behind HTTP shares: one session, one attempt, one place that knows the key.
+
+    http = HttpClient(config, base_url, read_key(config.api_key_env), key_header=("Authorization", "Bearer "))
+    reply = await http.exchange("POST", "/chat/completions", body)
+    if reply.status != 200:
+        raise http.refused(reply)
+
+An exchange is one attempt. Whatever goes wrong becomes a `TransientError` or a `PermanentError`
+whose ``kind`` says what to count it under and whose ``maybe_billed`` says whether the request had
+left whole when its answer was lost. The key is held in a ``SecretStr`` and cut out of all that a
+server sends back before anything else sees it; redirects are refused, they would carry it along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from asyncio import get_running_loop
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from stepsynth.errors import PermanentError, TeacherError, TransientError
+from stepsynth.teachers.bodies import (
+    MESSAGE_CHARS,
+    parsed_json,
+    read_key,
+    scrubbed,
+    server_message,
+    well_formed,
+    without_keys,
+)
+from stepsynth.teachers.waiting import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
+    from pydantic import SecretStr
+    from yarl import URL
+
+    from stepsynth.config import TeacherConfig
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MESSAGE_CHARS",
+    "TRANSIENT",
+    "HttpClient",
+    "Reply",
+    "parsed_json",
+    "read_key",
+    "server_message",
+    "well_formed",
+]
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
+# 529 is how Anthropic says that it is overloaded.
+_KINDS = {408: "timeout", 409: "unavailable", 425: "unavailable", 429: "overload", 529: "overload"}
+# An idle connection is dropped before common servers drop it (uvicorn after 5 s): a request that
+# crosses with their FIN is lost, and nobody can tell whether it was read.
+_IDLE_S = 4.0
+_JSON = {"Content-Type": "application/json"}
+_REMEMBERED_PATHS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole HTTP answer, its text without the key.
+
+    Attributes:
+        status: of HTTP.
+        text: the body, decoded as UTF-8; bytes that are none become U+FFFD.
+        headers: by lower-case name; empty where the status is 2xx, nothing reads them there.
+    """
+
+    status: int
+    text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where a path leads: its URL and the proxy that the environment asks for."""
+
+    url: URL
+    proxy: str | None
+    proxy_auth: aiohttp.BasicAuth | None
+
+
+class HttpClient:
+    """One aiohttp session per event loop, opened when it is first needed.
+
+    Args:
+        config: ``concurrency`` (connections), ``timeout_s`` (seconds for one attempt),
+            ``connect_timeout_s`` (seconds for a connection); ``model`` and ``api_key_env`` for hints.
+        base_url: what paths are appended to, without a trailing slash.
+        key: sent with every request; ``None`` sends none.
+        key_header: the header that carries it, and what stands before it there.
+        headers: what every request carries besides.
+    """
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        base_url: str,
+        key: SecretStr | None,
+        *,
+        key_header: tuple[str, str] = ("Authorization", "Bearer "),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._config = config
+        self._key = key
+        self._key_header = key_header
+        self._headers = dict(headers or {})
+        self._opened: aiohttp.ClientSession | None = None
+        self._loop: object = None
+        self._routes: dict[str, _Route] = {}
+        self.base_url = base_url
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        form: Mapping[str, str | tuple[str, bytes | BinaryIO]] | None = None,
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """Send once and read the whole answer, whatever its status.
+
+        Args:
+            method: of HTTP.
+            path: begins with a slash; may hold a query.
+            body: sent as JSON.
+            form: sent as multipart/form-data in place of a body; a pair is a file's name and content.
+            timeout_s: in place of the config's, for uploads.
+
+        Raises:
+            TransientError: time-out, lost or refused connection, a body that broke off.
+            PermanentError: no trusted connection, no usable URL, more than 16 MB.
+        """
+        import aiohttp
+
+        # Raised outside of the handler, so that no library frame, with headers in it, hangs on our error.
+        state = SimpleNamespace(sent=False)
+        try:
+            outcome = await self._send(method, path, _payload(body, form), timeout_s, state)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            outcome = self._network_error(error, sent=state.sent, timeout_s=timeout_s)
+        if isinstance(outcome, TeacherError):
+            raise outcome
+        return outcome
+
+    async def lines(self, path: str) -> AsyncIterator[str]:
+        """Yield the lines of a body of any length, without their ends; at most 16 MB of it are held.
+
+        Raises:
+            TransientError: as `exchange`; what was yielded before is good.
+            PermanentError: likewise, or a line of more than 16 MB.
+        """
+        import aiohttp
+
+        failure: TeacherError | None = None
+        pending = bytearray()
+        # A long body has no time-out as a whole, only for each silence.
+        patience = aiohttp.ClientTimeout(sock_connect=self._config.connect_timeout_s, sock_read=self._config.timeout_s)
+        try:
+            session, route = self._session(), self._route(path)
+            async with session.get(
+                route.url, allow_redirects=False, proxy=route.proxy, proxy_auth=route.proxy_auth, timeout=patience
+            ) as response:
+                if not 200 <= response.status < 300:
+                    read = await self._read(response)
+                    failure = read if isinstance(read, TeacherError) else self.refused(read)
+                else:
+                    async for chunk in response.content.iter_any():
+                        pending += chunk
+                        if b"\n" in chunk:
+                            *whole, rest = pending.split(b"\n")
+                            pending = bytearray(rest)
+                            for line in whole:
+                                yield self.scrub(line.decode("utf-8", "replace")).removesuffix("\r")
+                        if len(pending) > MAX_BODY_BYTES:
+                            response.close()
+                            failure = self._too_long()
+                            break
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = self._network_error(error, sent=False, timeout_s=None)
+        if failure is not None:
+            raise failure
+        if pending:
+            yield self.scrub(pending.decode("utf-8", "replace")).removesuffix("\r")
+
+    async def close(self) -> None:
+        """Release connections; a later exchange opens new ones."""
+        session, self._opened = self._opened, None
+        if session is not None:
+            await session.close()
+
+    def scrub(self, text: str) -> str:
+        """Cut the key out of what a server echoed: plain, URL-encoded and in base64."""
+        return scrubbed(text, self._key)
+
+    def refused(self, reply: Reply) -> TeacherError:
+        """Return the error for a status that is not 2xx."""
+        status, url, variable = reply.status, self.base_url, self._config.api_key_env
+        message, code = server_message(reply.text)
+        # What a 401 says is mostly the key itself, partly masked.
+        said = f" (HTTP {status}: {message!r})" if message and status != 401 else f" (HTTP {status})"
+        if status in {401, 403} and variable is None:
+            hint = "Set teacher.api_key_env to the name of the environment variable that holds it."
+            return PermanentError(f"{url} wants a key{said}.", hint=hint, kind="refused")
+        if status in {401, 403}:
+            hint = f"Check that {variable} holds a valid key of this server that may use {self._config.model!r}."
+            return PermanentError(f"{url} refused the key in {variable}{said}.", hint=hint, kind="refused")
+        if status == 429 and code == "insufficient_quota":
+            hint = "Add credit, then run again."
+            return PermanentError(f"{url}: the account has no quota left{said}.", hint=hint, kind="refused")
+        if status in TRANSIENT:
+            hint = "If it persists, lower teacher.concurrency or look at the server's status."
+            kind, wait = _KINDS.get(status, "unavailable"), retry_after(reply.headers)
+            return TransientError(f"{url} could not answer now{said}.", hint=hint, kind=kind, retry_after=wait)
+        if 300 <= status < 400:
+            target = without_keys(reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
+            what = f"{url} redirects to {target!r} (HTTP {status}); redirects are not followed, they would carry the key along."
+            return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused")
+        hint = "Change teacher.model or teacher.sampling."
+        return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused")
+
+    def _session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        loop = get_running_loop()
+        if self._opened is None or self._opened.closed or self._loop is not loop:
+            # Short answers gain nothing from compression, and a few bytes cannot become gigabytes.
+            headers = {**self._headers, "Accept-Encoding": "identity"}
+            if self._key is not None:
+                name, before = self._key_header
+                headers[name] = before + self._key.get_secret_value()
+            trace = aiohttp.TraceConfig()
+            trace.on_request_chunk_sent.append(_mark_sent)
+            self._opened = aiohttp.ClientSession(
+                headers=headers,
+                connector=aiohttp.TCPConnector(limit=self._config.concurrency, keepalive_timeout=_IDLE_S),
+                # `connect` would count the wait for a free connection too.
+                timeout=aiohttp.ClientTimeout(total=self._config.timeout_s, sock_connect=self._config.connect_timeout_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trace_configs=[trace],
+            )
+            self._loop = loop
+        return self._opened
+
+    def _route(self, path: str) -> _Route:
+        """Return where a path leads; kept for those that are asked for again and again."""
+        known = self._routes.get(path)
+        if known is None:
+            from yarl import URL
+
+            if len(self._routes) >= _REMEMBERED_PATHS:
+                self._routes.clear()
+            known = self._routes[path] = _Route(URL(self.base_url + path), *_proxy(self.base_url))
+        return known
+
+    async def _send(
+        self, method: str, path: str, data: bytes | aiohttp.FormData | None, timeout_s: float | None, state: SimpleNamespace
+    ) -> Reply | TeacherError:
+        import aiohttp
+
+        session, route = self._session(), self._route(path)
+        extra: dict[str, Any] = {"headers": _JSON} if isinstance(data, bytes) else {}
+        if timeout_s is not None:
+            extra["timeout"] = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self._config.connect_timeout_s)
+        async with session.request(
+            method,
+            route.url,
+            data=data,
+            allow_redirects=False,
+            proxy=route.proxy,
+            proxy_auth=route.proxy_auth,
+            trace_request_ctx=state,
+            **extra,
+        ) as response:
+            return await self._read(response)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Reply | TeacherError:
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            response.close()
+            what = f"{self.base_url} compressed its answer although it was asked not to."
+            return PermanentError(what, hint="Switch compression off in the server or in a proxy before it.", kind="damaged")
+        received = await response.content.readany()
+        if not response.content.at_eof():
+            rest = bytearray(received)
+            while chunk := await response.content.readany():
+                rest += chunk
+                if len(rest) > MAX_BODY_BYTES:
+                    response.close()
+                    return self._too_long()
+            received = bytes(rest)
+        status = response.status
+        headers: dict[str, str] = {}
+        if not 200 <= status < 300:
+            headers = {name.lower(): self.scrub(value) for name, value in response.headers.items()}
+        return Reply(status, self.scrub(received.decode("utf-8", "replace")), headers)
+
+    def _too_long(self) -> PermanentError:
+        what = f"{self.base_url} sent more than {MAX_BODY_BYTES // 2**20} MB as one answer, the rest was not read."
+        return PermanentError(what, hint="Check that teacher.base_url is right.", kind="damaged")
+
+    def _network_error(self, error: Exception, *, sent: bool, timeout_s: float | None) -> TeacherError:
+        """Convert; the library's own words are left out, they may hold headers or bodies."""
+        import aiohttp
+
+        url, name = self.base_url, type(error).__name__
+        reachable = "Check that the server runs and that teacher.base_url is right."
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+            hint = "Check the certificate or SSL_CERT_FILE."
+            return PermanentError(f"{url}: no trusted TLS connection ({name}).", hint=hint, kind="connection")
+        if isinstance(error, aiohttp.InvalidURL) or not isinstance(error, aiohttp.ClientError | OSError):
+            return PermanentError(f"{url!r} is not a URL that can be asked.", hint="Correct teacher.base_url.", kind="connection")
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            what = f"{url} did not accept a connection within {self._config.connect_timeout_s:g} s."
+            return TransientError(what, hint=reachable, kind="timeout")
+        if isinstance(error, TimeoutError):
+            what = f"{url} sent no whole answer within {timeout_s or self._config.timeout_s:g} s"
+            billed = "; the answer may be billed all the same." if sent else "."
+            hint = "Raise teacher.timeout_s or lower teacher.concurrency."
+            return TransientError(what + billed, hint=hint, kind="timeout", maybe_billed=sent)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else name
+            return TransientError(f"cannot connect to {url} ({reason}).", hint=reachable, kind="connection")
+        hint = "If it persists, look at the server's log."
+        if isinstance(error, aiohttp.ClientPayloadError):
+            what = f"{url} broke off in mid-answer ({name})."
+            return TransientError(what, hint=hint, kind="damaged", maybe_billed=sent)
+        return TransientError(f"{url} dropped the connection ({name}).", hint=hint, kind="connection", maybe_billed=sent)
+
+
+def _payload(
+    body: Mapping[str, object] | None, form: Mapping[str, str | tuple[str, bytes | BinaryIO]] | None
+) -> bytes | aiohttp.FormData | None:
+    if form is None:
+        # ASCII escapes carry any text, lone surrogates included, and decode to the same text.
+        return None if body is None else json.dumps(body).encode("ascii")
+    import aiohttp
+
+    data = aiohttp.FormData()
+    for name, value in form.items():
+        if isinstance(value, str):
+            data.add_field(name, value)
+        else:
+            data.add_field(name, value[1], filename=value[0], content_type="application/octet-stream")
+    return data
+
+
+async def _mark_sent(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    """Remember that the body left: from now on the server may have read the request whole."""
+    if (state := context.trace_request_ctx) is not None:
+        state.sent = True
+
+
+def _proxy(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
+    """Return the proxy that the environment asks for.
+
+    aiohttp's ``trust_env`` would also read ``~/.netrc`` for every request and send what it finds.
+    """
+    import aiohttp
+    from yarl import URL
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    found = getproxies().get(parts.scheme)
+    if not found or host in {"localhost", "::1"} or host.startswith("127.") or proxy_bypass(host):
+        return None, None
+    proxy = URL(found if "//" in found else f"http://{found}")
+    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
+    return str(proxy.with_user(None)), auth

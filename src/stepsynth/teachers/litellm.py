@@ -1,0 +1,190 @@
+"""A teacher behind LiteLLM, for providers that speak neither OpenAI's nor Anthropic's format.
+
+LiteLLM is no dependency of ours: ``pip install 'stepsynth[litellm]'``. It is used as a translator
+alone: no retries, no cache, no callbacks, no telemetry, and no download of its price list on
+import. What a provider does not take (``seed``, ``n``, ``response_format``) is left out where
+LiteLLM says so; a sampling setting that it does not take is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.errors import ConfigError, PermanentError, TransientError
+from stepsynth.teachers.bodies import MESSAGE_CHARS, read_key, scrubbed, without_keys
+from stepsynth.teachers.openai import read_completion, request_seed
+from stepsynth.teachers.structured import SCHEMA, asked
+from stepsynth.teachers.waiting import retry_after
+from stepsynth.types import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import TeacherConfig
+    from stepsynth.errors import TeacherError
+    from stepsynth.types import Request
+
+__all__ = ["LiteLlmTeacher"]
+
+_FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
+_OVERLOAD = frozenset({429, 529})
+_TRANSIENT = frozenset({408, 409, 425, *_OVERLOAD, *range(500, 600)})
+# Errors of httpx that say that nothing was sent.
+_NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"})
+
+
+class LiteLlmTeacher:
+    """Chat completions through ``litellm.acompletion``.
+
+    Args:
+        config: ``model`` in LiteLLM's spelling (``gemini/gemini-2.5-flash``, ``bedrock/...``);
+            ``base_url`` and ``api_version`` where the provider needs them; ``api_key_env`` (absent:
+            LiteLLM reads the provider's own variables); ``options`` go into every call.
+
+    Raises:
+        ConfigError: LiteLLM is not installed, or the key's variable is unset.
+    """
+
+    def __init__(self, config: TeacherConfig) -> None:
+        self._litellm = _litellm()
+        self._config = config
+        self._identity = config.identity()
+        self._key = read_key(config.api_key_env)
+        self._takes = set(self._litellm.get_supported_openai_params(model=config.model) or ())
+        self.rows_limit = config.rows_per_request if "n" in self._takes else 1
+
+    async def generate(self, request: Request) -> Response:
+        """Answer one request with one attempt.
+
+        Raises:
+            TransientError: overload, time-out, lost connection, damaged answer.
+            PermanentError: wrong key, unknown model, refused request.
+        """
+        return (await self._ask(request, 1))[0]
+
+    async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer requests that are equal but for their replicate with one attempt; see `OpenAITeacher.generate_many`."""
+        if self.rows_limit == 1 or len(requests) == 1:
+            return [(await self._ask(request, 1))[0] for request in requests]
+        answers = await self._ask(requests[0], len(requests))
+        if len(answers) < len(requests):
+            self.rows_limit = 1
+        return answers
+
+    @staticmethod
+    def check(config: TeacherConfig) -> str:
+        """Check package and key, send nothing; return one sentence.
+
+        Raises:
+            ConfigError: LiteLLM is not installed, or the key's variable is unset.
+        """
+        _litellm()
+        read_key(config.api_key_env)
+        return f"{config.model} through LiteLLM (nothing was sent)"
+
+    async def close(self) -> None:
+        """Release the connections that LiteLLM keeps, where this version can."""
+        close = getattr(self._litellm, "close_litellm_async_clients", None)
+        if close is not None:
+            await close()
+
+    async def _ask(self, request: Request, count: int) -> list[Response]:
+        # Raised outside of the handler: LiteLLM's errors hold headers and whole requests.
+        failure: TeacherError
+        try:
+            answer = await self._litellm.acompletion(**self._arguments(request, count))
+            raw = scrubbed(str(answer.model_dump_json()), self._key)
+        except Exception as error:
+            if type(error).__name__ == "ContentPolicyViolationError":
+                return [Response("", "refusal", raw=self._said(error)) for _ in range(count)]
+            failure = self._converted(error)
+        else:
+            return read_completion(raw, count)
+        raise failure
+
+    def _arguments(self, request: Request, count: int) -> dict[str, Any]:
+        config, sampling = self._config, request.sampling
+        turns = [{"role": m.role, "content": m.content} for m in request.messages]
+        arguments: dict[str, Any] = {
+            **config.options,
+            "model": config.model,
+            "messages": asked(request.messages) if config.structured == "json" else turns,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "timeout": config.timeout_s,
+            "num_retries": 0,
+            "max_retries": 0,
+            "caching": False,
+            "cache": {"no-cache": True, "no-store": True},
+        }
+        # Without these the provider's own default holds; with them unknown ones are refused.
+        given = {"min_p": (sampling.min_p, 0.0), "repetition_penalty": (sampling.repetition_penalty, 1.0)}
+        arguments |= {name: value for name, (value, off) in given.items() if value != off}
+        if "seed" in self._takes:
+            arguments["seed"] = request_seed(request.key(self._identity))
+        if count > 1:
+            arguments["n"] = count
+        if config.structured == "json" and "response_format" in self._takes:
+            arguments["response_format"] = _FORMAT
+        named = {"api_base": config.base_url, "api_version": config.api_version}
+        arguments |= {name: value for name, value in named.items() if value}
+        if self._key is not None:
+            arguments["api_key"] = self._key.get_secret_value()
+        return arguments
+
+    def _said(self, error: Exception) -> str:
+        said = " ".join(without_keys(scrubbed(str(error), self._key)).split())
+        return said[:MESSAGE_CHARS]
+
+    def _converted(self, error: Exception) -> TeacherError:
+        """Return our error for one of LiteLLM's, told by its class and its ``status_code``."""
+        name, model = type(error).__name__, self._config.model
+        status = getattr(error, "status_code", None)
+        what = f"{model} through LiteLLM: {name}: {self._said(error)!r}."
+        if name == "Timeout" or isinstance(error, TimeoutError):
+            hint = "Raise teacher.timeout_s or lower teacher.concurrency."
+            return TransientError(what, hint=hint, kind="timeout", maybe_billed=not _NOT_SENT & set(_causes(error)))
+        if name == "APIConnectionError" or isinstance(error, OSError):
+            hint = "Check that the server runs and that teacher.base_url is right."
+            return TransientError(what, hint=hint, kind="connection", maybe_billed=not _NOT_SENT & set(_causes(error)))
+        if status in _TRANSIENT:
+            kind = "overload" if status in _OVERLOAD else "timeout" if status == 408 else "unavailable"
+            response = getattr(error, "response", None)
+            headers = {str(k).lower(): str(v) for k, v in dict(getattr(response, "headers", None) or {}).items()}
+            return TransientError(
+                what, hint="If it persists, lower teacher.concurrency.", kind=kind, retry_after=retry_after(headers)
+            )
+        hint = "Check teacher.model, teacher.api_key_env and teacher.sampling."
+        return PermanentError(what, hint=hint, kind="refused" if isinstance(status, int) else "other")
+
+
+def _causes(error: BaseException) -> list[str]:
+    """Return the class names of an error and of those that it came from."""
+    names: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(names) < 20:
+        names.append(type(current).__name__)
+        current = current.__cause__ or current.__context__
+    return names
+
+
+def _litellm() -> Any:
+    litellm: Any
+    # Importing it would fetch a price list from the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    try:
+        litellm = import_module("litellm")
+    except ImportError:
+        litellm = None
+    if litellm is None:
+        raise ConfigError(
+            "backend 'litellm' needs the package litellm.", hint="Install it with: pip install 'stepsynth[litellm]'"
+        )
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.num_retries = 0
+    litellm.cache = None
+    return litellm

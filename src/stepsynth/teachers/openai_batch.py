@@ -1,0 +1,245 @@
+"""OpenAI's batch API: a file of requests in, a file of answers out, within a day at half the price.
+
+    teacher = OpenAIBatchTeacher(config)
+    job = await teacher.submit(name, [(key, request), ...])    # upload, then create
+    job = await teacher.find(name)                             # by the metadata that it was created with
+    async for key, outcome in teacher.answers(job.id): ...     # the file of answers, then that of errors
+
+Every line of the file is what the live teacher would send, and what comes back is read as the live
+teacher reads it: an answer does not depend on the way it was asked for. Formats: OpenAI's API
+reference, pages "Batch" and "Files".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import ConfigError, PermanentError, TransientError
+from stepsynth.failpoints import fail_point
+from stepsynth.teachers import BatchJob
+from stepsynth.teachers.bodies import server_message
+from stepsynth.teachers.http import Reply
+from stepsynth.teachers.openai import _REFUSALS, OpenAITeacher, _Dialect, _is_withheld, _withheld, read_completion
+from stepsynth.teachers.provider_batch import Limits, as_object, created_job, lines_of, name_parts, number, path_part
+from stepsynth.types import Message, Request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from typing import Any, BinaryIO, Literal
+
+    from stepsynth.config import TeacherConfig
+    from stepsynth.errors import TeacherError
+    from stepsynth.types import Response
+
+__all__ = ["OpenAIBatchTeacher"]
+
+_ENDPOINT = "/v1/chat/completions"
+_METADATA = "stepsynth"
+_PAGE = 100
+_UPLOAD_S = 1800.0
+_STATES: dict[str, Literal["running", "ended", "failed"]] = {
+    "completed": "ended",
+    "expired": "ended",
+    "cancelled": "ended",
+    "failed": "failed",
+}
+# These requests were never run: they are as good as missing, and another job may ask for them.
+_NOT_RUN = frozenset({"batch_expired", "batch_cancelled"})
+
+
+class OpenAIBatchTeacher:
+    """Batches of chat completions.
+
+    Args:
+        config: as for `OpenAITeacher`.
+
+    Attributes:
+        limits: what is taken as one job: 50,000 requests, 200 MB.
+
+    Raises:
+        ConfigError: as `OpenAITeacher`; or ``api_version`` is set, whose URLs have no batches.
+    """
+
+    limits = Limits(50_000, 200 * 10**6)
+
+    def __init__(self, config: TeacherConfig) -> None:
+        if config.api_version is not None:
+            hint = "Azure's newer address has them: base_url https://NAME.openai.azure.com/openai/v1, no api_version."
+            raise ConfigError(f"teacher.mode 'batch' does not go with api_version {config.api_version!r}.", hint=hint)
+        self._live = OpenAITeacher(config)
+        self._http = self._live._http
+        # What a server refuses is told by requests of this kind; only their sampling is looked at.
+        self._example = Request((Message("user", ""),), config.sampling.frozen(), 0, "batch", 0, "")
+
+    async def probe(self) -> str:
+        """Check server, key and model; see `OpenAITeacher.probe`."""
+        return await self._live.probe()
+
+    async def submit(self, name: str, requests: Sequence[tuple[str, Request]]) -> BatchJob:
+        """Upload the requests and start a batch of them.
+
+        Args:
+            name: written into the batch's metadata and into the file's name.
+            requests: within `limits`.
+
+        Raises:
+            TransientError: with ``maybe_billed`` when the batch may have been created all the same.
+            PermanentError: it was refused.
+        """
+        file = self._written(requests)
+        try:
+            form: dict[str, str | tuple[str, bytes | BinaryIO]] = {"purpose": "batch", "file": (f"{name}.jsonl", file)}
+            reply = await self._http.exchange("POST", "/files", form=form, timeout_s=_UPLOAD_S)
+        finally:
+            # Who sends it may be closing it, too, in a thread.
+            with contextlib.suppress(ValueError):
+                file.close()
+        if not reply.ok:
+            raise self._http.refused(reply)
+        fail_point("batch uploaded")
+        uploaded = as_object(reply.text).get("id")
+        if not isinstance(uploaded, str):
+            raise TransientError("the answer to the upload names no file.", hint="Look at the server's log.", kind="damaged")
+        batch = {
+            "input_file_id": uploaded,
+            "endpoint": _ENDPOINT,
+            "completion_window": "24h",
+            "metadata": {_METADATA: name},
+        }
+        return await created_job(self._http, "/batches", batch, _job)
+
+    async def find(self, name: str) -> BatchJob | None:
+        """Return the batch with this name in its metadata, or made of the file of this name.
+
+        Raises:
+            TeacherError: the list could not be read.
+        """
+        parts, after = name_parts(name), ""
+        while True:
+            page = await self._get(f"/batches?limit={_PAGE}{after}")
+            entries = [entry for entry in page.get("data") or () if isinstance(entry, dict)]
+            for entry in entries:
+                created = number(entry.get("created_at"))
+                if parts.too_old(created):
+                    return None
+                if await self._is_named(entry, name, parts.near(created)):
+                    return _job(entry)
+            if not entries or not page.get("has_more"):
+                return None
+            after = f"&after={path_part(entries[-1].get('id'))}"
+
+    async def poll(self, job_id: str) -> BatchJob:
+        """Return a batch's state."""
+        return _job(await self._get(f"/batches/{path_part(job_id)}"))
+
+    async def answers(self, job_id: str) -> AsyncIterator[tuple[str, Response | TeacherError]]:
+        """Yield key and answer, or what went wrong with it; what was not run is not yielded.
+
+        Raises:
+            TransientError: the files could not be read to their end.
+            PermanentError: they are gone.
+        """
+        base = self._live._dialect
+        batch = await self._get(f"/batches/{path_part(job_id)}")
+        for name in ("output_file_id", "error_file_id"):
+            if not isinstance(batch.get(name), str):
+                continue
+            async with lines_of(self._http, f"/files/{path_part(batch[name])}/content") as lines:
+                async for line in lines:
+                    key = line.get("custom_id")
+                    outcome = self._outcome(line, base) if isinstance(key, str) else None
+                    if outcome is not None:
+                        yield str(key), outcome
+
+    async def cancel(self, job_id: str) -> None:
+        """Ask for a batch's end; it takes up to ten minutes."""
+        reply = await self._http.exchange("POST", f"/batches/{path_part(job_id)}/cancel")
+        if not reply.ok:
+            raise self._http.refused(reply)
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._live.close()
+
+    def _written(self, requests: Sequence[tuple[str, Request]]) -> BinaryIO:
+        """Return a file without a name that holds the requests, one a line."""
+        try:
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where it is sent
+            for key, request in requests:
+                line = {"custom_id": key, "method": "POST", "url": _ENDPOINT, "body": self._live.body(request)}
+                file.write(json.dumps(line).encode("ascii") + b"\n")
+            file.seek(0)
+        except OSError as error:
+            what = f"the batch could not be written to a temporary file: {error.strerror}."
+            raise PermanentError(what, hint="Make room, or name another folder in TMPDIR.") from None
+        return file
+
+    async def _get(self, path: str) -> Mapping[str, Any]:
+        reply = await self._http.exchange("GET", path)
+        if reply.status == 404:
+            what = f"{self._http.base_url}{path}: not found."
+            raise PermanentError(what, hint="Is it a key of the same project?", kind="refused")
+        if not reply.ok:
+            raise self._http.refused(reply)
+        found = as_object(reply.text)
+        if not found:
+            raise TransientError(f"{self._http.base_url}{path}: no valid JSON.", hint="Look at the server's log.", kind="damaged")
+        return found
+
+    async def _is_named(self, entry: Mapping[str, Any], name: str, near: bool) -> bool:
+        metadata = entry.get("metadata")
+        if isinstance(metadata, dict) and metadata:
+            return bool(metadata.get(_METADATA) == name)
+        if not near:
+            return False
+        # Servers that keep no metadata still know the file.
+        reply = await self._http.exchange("GET", f"/files/{path_part(entry.get('input_file_id'))}")
+        if reply.status == 404:
+            return False
+        if not reply.ok:
+            raise self._http.refused(reply)
+        return bool(as_object(reply.text).get("filename") == f"{name}.jsonl")
+
+    def _outcome(self, line: Mapping[str, Any], base: _Dialect) -> Response | TeacherError | None:
+        """Read a line as the live teacher reads an answer; ``None`` for a request that was not run."""
+        response, error = line.get("response"), line.get("error")
+        if isinstance(error, dict) and error.get("code") in _NOT_RUN:
+            return None
+        if not isinstance(response, dict):
+            said, _ = server_message(json.dumps({"error": error}))
+            return TransientError(f"the provider could not run the request: {said!r}.", kind="unavailable")
+        status = response.get("status_code")
+        return self._read(Reply(status if isinstance(status, int) else 500, json.dumps(response.get("body"))), base)
+
+    def _read(self, reply: Reply, base: _Dialect) -> Response | TeacherError:
+        if reply.ok:
+            try:
+                return read_completion(reply.text)[0]
+            except TransientError as error:
+                return error
+        if _is_withheld(reply):
+            return _withheld(reply)
+        # One step from how the job was sent, or from how the first one was: every row of it says the same.
+        learned = self._learned(reply, base) or self._learned(reply, _Dialect())
+        if learned is None:
+            return self._live._refused(reply, self._example)
+        self._live._dialect = self._live._dialect.joined(learned)
+        said, _ = server_message(reply.text)
+        return TransientError(f"the provider wants to be asked in another way: {said!r}.", kind="refused")
+
+    def _learned(self, reply: Reply, base: _Dialect) -> _Dialect | None:
+        return self._live._learned(reply, self._example, base) if reply.status in _REFUSALS else None
+
+
+def _job(batch: Mapping[str, Any]) -> BatchJob:
+    counts = batch.get("request_counts")
+    counts = counts if isinstance(counts, dict) else {}
+    done = int(number(counts.get("completed")) + number(counts.get("failed")))
+    errors = batch.get("errors")
+    listed = errors.get("data") if isinstance(errors, dict) else None
+    message, _ = server_message(json.dumps({"error": listed[0] if isinstance(listed, list) and listed else {}}))
+    state = _STATES.get(str(batch.get("status")), "running")
+    return BatchJob(str(batch.get("id") or ""), state, done, int(number(counts.get("total"))), message)

@@ -1,0 +1,188 @@
+"""What the batch APIs of all providers share: names that say when and how much, and jobs of a size that is taken.
+
+A job's name is drawn before anything is sent and holds all that is needed to look for the job later:
+when it was drawn, how many requests are in it, and 40 random bits.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from stepsynth.errors import TransientError
+from stepsynth.teachers.bodies import parsed_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from stepsynth.teachers import BatchJob
+    from stepsynth.teachers.http import HttpClient
+    from stepsynth.types import Request
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Limits",
+    "NameParts",
+    "as_object",
+    "created_job",
+    "draw_name",
+    "lines_of",
+    "name_parts",
+    "number",
+    "path_part",
+    "portions",
+]
+
+# A body of tens of megabytes goes with it.
+_CREATE_S = 600.0
+# A provider's clock and ours may differ, and a large upload takes its time.
+_CLOCKS_APART_S = 3600
+_UPLOAD_AT_MOST_S = 3600
+_ONE_DAY_S = 86400
+# What a request's line holds besides its messages: model, sampling, schema, ids.
+_AROUND_MESSAGES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a provider takes as one job.
+
+    Attributes:
+        requests: most requests.
+        bytes: most bytes of all of them.
+    """
+
+    requests: int
+    bytes: int
+
+
+# What a teacher without limits of its own is taken to accept.
+DEFAULT_LIMITS = Limits(10_000, 32 * 2**20)
+
+
+@dataclass(frozen=True, slots=True)
+class NameParts:
+    """What a name says.
+
+    Attributes:
+        drawn: when, in seconds since 1970, by our clock.
+        count: requests in the job.
+    """
+
+    drawn: int
+    count: int
+
+    def near(self, created: float) -> bool:
+        """Tell whether a provider created a job at about the time at which the one of this name was sent."""
+        return -_CLOCKS_APART_S <= created - self.drawn <= _CLOCKS_APART_S + _UPLOAD_AT_MOST_S
+
+    def too_old(self, created: float) -> bool:
+        """Tell whether a job was there long before; in a list from new to old, all that follow were, too."""
+        return created < self.drawn - _ONE_DAY_S
+
+
+def draw_name(count: int, now: float | None = None) -> str:
+    """Return a new name for a job: 23 hexadecimal digits, of which 8 are seconds and 5 the count.
+
+    Args:
+        count: requests in it, fewer than 1,048,576.
+        now: seconds since 1970; the present when absent.
+    """
+    return f"{int(time.time() if now is None else now):08x}{count:05x}{secrets.token_hex(5)}"
+
+
+def name_parts(name: str) -> NameParts:
+    """Return what a name says.
+
+    Raises:
+        ValueError: it is not one of ours.
+    """
+    if len(name) != 23:
+        raise ValueError(f"{name!r} is not a job's name")
+    return NameParts(int(name[:8], 16), int(name[8:13], 16))
+
+
+def portions(requests: Sequence[tuple[str, Request]], limits: Limits) -> Iterator[list[tuple[str, Request]]]:
+    """Cut requests into jobs that a provider takes, in order."""
+    portion: list[tuple[str, Request]] = []
+    size = 0
+    for key, request in requests:
+        own = _size(request)
+        if portion and (len(portion) >= limits.requests or size + own > limits.bytes):
+            yield portion
+            portion, size = [], 0
+        portion.append((key, request))
+        size += own
+    if portion:
+        yield portion
+
+
+def _size(request: Request) -> int:
+    """Return at least the bytes that a request takes as JSON."""
+    return _AROUND_MESSAGES + sum(len(json.dumps(message.content)) + 64 for message in request.messages)
+
+
+async def created_job(
+    http: HttpClient, path: str, body: Mapping[str, object], read: Callable[[Mapping[str, Any]], BatchJob]
+) -> BatchJob:
+    """Create a job at a provider, and say of a failure whether it may have been created all the same.
+
+    Args:
+        http: the provider.
+        path: what is posted to.
+        body: the job.
+        read: makes a job of what the provider says of it.
+
+    Raises:
+        TransientError: with ``maybe_billed`` where the answer was lost, damaged or a 5xx.
+        PermanentError: it was refused.
+    """
+    reply = await http.exchange("POST", path, body, timeout_s=_CREATE_S)
+    if not reply.ok:
+        error = http.refused(reply)
+        if isinstance(error, TransientError) and reply.status >= 500:
+            error.maybe_billed = True
+        raise error
+    job = read(as_object(reply.text))
+    if not job.id:
+        what = f"{http.base_url} took the batch and did not say what it is called."
+        raise TransientError(what, hint="If it persists, look at the server's log.", kind="damaged", maybe_billed=True)
+    return job
+
+
+def lines_of(http: HttpClient, path: str) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:
+    """Return a body's lines as JSON objects, held one at a time; leaving the context drops the connection.
+
+    Raises:
+        TransientError: the body broke off; what came before is good.
+        PermanentError: it is gone, or a line is too long.
+    """
+
+    async def objects() -> AsyncGenerator[Mapping[str, Any]]:
+        async for line in http.lines(path):
+            if line.strip():
+                yield as_object(line)
+
+    return aclosing(objects())
+
+
+def as_object(text: str) -> Mapping[str, Any]:
+    """Return the JSON object that a text is, an empty one where it is none."""
+    value = parsed_json(text)
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: object) -> float:
+    """Return a number that a provider sent, 0 for anything else."""
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def path_part(name: object) -> str:
+    """Return a provider's id as a part of a path: whatever it holds, it leads nowhere else."""
+    return quote(str(name), safe="")

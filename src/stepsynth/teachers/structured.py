@@ -1,0 +1,89 @@
+"""Answers as a JSON object with the text in it: how it is asked for, and how the text is read out.
+
+A teacher hands the object on as it came, and the text is read where answers become candidates,
+behind the journal: whoever mends this reader asks nobody again. It is asked for by a schema where
+the backend keeps one, and by a sentence at the end of the prompt, which weaker servers need and
+OpenAI's ``json_object`` insists on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.types import Message
+
+__all__ = ["INSTRUCTION", "SCHEMA", "asked", "text_of"]
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"text": {"type": "string"}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+INSTRUCTION = 'Answer with one JSON object of the form {"text": "..."} that holds your answer, and with nothing else.'
+_STRING = r'"((?:[^"\\]|\\.)*)'
+_TEXT = re.compile(rf'"text"\s*:\s*{_STRING}', re.DOTALL)
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,4}|.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+
+def asked(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Return a chat in wire form, with the sentence that asks for JSON behind its last turn.
+
+    Args:
+        messages: ends with the user's turn, whose words come first and unchanged.
+    """
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    if turns:
+        turns[-1]["content"] += f"\n\n{INSTRUCTION}"
+    return turns
+
+
+def text_of(answer: str) -> str:
+    """Return the text that an answer holds, whatever stands around the JSON object.
+
+    Code fences and talk around the object are passed over; of an object that is cut off, what there
+    is of the text is taken. An object with one string under another name counts, too. An answer
+    without an object is the text itself: the model ignored the form.
+
+    Args:
+        answer: the model's words.
+    """
+    start = answer.find("{")
+    if start < 0:
+        return _quoted(answer)
+    try:
+        value, _ = json.JSONDecoder(strict=False).raw_decode(answer, start)
+    except (ValueError, RecursionError):
+        found = _TEXT.search(answer, start)
+        return _well_formed(_ESCAPE.sub(_unescaped, found[1])) if found else answer
+    text = value.get("text")
+    if isinstance(text, str):
+        return _well_formed(text)
+    strings = [member for member in value.values() if isinstance(member, str)]
+    return _well_formed(strings[0]) if len(value) == len(strings) == 1 else ""
+
+
+def _quoted(answer: str) -> str:
+    """Read an answer that is a JSON string and no object."""
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return answer
+    return _well_formed(value) if isinstance(value, str) else answer
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    escape = match[1]
+    if escape[0] == "u":
+        return chr(int(escape[1:], 16)) if len(escape) == 5 else ""
+    return _ESCAPES.get(escape, escape)
+
+
+def _well_formed(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

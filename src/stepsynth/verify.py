@@ -1,0 +1,254 @@
+"""Is a run whole? Every fact on disk is checked against the others; nothing is mended and nothing is sent.
+
+    for finding in verify_run(Path("runs/shop")):
+        print(finding)
+
+What is checked, in this order:
+
+* ``config``: readable, and the digest beside it is its own;
+* ``journal``: SQLite's own check; the rows of every stage are all there and have the answers they
+  were parsed from; every answer lies under the key of the request beside it; accepted and missing
+  rows make up the targets; every trained student has its scores;
+* ``gold``: the harvest and select rows have the digest that the run began with;
+* ``model``: every file of every student has the sha256 in its ``done.json``;
+* ``derived``: ``dataset.jsonl``, ``results.json`` and ``report.html`` are what the journal gives.
+
+What contradicts itself is no measure for the rest: a config that cannot be read or a journal that
+SQLite calls damaged ends the check, and derived files are compared with a journal without findings only.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal
+
+from stepsynth.errors import RunError
+from stepsynth.export import build_results, dataset_lines, results_text
+from stepsynth.inputs import rows_digest
+from stepsynth.journal import Journal
+from stepsynth.run import RunDirectory
+from stepsynth.types import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Finding", "verify_run"]
+
+Kind = Literal["config", "journal", "gold", "model", "derived"]
+# A request has no answer where all its attempts failed; given rows were never asked for.
+_ANSWERLESS = "failed"
+_GIVEN = "import"
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it was written.
+
+    Attributes:
+        kind: ``config``, ``journal``, ``gold``, ``model`` or ``derived``.
+        where: the file or folder, relative to the run, or the stage.
+        what: what is wrong with it.
+        hint: what mends it.
+    """
+
+    kind: Kind
+    where: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.where} {self.what}. {self.hint}".strip()
+
+
+_AGAIN = "Run the same `stepsynth run` command again: it is trained again from the journal's rows."
+_REPORT = "`stepsynth report RUN` writes it again."
+_BACKUP = "Restore journal.db from a backup, or start a new run; answers.db still has what was paid for."
+
+
+def verify_run(folder: Path) -> list[Finding]:
+    """Return what is wrong with a run, finished or not; nothing when it is whole.
+
+    Args:
+        folder: the run directory; nothing of what it holds is changed.
+
+    Raises:
+        RunError: there is no run here, or a process is writing to it.
+    """
+    if not (folder / "config.json").is_file() and not (folder / "journal.db").is_file():
+        raise RunError(f"there is no run at {str(folder)!r}.", hint="Give the folder that `stepsynth run` printed.")
+    try:
+        directory = RunDirectory.read(folder)
+    except RunError as error:
+        return [Finding("config", "config.json", error.message.partition("' ")[2].rstrip("."), error.hint)]
+    if holder := directory.holder():
+        raise RunError(f"{str(folder)!r} is in use by {holder}.", hint="Wait for it; a run is whole when it stands still.")
+    findings = _config(directory)
+    if not directory.journal_path.is_file():
+        return [*findings, Finding("journal", "journal.db", "is missing", "Run the same `stepsynth run` command again.")]
+    broken = _integrity(directory.journal_path)
+    if broken:
+        return findings + broken
+    with closing(Journal(directory.journal_path)) as journal:
+        findings += _stages(directory.journal_path, journal)
+        findings += _gold(journal)
+        findings += _models(directory, journal)
+        if not any(finding.kind in ("journal", "gold") for finding in findings):
+            findings += _derived(directory, journal)
+    return findings
+
+
+def _config(directory: RunDirectory) -> list[Finding]:
+    document = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
+    # A config that another version wrote may lack keys of this one; its digest is that version's.
+    same_keys = directory.config.resolved() == document["config"]
+    if same_keys and document.get("digest") != directory.config.result_digest():
+        return [Finding("config", "config.json", "was edited: its digest is another config's", "Undo the change.")]
+    return []
+
+
+# the journal ---------------------------------------------------------------------------
+
+
+def _integrity(path: Path) -> list[Finding]:
+    """Ask SQLite, reading only."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            said = [" ".join(line.split()) for (line,) in connection.execute(f"PRAGMA integrity_check({_SHOWN})")]
+    except sqlite3.Error as error:
+        said = [str(error)]
+    return [] if said == ["ok"] else [Finding("journal", "journal.db", f"is damaged: {'; '.join(said)}", _BACKUP)]
+
+
+def _stages(path: Path, journal: Journal) -> list[Finding]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        stages = {name: (number, kind, info) for name, number, kind, info, _ in journal.stages()}
+        found = [*_rows(connection, stages), *_keys(connection)]
+        for name, (number, kind, info) in stages.items():
+            if kind == "train":
+                found += _training(connection, journal, name, number, info)
+    return [Finding("journal", where, what, _BACKUP) for where, what in found]
+
+
+def _rows(connection: sqlite3.Connection, stages: dict[str, tuple[int, str, dict[str, Any]]]) -> Iterator[tuple[str, str]]:
+    counts = dict.fromkeys(stages, 0)
+    accepted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for stage, label, reason, count in connection.execute(
+        "SELECT stage, label, reason, COUNT(*) FROM rows GROUP BY stage, label, reason"
+    ):
+        counts[stage] = counts.get(stage, 0) + count
+        if not reason:
+            accepted[stage][label] += count
+    for stage, first, last in connection.execute("SELECT stage, MIN(position), MAX(position) FROM rows GROUP BY stage"):
+        if stage not in stages:
+            yield stage, f"has {counts[stage]:,} rows, but never ended"
+        elif first != 0 or last + 1 != counts[stage]:
+            yield stage, f"planned {last + 1:,} rows, of which {counts[stage]:,} are there"
+    for stage, (_, _, info) in stages.items():
+        targets = info.get("targets", {})
+        for label, missing in info.get("missing", {}).items():
+            if accepted[stage][label] + missing != targets.get(label):
+                have = f"{accepted[stage][label]:,} accepted and {missing:,} missing"
+                yield stage, f"wanted {targets.get(label)} rows of {label!r}, but accounts for {have}"
+    orphans = connection.execute(
+        "SELECT r.stage, COUNT(*) FROM rows r JOIN stages s ON s.name = r.stage WHERE r.reason != ? AND s.kind != ?"
+        " AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = r.key) GROUP BY r.stage",
+        (_ANSWERLESS, _GIVEN),
+    )
+    for stage, count in orphans:
+        yield stage, f"has {count:,} rows whose answers are missing"
+
+
+def _keys(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """An answer that lies under another request's key would be taken for that one's."""
+    wrong = 0
+    for key, request, teacher in connection.execute("SELECT key, request, teacher FROM answers"):
+        text = request.decode("utf-8", "surrogatepass") if isinstance(request, bytes) else request
+        try:
+            asked = json.loads(text)
+            sampling = {name: asked["sampling"][name] for name in ("temperature", "top_p", "min_p", "repetition_penalty")}
+            own = digest(
+                {"teacher": json.loads(teacher), "messages": asked["messages"], "replicate": asked["replicate"], **sampling}
+            )
+        except (ValueError, KeyError, TypeError):
+            own = ""
+        wrong += own != key
+    if wrong:
+        yield "answers", f"{wrong:,} of them lie under a key that is not their request's"
+
+
+def _training(
+    connection: sqlite3.Connection, journal: Journal, name: str, number: int, info: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    splits = [split for (split,) in connection.execute("SELECT split FROM evaluations WHERE round = ?", (number,))]
+    if info.get("rows") and not splits and not _learnt_from_gold(journal, number, info):
+        yield name, "has no scores"
+    for split in splits:
+        evaluation = journal.evaluation(number, split)
+        ((predicted,),) = connection.execute("SELECT COUNT(*) FROM predictions WHERE round = ? AND split = ?", (number, split))
+        if evaluation is not None and predicted != evaluation.n:
+            yield name, f"was scored on {evaluation.n:,} rows of {split}, of which {predicted:,} are there"
+
+
+def _learnt_from_gold(journal: Journal, number: int, info: dict[str, Any]) -> bool:
+    """Whether a student cannot be judged by the halves because it learnt from them."""
+    gold = len(journal.gold("harvest")) + len(journal.gold("select"))
+    return int(info["rows"]) == len(journal.dataset(number)) + gold
+
+
+def _gold(journal: Journal) -> list[Finding]:
+    began = journal.meta("validation_sha256")
+    if began is None or began == rows_digest((*journal.gold("harvest"), *journal.gold("select"))):
+        return []
+    return [Finding("gold", "journal.db", "holds validation rows that are not those the run began with", _BACKUP)]
+
+
+# models and derived files --------------------------------------------------------------
+
+
+def _models(directory: RunDirectory, journal: Journal) -> list[Finding]:
+    if directory.config.method.name == "teacher":
+        return []
+    return [
+        Finding("model", f"models/round-{number}", fault, _AGAIN)
+        for number in journal.rounds()
+        for fault in directory.model_faults(number)
+    ]
+
+
+def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
+    """Compare with what would be written now; a run that has not ended need not have the files."""
+    from stepsynth.report import render_report
+
+    finished = journal.meta("finished") is not None
+    present = [name for name in ("dataset.jsonl", "results.json", "report.html") if (directory.path / name).exists()]
+    findings = []
+    if finished:
+        for name in sorted({"dataset.jsonl", "results.json", "report.html"} - set(present)):
+            findings.append(Finding("derived", name, "is missing", _REPORT))
+    if not finished or not present:
+        return findings
+    results = build_results(journal, directory)
+    for name in present:
+        if name == "dataset.jsonl":
+            same = _same_lines(directory.path / name, (f"{line}\n" for line in dataset_lines(journal, directory.config)))
+        elif name == "results.json":
+            same = _same_lines(directory.path / name, iter(results_text(results).splitlines(keepends=True)))
+        else:
+            page = render_report(journal, results, directory.config)
+            same = (directory.path / name).read_bytes() == page.encode("utf-8")
+        if not same:
+            findings.append(Finding("derived", name, "is not what the journal gives", _REPORT))
+    return findings
+
+
+def _same_lines(path: Path, lines: Iterator[str]) -> bool:
+    with path.open("rb") as file:
+        return all(have is not None and due is not None and have == due.encode("utf-8") for have, due in zip_longest(file, lines))

@@ -1,0 +1,99 @@
+"""R19: a run that an earlier release left opens, goes on and is exported; see ``journals/make.py`` for where they come from."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from reliability.runs import go_on
+from stepsynth.journal import AnswerStore, Journal
+from stepsynth.run import RunDirectory
+from stepsynth.verify import verify_run
+from world import build_world
+
+JOURNALS = Path(__file__).with_name("journals")
+VERSIONS = sorted(int(path.stem.removeprefix("schema-")) for path in JOURNALS.glob("schema-*.json"))
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def load(script: Path, target: Path) -> None:
+    with closing(sqlite3.connect(target)) as connection:
+        connection.executescript(script.read_text(encoding="utf-8"))
+
+
+def unpack(version: int, root: Path) -> Path:
+    """Lay out what that release left when it was killed."""
+    build_world(root, validation=8, test=6)
+    run = root / "runs" / "run"
+    run.mkdir(parents=True)
+    (run / "config.json").write_bytes((JOURNALS / f"schema-{version}.json").read_bytes())
+    load(JOURNALS / f"schema-{version}.sql", run / "journal.db")
+    load(JOURNALS / f"schema-{version}-answers.sql", root / "runs" / "answers.db")
+    return Path("runs") / "run"
+
+
+def test_r19_there_is_a_journal_of_the_first_release() -> None:
+    assert 1 in VERSIONS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_r19_a_run_of_an_earlier_release_opens_goes_on_and_is_exported(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = unpack(version, tmp_path)
+    with closing(sqlite3.connect(run / "journal.db")) as connection:
+        known = {key for (key,) in connection.execute("SELECT key FROM answers")}
+        rows = connection.execute("SELECT * FROM rows ORDER BY stage, position").fetchall()
+    assert len(known) > 20
+    config = RunDirectory.read(run).config
+    with closing(Journal(run / "journal.db")) as journal:
+        assert journal.totals().requests == len(known)
+        assert [name for name, *_ in journal.stages()][:2] == ["round-0/rationales", "round-0/seed"]
+    results, teacher = go_on(config, run)
+    assert not known & set(teacher.calls), "what was paid for stays paid for"
+    assert verify_run(run) == []
+    with closing(sqlite3.connect(run / "journal.db")) as connection:
+        now = connection.execute("SELECT * FROM rows ORDER BY stage, position").fetchall()
+    assert [row for row in now if row[0].startswith("round-0/")] == [row for row in rows if row[0].startswith("round-0/")]
+    # The same run from nothing, by this release.
+    fresh, _ = go_on(config, Path("fresh") / "run")
+    (fresh_method,), (method,) = fresh["methods"].values(), results["methods"].values()
+    # What an earlier release did not know, a price for instance, stays unknown; nothing else may differ.
+    assert {key for key in method if method[key] != fresh_method[key]} <= {"cost_usd"}
+    lines = (Path("fresh") / "run" / "dataset.jsonl").read_text(encoding="utf-8")
+    assert (run / "dataset.jsonl").read_text(encoding="utf-8") == lines
+    assert len(lines.splitlines()) == sum(stage["accepted"] for stage in results["methods"]["s3"]["stages"][1:])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_r19_shared_answers_of_an_earlier_release_are_still_found(version: int, tmp_path: Path) -> None:
+    load(JOURNALS / f"schema-{version}-answers.sql", tmp_path / "answers.db")
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as connection:
+        before = connection.execute("SELECT key, max_tokens, text FROM answers ORDER BY key").fetchall()
+    with closing(AnswerStore.shared(tmp_path / "answers.db")) as store:
+        for key, limit, text in before:
+            found = store.find(key, limit)
+            assert found is not None
+            assert found.text == text
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_r19_migrations_are_only_ever_appended(version: int, tmp_path: Path) -> None:
+    """A new journal has every table and column of the old ones."""
+    load(JOURNALS / f"schema-{version}.sql", tmp_path / "old.db")
+    Journal(tmp_path / "new.db").close()
+
+    def columns(path: Path) -> set[tuple[str, str]]:
+        with closing(sqlite3.connect(path)) as connection:
+            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {(table, row[1]) for table in tables for row in connection.execute(f"PRAGMA table_info({table})")}
+
+    assert columns(tmp_path / "old.db") <= columns(tmp_path / "new.db")
+    Journal(tmp_path / "old.db").close()
+    assert columns(tmp_path / "old.db") == columns(tmp_path / "new.db")
+    assert json.loads((JOURNALS / f"schema-{version}.json").read_text())["format"] == 1
