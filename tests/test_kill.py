@@ -57,10 +57,14 @@ def calm(folder: Path) -> dict[str, Any]:
 
 
 def one_of_each(names: list[str]) -> list[int]:
-    """Return a point for each name; of those that are passed often, not always the first time."""
+    """Return a point before each kind of write; of those that are passed often, not always the first time.
+
+    What is on disk after one write is what is there before the next one.
+    """
     places: dict[str, list[int]] = {}
     for point, name in enumerate(names, 1):
-        places.setdefault(name, []).append(point)
+        if name.startswith("before") or point == len(names):
+            places.setdefault(name, []).append(point)
     return sorted(points[turn % len(points)] for turn, points in enumerate(places.values()))
 
 

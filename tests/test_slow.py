@@ -30,7 +30,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.skipif(not (is_cached("smollm2-135m") and is_cached("minilm-l6")), reason="the embedded models are not pulled")
 def test_the_shipped_example_runs_with_the_embedded_models_and_repeats(tmp_path: Path) -> None:
-    """Two runs that share nothing write the same rows: every request has its own seed."""
+    """Two runs that share nothing write the same rows: the same batches get the same answers."""
     small = ["method.seed_rows=24", "method.rounds=1", "method.rationales=4", "student.epochs=2", "cache=null"]
     overrides = [piece for override in small for piece in ("--set", override)]
     rows = []

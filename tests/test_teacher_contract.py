@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -15,6 +15,8 @@ from tiny_teacher import build_tiny_teacher
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from stepsynth.teachers import EngineTeacher
 
 
 class TestFake(testing.TeacherContract):
@@ -118,6 +120,18 @@ class TestTransformers(testing.TeacherContract):
 class TestOpenVino(testing.TeacherContract):
     def config(self) -> TeacherConfig:
         return TeacherConfig(backend="openvino", concurrency=2)
+
+    def draws_by_batch(self) -> bool:
+        return True
+
+    def test_the_same_batch_gives_the_same_answers(self) -> None:
+        engine = cast("EngineTeacher", self.make())
+        requests = [
+            testing.make_request(f"Write one sentence about {thing}.", max_tokens=24) for thing in ("rain", "a film", "tea")
+        ]
+        first, second = (dict(engine.generate_batch(requests, range(3))) for _ in range(2))
+        assert [first[place].text for place in range(3)] == [second[place].text for place in range(3)]
+        assert len({response.text for response in first.values()}) == 3
 
 
 class _Broken:

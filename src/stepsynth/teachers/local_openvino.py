@@ -1,8 +1,8 @@
 """The embedded teacher: a GGUF model in this process, through OpenVINO GenAI.
 
 Requests go into the engine's own queue (continuous batching) as soon as it has room, so that
-the batch stays full until the last of them; each has its own sampling seed, so that an answer
-does not depend on its neighbours and a run repeats.
+the batch stays full until the last of them. The same requests in the same order get the same
+answers; the engine draws for the whole batch, so among other requests an answer may be another.
 """
 
 from __future__ import annotations
