@@ -207,3 +207,11 @@ def test_quiet_says_nothing_at_all(terminal: bool, monkeypatch: pytest.MonkeyPat
     with open_panel(quiet=True) as progress:
         run_stage(progress)
     assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize(("limit", "words"), [(64, "5 of 64 in flight"), (0, "5 at the provider")])
+def test_what_is_out_is_in_flight_or_at_the_provider(limit: int, words: str) -> None:
+    traffic = Traffic(sent=9, in_flight=5, limit=limit, answers=4, retries={}, tokens=40, usd=0.0, per_second=1.0)
+    view = StageView("seed", 10, "rows")
+    view.advance(0, answers=4, traffic=traffic)
+    assert words in view.traffic_parts()

@@ -18,7 +18,7 @@ class Traffic:
     Attributes:
         sent: attempts sent, over all processes of the run; retries count.
         in_flight: requests that wait for their answer now.
-        limit: most requests that may be in flight now.
+        limit: most requests that may be in flight now; 0 where a provider's batch holds them.
         answers: answers bought, over all processes of the run.
         retries: failed attempts that were sent again, by `TeacherError.kind`.
         tokens: tokens bought, prompt and completion, over all processes of the run.

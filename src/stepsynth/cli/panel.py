@@ -129,10 +129,9 @@ class StageView:
         traffic = self.traffic
         return [
             f"{traffic.per_second:.1f} answers/s",
-            # A batch holds far more than requests of our own could be in flight.
-            f"{traffic.in_flight:,} at the provider"
-            if traffic.in_flight > traffic.limit
-            else f"{traffic.in_flight:,} of {traffic.limit:,} in flight",
+            f"{traffic.in_flight:,} of {traffic.limit:,} in flight"
+            if traffic.limit
+            else f"{traffic.in_flight:,} at the provider",
             f"{traffic.answers:,} answers",
             f"{traffic.tokens:,} tokens",
         ]

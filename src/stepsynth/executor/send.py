@@ -136,10 +136,12 @@ class Executor:
         while len(self._rate) > 1 and now - self._rate[0][0] > _RATE_OVER_S:
             self._rate.popleft()
         since, before = self._rate[0] if self._rate else (now, ledger.answers)
+        # What an engine has been handed beyond its width waits; what a provider's batch holds knows no limit of ours.
+        limit = 0 if self.config.mode == "batch" else self.limiter.limit
         return Traffic(
             sent=ledger.attempts + self.account.in_flight,
-            in_flight=self.limiter.in_flight,
-            limit=self.limiter.limit,
+            in_flight=min(self.limiter.in_flight, limit) if limit else self.limiter.in_flight,
+            limit=limit,
             answers=ledger.answers,
             retries=dict(self.retries),
             tokens=ledger.prompt_tokens + ledger.completion_tokens,
