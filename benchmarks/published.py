@@ -36,23 +36,23 @@ S3_RTE = ("s3_synth_rte/additional_1", "s3_synth_rte/additional_2")
 # Task -> system -> [(files, rows)]; the first system is what the others are compared with.
 SYSTEMS: dict[str, dict[str, list[tuple[tuple[str, ...], int]]]] = {
     "rte": {
-        "s3 (GPT-3.5), 1,400": [(S3_RTE, 1400)],
-        "supergen (CTRL), 1,400": [(("supergen_rte/train",), 1400)],
+        "s3 (GPT-3.5), 700": [(S3_RTE, 700)],
+        "supergen (CTRL), 700": [(("supergen_rte/train",), 700)],
         "gold, 300": [(("rte/train",), 300)],
-        "gold, 1,400": [(("rte/train",), 1400)],
+        "gold, 700": [(("rte/train",), 700)],
     },
     "qnli": {
-        "supergen (CTRL), 1,400": [(("supergen_qnli/train",), 1400)],
+        "supergen (CTRL), 700": [(("supergen_qnli/train",), 700)],
         "gold, 300": [(("qnli/train",), 300)],
-        "gold, 1,400": [(("qnli/train",), 1400)],
+        "gold, 700": [(("qnli/train",), 700)],
     },
     "imdb": {
-        "fusegen 800 + s3 800": [((FUSEGEN,), 800), (S3_IMDB, 800)],
-        "fusegen, 1,600": [((FUSEGEN,), 1600)],
+        "fusegen 400 + s3 400": [((FUSEGEN,), 400), (S3_IMDB, 400)],
         "fusegen, 800": [((FUSEGEN,), 800)],
-        "s3, 1,600": [(S3_IMDB, 1600)],
+        "fusegen, 400": [((FUSEGEN,), 400)],
+        "s3, 800": [(S3_IMDB, 800)],
         "gold, 300": [(("imdb/train",), 300)],
-        "gold, 1,600": [(("imdb/train",), 1600)],
+        "gold, 800": [(("imdb/train",), 800)],
     },
 }
 

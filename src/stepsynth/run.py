@@ -33,10 +33,10 @@ from stepsynth.failpoints import fail_point
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["RunDirectory", "answers_path", "disk_errors", "write_atomic"]
+__all__ = ["DISK_ERRORS", "RunDirectory", "answers_path", "disk_errors", "write_atomic"]
 
 _FORMAT = 1
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
 
 @contextmanager
@@ -62,11 +62,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def _disk_error(error: BaseException) -> int | None:
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return error.errno
     # What is written in Rust (safetensors, tokenizers) tells the number in words, and shutil collects words of several files.
     for number in re.findall(r"(?:os error |\[Errno )(\d+)", str(error)):
-        if int(number) in _DISK_ERRORS:
+        if int(number) in DISK_ERRORS:
             return int(number)
     return None
 

@@ -31,8 +31,9 @@ from stepsynth.errors import RunError
 from stepsynth.export import build_results, dataset_lines, results_text
 from stepsynth.inputs import rows_digest
 from stepsynth.journal import Journal
+from stepsynth.journal.answers import kept_request
+from stepsynth.journal.database import decoded
 from stepsynth.run import RunDirectory
-from stepsynth.types import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,13 +171,8 @@ def _keys(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     """An answer that lies under another request's key would be taken for that one's."""
     wrong = 0
     for key, request, teacher in connection.execute("SELECT key, request, teacher FROM answers"):
-        text = request.decode("utf-8", "surrogatepass") if isinstance(request, bytes) else request
         try:
-            asked = json.loads(text)
-            sampling = {name: asked["sampling"][name] for name in ("temperature", "top_p", "min_p", "repetition_penalty")}
-            own = digest(
-                {"teacher": json.loads(teacher), "messages": asked["messages"], "replicate": asked["replicate"], **sampling}
-            )
+            own = kept_request(decoded(request)).key(json.loads(teacher))
         except (ValueError, KeyError, TypeError):
             own = ""
         wrong += own != key

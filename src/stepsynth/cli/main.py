@@ -56,13 +56,15 @@ def main() -> None:
         typer.echo("stepsynth: stopped at once; the same command goes on from the last committed answer.", err=True)
         sys.exit(130)
     except OSError as error:
+        from stepsynth.run import DISK_ERRORS
+
         if isinstance(error, BrokenPipeError):
             sys.stderr.close()
             sys.exit(0)
         # Such a path cannot even be looked at, so that it fails wherever it is used first.
         if error.errno == errno.ENAMETOOLONG:
             what = f"the path {str(error.filename)[:60]!r}... is too long. Give a shorter one."
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS):
+        elif error.errno in DISK_ERRORS:
             what = f"the disk cannot be written: {error.strerror}. Make room and run the same command again."
         else:
             raise

@@ -14,7 +14,6 @@ import inspect
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import Interrupted, PermanentError, RunError, TeacherError, TransientError
@@ -22,7 +21,7 @@ from stepsynth.executor.work import Work
 from stepsynth.failpoints import fail_point
 from stepsynth.interrupt import check_stop, stop_requested
 from stepsynth.journal import Amount, Job
-from stepsynth.teachers.provider_batch import DEFAULT_LIMITS, Limits, draw_name, portions
+from stepsynth.teachers.provider_batch import DEFAULT_LIMITS, KEY_DIGITS, Limits, draw_name, portions
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ _LISTED_AFTER_S = 600.0
 _TROUBLES_IN_A_ROW = 10
 # Both providers keep results for about 30 days.
 _RESULTS_KEPT_S = 29 * 86400.0
-# Keys come back whole, or cut to this many digits where a provider's ids are short.
-_KEY_DIGITS = 40
 
 
 class BatchApiWork(Work):
@@ -262,13 +259,13 @@ class BatchApiWork(Work):
 
     async def _bring_home(self, job: Job, job_id: str) -> None:
         """Commit a job's answers in groups as they come, its end together with the last of them."""
-        whole = {key[:_KEY_DIGITS]: key for key in job.keys}
+        whole = {key[:KEY_DIGITS]: key for key in job.keys}
         errors: dict[str, TeacherError] = {}
         answers = self.teacher.answers(job_id)
         try:
             async for short, outcome in answers:
                 self._check_stop()
-                key = whole.get(short[:_KEY_DIGITS], "")
+                key = whole.get(short[:KEY_DIGITS], "")
                 request = self.wanted.get(key)
                 if request is None or key in self.came:
                     continue
@@ -289,9 +286,7 @@ class BatchApiWork(Work):
 
     def _take(self, key: str, request: Request, response: Response) -> None:
         """Count a request that ran and add its answer; what it took more than expected, later jobs reserve, too."""
-        cost, price = self.account.cost([request]), self.account.price
-        if price is not None and response.usage.cost_usd is None:
-            response = replace(response, usage=replace(response.usage, cost_usd=price.cost(response.usage)))
+        cost, response = self.account.cost([request]), self.priced(response)
         self.account.count_sent(cost)
         self.account.hold(cost)
         self.account.answered(cost, [request], [response])

@@ -67,14 +67,19 @@ class Work(ABC):
 
     def add(self, key: str, request: Request, response: Response) -> None:
         """Take an answer: fill in its price, count it, commit it soon."""
-        usage = response.usage
-        if usage.cost_usd is None and self.account.price is not None:
-            response = replace(response, usage=replace(usage, cost_usd=self.account.price.cost(usage)))
+        response = self.priced(response)
         self.account.ledger.count_answer(response.usage)
         self.account.changed = True
         self.fresh.append((key, request, response))
         if self.due(len(self.fresh) >= COMMIT_AT):
             self.flush()
+
+    def priced(self, response: Response) -> Response:
+        """Return an answer with its dollars, where a price is known; what a teacher told stays."""
+        usage, price = response.usage, self.account.price
+        if usage.cost_usd is not None or price is None:
+            return response
+        return replace(response, usage=replace(usage, cost_usd=price.cost(usage)))
 
     def flush(self) -> None:
         """Commit now, or soon where that can go on beside other things."""

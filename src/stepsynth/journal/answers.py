@@ -7,6 +7,7 @@ for a while and then left, and the user is told once.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from dataclasses import asdict, replace
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
 from stepsynth.journal.database import connect, decoded, encoded, select, transaction
-from stepsynth.types import Request, Response, Usage, canonical_json
+from stepsynth.types import Message, Request, Response, Sampling, Usage, canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["ANSWERS_TABLE", "AnswerStore", "SharedAnswers"]
+__all__ = ["ANSWERS_TABLE", "AnswerStore", "SharedAnswers", "kept_request"]
 
 ANSWERS_TABLE = """
 CREATE TABLE answers (
@@ -259,3 +260,14 @@ def _request_json(request: Request) -> str:
             "replicate": request.replicate,
         }
     )
+
+
+def kept_request(text: str) -> Request:
+    """Return the request beside a kept answer, as far as it decides its key.
+
+    Raises:
+        ValueError, KeyError, TypeError: the text is no such request.
+    """
+    values = json.loads(text)
+    messages = tuple(Message(role, content) for role, content in values["messages"])
+    return Request(messages, Sampling(**values["sampling"]), values["replicate"], "", 0, "")

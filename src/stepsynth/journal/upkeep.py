@@ -16,8 +16,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.journal.answers import kept_request
 from stepsynth.journal.database import decoded, select, transaction
-from stepsynth.types import Message, Request, Sampling
 
 if TYPE_CHECKING:
     from stepsynth.journal.answers import SharedAnswers
@@ -258,7 +258,7 @@ def _wrong(key: str, max_tokens: object, request: bytes, teacher: bytes, tokens:
     if identity is None:
         return "its teacher cannot be read"
     try:
-        asked = _request(decoded(request))
+        asked = kept_request(decoded(request))
     except (ValueError, KeyError, TypeError) as error:
         return f"its request cannot be read ({type(error).__name__})"
     if asked.key(identity) != key:
@@ -268,9 +268,3 @@ def _wrong(key: str, max_tokens: object, request: bytes, teacher: bytes, tokens:
     if not all(isinstance(count, int) and count >= 0 for count in tokens):
         return "its tokens are no counts"
     return ""
-
-
-def _request(text: str) -> Request:
-    values = json.loads(text)
-    messages = tuple(Message(role, content) for role, content in values["messages"])
-    return Request(messages, Sampling(**values["sampling"]), values["replicate"], "", 0, "")

@@ -16,17 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stepsynth.config.sections import ANTHROPIC_URL
-from stepsynth.errors import ConfigError, PermanentError, TransientError, did_you_mean
-from stepsynth.teachers.http import (
-    MESSAGE_CHARS,
-    TRANSIENT,
-    HttpClient,
-    Reply,
-    parsed_json,
-    read_key,
-    server_message,
-    well_formed,
-)
+from stepsynth.errors import ConfigError, PermanentError, TransientError
+from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
+from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Response, Usage
 
@@ -119,7 +111,7 @@ class AnthropicTeacher:
         listed = await self._http.exchange("GET", "/v1/models?limit=1000")
         if listed.status in {401, 403} or listed.status in TRANSIENT:
             raise self._http.refused(listed)
-        raise self._unknown_model(_listed(listed))
+        raise self._http.unknown_model(_listed(listed))
 
     async def close(self) -> None:
         """Release connections; a later ``generate`` opens new ones."""
@@ -156,12 +148,6 @@ class AnthropicTeacher:
             what = f"{self._base_url}: {self._config.model!r} refused the sampling: {said!r}."
             return PermanentError(what, hint=f"Set teacher.sampling.{fixed[0]}: 1.0, it is not sent then.", kind="refused")
         return self._http.refused(reply)
-
-    def _unknown_model(self, ids: list[str]) -> PermanentError:
-        hint = did_you_mean(self._config.model, ids)
-        if len(hint) > MESSAGE_CHARS:
-            hint = f"{hint[:MESSAGE_CHARS]}... ({len(ids)} models)"
-        return PermanentError(f"{self._base_url} has no model {self._config.model!r}.", hint=hint, kind="refused")
 
 
 def read_message(raw: str) -> Response:

@@ -19,12 +19,22 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import PermanentError, TransientError
+from stepsynth.errors import TransientError
 from stepsynth.teachers import BatchJob
 from stepsynth.teachers.anthropic import _FORMAT_WORDS, PATH, AnthropicTeacher, read_message
 from stepsynth.teachers.bodies import server_message
 from stepsynth.teachers.http import Reply
-from stepsynth.teachers.provider_batch import Limits, as_object, created_job, lines_of, name_parts, number, path_part
+from stepsynth.teachers.provider_batch import (
+    KEY_DIGITS,
+    Limits,
+    cancelled,
+    created_job,
+    fetched,
+    lines_of,
+    name_parts,
+    number,
+    path_part,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,7 +48,6 @@ __all__ = ["AnthropicBatchTeacher"]
 
 _BATCHES = f"{PATH}/batches"
 _PAGE = 100
-_KEY_DIGITS = 40
 # What an error in a result would have been as a status; https://docs.claude.com/en/api/errors
 _STATUS = {
     "invalid_request_error": 400,
@@ -88,7 +97,7 @@ class AnthropicBatchTeacher:
             TransientError: with ``maybe_billed`` when the batch may have been created all the same.
             PermanentError: it was refused.
         """
-        rows = [{"custom_id": f"{key[:_KEY_DIGITS]}-{name}", "params": self._live.body(request)} for key, request in requests]
+        rows = [{"custom_id": f"{key[:KEY_DIGITS]}-{name}", "params": self._live.body(request)} for key, request in requests]
         return await created_job(self._http, _BATCHES, {"requests": rows}, _job)
 
     async def find(self, name: str) -> BatchJob | None:
@@ -138,30 +147,18 @@ class AnthropicBatchTeacher:
                 name, result = line.get("custom_id"), line.get("result")
                 outcome = self._outcome(result, asked_by_schema) if isinstance(result, dict) else None
                 if isinstance(name, str) and outcome is not None:
-                    yield name[:_KEY_DIGITS], outcome
+                    yield name[:KEY_DIGITS], outcome
 
     async def cancel(self, job_id: str) -> None:
         """Ask for a batch's end."""
-        reply = await self._http.exchange("POST", f"{_BATCHES}/{path_part(job_id)}/cancel")
-        if not reply.ok:
-            raise self._http.refused(reply)
+        await cancelled(self._http, f"{_BATCHES}/{path_part(job_id)}")
 
     async def close(self) -> None:
         """Release connections."""
         await self._live.close()
 
     async def _get(self, path: str) -> Mapping[str, Any]:
-        reply = await self._http.exchange("GET", path)
-        if reply.status == 404:
-            what = f"{self._http.base_url}{path}: not found."
-            raise PermanentError(what, hint="Is it a key of the same workspace?", kind="refused")
-        if not reply.ok:
-            raise self._http.refused(reply)
-        found = as_object(reply.text)
-        if not found:
-            what = f"{self._http.base_url}{path}: no valid JSON."
-            raise TransientError(what, hint="If it persists, check teacher.base_url.", kind="damaged")
-        return found
+        return await fetched(self._http, path, "Is it a key of the same workspace?")
 
     async def _bears(self, job_id: str, name: str) -> bool:
         """Whether an ended batch's results bear this name; the first of them tells."""

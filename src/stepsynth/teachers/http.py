@@ -22,20 +22,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from stepsynth.errors import PermanentError, TeacherError, TransientError
-from stepsynth.teachers.bodies import (
-    MESSAGE_CHARS,
-    parsed_json,
-    read_key,
-    scrubbed,
-    server_message,
-    well_formed,
-    without_keys,
-)
+from stepsynth.errors import PermanentError, TeacherError, TransientError, did_you_mean
+from stepsynth.teachers.bodies import MESSAGE_CHARS, scrubbed, server_message, without_keys
 from stepsynth.teachers.waiting import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     import aiohttp
     from pydantic import SecretStr
@@ -43,17 +35,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import TeacherConfig
 
-__all__ = [
-    "MAX_BODY_BYTES",
-    "MESSAGE_CHARS",
-    "TRANSIENT",
-    "HttpClient",
-    "Reply",
-    "parsed_json",
-    "read_key",
-    "server_message",
-    "well_formed",
-]
+__all__ = ["MAX_BODY_BYTES", "TRANSIENT", "HttpClient", "Reply"]
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
@@ -234,6 +216,14 @@ class HttpClient:
             return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused")
         hint = "Change teacher.model or teacher.sampling."
         return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused")
+
+    def unknown_model(self, ids: Iterable[str]) -> PermanentError:
+        """Return the error for a model that a server does not list, with the nearest of those that it does."""
+        listed, model = list(ids), self._config.model
+        hint = did_you_mean(model, listed)
+        if len(hint) > MESSAGE_CHARS:
+            hint = f"{hint[:MESSAGE_CHARS]}... ({len(listed)} models)"
+        return PermanentError(f"{self.base_url} has no model {model!r}.", hint=hint, kind="refused")
 
     def _session(self) -> aiohttp.ClientSession:
         import aiohttp

@@ -20,17 +20,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError, did_you_mean
-from stepsynth.teachers.http import (
-    MESSAGE_CHARS,
-    TRANSIENT,
-    HttpClient,
-    Reply,
-    parsed_json,
-    read_key,
-    server_message,
-    well_formed,
-)
+from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
+from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
+from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Message, Request, Response, Usage
 
@@ -171,7 +163,7 @@ class OpenAITeacher:
         if ids is None:
             return await self._probe_by_asking("it lists no models")
         if not _serves(self._config.model, ids):
-            raise self._unknown_model(ids)
+            raise self._http.unknown_model(ids)
         return f"{self._base_url} serves {self._config.model!r}."
 
     async def close(self) -> None:
@@ -269,20 +261,13 @@ class OpenAITeacher:
                         ids = model_ids(await self._http.exchange("GET", "/models"))
                 self._models = ids or []
         if ids and not _serves(self._config.model, ids):
-            return self._unknown_model(ids)
+            return self._http.unknown_model(ids)
         message, _ = server_message(reply.text)
         what = f"{self._base_url}{self._path}, model {self._config.model!r}: not found (HTTP {reply.status}: {message!r})."
         hint = "Check teacher.model and teacher.base_url, which mostly ends in /v1."
         if self._config.api_version is not None:
             hint = "Check teacher.api_version, teacher.base_url and teacher.model, which is the name of the deployment."
         return PermanentError(what, hint=hint, kind="refused")
-
-    def _unknown_model(self, ids: list[str]) -> PermanentError:
-        model = self._config.model
-        hint = did_you_mean(model, ids)
-        if len(hint) > MESSAGE_CHARS:
-            hint = f"{hint[:MESSAGE_CHARS]}... ({len(ids)} models)"
-        return PermanentError(f"{self._base_url} has no model {model!r}.", hint=hint, kind="refused")
 
 
 def request_seed(key: str) -> int:

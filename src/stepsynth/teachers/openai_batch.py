@@ -23,7 +23,17 @@ from stepsynth.teachers import BatchJob
 from stepsynth.teachers.bodies import server_message
 from stepsynth.teachers.http import Reply
 from stepsynth.teachers.openai import _REFUSALS, OpenAITeacher, _Dialect, _is_withheld, _withheld, read_completion
-from stepsynth.teachers.provider_batch import Limits, as_object, created_job, lines_of, name_parts, number, path_part
+from stepsynth.teachers.provider_batch import (
+    Limits,
+    as_object,
+    cancelled,
+    created_job,
+    fetched,
+    lines_of,
+    name_parts,
+    number,
+    path_part,
+)
 from stepsynth.types import Message, Request
 
 if TYPE_CHECKING:
@@ -156,9 +166,7 @@ class OpenAIBatchTeacher:
 
     async def cancel(self, job_id: str) -> None:
         """Ask for a batch's end; it takes up to ten minutes."""
-        reply = await self._http.exchange("POST", f"/batches/{path_part(job_id)}/cancel")
-        if not reply.ok:
-            raise self._http.refused(reply)
+        await cancelled(self._http, f"/batches/{path_part(job_id)}")
 
     async def close(self) -> None:
         """Release connections."""
@@ -178,16 +186,7 @@ class OpenAIBatchTeacher:
         return file
 
     async def _get(self, path: str) -> Mapping[str, Any]:
-        reply = await self._http.exchange("GET", path)
-        if reply.status == 404:
-            what = f"{self._http.base_url}{path}: not found."
-            raise PermanentError(what, hint="Is it a key of the same project?", kind="refused")
-        if not reply.ok:
-            raise self._http.refused(reply)
-        found = as_object(reply.text)
-        if not found:
-            raise TransientError(f"{self._http.base_url}{path}: no valid JSON.", hint="Look at the server's log.", kind="damaged")
-        return found
+        return await fetched(self._http, path, "Is it a key of the same project?")
 
     async def _is_named(self, entry: Mapping[str, Any], name: str, near: bool) -> bool:
         metadata = entry.get("metadata")

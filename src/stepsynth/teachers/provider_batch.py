@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from stepsynth.errors import TransientError
+from stepsynth.errors import PermanentError, TransientError
 from stepsynth.teachers.bodies import parsed_json
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "KEY_DIGITS",
     "Limits",
     "NameParts",
     "as_object",
+    "cancelled",
     "created_job",
     "draw_name",
+    "fetched",
     "lines_of",
     "name_parts",
     "number",
@@ -39,6 +42,8 @@ __all__ = [
     "portions",
 ]
 
+# Keys come back whole, or cut to so many digits where a provider's ids are short.
+KEY_DIGITS = 40
 # A body of tens of megabytes goes with it.
 _CREATE_S = 600.0
 # A provider's clock and ours may differ, and a large upload takes its time.
@@ -154,6 +159,41 @@ async def created_job(
         what = f"{http.base_url} took the batch and did not say what it is called."
         raise TransientError(what, hint="If it persists, look at the server's log.", kind="damaged", maybe_billed=True)
     return job
+
+
+async def fetched(http: HttpClient, path: str, hint: str) -> Mapping[str, Any]:
+    """Return the object at a path.
+
+    Args:
+        http: the provider.
+        path: what is got.
+        hint: what a reader should check where there is nothing.
+
+    Raises:
+        TransientError: it could not be had now, or is no JSON.
+        PermanentError: there is nothing, or it is refused.
+    """
+    reply = await http.exchange("GET", path)
+    if reply.status == 404:
+        raise PermanentError(f"{http.base_url}{path}: not found.", hint=hint, kind="refused")
+    if not reply.ok:
+        raise http.refused(reply)
+    found = as_object(reply.text)
+    if not found:
+        what = f"{http.base_url}{path}: no valid JSON."
+        raise TransientError(what, hint="If it persists, check teacher.base_url.", kind="damaged")
+    return found
+
+
+async def cancelled(http: HttpClient, path: str) -> None:
+    """Ask for the end of the job at a path.
+
+    Raises:
+        TeacherError: the provider did not take it.
+    """
+    reply = await http.exchange("POST", f"{path}/cancel")
+    if not reply.ok:
+        raise http.refused(reply)
 
 
 def lines_of(http: HttpClient, path: str) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:

@@ -12,6 +12,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.teachers.bodies import well_formed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -61,12 +63,12 @@ def text_of(answer: str) -> str:
         value, _ = json.JSONDecoder(strict=False).raw_decode(answer, start)
     except (ValueError, RecursionError):
         found = _TEXT.search(answer, start)
-        return _well_formed(_ESCAPE.sub(_unescaped, found[1])) if found else answer
+        return well_formed(_ESCAPE.sub(_unescaped, found[1])) if found else answer
     text = value.get("text")
     if isinstance(text, str):
-        return _well_formed(text)
+        return well_formed(text)
     strings = [member for member in value.values() if isinstance(member, str)]
-    return _well_formed(strings[0]) if len(value) == len(strings) == 1 else ""
+    return well_formed(strings[0]) if len(value) == len(strings) == 1 else ""
 
 
 def _quoted(answer: str) -> str:
@@ -75,7 +77,7 @@ def _quoted(answer: str) -> str:
         value = json.loads(answer)
     except (ValueError, RecursionError):
         return answer
-    return _well_formed(value) if isinstance(value, str) else answer
+    return well_formed(value) if isinstance(value, str) else answer
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -83,7 +85,3 @@ def _unescaped(match: re.Match[str]) -> str:
     if escape[0] == "u":
         return chr(int(escape[1:], 16)) if len(escape) == 5 else ""
     return _ESCAPES.get(escape, escape)
-
-
-def _well_formed(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
