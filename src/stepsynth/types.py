@@ -129,6 +129,7 @@ class Request:
     source: str | None = None
     context: str = ""
     answer: Span | None = None
+    _kept: tuple[Mapping[str, object], str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def key(self, teacher: Mapping[str, object]) -> str:
         """Return the identity of the answer: sha256 over all that can change it.
@@ -136,6 +137,14 @@ class Request:
         Args:
             teacher: backend, model and base URL (and precision where it matters).
         """
+        kept = self._kept
+        if kept is None or kept[0] != teacher:
+            # A request is asked for its key some five times on its way to a row.
+            kept = dict(teacher), self._key(teacher)
+            object.__setattr__(self, "_kept", kept)
+        return kept[1]
+
+    def _key(self, teacher: Mapping[str, object]) -> str:
         return digest(
             {
                 "teacher": dict(teacher),

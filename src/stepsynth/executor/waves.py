@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError, TeacherError
@@ -119,7 +120,7 @@ class Generator:
             accepted = before + [v.candidate for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
-            candidates = [self._candidate(request, answers) for request in wave]
+            candidates = live.candidates(answers)
             verdicts += _judge(hygiene, candidates, answers, accepted)
 
     def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate], match: MatchConfig) -> list[Verdict]:
@@ -141,7 +142,7 @@ class Generator:
                 within += 1
             if used == before_wave:
                 raise _no_price()
-            candidates = [self._candidate(request, answers) for request in wave[:within]]
+            candidates = live.candidates(answers)[:within]
             verdicts += _judge(hygiene, candidates, answers, accepted)
             each = max((used - self._used) / len(verdicts), 1e-9)
         return verdicts
@@ -235,27 +236,41 @@ class _Live:
         kept: float,
     ) -> None:
         self._generator = generator
-        self._wave = [(request, generator._executor.key(request)) for request in wave]
+        self._wave = wave
         self._hygiene = hygiene
-        self._accepted = accepted
+        self._accepted = list(accepted)
         self._in_stage = in_stage
         self._kept = kept
+        self._passed = 0
         self._next = 0.0
-        self._rows = in_stage
+        self._candidates: list[Candidate] = []
 
     def show(self, answers: dict[str, Response | TeacherError]) -> None:
+        """Judge what is new of the whole part, and show how many rows that makes."""
         started = time.monotonic()
         if started >= self._next:
-            whole: list[Candidate] = []
-            for request, key in self._wave:
-                if key not in answers:
-                    break
-                whole.append(self._generator._candidate(request, answers))
-            passed = sum(v.accepted for v in _judge(self._hygiene, whole, answers, self._accepted))
-            self._rows = self._in_stage + round(self._kept * passed)
+            new = self._take(answers)
+            passed = [v.candidate for v in _judge(self._hygiene, new, answers, self._accepted) if v.accepted]
+            self._accepted += passed
+            self._passed += len(passed)
             self._next = time.monotonic() + (time.monotonic() - started) / _LIVE_SHARE
-        traffic = self._generator._executor.traffic()
-        self._generator._progress.advance(self._rows, answers=len(answers), traffic=traffic)
+        rows = self._in_stage + round(self._kept * self._passed)
+        self._generator._progress.advance(rows, answers=len(answers), traffic=self._generator._executor.traffic())
+
+    def candidates(self, answers: dict[str, Response | TeacherError]) -> list[Candidate]:
+        """Return the candidates of the wave, in plan order."""
+        if missing := self._wave[len(self._candidates) :]:
+            self._candidates += [self._generator._candidate(request, answers) for request in missing]
+        return self._candidates
+
+    def _take(self, answers: dict[str, Response | TeacherError]) -> list[Candidate]:
+        """Return the candidates that came since the last time, up to the first answer that is not there."""
+        first = len(self._candidates)
+        for request in islice(self._wave, first, None):
+            if self._generator._executor.key(request) not in answers:
+                break
+            self._candidates.append(self._generator._candidate(request, answers))
+        return self._candidates[first:]
 
 
 def _kept(verdicts: list[Verdict]) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from stepsynth.filters.growing import Growing
@@ -82,6 +84,8 @@ class AnswerNaming:
     """
 
     limit: float
+    _growing: Growing = field(default_factory=Growing, init=False, repr=False, compare=False)
+    _accepted: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     @classmethod
     def like(cls, harvest: Sequence[Example]) -> AnswerNaming:
@@ -90,7 +94,11 @@ class AnswerNaming:
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
-        rows, named = len(accepted), sum(self._named(candidate) for candidate in accepted)
+        new, void = self._growing.news(accepted)
+        if void:
+            self._accepted.clear()
+        self._accepted.update(named=sum(self._named(candidate) for candidate in new))
+        rows, named = len(accepted), self._accepted["named"]
         verdicts = []
         for candidate in candidates:
             names = self._named(candidate)
@@ -110,9 +118,17 @@ def _holds(question: str, answers: Sequence[str]) -> bool:
 
 def _names(text: str, label: str, meaning: str) -> bool:
     """Whether a word of the label (``negatively`` included) or three words of its meaning stand in a text."""
-    folded = text.casefold()
-    if any(re.search(rf"\b{re.escape(word)}", folded) for word in label_words(label)):
+    words, phrases = _signs(label, meaning)
+    if words is not None and words.search(text.casefold()):
         return True
-    spaced = f" {comparable(text)} "
+    spaced = f" {comparable(text)} " if phrases else ""
+    return any(phrase in spaced for phrase in phrases)
+
+
+@lru_cache(maxsize=1024)
+def _signs(label: str, meaning: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+    """Return what finds the label's words, and its meaning's runs of three words with a space around each."""
+    alternatives = "|".join(map(re.escape, label_words(label)))
     words = comparable(meaning).split()
-    return any(f" {' '.join(words[i : i + 3])} " in spaced for i in range(len(words) - 2))
+    phrases = tuple(f" {' '.join(words[i : i + 3])} " for i in range(len(words) - 2))
+    return re.compile(rf"\b(?:{alternatives})") if alternatives else None, phrases

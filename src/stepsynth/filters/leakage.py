@@ -62,6 +62,8 @@ class GoldCopy:
         """Whether most of a text (in comparable form) was copied from one of the indexed ones."""
         if text in self.texts:
             return True
+        if not self.shingles:
+            return False
         runs = _runs(text)
         counts: dict[int, int] = {}
         for run in runs:

@@ -29,6 +29,8 @@ _OPENER = re.compile(
 )
 _BULLET = re.compile(r"^(?:[-*\u2022]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)")
 _CONTROL = re.compile(r"<\|[^|>\n]{0,40}\|>|</?(?:s|text|example|output)>", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
+_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*\u2022#]|\d{1,2}[.)]))")
 _SENTENCE_END = re.compile(r"[.!?\u2026][\"')\]]*(?=\s|$)")
 
 
@@ -56,9 +58,22 @@ def clean(answer: str, *, truncated: bool = False) -> str:
     return ""
 
 
+class _Characters(dict[int, str | None]):
+    """For `str.translate`: quote marks unified, invisible characters gone; grows with the characters that occur."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        gone = character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs")
+        self[code] = None if gone else _QUOTES.get(character, character)
+        return self[code]
+
+
+_CHARACTERS = _Characters()
+
+
 def _bare(answer: str, *, cut: bool) -> str:
     """Take off one layer of each kind."""
-    text = "".join(_QUOTES.get(c, c) for c in answer if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    text = answer.translate(_CHARACTERS)
     text = unicodedata.normalize("NFC", _CONTROL.sub(" ", text)).strip()
     text = _unfenced(text)
     for _ in range(4):
@@ -66,10 +81,10 @@ def _bare(answer: str, *, cut: bool) -> str:
         text = _unwrap(text)
         if text == before:
             break
-    paragraphs = [part.strip() for part in re.split(r"\n\s*\n|\n(?=\s*(?:[-*\u2022#]|\d{1,2}[.)]))", text) if part.strip()]
+    paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
     if len(paragraphs) > 1:
         text, cut = _unwrap(paragraphs[0]), False
-    text = re.sub(r"\s+", " ", text).strip()
+    text = " ".join(text.split())
     if cut:
         text = _whole_sentences(text)
     return _balanced(text)
@@ -77,7 +92,9 @@ def _bare(answer: str, *, cut: bool) -> str:
 
 def comparable(text: str) -> str:
     """Return the form in which texts are compared: letters and digits, casefolded."""
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+    if text.isascii():
+        return " ".join(_WORD.findall(text.lower()))
+    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def leading_sentences(text: str, max_words: int) -> str:

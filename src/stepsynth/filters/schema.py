@@ -35,6 +35,8 @@ _META = re.compile(
     re.IGNORECASE,
 )
 _SHORT = 3
+_TOO_FEW_TO_REPEAT = 8
+_WORD = re.compile(r"\w")
 # Also those of Chinese and Japanese, of Arabic and Persian.
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 
@@ -81,17 +83,18 @@ class Schema:
     def _reason(self, candidate: Candidate) -> str:
         if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text):
             return "refusal"
-        words = len(candidate.text.split())
-        if not re.search(r"\w", candidate.text):
+        words = candidate.text.split()
+        if not _WORD.search(candidate.text):
             return "truncated" if candidate.finish_reason == "length" else "empty"
-        if words < self.min_words:
+        if len(words) < self.min_words:
             return "too short"
         if self.meta and _META.search(candidate.text):
             return "meta"
         if self.question and not ends_with_question_mark(candidate.text):
             return "no question"
-        different = {word.casefold() for word in candidate.text.split()}
-        return "repetitive" if words > 8 and len(different) < words / 2 else ""
+        if len(words) <= _TOO_FEW_TO_REPEAT:
+            return ""
+        return "repetitive" if len({word.casefold() for word in words}) < len(words) / 2 else ""
 
 
 def ends_with_question_mark(text: str) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["ANSWERS_TABLE", "AnswerStore", "SharedAnswers", "kept_request"]
+__all__ = ["ANSWERS_TABLE", "AnswerStore", "SharedAnswers", "answer_records", "kept_request"]
 
 ANSWERS_TABLE = """
 CREATE TABLE answers (
@@ -114,10 +114,19 @@ class AnswerStore:
     def insert(self, answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str) -> None:
         """Write answers in one transaction; a key that is there already stays as it is.
 
+        Args:
+            answers: key, request and answer.
+            teacher: see `TeacherConfig.identity`.
+            origin: ``asked`` or ``cache``.
+
         Raises:
             RunError: they could not be written.
         """
-        self._write(_records(answers, teacher, origin))
+        self.insert_records(answer_records(answers, teacher, origin))
+
+    def insert_records(self, records: Sequence[tuple[object, ...]]) -> None:
+        """Write what `answer_records` made; see `insert`."""
+        self._write(records)
 
     def _write(self, records: Sequence[tuple[object, ...]]) -> None:
         with transaction(self._connection, "answers"):
@@ -170,10 +179,10 @@ class SharedAnswers(AnswerStore):
             self._give_up(error)
         return found
 
-    def insert(self, answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str) -> None:
+    def insert_records(self, records: Sequence[tuple[object, ...]]) -> None:
         """Write answers, and those that waited for another process; a key that is there already stays as it is."""
         if not self._given_up:
-            self._waiting += _records(answers, teacher, origin)
+            self._waiting += records
             if time.monotonic() >= self._next_try:
                 self._try_to_write()
 
@@ -231,9 +240,11 @@ class SharedAnswers(AnswerStore):
         self._note(f"The answers that runs share {what}; this run goes on without them. See: stepsynth cache verify")
 
 
-def _records(
+def answer_records(
     answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str
 ) -> list[tuple[object, ...]]:
+    """Return the rows of the table, for as many files as they are written into; see `AnswerStore.insert`."""
+    identity = canonical_json(teacher)
     return [
         (
             key,
@@ -245,7 +256,7 @@ def _records(
             response.usage.cost_usd,
             encoded(response.raw),
             encoded(_request_json(request)),
-            canonical_json(teacher),
+            identity,
             origin,
         )
         for key, request, response in answers

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.journal.answers import ANSWERS_TABLE, AnswerStore
+from stepsynth.journal.answers import ANSWERS_TABLE, AnswerStore, answer_records
 from stepsynth.journal.database import connect, decoded, encoded, first, select, transaction
 from stepsynth.journal.jobs import JOBS_TABLE, JobStore
 from stepsynth.journal.ledger import LEDGER_TABLE, Ledger
@@ -103,13 +103,14 @@ class Journal:
             ledger: a copy of ours, where this is called from another thread.
             also: writes more within the same transaction.
         """
+        records = answer_records(answers, teacher, "asked")
         with transaction(self._connection, "answers"):
-            self._answers.insert(answers, teacher, "asked")
+            self._answers.insert_records(records)
             (ledger or self.ledger).write(self._connection)
             if also is not None:
                 also()
         if self._shared is not None:
-            self._shared.insert(answers, teacher, "asked")
+            self._shared.insert_records(records)
 
     def commit_ledger(self, ledger: Ledger | None = None) -> None:
         """Make the ledger durable where no answer waits: before anything is sent, and at the end."""
