@@ -230,10 +230,10 @@ def rows(count: int) -> list[Candidate]:
 
 
 def measure_rows(count: int) -> dict[str, Any]:
-    """Judge, write and export rows; memory is what comes on top of the rows."""
-    from stepsynth.export import build_results, dataset_lines
+    """Judge rows, write them to the journal, export data set, results and page; memory is what comes on top of the rows."""
+    from stepsynth.export import write_exports
     from stepsynth.filters import Hygiene
-    from stepsynth.run import RunDirectory, write_atomic
+    from stepsynth.run import RunDirectory
 
     found = config(None, 1)
     gold = [
@@ -256,8 +256,7 @@ def measure_rows(count: int) -> dict[str, Any]:
         written, write_mb = time.perf_counter() - started, peak.stop()
         del verdicts, candidates
         peak, started = Peak(), time.perf_counter()
-        build_results(journal, directory)
-        write_atomic(directory.path / "dataset.jsonl", (f"{line}\n" for line in dataset_lines(journal, found)))
+        write_exports(journal, directory)
         exported, export_mb = time.perf_counter() - started, peak.stop()
         size = (directory.path / "dataset.jsonl").stat().st_size / MB
     return {

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from stepsynth.errors import RunError
 from stepsynth.inputs import Inputs
 from stepsynth.journal import AnswerStore, Journal, Spent
 from stepsynth.journal.database import decoded
+from stepsynth.journal.stream import count_rows, dataset_sample, each_ending, each_row, rows_at, rows_from_mistakes
 from stepsynth.progress import SilentProgress
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import create_family
@@ -151,6 +153,33 @@ def test_rows_come_in_the_order_of_the_run_and_the_data_set_has_no_rationales(jo
     ]
     assert journal.stage_done("round-0/seed")
     assert not journal.stage_done("round-2/seed")
+
+
+def test_rows_are_read_a_few_at_a_time_as_if_all_at_once(journal: Journal) -> None:
+    sources = ["harvest-0", "harvest-1", "harvest-0", "harvest-0", None, "harvest-1"]
+    for name, kind, number in (("round-0/rationales", "rationales", 0), ("round-1/extrapolate", "extrapolate", 1)):
+        candidates = [
+            Candidate(replace(request(i), source=source, label="ab"[i % 2]), f"k{i}", f"{name} {i}")
+            for i, source in enumerate(sources)
+        ]
+        reasons = ["", "meta", "", "", "", "copy"]
+        journal.finish_stage(name, number, kind, [Verdict(*both) for both in zip(candidates, reasons, strict=True)], {}, 0.0)
+    rows = journal.rows()
+    for accepted in (None, True, False):
+        assert list(each_row(journal, accepted=accepted)) == journal.rows(accepted=accepted)
+    written = [row for row in rows if row.round == 1]
+    assert list(each_ending(journal, "round-1/extrapolate")) == [(row.position, row.label, row.reason) for row in written]
+    assert rows_at(journal, "round-1/extrapolate", [4, 1, 99]) == {place: written[place] for place in (1, 4)}
+    assert rows_at(journal, "round-1/extrapolate", range(2000)) == dict(enumerate(written))
+    kept, further = rows_from_mistakes(journal, 1, 2)
+    assert kept == {"harvest-0": [written[0], written[2]], "harvest-1": [written[1], written[5]]}
+    assert further == {"harvest-0": 1}
+    assert rows_from_mistakes(journal, 2, 2) == ({}, {})
+    assert dataset_sample(journal) == journal.dataset()
+    assert dataset_sample(journal, 2) == journal.dataset()[::2]
+    counted = Counter((row.stage, row.label, row.reason) for row in rows)
+    assert {(count.stage, count.label, count.reason): count.rows for count in count_rows(journal)} == counted
+    assert sum(count.rows for count in count_rows(journal) if count.in_dataset) == len(journal.dataset())
 
 
 def test_evaluations_and_predictions_come_back(journal: Journal) -> None:

@@ -128,7 +128,7 @@ def _training_rows(journal: Journal, number: int | None) -> int:
 
 
 def _round(journal: Journal, number: int, counts: Sequence[RowCount]) -> dict[str, Any]:
-    new = [count for count in counts if count.round == number and not count.reason and count.kind != "rationales"]
+    new = [count for count in counts if count.round == number and count.in_dataset]
     return {
         "round": number,
         "rows": _training_rows(journal, number),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from stepsynth.export import build_results, write_exports
 from stepsynth.inputs import check_inputs
 from stepsynth.interrupt import handle_signals
 from stepsynth.journal import AnswerStore, Journal
+from stepsynth.journal.stream import count_rows
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
 from stepsynth.teachers import probe_teacher
@@ -132,18 +133,20 @@ def read_status(folder: Path) -> dict[str, Any]:
     directory = RunDirectory.read(folder)
     with closing(_journal(directory)) as journal:
         totals = journal.totals()
+        ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for count in count_rows(journal):
+            ended[count.stage][count.reason] += count.rows
         stages = []
         for name, round_number, kind, info, seconds in journal.stages():
-            rows = journal.rows(stage=name)
-            dropped = Counter(row.reason for row in rows if row.reason)
-            accepted = sum(not row.reason for row in rows)
+            dropped = ended[name]
+            accepted = dropped.pop("", 0)
             stages.append(
                 {
                     "stage": name,
                     "round": round_number,
                     "kind": kind,
                     "seconds": round(seconds, 1),
-                    "requested": len(rows),
+                    "requested": accepted + dropped.total(),
                     "accepted": accepted,
                 }
                 | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}

@@ -22,6 +22,7 @@ from stepsynth.classroom import best_round
 from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import Journal, Spent
+from stepsynth.journal.stream import count_rows
 from stepsynth.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def read_cell(folder: Path, system: str) -> Cell:
             folder=folder,
             metric=evaluation.metric,
             rows=trained[best],
-            spent_rows=len(journal.dataset()),
+            spent_rows=sum(count.rows for count in count_rows(journal) if count.in_dataset),
             requests=spent.requests,
             tokens=spent.tokens,
             usd=spent.usd,

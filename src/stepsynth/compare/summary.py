@@ -18,6 +18,7 @@ from stepsynth.evaluation.power import too_small_for
 from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
 from stepsynth.evaluation.statistics import holm, mcnemar, paired_difference
 from stepsynth.journal import Journal
+from stepsynth.journal.stream import dataset_sample
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import create_family
 
@@ -191,7 +192,7 @@ def _artefacts(cell: Cell) -> list[str]:
     directory = RunDirectory.read(cell.folder)
     family = create_family(directory.config.task)
     with closing(Journal(directory.journal_path)) as journal:
-        written = [row.example for row in journal.dataset()]
+        written = [row.example for row in dataset_sample(journal)]
         gold = [*journal.gold("harvest"), *journal.gold("select")]
     return [
         f"{cell.system}, seed {cell.seed}: {probe.message}"

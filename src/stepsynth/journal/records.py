@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stepsynth.types import Example
+from stepsynth.journal.database import decoded
+from stepsynth.types import Example, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from stepsynth.types import Span
 
 __all__ = ["Row", "Spent", "Totals"]
 
@@ -44,6 +44,13 @@ class Row:
     reason: str
     context: str = ""
     answer: Span | None = None
+
+    @classmethod
+    def read(cls, *kept: Any) -> Row:
+        """Return a row from how the journal keeps it, in the order of the attributes."""
+        stage, number, kind, position, key, label, source, text, reason, context, answer = kept
+        span = next((Span(*found) for found in json.loads(decoded(answer))), None)
+        return cls(stage, number, kind, position, key, label, source, decoded(text), reason, decoded(context), span)
 
     @property
     def example(self) -> Example:

@@ -263,11 +263,7 @@ class Journal:
             query += " AND (r.reason = '') = ?"
             values.append(accepted)
         query += " ORDER BY s.round, s.kind != 'rationales', r.stage, r.position"
-        found = select(self._connection, query, values)
-        return [
-            Row(stage, n, kind, i, key, label, source, decoded(text), why, decoded(context), _span(decoded(answer)))
-            for stage, n, kind, i, key, label, source, text, why, context, answer in found
-        ]
+        return [Row.read(*found) for found in select(self._connection, query, values)]
 
     def dataset(self, upto_round: int | None = None) -> list[Row]:
         """Return the accepted training rows (no rationales) of all rounds up to one, in plan order."""
@@ -313,10 +309,6 @@ def _row_values(verdict: Verdict) -> tuple[object, ...]:
 
 def _spans(spans: Sequence[Span]) -> str | bytes:
     return encoded(canonical_json([[span.text, span.start] for span in spans]))
-
-
-def _span(value: str) -> Span | None:
-    return next((Span(*found) for found in json.loads(value)), None)
 
 
 def _probabilities(prediction: Prediction) -> str:

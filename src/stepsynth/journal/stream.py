@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
-from stepsynth.journal.database import decoded, select
-from stepsynth.journal.runs import Row, _span
+from stepsynth.journal.database import select
+from stepsynth.journal.records import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from stepsynth.journal.runs import Journal
 
-__all__ = ["RowCount", "count_rows", "each_row"]
+__all__ = ["RowCount", "count_rows", "dataset_sample", "each_ending", "each_row", "rows_at", "rows_from_mistakes"]
+
+_ROWS = (
+    "SELECT r.stage, s.round, s.kind, r.position, r.key, r.label, r.source, r.text, r.reason, r.context, r.answer"
+    " FROM rows r JOIN stages s ON s.name = r.stage"
+)
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,11 @@ class RowCount:
     label: str
     reason: str
     rows: int
+
+    @property
+    def in_dataset(self) -> bool:
+        """Whether they are accepted training rows."""
+        return not self.reason and self.kind != "rationales"
 
 
 def count_rows(journal: Journal) -> list[RowCount]:
@@ -61,18 +74,66 @@ def each_row(journal: Journal, *, accepted: bool | None = None, upto_round: int 
     """
     stages = "SELECT name, round, kind FROM stages ORDER BY round, kind != 'rationales', name"
     # Stage by stage, rows come in the order of the primary key: nothing has to be sorted.
-    query = "SELECT position, key, label, source, text, reason, context, answer FROM rows WHERE stage = ?"
-    query += "" if accepted is None else " AND (reason = '') = ?"
+    query = f"{_ROWS} WHERE r.stage = ?"
+    query += "" if accepted is None else " AND (r.reason = '') = ?"
     wanted = () if accepted is None else (accepted,)
-    for stage, number, kind in select(journal._connection, stages):
-        if upto_round is not None and number > upto_round:
-            continue
-        try:
-            for i, key, label, source, text, why, context, answer in journal._connection.execute(
-                f"{query} ORDER BY position", (stage, *wanted)
-            ):
-                row = (stage, number, kind, i, key, label, source, decoded(text), why, decoded(context), _span(decoded(answer)))
-                yield Row(*row)
-        except sqlite3.DatabaseError as error:
-            hint = "Restore it from a backup, or start a new run."
-            raise RunError(f"the journal cannot be read: {error}.", hint=hint) from error
+    for stage, number, _ in select(journal._connection, stages):
+        if upto_round is None or number <= upto_round:
+            for found in _each(journal, f"{query} ORDER BY r.position", (stage, *wanted)):
+                yield Row.read(*found)
+
+
+def each_ending(journal: Journal, stage: str) -> Iterator[tuple[int, str, str]]:
+    """Yield position, label and reason of a stage's rows, in plan order; see `each_row`."""
+    yield from _each(journal, "SELECT position, label, reason FROM rows WHERE stage = ? ORDER BY position", (stage,))
+
+
+def rows_at(journal: Journal, stage: str, positions: Iterable[int]) -> dict[int, Row]:
+    """Return a stage's rows at some places of its plan."""
+    places, found = list(positions), {}
+    for start in range(0, len(places), _AT_ONCE):
+        some = places[start : start + _AT_ONCE]
+        marks = ",".join("?" * len(some))
+        for kept in select(journal._connection, f"{_ROWS} WHERE r.stage = ? AND r.position IN ({marks})", (stage, *some)):
+            found[kept[3]] = Row.read(*kept)
+    return found
+
+
+def rows_from_mistakes(journal: Journal, round_number: int, most: int) -> tuple[dict[str, list[Row]], Counter[str]]:
+    """Return the rows of a round that were written from mistakes, by mistake, in plan order.
+
+    Returns:
+        The first ``most`` rows of each mistake, and how many further ones it has.
+    """
+    written: defaultdict[str, list[Row]] = defaultdict(list)
+    further: Counter[str] = Counter()
+    query = "SELECT r.source, r.stage, r.position FROM rows r JOIN stages s ON s.name = r.stage"
+    query += " WHERE s.round = ? AND r.source IS NOT NULL ORDER BY r.stage, r.position"
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    seen: Counter[str] = Counter()
+    for source, stage, position in _each(journal, query, (round_number,)):
+        seen[source] += 1
+        if seen[source] <= most:
+            places[stage].append(position)
+        else:
+            further[source] += 1
+    for stage, positions in places.items():
+        rows = rows_at(journal, stage, positions)
+        for position in positions:
+            written[rows[position].source or ""].append(rows[position])
+    return written, further
+
+
+def dataset_sample(journal: Journal, most: int = 20_000) -> list[Row]:
+    """Return the accepted training rows, or, where there are more than ``most``, every k-th of them."""
+    total = sum(count.rows for count in count_rows(journal) if count.in_dataset)
+    rows = (row for row in each_row(journal, accepted=True) if row.kind != "rationales")
+    return list(islice(rows, 0, None, max(1, -(-total // most))))
+
+
+def _each(journal: Journal, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from journal._connection.execute(query, values)
+    except sqlite3.DatabaseError as error:
+        hint = "Restore it from a backup, or start a new run."
+        raise RunError(f"the journal cannot be read: {error}.", hint=hint) from error

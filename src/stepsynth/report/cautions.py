@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.artefact import artefact_probe
 from stepsynth.evaluation.drift import halves_drift
+from stepsynth.journal.stream import dataset_sample
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _drift(journal: Journal) -> list[str]:
 
 
 def _artefacts(journal: Journal, config: RunConfig) -> list[str]:
-    written = [row.example for row in journal.dataset()]
+    written = [row.example for row in dataset_sample(journal)]
     gold = [*journal.gold("harvest"), *journal.gold("select")]
     return [probe.message for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED) if probe.flagged]
 

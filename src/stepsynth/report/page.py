@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from stepsynth.filters import REASONS
+from stepsynth.journal.stream import count_rows
 from stepsynth.report.cautions import cautions_of
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
@@ -48,15 +49,15 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     best = best_of(journal, method, rounds)
     test = (best.scores.get("test") if best else None) or score_of(method.get("test"))
     shown = test or (best.scores.get("select") if best else None)
-    rows = journal.rows()
-    stages = stages_of(journal, rows)
+    counts = count_rows(journal)
+    stages = stages_of(journal, counts)
     ranked = [reason for reason, _ in sum((Counter(s.reasons) for s in stages), Counter[str]()).most_common()]
     values = {
         "name": results.get("run") or config.task.name,
         "config": config,
         "kept": _kept(config),
         "family": _FAMILIES[config.task.family],
-        "facts": _facts(journal, method, config, best),
+        "facts": _facts(journal, method, config, best, stages),
         "learner": _learner(config, best),
         "best": best,
         "test": test,
@@ -69,8 +70,8 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "ledger": [stage for stage in stages if stage.kind not in ("train", "test")],
         "ranked": ranked,
         "meanings": [(reason, REASONS[reason]) for reason in ranked if reason in REASONS],
-        "samples": samples_of(stages, rows, list(config.task.labels)),
-        "misses": [misses_of(journal, entry.number, rows, config) for entry in rounds if journal.graded(entry.number, "harvest")],
+        "samples": samples_of(journal, stages, counts, list(config.task.labels)),
+        "misses": [misses_of(journal, entry.number, config) for entry in rounds if journal.graded(entry.number, "harvest")],
         "figures": _figures(rounds, stages, ranked),
         "series": SERIES,
         "yaml": yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True, width=100),
@@ -98,8 +99,11 @@ def _kept(config: RunConfig) -> dict[str, str]:
     return {}
 
 
-def _facts(journal: Journal, method: Mapping[str, Any], config: RunConfig, best: RoundScores | None) -> dict[str, Any]:
+def _facts(
+    journal: Journal, method: Mapping[str, Any], config: RunConfig, best: RoundScores | None, stages: Sequence[Stage]
+) -> dict[str, Any]:
     totals = journal.totals()
+    accepted = sum(stage.accepted for stage in stages if stage.kind != "rationales")
     tokens = mapping(method.get("tokens"))
     cost = method.get("cost_usd", totals.cost_usd)
     if config.teacher.backend == "openvino":
@@ -107,7 +111,7 @@ def _facts(journal: Journal, method: Mapping[str, Any], config: RunConfig, best:
     else:
         price = "unknown" if cost is None else f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${cost:.4f}"
     return {
-        "rows": method.get("rows", best.rows if best else len(journal.dataset())),
+        "rows": method.get("rows", best.rows if best else accepted),
         "requests": method.get("requests", totals.requests),
         "from_cache": method.get("from_cache", totals.from_cache),
         "prompt": tokens.get("prompt", totals.prompt_tokens),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.journal.stream import each_ending, rows_at, rows_from_mistakes
 from stepsynth.report.scores import mapping
 from stepsynth.types import Span
 
 if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal, Row
+    from stepsynth.journal.stream import RowCount
     from stepsynth.types import Example, Graded
 
 __all__ = ["Miss", "Misses", "Passage", "Stage", "misses_of", "passage", "samples_of", "stages_of"]
@@ -22,6 +24,8 @@ __all__ = ["Miss", "Misses", "Passage", "Stage", "misses_of", "passage", "sample
 _LONGEST_PASSAGE = 4_000
 _CLIPPED, _SPARE = 240, 80
 _MOST_ANSWERS = 3
+# Of one mistake; a run of a million rows must not make a page of as many.
+_MOST_WRITTEN = 24
 
 Piece = tuple[str, str]
 
@@ -69,7 +73,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A harvest example that a student got wrong."""
+    """A harvest example that a student got wrong, with the first rows that were written from it and how many more there are."""
 
     text: str
     passage: Passage | None
@@ -78,6 +82,7 @@ class Miss:
     probability: float | None
     new: bool
     rows: Sequence[tuple[Row, Passage | None]]
+    further: int
     outcome: str
 
 
@@ -143,56 +148,79 @@ def _pieces(context: str, begin: int, end: int, found: Sequence[tuple[int, int, 
 # stages and samples --------------------------------------------------------------------
 
 
-def stages_of(journal: Journal, rows: Iterable[Row]) -> list[Stage]:
+def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
     """Return the finished stages in the order of the run."""
     planned: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        planned[row.stage][row.reason] += 1
+    for count in counts:
+        planned[count.stage][count.reason] += count.rows
     stages = []
     for name, number, kind, info, seconds in journal.stages():
-        counts = planned[name]
-        requested = info.get("requested", sum(counts.values()))
-        accepted = counts.pop("", 0)
+        ended = planned[name]
+        requested = info.get("requested", ended.total())
+        accepted = ended.pop("", 0)
         missing = {str(label): n for label, n in mapping(info.get("missing")).items() if n}
-        reasons = dict(counts.most_common())
+        reasons = dict(ended.most_common())
         noted = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
         stages.append(Stage(name, number, kind, seconds, requested, accepted, reasons, missing, *noted))
     return stages
 
 
-def samples_of(stages: Sequence[Stage], rows: Iterable[Row], labels: Sequence[str]) -> list[dict[str, Any]]:
+def samples_of(
+    journal: Journal, stages: Sequence[Stage], counts: Iterable[RowCount], labels: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return a few rows of each stage; a context that the row before showed is not shown again."""
-    by_stage: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_stage[row.stage].append(row)
+    accepted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for count in counts:
+        if not count.reason:
+            accepted[count.stage][count.label] += count.rows
     samples = []
     for stage in stages:
-        mine = by_stage[stage.name]
-        if not mine:
+        if not stage.accepted and not stage.dropped:
             continue
-        accepted = [row for row in mine if not row.reason]
-        dropped = [row for row in mine if row.reason]
         number = 3 * len(labels) if stage.kind == "rationales" and labels else 6
-        kept = _spread(accepted, number, lambda row: row.label, labels)
-        lost = _spread(dropped, 3, lambda row: row.reason, list(stage.reasons))
-        samples.append({"stage": stage, "accepted": _shown(kept), "dropped": _shown(lost)})
+        kept = _spread(accepted[stage.name], number, labels)
+        lost = _spread(stage.reasons, 3, list(stage.reasons))
+        places = _places(journal, stage.name, [("", *pick) for pick in kept], lost)
+        rows = rows_at(journal, stage.name, {place for found in places for place in found})
+        shown = [_shown([rows[place] for place in found]) for found in places]
+        samples.append({"stage": stage, "accepted": shown[0], "dropped": shown[1]})
     return samples
 
 
-def _spread(rows: Sequence[Row], count: int, key: Callable[[Row], str], order: Sequence[str] = ()) -> list[Row]:
-    """Pick rows evenly over groups, and evenly over the plan within a group: no look at their quality."""
-    groups: dict[str, list[Row]] = {name: [] for name in order}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    filled = [group for group in groups.values() if group]
+def _spread(sizes: Mapping[str, int], count: int, order: Sequence[str]) -> list[tuple[str, int]]:
+    """Pick evenly over groups, and evenly over the plan within a group: no look at the rows' quality.
+
+    Returns:
+        Group and number within the group.
+    """
+    filled = [(name, sizes[name]) for name in dict.fromkeys((*order, *sizes)) if sizes.get(name)]
     if len(filled) > count:
         filled = [filled[i * len(filled) // count] for i in range(count)]
     quotas = [0] * len(filled)
-    while sum(quotas) < min(count, sum(map(len, filled))):
-        for place, group in enumerate(filled):
-            if quotas[place] < len(group) and sum(quotas) < count:
+    while sum(quotas) < min(count, sum(size for _, size in filled)):
+        for place, (_, size) in enumerate(filled):
+            if quotas[place] < size and sum(quotas) < count:
                 quotas[place] += 1
-    return [g[(2 * i + 1) * len(g) // (2 * q)] for g, q in zip(filled, quotas, strict=True) for i in range(q)]
+    return [
+        (name, (2 * i + 1) * size // (2 * quota))
+        for (name, size), quota in zip(filled, quotas, strict=True)
+        for i in range(quota)
+    ]
+
+
+def _places(
+    journal: Journal, stage: str, kept: Sequence[tuple[str, str, int]], lost: Sequence[tuple[str, int]]
+) -> tuple[list[int], list[int]]:
+    """Return where picked rows stand in their plan: accepted ones by label and number, dropped ones by reason and number."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    where: dict[tuple[object, ...], int] = {}
+    wanted = {*kept, *lost}
+    for position, label, reason in each_ending(journal, stage):
+        group = (reason,) if reason else ("", label)
+        if (pick := (*group, seen[group])) in wanted:
+            where[pick] = position
+        seen[group] += 1
+    return [where[pick] for pick in kept], [where[pick] for pick in lost]
 
 
 def _shown(rows: Sequence[Row], known: tuple[str, Span | None] | None = None) -> list[tuple[Row, Passage | None]]:
@@ -209,17 +237,14 @@ def _shown(rows: Sequence[Row], known: tuple[str, Span | None] | None = None) ->
 # mistakes ------------------------------------------------------------------------------
 
 
-def misses_of(journal: Journal, number: int, rows: Iterable[Row], config: RunConfig) -> Misses:
+def misses_of(journal: Journal, number: int, config: RunConfig) -> Misses:
     """Return what the student of a round got wrong on harvest, and what became of it in the next round."""
     examples = {example.id: example for example in journal.gold("harvest")}
     graded = journal.graded(number, "harvest")
     right = {g.prediction.example_id: g.score == 1.0 for g in graded}
     after = {g.prediction.example_id: g.score == 1.0 for g in journal.graded(number + 1, "harvest")}
     before = {g.prediction.example_id: g.score == 1.0 for g in journal.graded(number - 1, "harvest")}
-    written: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.source is not None and row.round == number + 1:
-            written[row.source].append(row)
+    written, further = rows_from_mistakes(journal, number + 1, _MOST_WRITTEN)
     outcomes = {True: "fixed", False: "still wrong", None: ""}
     mistakes = []
     for g in graded:
@@ -227,13 +252,15 @@ def misses_of(journal: Journal, number: int, rows: Iterable[Row], config: RunCon
             continue
         name = g.prediction.example_id
         new, outcome = before.get(name, False), outcomes[after.get(name)]
-        mistakes.append(_miss(g, examples.get(name), written[name], new, outcome, config))
+        mistakes.append(_miss(g, examples.get(name), written.get(name, []), further[name], new, outcome, config))
     ended = Counter(miss.outcome for miss in mistakes)
     broken = sum(1 for example, was in right.items() if was and after.get(example) is False)
     return Misses(number, len(graded), mistakes, bool(after), ended["fixed"], ended["still wrong"], broken)
 
 
-def _miss(graded: Graded, example: Example | None, written: Sequence[Row], new: bool, outcome: str, config: RunConfig) -> Miss:
+def _miss(
+    graded: Graded, example: Example | None, written: Sequence[Row], further: int, new: bool, outcome: str, config: RunConfig
+) -> Miss:
     prediction = graded.prediction
     gold, context, text = graded.gold, "", prediction.example_id
     marks: list[tuple[Span, str]] = []
@@ -247,4 +274,4 @@ def _miss(graded: Graded, example: Example | None, written: Sequence[Row], new: 
     # Extrapolation keeps the context and the answer, which stand above already.
     known = (context, example.answers[0] if example and example.answers else None)
     rows = [(row, None if (row.context, row.answer) == known else passage(row.context)) for row in written]
-    return Miss(text, passage(context, marks), gold, prediction.label, prediction.confidence, new, rows, outcome)
+    return Miss(text, passage(context, marks), gold, prediction.label, prediction.confidence, new, rows, further, outcome)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom import best_round
+from stepsynth.journal.stream import count_rows
 from stepsynth.types import Evaluation
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ def score_of(values: Evaluation | Mapping[str, Any] | None) -> Score | None:
 def rounds_of(journal: Journal, method: Mapping[str, Any]) -> list[RoundScores]:
     """Join what the journal holds with what ``results.json`` says of the method."""
     told = {entry["round"]: entry for entry in method.get("rounds") or [] if "round" in entry}
-    sizes = Counter(row.round for row in journal.dataset())
+    sizes: Counter[int] = Counter()
+    for count in count_rows(journal):
+        if count.in_dataset:
+            sizes[count.round] += count.rows
     trained = {number: info.get("rows") for _, number, kind, info, _ in journal.stages() if kind == "train"}
     entries = []
     for number in sorted({*journal.rounds(), *told}):
