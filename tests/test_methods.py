@@ -24,7 +24,7 @@ from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.loop import find_mistakes, run_loop
 from stepsynth.methods import Plan, create_method
-from stepsynth.progress import SilentProgress
+from stepsynth.progress import SilentProgress, Traffic
 from stepsynth.run import RunDirectory
 from stepsynth.students import create_student
 from stepsynth.teachers.fake import FakeTeacher
@@ -255,6 +255,37 @@ def test_few_shot_teachers_are_shown_harvest_rows_only(worlds: dict[str, FamilyW
         assert [role for role, _ in turns] == ["user", "assistant"] * 4 + ["user"]
         examples = [content.rpartition("\nText: ")[2] for _, content in turns[:-1:2]]
         assert [harvest[text] for text in examples] == [content for _, content in turns[1::2]]
+
+
+class Heard(SilentProgress):
+    """Remembers what each stage was to do and what it said it had done."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, tuple[int, str, list[int], list[Traffic | None]]] = {}
+
+    def start(self, stage: str, target: int, unit: str) -> None:
+        self.stages[stage] = target, unit, [], []
+
+    def advance(self, done: int, *, answers: int = 0, traffic: Traffic | None = None) -> None:
+        *_, counts, traffics = list(self.stages.values())[-1]
+        counts.append(done)
+        traffics.append(traffic)
+
+
+def test_the_teachers_own_answers_are_counted_as_they_come(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    config = worlds["classification"].config("method.name=teacher", "cache=null")
+    heard = Heard()
+    with (
+        closing(RunDirectory.open(tmp_path / "run", config)) as directory,
+        closing(Journal(directory.journal_path)) as journal,
+    ):
+        run_loop(directory, journal, check_inputs(config), progress=heard)
+    assert list(heard.stages) == ["round-0/answers", "test"]
+    for target, unit, counts, traffics in heard.stages.values():
+        assert unit == "answers"
+        assert counts == sorted(counts)
+        assert (counts[0], counts[-1]) == (0, target)
+        assert None not in traffics
 
 
 def test_transfer_extrapolates_the_mistakes_of_the_other_student(

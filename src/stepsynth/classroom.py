@@ -120,8 +120,9 @@ class Classroom:
         if self._journal.stage_done(stage):
             return
         started = time.monotonic()
-        self._progress.start("round-0/answers", 1, "halves")
-        results = {"select": self._grade(model, self._journal.gold("select"))}
+        select = self._journal.gold("select")
+        self._progress.start("round-0/answers", len(select), "answers")
+        results = {"select": self._grade(model, select)}
         info = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
         self._journal.finish_training(stage, 0, results, info, time.monotonic() - started)
         self._tell("answered by the teacher", results)
@@ -138,8 +139,8 @@ class Classroom:
         check_stop()
         started = time.monotonic()
         rounds = self._journal.rounds()
-        self._progress.start("test", len(rounds), "students")
         examples = inputs.test.open(inputs.sealed.sha256)
+        self._progress.start("test", *((len(examples), "answers") if model else (len(rounds), "students")))
         scores, seconds = {}, {}
         for number in rounds:
             check_stop()
@@ -147,7 +148,8 @@ class Classroom:
             began = time.monotonic()
             scores[number] = self._grade(tested, examples)
             seconds[str(number)] = round(time.monotonic() - began, 3)
-            self._progress.advance(len(scores))
+            if model is None:
+                self._progress.advance(len(scores))
         # Only counted: what was written is fixed by now, and nothing may have looked at the test set before.
         test = GoldCopy.of(example.text for example in examples)
         near = sum(

@@ -72,7 +72,7 @@ def run_loop(
     method, family = create_method(config), create_family(config.task)
     classroom = Classroom(directory, journal, family, student or create_student(config), progress, students)
     if method.student == "none":
-        model = TeacherModel(config, family, executor, journal.gold("harvest"))
+        model = TeacherModel(config, family, executor, journal.gold("harvest"), progress)
         classroom.examine(model)
         classroom.final_test(inputs, model)
         journal.finish()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.executor.send import Executor
+    from stepsynth.progress import Progress
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
@@ -36,14 +37,18 @@ class TeacherModel:
         family: the task's family.
         executor: gets the answers.
         harvest: the gold rows that may be shown.
+        progress: told of answers as they come.
 
     Attributes:
         undecided: answers so far that named no label, or that never came; each counts as a guess.
     """
 
-    def __init__(self, config: RunConfig, family: TaskFamily, executor: Executor, harvest: Sequence[Example]) -> None:
+    def __init__(
+        self, config: RunConfig, family: TaskFamily, executor: Executor, harvest: Sequence[Example], progress: Progress
+    ) -> None:
         self._config = config
         self._executor = executor
+        self._progress = progress
         self._prompts = Prompts(config.task)
         self._shots = [(shot, family.gold(shot)) for shot in _shots(config, harvest)]
         self.undecided = 0
@@ -58,7 +63,8 @@ class TeacherModel:
             Request(self._prompts.question(example, self._shots), sampling, 0, "answer", index, "")
             for index, example in enumerate(examples)
         ]
-        answers = self._executor.run(requests)
+        self._progress.advance(0, traffic=self._executor.traffic())
+        answers = self._executor.run(requests, lambda known: self._progress.advance(len(known), traffic=self._executor.traffic()))
         return [
             self._prediction(example, answers.get(self._executor.key(request)))
             for example, request in zip(examples, requests, strict=True)
