@@ -23,6 +23,7 @@ from batch_client import asks, batch_config, client
 from loopback_batch import BatchServer, HeldBatch
 from stepsynth import interrupt
 from stepsynth.cli import running
+from stepsynth.cli.cancelling import cancel_batches, print_cancelled
 from stepsynth.config import BudgetConfig, PriceConfig
 from stepsynth.errors import BudgetError, ConfigError, Interrupted, PermanentError, RunError, TeacherError, TransientError
 from stepsynth.executor import Executor, Generator
@@ -37,7 +38,7 @@ from stepsynth.teachers.anthropic_batch import AnthropicBatchTeacher
 from stepsynth.teachers.openai_batch import OpenAIBatchTeacher
 from stepsynth.teachers.provider_batch import Limits, draw_name, name_parts, portions
 from stepsynth.types import Request, Response
-from world import LABELS, build_world
+from world import LABELS, World, build_world
 
 KINDS = ("openai", "anthropic")
 Answers = dict[str, Response | TeacherError]
@@ -651,6 +652,61 @@ def test_live_requests_are_refused_while_a_batch_that_answers_them_is_out(desk: 
     desk.run(asks(4))
     with closing(Journal(desk.path)) as journal:
         check_nothing_is_out(journal, missing)
+
+
+# cancel ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left_out(server: BatchServer, stop: threading.Event, tmp_path: Path) -> tuple[World, Path]:
+    """Return a run whose first batch is at the provider while nobody waits for it."""
+    world = build_world(tmp_path / "world")
+    teacher = {"backend": "openai", "model": "loopback", "base_url": server.base_url, "mode": "batch"}
+    world.write_config({"teacher": teacher, "cache": None})
+    server.polls, server.created = 10**6, lambda _: stop.set()
+    with pytest.raises(Interrupted):
+        running.run_config(world.config(), tmp_path / "run", quiet=True)
+    stop.clear()
+    server.created = None
+    return world, tmp_path / "run"
+
+
+def test_a_cancelled_batch_is_brought_home_as_far_as_it_came(server: BatchServer, left_out: tuple[World, Path]) -> None:
+    world, run = left_out
+    (before,) = running.read_status(run)["batches"]
+    server.run_at_most = 3
+    (told,) = cancel_batches(run)
+    assert (told["id"], told["requests"], told["outcome"]) == (before["id"], before["requests"], "cancelled")
+    assert [batch["outcome"] for batch in cancel_batches(run)] == ["ended"]
+    with pytest.raises(BudgetError, match="3 of 1 requests"):
+        running.run_config(world.config("budget.requests=1"), run, quiet=True)
+    assert server.creations == 1
+    status = running.read_status(run)
+    assert (status["requests"], status["batches"]) == (3, [])
+    assert cancel_batches(run) == []
+
+
+def test_cancel_finds_a_batch_whose_id_never_came_and_tells_of_one_that_never_arrived(
+    server: BatchServer, left_out: tuple[World, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = left_out
+    with closing(sqlite3.connect(run / "journal.db")) as connection, connection:
+        connection.execute("UPDATE jobs SET job_id = NULL")
+    (told,) = cancel_batches(run)
+    assert (told["id"], told["outcome"]) == ("batch_0", "cancelled")
+    server.batches.clear()
+    print_cancelled(cancel_batches(run))
+    said = capsys.readouterr().out
+    assert f"{told['name']}: {told['requests']} requests, not found" in said
+    assert "--set budget.requests=1" in said
+    print_cancelled([])
+    assert "No batch" in capsys.readouterr().out
+
+
+def test_cancel_without_the_provider_is_one_error(server: BatchServer, left_out: tuple[World, Path]) -> None:
+    server.down = True
+    with pytest.raises(TransientError, match="dropped the connection"):
+        cancel_batches(left_out[1])
 
 
 def killed(kind: str, server: BatchServer, folder: Path, points: list[int]) -> list[dict[str, Any]]:

@@ -250,6 +250,15 @@ def verify(folder: RunPath, as_json: Json = False) -> None:
 
 
 @app.command()
+def cancel(folder: RunPath, as_json: Json = False) -> None:
+    """Ask the provider to end the batches of a run that are out (teacher.mode: batch)."""
+    from stepsynth.cli.cancelling import cancel_batches, print_cancelled
+
+    found = cancel_batches(folder)
+    _print_json(found) if as_json else print_cancelled(found)
+
+
+@app.command()
 def predict(
     folder: RunPath,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL(.gz), Parquet, or .txt with one text per line.")],

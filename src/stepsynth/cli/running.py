@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stepsynth.journal.answers import SharedAnswers
     from stepsynth.progress import Progress
 
-__all__ = ["open_answers", "print_results", "print_status", "read_status", "rebuild", "run_config"]
+__all__ = ["open_answers", "open_journal", "print_results", "print_status", "read_status", "rebuild", "run_config"]
 
 
 def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students: Path | None = None) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
 def read_status(folder: Path) -> dict[str, Any]:
     """Return stages, counts and totals of a run, finished or not."""
     directory = RunDirectory.read(folder)
-    with closing(_journal(directory)) as journal:
+    with closing(open_journal(directory)) as journal:
         totals = journal.totals()
         ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for count in count_rows(journal):
@@ -199,7 +199,7 @@ def print_status(found: dict[str, Any]) -> None:
 def rebuild(folder: Path) -> dict[str, Any]:
     """Write the derived files of a run again; return the results."""
     directory = RunDirectory.read(folder)
-    with closing(_journal(directory)) as journal:
+    with closing(open_journal(directory)) as journal:
         if not journal.rounds():
             raise RunError(
                 f"the run at {str(folder)!r} has no trained student yet.", hint="Run it first, or see `stepsynth status`."
@@ -207,7 +207,12 @@ def rebuild(folder: Path) -> dict[str, Any]:
         return write_exports(journal, directory)
 
 
-def _journal(directory: RunDirectory) -> Journal:
+def open_journal(directory: RunDirectory) -> Journal:
+    """Open the journal of a run that exists.
+
+    Raises:
+        RunError: it has none yet.
+    """
     if not directory.journal_path.is_file():
         raise RunError(f"the run at {str(directory.path)!r} has no journal yet.", hint="Start it with `stepsynth run`.")
     return Journal(directory.journal_path)

@@ -1,0 +1,83 @@
+"""``cancel``: ask a provider to end the batches of a run that are out."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.cli.running import open_journal
+from stepsynth.errors import ConfigError
+from stepsynth.run import RunDirectory
+from stepsynth.teachers import BatchApiTeacher, create_teacher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stepsynth.journal import Job
+
+__all__ = ["cancel_batches", "print_cancelled"]
+
+
+def cancel_batches(folder: Path) -> list[dict[str, Any]]:
+    """Ask for the end of every batch of a run that is not brought home.
+
+    The journal is not changed: what was answered comes home with the next `stepsynth run`.
+
+    Returns:
+        For each batch ``name`` (ours), ``id`` (the provider's, ``None`` when it knows of none),
+        ``requests`` and ``outcome``: ``cancelled``, ``ended`` (nothing was left to cancel),
+        ``not found`` or ``undecided`` (one that may be it is running, but only its end will tell).
+
+    Raises:
+        ConfigError: the teacher's provider has no batches, or its key is not set.
+        TeacherError: the provider could not be asked, or refused.
+    """
+    directory = RunDirectory.read(folder)
+    with closing(open_journal(directory)) as journal:
+        jobs = journal.jobs.open()
+    if not jobs:
+        return []
+    teacher = create_teacher(directory.config.teacher.model_copy(update={"mode": "batch"}))
+    if not isinstance(teacher, BatchApiTeacher):
+        raise ConfigError(
+            f"teacher.backend {directory.config.teacher.backend!r} has no batches.", hint="Nothing can be cancelled."
+        )
+    return asyncio.run(_cancel_all(teacher, jobs))
+
+
+async def _cancel_all(teacher: BatchApiTeacher, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    try:
+        return [await _cancel(teacher, job) for job in jobs]
+    finally:
+        await teacher.close()
+
+
+async def _cancel(teacher: BatchApiTeacher, job: Job) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": job.name, "id": job.id, "requests": len(job.keys)}
+    if job.id is None:
+        found = await teacher.find(job.name)
+        if found is None or not found.id:
+            return {**told, "outcome": "not found" if found is None else "undecided"}
+        told["id"] = found.id
+    if (await teacher.poll(told["id"])).state != "running":
+        return {**told, "outcome": "ended"}
+    await teacher.cancel(told["id"])
+    return {**told, "outcome": "cancelled"}
+
+
+def print_cancelled(found: Sequence[dict[str, Any]]) -> None:
+    """Print what `cancel_batches` did, and how to go on."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if not found:
+        console.print("No batch of this run is at the provider.")
+        return
+    for batch in found:
+        console.print(f"{batch['id'] or batch['name']}: {batch['requests']:,} requests, {batch['outcome']}")
+    console.print(
+        "What was answered is billed and not lost: the same `stepsynth run` command with teacher.mode batch brings it home,"
+        " then asks for the rest; with --set budget.requests=1 it asks for nothing more."
+    )
