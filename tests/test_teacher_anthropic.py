@@ -11,7 +11,7 @@ import pytest
 from loopback import Fault, LoopbackServer, completion
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
-from stepsynth.teachers import create_teacher, probe_teacher
+from stepsynth.teachers import answer_of, create_teacher, probe_teacher
 from stepsynth.teachers.anthropic import AnthropicTeacher, read_message
 from stepsynth.teachers.structured import INSTRUCTION
 from stepsynth.testing import make_request
@@ -32,7 +32,7 @@ def ask(config: TeacherConfig, *requests: Request) -> list[Response]:
     async def main(requests: Sequence[Request]) -> list[Response]:
         teacher = AnthropicTeacher(config)
         try:
-            return [await teacher.generate(request) for request in requests]
+            return [await answer_of(teacher, request) for request in requests]
         finally:
             await teacher.close()
 

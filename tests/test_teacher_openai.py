@@ -21,7 +21,7 @@ import pytest
 from loopback import Fault, LoopbackServer, Seen, completion
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
-from stepsynth.teachers import AsyncTeacher, create_teacher
+from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher
 from stepsynth.teachers.openai import OpenAITeacher, request_seed
 from stepsynth.types import Message, Request, Response, Sampling
 
@@ -315,7 +315,7 @@ def test_max_completion_tokens_is_negotiated_once_and_remembered(loopback: Loopb
 
     async def work(teacher: OpenAITeacher) -> None:
         for replicate in range(3):
-            await teacher.generate(make_request(replicate=replicate, max_tokens=9))
+            await answer_of(teacher, make_request(replicate=replicate, max_tokens=9))
 
     use(make_config(loopback), work)
     assert ["max_tokens" in seen.json for seen in loopback.completions] == [True, False, False, False]

@@ -11,6 +11,7 @@
     │   └── BudgetError           a cap in ``budget`` was reached; raise it and run again
     └── TeacherError              an answer could not be had
         ├── TransientError        retryable: overload, time-out, connection reset
+        │   └── AskAgainError     the form of the request was refused, the teacher knows another one
         └── PermanentError        not retryable: wrong key, unknown model, refused request
 
 ``Interrupted`` stands apart: it is a clean stop that a user or the system asked for.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "AskAgainError",
     "AssetError",
     "BudgetError",
     "ConfigError",
@@ -119,6 +121,13 @@ class TransientError(TeacherError):
         super().__init__(message, hint=hint, kind=kind)
         self.retry_after = retry_after
         self.maybe_billed = maybe_billed
+
+
+class AskAgainError(TransientError):
+    """The server refused the form of a request, unbilled, and the teacher has learned another one: ask again at once."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="Ask again; the next request takes another form.", kind="refused")
 
 
 class PermanentError(TeacherError):

@@ -28,7 +28,7 @@ import pytest
 
 from loopback import Fault, LoopbackServer, Seen
 from stepsynth.config import BudgetConfig, TeacherConfig, parse_config
-from stepsynth.errors import BudgetError, Interrupted, TransientError
+from stepsynth.errors import BudgetError, Interrupted, PermanentError, TransientError
 from stepsynth.executor import Executor, Generator
 from stepsynth.filters import Hygiene
 from stepsynth.interrupt import handle_signals
@@ -368,6 +368,28 @@ def test_r09_no_cap_is_passed_whatever_fails(site: Site, cap: str) -> None:
     with pytest.raises(BudgetError):
         site.run(400, BudgetConfig(**{cap: 2 * caps[cap]}), concurrency=32, attempts=20)  # type: ignore[arg-type]
     assert 1.6 * caps[cap] <= spent()[cap] <= 2 * caps[cap]
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_r09_what_a_server_refuses_until_it_is_asked_in_its_way_counts_too(site: Site, rows: int) -> None:
+    """16 requests in flight meet three refusals one after the other; each of them was a request."""
+    site.server.refuse_max_tokens, site.server.refuse, site.server.most_choices = True, ("seed", "n"), 1
+    settings = {"concurrency": 16, "attempts": 1, "rows_per_request": rows}
+    with pytest.raises(BudgetError, match=r"raise budget\.requests"):
+        site.run(200, BudgetConfig(requests=60), **settings)
+    assert len(site.server.completions) == site.totals().attempts == 60
+    site.run(200, BudgetConfig(requests=1_000), **settings)
+    assert site.committed() == set(range(200))
+    totals = site.totals()
+    assert totals.attempts == len(site.server.completions)
+    assert totals.failures == {"refused": totals.attempts - 200}
+
+
+def test_r09_a_server_that_refuses_every_form_is_given_up(site: Site) -> None:
+    site.server.faults = lambda seen: Fault.status(400, body={"error": {"message": "max_completion_tokens, seed: no"}})
+    with pytest.raises(PermanentError):
+        site.run(50, concurrency=4)
+    assert len(site.server.completions) == site.totals().attempts <= 4 * 4
 
 
 def test_r16_totals_equal_what_the_server_counted(site: Site) -> None:

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from stepsynth.errors import TeacherError, TransientError
+from stepsynth.errors import AskAgainError, TeacherError, TransientError
 from stepsynth.executor.work import COMMIT_EVERY_S, Work
 from stepsynth.interrupt import stop_requested
 from stepsynth.journal import Amount
+from stepsynth.teachers import MOST_FORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +63,7 @@ class _Job:
     items: list[tuple[str, Request]]
     cost: Amount = field(default_factory=Amount)
     attempts: int = 0
+    forms: int = 0
     timeouts: int = 0
     doubtful: bool = False
 
@@ -245,6 +247,12 @@ class LiveWork(Work):
         self._again_or_never(job, error)
 
     def _again_or_never(self, job: _Job, error: TeacherError) -> None:
+        if isinstance(error, AskAgainError) and job.forms < MOST_FORMS:
+            # What it was refused for is no fault of the request, so it is no attempt of it either.
+            job.forms, job.attempts = job.forms + 1, job.attempts - 1
+            self.executor.retries[error.kind] += 1
+            self.queue.appendleft(job)
+            return
         if not error.retryable or job.attempts >= self.executor.config.attempts or job.timeouts > 1:
             self._give_up(job, error)
             return

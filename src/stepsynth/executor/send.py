@@ -14,7 +14,7 @@ from stepsynth.executor.live import LiveWork
 from stepsynth.executor.work import EngineWork, Work
 from stepsynth.interrupt import check_stop
 from stepsynth.progress import Traffic
-from stepsynth.teachers import AsyncTeacher, EngineTeacher, create_teacher
+from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.structured import text_of
 from stepsynth.types import Response
@@ -180,7 +180,7 @@ class Executor:
 
 
 def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, requests: Sequence[Request]) -> list[Response]:
-    """Return answers outside any run, in order; nothing is committed and nothing is tried twice.
+    """Return answers outside any run, in order; nothing is committed, and a failure is not tried again.
 
     Raises:
         TeacherError: an attempt failed.
@@ -192,7 +192,7 @@ def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, req
 
     async def ask(teacher: AsyncTeacher) -> list[Response]:
         try:
-            return list(await asyncio.gather(*(teacher.generate(request) for request in requests)))
+            return list(await asyncio.gather(*(answer_of(teacher, request) for request in requests)))
         finally:
             await teacher.close()
 

@@ -5,13 +5,14 @@ A teacher holds no journal, no cache, no retry and no log. It raises only `Teach
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from stepsynth.config.sections import TEACHER_PLUGINS
-from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
+from stepsynth.errors import AskAgainError, ConfigError, StepsynthError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,19 @@ if TYPE_CHECKING:
     from stepsynth.errors import TeacherError
     from stepsynth.types import Request, Response
 
-__all__ = ["AsyncTeacher", "BatchApiTeacher", "BatchJob", "EngineTeacher", "create_teacher", "probe_teacher"]
+__all__ = [
+    "MOST_FORMS",
+    "AsyncTeacher",
+    "BatchApiTeacher",
+    "BatchJob",
+    "EngineTeacher",
+    "answer_of",
+    "create_teacher",
+    "probe_teacher",
+]
+
+# So many forms of one request are tried; no teacher knows more.
+MOST_FORMS = 8
 
 _BUILT_IN = {
     "openvino": "stepsynth.teachers.local_openvino:OpenVinoTeacher",
@@ -45,6 +58,7 @@ class AsyncTeacher(Protocol):
         """Answer one request, with exactly one attempt.
 
         Raises:
+            AskAgainError: the request's form was refused, and the next attempt takes another one.
             TransientError: another attempt may succeed.
             PermanentError: no attempt will.
         """
@@ -129,6 +143,18 @@ class BatchApiTeacher(Protocol):
     async def close(self) -> None:
         """Release connections."""
         ...
+
+
+async def answer_of(teacher: AsyncTeacher, request: Request) -> Response:
+    """Return one answer outside any run, asking again only where the teacher has learned another form.
+
+    Raises:
+        TeacherError: as `AsyncTeacher.generate`.
+    """
+    for _ in range(MOST_FORMS):
+        with suppress(AskAgainError):
+            return await teacher.generate(request)
+    return await teacher.generate(request)
 
 
 def create_teacher(config: TeacherConfig) -> AsyncTeacher | EngineTeacher | BatchApiTeacher:

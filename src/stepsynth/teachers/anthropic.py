@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stepsynth.config.sections import ANTHROPIC_URL
-from stepsynth.errors import ConfigError, PermanentError, TransientError
+from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
 from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
 from stepsynth.teachers.structured import SCHEMA, asked
@@ -73,8 +73,8 @@ class AnthropicTeacher:
     async def generate(self, request: Request) -> Response:
         """Answer one request with one attempt.
 
-        A model that refuses the schema of ``structured: json`` is asked once more without it, which
-        is remembered; the prompt asks for JSON anyway.
+        A model that refuses the schema of ``structured: json`` is asked without it from then on; the
+        prompt asks for JSON anyway.
 
         Args:
             request: system turns are sent as the ``system`` field, all others as they are.
@@ -83,6 +83,7 @@ class AnthropicTeacher:
             The answer, possibly with an empty text; ``refusal`` where the model declined.
 
         Raises:
+            AskAgainError: the schema was refused.
             TransientError: overload (429, 529), time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
@@ -90,7 +91,7 @@ class AnthropicTeacher:
         reply = await self._http.exchange("POST", PATH, self.body(request))
         if reply.status == 400 and with_schema and _FORMAT_WORDS.search(server_message(reply.text)[0]):
             self._schema = False
-            reply = await self._http.exchange("POST", PATH, self.body(request))
+            raise AskAgainError(f"{self._config.model!r} wants to be asked without a schema.")
         if not reply.ok:
             raise self.refused(reply)
         return read_message(reply.text)

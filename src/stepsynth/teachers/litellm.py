@@ -67,7 +67,7 @@ class LiteLlmTeacher:
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests that are equal but for their replicate with one attempt; see `OpenAITeacher.generate_many`."""
         if self.rows_limit == 1 or len(requests) == 1:
-            return [(await self._ask(request, 1))[0] for request in requests]
+            return await self._ask(requests[0], 1)
         answers = await self._ask(requests[0], len(requests))
         if len(answers) < len(requests):
             self.rows_limit = 1

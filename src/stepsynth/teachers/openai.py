@@ -5,9 +5,9 @@
     response = await teacher.generate(request)
 
 One ``generate`` is one attempt: no retry, cache or log in here, they have one owner elsewhere.
-Servers differ in which parameters they take. One that refuses a parameter with a 400 is asked
-again without it, and that is remembered, as long as the answer cannot change by it: another
-temperature than the one that was configured is never taken silently.
+Servers differ in which parameters they take. What one refuses with a 400 is remembered, and `AskAgainError`
+has the request sent again without it, as long as the answer cannot change by it: another temperature
+than the one that was configured is never taken silently.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
+from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TeacherError, TransientError
+from stepsynth.teachers import answer_of
 from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
 from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
 from stepsynth.teachers.structured import SCHEMA, asked
@@ -107,6 +108,7 @@ class OpenAITeacher:
             The answer, possibly with an empty text; ``refusal`` where the provider withheld it.
 
         Raises:
+            AskAgainError: a parameter was refused that the next request leaves out.
             TransientError: overload, time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
@@ -128,6 +130,7 @@ class OpenAITeacher:
             At least one answer, for the first of the requests, in order.
 
         Raises:
+            AskAgainError: the server refused ``n``, and ``rows_limit`` is 1 from now on; or as `generate`.
             TransientError: as `generate`; none of them is answered.
             PermanentError: likewise.
         """
@@ -178,20 +181,24 @@ class OpenAITeacher:
 
     async def _probe_by_asking(self, what: str) -> str:
         few = replace(self._config.sampling.frozen(), max_tokens=_PROBE_TOKENS)
-        await self.generate(Request((Message("user", "Hi"),), few, replicate=0, stage="probe", index=0, label=""))
+        await answer_of(self, Request((Message("user", "Hi"),), few, replicate=0, stage="probe", index=0, label=""))
         return f"{self._base_url} answered for {self._config.model!r} ({what})."
 
     async def _ask(self, request: Request, count: int) -> Reply:
         """Return a 2xx, or the 400 of a provider that withholds the answer or refuses several of them."""
-        while True:
-            dialect = self._dialect
-            reply = await self._http.exchange("POST", self._path, self._body(request, count, dialect))
-            if reply.ok or _is_withheld(reply) or (count > 1 and _refuses_many(reply)):
-                return reply
-            learned = self._learned(reply, request, dialect) if reply.status in _REFUSALS else None
-            if learned is None:
-                raise await self._not_found(reply) if reply.status in {404, 405} else self._refused(reply, request)
-            self._dialect = self._dialect.joined(learned)
+        dialect = self._dialect
+        reply = await self._http.exchange("POST", self._path, self._body(request, count, dialect))
+        if reply.ok or _is_withheld(reply) or (count > 1 and _refuses_many(reply)):
+            return reply
+        learned = self._learned(reply, request, dialect) if reply.status in _REFUSALS else None
+        if learned is None:
+            raise await self._not_found(reply) if reply.status in {404, 405} else self._refused(reply, request)
+        self._dialect = self._dialect.joined(learned)
+        raise self._ask_again(reply)
+
+    def _ask_again(self, reply: Reply) -> AskAgainError:
+        said, _ = server_message(reply.text)
+        return AskAgainError(f"{self._base_url} wants to be asked in another way (HTTP {reply.status}: {said!r}).")
 
     def _learned(self, reply: Reply, request: Request, dialect: _Dialect) -> _Dialect | None:
         """Return how to ask instead, or ``None`` where nothing can be left out without changing the answer."""
@@ -240,7 +247,9 @@ class OpenAITeacher:
         self._many_works = len(answers) == len(requests)
         if not self._many_works:
             self.rows_limit = 1
-        return answers or [await self.generate(requests[0])]
+        if not answers:
+            raise self._ask_again(reply)
+        return answers
 
     def _refused(self, reply: Reply, request: Request) -> TeacherError:
         said, _ = server_message(reply.text)
