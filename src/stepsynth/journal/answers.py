@@ -11,6 +11,7 @@ import json
 import sqlite3
 import time
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
@@ -267,10 +268,15 @@ def _request_json(request: Request) -> str:
     return canonical_json(
         {
             "messages": [[m.role, m.content] for m in request.messages],
-            "sampling": asdict(request.sampling),
+            "sampling": _sampling_json(request.sampling),
             "replicate": request.replicate,
         }
     )
+
+
+@lru_cache(maxsize=64)
+def _sampling_json(sampling: Sampling) -> dict[str, object]:
+    return asdict(sampling)
 
 
 def kept_request(text: str) -> Request:

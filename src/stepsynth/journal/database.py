@@ -30,6 +30,8 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        # Keys are hashes, so every answer is on a page of its own: 16 MB of log at once spare a quarter of the time.
+        connection.execute("PRAGMA wal_autocheckpoint=4000")
         _migrate(connection, path, migrations)
     except sqlite3.DatabaseError as error:
         connection.close()
