@@ -2,14 +2,18 @@
 
     python benchmarks/scale.py                                   # 50,000 answers, 100,000 and 1,000,000 rows
     python benchmarks/scale.py answers --answers 50000 --teacher server
+    python benchmarks/scale.py waiting --answers 50000           # how much longer does the journal make a run?
     python benchmarks/scale.py rows --rows 1000000
     python benchmarks/scale.py --json
 
 ``answers`` sends requests through `stepsynth.executor.Executor` into a new journal, to a teacher in
 this process that answers at once or to a loopback server in another one, then opens the run again:
-memory above the start, share of the time in the journal, and how long until everything is known
-again. ``rows`` judges rows by the rules for training rows, writes them to a journal and exports them: memory above
-the rows themselves. Every part is a process of its own, so that one's memory is not another's.
+memory above the start, time in the journal's methods, and how long until everything is known again.
+``waiting`` asks a loopback server that takes 200 ms, with the journal and with commits that do nothing,
+in turn: what is left of the difference is what a run waits for its journal, since commits go on in a
+thread beside the requests. ``rows`` judges rows by the rules for training rows, writes them to a journal
+and exports data set, numbers and page: memory above the rows themselves. Every part is a process of its
+own, so that one's memory is not another's.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,7 +44,7 @@ from stepsynth.executor import Executor
 from stepsynth.journal import AnswerStore, Journal
 from stepsynth.types import Candidate, Example, Message, Request, Response, Sampling, Usage, Verdict
 
-__all__ = ["measure_answers", "measure_rows"]
+__all__ = ["measure_answers", "measure_rows", "measure_waiting"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,10 +146,10 @@ def config(base_url: str | None, concurrency: int) -> RunConfig:
     )
 
 
-def serve() -> None:
+def serve(latency: float) -> None:
     """Be a server until killed; print where."""
     with LoopbackServer(lambda body: f"A text about {body['messages'][-1]['content'][-9:]} of the usual length.") as server:
-        server.requests = Forgetful()
+        server.requests, server.latency = Forgetful(), latency
         print(server.base_url, flush=True)
         threading.Event().wait()
 
@@ -167,13 +172,65 @@ def measure_answers(count: int, teacher: str, concurrency: int = 64) -> dict[str
     with tempfile.TemporaryDirectory() as name:
         if teacher == "process":
             return _answers(count, Path(name), config(None, concurrency), Instant()) | {"teacher": teacher}
-        with subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            base_url = server.stdout.readline().strip()
-            try:
-                return _answers(count, Path(name), config(base_url, concurrency), None) | {"teacher": teacher}
-            finally:
-                server.kill()
+        with served() as base_url:
+            return _answers(count, Path(name), config(base_url, concurrency), None) | {"teacher": teacher}
+
+
+@contextmanager
+def served(latency: float = 0.0) -> Iterator[str]:
+    """Have a server in a process of its own; yield its address."""
+    command = [sys.executable, __file__, "serve", "--latency", str(latency)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.kill()
+
+
+def measure_waiting(count: int, concurrency: int = 64, latency: float = 0.2, repeats: int = 2) -> dict[str, Any]:
+    """Ask with the journal and with commits that do nothing, in turn.
+
+    Args:
+        count: answers of each run.
+        concurrency: requests in flight.
+        latency: of the server, in seconds.
+        repeats: runs of each kind.
+
+    Returns:
+        ``share``: the part of the wall time that the journal adds, from the medians; ``busy``: the
+        part of it during which some method of the journal was at work, mostly beside the requests.
+    """
+    walls: dict[str, list[float]] = {"kept": [], "not kept": []}
+    busy: list[float] = []
+    asked = list(requests(count))
+    with served(latency) as base_url:
+        found = config(base_url, concurrency)
+        for number in range(2 * repeats):
+            kind = ("kept", "not kept")[(number + number // 2) % 2]
+            clock = Journalled()
+            with tempfile.TemporaryDirectory() as name, ExitStack() as stack, closing(_open(Path(name))) as journal:
+                if kind == "not kept":
+                    for commit in ("commit_answers", "commit_ledger"):
+                        stack.enter_context(patch.object(Journal, commit, lambda *_, **__: None))
+                else:
+                    stack.enter_context(clock.watch())
+                started = time.perf_counter()
+                answers = Executor(found.teacher, journal, found.budget).run(asked)
+                walls[kind].append(time.perf_counter() - started)
+            assert all(isinstance(answer, Response) for answer in answers.values())
+            if kind == "kept":
+                busy.append(clock.seconds / walls[kind][-1])
+    kept, free = (statistics.median(walls[kind]) for kind in ("kept", "not kept"))
+    return {
+        "answers": count,
+        "concurrency": concurrency,
+        "latency_s": latency,
+        "wall_s": {kind: [round(wall, 2) for wall in found] for kind, found in walls.items()},
+        "efficiency": round(count * latency / (concurrency * kept), 3),
+        "share": round(1 - free / kept, 4),
+        "busy": round(statistics.median(busy), 4),
+    }
 
 
 def _open(folder: Path) -> Journal:
@@ -291,22 +348,28 @@ def apart(*arguments: object) -> dict[str, Any]:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=["all", "answers", "rows", "serve"], default="all")
+    parser.add_argument("part", nargs="?", choices=["all", "answers", "waiting", "rows", "serve"], default="all")
     parser.add_argument("--answers", type=int, default=50_000)
     parser.add_argument("--teacher", choices=["process", "server"], default="process")
     parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--latency", type=float, default=0.2, help="of the server, for waiting")
+    parser.add_argument("--repeats", type=int, default=2, help="for waiting")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--json", action="store_true", help="print JSON only")
     o = parser.parse_args()
     if o.part == "serve":
-        serve()
+        serve(o.latency)
     elif o.part == "answers":
         print(json.dumps(measure_answers(o.answers, o.teacher, o.concurrency), indent=1))
+    elif o.part == "waiting":
+        print(json.dumps(measure_waiting(o.answers, o.concurrency, o.latency, o.repeats), indent=1))
     elif o.part == "rows":
         print(json.dumps(measure_rows(o.rows), indent=1))
     else:
         answers = [apart("answers", "--answers", o.answers, "--teacher", name) for name in ("process", "server")]
-        found = {"cores": os.cpu_count(), "answers": answers, "rows": [apart("rows", "--rows", n) for n in (100_000, 1_000_000)]}
+        waiting = apart("waiting", "--answers", o.answers, "--concurrency", o.concurrency, "--repeats", o.repeats)
+        rows = [apart("rows", "--rows", n) for n in (100_000, 1_000_000)]
+        found = {"cores": os.cpu_count(), "answers": answers, "waiting": waiting, "rows": rows}
         out = ROOT / "benchmarks" / "results" / "scale.json"
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(found, indent=1) + "\n")
@@ -319,8 +382,13 @@ def lines(found: dict[str, Any]) -> str:
     for part in found["answers"]:
         said.append(
             f"{part['answers']:,} answers ({part['teacher']}): {part['per_second']:,} per second, {part['grew_mb']:.0f} MB more, "
-            f"{100 * part['journal_share']:.1f} % of the time in the journal, known again after {part['resume_s']:.1f} s"
+            f"known again after {part['resume_s']:.1f} s"
         )
+    part = found["waiting"]
+    said.append(
+        f"{part['answers']:,} answers of a server that takes {part['latency_s']:g} s, {part['concurrency']} in flight: "
+        f"the journal takes {100 * part['share']:.1f} % of the time, and is at work in {100 * part['busy']:.1f} % of it"
+    )
     for part in found["rows"]:
         said.append(
             f"{part['rows']:,} rows: judged in {part['judge_s']:.0f} s with {part['judge_mb']:.0f} MB more, "

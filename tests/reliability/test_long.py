@@ -49,9 +49,11 @@ def test_r23_fifty_thousand_answers_take_little_memory_and_are_known_again_at_on
     assert found["grew_mb"] < 300
     # Of the processor, so that a busy machine does not decide.
     assert found["resume_cpu_s"] < 5
-    if teacher == "server":
-        # A teacher that answers at once leaves nothing but the journal to wait for.
-        assert found["journal_share"] < 0.05
+
+
+def test_r23_the_journal_is_hardly_waited_for() -> None:
+    found = figures("scale.py", "waiting", "--answers", 10_000)
+    assert found["share"] < 0.05
 
 
 def test_r23_a_million_rows_are_judged_and_exported_in_bounded_memory() -> None:
