@@ -8,15 +8,15 @@ Each client is a fork, so that imports are paid for once. Prints one JSON object
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stepsynth import failpoints
+from forked import forked
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.executor import Executor
 from stepsynth.journal import Journal
@@ -53,31 +53,6 @@ def client(config: TeacherConfig, path: Path, requests: list[Request]) -> dict[s
         journal.close()
 
 
-def _fork(config: TeacherConfig, path: Path, requests: list[Request], kill_at: int) -> tuple[int, list[str]]:
-    """Run a client; return the signal that ended it and the fail points that it passed."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reader)
-            failpoints.arm(kill_at or -1)
-            client(config, path, requests)
-            os.write(writer, "\n".join(failpoints.passed()).encode())
-            status = 0
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(status)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        passed = pipe.read().splitlines()
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit(f"a client failed (killed at {kill_at})")
-    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), passed
-
-
 def _keys(path: Path, config: TeacherConfig, requests: list[Request]) -> tuple[list[str], list[str]]:
     """Return the keys of all requests, and those that are answered in a journal."""
     identity = config.identity()
@@ -98,10 +73,10 @@ def main() -> None:
     config = batch_config(kind, url)
     for point in map(int, sys.argv[4:]):
         path, requests = folder / f"{kind}-{point}.db", asks(REQUESTS, f"point {point}")
-        signal_number, passed = _fork(config, path, requests, point)
+        signal_number, passed = forked(partial(client, config, path, requests), point or -1)
         keys, before = _keys(path, config, requests)
         if signal_number:
-            _fork(config, path, requests, 0)
+            forked(partial(client, config, path, requests), -1)
         _, after = _keys(path, config, requests)
         journal = Journal(path)
         found = {

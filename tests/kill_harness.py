@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stepsynth import failpoints
+from forked import forked
 from stepsynth.cli import running
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Request, Response
@@ -42,29 +42,13 @@ class LoggingTeacher(FakeTeacher):
 
 def run_once(world: World, folder: Path, kill_at: int, log: Path) -> tuple[int, list[str]]:
     """Run in a fork; return the signal that ended it (0: none) and the fail points it passed."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reader)
-            config = world.config()
-            with patch("stepsynth.executor.send.create_teacher", lambda c: LoggingTeacher(log, c.identity())):
-                failpoints.arm(kill_at)
-                running.run_config(config, folder, quiet=True)
-            os.write(writer, "\n".join(failpoints.passed()).encode())
-            status = 0
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(status)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        passed = pipe.read().splitlines()
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit(f"a run failed (killed at {kill_at})")
-    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), passed
+
+    def work() -> None:
+        config = world.config()
+        with patch("stepsynth.executor.send.create_teacher", lambda c: LoggingTeacher(log, c.identity())):
+            running.run_config(config, folder, quiet=True)
+
+    return forked(work, kill_at)
 
 
 def committed(folder: Path) -> set[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopback import Fault, LoopbackServer, completion
+from openai_client import make_config, use
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import AskAgainError, PermanentError, TeacherError, TransientError
 from stepsynth.teachers import answer_of, probe_teacher
@@ -23,24 +24,7 @@ from stepsynth.teachers.waiting import retry_after
 from stepsynth.testing import make_request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from stepsynth.types import Response
-
-
-def make_config(server: LoopbackServer, **changes: Any) -> TeacherConfig:
-    return TeacherConfig(**{"backend": "openai", "model": "loopback", "base_url": server.base_url, "timeout_s": 10.0, **changes})
-
-
-def use(config: TeacherConfig, work: Callable[[OpenAITeacher], Awaitable[Any]]) -> Any:
-    async def main() -> object:
-        teacher = OpenAITeacher(config)
-        try:
-            return await work(teacher)
-        finally:
-            await teacher.close()
-
-    return asyncio.run(main())
 
 
 def ask(config: TeacherConfig, times: int = 1, **sampling: Any) -> list[Response]:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from loopback import Fault, LoopbackServer, Seen, completion
+from openai_client import make_config, use
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
 from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher
@@ -26,32 +27,14 @@ from stepsynth.teachers.openai import OpenAITeacher, request_seed
 from stepsynth.types import Message, Request, Response, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 CANARY = "sk-canary/7+f3Kq9ZxW2mTb8Lr5Vh1Yd4"
 KEY_SPELLINGS = (CANARY, quote(CANARY, safe=""), base64.b64encode(CANARY.encode()).decode().rstrip("="), "7+f3Kq9ZxW2")
 
 
-def make_config(server: LoopbackServer | str, **changes: Any) -> TeacherConfig:
-    base_url = server if isinstance(server, str) else server.base_url
-    return TeacherConfig(**{"backend": "openai", "model": "loopback", "base_url": base_url, "timeout_s": 10.0, **changes})
-
-
 def make_request(text: str = "Write one sentence.", replicate: int = 0, **sampling: Any) -> Request:
     return Request((Message("user", text),), Sampling(**sampling), replicate, "round-0/seed", 0, "positive")
-
-
-def use(config: TeacherConfig, work: Callable[[OpenAITeacher], Awaitable[Any]]) -> Any:
-    """Run ``work`` with a teacher in a loop of its own and close it."""
-
-    async def main() -> object:
-        teacher = OpenAITeacher(config)
-        try:
-            return await work(teacher)
-        finally:
-            await teacher.close()
-
-    return asyncio.run(main())
 
 
 def ask(config: TeacherConfig, request: Request | None = None) -> Response:
