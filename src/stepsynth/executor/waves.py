@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError, TeacherError
@@ -221,9 +220,10 @@ def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_
 
 
 class _Live:
-    """Shows accepted rows while a wave is on its way: the quick rules, on the part of the plan that is whole.
+    """Shows accepted rows while a wave is on its way: the quick rules, on answers as they come.
 
-    How many of those the slower rules keep is taken from the stage's earlier waves.
+    How many of those the slower rules keep is taken from the stage's earlier waves. The wave itself
+    is judged anew when it is whole, in plan order.
     """
 
     def __init__(
@@ -243,10 +243,11 @@ class _Live:
         self._kept = kept
         self._passed = 0
         self._next = 0.0
-        self._candidates: list[Candidate] = []
+        self._candidates: dict[int, Candidate] = {}
+        self._open = list(range(len(wave)))
 
     def show(self, answers: dict[str, Response | TeacherError]) -> None:
-        """Judge what is new of the whole part, and show how many rows that makes."""
+        """Judge what is new, and show how many rows that makes."""
         started = time.monotonic()
         if started >= self._next:
             new = self._take(answers)
@@ -259,18 +260,18 @@ class _Live:
 
     def candidates(self, answers: dict[str, Response | TeacherError]) -> list[Candidate]:
         """Return the candidates of the wave, in plan order."""
-        if missing := self._wave[len(self._candidates) :]:
-            self._candidates += [self._generator._candidate(request, answers) for request in missing]
-        return self._candidates
+        for position in self._open:
+            self._candidates[position] = self._generator._candidate(self._wave[position], answers)
+        return [self._candidates[position] for position in range(len(self._wave))]
 
     def _take(self, answers: dict[str, Response | TeacherError]) -> list[Candidate]:
-        """Return the candidates that came since the last time, up to the first answer that is not there."""
-        first = len(self._candidates)
-        for request in islice(self._wave, first, None):
-            if self._generator._executor.key(request) not in answers:
-                break
-            self._candidates.append(self._generator._candidate(request, answers))
-        return self._candidates[first:]
+        """Return the candidates that came since the last time."""
+        key = self._generator._executor.key
+        came = [position for position in self._open if key(self._wave[position]) in answers]
+        for position in came:
+            self._candidates[position] = self._generator._candidate(self._wave[position], answers)
+        self._open = [position for position in self._open if position not in self._candidates]
+        return [self._candidates[position] for position in came]
 
 
 def _kept(verdicts: list[Verdict]) -> float:
