@@ -1,6 +1,6 @@
 """The same student on data that large models wrote for others, on gold data, and tested on the real test sets.
 
-    STEPSYNTH_DATA=FOLDER python benchmarks/published.py --seeds 3
+    STEPSYNTH_DATA=FOLDER python benchmarks/published.py --seeds 2
     python benchmarks/published.py --table              # print the tables from the results again
 
 The embedded teacher is too weak for entailment, so the released data of the S3 paper (GPT-3.5), of
