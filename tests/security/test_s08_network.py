@@ -62,6 +62,22 @@ def test_s08_no_command_leaves_this_machine(performance: Performance) -> None:
         assert set(performance.code(*command)) == {0}, command
 
 
+AS_IT_IS = (
+    "from openvino_telemetry.utils.sender import TelemetrySender\nTelemetrySender.send = lambda *_, **__: None\nimport openvino"
+)
+OURS = "from stepsynth.teachers.local_openvino import engine_library\nengine_library()"
+
+
+@pytest.mark.parametrize(("code", "tells"), [(AS_IT_IS, True), (OURS, False)], ids=["as it is", "ours"])
+def test_s08_the_embedded_engine_tells_nobody_that_it_is_used(tmp_path: Path, code: str, tells: bool) -> None:
+    """Imported as it is, OpenVINO makes up a client id, keeps it in the user's home and sends it: the first case shows that."""
+    pytest.importorskip("openvino_genai")
+    # In somebody's CI it keeps quiet of itself.
+    done = start(code=code, env={"CI": "", "TF_BUILD": "", "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert bool(list(tmp_path.rglob("*ga_cid*"))) is tells
+
+
 def test_s08_only_the_configured_server_is_asked_and_only_for_completions_and_models(performance: Performance) -> None:
     """A proxy of the environment is not told of a server on this machine."""
     asked = {(seen.method, seen.path) for seen in performance.good.requests}

@@ -7,6 +7,7 @@ A mistake of the user is one line on standard error and exit code 2; a clean sto
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +45,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing while 
 
 def main() -> None:
     """Run the command line; turns known errors into one line and an exit code."""
+    # Read by the hub's client and by vLLM: neither is to report what is used here.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
         app(standalone_mode=True)
     except Interrupted as stop:

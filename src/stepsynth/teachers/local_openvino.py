@@ -7,6 +7,7 @@ answers; the engine draws for the whole batch, so among other requests an answer
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Request
 
-__all__ = ["OpenVinoTeacher", "chat_prompt", "engine_settings", "open_engine"]
+__all__ = ["OpenVinoTeacher", "chat_prompt", "engine_library", "engine_settings", "open_engine"]
 
 # Chosen by measurement: see docs/decisions.md, "Precision of the embedded teacher".
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -99,6 +100,21 @@ class OpenVinoTeacher:
         return Response(text, reason, Usage(prompt_tokens, len(tokens), 0.0))  # type: ignore[arg-type]
 
 
+def engine_library() -> Any:
+    """Import OpenVINO GenAI, and keep it from telling anybody.
+
+    ``import openvino`` reports itself to Google Analytics, with a client id that it keeps in the
+    user's home, unless its telemetry package cannot be imported.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino_genai
+
+    return openvino_genai
+
+
 def open_engine(path: Path | str, config: TeacherConfig) -> Any:
     """Return a continuous-batching pipeline as the teacher uses it.
 
@@ -107,7 +123,7 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
         AssetError: it cannot read the model.
     """
     try:
-        import openvino_genai
+        openvino_genai = engine_library()
     except ImportError:
         raise ConfigError(
             "backend 'openvino' needs openvino-genai.", hint="Install it with: pip install openvino-genai"
@@ -136,8 +152,7 @@ def chat_prompt(tokenizer: Any, messages: tuple[Message, ...]) -> str:
 
 def engine_settings(request: Request, seed: int) -> Any:
     """Return a request's sampling as the engine's own settings."""
-    import openvino_genai
-
+    openvino_genai = engine_library()
     sampling = request.sampling
     config = openvino_genai.GenerationConfig()
     config.apply_chat_template = False
@@ -153,6 +168,4 @@ def engine_settings(request: Request, seed: int) -> Any:
 
 
 def _finished(handle: Any) -> bool:
-    import openvino_genai
-
-    return bool(handle.get_status() != openvino_genai.GenerationStatus.RUNNING)
+    return bool(handle.get_status() != engine_library().GenerationStatus.RUNNING)

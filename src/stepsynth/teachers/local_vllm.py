@@ -8,6 +8,7 @@ the tail of one costs little.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,8 @@ def _response(output: Any) -> Response:
 
 
 def _vllm() -> Any:
+    # It reports what it is used for otherwise.
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     vllm: Any
     try:
         vllm = import_module("vllm")
