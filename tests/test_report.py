@@ -104,6 +104,17 @@ def test_warnings_name_what_a_reader_must_know(tmp_path: Path, story: Story, war
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_of_many_rows_of_a_mistake_the_first_are_shown_and_the_others_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, results, config = build(tmp_path / "journal.db")
+    with closing(journal):
+        assert "more rows</p>" not in render_report(journal, results, config)
+        monkeypatch.setattr("stepsynth.report.rows._MOST_WRITTEN", 0)
+        assert "more rows</p>" in render_report(journal, results, config)
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_requested_is_accepted_plus_dropped(tmp_path: Path) -> None:
     """Each line of the ledger adds up, and so does its last line over the lines."""
     journal, results, config = build(tmp_path / "journal.db")

@@ -10,7 +10,7 @@ from stepsynth.errors import RunError
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import comparable
 from stepsynth.interrupt import check_stop
-from stepsynth.journal.stream import each_row
+from stepsynth.journal.stream import each_training_row
 from stepsynth.run import disk_errors
 from stepsynth.types import Graded, Mistake, digest
 
@@ -152,9 +152,7 @@ class Classroom:
                 self._progress.advance(len(scores))
         # Only counted: what was written is fixed by now, and nothing may have looked at the test set before.
         test = GoldCopy.of(example.text for example in examples)
-        near = sum(
-            test.copied(comparable(row.text)) for row in each_row(self._journal, accepted=True) if row.kind != "rationales"
-        )
+        near = sum(test.copied(comparable(row.text)) for row in each_training_row(self._journal))
         info = {"rows": len(examples), "seconds": seconds, "undecided": getattr(model, "undecided", 0), "near_test": near}
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom import best_round
-from stepsynth.journal.stream import count_rows, each_row
+from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.run import write_atomic
 from stepsynth.tasks import create_family
 
@@ -75,9 +75,7 @@ def dataset_lines(journal: Journal, config: RunConfig, upto_round: int | None = 
     ``data.seed``. Only a few rows are in memory at a time.
     """
     family = create_family(config.task)
-    for row in each_row(journal, accepted=True, upto_round=upto_round):
-        if row.kind == "rationales":
-            continue
+    for row in each_training_row(journal, upto_round):
         yield json.dumps(
             {
                 **family.record(row.example),

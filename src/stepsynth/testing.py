@@ -18,7 +18,7 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 from stepsynth.errors import TeacherError
-from stepsynth.teachers import AsyncTeacher, EngineTeacher, create_teacher
+from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
 from stepsynth.types import FinishReason, Message, Request, Response, Sampling
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class TeacherContract:
 
         async def twice() -> Response:
             await teacher.close()
-            response = await teacher.generate(make_request())
+            response = await answer_of(teacher, make_request())
             await teacher.close()
             await teacher.close()
             return response
@@ -181,7 +181,7 @@ class TeacherContract:
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            return await teacher.generate(make_request(replicate=1))
+            return await answer_of(teacher, make_request(replicate=1))
 
         _check_response(self._use(work))
 
@@ -262,7 +262,7 @@ class TeacherContract:
             return [found[place] for place in range(len(requests))]
 
         async def work(teacher: AsyncTeacher) -> list[Response]:
-            return list(await asyncio.gather(*(teacher.generate(request) for request in requests)))
+            return list(await asyncio.gather(*(answer_of(teacher, request) for request in requests)))
 
         return self._use(work, teacher)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from stepsynth.export import build_results, write_exports
 from stepsynth.inputs import check_inputs
 from stepsynth.interrupt import handle_signals
 from stepsynth.journal import AnswerStore, Journal
-from stepsynth.journal.stream import count_rows
+from stepsynth.journal.stream import count_rows, endings
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
 from stepsynth.teachers import probe_teacher
@@ -133,9 +132,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     directory = RunDirectory.read(folder)
     with closing(open_journal(directory)) as journal:
         totals = journal.totals()
-        ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for count in count_rows(journal):
-            ended[count.stage][count.reason] += count.rows
+        ended = endings(count_rows(journal))
         stages = []
         for name, round_number, kind, info, seconds in journal.stages():
             dropped = ended[name]

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from stepsynth.journal.runs import Journal
 
-__all__ = ["RowCount", "count_rows", "dataset_sample", "each_ending", "each_row", "rows_at", "rows_from_mistakes"]
+__all__ = [
+    "RowCount",
+    "count_rows",
+    "dataset_sample",
+    "each_ending",
+    "each_row",
+    "each_training_row",
+    "endings",
+    "rows_at",
+    "rows_from_mistakes",
+]
 
 _ROWS = (
     "SELECT r.stage, s.round, s.kind, r.position, r.key, r.label, r.source, r.text, r.reason, r.context, r.answer"
@@ -61,6 +71,14 @@ def count_rows(journal: Journal) -> list[RowCount]:
     return [RowCount(*found) for found in select(journal._connection, query)]
 
 
+def endings(counts: Iterable[RowCount]) -> defaultdict[str, Counter[str]]:
+    """Return how many rows of each stage ended for which reason (empty: accepted)."""
+    ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for count in counts:
+        ended[count.stage][count.reason] += count.rows
+    return ended
+
+
 def each_row(journal: Journal, *, accepted: bool | None = None, upto_round: int | None = None) -> Iterator[Row]:
     """Yield the rows that `Journal.rows` returns, in the same order, holding a few of them at a time.
 
@@ -81,6 +99,11 @@ def each_row(journal: Journal, *, accepted: bool | None = None, upto_round: int 
         if upto_round is None or number <= upto_round:
             for found in _each(journal, f"{query} ORDER BY r.position", (stage, *wanted)):
                 yield Row.read(*found)
+
+
+def each_training_row(journal: Journal, upto_round: int | None = None) -> Iterator[Row]:
+    """Yield the rows that `Journal.dataset` returns; see `each_row`."""
+    return (row for row in each_row(journal, accepted=True, upto_round=upto_round) if row.kind != "rationales")
 
 
 def each_ending(journal: Journal, stage: str) -> Iterator[tuple[int, str, str]]:
@@ -127,8 +150,7 @@ def rows_from_mistakes(journal: Journal, round_number: int, most: int) -> tuple[
 def dataset_sample(journal: Journal, most: int = 20_000) -> list[Row]:
     """Return the accepted training rows, or, where there are more than ``most``, every k-th of them."""
     total = sum(count.rows for count in count_rows(journal) if count.in_dataset)
-    rows = (row for row in each_row(journal, accepted=True) if row.kind != "rationales")
-    return list(islice(rows, 0, None, max(1, -(-total // most))))
+    return list(islice(each_training_row(journal), 0, None, max(1, -(-total // most))))
 
 
 def _each(journal: Journal, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.journal.stream import each_ending, rows_at, rows_from_mistakes
+from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.report.scores import mapping
 from stepsynth.types import Span
 
@@ -150,10 +150,7 @@ def _pieces(context: str, begin: int, end: int, found: Sequence[tuple[int, int, 
 
 def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
     """Return the finished stages in the order of the run."""
-    planned: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for count in counts:
-        planned[count.stage][count.reason] += count.rows
-    stages = []
+    planned, stages = endings(counts), []
     for name, number, kind, info, seconds in journal.stages():
         ended = planned[name]
         requested = info.get("requested", ended.total())
