@@ -7,6 +7,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stepsynth.config import RunConfig, parse_config
-from stepsynth.errors import TransientError
-from stepsynth.executor.waves import _judge
+from stepsynth.errors import TeacherError, TransientError
+from stepsynth.executor.waves import _Live
 from stepsynth.filters import REASONS, Hygiene
 from stepsynth.filters.artefact import AnswerNaming, LabelNaming
 from stepsynth.filters.balance import Surplus
@@ -24,6 +25,7 @@ from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import clean, comparable, leading_sentences
 from stepsynth.filters.schema import Schema
+from stepsynth.progress import SilentProgress
 from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Span, Usage, Verdict
 
 TEXT = "A quiet film that stays with you."
@@ -587,7 +589,7 @@ def test_requested_is_accepted_plus_dropped_each_with_a_known_reason() -> None:
     rows = [Candidate(c.request, f"k{i}", c.text, c.finish_reason) for i, c in enumerate(rows)]
     answers: dict[str, Response | TransientError] = {c.key: Response(c.text) for c in rows[:-1]}
     answers[rows[-1].key] = TransientError("gone")
-    verdicts = _judge(hygiene({"pos": 4}), rows, dict(answers), [])
+    verdicts = judged_as_they_come(hygiene({"pos": 4}), rows, [answers])
     counts = Counter(reasons(verdicts))
     assert len(verdicts) == len(rows) == counts.total()
     assert [v.candidate.key for v in verdicts] == [row.key for row in rows]
@@ -601,11 +603,31 @@ def test_requested_is_accepted_plus_dropped_each_with_a_known_reason() -> None:
 def test_the_accepted_set_does_not_depend_on_the_order_in_which_answers_came(seed: int) -> None:
     rows = [candidate(CASES[name].text, index=i) for i, name in enumerate([*CASES, *CASES])]
     rows += [candidate(f"An honest text about film number {i % 7} of many.", index=50 + i) for i in range(20)]
-    arrived = {c.key: Response(c.text, usage=Usage(1, 1)) for c in rows}
+    rows = [Candidate(c.request, f"k{i}", c.text, c.finish_reason) for i, c in enumerate(rows)]
+    arrived = {c.key: Response(c.text, usage=Usage(1, 1), finish_reason=c.finish_reason) for c in rows}
     shuffled = list(arrived.items())
-    random.Random(seed).shuffle(shuffled)
-    calm = _judge(hygiene({"pos": 6}), rows, dict(arrived), [])
-    assert _judge(hygiene({"pos": 6}), rows, dict(shuffled), []) == calm
+    chance = random.Random(seed)
+    chance.shuffle(shuffled)
+    ends = sorted(chance.choices(range(len(rows) + 1), k=5))
+    calm = hygiene({"pos": 6}).judge(rows, [])
+    assert {"", "surplus", "duplicate"} < set(reasons(calm))
+    assert judged_as_they_come(hygiene({"pos": 6}), rows, [dict(shuffled[:end]) for end in ends] + [dict(shuffled)]) == calm
+
+
+def judged_as_they_come(
+    rules: Hygiene, rows: list[Candidate], seen: Sequence[Mapping[str, Response | TeacherError]]
+) -> list[Verdict]:
+    """Judge a wave whose answers are shown as ``seen`` one after the other, the last time whole."""
+    by_request = {id(row.request): row for row in rows}
+    executor = SimpleNamespace(key=lambda request: by_request[id(request)].key, traffic=lambda: None)
+    generator: Any = SimpleNamespace(
+        _executor=executor, _progress=SilentProgress(), _candidate=lambda request, answers: by_request[id(request)]
+    )
+    live = _Live(generator, [row.request for row in rows], rules.quick(), [], 0, 1.0)
+    for answers in seen:
+        live._next = 0.0
+        live.show(dict(answers))
+    return rules.finish(live.looked_at(dict(seen[-1])), [])
 
 
 def test_each_rule_sees_only_what_the_rules_before_it_let_pass() -> None:

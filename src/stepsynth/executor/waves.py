@@ -119,8 +119,7 @@ class Generator:
             accepted = before + [v.candidate for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
-            candidates = live.candidates(answers)
-            verdicts += _judge(hygiene, candidates, answers, accepted)
+            verdicts += hygiene.finish(live.looked_at(answers), accepted)
 
     def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate], match: MatchConfig) -> list[Verdict]:
         verdicts: list[Verdict] = []
@@ -141,8 +140,7 @@ class Generator:
                 within += 1
             if used == before_wave:
                 raise _no_price()
-            candidates = live.candidates(answers)[:within]
-            verdicts += _judge(hygiene, candidates, answers, accepted)
+            verdicts += hygiene.finish(live.looked_at(answers)[:within], accepted)
             each = max((used - self._used) / len(verdicts), 1e-9)
         return verdicts
 
@@ -223,7 +221,7 @@ class _Live:
     """Shows accepted rows while a wave is on its way: the quick rules, on answers as they come.
 
     How many of those the slower rules keep is taken from the stage's earlier waves. The wave itself
-    is judged anew when it is whole, in plan order.
+    is judged when it is whole, in plan order; what needs no other row is looked at once.
     """
 
     def __init__(
@@ -243,7 +241,7 @@ class _Live:
         self._kept = kept
         self._passed = 0
         self._next = 0.0
-        self._candidates: dict[int, Candidate] = {}
+        self._looked_at: dict[int, Verdict] = {}
         self._open = list(range(len(wave)))
 
     def show(self, answers: dict[str, Response | TeacherError]) -> None:
@@ -251,27 +249,31 @@ class _Live:
         started = time.monotonic()
         if started >= self._next:
             new = self._take(answers)
-            passed = [v.candidate for v in _judge(self._hygiene, new, answers, self._accepted) if v.accepted]
+            passed = [v.candidate for v in self._hygiene.finish(new, self._accepted) if v.accepted]
             self._accepted += passed
             self._passed += len(passed)
             self._next = time.monotonic() + (time.monotonic() - started) / _LIVE_SHARE
         rows = self._in_stage + round(self._kept * self._passed)
         self._generator._progress.advance(rows, answers=len(answers), traffic=self._generator._executor.traffic())
 
-    def candidates(self, answers: dict[str, Response | TeacherError]) -> list[Candidate]:
-        """Return the candidates of the wave, in plan order."""
-        for position in self._open:
-            self._candidates[position] = self._generator._candidate(self._wave[position], answers)
-        return [self._candidates[position] for position in range(len(self._wave))]
+    def looked_at(self, answers: dict[str, Response | TeacherError]) -> list[Verdict]:
+        """Return what the rules that need no other row say of the wave, in plan order; see `Hygiene.look`."""
+        self._look(self._open, answers)
+        return [self._looked_at[position] for position in range(len(self._wave))]
 
-    def _take(self, answers: dict[str, Response | TeacherError]) -> list[Candidate]:
-        """Return the candidates that came since the last time."""
+    def _take(self, answers: dict[str, Response | TeacherError]) -> list[Verdict]:
+        """Look at what came since the last time."""
         key = self._generator._executor.key
         came = [position for position in self._open if key(self._wave[position]) in answers]
-        for position in came:
-            self._candidates[position] = self._generator._candidate(self._wave[position], answers)
-        self._open = [position for position in self._open if position not in self._candidates]
-        return [self._candidates[position] for position in came]
+        self._look(came, answers)
+        self._open = [position for position in self._open if position not in self._looked_at]
+        return [self._looked_at[position] for position in came]
+
+    def _look(self, positions: list[int], answers: dict[str, Response | TeacherError]) -> None:
+        for position in positions:
+            candidate = self._generator._candidate(self._wave[position], answers)
+            failed = isinstance(answers.get(candidate.key), TeacherError)
+            self._looked_at[position] = Verdict(candidate, "failed") if failed else self._hygiene.look(candidate)
 
 
 def _kept(verdicts: list[Verdict]) -> float:
@@ -279,15 +281,6 @@ def _kept(verdicts: list[Verdict]) -> float:
     accepted = sum(verdict.accepted for verdict in verdicts)
     doubted = sum(verdict.reason == "label in doubt" for verdict in verdicts)
     return (accepted + 2) / (accepted + doubted + 2)
-
-
-def _judge(
-    hygiene: Hygiene, candidates: list[Candidate], answers: dict[str, Response | TeacherError], accepted: Sequence[Candidate]
-) -> list[Verdict]:
-    failed = [isinstance(answers.get(candidate.key), TeacherError) for candidate in candidates]
-    pairs = list(zip(candidates, failed, strict=True))
-    verdicts = iter(hygiene.judge([candidate for candidate, gone in pairs if not gone], accepted))
-    return [Verdict(candidate, "failed") if gone else next(verdicts) for candidate, gone in pairs]
 
 
 def _summary(plan: Plan, verdicts: list[Verdict], missing: dict[str, int]) -> str:

@@ -7,8 +7,10 @@ set depends on the answers alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from stepsynth.filters.alone import RowRule
 from stepsynth.filters.artefact import AnswerNaming, LabelNaming
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
@@ -112,10 +114,32 @@ class Hygiene:
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
         """Apply every rule to what the rules before it let pass; see `Filter.judge`."""
-        verdicts = [Verdict(candidate) for candidate in candidates]
-        for rule in self.filters:
+        return self.finish([self.look(candidate) for candidate in candidates], accepted)
+
+    def look(self, candidate: Candidate) -> Verdict:
+        """Apply the rules that need no other row, up to the first that does: most of the work, and done once."""
+        verdict = Verdict(candidate)
+        for rule in self._alone:
+            verdict = rule.verdict(verdict.candidate)
+            if not verdict.accepted:
+                break
+        return verdict
+
+    def finish(self, looked_at: Sequence[Verdict], accepted: Sequence[Candidate]) -> list[Verdict]:
+        """Apply the other rules to what `look` let pass, in plan order; see `Filter.judge`."""
+        verdicts = list(looked_at)
+        for rule in self.filters[len(self._alone) :]:
             open_positions = [i for i, verdict in enumerate(verdicts) if verdict.accepted]
             judged = rule.judge([verdicts[i].candidate for i in open_positions], accepted)
             for position, verdict in zip(open_positions, judged, strict=True):
                 verdicts[position] = verdict
         return verdicts
+
+    @cached_property
+    def _alone(self) -> tuple[RowRule, ...]:
+        alone: list[RowRule] = []
+        for rule in self.filters:
+            if not isinstance(rule, RowRule):
+                break
+            alone.append(rule)
+        return tuple(alone)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import comparable
 from stepsynth.types import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from stepsynth.types import Candidate
 
@@ -19,7 +20,7 @@ _SHINGLE = 5
 
 
 @dataclass(frozen=True)
-class GoldCopy:
+class GoldCopy(RowRule):
     """Drops a row that equals a gold text, or of which most was copied from one.
 
     A row counts as copied when more than ``most`` of its runs of five words stand in one gold
@@ -45,18 +46,15 @@ class GoldCopy:
                 index.setdefault(run, set()).add(position)
         return cls(frozenset(texts), {run: frozenset(where) for run, where in index.items()})
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
-        """See `stepsynth.filters.Filter`."""
-        verdicts = []
-        for candidate in candidates:
-            text = comparable(candidate.text)
-            # Turns that showed the form of an answer are no more the teacher's own than gold rows are.
-            shown = GoldCopy.of(m.content for m in candidate.request.messages if m.role == "assistant")
-            # A written text that repeats its whole context says nothing about how the two relate.
-            repeats = bool(candidate.request.context) and text == comparable(candidate.request.context)
-            copied = repeats or self.copied(text) or shown.copied(text)
-            verdicts.append(Verdict(candidate, "copy" if copied else ""))
-        return verdicts
+    def verdict(self, candidate: Candidate) -> Verdict:
+        """See `RowRule`."""
+        text = comparable(candidate.text)
+        # Turns that showed the form of an answer are no more the teacher's own than gold rows are.
+        shown = GoldCopy.of(m.content for m in candidate.request.messages if m.role == "assistant")
+        # A written text that repeats its whole context says nothing about how the two relate.
+        repeats = bool(candidate.request.context) and text == comparable(candidate.request.context)
+        copied = repeats or self.copied(text) or shown.copied(text)
+        return Verdict(candidate, "copy" if copied else "")
 
     def copied(self, text: str) -> bool:
         """Whether most of a text (in comparable form) was copied from one of the indexed ones."""

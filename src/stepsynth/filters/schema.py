@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import leading_sentences
 from stepsynth.types import Verdict
 
@@ -42,7 +43,7 @@ _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 
 
 @dataclass(frozen=True)
-class Schema:
+class Schema(RowRule):
     """Drops what cannot be a row.
 
     Attributes:
@@ -70,15 +71,12 @@ class Schema:
         high = ordered[round(0.95 * (len(ordered) - 1))]
         return cls(min_words=max(1, min(low, _SHORT)), max_words=max(8, high), question=question)
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
-        """See `stepsynth.filters.Filter`."""
-        verdicts = []
-        for candidate in candidates:
-            text = leading_sentences(candidate.text, self.max_words)
-            short = candidate if text == candidate.text else replace(candidate, text=text)
-            reason = self._reason(short) if short.text or not candidate.text else "too long"
-            verdicts.append(Verdict(short if not reason else candidate, reason))
-        return verdicts
+    def verdict(self, candidate: Candidate) -> Verdict:
+        """See `RowRule`."""
+        text = leading_sentences(candidate.text, self.max_words)
+        short = candidate if text == candidate.text else replace(candidate, text=text)
+        reason = self._reason(short) if short.text or not candidate.text else "too long"
+        return Verdict(short if not reason else candidate, reason)
 
     def _reason(self, candidate: Candidate) -> str:
         if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text):
