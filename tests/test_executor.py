@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections import Counter
@@ -16,13 +17,14 @@ from stepsynth.config import BudgetConfig, MatchConfig, TeacherConfig, parse_con
 from stepsynth.errors import BudgetError, ConfigError, PermanentError, RunError, TransientError
 from stepsynth.executor import Executor, Generator, ask_sample
 from stepsynth.filters import Hygiene
+from stepsynth.filters.alone import RowRule
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.schema import Schema
 from stepsynth.journal import AnswerStore, Journal, Row
 from stepsynth.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher, gold_text
-from stepsynth.types import Example, Message, Request, Response, Sampling, Usage
+from stepsynth.types import Candidate, Example, Message, Request, Response, Sampling, Usage, Verdict
 
 LABELS = ("kalm", "rund", "spitz")
 Script = Callable[[Request], Response | Exception]
@@ -474,6 +476,45 @@ def test_the_order_in_which_answers_come_changes_nothing(tmp_path: Path) -> None
         orders.add(tuple(finished))
     assert len(orders) == 20, "the shuffles did not shuffle"
     assert all(rows == outcomes[0] for rows in outcomes)
+
+
+class Noting(RowRule):
+    """Lets everything pass and remembers what it saw, and how the collector was set."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.thresholds: set[tuple[int, int, int]] = set()
+
+    def verdict(self, candidate: Candidate) -> Verdict:
+        self.seen.append(candidate.key)
+        self.thresholds.add(gc.get_threshold())
+        return Verdict(candidate)
+
+
+def test_a_rule_that_needs_no_other_row_sees_each_row_once_although_they_are_judged_as_they_come(desk: Desk) -> None:
+    rule, plan = Noting(), Plan({"kalm": 200, "rund": 200})
+    rows = desk.stage(only(), plan, Hygiene((rule, Duplicate(), Surplus(plan.targets))), limit=1.0)
+    assert len(rows) == len(rule.seen) == len(set(rule.seen)) == 400
+
+
+def test_the_collector_is_set_back_after_a_stage_and_stays_off_where_it_was_off(desk: Desk, tmp_path: Path) -> None:
+    def refuse(request: Request) -> Response:
+        raise PermanentError("no such model")
+
+    before, rule = gc.get_threshold(), Noting()
+    desk.stage(only(), Plan({"kalm": 5}), Hygiene((rule,)), limit=1.0)
+    assert {young for young, *_ in rule.thresholds} == {max(before[0], 20_000)}
+    assert gc.get_threshold() == before
+    with pytest.raises(PermanentError):
+        Desk(tmp_path / "other.db").stage(only(refuse), Plan({"kalm": 5}))
+    assert gc.get_threshold() == before
+    off = Noting()
+    try:
+        gc.set_threshold(0)
+        Desk(tmp_path / "off.db").stage(only(), Plan({"kalm": 5}), Hygiene((off,)), limit=1.0)
+        assert {young for young, *_ in off.thresholds} == {0}
+    finally:
+        gc.set_threshold(*before)
 
 
 # a stage that goes on until something is used up -----------------------------------------------------

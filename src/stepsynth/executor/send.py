@@ -91,7 +91,7 @@ class Executor:
 
         Args:
             requests: in plan order.
-            answered: called with everything known so far, after each commit.
+            answered: called with everything known so far, in the order in which it came, after each commit.
 
         Raises:
             BudgetError: a cap is reached; what was answered is committed.

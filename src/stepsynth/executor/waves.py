@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError, TeacherError
+from stepsynth.executor.collecting import rarely_collected
 from stepsynth.filters.normalise import clean
 from stepsynth.journal import Spent
 from stepsynth.types import Candidate, Response, Verdict
@@ -37,7 +39,7 @@ _FIRST_MARGIN = 1.1
 _LATER_MARGIN = 1.1
 _FIRST_MATCHED_WAVE = 64
 _MATCHED_WAVE = 512
-# Judging what has come so far is for the eye only and may cost this share of the time.
+# A count of accepted rows before all have come is for the eye only and may cost this share of the time.
 _LIVE_SHARE = 0.05
 
 
@@ -95,6 +97,12 @@ class Generator:
         if self._journal.stage_done(plan.stage):
             self._used += self._amount(self._journal.spent(plan.stage))
             return
+        with rarely_collected():
+            self._run(plan, round_number, hygiene, before, facts or {})
+
+    def _run(
+        self, plan: Plan, round_number: int, hygiene: Hygiene, before: Sequence[Candidate], facts: Mapping[str, Any]
+    ) -> None:
         started = time.monotonic()
         self._progress.start(plan.stage, sum(plan.targets.values()), "rows")
         self._progress.advance(0, traffic=self._executor.traffic())
@@ -104,7 +112,7 @@ class Generator:
             verdicts = self._waves(plan, hygiene, list(before))
             accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
             missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
-        info = {"targets": dict(plan.targets), "missing": missing, **(facts or {})}
+        info = {"targets": dict(plan.targets), "missing": missing, **facts}
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
         self._used += self._amount(self._journal.spent(plan.stage))
         self._progress.finish(_summary(plan, verdicts, missing))
@@ -242,13 +250,20 @@ class _Live:
         self._passed = 0
         self._next = 0.0
         self._looked_at: dict[int, Verdict] = {}
-        self._open = list(range(len(wave)))
+        self._new: list[int] = []
+        self._answers_seen = 0
+        self._open: dict[str, list[int]] = {}
+        for position, request in enumerate(wave):
+            self._open.setdefault(generator._executor.key(request), []).append(position)
 
     def show(self, answers: dict[str, Response | TeacherError]) -> None:
         """Judge what is new, and show how many rows that makes."""
+        self._look(list(islice(answers, self._answers_seen, None)), answers)
+        self._answers_seen = len(answers)
         started = time.monotonic()
         if started >= self._next:
-            new = self._take(answers)
+            new = [self._looked_at[position] for position in sorted(self._new)]
+            self._new.clear()
             passed = [v.candidate for v in self._hygiene.finish(new, self._accepted) if v.accepted]
             self._accepted += passed
             self._passed += len(passed)
@@ -258,22 +273,17 @@ class _Live:
 
     def looked_at(self, answers: dict[str, Response | TeacherError]) -> list[Verdict]:
         """Return what the rules that need no other row say of the wave, in plan order; see `Hygiene.look`."""
-        self._look(self._open, answers)
+        self._look(list(self._open), answers)
         return [self._looked_at[position] for position in range(len(self._wave))]
 
-    def _take(self, answers: dict[str, Response | TeacherError]) -> list[Verdict]:
-        """Look at what came since the last time."""
-        key = self._generator._executor.key
-        came = [position for position in self._open if key(self._wave[position]) in answers]
-        self._look(came, answers)
-        self._open = [position for position in self._open if position not in self._looked_at]
-        return [self._looked_at[position] for position in came]
-
-    def _look(self, positions: list[int], answers: dict[str, Response | TeacherError]) -> None:
-        for position in positions:
-            candidate = self._generator._candidate(self._wave[position], answers)
-            failed = isinstance(answers.get(candidate.key), TeacherError)
-            self._looked_at[position] = Verdict(candidate, "failed") if failed else self._hygiene.look(candidate)
+    def _look(self, keys: list[str], answers: dict[str, Response | TeacherError]) -> None:
+        """Apply the rules that need no other row, now that others are still awaited."""
+        for key in keys:
+            failed = isinstance(answers.get(key), TeacherError)
+            for position in self._open.pop(key, ()):
+                candidate = self._generator._candidate(self._wave[position], answers)
+                self._looked_at[position] = Verdict(candidate, "failed") if failed else self._hygiene.look(candidate)
+                self._new.append(position)
 
 
 def _kept(verdicts: list[Verdict]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from itertools import islice, takewhile
 
 __all__ = ["clean", "comparable", "leading_sentences"]
@@ -13,6 +14,8 @@ _QUOTES = {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019":
 _LAYERS = 16
 # Far beyond what any token limit lets through: bounds the work on what a hostile server sends.
 _LONGEST = 200_000
+# Forms of longer texts are not kept in memory.
+_SHORT = 1_000
 _PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
 _FENCE = "```"
 _FENCE_HEAD = re.compile(r"```[\w-]*\s*")
@@ -92,9 +95,17 @@ def _bare(answer: str, *, cut: bool) -> str:
 
 def comparable(text: str) -> str:
     """Return the form in which texts are compared: letters and digits, casefolded."""
+    return _remembered(text) if len(text) <= _SHORT else _comparable(text)
+
+
+def _comparable(text: str) -> str:
     if text.isascii():
         return " ".join(_WORD.findall(text.lower()))
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+# Every rule that compares asks for the form of the same few thousand texts.
+_remembered = lru_cache(maxsize=4096)(_comparable)
 
 
 def leading_sentences(text: str, max_words: int) -> str:
