@@ -34,7 +34,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from loopback import Fault, LoopbackServer, Seen
-from stepsynth.teachers.openai import request_seed
+from stepsynth.teachers.chat import request_seed
 from world import LABELS, World, build_world
 
 __all__ = ["Figures", "measure", "table"]

@@ -79,12 +79,14 @@ class Peak:
 
 
 class Journalled:
-    """Seconds in the journal: in its public methods, what one calls of another counted once."""
+    """Seconds during which some thread is in one of the journal's public methods."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.calls = 0
-        self._depth = 0
+        self._inside = 0
+        self._since = 0.0
+        self._lock = threading.Lock()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -97,17 +99,23 @@ class Journalled:
 
     def _timed(self, method: Any) -> Any:
         def call(*arguments: Any, **named: Any) -> Any:
-            self._depth += 1
-            started = time.perf_counter()
+            self._pass(1)
             try:
                 return method(*arguments, **named)
             finally:
-                self._depth -= 1
-                if self._depth == 0:
-                    self.seconds += time.perf_counter() - started
-                    self.calls += 1
+                self._pass(-1)
 
         return call
+
+    def _pass(self, step: int) -> None:
+        with self._lock:
+            now = time.perf_counter()
+            if self._inside == 0:
+                self._since = now
+            self._inside += step
+            if self._inside == 0:
+                self.seconds += now - self._since
+                self.calls += 1
 
 
 # answers -------------------------------------------------------------------------------

@@ -331,7 +331,7 @@ def lines_of(server: LoopbackServer, fault: Fault) -> list[str]:
     async def work(teacher: OpenAITeacher) -> list[str]:
         found: list[str] = []
         try:
-            async for line in teacher._http.lines("/files/x/content"):
+            async for line in teacher.http.lines("/files/x/content"):
                 found.append(line)
         except TeacherError as error:
             found.append(error.kind if error.__context__ is None else "a frame of the library")

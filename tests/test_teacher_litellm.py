@@ -13,8 +13,8 @@ from fake_engines import LiteLlmLog, install_litellm
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
 from stepsynth.teachers import create_teacher, probe_teacher
+from stepsynth.teachers.chat import request_seed
 from stepsynth.teachers.litellm import LiteLlmTeacher
-from stepsynth.teachers.openai import request_seed
 from stepsynth.testing import make_request
 
 if TYPE_CHECKING:

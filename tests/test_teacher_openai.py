@@ -23,7 +23,8 @@ from openai_client import make_config, use
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
 from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher
-from stepsynth.teachers.openai import OpenAITeacher, request_seed
+from stepsynth.teachers.chat import request_seed
+from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.types import Message, Request, Response, Sampling
 
 if TYPE_CHECKING:

@@ -7,17 +7,20 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
+from stepsynth.evaluation.artefact import artefact_probe
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import comparable
 from stepsynth.interrupt import check_stop
-from stepsynth.journal.stream import each_training_row
+from stepsynth.journal.stream import dataset_sample, each_training_row
 from stepsynth.run import disk_errors
+from stepsynth.tasks import create_family
 from stepsynth.types import Graded, Mistake, digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stepsynth.config import RunConfig
     from stepsynth.inputs import Inputs
     from stepsynth.journal import Journal
     from stepsynth.progress import Progress
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Evaluation, Example
 
-__all__ = ["Classroom", "best_round", "find_mistakes"]
+__all__ = ["Classroom", "artefacts", "best_round", "find_mistakes"]
+
+# The probe's folds are the same whenever a page is made.
+_SEED = 0
 
 
 def best_round(journal: Journal) -> int:
@@ -49,6 +55,18 @@ def find_mistakes(journal: Journal, round_number: int) -> list[Mistake]:
     gold = {example.id: example for example in journal.gold("harvest")}
     graded = journal.graded(round_number, "harvest-other") or journal.graded(round_number, "harvest")
     return [Mistake(gold[g.prediction.example_id], g.prediction.label, g.prediction.confidence) for g in graded if g.score < 1.0]
+
+
+def artefacts(journal: Journal, config: RunConfig) -> list[str]:
+    """Say which shallow cues give the labels of a run's written rows away, more than those of its gold rows.
+
+    Args:
+        journal: holds both; of many written rows a sample is looked at.
+        config: of the run.
+    """
+    written = [row.example for row in dataset_sample(journal)]
+    gold = [*journal.gold("harvest"), *journal.gold("select")]
+    return [probe.message for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED) if probe.flagged]
 
 
 class Classroom:

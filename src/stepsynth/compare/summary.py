@@ -10,17 +10,15 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.classroom import artefacts
 from stepsynth.compare.cells import REFERENCE
-from stepsynth.evaluation.artefact import artefact_probe
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, forecast
 from stepsynth.evaluation.power import too_small_for
 from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
 from stepsynth.evaluation.statistics import holm, mcnemar, paired_difference
 from stepsynth.journal import Journal
-from stepsynth.journal.stream import dataset_sample
 from stepsynth.run import RunDirectory
-from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,12 +188,5 @@ def _cell_warnings(reference: Sequence[Cell], config: RunConfig) -> list[str]:
 def _artefacts(cell: Cell) -> list[str]:
     """Say which shallow cues give the labels of a cell's rows away."""
     directory = RunDirectory.read(cell.folder)
-    family = create_family(directory.config.task)
     with closing(Journal(directory.journal_path)) as journal:
-        written = [row.example for row in dataset_sample(journal)]
-        gold = [*journal.gold("harvest"), *journal.gold("select")]
-    return [
-        f"{cell.system}, seed {cell.seed}: {probe.message}"
-        for probe in artefact_probe(written, gold, family.texts, _SEED)
-        if probe.flagged
-    ]
+        return [f"{cell.system}, seed {cell.seed}: {message}" for message in artefacts(journal, directory.config)]

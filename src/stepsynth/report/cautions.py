@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepsynth.evaluation.artefact import artefact_probe
+from stepsynth.classroom import artefacts
 from stepsynth.evaluation.drift import halves_drift
-from stepsynth.journal.stream import dataset_sample
-from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +50,7 @@ def cautions_of(
         )
     found += _drift(journal)
     if config.task.family != "extractive_qa":
-        found += _artefacts(journal, config)
+        found += artefacts(journal, config)
     for stage in stages:
         found += _of_stage(stage)
     return found
@@ -82,12 +80,6 @@ def _drift(journal: Journal) -> list[str]:
         return []
     drift = halves_drift([harvest for harvest, _ in judged], [select for _, select in judged], _SEED)
     return [drift.message] if drift else []
-
-
-def _artefacts(journal: Journal, config: RunConfig) -> list[str]:
-    written = [row.example for row in dataset_sample(journal)]
-    gold = [*journal.gold("harvest"), *journal.gold("select")]
-    return [probe.message for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED) if probe.flagged]
 
 
 def _of_stage(stage: Stage) -> list[str]:

@@ -46,6 +46,10 @@ class AnthropicTeacher:
         config: ``model``, ``base_url`` (Anthropic's own when absent; a ``/v1`` at its end is
             allowed), ``api_key_env``, ``structured``, ``sampling``, and what `HttpClient` needs.
 
+    Attributes:
+        http: the session.
+        by_schema: whether requests bring a schema for the answer; not once the model refused it.
+
     Raises:
         ConfigError: the key's variable is unset; the sampling has what the API does not know.
     """
@@ -61,14 +65,14 @@ class AnthropicTeacher:
                 raise ConfigError(what, hint=f"Leave it at {off:g}.")
         self._config = config
         self._base_url = (config.base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
-        self._http = HttpClient(
+        self.http = HttpClient(
             config,
             self._base_url,
             read_key(config.api_key_env),
             key_header=("x-api-key", ""),
             headers={"anthropic-version": VERSION},
         )
-        self._schema = config.structured == "json"
+        self.by_schema = config.structured == "json"
 
     async def generate(self, request: Request) -> Response:
         """Answer one request with one attempt.
@@ -87,13 +91,10 @@ class AnthropicTeacher:
             TransientError: overload (429, 529), time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
-        with_schema = self._schema
-        reply = await self._http.exchange("POST", PATH, self.body(request))
-        if reply.status == 400 and with_schema and _FORMAT_WORDS.search(server_message(reply.text)[0]):
-            self._schema = False
-            raise AskAgainError(f"{self._config.model!r} wants to be asked without a schema.")
+        by_schema = self.by_schema
+        reply = await self.http.exchange("POST", PATH, self.body(request))
         if not reply.ok:
-            raise self.refused(reply)
+            raise self.refused(reply, by_schema=by_schema)
         return read_message(reply.text)
 
     async def probe(self) -> str:
@@ -104,19 +105,19 @@ class AnthropicTeacher:
             PermanentError: wrong key, or unknown model with the nearest known one.
         """
         model = self._config.model
-        reply = await self._http.exchange("GET", f"/v1/models/{quote(model, safe='')}")
+        reply = await self.http.exchange("GET", f"/v1/models/{quote(model, safe='')}")
         if reply.ok:
             return f"{self._base_url} serves {model!r}."
         if reply.status != 404:
-            raise self._http.refused(reply)
-        listed = await self._http.exchange("GET", "/v1/models?limit=1000")
+            raise self.http.refused(reply)
+        listed = await self.http.exchange("GET", "/v1/models?limit=1000")
         if listed.status in {401, 403} or listed.status in TRANSIENT:
-            raise self._http.refused(listed)
-        raise self._http.unknown_model(_listed(listed))
+            raise self.http.refused(listed)
+        raise self.http.unknown_model(_listed(listed))
 
     async def close(self) -> None:
         """Release connections; a later ``generate`` opens new ones."""
-        await self._http.close()
+        await self.http.close()
 
     def body(self, request: Request) -> dict[str, object]:
         """Return what is sent for a request, as this model is known to take it."""
@@ -134,13 +135,16 @@ class AnthropicTeacher:
         for name in ("temperature", "top_p"):
             if getattr(sampling, name) != 1.0:
                 body[name] = getattr(sampling, name)
-        if self._schema:
+        if self.by_schema:
             body["output_config"] = _FORMAT
         return body
 
-    def refused(self, reply: Reply) -> TeacherError:
-        """Return the error for a status that is not 2xx."""
+    def refused(self, reply: Reply, *, by_schema: bool) -> TeacherError:
+        """Return the error for a status that is not 2xx, to a request with a schema or without; a refused one is sent no more."""
         said, _ = server_message(reply.text)
+        if reply.status == 400 and by_schema and _FORMAT_WORDS.search(said):
+            self.by_schema = False
+            return AskAgainError(f"{self._config.model!r} wants to be asked without a schema.")
         if reply.status == 404:
             what = f"{self._base_url}{PATH}, model {self._config.model!r}: not found ({said!r})."
             return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused")
@@ -148,7 +152,7 @@ class AnthropicTeacher:
         if reply.status == 400 and fixed:
             what = f"{self._base_url}: {self._config.model!r} refused the sampling: {said!r}."
             return PermanentError(what, hint=f"Set teacher.sampling.{fixed[0]}: 1.0, it is not sent then.", kind="refused")
-        return self._http.refused(reply)
+        return self.http.refused(reply)
 
 
 def read_message(raw: str) -> Response:

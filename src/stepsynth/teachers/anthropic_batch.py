@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import TransientError
 from stepsynth.teachers import BatchJob
-from stepsynth.teachers.anthropic import _FORMAT_WORDS, PATH, AnthropicTeacher, read_message
-from stepsynth.teachers.bodies import server_message
+from stepsynth.teachers.anthropic import PATH, AnthropicTeacher, read_message
 from stepsynth.teachers.http import Reply
 from stepsynth.teachers.provider_batch import (
     KEY_DIGITS,
@@ -80,7 +79,7 @@ class AnthropicBatchTeacher:
 
     def __init__(self, config: TeacherConfig) -> None:
         self._live = AnthropicTeacher(config)
-        self._http = self._live._http
+        self._http = self._live.http
 
     async def probe(self) -> str:
         """Check key and model; see `AnthropicTeacher.probe`."""
@@ -140,12 +139,12 @@ class AnthropicBatchTeacher:
             TransientError: the results could not be read to their end.
             PermanentError: they are gone.
         """
-        asked_by_schema = self._live._schema
+        by_schema = self._live.by_schema
         # The path is known; the address that a server names for the results could be anybody's.
         async with lines_of(self._http, f"{_BATCHES}/{path_part(job_id)}/results") as lines:
             async for line in lines:
                 name, result = line.get("custom_id"), line.get("result")
-                outcome = self._outcome(result, asked_by_schema) if isinstance(result, dict) else None
+                outcome = self._outcome(result, by_schema) if isinstance(result, dict) else None
                 if isinstance(name, str) and outcome is not None:
                     yield name[:KEY_DIGITS], outcome
 
@@ -167,7 +166,7 @@ class AnthropicBatchTeacher:
                 return str(line.get("custom_id")).endswith(f"-{name}")
         return False
 
-    def _outcome(self, result: Mapping[str, Any], asked_by_schema: bool) -> Response | TeacherError | None:
+    def _outcome(self, result: Mapping[str, Any], by_schema: bool) -> Response | TeacherError | None:
         """Read a result as the live teacher reads an answer; ``None`` for a request that was not run."""
         kind = result.get("type")
         if kind == "succeeded":
@@ -177,12 +176,7 @@ class AnthropicBatchTeacher:
                 return error
         if kind != "errored":
             return None
-        reply = _reply(result.get("error"))
-        said, _ = server_message(reply.text)
-        if reply.status == 400 and asked_by_schema and _FORMAT_WORDS.search(said):
-            self._live._schema = False
-            return TransientError(f"the provider wants to be asked without a schema: {said!r}.", kind="refused")
-        return self._live.refused(reply)
+        return self._live.refused(_reply(result.get("error")), by_schema=by_schema)
 
 
 def _reply(error: object) -> Reply:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import MESSAGE_CHARS, read_key, scrubbed, without_keys
-from stepsynth.teachers.openai import read_completion, request_seed
+from stepsynth.teachers.chat import read_completion, request_seed
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.teachers.waiting import retry_after
 from stepsynth.types import Response

@@ -21,8 +21,9 @@ from stepsynth.errors import ConfigError, PermanentError, TransientError
 from stepsynth.failpoints import fail_point
 from stepsynth.teachers import BatchJob
 from stepsynth.teachers.bodies import server_message
+from stepsynth.teachers.chat import Dialect, is_withheld, read_completion, withheld
 from stepsynth.teachers.http import Reply
-from stepsynth.teachers.openai import _REFUSALS, OpenAITeacher, _Dialect, _is_withheld, _withheld, read_completion
+from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.teachers.provider_batch import (
     Limits,
     as_object,
@@ -34,7 +35,6 @@ from stepsynth.teachers.provider_batch import (
     number,
     path_part,
 )
-from stepsynth.types import Message, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
-    from stepsynth.types import Response
+    from stepsynth.types import Request, Response
 
 __all__ = ["OpenAIBatchTeacher"]
 
@@ -80,9 +80,8 @@ class OpenAIBatchTeacher:
             hint = "Azure's newer address has them: base_url https://NAME.openai.azure.com/openai/v1, no api_version."
             raise ConfigError(f"teacher.mode 'batch' does not go with api_version {config.api_version!r}.", hint=hint)
         self._live = OpenAITeacher(config)
-        self._http = self._live._http
-        # What a server refuses is told by requests of this kind; only their sampling is looked at.
-        self._example = Request((Message("user", ""),), config.sampling.frozen(), 0, "batch", 0, "")
+        self._http = self._live.http
+        self._sampling = config.sampling.frozen()
 
     async def probe(self) -> str:
         """Check server, key and model; see `OpenAITeacher.probe`."""
@@ -152,7 +151,7 @@ class OpenAIBatchTeacher:
             TransientError: the files could not be read to their end.
             PermanentError: they are gone.
         """
-        base = self._live._dialect
+        base = self._live.format.dialect
         batch = await self._get(f"/batches/{path_part(job_id)}")
         for name in ("output_file_id", "error_file_id"):
             if not isinstance(batch.get(name), str):
@@ -177,7 +176,7 @@ class OpenAIBatchTeacher:
         try:
             file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where it is sent
             for key, request in requests:
-                line = {"custom_id": key, "method": "POST", "url": _ENDPOINT, "body": self._live.body(request)}
+                line = {"custom_id": key, "method": "POST", "url": _ENDPOINT, "body": self._live.format.body(request)}
                 file.write(json.dumps(line).encode("ascii") + b"\n")
             file.seek(0)
         except OSError as error:
@@ -202,7 +201,7 @@ class OpenAIBatchTeacher:
             raise self._http.refused(reply)
         return bool(as_object(reply.text).get("filename") == f"{name}.jsonl")
 
-    def _outcome(self, line: Mapping[str, Any], base: _Dialect) -> Response | TeacherError | None:
+    def _outcome(self, line: Mapping[str, Any], base: Dialect) -> Response | TeacherError | None:
         """Read a line as the live teacher reads an answer; ``None`` for a request that was not run."""
         response, error = line.get("response"), line.get("error")
         if isinstance(error, dict) and error.get("code") in _NOT_RUN:
@@ -213,24 +212,16 @@ class OpenAIBatchTeacher:
         status = response.get("status_code")
         return self._read(Reply(status if isinstance(status, int) else 500, json.dumps(response.get("body"))), base)
 
-    def _read(self, reply: Reply, base: _Dialect) -> Response | TeacherError:
+    def _read(self, reply: Reply, base: Dialect) -> Response | TeacherError:
         if reply.ok:
             try:
                 return read_completion(reply.text)[0]
             except TransientError as error:
                 return error
-        if _is_withheld(reply):
-            return _withheld(reply)
+        if is_withheld(reply):
+            return withheld(reply)
         # One step from how the job was sent, or from how the first one was: every row of it says the same.
-        learned = self._learned(reply, base) or self._learned(reply, _Dialect())
-        if learned is None:
-            return self._live._refused(reply, self._example)
-        self._live._dialect = self._live._dialect.joined(learned)
-        said, _ = server_message(reply.text)
-        return TransientError(f"the provider wants to be asked in another way: {said!r}.", kind="refused")
-
-    def _learned(self, reply: Reply, base: _Dialect) -> _Dialect | None:
-        return self._live._learned(reply, self._example, base) if reply.status in _REFUSALS else None
+        return self._live.format.learn(reply, self._sampling, base, Dialect()) or self._live.refused(reply, self._sampling)
 
 
 def _job(batch: Mapping[str, Any]) -> BatchJob:
