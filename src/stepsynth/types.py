@@ -33,10 +33,12 @@ __all__ = [
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "refusal"]
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 def canonical_json(value: object) -> str:
     """One spelling for one value: sorted keys, no spaces, no escapes of non-ASCII text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 def digest(value: object) -> str:
