@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from hypothesis import strategies as st
 from stepsynth.cli.main import _folder_name
 from stepsynth.config import RunConfig, parse_config
 from stepsynth.errors import RunError
+from stepsynth.journal import Amount, Job, Journal
 from stepsynth.run import RunDirectory, write_atomic
+from stepsynth.teachers.provider_batch import draw_name
+from stepsynth.types import Example, Message, Request, Response, Sampling, Usage
 
 HOLDER = """
 import sys, time
@@ -89,8 +93,16 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, holder: subp
     directory.close()
 
 
+def begun(path: Path, made_with: RunConfig) -> None:
+    """Make a run that has bought an answer."""
+    with closing(RunDirectory.open(path, made_with)) as directory, closing(Journal(directory.journal_path)) as journal:
+        request = Request((Message("user", "Write."),), Sampling(), 0, "round-0/seed", 0, "pos")
+        journal.ledger.count_answer(Usage(1, 1))
+        journal.commit_answers([("k" * 64, request, Response("A text.", usage=Usage(1, 1)))], {})
+
+
 def test_a_closed_run_can_be_opened_again_and_a_refused_one_holds_no_lock(tmp_path: Path) -> None:
-    RunDirectory.open(tmp_path / "run", config()).close()
+    begun(tmp_path / "run", config())
     with pytest.raises(RunError):
         RunDirectory.open(tmp_path / "run", config(seed=1))
     RunDirectory.open(tmp_path / "run", config()).close()
@@ -121,7 +133,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(
     tmp_path: Path, changes: dict[str, Any], parts: tuple[str, ...]
 ) -> None:
     """R18."""
-    RunDirectory.open(tmp_path / "run", config()).close()
+    begun(tmp_path / "run", config())
     before = (tmp_path / "run" / "config.json").read_bytes()
     with pytest.raises(RunError) as caught:
         RunDirectory.open(tmp_path / "run", config(**changes))
@@ -153,13 +165,50 @@ def test_what_cannot_change_a_result_may_change(tmp_path: Path, changes: dict[st
 @pytest.mark.parametrize("source", ["validation", "test", "contexts", "seed"])
 def test_files_may_move_but_their_columns_may_not_change(tmp_path: Path, source: str) -> None:
     key = f"data__{source}"
-    RunDirectory.open(tmp_path / "run", config(**{key: {"path": "/data/here.csv"}})).close()
+    begun(tmp_path / "run", config(**{key: {"path": "/data/here.csv"}}))
     RunDirectory.open(tmp_path / "run", config(**{key: {"path": "/elsewhere/there.csv"}})).close()
     columns = {"path": "/elsewhere/there.csv", "columns": {"text": "review"}}
     with pytest.raises(RunError) as caught:
         RunDirectory.open(tmp_path / "run", config(**{key: columns}))
     assert f"data.{source}.columns.text was None, is 'review'" in str(caught.value)
     assert "path was" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["nothing", "gold rows", "a refused request"])
+def test_a_run_that_obtained_nothing_takes_over_another_config(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "run"
+    with closing(RunDirectory.open(path, config())) as directory:
+        if what != "nothing":
+            with closing(Journal(directory.journal_path)) as journal:
+                journal.start({"validation_sha256": "x"}, {"harvest": [Example("harvest-0", "a text", "pos")]})
+                if what == "a refused request":
+                    journal.ledger.sent = 1
+                    journal.ledger.count_failure("refused")
+                    journal.commit_ledger()
+    RunDirectory.open(path, config(seed=7)).close()
+    assert RunDirectory.read(path).config == config(seed=7)
+    assert not (path / "journal.db").exists(), "the old config's validation rows are still there"
+
+
+@pytest.mark.parametrize("what", ["a model", "a lost request", "a damaged journal", "a job"])
+def test_a_run_with_something_to_lose_keeps_its_config(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "run"
+    with closing(RunDirectory.open(path, config())) as directory:
+        if what == "a model":
+            directory.new_model_folder(0)
+        elif what == "a damaged journal":
+            directory.journal_path.write_bytes(b"no data base" * 100)
+        else:
+            with closing(Journal(directory.journal_path)) as journal:
+                if what == "a job":
+                    journal.jobs.intend(Job(draw_name(1), ("k" * 64,), 0.0))
+                else:
+                    journal.ledger.open = Amount(1, 10, 0.1)
+                    journal.commit_ledger()
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock"}
+    with pytest.raises(RunError, match="seed was 0, is 7"):
+        RunDirectory.open(path, config(seed=7))
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock"} == before
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": {}}', '{"config": {"task": 3}}', '{"config": null}'])

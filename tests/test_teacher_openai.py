@@ -484,18 +484,18 @@ def test_probe_refuses_a_model_that_is_not_listed(loopback: LoopbackServer) -> N
 
 
 @pytest.mark.parametrize("fault", [Fault.status(404), Fault.status(403), Fault("status", 200, body="<html>"), Fault("malformed")])
-def test_probe_without_a_list_asks_for_a_few_tokens(loopback: LoopbackServer, fault: Fault) -> None:
+def test_probe_without_a_list_says_so_and_asks_nothing_that_costs(loopback: LoopbackServer, fault: Fault) -> None:
     loopback.list_fault = fault
-    assert "loopback" in probe(make_config(loopback))
-    assert [seen.json["max_tokens"] for seen in loopback.completions] == [16]
+    assert "lists no models: whether it serves 'loopback' shows when it is asked" in probe(make_config(loopback))
+    assert loopback.completions == []
 
 
 def test_probe_does_not_trust_a_partial_or_empty_list(loopback: LoopbackServer) -> None:
     bodies: list[dict[str, Any]] = [{"data": []}, {"data": [{"id": "other"}], "has_more": True}]
     for body in bodies:
         loopback.list_fault = Fault.status(200, body=body)
-        probe(make_config(loopback))
-    assert len(loopback.completions) == 2
+        assert "lists no models" in probe(make_config(loopback))
+    assert loopback.completions == []
 
 
 def test_probe_names_a_wrong_key(loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:

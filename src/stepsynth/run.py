@@ -29,12 +29,14 @@ from stepsynth.assets import cache_folder
 from stepsynth.config import FREE_TEACHER_KEYS, USER_CACHE, RunConfig, parse_config
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
+from stepsynth.journal import holds_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["DISK_ERRORS", "RunDirectory", "answers_path", "disk_errors", "write_atomic"]
+__all__ = ["DISK_ERRORS", "JOURNAL", "RunDirectory", "answers_path", "disk_errors", "write_atomic"]
 
+JOURNAL = "journal.db"
 _FORMAT = 1
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
@@ -136,6 +138,9 @@ class RunDirectory:
     def open(cls, path: Path, config: RunConfig) -> RunDirectory:
         """Create a run, or go on with one that the same config made.
 
+        A run that has obtained nothing yet, and paid for nothing, takes over a changed config: its
+        first request may just have shown what was wrong with the old one.
+
         Raises:
             RunError: another process holds it, it belongs to another config, or the folder
                 holds something else.
@@ -155,9 +160,8 @@ class RunDirectory:
         for part in filter(_is_part, path.iterdir()):
             part.unlink()
         try:
-            if existing.exists():
-                _check_same(path, config)
-            else:
+            if not (existing.exists() and _same(path, config)):
+                _forget_nothing(path)
                 document = {"format": _FORMAT, "digest": config.result_digest(), "config": config.resolved()}
                 write_atomic(existing, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         except BaseException:
@@ -182,7 +186,7 @@ class RunDirectory:
             RunError: there is one, or its config cannot be read.
         """
         if (path / "config.json").exists():
-            _check_same(path, config)
+            _same(path, config)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -193,7 +197,7 @@ class RunDirectory:
     @property
     def journal_path(self) -> Path:
         """The journal's file."""
-        return self.path / "journal.db"
+        return self.path / JOURNAL
 
     def cache_path(self) -> Path | None:
         """Return the file of answers that runs share, ``None`` where there shall be none; see `answers_path`."""
@@ -300,16 +304,29 @@ def _stored_config(path: Path) -> RunConfig:
         raise RunError(f"{str(file)!r} cannot be read: {error}.", hint="Restore it, or start a new run.") from None
 
 
-def _check_same(path: Path, config: RunConfig) -> None:
+def _same(path: Path, config: RunConfig) -> bool:
+    """Tell whether a run has this config, or nothing yet that could belong to another one.
+
+    Raises:
+        RunError: it has another config, and something to lose.
+    """
     stored = _stored_config(path)
     if stored.result_digest() == config.result_digest():
-        return
+        return True
+    if not (path / "models").exists() and holds_nothing(path / JOURNAL):
+        return False
     changes = _differences(stored.resolved(), config.resolved())
     shown = "; ".join(changes[:5]) or "the stored config"
     raise RunError(
         f"{str(path)!r} was made with another config: {shown}.",
         hint="Undo the change, or give another --out: nothing was touched.",
     )
+
+
+def _forget_nothing(path: Path) -> None:
+    """Remove the journal of a run that obtained nothing: it holds the old config's validation rows."""
+    for end in ("-wal", "-shm", ""):
+        (path / f"{JOURNAL}{end}").unlink(missing_ok=True)
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:

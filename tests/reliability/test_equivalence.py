@@ -17,6 +17,7 @@ import pytest
 
 from command import stepsynth
 from kill_harness import fingerprint
+from loopback import Fault, LoopbackServer
 from reliability.runs import copied, go_on
 from stepsynth.journal import Journal
 from stepsynth.teachers.fake import FakeTeacher
@@ -151,6 +152,52 @@ def test_r18_a_change_that_cannot_change_the_result_goes_on(calm: Path, world: W
     _, teacher = go_on(world.config(change), run)
     assert teacher.calls == []
     assert fingerprint(run) == fingerprint(calm)
+
+
+def at(server: LoopbackServer, *changes: str) -> list[str]:
+    """Return what makes the world's config ask a server; its own models are fast, and a cap ends it before they are needed."""
+    teacher = {"backend": "openai", "model": "loopback", "base_url": server.base_url, "api_key_env": "null", "concurrency": 2}
+    settings = [*(f"teacher.{name}={value}" for name, value in teacher.items()), *changes]
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def test_r09_a_whole_command_keeps_to_its_cap_where_a_server_lists_no_models(
+    loopback: LoopbackServer, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loopback.list_fault = Fault.status(404)
+    found = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", "-q", *at(loopback, "budget.requests=9"))
+    assert found.code == 2
+    assert "budget.requests" in found.err
+    assert len(loopback.completions) == 9
+
+
+def test_r18_a_run_that_obtained_nothing_takes_over_a_changed_config_and_one_with_answers_does_not(
+    loopback: LoopbackServer, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loopback.list_fault = Fault.status(403)
+    out = ["run", world.config_path, "--out", tmp_path / "run", "-q"]
+    wrong = stepsynth(capsys, *out, *at(loopback, "teacher.model=lopback"))
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "lopback" in wrong.err
+    refused = len(loopback.completions)
+    right = stepsynth(capsys, *out, *at(loopback, "budget.requests=9"))
+    assert "budget.requests" in right.err
+    assert [seen.json["model"] for seen in loopback.completions[refused:]] == ["loopback"] * 9
+    again = stepsynth(capsys, *out, *at(loopback, "teacher.model=lopback"))
+    assert "teacher.model was 'loopback', is 'lopback'" in again.err
+    assert len(loopback.completions) == refused + 9
+    with closing(Journal(tmp_path / "run" / "journal.db")) as journal:
+        assert journal.totals().requests == 9
+
+
+def test_r18_a_run_whose_only_request_may_have_been_billed_keeps_its_config(
+    loopback: LoopbackServer, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loopback.faults = lambda _: Fault("reset")
+    out = ["run", world.config_path, "--out", tmp_path / "run", "-q"]
+    assert stepsynth(capsys, *out, *at(loopback, "teacher.attempts=1")).code == 2
+    changed = stepsynth(capsys, *out, *at(loopback, "teacher.sampling.temperature=0.1"))
+    assert "teacher.sampling.temperature was" in changed.err
 
 
 @pytest.fixture(scope="module")

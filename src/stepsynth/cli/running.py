@@ -12,10 +12,10 @@ from stepsynth.errors import RunError
 from stepsynth.export import build_results, write_exports
 from stepsynth.inputs import check_inputs
 from stepsynth.interrupt import handle_signals
-from stepsynth.journal import AnswerStore, Journal
+from stepsynth.journal import AnswerStore, Journal, holds_nothing
 from stepsynth.journal.stream import count_rows, endings
 from stepsynth.loop import run_loop
-from stepsynth.run import RunDirectory
+from stepsynth.run import JOURNAL, RunDirectory
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 
@@ -46,8 +46,8 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
         inputs = check_inputs(config, progress)
         for note in inputs.notes:
             progress.note(note)
-        # A run that has begun may have all its answers already, and then needs no teacher.
-        if not (folder / "journal.db").exists() and config.method.name != "gold":
+        # A run that has answers may have all that it needs, and then needs no teacher.
+        if holds_nothing(folder / JOURNAL) and config.method.name != "gold":
             probe_teacher(config.teacher)
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
             shared = open_answers(directory.cache_path(), config.teacher, progress)

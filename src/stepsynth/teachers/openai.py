@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import Lock
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
-from stepsynth.teachers import answer_of
 from stepsynth.teachers.bodies import parsed_json, read_key, server_message
 from stepsynth.teachers.chat import ChatFormat, is_withheld, read_completion, refuses_many, withheld
 from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
-from stepsynth.types import Message, Request, Response
+from stepsynth.types import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from stepsynth.types import Sampling
 
 __all__ = ["OpenAITeacher", "model_ids"]
-
-_PROBE_TOKENS = 16
 
 
 class OpenAITeacher:
@@ -115,26 +111,25 @@ class OpenAITeacher:
         return await self._many(requests)
 
     async def probe(self) -> str:
-        """Check server, key and model before anything is spent.
-
-        Asks for the list of models; where there is none, for a completion of a few tokens.
+        """Check server, key and model before anything is spent, by the list of models; nothing is asked that costs.
 
         Returns:
-            One sentence on what answered.
+            One sentence on what answered, or that it will be seen when something is asked: not all
+            servers have a list, and Azure's names models where requests name deployments.
 
         Raises:
             TransientError: the server cannot be reached or is overloaded.
             PermanentError: wrong key, wrong URL or unknown model, with the nearest known one.
         """
-        # Azure's list names models, requests name deployments.
+        unseen = f"whether it serves {self._config.model!r} shows when it is asked."
         if self._config.api_version is not None:
-            return await self._probe_by_asking("the deployment")
+            return f"{self._base_url}: {unseen}"
         reply = await self.http.exchange("GET", "/models")
         if reply.status == 401 or reply.status in TRANSIENT:
             raise self.http.refused(reply)
         ids = model_ids(reply)
         if ids is None:
-            return await self._probe_by_asking("it lists no models")
+            return f"{self._base_url} answered and lists no models: {unseen}"
         if not _serves(self._config.model, ids):
             raise self.http.unknown_model(ids)
         return f"{self._base_url} serves {self._config.model!r}."
@@ -144,11 +139,6 @@ class OpenAITeacher:
         # Locks belong to the loop that they were waited for in.
         self._models_lock = self._many_lock = None
         await self.http.close()
-
-    async def _probe_by_asking(self, what: str) -> str:
-        few = replace(self._config.sampling.frozen(), max_tokens=_PROBE_TOKENS)
-        await answer_of(self, Request((Message("user", "Hi"),), few, replicate=0, stage="probe", index=0, label=""))
-        return f"{self._base_url} answered for {self._config.model!r} ({what})."
 
     async def _ask(self, request: Request, count: int) -> Reply:
         """Return a 2xx, or the 400 of a provider that withholds the answer or refuses several of them."""
