@@ -145,7 +145,8 @@ def try_out(server: RealServer, work: Path, timeout: float) -> dict[str, Any]:
     """Plan, run, and run again; return what came of it.
 
     Raises:
-        SystemExit: a command failed, or the second run asked for answers that the first had bought.
+        SystemExit: a command failed, the second run asked for answers that the first had bought, or the
+            server's count is not the run's.
     """
     teacher = {"backend": "openai", "model": server.model, "base_url": server.base_url, "concurrency": 2, "timeout_s": 300}
     settings = [*(f"teacher.{name}={value}" for name, value in teacher.items()), *SMALL, "cache=null"]
@@ -160,6 +161,8 @@ def try_out(server: RealServer, work: Path, timeout: float) -> dict[str, Any]:
     asked_again = server.completions() - asked_by_plan - asked_by_run
     if asked_again or not asked_by_run:
         raise SystemExit(f"the run asked {asked_by_run} times and, finished, {asked_again} times more.")
+    if asked_by_run != results["methods"]["s3"]["requests"]:
+        raise SystemExit(f"the server answered {asked_by_run} times, the run counts {results['methods']['s3']['requests']}.")
     return {
         "plan_s": round(plan_s, 1),
         "run_s": round(run_s, 1),
