@@ -161,7 +161,7 @@ class RunDirectory:
             part.unlink()
         try:
             if not (existing.exists() and _same(path, config)):
-                _forget_nothing(path)
+                _start_over(path)
                 document = {"format": _FORMAT, "digest": config.result_digest(), "config": config.resolved()}
                 write_atomic(existing, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         except BaseException:
@@ -323,7 +323,7 @@ def _same(path: Path, config: RunConfig) -> bool:
     )
 
 
-def _forget_nothing(path: Path) -> None:
+def _start_over(path: Path) -> None:
     """Remove the journal of a run that obtained nothing: it holds the old config's validation rows."""
     for end in ("-wal", "-shm", ""):
         (path / f"{JOURNAL}{end}").unlink(missing_ok=True)

@@ -155,7 +155,7 @@ def test_r18_a_change_that_cannot_change_the_result_goes_on(calm: Path, world: W
 
 
 def at(server: LoopbackServer, *changes: str) -> list[str]:
-    """Return what makes the world's config ask a server; its own models are fast, and a cap ends it before they are needed."""
+    """Return the settings by which the world's config asks a server."""
     teacher = {"backend": "openai", "model": "loopback", "base_url": server.base_url, "api_key_env": "null", "concurrency": 2}
     settings = [*(f"teacher.{name}={value}" for name, value in teacher.items()), *changes]
     return [word for setting in settings for word in ("--set", setting)]

@@ -19,9 +19,8 @@ _YOUNG = 20_000
 def rarely_collected() -> Iterator[None]:
     """Collect less often while a stage is written; what is set is global, and set back at the end.
 
-    A request, its answer and its row live until the stage is done, and with Python's own threshold
-    of 700 objects the collector takes a twelfth of the time to find that out
-    (`benchmarks/executor.py`, 256 requests in flight).
+    A request, its answer and its row live until the stage is done; with Python's own threshold of
+    700 objects the collector finds that out again and again (docs/decisions.md).
     """
     before = gc.get_threshold()
     # 0 is how somebody turned it off.

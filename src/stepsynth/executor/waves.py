@@ -277,7 +277,7 @@ class _Live:
         return [self._looked_at[position] for position in range(len(self._wave))]
 
     def _look(self, keys: list[str], answers: dict[str, Response | TeacherError]) -> None:
-        """Apply the rules that need no other row, now that others are still awaited."""
+        """Apply the rules that need no other row, to each row once."""
         for key in keys:
             failed = isinstance(answers.get(key), TeacherError)
             for position in self._open.pop(key, ()):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stepsynth.journal.answers import AnswerStore
 from stepsynth.journal.jobs import Job, JobStore
-from stepsynth.journal.ledger import Amount, Ledger, holds_nothing
+from stepsynth.journal.ledger import Amount, Ledger
 from stepsynth.journal.records import Row, Spent, Totals
-from stepsynth.journal.runs import Journal
+from stepsynth.journal.runs import Journal, holds_nothing
 
 __all__ = ["Amount", "AnswerStore", "Job", "JobStore", "Journal", "Ledger", "Row", "Spent", "Totals", "holds_nothing"]

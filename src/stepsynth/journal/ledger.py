@@ -10,20 +10,17 @@ number of kills.
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import RunError
 from stepsynth.journal.database import first
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import sqlite3
 
     from stepsynth.types import Usage
 
-__all__ = ["LEDGER_TABLE", "Amount", "Ledger", "holds_nothing"]
+__all__ = ["LEDGER_TABLE", "Amount", "Ledger"]
 
 # A journal that is older than this table has paid for its answers, too.
 LEDGER_TABLE = """
@@ -156,22 +153,3 @@ class Ledger:
                 *(self.open.sends, self.open.tokens, self.open.usd),
             ),
         )
-
-
-def holds_nothing(path: Path) -> bool:
-    """Tell whether a run's journal has neither an answer nor a row, and nothing was sent for it that may have been billed.
-
-    Args:
-        path: the file; one that is not there holds nothing, one that cannot be read may hold anything.
-    """
-    if not path.exists():
-        return True
-    try:
-        # Read-only connections leave files of their own behind.
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            ((found,),) = connection.execute(
-                "SELECT EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM stages) OR EXISTS (SELECT 1 FROM jobs)"
-            )
-            return not found and Ledger.read(connection).paid_nothing
-    except (sqlite3.Error, RunError):
-        return False

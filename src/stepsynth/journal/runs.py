@@ -8,9 +8,12 @@ stage is done. Everything else in a run directory is derived from this file.
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.errors import RunError
 from stepsynth.journal.answers import ANSWERS_TABLE, AnswerStore, answer_records
 from stepsynth.journal.database import connect, decoded, encoded, first, select, transaction
 from stepsynth.journal.jobs import JOBS_TABLE, JobStore
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Verdict
 
-__all__ = ["Journal", "Row", "Spent", "Totals"]
+__all__ = ["Journal", "Row", "Spent", "Totals", "holds_nothing"]
 
 # Append only: a journal of any released version is brought up to date when it is opened.
 _MIGRATIONS: tuple[str, ...] = (
@@ -313,3 +316,22 @@ def _spans(spans: Sequence[Span]) -> str | bytes:
 
 def _probabilities(prediction: Prediction) -> str:
     return json.dumps(dict(prediction.probabilities))
+
+
+def holds_nothing(path: Path) -> bool:
+    """Tell whether a run's journal has neither an answer nor a row, and nothing was sent for it that may have been billed.
+
+    Args:
+        path: the file; one that is not there holds nothing, one that cannot be read may hold anything.
+    """
+    if not path.exists():
+        return True
+    try:
+        # Read-only connections leave files of their own behind.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            ((found,),) = connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM stages) OR EXISTS (SELECT 1 FROM jobs)"
+            )
+            return not found and Ledger.read(connection).paid_nothing
+    except (sqlite3.Error, RunError):
+        return False

@@ -75,10 +75,10 @@ class ChatFormat:
         """Return what is sent for a request that wants ``count`` answers."""
         dialect, sampling = self.dialect, request.sampling
         structured = self._config.structured == "json"
-        plain = not structured
+        plain = [{"role": m.role, "content": m.content} for m in request.messages]
         body: dict[str, object] = {
             "model": self._config.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages] if plain else asked(request.messages),
+            "messages": asked(request.messages) if structured else plain,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             dialect.limit: sampling.max_tokens,

@@ -20,13 +20,12 @@ from stepsynth.errors import ConfigError, PermanentError, TeacherError
 from stepsynth.teachers.bodies import parsed_json, read_key, server_message
 from stepsynth.teachers.chat import ChatFormat, is_withheld, read_completion, refuses_many, withheld
 from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
-from stepsynth.types import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepsynth.config import TeacherConfig
-    from stepsynth.types import Sampling
+    from stepsynth.types import Request, Response, Sampling
 
 __all__ = ["OpenAITeacher", "model_ids"]
 
