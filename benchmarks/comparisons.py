@@ -36,7 +36,7 @@ def averages(found: list[dict[str, Any]]) -> dict[str, Any]:
     established: dict[str, int] = {}
     for results in found:
         for entry in results["systems"]:
-            if entry["difference"]:
+            if results["reference"] == "s3" and entry["difference"]:
                 ahead.setdefault(entry["name"], []).append(-100 * entry["difference"]["value"])
                 below = entry["difference"]["ci95"][1] < 0 and entry["difference"]["p_holm"] < 0.05
                 established[entry["name"]] = established.get(entry["name"], 0) + below
@@ -56,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-sets", nargs="+", default=list(DATA_SETS))
     parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--reference", default="s3", help="what the others are compared with")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "comparisons", help="where the runs are kept")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="config override")
@@ -72,7 +73,9 @@ def main() -> None:
                 cache = f"cache={options.runs.resolve() / 'answers.db'}"
                 config = load_config(ROOT / "examples" / f"{name}.yaml", [cache, *options.overrides])
                 folder = options.runs.resolve() / name
-                results = compare_methods(config, options.methods, seeds=seeds, match="rows", folder=folder)
+                results = compare_methods(
+                    config, options.methods, seeds=seeds, match="rows", folder=folder, reference=options.reference
+                )
                 (RESULTS / f"comparison-{name}.json").write_text(json.dumps(results, indent=1) + "\n")
                 print(f"{name}, {seeds} seeds: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     files = [RESULTS / f"comparison-{name}.json" for name in options.data_sets]

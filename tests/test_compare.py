@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,16 @@ from command import stepsynth
 from family_worlds import FamilyWorld, build_family_world, lend_student, rows_of
 from stepsynth import failpoints
 from stepsynth.cli.comparing import compare_methods
-from stepsynth.compare import Cell, CellRound, comparison_markdown, parse_systems, plan_cells, read_cell, summarise
+from stepsynth.compare import (
+    Cell,
+    CellRound,
+    choose_reference,
+    comparison_markdown,
+    parse_systems,
+    plan_cells,
+    read_cell,
+    summarise,
+)
 from stepsynth.compare.markdown import comparison_rows
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, RunError, UserError
@@ -309,7 +319,7 @@ def made(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> dict
         folder = compared[0] / f"s3-{seed}"
         cells += [cell("s3", seed, S3_RIGHT[seed], folder), cell("gold", seed, BETTER[seed], folder, usd=None)]
         cells.append(cell("zerogen", seed, S3_RIGHT[seed], folder, requests=34 + seed))
-    return summarise(cells, world.config(), "rows")
+    return summarise(cells, world.config(), "rows", "s3")
 
 
 def test_differences_are_paired_by_seed_and_row(made: dict[str, Any]) -> None:
@@ -351,14 +361,16 @@ def test_p_values_are_corrected_for_the_number_of_methods(made: dict[str, Any]) 
 
 def test_the_order_of_cells_changes_nothing(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> None:
     cells = [read_cell(compared[0] / f"{name}-{seed}", name) for seed in (0, 1) for name in ("s3", "zerogen")]
-    one, other = (summarise(order, world.config(), "rows") for order in (cells, [cells[2], cells[3], cells[0], cells[1]]))
+    one, other = (summarise(order, world.config(), "rows", "s3") for order in (cells, [cells[2], cells[3], cells[0], cells[1]]))
     assert one == other
 
 
-def test_without_s3_there_are_scores_and_no_differences(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> None:
-    cells = [cell(name, 0, S3_RIGHT[0], compared[0]) for name in ("gold", "zerogen")]
-    found = summarise(cells, world.config(), "rows")
-    assert found["reference"] is found["forecast"] is None
+def test_without_a_reference_there_are_scores_and_no_differences(
+    world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]
+) -> None:
+    cells = [cell(name, 0, S3_RIGHT[0], compared[0]) for name in ("goldgen", "zerogen")]
+    found = summarise(cells, world.config(), "rows", None)
+    assert found["reference"] is found["budget"] is found["forecast"] is None
     assert [entry["difference"] for entry in found["systems"]] == [None, None]
     assert comparison_markdown(found)
 
@@ -366,9 +378,63 @@ def test_without_s3_there_are_scores_and_no_differences(world: FamilyWorld, comp
 def test_warnings_tell_what_the_comparison_cannot_show(world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]) -> None:
     folder = compared[0] / "s3-0"
     close = (*S3_RIGHT[0][:-1], 0)
-    few = summarise([cell("s3", 0, S3_RIGHT[0], folder), cell("gold", 0, close, folder)], world.config(), "rows")
+    few = summarise([cell("s3", 0, S3_RIGHT[0], folder), cell("gold", 0, close, folder)], world.config(), "rows", "s3")
     assert any(warning.startswith("gold against s3:") for warning in few["warnings"])
     assert any("One seed only" in warning for warning in few["warnings"])
+
+
+def test_differences_are_to_the_user_s_own_labels_unless_another_method_is_named(world: FamilyWorld) -> None:
+    """What a user wants to know first is whether anything is better than the labels that are there already."""
+    config = world.config()
+
+    def chosen(methods: str, wanted: str | None = None) -> str | None:
+        return choose_reference(parse_systems(methods, config), wanted)
+
+    assert chosen("s3,zerogen,gold") == "gold"
+    assert chosen("zerogen,s3") == "s3"
+    assert chosen("zerogen,goldgen") is None
+    assert chosen("s3,zerogen,gold", "zerogen") == "zerogen"
+    assert chosen("s3:method.rounds=1,gold", "s3:method.rounds=1") == "s3:method.rounds=1"
+    with pytest.raises(ConfigError, match=r"--reference 'gld' is not in --methods. Did you mean 'gold'"):
+        chosen("s3,gold", "gld")
+
+
+def test_the_reference_does_not_change_who_sets_the_budget(compared: tuple[Path, dict[str, Any], int]) -> None:
+    found = compared[1]
+    assert (found["reference"], found["budget"]) == ("gold", "s3")
+    assert {entry["name"] for entry in found["systems"] if entry["difference"]} == {"s3", "zerogen", "seed-only", "goldgen"}
+    assert {point["round"] for point in found["curve"]} == {0, 1}, "the curve is the loop's, gold has no rounds"
+    assert comparison_rows(found)[0][-2] == "minus gold"
+
+
+def test_whatever_the_reference_is_a_teacher_is_compared_with_the_loop_s_student(
+    world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]
+) -> None:
+    folder = compared[0] / "s3-0"
+    cells = [cell("s3", 0, S3_RIGHT[0], folder), cell("gold", 0, S3_RIGHT[0], folder), cell("teacher", 0, BETTER[0], folder)]
+    to_gold, to_loop = (summarise(cells, world.config(), "rows", name)["systems"][2] for name in ("gold", "s3"))
+    assert to_gold["against_student"]["value"] == to_loop["difference"]["value"] == pytest.approx(0.3)
+    assert "against_student" not in to_loop
+    # Three differences are reported, so three are corrected for.
+    assert to_gold["against_student"]["p_holm"] > to_loop["difference"]["p_holm"] / 2
+    assert to_gold["against_student"]["p_holm"] == pytest.approx(min(1.0, 3 * to_gold["against_student"]["p"]), abs=1e-5)
+
+
+def test_a_finished_comparison_is_read_against_another_reference_without_asking(
+    world: FamilyWorld, compared: tuple[Path, dict[str, Any], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(compared[0], folder)
+
+    def nobody(*_: object, **__: object) -> None:
+        raise AssertionError("something was asked")
+
+    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    found = compare_methods(world.config(), METHODS, seeds=2, match="rows", folder=folder, reference="zerogen", quiet=True)
+    before = {entry["name"]: entry["score"] for entry in compared[1]["systems"]}
+    assert {entry["name"]: entry["score"] for entry in found["systems"]} == before
+    assert found["reference"] == "zerogen"
+    assert "minus zerogen" in (folder / "comparison.md").read_text()
 
 
 def test_markdown_and_table_have_every_number(made: dict[str, Any]) -> None:

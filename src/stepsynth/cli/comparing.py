@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.cli.running import run_config
-from stepsynth.compare import Match, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
+from stepsynth.compare import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
 from stepsynth.compare.markdown import comparison_rows, forecast_sentence
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.inputs import check_inputs
@@ -24,7 +24,14 @@ __all__ = ["compare_methods", "print_comparison"]
 
 
 def compare_methods(
-    config: RunConfig, methods: str, *, seeds: int, match: str, folder: Path, quiet: bool = False
+    config: RunConfig,
+    methods: str,
+    *,
+    seeds: int,
+    match: str,
+    folder: Path,
+    reference: str | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Run, or go on with, a comparison; write its numbers, table and page into ``folder``.
 
@@ -34,6 +41,7 @@ def compare_methods(
         seeds: how many, from ``config.seed`` on.
         match: ``rows``, ``requests``, ``tokens`` or ``usd``.
         folder: gets one run directory per method and seed.
+        reference: the method that the others are compared with; see `stepsynth.compare.choose_reference`.
         quiet: draw nothing.
 
     Raises:
@@ -42,6 +50,7 @@ def compare_methods(
     if match not in get_args(Match):
         raise ConfigError(f"--match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
     systems = parse_systems(methods, config)
+    compared_with = choose_reference(systems, reference)
     planned = list(plan_cells(config, systems, seeds))
     if match == "usd":
         for teacher in [config.teacher, *(changed.teacher for _, changed, _ in planned)]:
@@ -62,7 +71,7 @@ def compare_methods(
         run_config(cell, path, quiet=quiet, students=folder / "students")
 
     cells = run_cells(config, systems, seeds=seeds, match=cast("Match", match), folder=folder, run=run)
-    results = summarise(cells, config, cast("Match", match))
+    results = summarise(cells, config, cast("Match", match), compared_with)
     write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_atomic(folder / "comparison.md", comparison_markdown(results))
     write_atomic(folder / "comparison.html", render_comparison(results))

@@ -154,6 +154,9 @@ def compare(
     ] = "gold,zerogen,seed-only,goldgen,s3",
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many seeds, from the config's on.")] = 5,
     match: Annotated[str, typer.Option(help="What all methods use equally: rows, requests, tokens or usd.")] = "rows",
+    reference: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="What the others are compared with; default: gold, else s3.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare-<task name> beside the config.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -165,7 +168,9 @@ def compare(
 
     loaded = load_config(config, overrides)
     folder = out or config.parent / "runs" / f"compare-{_folder_name(loaded.task.name)}"
-    results = compare_methods(loaded, methods, seeds=seeds, match=match, folder=folder, quiet=quiet or as_json)
+    results = compare_methods(
+        loaded, methods, seeds=seeds, match=match, folder=folder, reference=reference, quiet=quiet or as_json
+    )
     if as_json:
         _print_json(results)
     elif not quiet:

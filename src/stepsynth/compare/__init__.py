@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from stepsynth.compare.cells import Cell, CellRound, Match, System, parse_systems, plan_cells, read_cell, run_cells
+from stepsynth.compare.cells import (
+    Cell,
+    CellRound,
+    Match,
+    System,
+    choose_reference,
+    parse_systems,
+    plan_cells,
+    read_cell,
+    run_cells,
+)
 from stepsynth.compare.markdown import comparison_markdown
 from stepsynth.compare.summary import summarise
 
@@ -11,6 +21,7 @@ __all__ = [
     "CellRound",
     "Match",
     "System",
+    "choose_reference",
     "comparison_markdown",
     "parse_systems",
     "plan_cells",

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
     from stepsynth.journal import Totals
 
-__all__ = ["Cell", "CellRound", "Match", "System", "parse_systems", "plan_cells", "read_cell", "run_cells"]
+__all__ = ["Cell", "CellRound", "Match", "System", "choose_reference", "parse_systems", "plan_cells", "read_cell", "run_cells"]
 
 Match = Literal["rows", "requests", "tokens", "usd"]
-REFERENCE = "s3"
+# The loop runs first for every seed, and what it used up is what the others may.
+BUDGET = "s3"
 # It must reach the same number of rows, so it may ask more often than a run normally would.
 _REACH = 15.0
 _WITHOUT_BUDGET = ("gold", "teacher", "s3+gold")
@@ -164,6 +165,22 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
     return systems
 
 
+def choose_reference(systems: Sequence[System], wanted: str | None) -> str | None:
+    """Return the system that all others are compared with.
+
+    Args:
+        systems: from `parse_systems`.
+        wanted: as the user named it; ``None`` takes ``gold``, the user's own labels, and ``s3`` where gold is not there.
+
+    Raises:
+        ConfigError: it is none of the systems.
+    """
+    names = [system.name for system in systems]
+    if wanted is not None and wanted not in names:
+        raise ConfigError(f"--reference {wanted!r} is not in --methods.", hint=did_you_mean(wanted, names))
+    return wanted or next((name for name in ("gold", BUDGET) if name in names), None)
+
+
 def _changed(config: RunConfig, system: System) -> RunConfig:
     values = config.resolved()
     for dotted, value in (("method.name", system.method), *system.changes):
@@ -178,9 +195,9 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
 
 
 def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iterator[tuple[System, RunConfig, int]]:
-    """Yield every cell's system, config and seed: seed by seed, the reference first.
+    """Yield every cell's system, config and seed: seed by seed, first the one that sets the budget.
 
-    Budgets are not in these configs yet: they follow from the reference's cell.
+    Budgets are not in these configs yet: they follow from that one's cell.
 
     Raises:
         ConfigError: no test set to compare on.
@@ -189,7 +206,7 @@ def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iter
         raise ConfigError(
             "a comparison needs data.test.", hint="Give a labelled test file; it is opened at the end of each cell."
         )
-    ordered = sorted(systems, key=lambda system: system.name != REFERENCE)
+    ordered = sorted(systems, key=lambda system: system.name != BUDGET)
     for offset in range(seeds):
         for system in ordered:
             changed = _changed(config, system)
@@ -226,8 +243,8 @@ def run_cells(
     cells: list[Cell] = []
     total = seeds * len(systems)
     for number, (system, changed, seed) in enumerate(plan_cells(config, systems, seeds), start=1):
-        reference = next((cell for cell in cells if cell.system == REFERENCE and cell.seed == seed), None)
-        cell_config = _budgeted(changed, system, reference, match)
+        budget = next((cell for cell in cells if cell.system == BUDGET and cell.seed == seed), None)
+        cell_config = _budgeted(changed, system, budget, match)
         cell_folder = _cell_folder(folder, system, seed)
         run(cell_config, cell_folder, f"{system.name}, seed {seed} ({number} of {total})")
         cells.append(read_cell(cell_folder, system.name))
@@ -240,13 +257,13 @@ def _cell_folder(folder: Path, system: System, seed: int) -> Path:
 
 def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:
     """Refuse cells that another config made, before a new one is paid for; their budgets are not judged here."""
-    referenced = any(system.name == REFERENCE for system in systems)
+    budgeted = any(system.name == BUDGET for system in systems)
     for system, changed, seed in plan_cells(config, systems, seeds):
         cell_folder = _cell_folder(folder, system, seed)
         if not (cell_folder / "config.json").exists():
             continue
         expected, stored = changed, RunDirectory.read(cell_folder).config.method
-        if referenced and system.method not in (*_WITHOUT_BUDGET, REFERENCE):
+        if budgeted and system.method not in (*_WITHOUT_BUDGET, BUDGET):
             update: dict[str, Any] = {"max_overgeneration": max(_REACH, changed.method.max_overgeneration)}
             if match != "rows":
                 known = stored.match is not None and stored.match.unit == match
@@ -257,15 +274,15 @@ def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match
         RunDirectory.check(cell_folder, expected)
 
 
-def _budgeted(config: RunConfig, system: System, reference: Cell | None, match: Match) -> RunConfig:
-    """Give a cell the reference's budget; an ablation of the loop keeps its own rounds and is only measured."""
-    if reference is None or system.method in (*_WITHOUT_BUDGET, REFERENCE):
+def _budgeted(config: RunConfig, system: System, budget: Cell | None, match: Match) -> RunConfig:
+    """Give a cell the loop's budget; an ablation of the loop keeps its own rounds and is only measured."""
+    if budget is None or system.method in (*_WITHOUT_BUDGET, BUDGET):
         return config
     update: dict[str, Any] = {"max_overgeneration": max(_REACH, config.method.max_overgeneration)}
     if match == "rows":
-        update["seed_rows"] = reference.spent_rows
+        update["seed_rows"] = budget.spent_rows
     else:
-        amount = {"requests": reference.requests, "tokens": reference.tokens, "usd": reference.usd}[match]
+        amount = {"requests": budget.requests, "tokens": budget.tokens, "usd": budget.usd}[match]
         if not amount:
             raise RunError(
                 f"{match} cannot be matched: S3's answers cost {'an unknown sum' if amount is None else 'nothing'}.",

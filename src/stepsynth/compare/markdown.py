@@ -9,13 +9,14 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence"]
 
-_HEAD = ("method", "rows", "requests", "tokens", "cost", "minutes", "score", "minus s3", "p (Holm)")
+_HEAD = ("method", "rows", "requests", "tokens", "cost", "minutes", "score", "difference", "p (Holm)")
 
 
 def comparison_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the table as text cells, the head first."""
     metric = str(results["metric"]).replace("_", " ")
-    head = [f"{metric} [95 %]" if name == "score" else name for name in _HEAD]
+    shown = {"score": f"{metric} [95 %]", "difference": f"minus {results['reference']}" if results["reference"] else "difference"}
+    head = [shown.get(name, name) for name in _HEAD]
     return [tuple(head), *(_row(entry) for entry in results["systems"])]
 
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom import artefacts
-from stepsynth.compare.cells import REFERENCE
+from stepsynth.compare.cells import BUDGET
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, forecast
 from stepsynth.evaluation.power import too_small_for
@@ -21,7 +21,7 @@ from stepsynth.journal import Journal
 from stepsynth.run import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.compare.cells import Cell, Match
     from stepsynth.config import RunConfig
@@ -31,27 +31,29 @@ __all__ = ["summarise"]
 _SEED = 0
 
 
-def summarise(cells: Sequence[Cell], config: RunConfig, match: Match) -> dict[str, Any]:
+def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference: str | None) -> dict[str, Any]:
     """Return the whole comparison as plain values.
 
     Args:
         cells: every system with every seed.
         config: the config that they came from.
         match: what was used equally.
+        reference: the system that the others are compared with, from `choose_reference`.
 
     Returns:
         ``systems``: per system its score with interval, per-seed scores, what it used, and its
-        paired difference to the reference (the system minus ``s3``); ``curve`` and ``forecast``
-        of the reference; ``minutes``: what generating, training and testing took in all cells;
+        paired difference to the reference (the system minus the reference); ``budget``: the
+        system whose rows (requests, tokens, dollars) the others were given; ``curve`` and ``forecast``
+        of that one; ``minutes``: what generating, training and testing took in all cells;
         ``warnings``. Scores are shares, not percent.
     """
     names = list(dict.fromkeys(cell.system for cell in cells))
     by_name = {name: sorted((c for c in cells if c.system == name), key=lambda c: c.seed) for name in names}
-    reference = by_name.get(REFERENCE)
-    systems = [_system(name, own, reference) for name, own in by_name.items()]
-    compared = [entry for entry in systems if entry["difference"]]
-    for entry, adjusted in zip(compared, holm([entry["difference"]["p"] for entry in compared]), strict=True):
-        entry["difference"]["p_holm"] = adjusted
+    budget = by_name.get(BUDGET)
+    systems = [_system(name, own, by_name, reference) for name, own in by_name.items()]
+    compared = [found for entry in systems for found in (entry["difference"], entry.get("against_student")) if found]
+    for found, adjusted in zip(compared, holm([found["p"] for found in compared]), strict=True):
+        found["p_holm"] = adjusted
     return {
         "task": config.task.name,
         "family": config.task.family,
@@ -59,18 +61,24 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match) -> dict[st
         "student": config.student.model,
         "metric": cells[0].metric,
         "match": match,
-        "reference": REFERENCE if reference else None,
+        "reference": reference,
+        "budget": BUDGET if budget else None,
         "seeds": sorted({cell.seed for cell in cells}),
         "test_rows": len(cells[0].test),
         "systems": systems,
         "minutes": {kind: round(sum(cell.seconds[kind] for cell in cells) / 60, 1) for kind in cells[0].seconds},
-        "curve": _curve(reference or []),
-        "forecast": _forecast(reference or []),
-        "warnings": [*_size_warnings(systems, by_name, reference), *_cell_warnings(reference or [], config)],
+        "curve": _curve(budget or []),
+        "forecast": _forecast(budget or []),
+        "warnings": [*_size_warnings(systems, by_name, reference), *_cell_warnings(budget or [], config)],
     }
 
 
-def _system(name: str, own: Sequence[Cell], reference: Sequence[Cell] | None) -> dict[str, Any]:
+def _system(name: str, own: Sequence[Cell], by_name: Mapping[str, Sequence[Cell]], reference: str | None) -> dict[str, Any]:
+    other = by_name.get(reference or "")
+    student = by_name.get(BUDGET)
+    # Whether the student can take the teacher's place is asked of the loop's student, whatever the reference is.
+    asks = name.split(":")[0] == "teacher" and reference != BUDGET
+    against_student = {"against_student": _difference(own, student)} if asks and student else {}
     scores = [cell.test for cell in own]
     low, high = hierarchical_interval(scores, _SEED)
     per_seed = [sum(score) / len(score) for score in scores]
@@ -90,7 +98,8 @@ def _system(name: str, own: Sequence[Cell], reference: Sequence[Cell] | None) ->
             "seconds": _mean([cell.latency_s for cell in own]),
             "usd": _mean([cell.answer_usd for cell in own]),
         },
-        "difference": _difference(own, reference) if reference and name != REFERENCE else None,
+        "difference": _difference(own, other) if other and name != reference else None,
+        **against_student,
     }
 
 
@@ -115,8 +124,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
 # learning curve ------------------------------------------------------------------------
 
 
-def _curve(reference: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Return score against rows, round by round, for every seed of the reference."""
+def _curve(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return score against rows, round by round, for every seed of one system."""
     return [
         {
             "seed": cell.seed,
@@ -125,16 +134,16 @@ def _curve(reference: Sequence[Cell]) -> list[dict[str, Any]]:
             "select": round(sum(entry.select) / len(entry.select), 6) if entry.select else None,
             "test": round(sum(entry.test) / len(entry.test), 6),
         }
-        for cell in reference
+        for cell in cells
         for entry in cell.rounds
     ]
 
 
-def _forecast(reference: Sequence[Cell]) -> dict[str, Any] | None:
+def _forecast(cells: Sequence[Cell]) -> dict[str, Any] | None:
     """Return what another round, as large as the last ones on average, would buy."""
-    points = [CurvePoint(cell.seed, entry.rows, entry.test) for cell in reference for entry in cell.rounds]
-    last = [cell.rounds[-1] for cell in reference]
-    steps = [cell.rounds[-1].rows - cell.rounds[-2].rows for cell in reference if len(cell.rounds) > 1]
+    points = [CurvePoint(cell.seed, entry.rows, entry.test) for cell in cells for entry in cell.rounds]
+    last = [cell.rounds[-1] for cell in cells]
+    steps = [cell.rounds[-1].rows - cell.rounds[-2].rows for cell in cells if len(cell.rounds) > 1]
     if not any(steps):
         return None
     now = round(sum(entry.rows for entry in last) / len(last))
@@ -154,29 +163,27 @@ def _forecast(reference: Sequence[Cell]) -> dict[str, Any] | None:
 # warnings ------------------------------------------------------------------------------
 
 
-def _size_warnings(
-    systems: Sequence[dict[str, Any]], by_name: dict[str, list[Cell]], reference: Sequence[Cell] | None
-) -> list[str]:
+def _size_warnings(systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequence[Cell]], reference: str | None) -> list[str]:
     """Say which differences this test set is too small to establish."""
     found = []
     for entry in systems:
         difference = entry["difference"]
-        if not difference or not reference:
+        if not difference or reference is None:
             continue
-        pairs = [(a.test, b.test) for a in by_name[entry["name"]] for b in reference if a.seed == b.seed]
+        pairs = [(a.test, b.test) for a in by_name[entry["name"]] for b in by_name[reference] if a.seed == b.seed]
         first = [[score == 1.0 for score in side] for side in pairs[0]]
         if warning := too_small_for(difference["value"], *first):
-            found.append(f"{entry['name']} against {REFERENCE}: {warning}")
-    if reference and len(reference) == 1:
+            found.append(f"{entry['name']} against {reference}: {warning}")
+    if reference is not None and len(by_name[reference]) == 1:
         found.append(
             "One seed only: the intervals are about these very students and the test rows, and say nothing about other seeds."
         )
     return found
 
 
-def _cell_warnings(reference: Sequence[Cell], config: RunConfig) -> list[str]:
+def _cell_warnings(cells: Sequence[Cell], config: RunConfig) -> list[str]:
     found = []
-    for cell in reference:
+    for cell in cells:
         judged = [entry for entry in cell.rounds if entry.harvest and entry.select]
         if len(judged) > 1 and (drift := halves_drift([e.harvest for e in judged], [e.select for e in judged], _SEED)):
             found.append(f"{cell.system}, seed {cell.seed}: {drift.message}")

@@ -39,6 +39,7 @@ def render_comparison(results: dict[str, Any]) -> str:
         "figures": _figures(results, metric),
         "level": _LEVEL,
         "command": _command(results),
+        "budget": _budget_of(results),
     }
     return fill("comparison.html.j2", values)
 
@@ -59,7 +60,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
         f"on {results['test_rows']:,} sealed test rows."
     ]
     if reference is None:
-        return [*sentences, "It is the highest mean here. Without s3 no differences were computed, so nothing is established."]
+        return [*sentences, "It is the highest mean here. No differences were computed, so nothing is established."]
     compared = [entry for entry in systems if entry["difference"] and not _is_teacher(entry)]
     sure = [entry for entry in compared if _established(entry)]
     beaten = [entry for entry in sure if entry["difference"]["value"] < 0]
@@ -88,16 +89,17 @@ def _replaces(results: dict[str, Any]) -> list[str]:
     teacher = next(filter(_is_teacher, systems), None)
     if teacher is None:
         return ["The teacher was not asked to answer the test rows itself; add teacher to --methods to compare it."]
-    student = next((entry for entry in systems if entry["name"] == results["reference"]), None)
-    if student is None or not teacher["difference"]:
+    student = next((entry for entry in systems if entry["name"] == _budget_of(results)), None)
+    difference = teacher.get("against_student") or teacher["difference"]
+    if student is None or not difference:
         return [f"The teacher itself scores {percent(teacher['score']['value'])} %. Add s3 to --methods to compare its student."]
     # Seen from the student: it minus the teacher.
-    gap = -teacher["difference"]["value"]
-    low, high = (-end for end in reversed(teacher["difference"]["ci95"]))
+    gap = -difference["value"]
+    low, high = (-end for end in reversed(difference["ci95"]))
     scores = (
         f"the student of s3 scores {percent(student['score']['value'])} %, the teacher {percent(teacher['score']['value'])} %"
     )
-    if not _established(teacher):
+    if not _is_established(difference):
         sentences = [
             f"Not decided: {scores}. The difference of {signed(gap)} points is not established; "
             f"the interval reaches from {signed(low)} to {signed(high)} points for the student."
@@ -126,8 +128,18 @@ def _savings(student: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
     return sentences
 
 
+def _budget_of(results: dict[str, Any]) -> str | None:
+    """Return the method that set the budget of the others; in results of older versions it was the reference, too."""
+    name: str | None = results["budget"] if "budget" in results else results["reference"]
+    return name
+
+
 def _established(entry: dict[str, Any]) -> bool:
-    value = entry["difference"]["p_holm"]
+    return _is_established(entry["difference"])
+
+
+def _is_established(difference: dict[str, Any]) -> bool:
+    value = difference["p_holm"]
     return value is not None and value < _LEVEL
 
 
@@ -152,7 +164,9 @@ def _joined(parts: Sequence[str]) -> str:
 def _command(results: dict[str, Any]) -> str:
     """Return the command that makes the same comparison from the same config file."""
     names = ",".join(entry["name"] for entry in results["systems"])
-    options = (f"--methods {shlex.quote(names)}", f"--seeds {len(results['seeds'])}", f"--match {results['match']}")
+    options = [f"--methods {shlex.quote(names)}", f"--seeds {len(results['seeds'])}", f"--match {results['match']}"]
+    if results["reference"]:
+        options.append(f"--reference {shlex.quote(results['reference'])}")
     return " \\\n    ".join(["stepsynth compare CONFIG", *options, f"--set seed={min(results['seeds'])}"])
 
 
