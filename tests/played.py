@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from loopback import Fault, LoopbackServer, Seen
+from stepsynth.teachers.fake import FakeTeacher
 
 __all__ = ["KEY", "THOUGHT", "THOUGHT_TOKENS", "PlayedProvider", "counted", "names", "openai_error", "whole"]
 
@@ -75,6 +76,8 @@ class PlayedProvider(LoopbackServer):
         self.no_money, self.wrong_key, self.refuses_content = no_money, wrong_key, refuses_content
         self.overloaded_once, self.reasoning = overloaded_once, reasoning
         self.also = unlisted
+        # Flaws of ordinary answers are other tests' affair.
+        self._fake = FakeTeacher(blemishes={})
         self._salts = itertools.count(1)
         self._answered_at: list[float] = []
         self._overloads = 0

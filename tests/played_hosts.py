@@ -293,10 +293,9 @@ class Mistral(PlayedProvider):
         usage["completion_tokens"] += THOUGHT_TOKENS
         usage["total_tokens"] += THOUGHT_TOKENS
 
-    def finished(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
-        # Documented: model_length beside length.
-        if choice["finish_reason"] == "length":
-            choice["finish_reason"] = "model_length"
+    def cut(self, choice: dict[str, Any]) -> None:
+        # Documented: model_length beside length, where the model's window is full.
+        choice["message"]["content"], choice["finish_reason"] = "", "model_length"
 
 
 class DashScope(PlayedProvider):
