@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Message, Request, Sampling
@@ -154,7 +154,7 @@ class LoopbackServer:
         """The requests for an answer, in order of arrival, whichever their format."""
         return [seen for seen in self.requests if _is_question(seen.path)]
 
-    def start(self) -> LoopbackServer:
+    def start(self) -> Self:
         """Listen; returns when connections are accepted."""
         self._thread.start()
         self._ready.wait(10)
@@ -168,7 +168,7 @@ class LoopbackServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(10)
 
-    def __enter__(self) -> LoopbackServer:
+    def __enter__(self) -> Self:
         """Start."""
         return self.start()
 

@@ -39,7 +39,7 @@ def refused_by_model(body: Mapping[str, Any]) -> Fault | None:
 class OpenAI(PlayedProvider):
     """https://platform.openai.com/docs/api-reference/chat and .../guides/error-codes, as documented."""
 
-    served = ("gpt-4o-mini", "o4-mini", "gpt-5-mini")
+    served: ClassVar[tuple[str, ...]] = ("gpt-4o-mini", "o4-mini", "gpt-5-mini")
     thinking = frozenset({"o4-mini", "gpt-5-mini"})
     known = _OPENAI_KNOWN
 
@@ -259,10 +259,10 @@ class Gemini(PlayedProvider):
     """https://ai.google.dev/gemini-api/docs/openai, as documented; the shapes of its errors as reported."""
 
     path_prefix = "/v1beta/openai"
-    served = ("gemini-2.5-flash", "gemini-3.5-flash")
+    served: ClassVar[tuple[str, ...]] = ("gemini-2.5-flash", "gemini-3.5-flash")
     thinking = frozenset(served)
     # Reported: an unknown name is refused, and seed is one.
-    known = names(
+    known: ClassVar[frozenset[str] | None] = names(
         "model messages temperature top_p max_tokens max_completion_tokens n response_format reasoning_effort "
         "stop stream extra_body tools tool_choice"
     )
