@@ -49,6 +49,7 @@ class PlayedProvider(LoopbackServer):
         key_header: header and what stands before the key; ``None`` asks for none.
         known: parameters that it takes; ``None`` lets unknown ones pass.
         says_wait: whether a refusal for the rate says how long to wait.
+        public_list: whether the list of models is shown without a key.
     """
 
     path_prefix: ClassVar[str] = "/v1"
@@ -57,6 +58,7 @@ class PlayedProvider(LoopbackServer):
     key_header: ClassVar[tuple[str, str] | None] = ("authorization", "Bearer ")
     known: ClassVar[frozenset[str] | None] = None
     says_wait: ClassVar[bool] = True
+    public_list: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -166,7 +168,7 @@ class PlayedProvider(LoopbackServer):
         return given.removeprefix(before) if given == right else None
 
     def _fault(self, seen: Seen, *, asked: bool) -> Fault | None:
-        if self._given(seen) is None:
+        if self._given(seen) is None and (asked or not self.public_list):
             return self.says_wrong_key(seen.headers.get((self.key_header or ("authorization", ""))[0], ""))
         if not asked:
             return self._listed_or_not(seen)

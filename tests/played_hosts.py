@@ -19,6 +19,8 @@ class OpenRouter(PlayedProvider):
     path_prefix = "/api/v1"
     served = ("qwen/qwen-2.5-72b-instruct", "deepseek/deepseek-v4-flash", "deepseek/deepseek-v4-flash:nitro")
     thinking = frozenset({"deepseek/deepseek-v4-flash", "deepseek/deepseek-v4-flash:nitro"})
+    # Documented: the list needs no key.
+    public_list = True
 
     def error(self, message: str, code: str | int | None = None, kind: str = "invalid_request_error") -> Any:
         # Documented: the code is a number, the status; what an upstream said is in metadata.
@@ -327,7 +329,7 @@ class DashScope(PlayedProvider):
         return Fault.status(400, body=self.error(said, "Arrearage", "Arrearage"))
 
     def says_overloaded(self, body: Mapping[str, Any]) -> Fault:
-        # Documented: 503 ModelServingError.
+        # Not found in so many words; a plain 503.
         return Fault.status(
             503,
             body=self.error(

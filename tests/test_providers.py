@@ -348,8 +348,8 @@ def test_a_wrong_key_names_the_variable(name: str) -> None:
     with play(name, wrong_key=True) as server:
         config = config_for(server, name)
         error = failure(config)
-        if name not in {"azure", "vertex", "bedrock"}:
-            # Those have no list to look at; everybody else finds out before anything is asked.
+        if server.listing() is not None and not server.public_list:
+            # Whoever has a list to look at finds out before anything is asked.
             with pytest.raises(PermanentError) as early:
                 probe_teacher(config)
             assert VARIABLE in f"{early.value} {early.value.hint}"
