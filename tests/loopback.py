@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Message, Request, Sampling
@@ -61,8 +61,8 @@ class Fault:
     seconds: float = 0.0
 
     @classmethod
-    def status(cls, code: int, headers: Mapping[str, str] | None = None, body: str | dict[str, Any] = "") -> Fault:
-        """Answer with this status; a dict becomes JSON, an empty body OpenAI's error shape."""
+    def status(cls, code: int, headers: Mapping[str, str] | None = None, body: str | dict[str, Any] | list[Any] = "") -> Fault:
+        """Answer with this status; a dict or a list becomes JSON, an empty body OpenAI's error shape."""
         value = body or {"error": {"message": f"scripted status {code}", "type": "scripted", "code": None}}
         return cls("status", code, headers or {}, value if isinstance(value, str) else json.dumps(value))
 
@@ -82,6 +82,7 @@ class LoopbackServer:
         refuse_max_tokens: insist on ``max_completion_tokens``, as reasoning models do.
         refuse: parameters that it answers with a 400, also ``response_format`` types.
         most_choices: choices that it gives at most, whatever ``n`` says.
+        prefix: path below which completions and models are.
         port: 0 takes a free one.
 
     Attributes:
@@ -104,6 +105,7 @@ class LoopbackServer:
         refuse_max_tokens: bool = False,
         refuse: Sequence[str] = (),
         most_choices: int = 128,
+        prefix: str = "/v1",
         port: int = 0,
     ) -> None:
         self.answer = answer or self._fake_answer
@@ -116,6 +118,7 @@ class LoopbackServer:
         self.refuse_max_tokens = refuse_max_tokens
         self.refuse = tuple(refuse)
         self.most_choices = most_choices
+        self.prefix = prefix
         self.requests: list[Seen] = []
         self.peak = self.prompt_tokens = self.completion_tokens = 0
         self._fake = FakeTeacher()
@@ -129,24 +132,29 @@ class LoopbackServer:
     @property
     def base_url(self) -> str:
         """What belongs into ``teacher.base_url``."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"{self.root}{self.prefix}"
+
+    @property
+    def root(self) -> str:
+        """Scheme, host and port."""
+        return f"http://127.0.0.1:{self._port}"
 
     @property
     def anthropic_url(self) -> str:
         """What belongs into ``teacher.base_url`` for the Messages API."""
-        return f"http://127.0.0.1:{self._port}"
+        return self.root
 
     @property
     def azure_url(self) -> str:
         """What belongs into ``teacher.base_url`` beside an ``api_version``."""
-        return f"http://127.0.0.1:{self._port}"
+        return self.root
 
     @property
     def completions(self) -> list[Seen]:
         """The requests for an answer, in order of arrival, whichever their format."""
         return [seen for seen in self.requests if _is_question(seen.path)]
 
-    def start(self) -> LoopbackServer:
+    def start(self) -> Self:
         """Listen; returns when connections are accepted."""
         self._thread.start()
         self._ready.wait(10)
@@ -160,7 +168,7 @@ class LoopbackServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(10)
 
-    def __enter__(self) -> LoopbackServer:
+    def __enter__(self) -> Self:
         """Start."""
         return self.start()
 
@@ -216,11 +224,14 @@ class LoopbackServer:
         self._in_flight += asked
         self.peak = max(self.peak, self._in_flight)
         try:
-            return await self._react(seen, self._fault(seen) if asked else self.list_fault, writer)
+            return await self._react(seen, self._fault(seen, asked=asked), writer)
         finally:
             self._in_flight -= asked
 
-    def _fault(self, seen: Seen) -> Fault | None:
+    def _fault(self, seen: Seen, *, asked: bool) -> Fault | None:
+        """Return what goes wrong with a request; servers that play a provider say more."""
+        if not asked:
+            return self.list_fault
         if callable(self.faults):
             return self.faults(seen)
         return (self.faults or {}).get(seen.number)
@@ -243,7 +254,7 @@ class LoopbackServer:
         if kind == "malformed":
             return await self._send(writer, 200, b'{"choices": [{"message": {"content": "half')
         code, value = self._reply(seen)
-        data = json.dumps(value).encode()
+        data = self._encoded(value)
         if kind == "truncated":
             await self._send(writer, code, data[: len(data) // 2], {"Content-Length": str(len(data))})
             return False
@@ -252,6 +263,9 @@ class LoopbackServer:
             self.prompt_tokens += usage.get("prompt_tokens", usage.get("input_tokens", 0))
             self.completion_tokens += usage.get("completion_tokens", usage.get("output_tokens", 0))
         return await self._send(writer, code, data)
+
+    def _encoded(self, value: dict[str, Any]) -> bytes:
+        return json.dumps(value).encode()
 
     async def _send(self, writer: asyncio.StreamWriter, code: int, data: bytes, extra: Mapping[str, str] | None = None) -> bool:
         headers = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(extra or {})}
@@ -275,7 +289,7 @@ class LoopbackServer:
             return self._listed(seen)
         anthropic = seen.path == "/v1/messages"
         azure = re.fullmatch(r"/openai/deployments/([^/]+)/chat/completions\?api-version=[\w.-]+", seen.path)
-        if not (anthropic or azure or seen.path == "/v1/chat/completions"):
+        if not (anthropic or azure or seen.path == f"{self.prefix}/chat/completions"):
             return 404, _error(f"no such route: {seen.method} {seen.path}", "not_found")
         try:
             body = seen.json
@@ -289,9 +303,9 @@ class LoopbackServer:
 
     def _listed(self, seen: Seen) -> tuple[int, dict[str, Any]]:
         path = seen.path.partition("?")[0]
-        if self.models is not None and path == "/v1/models":
+        if self.models is not None and path == f"{self.prefix}/models":
             return 200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
-        name = path.removeprefix("/v1/models/")
+        name = path.removeprefix(f"{self.prefix}/models/")
         if self.models is not None and name in self.models:
             return 200, {"id": name, "type": "model", "display_name": name}
         return 404, _error(f"no such route: {seen.method} {seen.path}", "not_found")
