@@ -259,7 +259,8 @@ class HttpClient:
 
     def _redirected(self, reply: Reply) -> PermanentError:
         target = without_keys(reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
-        what = f"{self.base_url} redirects to {target!r} (HTTP {reply.status}); redirects are not followed, they would carry the key along."
+        what = f"{self.base_url} redirects to {target!r} (HTTP {reply.status})"
+        what += "; redirects are not followed, they would carry the key along."
         return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused", final=True)
 
     def unknown_model(self, ids: Iterable[str]) -> PermanentError:

@@ -96,7 +96,8 @@ _WITHHELD_CODES = frozenset(
 _WITHHELD_WORDS = re.compile(
     r"content exists risk|inappropriate content|content[ _-]?(?:management|filter\w*|moderation|safety)|new_sensitive"
     r"|flagged (?:as|by|for|in)|(?:was|were|been) flagged|violat\w+ (?:\w+ ){0,4}(?:polic|guideline)|requires moderation"
-    r"|(?:blocked|rejected|refused|stopped) (?:\w+ ){0,6}(?:safety|moderation|content polic|filter)|safety (?:system|filter|setting)"
+    r"|(?:blocked|rejected|refused|stopped) (?:\w+ ){0,6}(?:safety|moderation|content polic|filter)"
+    r"|safety (?:system|filter|setting)"
     r"|responsible ai|prohibited content|sensitive (?:content|word|information)|敏感|不安全",
     re.IGNORECASE,
 )
