@@ -49,6 +49,10 @@ class Outcomes:
         """Whether the teacher has ever answered."""
         return self._before or self.answered > 0
 
+    def known(self) -> None:
+        """Note that an answer of this teacher is known already."""
+        self._before = True
+
     def came(self, response: Response) -> None:
         """Count an answer, or one that a provider withheld."""
         self._failed_in_a_row = 0

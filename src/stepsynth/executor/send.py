@@ -114,6 +114,8 @@ class Executor:
         keyed = {request.key(self.identity): request for request in requests}
         known: dict[str, Response | TeacherError] = dict(self.journal.find_answers(list(keyed.items()), self.identity))
         missing = [(key, request) for key, request in keyed.items() if key not in known]
+        if known:
+            self.outcomes.known()
         if answered is not None and known:
             answered(known)
         if missing:

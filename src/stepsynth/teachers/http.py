@@ -81,10 +81,9 @@ class _Route:
         """What aiohttp is told of the proxy."""
         if self.via is None:
             return {}
-        import aiohttp
-
-        auth = aiohttp.BasicAuth(self.via.user, self.via.password) if self.via.user else None
-        return {"proxy": self.via.url, "proxy_auth": auth}
+        # aiohttp takes this header for itself: it reaches the proxy as Proxy-Authorization, and nobody else.
+        headers = {"Authorization": self.via.sign_in} if self.via.user else None
+        return {"proxy": self.via.url, "proxy_headers": headers}
 
 
 class HttpClient:

@@ -7,6 +7,7 @@ machine is never asked through a proxy.
 
 from __future__ import annotations
 
+import base64
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,6 +47,11 @@ class Proxy:
         return f"Proxy({self.url!r}, {self.variable!r})"
 
     @property
+    def sign_in(self) -> str:
+        """What tells the proxy who asks."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+    @property
     def named(self) -> str:
         """What a message calls it."""
         return f"the proxy {self.url} (from {self.variable})"
@@ -66,7 +72,7 @@ def check_proxy(base_url: str) -> None:
     if proxy is None:
         return
     scheme = urlsplit(proxy.url).scheme
-    if scheme in _SPOKEN and urlsplit(proxy.url).hostname:
+    if scheme in _SPOKEN and _is_address(proxy.url):
         return
     what = f"{proxy.variable} asks for the proxy {proxy.url!r}, and "
     what += "SOCKS proxies are not supported" if scheme.startswith("socks") else "that is no http:// or https:// address"
@@ -100,6 +106,14 @@ def _proxy(value: str, variable: str, host: str) -> Proxy:
         return Proxy(str(address).rstrip("/"), variable, host, url.user or "", url.password or "")
     except (ValueError, TypeError):
         return Proxy(value.rpartition("@")[2][:100], variable, host)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 def _parsed(value: str) -> URL:
