@@ -369,6 +369,8 @@ FREE = {
     "teacher__timeout_s",
     "teacher__connect_timeout_s",
     "teacher__attempts",
+    "teacher__requests_per_minute",
+    "teacher__longest_pause_s",
     "teacher__api_key_env",
     "teacher__price",
     "teacher__mode",

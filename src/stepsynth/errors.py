@@ -111,16 +111,25 @@ class TransientError(TeacherError):
         retry_after: seconds that the server asked to wait, if it said so.
         maybe_billed: the request was sent whole and its answer never came, so that it may have
             been paid for; another attempt may pay twice.
+        why: the server's words for the wait, and what limit it is, in one line.
     """
 
     retryable = True
 
     def __init__(
-        self, message: str, *, hint: str = "", kind: str = "other", retry_after: float | None = None, maybe_billed: bool = False
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        kind: str = "other",
+        retry_after: float | None = None,
+        maybe_billed: bool = False,
+        why: str = "",
     ) -> None:
         super().__init__(message, hint=hint, kind=kind)
         self.retry_after = retry_after
         self.maybe_billed = maybe_billed
+        self.why = why
 
 
 class AskAgainError(TransientError):
@@ -131,7 +140,19 @@ class AskAgainError(TransientError):
 
 
 class PermanentError(TeacherError):
-    """Not worth another attempt: wrong key, unknown model, malformed request."""
+    """Not worth another attempt: wrong key, unknown model, malformed request.
+
+    Args:
+        message: what happened.
+        hint: what to do next.
+        kind: see `TeacherError`.
+        final: no other request will be answered either (wrong key, unknown model, no money), so that
+            the run ends at the first; else it is this request's affair as long as others are answered.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", kind: str = "other", final: bool = False) -> None:
+        super().__init__(message, hint=hint, kind=kind)
+        self.final = final
 
 
 class Interrupted(StepsynthError):

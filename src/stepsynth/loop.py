@@ -68,7 +68,7 @@ def run_loop(
     """
     config, progress = directory.config, progress or SilentProgress()
     _begin(journal, inputs)
-    executor = Executor(config.teacher, journal, config.budget, teacher=teacher)
+    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused)
     method, family = create_method(config), create_family(config.task)
     classroom = Classroom(directory, journal, family, student or create_student(config), progress, students)
     if method.student == "none":

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Progress", "SilentProgress", "Traffic"]
+__all__ = ["Pause", "Progress", "SilentProgress", "Traffic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait that a server asked for.
+
+    Attributes:
+        seconds: how long it was when it began.
+        until: when it ends, in seconds since 1970.
+        who: the server.
+        why: the server's words, and which limit it is where that is plain.
+        ended: the run ends in place of waiting so long.
+    """
+
+    seconds: float
+    until: float
+    who: str
+    why: str
+    ended: bool = False
+
+    def __str__(self) -> str:
+        """Say who asks, until when by this machine's clock, and why; without a full stop."""
+        return f"{self.who} asks to wait until {_moment(self.until, time.time())} ({_length(self.seconds)}): {self.why}"
+
+
+def _moment(moment: float, now: float) -> str:
+    then, today = datetime.fromtimestamp(moment), datetime.fromtimestamp(now)
+    days = (then.date() - today.date()).days
+    clock = f"{then:%H:%M:%S}" if moment - now < 3600 else f"{then:%H:%M}"
+    return clock if days == 0 else f"{clock} tomorrow" if days == 1 else f"{then:%Y-%m-%d} {clock}"
+
+
+def _length(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +63,8 @@ class Traffic:
         tokens: tokens bought, prompt and completion, over all processes of the run.
         usd: dollars spent, over all processes of the run; ``None`` where the price is unknown.
         per_second: answers a second over the last few seconds.
+        pause: what the server asked for, while it lasts.
+        per_minute: requests per minute that are kept to now, ``None`` where nothing holds them back.
     """
 
     sent: int
@@ -34,6 +75,8 @@ class Traffic:
     tokens: int
     usd: float | None
     per_second: float
+    pause: Pause | None = None
+    per_minute: float | None = None
 
 
 class Progress(Protocol):
@@ -61,6 +104,10 @@ class Progress(Protocol):
         """Say something that the user should read, now."""
         ...
 
+    def paused(self, pause: Pause | None) -> None:
+        """Say that the server asked for a pause, which begins now; ``None`` when it is over."""
+        ...
+
 
 class SilentProgress:
     """Says nothing."""
@@ -75,4 +122,7 @@ class SilentProgress:
         """Ignore."""
 
     def note(self, message: str) -> None:
+        """Ignore."""
+
+    def paused(self, pause: Pause | None) -> None:
         """Ignore."""

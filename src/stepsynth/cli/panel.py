@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stepsynth.progress import Progress, SilentProgress, Traffic
+from stepsynth.progress import Pause, Progress, SilentProgress, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,13 +28,15 @@ __all__ = ["StageView", "dollars", "open_panel"]
 _LINE_EVERY_S = 10.0
 _FRAMES_PER_S = 4
 _BAR = 30
+# A shorter pause shows on the panel, and leaves no line.
+_LONG_PAUSE_S = 10.0
 
 
 @contextmanager
 def open_panel(*, quiet: bool) -> Iterator[Progress]:
     """Yield where a run reports to; everything goes to standard error."""
     if quiet:
-        yield SilentProgress()
+        yield _Quiet()
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.live import Live
@@ -65,6 +67,7 @@ class StageView:
         done: things done.
         answers: answers known of the wave on its way.
         traffic: the last snapshot.
+        pause: the pause that the server asked for, while it lasts.
     """
 
     stage: str = ""
@@ -74,6 +77,7 @@ class StageView:
     done: int = 0
     answers: int = 0
     traffic: Traffic | None = None
+    pause: Pause | None = None
     _started: float = field(init=False)
     _first: tuple[float, int] | None = field(init=False, default=None)
     _before: Traffic | None = field(init=False, default=None)
@@ -134,7 +138,12 @@ class StageView:
             else f"{traffic.in_flight:,} at the provider",
             f"{traffic.answers:,} answers",
             f"{traffic.tokens:,} tokens",
+            *([f"at most {traffic.per_minute:.0f} requests/min"] if traffic.per_minute else []),
         ]
+
+    def pause_parts(self) -> list[str]:
+        """Return what holds everything up now: who asked for a pause, until when, and why."""
+        return [str(self.pause)] if self.pause is not None and not self.pause.ended else []
 
     def cost_parts(self) -> list[str]:
         """Return what it costs so far, what the stage will cost at that rate, and what was sent again and why."""
@@ -161,6 +170,20 @@ class StageView:
         return f"{text} [{self.seconds:.0f} s{paid}]"
 
 
+def _worth_a_line(pause: Pause | None) -> bool:
+    """Whether a pause is told of in a line that stays; one that ends the run is told of by the error."""
+    return pause is not None and not pause.ended and pause.seconds >= _LONG_PAUSE_S
+
+
+class _Quiet(SilentProgress):
+    """Says nothing but why nothing happens for long."""
+
+    def paused(self, pause: Pause | None) -> None:
+        if _worth_a_line(pause):
+            sys.stderr.write(f"stepsynth: {pause}.\n")
+            sys.stderr.flush()
+
+
 class _Terminal:
     """A few lines at the bottom of a terminal, drawn anew some times a second."""
 
@@ -185,7 +208,7 @@ class _Terminal:
             yield line
         else:
             yield Text(f"{name}  {right}", no_wrap=True, overflow="ellipsis")
-        for parts in (view.traffic_parts(), view.cost_parts()):
+        for parts in (view.traffic_parts(), view.cost_parts(), view.pause_parts()):
             joined = " · ".join(parts)
             for text in [joined] if len(joined) <= options.max_width else parts:
                 if text:
@@ -205,6 +228,12 @@ class _Terminal:
 
     def note(self, message: str) -> None:
         self._print(message)
+
+    def paused(self, pause: Pause | None) -> None:
+        if self._view is not None:
+            self._view.pause = pause
+        if _worth_a_line(pause):
+            self._print(f"{pause}.")
 
     def _print(self, line: str) -> None:
         if self.live is not None:
@@ -238,6 +267,10 @@ class _Lines:
 
     def note(self, message: str) -> None:
         self._say(message)
+
+    def paused(self, pause: Pause | None) -> None:
+        if _worth_a_line(pause):
+            self._say(f"{pause}.")
 
     def _say(self, line: str) -> None:
         sys.stderr.write(line + "\n")

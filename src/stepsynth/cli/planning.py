@@ -26,7 +26,9 @@ from stepsynth.teachers.prices import price_of
 from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
-    from stepsynth.config import RunConfig
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.teachers import AsyncTeacher
     from stepsynth.types import Response
 
@@ -78,11 +80,19 @@ def make_plan(config: RunConfig, *, runs: Path | None = None) -> dict[str, Any]:
         **plan,
         "sample": {"messages": [[m.role, m.content] for m in asked[0].messages], "answer": answers[0].text},
         **expected,
-        "minutes": None if config.teacher.mode == "batch" else [round(count * seconds / 60, 1) for count in expected["requests"]],
+        "minutes": _minutes(config.teacher, expected["requests"], seconds),
         "price": price_as_json(price),
         "cached": _cached(config, inputs, answers_path(config.cache, runs or Path("runs"))),
         "warnings": money_warnings(config.budget, expected, price),
     }
+
+
+def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) -> list[float] | None:
+    """Return how long requests take at this pace, no faster than they may be sent; ``None`` where nobody knows."""
+    if teacher.mode == "batch":
+        return None
+    slowest = max(seconds, 60.0 / teacher.requests_per_minute if teacher.requests_per_minute else 0.0)
+    return [round(count * slowest / 60, 1) for count in requests]
 
 
 def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float]:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.panel import open_panel
+from stepsynth.cli.pausing import PauseNotes, read_pause
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, write_exports
 from stepsynth.inputs import check_inputs
@@ -52,7 +53,7 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
             shared = open_answers(directory.cache_path(), config.teacher, progress)
             with closing(Journal(directory.journal_path, shared)) as journal:
-                run_loop(directory, journal, inputs, students=students, progress=progress)
+                run_loop(directory, journal, inputs, students=students, progress=PauseNotes(progress, folder))
                 return write_exports(journal, directory)
 
 
@@ -157,6 +158,7 @@ def read_status(folder: Path) -> dict[str, Any]:
             "tokens": {"prompt": totals.prompt_tokens, "completion": totals.completion_tokens},
             "cost_usd": totals.cost_usd,
             "batches": [{"id": job.id, "requests": len(job.keys), "created": job.created} for job in journal.jobs.open()],
+            "pause": read_pause(folder, directory.holder()),
             "results": build_results(journal, directory),
         }
 
@@ -189,6 +191,9 @@ def print_status(found: dict[str, Any]) -> None:
     if found["batches"]:
         out = sum(batch["requests"] for batch in found["batches"])
         console.print(f"{len(found['batches']):,} batches ({out:,} requests) are at the provider.", highlight=False)
+    if found["pause"]:
+        what = "The run ended because" if found["pause"]["ended"] else "The run waits:"
+        console.print(f"{what} {found['pause']['said']}", markup=False, highlight=False, soft_wrap=True)
     if found["state"] == "unfinished":
         console.print("The same `stepsynth run` command goes on from here.")
 

@@ -42,6 +42,8 @@ FREE_TEACHER_KEYS = (
     "timeout_s",
     "connect_timeout_s",
     "attempts",
+    "requests_per_minute",
+    "longest_pause_s",
     "api_key_env",
     "price",
     "mode",
@@ -247,6 +249,9 @@ class TeacherConfig(Section):
         timeout_s: seconds for one attempt.
         connect_timeout_s: seconds for a connection.
         attempts: attempts per request before it counts as failed.
+        requests_per_minute: most requests per minute, evenly spaced; no limit when absent.
+        longest_pause_s: longest pause that a server may ask for; a longer one ends the run, and
+            the same command goes on later.
         price: dollars per million tokens, instead of the price list's.
         options: further settings of local engines and plug-ins, handed on as they are.
     """
@@ -264,6 +269,8 @@ class TeacherConfig(Section):
     timeout_s: float = Field(default=120.0, gt=0)
     connect_timeout_s: float = Field(default=10.0, gt=0)
     attempts: int = Field(default=5, ge=1, le=20)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    longest_pause_s: float = Field(default=3600.0, gt=0, le=604_800)
     price: PriceConfig | None = None
     options: dict[str, Any] = {}
 

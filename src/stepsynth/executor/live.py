@@ -3,8 +3,8 @@
 The next request is started by the end of another one, so there are no idle workers and no polling.
 How many are in flight is the `Limiter`'s decision, whether one may be sent at all the `Account`'s.
 Retries have one owner, this module: exactly ``attempts`` attempts per request, and at most one more
-after a time-out that may be billed. A failed request backs off on its own; a ``Retry-After`` on any
-request holds the whole teacher.
+after a time-out that may be billed. A failed request backs off on its own; a wait that the server
+asks for on any request holds the whole teacher, and the request that was told so has lost no attempt.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from stepsynth.errors import AskAgainError, TeacherError, TransientError
+from stepsynth.executor.grouping import grouped
 from stepsynth.executor.work import COMMIT_EVERY_S, Work
 from stepsynth.interrupt import stop_requested
 from stepsynth.journal import Amount
@@ -26,21 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepsynth.teachers import AsyncTeacher
-    from stepsynth.types import Message, Request, Response, Sampling
+    from stepsynth.types import Request, Response
 
 __all__ = ["LiveWork", "ManyTeacher"]
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
-# A server that asks for more than an hour is asked again after one.
-_LONGEST_ASKED_PAUSE_S = 3600.0
 _TICK_S = COMMIT_EVERY_S / 2
-# A server that fails this often in a row, with no answer between, is down and not just busy.
-_FAILURES_IN_A_ROW = 10
 # What tells of too many requests at once.
 _OVERLOAD = frozenset({"overload", "unavailable", "timeout"})
 # Where a lost connection may be billed, the server has most likely not worked on the request to its end.
 _CUT_OFF = frozenset({"connection", "damaged"})
+# A limit or a full server that says how long it takes: no fault of the request.
+_LIMITS = frozenset({"overload", "unavailable"})
 
 
 @runtime_checkable
@@ -79,13 +78,14 @@ class LiveWork(Work):
         """
         config = self.executor.config
         self.many = config.rows_per_request if isinstance(teacher, ManyTeacher) else 1
-        self.queue = deque(_Job(items) for items in _grouped(missing, self.many))
+        self.queue = deque(_Job(items) for items in grouped(missing, self.many))
         self.teacher = teacher
         # What backs off has been started, too: a server that is down is not shown the whole plan.
         self.most_started = config.concurrency + config.concurrency // 2
         self.limiter = self.executor.limiter
         self.limiter.in_flight = 0
-        self.pausing = self.failures_in_a_row = 0
+        self.pausing = 0
+        self.pacing = False
         self.error: BaseException | None = None
         self.blocked = False
         self.sending: set[asyncio.Task[None]] = set()
@@ -93,6 +93,9 @@ class LiveWork(Work):
         self.backing_off = 0
         self.writing: asyncio.Task[None] | None = None
         asyncio.run(self._all())
+        outcomes = self.executor.outcomes
+        if self.error is None and outcomes.hopeless and not self.blocked and not stop_requested():
+            self.error = outcomes.verdict()
         if self.error is not None:
             raise self.error
 
@@ -106,7 +109,7 @@ class LiveWork(Work):
         watch = asyncio.create_task(self._watch())
         try:
             if (left := self.executor.paused_until - self.executor.clock()) > 0:
-                self._pause_all(left)
+                self._hold(left)
             self._fill()
             await self.idle.wait()
         finally:
@@ -115,6 +118,7 @@ class LiveWork(Work):
                 task.cancel()
             if self.writing is not None:
                 await asyncio.wait([self.writing])
+            self.executor.pauses.end()
             # After a second Ctrl-C it may still be at work.
             self.thread.shutdown()
             try:
@@ -138,6 +142,10 @@ class LiveWork(Work):
 
     def _fill(self) -> None:
         """Send as much as may be sent now; notice the end."""
+        outcomes = self.executor.outcomes
+        if outcomes.doubtful and not self.limiter.in_flight and self.error is None:
+            # All that was on its way has come back, and nothing of it was an answer.
+            self._break(outcomes.verdict())
         try:
             while self.queue:
                 if len(self.queue[0].items) > getattr(self.teacher, "rows_limit", self.many):
@@ -154,7 +162,7 @@ class LiveWork(Work):
             self.idle.set()
 
     def _may_start(self, job: _Job) -> bool:
-        if self._ending() or self.pausing or not self.limiter.room:
+        if self._ending() or self.pausing or not self.limiter.room or self.executor.outcomes.doubtful or self._too_early():
             return False
         if not job.attempts and self.limiter.in_flight + self.backing_off >= self.most_started:
             return False
@@ -165,6 +173,17 @@ class LiveWork(Work):
             return True
         self.flush(least=job.cost)
         return False
+
+    def _too_early(self) -> bool:
+        """Whether the next request has to wait for its turn; it wakes up then."""
+        wait = self.executor.pace.wait(self.executor.clock())
+        if wait > 0 and not self.pacing:
+            self.pacing = True
+            self._sleep(wait, self._in_turn)
+        return wait > 0
+
+    def _in_turn(self) -> None:
+        self.pacing = False
 
     def _does_not_fit(self, job: _Job) -> bool:
         """Wait for what is in flight to tell what it took; then try fewer rows, then give up."""
@@ -181,6 +200,7 @@ class LiveWork(Work):
 
     def _start(self, job: _Job) -> None:
         job.attempts += 1
+        self.executor.pace.sent(self.executor.clock())
         if job.doubtful:
             self.account.ledger.billed_twice += 1
             job.doubtful = False
@@ -221,10 +241,12 @@ class LiveWork(Work):
     # what became of it -----------------------------------------------------------------
 
     def _came(self, job: _Job, responses: list[Response]) -> None:
-        self.failures_in_a_row = 0
+        self.executor.pauses.answered()
+        self.executor.pace.answered(self.executor.clock())
         self.account.count_sent(job.cost)
         self.account.answered(job.cost, [request for _, request in job.items], responses)
         for (key, request), response in zip(job.items, responses, strict=False):
+            self.executor.outcomes.came(response)
             try:
                 self.add(key, request, response)
             except Exception as error:
@@ -242,14 +264,18 @@ class LiveWork(Work):
         if isinstance(error, TransientError):
             job.timeouts += error.maybe_billed and error.kind not in _CUT_OFF
             if error.retry_after:
-                wait = min(error.retry_after, _LONGEST_ASKED_PAUSE_S)
-                self._pause_all(wait * self.executor.jitter.uniform(1.0, 1.25))
+                self._pause_all(error)
         self._again_or_never(job, error)
 
     def _again_or_never(self, job: _Job, error: TeacherError) -> None:
         if isinstance(error, AskAgainError) and job.forms < MOST_FORMS:
             # What it was refused for is no fault of the request, so it is no attempt of it either.
             job.forms, job.attempts = job.forms + 1, job.attempts - 1
+            self.executor.retries[error.kind] += 1
+            self.queue.appendleft(job)
+            return
+        if isinstance(error, TransientError) and error.retry_after and error.kind in _LIMITS:
+            job.attempts -= 1
             self.executor.retries[error.kind] += 1
             self.queue.appendleft(job)
             return
@@ -266,10 +292,8 @@ class LiveWork(Work):
 
     def _give_up(self, job: _Job, error: TeacherError) -> None:
         """Give up on a request, or on the teacher when nothing of it works."""
-        self.failures_in_a_row += 1
-        nothing_works = not self.known and not self.fresh and not error.retryable
-        if nothing_works or self.failures_in_a_row >= _FAILURES_IN_A_ROW:
-            self._break(error)
+        if (final := self.executor.outcomes.gave_up(error)) is not None:
+            self._break(final)
         else:
             self.known.update(dict.fromkeys((key for key, _ in job.items), error))
 
@@ -317,8 +341,22 @@ class LiveWork(Work):
 
     # waiting ---------------------------------------------------------------------------
 
-    def _pause_all(self, seconds: float) -> None:
-        """Send nothing to this teacher for so long; the longest of several such pauses counts."""
+    def _pause_all(self, error: TransientError) -> None:
+        """Send nothing to this teacher for as long as it asks, or end where that is too long."""
+        executor = self.executor
+        if self._ending():
+            return
+        if not self.pausing and error.kind == "overload":
+            executor.pace.refused(executor.clock())
+        if (end := executor.pauses.too_long(error, new=not self.pausing)) is not None:
+            self._break(end)
+            return
+        seconds = executor.pauses.length(error, executor.jitter.uniform)
+        executor.pauses.begin(seconds, error)
+        self._hold(seconds)
+
+    def _hold(self, seconds: float) -> None:
+        """Send nothing for so long; the longest of several such pauses counts."""
         self.pausing += 1
         # The next wave of requests is another work and must keep to it, too.
         self.executor.paused_until = max(self.executor.paused_until, self.executor.clock() + seconds)
@@ -328,6 +366,7 @@ class LiveWork(Work):
         self.pausing -= 1
         if not self.pausing:
             self.executor.paused_until = 0.0
+            self.executor.pauses.end()
             self.limiter.restart()
 
     def _backed_off(self, job: _Job) -> None:
@@ -347,24 +386,8 @@ class LiveWork(Work):
         self.sleeping.add(task)
 
     def _wake_up(self) -> None:
-        """End all pauses: a long ``Retry-After`` must not hold up Ctrl-C."""
+        """End all pauses: a long one must not hold up Ctrl-C."""
         for task in self.sleeping:
             task.cancel()
         self.sleeping.clear()
         self._fill()
-
-
-def _grouped(missing: list[tuple[str, Request]], many: int) -> list[list[tuple[str, Request]]]:
-    """Return the requests in plan order, up to ``many`` with equal messages and sampling together."""
-    if many == 1:
-        return [[item] for item in missing]
-    groups: list[list[tuple[str, Request]]] = []
-    open_groups: dict[tuple[tuple[Message, ...], Sampling], list[tuple[str, Request]]] = {}
-    for item in missing:
-        alike = (item[1].messages, item[1].sampling)
-        group = open_groups.get(alike)
-        if group is None or len(group) == many:
-            group = open_groups[alike] = []
-            groups.append(group)
-        group.append(item)
-    return groups

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from stepsynth.executor.account import Account
 from stepsynth.executor.limiter import Limiter
 from stepsynth.executor.live import LiveWork
+from stepsynth.executor.outcomes import Outcomes
+from stepsynth.executor.pace import Pace
+from stepsynth.executor.pausing import Pauses
 from stepsynth.executor.work import EngineWork, Work
 from stepsynth.interrupt import check_stop
 from stepsynth.progress import Traffic
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from stepsynth.config import BudgetConfig, TeacherConfig
     from stepsynth.errors import TeacherError
     from stepsynth.journal import Journal
+    from stepsynth.progress import Pause
     from stepsynth.teachers import BatchApiTeacher
     from stepsynth.types import Request
 
@@ -46,6 +50,7 @@ class Executor:
         pause: sleeps between attempts (seconds -> awaitable); a test replaces it.
         clock: seconds; measures latencies and when commits are due.
         jitter: spreads pauses.
+        paused: told of a pause that the server asked for when it begins, and ``None`` when it is over.
 
     Attributes:
         config: as given.
@@ -55,6 +60,9 @@ class Executor:
         limiter: how many requests may be in flight; remembered from one `run` to the next.
         retries: attempts that were made again by this executor, by kind of the failure before.
         paused_until: when the pause ends that the server asked for, by ``clock``.
+        pauses: what the server asked for so far.
+        pace: requests per minute, as set or learned.
+        outcomes: whether anything was answered, and what was refused.
 
     Raises:
         ConfigError: dollars are capped and the teacher's price is unknown.
@@ -70,6 +78,7 @@ class Executor:
         pause: Callable[[float], object] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         jitter: random.Random | None = None,
+        paused: Callable[[Pause | None], object] | None = None,
     ) -> None:
         self.config = config
         self.journal = journal
@@ -81,6 +90,9 @@ class Executor:
         self.clock = clock
         self.jitter = jitter or random.Random()
         self.paused_until = 0.0
+        self.pauses = Pauses(config, paused)
+        self.pace = Pace(config.requests_per_minute)
+        self.outcomes = Outcomes(answered_before=journal.ledger.answers > 0)
         self._teacher = teacher
         self._rate: deque[tuple[float, int]] = deque(maxlen=256)
 
@@ -102,6 +114,8 @@ class Executor:
         keyed = {request.key(self.identity): request for request in requests}
         known: dict[str, Response | TeacherError] = dict(self.journal.find_answers(list(keyed.items()), self.identity))
         missing = [(key, request) for key, request in keyed.items() if key not in known]
+        if known:
+            self.outcomes.known()
         if answered is not None and known:
             answered(known)
         if missing:
@@ -147,6 +161,8 @@ class Executor:
             tokens=ledger.prompt_tokens + ledger.completion_tokens,
             usd=None if self.account.price is None and not ledger.answers else ledger.cost_usd,
             per_second=(ledger.answers - before) / (now - since) if now > since else 0.0,
+            pause=self.pauses.now,
+            per_minute=self.pace.per_minute,
         )
 
     def note_answers(self) -> None:

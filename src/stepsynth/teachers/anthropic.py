@@ -19,6 +19,7 @@ from stepsynth.config.sections import ANTHROPIC_URL
 from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
 from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
+from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Response, Usage
 
@@ -93,6 +94,8 @@ class AnthropicTeacher:
         """
         by_schema = self.by_schema
         reply = await self.http.exchange("POST", PATH, self.body(request))
+        if not reply.ok and classify(reply.status, reply.text) == "withheld":
+            return Response("", "refusal", raw=reply.text)
         if not reply.ok:
             raise self.refused(reply, by_schema=by_schema)
         return read_message(reply.text)
@@ -147,7 +150,7 @@ class AnthropicTeacher:
             return AskAgainError(f"{self._config.model!r} wants to be asked without a schema.")
         if reply.status == 404:
             what = f"{self._base_url}{PATH}, model {self._config.model!r}: not found ({said!r})."
-            return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused")
+            return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused", final=True)
         fixed = [name for name in ("top_p", "temperature") if re.search(rf"\b{name}\b", said)]
         if reply.status == 400 and fixed:
             what = f"{self._base_url}: {self._config.model!r} refused the sampling: {said!r}."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AskAgainError, PermanentError, TransientError
 from stepsynth.teachers.bodies import parsed_json, server_message, well_formed
+from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Request, Response, Usage
 
@@ -183,7 +184,7 @@ def _harmless(sampling: Sampling) -> list[str]:
 
 def is_withheld(reply: Reply) -> bool:
     """Tell whether a provider keeps the answer back for what it, or the prompt, says."""
-    return reply.status == 400 and server_message(reply.text)[1].startswith("content_")
+    return not reply.ok and classify(reply.status, reply.text) == "withheld"
 
 
 def refuses_many(reply: Reply) -> bool:

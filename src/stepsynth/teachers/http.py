@@ -14,16 +14,16 @@ server sends back before anything else sees it; redirects are refused, they woul
 from __future__ import annotations
 
 import json
-import os
 from asyncio import get_running_loop
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from stepsynth.errors import PermanentError, TeacherError, TransientError, did_you_mean
 from stepsynth.teachers.bodies import MESSAGE_CHARS, scrubbed, server_message, without_keys
+from stepsynth.teachers.failures import is_page, network_error, proxy_wants_a_password, web_page
+from stepsynth.teachers.proxies import check_proxy, find_proxy
+from stepsynth.teachers.refusals import classify, daily_limit, read_error
 from stepsynth.teachers.waiting import retry_after
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from stepsynth.config import TeacherConfig
+    from stepsynth.teachers.proxies import Proxy
 
 __all__ = ["MAX_BODY_BYTES", "TRANSIENT", "HttpClient", "Reply"]
 
@@ -73,8 +74,16 @@ class _Route:
     """Where a path leads: its URL and the proxy that the environment asks for."""
 
     url: URL
-    proxy: str | None
-    proxy_auth: aiohttp.BasicAuth | None
+    via: Proxy | None
+
+    @property
+    def proxied(self) -> dict[str, Any]:
+        """What aiohttp is told of the proxy."""
+        if self.via is None:
+            return {}
+        # aiohttp takes this header for itself: it reaches the proxy as Proxy-Authorization, and nobody else.
+        headers = {"Authorization": self.via.sign_in} if self.via.user else None
+        return {"proxy": self.via.url, "proxy_headers": headers}
 
 
 class HttpClient:
@@ -87,6 +96,9 @@ class HttpClient:
         key: sent with every request; ``None`` sends none.
         key_header: the header that carries it, and what stands before it there.
         headers: what every request carries besides.
+
+    Raises:
+        ConfigError: the environment asks for a proxy that cannot be spoken to.
     """
 
     def __init__(
@@ -106,6 +118,7 @@ class HttpClient:
         self._loop: object = None
         self._routes: dict[str, _Route] = {}
         self.base_url = base_url
+        check_proxy(base_url)
 
     async def exchange(
         self,
@@ -136,7 +149,15 @@ class HttpClient:
         try:
             outcome = await self._send(method, path, _payload(body, form), timeout_s, state)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            outcome = self._network_error(error, sent=state.sent, timeout_s=timeout_s)
+            outcome = network_error(error, self._config, self.base_url, sent=state.sent, timeout_s=timeout_s)
+        # Some servers show a page in place of a list of models; an answer is never one.
+        if (
+            isinstance(outcome, Reply)
+            and outcome.ok
+            and is_page(outcome.text)
+            and (body is not None or find_proxy(self.base_url))
+        ):
+            outcome = web_page(self.base_url, outcome.status, outcome.text)
         if isinstance(outcome, TeacherError):
             raise outcome
         return outcome
@@ -156,9 +177,7 @@ class HttpClient:
         patience = aiohttp.ClientTimeout(sock_connect=self._config.connect_timeout_s, sock_read=self._config.timeout_s)
         try:
             session, route = self._session(), self._route(path)
-            async with session.get(
-                route.url, allow_redirects=False, proxy=route.proxy, proxy_auth=route.proxy_auth, timeout=patience
-            ) as response:
+            async with session.get(route.url, allow_redirects=False, timeout=patience, **route.proxied) as response:
                 if not 200 <= response.status < 300:
                     read = await self._read(response)
                     failure = read if isinstance(read, TeacherError) else self.refused(read)
@@ -175,7 +194,7 @@ class HttpClient:
                             failure = self._too_long()
                             break
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = self._network_error(error, sent=False, timeout_s=None)
+            failure = network_error(error, self._config, self.base_url, sent=False, timeout_s=None)
         if failure is not None:
             raise failure
         if pending:
@@ -193,29 +212,55 @@ class HttpClient:
 
     def refused(self, reply: Reply) -> TeacherError:
         """Return the error for a status that is not 2xx."""
-        status, url, variable = reply.status, self.base_url, self._config.api_key_env
-        message, code = server_message(reply.text)
-        # What a 401 says is mostly the key itself, partly masked.
-        said = f" (HTTP {status}: {message!r})" if message and status != 401 else f" (HTTP {status})"
-        if status in {401, 403} and variable is None:
-            hint = "Set teacher.api_key_env to the name of the environment variable that holds it."
-            return PermanentError(f"{url} wants a key{said}.", hint=hint, kind="refused")
-        if status in {401, 403}:
-            hint = f"Check that {variable} holds a valid key of this server that may use {self._config.model!r}."
-            return PermanentError(f"{url} refused the key in {variable}{said}.", hint=hint, kind="refused")
-        if status == 429 and code == "insufficient_quota":
-            hint = "Add credit, then run again."
-            return PermanentError(f"{url}: the account has no quota left{said}.", hint=hint, kind="refused")
+        status, url = reply.status, self.base_url
+        words = self._words(reply)
+        said = f" (HTTP {status}: {words!r})" if words else f" (HTTP {status})"
+        if (via := find_proxy(url)) is not None and status == 407:
+            return proxy_wants_a_password(via)
+        wait = retry_after(reply.headers, reply.text)
+        about = classify(status, reply.text, wait=wait)
+        if about == "money":
+            hint = "Add credit, then run the same command again: everything obtained is kept."
+            return PermanentError(f"{url}: the account has no quota or credit left{said}.", hint=hint, kind="refused", final=True)
+        if about == "key" or status == 403:
+            return self._key_refused(status, said, final=about == "key" or not is_page(reply.text))
         if status in TRANSIENT:
+            through = f", asked through {via.named}" if via is not None and is_page(reply.text) else ""
             hint = "If it persists, lower teacher.concurrency or look at the server's status."
-            kind, wait = _KINDS.get(status, "unavailable"), retry_after(reply.headers)
-            return TransientError(f"{url} could not answer now{said}.", hint=hint, kind=kind, retry_after=wait)
+            limit = daily_limit(reply.text)
+            why = (f"{limit}: " if limit else "") + (repr(words) if words else f"HTTP {status}")
+            return TransientError(
+                f"{url} could not answer now{said}{through}.",
+                hint=hint,
+                kind=_KINDS.get(status, "unavailable"),
+                retry_after=wait,
+                why=why,
+            )
         if 300 <= status < 400:
-            target = without_keys(reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
-            what = f"{url} redirects to {target!r} (HTTP {status}); redirects are not followed, they would carry the key along."
-            return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused")
+            return self._redirected(reply)
         hint = "Change teacher.model or teacher.sampling."
-        return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused")
+        return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused", final=about == "model")
+
+    def _words(self, reply: Reply) -> str:
+        """Return what a refusal says, in one short line; what a 401 says is mostly the key itself, partly masked."""
+        if reply.status == 401:
+            return ""
+        said = server_message(reply.text)[0] or without_keys(read_error(reply.text).words)
+        return said if len(said) <= MESSAGE_CHARS else said[: MESSAGE_CHARS - 3] + "..."
+
+    def _key_refused(self, status: int, said: str, *, final: bool) -> PermanentError:
+        url, variable = self.base_url, self._config.api_key_env
+        if variable is None:
+            hint = "Set teacher.api_key_env to the name of the environment variable that holds it."
+            return PermanentError(f"{url} wants a key{said}.", hint=hint, kind="refused", final=final)
+        hint = f"Check that {variable} holds a valid key of this server that may use {self._config.model!r}."
+        return PermanentError(f"{url} refused the key in {variable}{said}.", hint=hint, kind="refused", final=final)
+
+    def _redirected(self, reply: Reply) -> PermanentError:
+        target = without_keys(reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
+        what = f"{self.base_url} redirects to {target!r} (HTTP {reply.status})"
+        what += "; redirects are not followed, they would carry the key along."
+        return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused", final=True)
 
     def unknown_model(self, ids: Iterable[str]) -> PermanentError:
         """Return the error for a model that a server does not list, with the nearest of those that it does."""
@@ -223,7 +268,7 @@ class HttpClient:
         hint = did_you_mean(model, listed)
         if len(hint) > MESSAGE_CHARS:
             hint = f"{hint[:MESSAGE_CHARS]}... ({len(listed)} models)"
-        return PermanentError(f"{self.base_url} has no model {model!r}.", hint=hint, kind="refused")
+        return PermanentError(f"{self.base_url} has no model {model!r}.", hint=hint, kind="refused", final=True)
 
     def _session(self) -> aiohttp.ClientSession:
         import aiohttp
@@ -257,7 +302,7 @@ class HttpClient:
 
             if len(self._routes) >= _REMEMBERED_PATHS:
                 self._routes.clear()
-            known = self._routes[path] = _Route(URL(self.base_url + path), *_proxy(self.base_url))
+            known = self._routes[path] = _Route(URL(self.base_url + path), find_proxy(self.base_url))
         return known
 
     async def _send(
@@ -274,9 +319,8 @@ class HttpClient:
             route.url,
             data=data,
             allow_redirects=False,
-            proxy=route.proxy,
-            proxy_auth=route.proxy_auth,
             trace_request_ctx=state,
+            **route.proxied,
             **extra,
         ) as response:
             return await self._read(response)
@@ -285,7 +329,9 @@ class HttpClient:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
             what = f"{self.base_url} compressed its answer although it was asked not to."
-            return PermanentError(what, hint="Switch compression off in the server or in a proxy before it.", kind="damaged")
+            return PermanentError(
+                what, hint="Switch compression off in the server or in a proxy before it.", kind="damaged", final=True
+            )
         received = await response.content.readany()
         if not response.content.at_eof():
             rest = bytearray(received)
@@ -304,34 +350,6 @@ class HttpClient:
     def _too_long(self) -> PermanentError:
         what = f"{self.base_url} sent more than {MAX_BODY_BYTES // 2**20} MB as one answer, the rest was not read."
         return PermanentError(what, hint="Check that teacher.base_url is right.", kind="damaged")
-
-    def _network_error(self, error: Exception, *, sent: bool, timeout_s: float | None) -> TeacherError:
-        """Convert; the library's own words are left out, they may hold headers or bodies."""
-        import aiohttp
-
-        url, name = self.base_url, type(error).__name__
-        reachable = "Check that the server runs and that teacher.base_url is right."
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            hint = "Check the certificate or SSL_CERT_FILE."
-            return PermanentError(f"{url}: no trusted TLS connection ({name}).", hint=hint, kind="connection")
-        if isinstance(error, aiohttp.InvalidURL) or not isinstance(error, aiohttp.ClientError | OSError):
-            return PermanentError(f"{url!r} is not a URL that can be asked.", hint="Correct teacher.base_url.", kind="connection")
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            what = f"{url} did not accept a connection within {self._config.connect_timeout_s:g} s."
-            return TransientError(what, hint=reachable, kind="timeout")
-        if isinstance(error, TimeoutError):
-            what = f"{url} sent no whole answer within {timeout_s or self._config.timeout_s:g} s"
-            billed = "; the answer may be billed all the same." if sent else "."
-            hint = "Raise teacher.timeout_s or lower teacher.concurrency."
-            return TransientError(what + billed, hint=hint, kind="timeout", maybe_billed=sent)
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else name
-            return TransientError(f"cannot connect to {url} ({reason}).", hint=reachable, kind="connection")
-        hint = "If it persists, look at the server's log."
-        if isinstance(error, aiohttp.ClientPayloadError):
-            what = f"{url} broke off in mid-answer ({name})."
-            return TransientError(what, hint=hint, kind="damaged", maybe_billed=sent)
-        return TransientError(f"{url} dropped the connection ({name}).", hint=hint, kind="connection", maybe_billed=sent)
 
 
 def _payload(
@@ -355,21 +373,3 @@ async def _mark_sent(session: aiohttp.ClientSession, context: SimpleNamespace, p
     """Remember that the body left: from now on the server may have read the request whole."""
     if (state := context.trace_request_ctx) is not None:
         state.sent = True
-
-
-def _proxy(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
-    """Return the proxy that the environment asks for.
-
-    aiohttp's ``trust_env`` would also read ``~/.netrc`` for every request and send what it finds.
-    """
-    import aiohttp
-    from yarl import URL
-
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    found = getproxies().get(parts.scheme)
-    if not found or host in {"localhost", "::1"} or host.startswith("127.") or proxy_bypass(host):
-        return None, None
-    proxy = URL(found if "//" in found else f"http://{found}")
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return str(proxy.with_user(None)), auth

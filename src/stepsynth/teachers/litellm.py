@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import MESSAGE_CHARS, read_key, scrubbed, without_keys
 from stepsynth.teachers.chat import read_completion, request_seed
+from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.teachers.waiting import retry_after
 from stepsynth.types import Response
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
+    from stepsynth.teachers.refusals import Refusal
     from stepsynth.types import Request
 
 __all__ = ["LiteLlmTeacher"]
@@ -97,7 +99,7 @@ class LiteLlmTeacher:
             answer = await self._litellm.acompletion(**self._arguments(request, count))
             raw = scrubbed(str(answer.model_dump_json()), self._key)
         except Exception as error:
-            if type(error).__name__ == "ContentPolicyViolationError":
+            if type(error).__name__ == "ContentPolicyViolationError" or self._about(error) == "withheld":
                 return [Response("", "refusal", raw=self._said(error)) for _ in range(count)]
             failure = self._converted(error)
         else:
@@ -139,6 +141,10 @@ class LiteLlmTeacher:
         said = " ".join(without_keys(scrubbed(str(error), self._key)).split())
         return said[:MESSAGE_CHARS]
 
+    def _about(self, error: Exception) -> Refusal:
+        status = getattr(error, "status_code", None)
+        return classify(status, str(error), wait=retry_after({}, str(error))) if isinstance(status, int) else ""
+
     def _converted(self, error: Exception) -> TeacherError:
         """Return our error for one of LiteLLM's, told by its class and its ``status_code``."""
         name, model = type(error).__name__, self._config.model
@@ -150,15 +156,20 @@ class LiteLlmTeacher:
         if name == "APIConnectionError" or isinstance(error, OSError):
             hint = "Check that the server runs and that teacher.base_url is right."
             return TransientError(what, hint=hint, kind="connection", maybe_billed=not _NOT_SENT & set(_causes(error)))
+        about = self._about(error)
+        if about == "money":
+            hint = "Add credit, then run the same command again: everything obtained is kept."
+            return PermanentError(what, hint=hint, kind="refused", final=True)
         if status in _TRANSIENT:
             kind = "overload" if status in _OVERLOAD else "timeout" if status == 408 else "unavailable"
             response = getattr(error, "response", None)
             headers = {str(k).lower(): str(v) for k, v in dict(getattr(response, "headers", None) or {}).items()}
-            return TransientError(
-                what, hint="If it persists, lower teacher.concurrency.", kind=kind, retry_after=retry_after(headers)
-            )
+            wait = retry_after(headers, str(error))
+            hint = "If it persists, lower teacher.concurrency."
+            return TransientError(what, hint=hint, kind=kind, retry_after=wait, why=repr(self._said(error)))
         hint = "Check teacher.model, teacher.api_key_env and teacher.sampling."
-        return PermanentError(what, hint=hint, kind="refused" if isinstance(status, int) else "other")
+        final = about in ("key", "model") or status in (401, 403, 404)
+        return PermanentError(what, hint=hint, kind="refused" if isinstance(status, int) else "other", final=final)
 
 
 def _causes(error: BaseException) -> list[str]:

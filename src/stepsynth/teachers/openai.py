@@ -181,7 +181,7 @@ class OpenAITeacher:
         hint = "Check teacher.model and teacher.base_url, which mostly ends in /v1."
         if self._config.api_version is not None:
             hint = "Check teacher.api_version, teacher.base_url and teacher.model, which is the name of the deployment."
-        return PermanentError(what, hint=hint, kind="refused")
+        return PermanentError(what, hint=hint, kind="refused", final=True)
 
 
 def model_ids(reply: Reply) -> list[str] | None:
