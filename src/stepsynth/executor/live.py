@@ -227,6 +227,7 @@ class LiveWork(Work):
         for (key, request), response in zip(job.items, responses, strict=False):
             try:
                 self.add(key, request, response)
+                self.executor.room.check()
             except Exception as error:
                 self._break(error)
         # A server that gives fewer answers than asked for is asked for the rest one by one.

@@ -20,6 +20,8 @@ _COUNTED = re.compile(
     r'"(?:reasoning_tokens|thinking_tokens|thoughts_token_count|reasoning_token_count)"\s{0,5}:\s{0,5}(\d{1,9})\b'
 )
 
+_COUNT_WORDS = ("reasoning_token", "thinking_tokens", "thoughts_token")
+
 
 def answer_text(config: TeacherConfig, response: Response) -> str:
     """Return what an answer says, without the thoughts before it.
@@ -39,7 +41,8 @@ def answer_text(config: TeacherConfig, response: Response) -> str:
 def hidden_tokens(response: Response) -> int:
     """Return how many of an answer's tokens went into thoughts: as the server counts them, else their share of the text."""
     written = response.usage.completion_tokens
-    counted = [int(count) for count in _COUNTED.findall(response.raw)]
+    told = any(word in response.raw for word in _COUNT_WORDS)
+    counted = [int(count) for count in _COUNTED.findall(response.raw)] if told else []
     if counted:
         return min(max(counted), written) if written else max(counted)
     rest = without_thoughts(response.text)

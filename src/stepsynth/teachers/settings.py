@@ -22,9 +22,9 @@ __all__ = ["FIXED", "is_refused", "may_be_left_out", "note_of", "one_of_two", "r
 
 FIXED = ("temperature", "top_p")
 _REFUSED = re.compile(
-    r"not (?:be )?(?:supported|permitted|allowed|accepted|implemented|available)|unsupported|(?:n't|not) support|unknown|unrecogni[sz]ed"
-    r"|unexpected|extra inputs|cannot find field|deprecated|only the default|(?:must|should|may|can|has to) (?:only |not )?be"
-    r"|only .{0,40} (?:is|are) (?:supported|allowed)|both|only one|fixed|invalid|less than|greater than|not in range",
+    r"not (?:be )?(?:supported|permitted|allowed|accepted|implemented|available)|unsupported|(?:n't|not) support|deprecated"
+    r"|unknown|unrecogni[sz]ed|unexpected|extra inputs|cannot find field|only the default|invalid|fixed|both|only one"
+    r"|(?:must|should|may|can|has to) (?:only |not )?be|only .{0,40} (?:is|are) (?:supported|allowed)|less than|greater than",
     re.IGNORECASE | re.DOTALL,
 )
 _OFF = {"temperature": "1.0", "top_p": "1.0", "min_p": "0.0", "repetition_penalty": "1.0"}
