@@ -247,10 +247,9 @@ class LoopbackServer:
         if kind == "truncated":
             await self._send(writer, code, data[: len(data) // 2], {"Content-Length": str(len(data))})
             return False
-        if code == 200 and "usage" in value:
-            usage = value["usage"]
-            self.prompt_tokens += usage.get("prompt_tokens", usage.get("input_tokens", 0))
-            self.completion_tokens += usage.get("completion_tokens", usage.get("output_tokens", 0))
+        if code == 200 and (usage := value.get("usage")):
+            self.prompt_tokens += usage.get("prompt_tokens", usage.get("input_tokens")) or 0
+            self.completion_tokens += usage.get("completion_tokens", usage.get("output_tokens")) or 0
         return await self._send(writer, code, data)
 
     async def _send(self, writer: asyncio.StreamWriter, code: int, data: bytes, extra: Mapping[str, str] | None = None) -> bool:
