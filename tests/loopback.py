@@ -317,7 +317,7 @@ class LoopbackServer:
         found = bodies[0]
         if count > 1:
             found["choices"] = [{**one["choices"][0], "index": index} for index, one in enumerate(bodies)]
-            found["usage"]["completion_tokens"] = sum(one["usage"]["completion_tokens"] for one in bodies)
+            found["usage"]["completion_tokens"] = sum(one["usage"]["completion_tokens"] or 0 for one in bodies)
         return message_of(found) if anthropic and "choices" in found else found
 
     def _fake_answer(self, body: dict[str, Any]) -> dict[str, Any]:

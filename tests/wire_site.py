@@ -34,14 +34,17 @@ _FAULTS = [
     "burns too much oil",
     "needs paint",
 ]
-GOLD = [Example(f"gold-{i}", f"the {ship} at the pier number {i} {fault}", label)
-        for i, (ship, fault, label) in enumerate(zip(_SHIPS, [*_FAULTS, *_FAULTS[:4]], ["engine", "hull"] * 6, strict=True))]  # fmt: skip
+GOLD = [
+    Example(f"gold-{i}", f"the {ship} at the pier number {i} {fault}", ("engine", "hull")[i % 2])
+    for i, (ship, fault) in enumerate(zip(_SHIPS, [*_FAULTS, *_FAULTS[:4]], strict=True))
+]
 
 
 def ship_text(body: dict[str, Any]) -> str:
     """Return a sentence that depends on the last message and the seed."""
     draw = random.Random(f"{body['messages'][-1]['content']}{body.get('seed', 0)}")
-    return f"The {draw.choice(_SHIPS)} near the {draw.choice(_PLACES)} {draw.choice(_FAULTS)} {draw.choice(['again', 'today', 'now'])}."
+    when = draw.choice(["again", "today", "now"])
+    return f"The {draw.choice(_SHIPS)} near the {draw.choice(_PLACES)} {draw.choice(_FAULTS)} {when}."
 
 
 def run_values(server: LoopbackServer, **teacher: Any) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class Classroom:
         select = self._journal.gold("select")
         self._progress.start("round-0/answers", len(select), "answers")
         results = {"select": self._grade(model, select)}
-        info = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
+        info: dict[str, Any] = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
         self._journal.finish_training(stage, 0, results, info, time.monotonic() - started)
         self._tell(f"answered by the teacher{_guessed(info['undecided'], len(select))}", results)
 
@@ -166,7 +166,7 @@ class Classroom:
         rounds = self._journal.rounds()
         examples = inputs.test.open(inputs.sealed.sha256)
         self._progress.start("test", *((len(examples), "answers") if model else (len(rounds), "students")))
-        scores, seconds, before = {}, {}, getattr(model, "undecided", 0)
+        scores, seconds, before = {}, {}, int(getattr(model, "undecided", 0))
         for number in rounds:
             check_stop()
             tested = model or self._student.load(self._directory.model_path(number))
@@ -178,11 +178,12 @@ class Classroom:
         # Only counted: what was written is fixed by now, and nothing may have looked at the test set before.
         test = GoldCopy.of(example.text for example in examples)
         near = sum(test.copied(comparable(row.text)) for row in each_training_row(self._journal))
-        info = {"rows": len(examples), "seconds": seconds, "undecided": getattr(model, "undecided", 0), "near_test": near}
+        undecided = int(getattr(model, "undecided", 0))
+        info = {"rows": len(examples), "seconds": seconds, "undecided": undecided, "near_test": near}
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
         how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
-        guessed = _guessed(info["undecided"] - before, len(examples))
+        guessed = _guessed(undecided - before, len(examples))
         self._progress.finish(f"round {best}, {how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows{guessed}")
 
     def _grade(self, model: Model, examples: Sequence[Example]) -> tuple[Evaluation, list[Graded]]:

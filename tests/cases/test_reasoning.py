@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from loopback import LoopbackServer
-from stepsynth.config import TeacherConfig, parse_config
+from stepsynth.config import SamplingConfig, TeacherConfig, parse_config
 from stepsynth.errors import PermanentError, RunError
 from stepsynth.executor import Executor, TeacherModel
 from stepsynth.executor.room import with_room
@@ -45,7 +45,8 @@ WAYS = {
     "Mistral": f"[THINK]{SECRET_THOUGHT}.[/THINK]TEXT",
     "Kimi": f"◁think▷{SECRET_THOUGHT}.◁/think▷TEXT",
     "Seed": f"<seed:think>{SECRET_THOUGHT}.</seed:think>TEXT",
-    "gpt-oss": f"<|channel|>analysis<|message|>{SECRET_THOUGHT}.<|end|><|start|>assistant<|channel|>final<|message|>TEXT<|return|>",
+    "gpt-oss": f"<|channel|>analysis<|message|>{SECRET_THOUGHT}.<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>TEXT<|return|>",
     "gpt-oss without its tokens": f"analysisWe need a text. {SECRET_THOUGHT}.assistantfinalTEXT",
     "Gemma": f"<|channel>thought\n{SECRET_THOUGHT}.<channel|>TEXT",
     "Granite": f"Here is my thought process:\n{SECRET_THOUGHT}.\n\nHere is my response:\nTEXT",
@@ -218,7 +219,7 @@ def hungry(need: int) -> Any:
     """Return a model whose hidden thoughts take ``need`` tokens of whatever it may write."""
 
     def answer(body: Body) -> str | Body:
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        limit = int(body.get("max_completion_tokens") or body["max_tokens"])
         if limit < need:
             return counted(whole(None, body, "length"), limit)
         found = whole(ship_text(body), body)
@@ -266,7 +267,7 @@ def test_case_03_a_wave_of_nothing_but_thoughts_ends_early_and_goes_on(loopback:
 
 
 def test_room_leaves_the_requests_of_older_configs_as_they_were() -> None:
-    config = TeacherConfig(backend="openai", base_url="http://127.0.0.1:1/v1", sampling={"max_tokens": 400})
+    config = TeacherConfig(backend="openai", base_url="http://127.0.0.1:1/v1", sampling=SamplingConfig(max_tokens=400))
     values = {"task": {"name": "t", "instruction": "i", "labels": ["a", "b"]}, "data": {"validation": {"path": "x.csv"}}}
     lab_request = _any_request(parse_config({**values, "teacher": config.model_dump()}))
     assert with_room(config, lab_request) is lab_request

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["TeacherModel"]
 
 _ANSWER_TOKENS = 32
-# A small teacher may miss the form now and then; beyond this share there is no teacher to score.
+# Beyond this share there is no teacher to score.
 _HOPELESS = 0.95
 _FEWEST = 8
 
@@ -66,7 +66,7 @@ class TeacherModel:
         A decision's probability is 1: what a chat answer tells is which label, not how likely.
 
         Raises:
-            RunError: next to no answer decided anything.
+            RunError: next to no answer said anything.
         """
         sampling = replace(self._config.teacher.sampling.frozen(), temperature=0.0, max_tokens=_ANSWER_TOKENS)
         requests = [
@@ -78,21 +78,24 @@ class TeacherModel:
         came = [answers.get(self._executor.key(request)) for request in requests]
         before = self.undecided
         found = [self._prediction(example, answer) for example, answer in zip(examples, came, strict=True)]
-        self._refuse_guesses(self.undecided - before, came)
+        self._refuse_silence(self.undecided - before, came)
         return found
 
-    def _refuse_guesses(self, undecided: int, came: Sequence[Response | TeacherError | None]) -> None:
-        """End where next to nothing was decided: a score made of guesses says nothing of the teacher."""
-        if undecided < _FEWEST or undecided < _HOPELESS * len(came):
-            return
+    def _refuse_silence(self, undecided: int, came: Sequence[Response | TeacherError | None]) -> None:
+        """End where next to no answer said anything: a score made of guesses alone says nothing of the teacher.
+
+        A teacher that says something else than a label is scored all the same, and it is said how often it did.
+        """
         told = [answer for answer in came if isinstance(answer, Response)]
         cut = sum(is_cut_off_in_thought(self._config.teacher, answer) for answer in told)
         refused = sum(answer.finish_reason == "refusal" for answer in told)
         empty = sum(not self._executor.text(answer).strip() for answer in told) - cut - refused
         counts = {"failed": len(came) - len(told), "cut off before a word": cut, "withheld": refused, "empty": max(empty, 0)}
-        counts["named no label"] = max(undecided - sum(counts.values()), 0)
+        if (silent := sum(counts.values())) < max(_FEWEST, _HOPELESS * len(came)):
+            return
+        counts["named no label"] = max(undecided - silent, 0)
         how = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-        hint = "See `stepsynth plan` for what the teacher answers, and reword task.instruction or task.prompts.answer."
+        hint = "Ask the teacher with `stepsynth plan`, then change teacher.model, task.instruction or task.prompts.answer."
         if cut > undecided / 2:
             limit = advised_room(max(answer.usage.completion_tokens for answer in told))
             hint = f"Set teacher.reasoning_tokens to about {limit:,} and run the same command again."

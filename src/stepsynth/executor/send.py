@@ -142,9 +142,7 @@ class Executor:
             fitting = self.journal.find_answers([(key, roomy[key]) for key in again], self.identity, unfit=is_failure)
             found = {key: answer for key, answer in found.items() if key not in again} | fitting
         if count := self.journal.set_aside - before:
-            self._note(
-                f"{count:,} kept answers were failures of the server that had been taken for answers: they are asked for again."
-            )
+            self._note(f"{count:,} kept answers were failures that had been taken for answers: they are asked for again.")
         for key, answer in found.items():
             self.room.saw(key, roomy[key].sampling.max_tokens, answer)
         missing = [(key, request) for key, request in roomy.items() if key not in found]
