@@ -258,10 +258,9 @@ class LoopbackServer:
         if kind == "truncated":
             await self._send(writer, code, data[: len(data) // 2], {"Content-Length": str(len(data))})
             return False
-        if code == 200 and "usage" in value:
-            usage = value["usage"]
-            self.prompt_tokens += usage.get("prompt_tokens", usage.get("input_tokens", 0))
-            self.completion_tokens += usage.get("completion_tokens", usage.get("output_tokens", 0))
+        if code == 200 and (usage := value.get("usage")):
+            self.prompt_tokens += usage.get("prompt_tokens", usage.get("input_tokens")) or 0
+            self.completion_tokens += usage.get("completion_tokens", usage.get("output_tokens")) or 0
         return await self._send(writer, code, data)
 
     def _encoded(self, value: dict[str, Any]) -> bytes:
@@ -332,7 +331,7 @@ class LoopbackServer:
         found = bodies[0]
         if count > 1:
             found["choices"] = [{**one["choices"][0], "index": index} for index, one in enumerate(bodies)]
-            found["usage"]["completion_tokens"] = sum(one["usage"]["completion_tokens"] for one in bodies)
+            found["usage"]["completion_tokens"] = sum(one["usage"]["completion_tokens"] or 0 for one in bodies)
         return message_of(found) if anthropic and "choices" in found else found
 
     def _fake_answer(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -375,6 +375,8 @@ FREE = {
     "teacher__price",
     "teacher__mode",
     "teacher__rows_per_request",
+    "teacher__reasoning_tokens",
+    "teacher__headers",
     "budget__requests",
     "budget__tokens",
     "budget__usd",
@@ -459,7 +461,8 @@ def test_the_digest_stays_with_the_way_in_which_answers_are_had(change: dict[str
         ({"backend": "transformers", "mode": "batch"}, ("mode 'batch'", "'transformers'")),
         ({"backend": "anthropic", "rows_per_request": 2}, ("rows_per_request 2", "'openai'")),
         ({**SERVER, "mode": "batch", "rows_per_request": 2}, ("rows_per_request 2", "mode 'batch'")),
-        ({**SERVER, "options": {"a": 1}}, ("options", "'openai'")),
+        ({**SERVER, "options": {"top_p": 1}}, ("options.top_p", "teacher.sampling.top_p")),
+        ({"backend": "openvino", "options": {"a": 1}}, ("options", "'openvino'")),
         ({"backend": "vllm", "options": {"trust_remote_code": True}}, ("trust_remote_code",)),
     ],
 )

@@ -55,9 +55,12 @@ def test_a_refused_sampling_setting_is_left_out_only_where_that_changes_nothing(
     loopback.refuse = (name,)
     ask(make_config(loopback), temperature=1.0, top_p=1.0)
     assert [name in seen.json for seen in loopback.completions] == [True, False]
-    error = failure(make_config(loopback), temperature=0.5, top_p=0.5)
+    # What the user set is never left out; the model that fixes one setting fixes the other, too.
+    config = make_config(loopback, sampling={"temperature": 0.5, "top_p": 0.5})
+    error = failure(config, temperature=0.5, top_p=0.5)
     assert isinstance(error, PermanentError)
-    assert f"teacher.sampling.{name}: 1.0" in error.hint
+    assert "teacher.sampling.temperature: 1.0" in error.hint
+    assert "teacher.sampling.top_p: 1.0" in error.hint
     assert len(loopback.completions) == 3
 
 

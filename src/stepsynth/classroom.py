@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
@@ -11,7 +12,7 @@ from stepsynth.evaluation.artefact import artefact_probe
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import comparable
 from stepsynth.interrupt import check_stop
-from stepsynth.journal.stream import dataset_sample, each_training_row
+from stepsynth.journal.stream import count_rows, dataset_sample, each_training_row
 from stepsynth.run import disk_errors
 from stepsynth.tasks import create_family
 from stepsynth.types import Graded, Mistake, digest
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Classroom", "artefacts", "best_round", "find_mistakes"]
 
+_OTHER_ADVICE = "See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher."
+_ADVICE = {
+    "truncated": "Raise sampling.max_tokens; a model that thinks needs teacher.reasoning_tokens.",
+    "failed": "The server answered none of them: see what it says to `stepsynth plan`.",
+    "refusal": "The provider declines: reword task.instruction and task.labels, or take another teacher.",
+}
 # The probe's folds are the same whenever a page is made.
 _SEED = 0
 
@@ -141,9 +148,9 @@ class Classroom:
         select = self._journal.gold("select")
         self._progress.start("round-0/answers", len(select), "answers")
         results = {"select": self._grade(model, select)}
-        info = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
+        info: dict[str, Any] = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
         self._journal.finish_training(stage, 0, results, info, time.monotonic() - started)
-        self._tell("answered by the teacher", results)
+        self._tell(f"answered by the teacher{_guessed(info['undecided'], len(select))}", results)
 
     def final_test(self, inputs: Inputs, model: Model | None = None) -> None:
         """Open the sealed test set, once, and score the student of every round on it.
@@ -159,7 +166,7 @@ class Classroom:
         rounds = self._journal.rounds()
         examples = inputs.test.open(inputs.sealed.sha256)
         self._progress.start("test", *((len(examples), "answers") if model else (len(rounds), "students")))
-        scores, seconds = {}, {}
+        scores, seconds, before = {}, {}, int(getattr(model, "undecided", 0))
         for number in rounds:
             check_stop()
             tested = model or self._student.load(self._directory.model_path(number))
@@ -171,11 +178,13 @@ class Classroom:
         # Only counted: what was written is fixed by now, and nothing may have looked at the test set before.
         test = GoldCopy.of(example.text for example in examples)
         near = sum(test.copied(comparable(row.text)) for row in each_training_row(self._journal))
-        info = {"rows": len(examples), "seconds": seconds, "undecided": getattr(model, "undecided", 0), "near_test": near}
+        undecided = int(getattr(model, "undecided", 0))
+        info = {"rows": len(examples), "seconds": seconds, "undecided": undecided, "near_test": near}
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
         how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
-        self._progress.finish(f"round {best}, {how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows")
+        guessed = _guessed(undecided - before, len(examples))
+        self._progress.finish(f"round {best}, {how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows{guessed}")
 
     def _grade(self, model: Model, examples: Sequence[Example]) -> tuple[Evaluation, list[Graded]]:
         predictions = model.predict(examples)
@@ -254,9 +263,14 @@ class Classroom:
     def _refuse_hopeless(self, rows: Sequence[Example]) -> None:
         labels = {row.label for row in rows}
         if not rows or (self._directory.config.task.labels and len(labels) < 2):
+            reasons: Counter[str] = Counter()
+            for count in count_rows(self._journal):
+                reasons[count.reason] += count.rows if count.reason and count.kind != "rationales" else 0
+            dropped = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(4) if count)
             raise RunError(
-                f"{len(rows)} usable rows with fewer than two labels: there is nothing to train on.",
-                hint="See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher.",
+                f"{len(rows)} usable rows with fewer than two labels: there is nothing to train on"
+                f"{f' (dropped: {dropped})' if dropped else ''}.",
+                hint=_ADVICE.get(next(iter(dict(reasons.most_common(1))), ""), _OTHER_ADVICE),
             )
 
     def _step(self, done: int, steps: int) -> None:
@@ -265,6 +279,10 @@ class Classroom:
             self._progress.start(self._stage, steps, "steps")
             self._stage = ""
         self._progress.advance(done)
+
+
+def _guessed(undecided: int, of: int) -> str:
+    return f" ({undecided:,} of {of:,} answers decided nothing and count as guesses)" if undecided else ""
 
 
 def _share(kept: Path, known: Path) -> None:

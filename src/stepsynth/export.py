@@ -30,6 +30,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     half), ``test`` (that round on the sealed test set, or ``None``), ``rows`` (of the best
     round's training set), ``requests``, ``tokens``, ``cost_usd`` (``None``: unknown price),
     ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target),
+    ``undecided`` (of the method ``teacher``, where there are any: answers that count as guesses),
     ``stages`` (what became of every row that was asked for) and ``label_check`` (whether it was
     used, and how many harvest rows its probe got right).
     """
@@ -43,7 +44,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     for count in counts:
         if count.reason and count.kind != "rationales":
             dropped[count.reason] += count.rows
-    method = {
+    method: dict[str, Any] = {
         "rounds": rounds,
         "best_round": best,
         "test": _score(test),
@@ -56,6 +57,12 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "stages": _stages(counts),
         "label_check": next((info["label_check"] for *_, info, _ in journal.stages() if "label_check" in info), None),
     }
+    infos = [info for _, _, kind, info, _ in journal.stages() if config.method.name == "teacher" and kind in {"train", "test"}]
+    # What both stages count is the same model's; the later count holds the earlier one.
+    if guessed := max((int(info.get("undecided") or 0) for info in infos), default=0):
+        method["undecided"] = guessed
+    if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
+        method["tokens"]["thoughts"] = thought
     return {
         "run": directory.path.name,
         "task": config.task.name,

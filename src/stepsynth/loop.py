@@ -68,7 +68,7 @@ def run_loop(
     """
     config, progress = directory.config, progress or SilentProgress()
     _begin(journal, inputs)
-    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused)
+    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     method, family = create_method(config), create_family(config.task)
     classroom = Classroom(directory, journal, family, student or create_student(config), progress, students)
     if method.student == "none":
@@ -95,6 +95,7 @@ def _lab(config: RunConfig, journal: Journal, inputs: Inputs) -> Lab:
         inputs.contexts,
         rationales=lambda: _rationales(journal, config.task.labels),
         mistakes=lambda number: find_mistakes(journal, number),
+        dropped=lambda label: _dropped_reasons(journal, label),
     )
 
 
@@ -196,6 +197,11 @@ def _begin(journal: Journal, inputs: Inputs) -> None:
 def _rationales(journal: Journal, labels: Mapping[str, str]) -> dict[str, list[str]]:
     rows = journal.rows(stage="round-0/rationales", accepted=True)
     return {label: [row.text for row in rows if row.label == label] for label in labels or [""]}
+
+
+def _dropped_reasons(journal: Journal, label: str) -> dict[str, int]:
+    rows = journal.rows(stage="round-0/rationales", accepted=False)
+    return dict(Counter(row.reason for row in rows if row.label == label).most_common())
 
 
 def _as_candidate(row: Row) -> Candidate:

@@ -13,10 +13,11 @@ import pytest
 
 from loopback import Fault, LoopbackServer
 from security.canary import KEY, hits, spellings, words_below
-from stepsynth.config import TeacherConfig
+from stepsynth.config import TeacherConfig, parse_config
 from stepsynth.errors import TeacherError
 from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.types import Message, Request, Sampling
+from wire_site import run_values, ship_text, whole, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,3 +111,23 @@ def test_s01_the_search_finds_the_key_in_every_spelling(tmp_path: Path, before: 
         connection.execute("INSERT INTO t VALUES (?)", ("x" * 5000 + KEY,))
     found = {line.split(" ")[0].rstrip(":") for line in hits(list(words_below(tmp_path)), spellings())}
     assert found == {"coded.txt", "wide.txt", "cells.db"}
+
+
+@pytest.mark.parametrize("kind", ["answers", "errors"])
+def test_s01_the_secret_of_a_header_is_nowhere_either(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was sent, it was echoed in bodies and errors, and it is in no file, no note and no error."""
+    monkeypatch.setenv("STEPSYNTH_TEST_HEADER", KEY)
+    with LoopbackServer() as server:
+        server.answer = lambda body: {**whole(ship_text(body), body), "debug": [KEY, quote(KEY, safe="")]}
+        if kind == "errors":
+            server.faults = lambda _: Fault.status(400, {"X-Echo": KEY}, {"error": {"message": f"bad token {KEY}"}})
+        values = run_values(server, headers={"X-Gateway-Token": {"env": "STEPSYNTH_TEST_HEADER"}})
+        said: list[tuple[str, str]] = []
+        try:
+            found = write(values, tmp_path / "journal.db", shared=tmp_path / "answers.db")
+            said = [("notes", " ".join([*found.notes, *found.lines]))]
+        except TeacherError as error:
+            said = [("error", f"{error!s} {error!r} {error.__context__!r}")]
+        assert all(seen.headers["x-gateway-token"] == KEY for seen in server.requests)
+    (tmp_path / "config.json").write_text(parse_config(values).model_dump_json())
+    assert hits([*words_below(tmp_path), *said], spellings()) == []

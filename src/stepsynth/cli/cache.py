@@ -13,6 +13,7 @@ from stepsynth.errors import ConfigError, RunError
 from stepsynth.journal import AnswerStore
 from stepsynth.journal.upkeep import discard, prune, teachers, verify
 from stepsynth.run import answers_path
+from stepsynth.teachers.completions import is_failure
 
 if TYPE_CHECKING:
     from stepsynth.journal.upkeep import TeacherUse
@@ -72,7 +73,7 @@ def verify_answers(path: Path, *, remove: bool = False) -> dict[str, Any]:
     except RunError as error:
         return {**found, "problems": [error.message]}
     with closing(store):
-        checked, damaged, problems = verify(store)
+        checked, damaged, problems = verify(store, is_failure)
         if remove and damaged and not problems:
             discard(store, damaged)
             found["removed"] = len(damaged)

@@ -38,7 +38,7 @@ def forecast(rows: tuple[int, int], usages: Sequence[Usage], teacher: TeacherCon
     fewest = math.ceil(low / teacher.rows_per_request)
     read = fmean(usage.prompt_tokens for usage in usages)
     written = fmean(usage.completion_tokens for usage in usages)
-    longest = max(teacher.sampling.max_tokens, written)
+    longest = max(teacher.sampling.max_tokens + teacher.reasoning_tokens, written)
     counted = read + written > 0
     tokens = [round(fewest * read + low * written), math.ceil(high * (read + longest))] if counted else None
     found: dict[str, Any] = {"requests": [fewest, high], "tokens": tokens, "cost_usd": None}

@@ -13,6 +13,7 @@ from stepsynth.cli.forecast import forecast, money_warnings, price_as_json
 from stepsynth.cli.panel import dollars
 from stepsynth.errors import RunError
 from stepsynth.executor import ask_sample
+from stepsynth.executor.room import advised_room, with_room
 from stepsynth.executor.waves import next_wave
 from stepsynth.inputs import Inputs, check_inputs
 from stepsynth.journal import AnswerStore
@@ -23,6 +24,7 @@ from stepsynth.run import answers_path
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
 from stepsynth.teachers.prices import price_of
+from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
 from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
@@ -74,16 +76,19 @@ def make_plan(config: RunConfig, *, runs: Path | None = None) -> dict[str, Any]:
         nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
         return {**plan, "sample": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
     plan["teacher"]["probe"] = probe_teacher(config.teacher)
-    asked, answers, seconds = _ask(config, inputs)
+    asked, answers, seconds, notes = _ask(config, inputs)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
     return {
         **plan,
-        "sample": {"messages": [[m.role, m.content] for m in asked[0].messages], "answer": answers[0].text},
+        "sample": {
+            "messages": [[m.role, m.content] for m in asked[0].messages],
+            "answer": answer_text(config.teacher, answers[0]),
+        },
         **expected,
         "minutes": _minutes(config.teacher, expected["requests"], seconds),
         "price": price_as_json(price),
         "cached": _cached(config, inputs, answers_path(config.cache, runs or Path("runs"))),
-        "warnings": money_warnings(config.budget, expected, price),
+        "warnings": [*notes, *_thought_warnings(config, answers), *money_warnings(config.budget, expected, price)],
     }
 
 
@@ -95,8 +100,8 @@ def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) ->
     return [round(count * slowest / 60, 1) for count in requests]
 
 
-def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float]:
-    """Return sample requests, their answers, and how many seconds a request will take, others in flight considered."""
+def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float, list[str]]:
+    """Return sample requests, their answers, how many seconds a request will take, and what the teacher found out."""
     # A sample is asked for live even where the run will use a batch API: it is wanted now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
     teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(live.teacher))
@@ -107,7 +112,24 @@ def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Respons
     started = time.monotonic()
     answers = ask_sample(live.teacher, teacher, asked)
     seconds = (time.monotonic() - started) / (len(asked) if engine else live.teacher.concurrency)
-    return asked, answers, seconds
+    return asked, answers, seconds, list(getattr(teacher, "notes", ()))
+
+
+def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[str]:
+    """Return what a model that thinks takes, and whether it has room to answer."""
+    written, thought = sum(a.usage.completion_tokens for a in answers), sum(hidden_tokens(answer) for answer in answers)
+    found = []
+    if thought:
+        found.append(f"{thought:,} of the sample's {written:,} tokens written were thoughts, which count as output.")
+    if any(is_cut_off_in_thought(config.teacher, answer) for answer in answers):
+        most = max(answer.usage.completion_tokens for answer in answers)
+        found.append(
+            f"the sample was cut off before it said anything: set teacher.reasoning_tokens to about {advised_room(most):,}, "
+            "or raise sampling.max_tokens."
+        )
+    elif thought > config.teacher.sampling.max_tokens / 2 and not config.teacher.reasoning_tokens:
+        found.append(f"answers that think longer are cut off: set teacher.reasoning_tokens to about {advised_room(thought):,}.")
+    return found
 
 
 def _lab(config: RunConfig, inputs: Inputs) -> Lab:
@@ -125,7 +147,7 @@ def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTea
         return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
     if create_method(config).takes_seed and config.method.rationales and not inputs.seed:
         (reason,) = ask_sample(config.teacher, teacher, [RationalePlan(lab).request(labels[0], 0, 0)])
-        plan: Any = SeedPlan(lab, {name: [reason.text.strip() or name] for name in labels})
+        plan: Any = SeedPlan(lab, {name: [answer_text(config.teacher, reason).strip() or name] for name in labels})
     else:
         plan = next(create_method(config).plans(1 if inputs.seed else 0, lab))
     first = next(iter(plan.targets))
@@ -162,7 +184,7 @@ def _cached(config: RunConfig, inputs: Inputs, path: Path | None) -> dict[str, A
         return None
     identity = config.teacher.identity()
     wave = next_wave(first, [], Counter(), config.method.max_overgeneration)
-    wanted = {request.key(identity): request.sampling.max_tokens for request in wave}
+    wanted = {request.key(identity): with_room(config.teacher, request).sampling.max_tokens for request in wave}
     found = {"path": str(path), "requests": 0, "of": len(wanted), "problem": None}
     if not path.is_file():
         return found

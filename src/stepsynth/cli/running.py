@@ -117,6 +117,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     judged = any(entry["round"] == method["best_round"] and entry["select"] for entry in method["rounds"])
     how = "the best round, chosen by the select half" if judged else "the last student, which learnt from the select half, too"
     console.print(f"* {how}; the test set was opened once, after that.", style="dim")
+    if guessed := method.get("undecided"):
+        said = f"{guessed:,} answers of the teacher decided nothing and count as guesses: the score is in part chance."
+        console.print(f"[yellow]{said}[/yellow]", highlight=False)
     for stage, labels in method["missing"].items():
         short = escape(", ".join(f"{label} {count}" for label, count in labels.items()))
         console.print(
@@ -124,7 +127,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         )
     model = folder / "models" / f"round-{method['best_round']}"
     for name, path in (("dataset", folder / "dataset.jsonl"), ("model", model), ("page", folder / "report.html")):
-        # Not wrapped, so that a path can be copied from a narrow terminal.
+        # Not wrapped, so that a path can be copied from a narrow terminal; the teacher itself leaves no model behind.
+        if not path.exists():
+            continue
         console.print(f"{name:8} {path}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -148,6 +153,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                     "accepted": accepted,
                 }
                 | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}
+                | {name: info[name] for name in ("thought_tokens", "written_tokens") if name in info}
             )
         return {
             "run": folder.name,
@@ -188,6 +194,9 @@ def print_status(found: dict[str, Any]) -> None:
     cost = "unknown" if found["cost_usd"] is None else f"{found['cost_usd']:.2f} USD"
     answers = f"{found['requests']:,} answers ({found['from_cache']:,} from other runs)"
     console.print(f"{answers}, {tokens['prompt']:,} + {tokens['completion']:,} tokens, cost {cost}", highlight=False)
+    thought, written = (sum(stage.get(name, 0) for stage in found["stages"]) for name in ("thought_tokens", "written_tokens"))
+    if thought:
+        console.print(f"{thought:,} of {written:,} tokens written in these stages were thoughts.", highlight=False)
     if found["batches"]:
         out = sum(batch["requests"] for batch in found["batches"])
         console.print(f"{len(found['batches']):,} batches ({out:,} requests) are at the provider.", highlight=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stepsynth.config.wire import KEY_HEADERS, SECRET, SECRET_NAME, SERVERS, check_fields, check_headers
 from stepsynth.errors import did_you_mean
 from stepsynth.types import Sampling
 
@@ -48,14 +49,14 @@ FREE_TEACHER_KEYS = (
     "price",
     "mode",
     "rows_per_request",
+    "reasoning_tokens",
+    "headers",
 )
 Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
 Prompt = Literal["rationale", "seed", "zerogen", "extrapolate", "answer"]
 Column = Literal["text", "label", "labels", "text1", "text2", "context", "question", "answers", "answer", "answer_start"]
 # Labels of a row that has several are joined by this.
 SEPARATOR = "|"
-_SECRET = re.compile(r"^(sk-|sk_|hf_|AIza|xai-|gsk_|Bearer\s)|^[A-Za-z0-9+/_-]{40,}$")
-_SECRET_NAME = re.compile(r"(?i)(api[_-]?key|secret|passw|credential|(access|auth|hf|bearer)[_-]?token)[^.]*$")
 
 
 class Section(BaseModel):
@@ -253,7 +254,11 @@ class TeacherConfig(Section):
         longest_pause_s: longest pause that a server may ask for; a longer one ends the run, and
             the same command goes on later.
         price: dollars per million tokens, instead of the price list's.
-        options: further settings of local engines and plug-ins, handed on as they are.
+        options: further settings of local engines and plug-ins, handed on as they are; for openai,
+            anthropic and litellm further fields of every request.
+        headers: openai, anthropic, litellm: headers that every request carries besides; a value is
+            a text, in which ``${NAME}`` is an environment variable, or ``{env: NAME}``.
+        reasoning_tokens: room for thoughts that count as output: added to every request's ``max_tokens``.
     """
 
     backend: str = Field(default="openvino", min_length=1, max_length=80)
@@ -273,6 +278,8 @@ class TeacherConfig(Section):
     longest_pause_s: float = Field(default=3600.0, gt=0, le=604_800)
     price: PriceConfig | None = None
     options: dict[str, Any] = {}
+    headers: dict[str, str | dict[Literal["env"], str]] = {}
+    reasoning_tokens: int = Field(default=0, ge=0, le=1_000_000)
 
     @field_validator("backend")
     @classmethod
@@ -287,7 +294,7 @@ class TeacherConfig(Section):
     @field_validator("api_key_env")
     @classmethod
     def _a_name(cls, value: str | None) -> str | None:
-        if value is None or (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value) and not _SECRET.match(value)):
+        if value is None or (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value) and not SECRET.match(value)):
             return value
         raise ValueError(
             "this looks like a key, not like the name of an environment variable; "
@@ -299,11 +306,17 @@ class TeacherConfig(Section):
     def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
         for path, text in _strings(value):
             # A path looks like base64 to a pattern.
-            keylike = _SECRET.search(text) and not text.startswith(("/", "./", "../", "~"))
-            if keylike or (text and _SECRET_NAME.search(path)):
+            keylike = SECRET.search(text) and not text.startswith(("/", "./", "../", "~"))
+            if keylike or (text and SECRET_NAME.search(path)):
                 raise ValueError(f"options.{path} looks like a key; export it and name its variable in api_key_env")
         if "trust_remote_code" in value:
             raise ValueError("options.trust_remote_code is not allowed: no code that comes with a model is run")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _sound_headers(cls, value: dict[str, str | dict[Literal["env"], str]]) -> dict[str, str | dict[Literal["env"], str]]:
+        check_headers(value)
         return value
 
     @model_validator(mode="before")
@@ -328,8 +341,14 @@ class TeacherConfig(Section):
             )
         if self.rows_per_request > 1 and self.mode == "batch":
             raise ValueError(f"rows_per_request {self.rows_per_request} does not go with mode 'batch'")
-        if self.options and self.backend in {"openai", "anthropic", "fake", "openvino"}:
-            raise ValueError(f"options are for transformers, vllm, litellm and plug-ins; backend {self.backend!r} takes none")
+        if self.options and self.backend in {"fake", "openvino"}:
+            raise ValueError(f"options are for servers, transformers, vllm and plug-ins; backend {self.backend!r} takes none")
+        if self.backend in SERVERS:
+            check_fields(self.options)
+        if self.headers and own and self.backend not in SERVERS:
+            raise ValueError(f"headers are for servers; backend {self.backend!r} takes none")
+        if self.api_key_env and (twice := [name for name in self.headers if name.lower() in KEY_HEADERS]):
+            raise ValueError(f"headers.{twice[0]} carries a key, as api_key_env does; use one of the two")
         return self
 
     @model_validator(mode="after")

@@ -9,16 +9,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stepsynth.errors import RunError
+from stepsynth.executor.room import advised_room
 from stepsynth.filters.normalise import clean
 from stepsynth.methods import seeded
 from stepsynth.prompts import Prompts, read_answer
 from stepsynth.tasks.labels import split_labels
+from stepsynth.teachers.reading import is_cut_off_in_thought
 from stepsynth.types import Prediction, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepsynth.config import RunConfig
+    from stepsynth.errors import TeacherError
     from stepsynth.executor.send import Executor
     from stepsynth.progress import Progress
     from stepsynth.tasks import TaskFamily
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["TeacherModel"]
 
 _ANSWER_TOKENS = 32
+# Beyond this share there is no teacher to score.
+_HOPELESS = 0.95
+_FEWEST = 8
 
 
 class TeacherModel:
@@ -57,6 +64,9 @@ class TeacherModel:
         """Return one prediction per example, in order; labels of the examples are not read.
 
         A decision's probability is 1: what a chat answer tells is which label, not how likely.
+
+        Raises:
+            RunError: next to no answer said anything.
         """
         sampling = replace(self._config.teacher.sampling.frozen(), temperature=0.0, max_tokens=_ANSWER_TOKENS)
         requests = [
@@ -65,10 +75,31 @@ class TeacherModel:
         ]
         self._progress.advance(0, traffic=self._executor.traffic())
         answers = self._executor.run(requests, lambda known: self._progress.advance(len(known), traffic=self._executor.traffic()))
-        return [
-            self._prediction(example, answers.get(self._executor.key(request)))
-            for example, request in zip(examples, requests, strict=True)
-        ]
+        came = [answers.get(self._executor.key(request)) for request in requests]
+        before = self.undecided
+        found = [self._prediction(example, answer) for example, answer in zip(examples, came, strict=True)]
+        self._refuse_silence(self.undecided - before, came)
+        return found
+
+    def _refuse_silence(self, undecided: int, came: Sequence[Response | TeacherError | None]) -> None:
+        """End where next to no answer said anything: a score made of guesses alone says nothing of the teacher.
+
+        A teacher that says something else than a label is scored all the same, and it is said how often it did.
+        """
+        told = [answer for answer in came if isinstance(answer, Response)]
+        cut = sum(is_cut_off_in_thought(self._config.teacher, answer) for answer in told)
+        refused = sum(answer.finish_reason == "refusal" for answer in told)
+        empty = sum(not self._executor.text(answer).strip() for answer in told) - cut - refused
+        counts = {"failed": len(came) - len(told), "cut off before a word": cut, "withheld": refused, "empty": max(empty, 0)}
+        if (silent := sum(counts.values())) < max(_FEWEST, _HOPELESS * len(came)):
+            return
+        counts["named no label"] = max(undecided - silent, 0)
+        how = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        hint = "Ask the teacher with `stepsynth plan`, then change teacher.model, task.instruction or task.prompts.answer."
+        if cut > undecided / 2:
+            limit = advised_room(max(answer.usage.completion_tokens for answer in told))
+            hint = f"Set teacher.reasoning_tokens to about {limit:,} and run the same command again."
+        raise RunError(f"{undecided:,} of {len(came):,} answers of the teacher decided nothing ({how}).", hint=hint)
 
     def _prediction(self, example: Example, answer: object) -> Prediction:
         task = self._config.task

@@ -282,6 +282,7 @@ class BatchApiWork(Work):
             self.account.count_sent(Amount(1))
             self.account.ledger.count_failure(error.kind)
         self._end(job, "ended")
+        self.executor.room.check()
         self._judge([key for key in job.keys if key in self.wanted and key not in self.came], errors)
 
     def _take(self, key: str, request: Request, response: Response) -> None:

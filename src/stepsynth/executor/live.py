@@ -249,6 +249,7 @@ class LiveWork(Work):
             self.executor.outcomes.came(response)
             try:
                 self.add(key, request, response)
+                self.executor.room.check()
             except Exception as error:
                 self._break(error)
         # A server that gives fewer answers than asked for is asked for the rest one by one.

@@ -14,12 +14,14 @@ from stepsynth.executor.live import LiveWork
 from stepsynth.executor.outcomes import Outcomes
 from stepsynth.executor.pace import Pace
 from stepsynth.executor.pausing import Pauses
+from stepsynth.executor.room import RoomWatch, with_room
 from stepsynth.executor.work import EngineWork, Work
 from stepsynth.interrupt import check_stop
 from stepsynth.progress import Traffic
 from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
+from stepsynth.teachers.completions import is_failure
 from stepsynth.teachers.prices import price_of
-from stepsynth.teachers.structured import text_of
+from stepsynth.teachers.reading import answer_text, is_cut_off_in_thought
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -51,12 +53,14 @@ class Executor:
         clock: seconds; measures latencies and when commits are due.
         jitter: spreads pauses.
         paused: told of a pause that the server asked for when it begins, and ``None`` when it is over.
+        note: told what the user should read, in one sentence.
 
     Attributes:
         config: as given.
         journal: as given.
         identity: what request keys are made with.
         account: what was spent, is reserved and may be spent.
+        room: notices answers that have no room to say anything.
         limiter: how many requests may be in flight; remembered from one `run` to the next.
         retries: attempts that were made again by this executor, by kind of the failure before.
         paused_until: when the pause ends that the server asked for, by ``clock``.
@@ -79,6 +83,7 @@ class Executor:
         clock: Callable[[], float] = time.monotonic,
         jitter: random.Random | None = None,
         paused: Callable[[Pause | None], object] | None = None,
+        note: Callable[[str], object] | None = None,
     ) -> None:
         self.config = config
         self.journal = journal
@@ -93,6 +98,8 @@ class Executor:
         self.pauses = Pauses(config, paused)
         self.pace = Pace(config.requests_per_minute)
         self.outcomes = Outcomes(answered_before=journal.ledger.answers > 0)
+        self.room = RoomWatch(config)
+        self._note = note or (lambda _: None)
         self._teacher = teacher
         self._rate: deque[tuple[float, int]] = deque(maxlen=256)
 
@@ -107,13 +114,13 @@ class Executor:
 
         Raises:
             BudgetError: a cap is reached; what was answered is committed.
-            RunError: some of the requests are in a batch at the provider, and ``teacher.mode`` is live.
+            RunError: some of the requests are in a batch at the provider, and ``teacher.mode`` is live;
+                or no answer has room to say anything.
             TeacherError: the teacher cannot be used at all (wrong key, down).
             Interrupted: a stop was asked for; what was in flight is committed.
         """
         keyed = {request.key(self.identity): request for request in requests}
-        known: dict[str, Response | TeacherError] = dict(self.journal.find_answers(list(keyed.items()), self.identity))
-        missing = [(key, request) for key, request in keyed.items() if key not in known]
+        known, missing = self._known(keyed)
         if known:
             self.outcomes.known()
         if answered is not None and known:
@@ -125,12 +132,45 @@ class Executor:
             self._check_caps(missing[0][1])
             teacher = self._teacher = self._teacher or create_teacher(self.config)
             self._rate.append((self.clock(), self.account.ledger.answers))
-            self._work(teacher)(self, known, answered).run(teacher, missing)
+            try:
+                self._work(teacher)(self, known, answered).run(teacher, missing)
+            finally:
+                self._tell(teacher)
             check_stop()
             left = next((request for key, request in missing if key not in known), None)
             if left is not None:
                 raise self.account.refuse(self.account.cost([left]))
         return known
+
+    def _known(self, keyed: dict[str, Request]) -> tuple[dict[str, Response | TeacherError], list[tuple[str, Request]]]:
+        """Return what is known, and what is missing with the room that it is sent with.
+
+        An answer that was kept under a smaller limit is good, but for one that was cut off before it said anything.
+        """
+        before = self.journal.set_aside
+        found = self.journal.find_answers(list(keyed.items()), self.identity, unfit=is_failure)
+        roomy = {key: with_room(self.config, request) for key, request in keyed.items()}
+        wider = [key for key, request in keyed.items() if roomy[key] is not request]
+        if wider:
+            again = [key for key in wider if key not in found or is_cut_off_in_thought(self.config, found[key])]
+            fitting = self.journal.find_answers([(key, roomy[key]) for key in again], self.identity, unfit=is_failure)
+            found = {key: answer for key, answer in found.items() if key not in again} | fitting
+        if count := self.journal.set_aside - before:
+            self._note(f"{count:,} kept answers were failures that had been taken for answers: they are asked for again.")
+        for key, answer in found.items():
+            self.room.saw(key, roomy[key].sampling.max_tokens, answer)
+        missing = [(key, request) for key, request in roomy.items() if key not in found]
+        if missing:
+            self.room.check()
+        return dict(found), missing
+
+    def _tell(self, teacher: object) -> None:
+        """Pass on, once, what the teacher found out that changes what is sent."""
+        notes = getattr(teacher, "notes", None)
+        if isinstance(notes, list):
+            for line in notes:
+                self._note(line)
+            notes.clear()
 
     def close(self) -> None:
         """Forget the teacher, so that an engine's memory is free for training."""
@@ -141,8 +181,8 @@ class Executor:
         return request.key(self.identity)
 
     def text(self, response: Response) -> str:
-        """Return what an answer says; the JSON of ``structured: json`` is read here, behind the journal."""
-        return text_of(response.text) if self.config.structured == "json" else response.text
+        """Return what an answer says: thoughts are taken off and JSON is read here, behind the journal."""
+        return answer_text(self.config, response)
 
     def traffic(self) -> Traffic:
         """Return what goes to and fro at this moment; cheap enough for every call of a progress bar."""
@@ -201,6 +241,7 @@ def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, req
     Raises:
         TeacherError: an attempt failed.
     """
+    requests = [with_room(config, request) for request in requests]
     if isinstance(teacher, EngineTeacher):
         seeds = [int(request.key(config.identity())[:7], 16) for request in requests]
         answers = dict(teacher.generate_batch(requests, seeds))

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError, TeacherError
 from stepsynth.executor.collecting import rarely_collected
+from stepsynth.executor.room import thought_share
 from stepsynth.filters.normalise import clean
 from stepsynth.journal import Spent
+from stepsynth.teachers.reading import hidden_tokens
 from stepsynth.types import Candidate, Response, Verdict
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class Generator:
         self._progress = progress
         self._match = match
         self._used = 0.0
+        self._thought = 0
+        self._written = 0
 
     def matched(self, plan: Plan) -> bool:
         """Whether a stage goes on until the match is used up; reasons are a means, not the rows compared."""
@@ -104,6 +108,7 @@ class Generator:
         self, plan: Plan, round_number: int, hygiene: Hygiene, before: Sequence[Candidate], facts: Mapping[str, Any]
     ) -> None:
         started = time.monotonic()
+        self._thought = self._written = 0
         self._progress.start(plan.stage, sum(plan.targets.values()), "rows")
         self._progress.advance(0, traffic=self._executor.traffic())
         if self._match is not None and self.matched(plan):
@@ -112,10 +117,12 @@ class Generator:
             verdicts = self._waves(plan, hygiene, list(before))
             accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
             missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
-        info = {"targets": dict(plan.targets), "missing": missing, **facts}
+        info: dict[str, Any] = {"targets": dict(plan.targets), "missing": missing, **facts}
+        if self._thought:
+            info |= {"thought_tokens": self._thought, "written_tokens": self._written}
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
         self._used += self._amount(self._journal.spent(plan.stage))
-        self._progress.finish(_summary(plan, verdicts, missing))
+        self._progress.finish(_summary(plan, verdicts, missing) + thought_share(self._thought, self._written))
 
     def _waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate]) -> list[Verdict]:
         verdicts: list[Verdict] = []
@@ -127,6 +134,7 @@ class Generator:
             accepted = before + [v.candidate for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
+            self._count(answers)
             verdicts += hygiene.finish(live.looked_at(answers), accepted)
 
     def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate], match: MatchConfig) -> list[Verdict]:
@@ -140,6 +148,7 @@ class Generator:
             accepted = before + [v.candidate for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
+            self._count(answers)
             within, before_wave = 0, used
             for request in wave:
                 if used >= match.amount:
@@ -151,6 +160,13 @@ class Generator:
             verdicts += hygiene.finish(live.looked_at(answers)[:within], accepted)
             each = max((used - self._used) / len(verdicts), 1e-9)
         return verdicts
+
+    def _count(self, answers: Mapping[str, Response | TeacherError]) -> None:
+        """Count the tokens of a wave, and of these the ones that went into thoughts."""
+        for answer in answers.values():
+            if isinstance(answer, Response):
+                self._thought += hidden_tokens(answer)
+                self._written += answer.usage.completion_tokens
 
     def _amount(self, spent: Spent) -> float:
         if self._match is None or self._match.unit == "requests":

@@ -69,6 +69,7 @@ class Work(ABC):
         """Take an answer: fill in its price, count it, commit it soon."""
         response = self.priced(response)
         self.account.ledger.count_answer(response.usage)
+        self.executor.room.saw(key, request.sampling.max_tokens, response)
         self.account.changed = True
         self.fresh.append((key, request, response))
         if self.due(len(self.fresh) >= COMMIT_AT):
@@ -167,6 +168,7 @@ class EngineWork(Work):
             self.account.answered(cost, [request], [response])
             self.executor.limiter.ended()
             self.add(key, request, response)
+            self.executor.room.check()
 
     def _feed(self) -> Iterator[Request]:
         for position in range(self.fed, len(self.missing)):

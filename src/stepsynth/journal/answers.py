@@ -53,10 +53,15 @@ _MOST_WAITING = 20_000
 
 
 class AnswerStore:
-    """Answers by key, in the run's journal or in a file that several runs share."""
+    """Answers by key, in the run's journal or in a file that several runs share.
+
+    Attributes:
+        set_aside: key and limit of kept answers that were found unfit; a new answer takes their place.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.set_aside: set[tuple[str, int]] = set()
 
     @classmethod
     def shared(
@@ -81,7 +86,9 @@ class AnswerStore:
         """Return an answer that would not change under this limit, if there is one; see `find_many`."""
         return self.find_many([(key, max_tokens)]).get(key)
 
-    def find_many(self, wanted: Sequence[tuple[str, int]]) -> dict[str, Response]:
+    def find_many(
+        self, wanted: Sequence[tuple[str, int]], unfit: Callable[[Response], bool] | None = None
+    ) -> dict[str, Response]:
         """Return the known answers by key.
 
         An answer that ended by itself within ``max_tokens`` fits any such limit; a truncated
@@ -89,13 +96,17 @@ class AnswerStore:
 
         Args:
             wanted: pairs of key and ``max_tokens``; a key occurs once.
+            unfit: tells of a kept answer that it is none; it is set aside.
 
         Raises:
             RunError: the file cannot be read.
         """
         found: dict[str, Response] = {}
-        for key, _, response in self._matches(wanted):
-            found.setdefault(key, response)
+        for key, kept, response in self._matches(wanted):
+            if unfit is not None and key not in found and unfit(response):
+                self.set_aside.add((key, kept))
+            else:
+                found.setdefault(key, response)
         return found
 
     def _matches(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, Response]]:
@@ -131,7 +142,14 @@ class AnswerStore:
 
     def _write(self, records: Sequence[tuple[object, ...]]) -> None:
         with transaction(self._connection, "answers"):
+            self._make_room(records)
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", records)
+
+    def _make_room(self, records: Sequence[tuple[object, ...]]) -> None:
+        """Take away what was set aside and has an answer now."""
+        if self.set_aside:
+            replaced = [(key, limit) for key, limit, *_ in records if (key, limit) in self.set_aside]
+            self._connection.executemany("DELETE FROM answers WHERE key = ? AND max_tokens = ?", replaced)
 
 
 class SharedAnswers(AnswerStore):
@@ -166,14 +184,18 @@ class SharedAnswers(AnswerStore):
         """The open file, for those who look after it."""
         return self._connection
 
-    def find_many(self, wanted: Sequence[tuple[str, int]]) -> dict[str, Response]:
+    def find_many(
+        self, wanted: Sequence[tuple[str, int]], unfit: Callable[[Response], bool] | None = None
+    ) -> dict[str, Response]:
         """Return the known answers by key; none where the file cannot be read."""
         if self._given_up:
             return {}
         found: dict[str, Response] = {}
         try:
             for key, kept, response in self._matches(wanted):
-                if key not in found:
+                if key not in found and unfit is not None and unfit(response):
+                    self.set_aside.add((key, kept))
+                elif key not in found:
                     found[key] = self._priced(response)
                     self._used.add((key, kept))
         except RunError as error:
@@ -213,6 +235,7 @@ class SharedAnswers(AnswerStore):
     def _write(self, records: Sequence[tuple[object, ...]]) -> None:
         now = int(time.time())
         with transaction(self._connection, "shared answers"):
+            self._make_room(records)
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", records)
             self._connection.executemany(
                 "INSERT OR IGNORE INTO times VALUES (?,?,?,?)", [(key, limit, now, now) for key, limit, *_ in records]

@@ -79,13 +79,30 @@ class Journal:
 
     # answers ---------------------------------------------------------------------------
 
-    def find_answers(self, requests: Sequence[tuple[str, Request]], teacher: dict[str, object]) -> dict[str, Response]:
-        """Return the known answers by key; those of other runs are copied into this journal."""
-        found = self._answers.find_many([(key, request.sampling.max_tokens) for key, request in requests])
+    @property
+    def set_aside(self) -> int:
+        """How many kept answers were found unfit since this was opened."""
+        return len(self._answers.set_aside | (self._shared.set_aside if self._shared is not None else set()))
+
+    def find_answers(
+        self,
+        requests: Sequence[tuple[str, Request]],
+        teacher: dict[str, object],
+        *,
+        unfit: Callable[[Response], bool] | None = None,
+    ) -> dict[str, Response]:
+        """Return the known answers by key; those of other runs are copied into this journal.
+
+        Args:
+            requests: key and request.
+            teacher: see `TeacherConfig.identity`.
+            unfit: tells of a kept answer that it is none; it counts as unknown, and a new one takes its place.
+        """
+        found = self._answers.find_many([(key, request.sampling.max_tokens) for key, request in requests], unfit)
         if self._shared is None or len(found) == len(requests):
             return found
         asked = [(key, request) for key, request in requests if key not in found]
-        shared = self._shared.find_many([(key, request.sampling.max_tokens) for key, request in asked])
+        shared = self._shared.find_many([(key, request.sampling.max_tokens) for key, request in asked], unfit)
         if shared:
             self._answers.insert([(key, request, shared[key]) for key, request in asked if key in shared], teacher, "cache")
         return found | shared

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.journal.answers import kept_request
 from stepsynth.journal.database import decoded, select, transaction
+from stepsynth.types import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepsynth.journal.answers import SharedAnswers
 
 __all__ = ["Damage", "Pruned", "TeacherUse", "discard", "prune", "teachers", "verify"]
@@ -122,8 +125,12 @@ def teachers(store: SharedAnswers) -> list[TeacherUse]:
     return found
 
 
-def verify(store: SharedAnswers) -> tuple[int, list[Damage], list[str]]:
+def verify(store: SharedAnswers, unfit: Callable[[Response], bool] | None = None) -> tuple[int, list[Damage], list[str]]:
     """Check the file, and that every answer lies under the key of its request.
+
+    Args:
+        store: the file.
+        unfit: tells of a kept answer that it is none.
 
     Returns:
         How many answers were read, those that are damaged, and what SQLite says of the file.
@@ -135,11 +142,15 @@ def verify(store: SharedAnswers) -> tuple[int, list[Damage], list[str]]:
         complaints = store.connection.execute("PRAGMA integrity_check(20)")
         problems += [" ".join(str(line).split())[:_SHOWN] for (line,) in complaints if line != "ok"]
         # As bytes: one text that is none must not end the reading of the others.
-        for key, max_tokens, request, teacher, prompt, completion in store.connection.execute(
-            "SELECT key, max_tokens, CAST(request AS BLOB), CAST(teacher AS BLOB), prompt_tokens, completion_tokens FROM answers"
+        for key, max_tokens, request, teacher, prompt, completion, finish, text, raw in store.connection.execute(
+            "SELECT key, max_tokens, CAST(request AS BLOB), CAST(teacher AS BLOB), prompt_tokens, completion_tokens,"
+            " finish_reason, CAST(text AS BLOB), CAST(raw AS BLOB) FROM answers"
         ):
             checked += 1
             reason = _wrong(str(key), max_tokens, request, teacher, (prompt, completion))
+            kept = Response(text.decode("utf-8", "replace"), finish, raw=raw.decode("utf-8", "replace"))
+            if not reason and unfit is not None and unfit(kept):
+                reason = "it is a failure of the server that was kept as an answer"
             if reason:
                 damaged.append(Damage(str(key), max_tokens, reason))
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:

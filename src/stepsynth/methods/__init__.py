@@ -62,6 +62,7 @@ class Lab:
         contexts: texts to write about, for families that keep one.
         rationales: gives label -> accepted reasons, once that stage is done.
         mistakes: gives the harvest rows that a round's student got wrong.
+        dropped: gives, for a label, why its reasons were dropped and how many, once that stage is done.
     """
 
     config: RunConfig
@@ -71,6 +72,7 @@ class Lab:
     contexts: Sequence[str]
     rationales: Callable[[], Mapping[str, Sequence[str]]]
     mistakes: Callable[[int], Sequence[Mistake]]
+    dropped: Callable[[str], Mapping[str, int]] = lambda _: {}
 
 
 class Method(Protocol):

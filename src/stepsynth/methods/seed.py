@@ -141,10 +141,9 @@ class SeedPlan(_RowPlan):
         for label in self.lab.config.task.labels or [""]:
             if not self.rationales.get(label):
                 of = f" for label {label!r}" if label else ""
-                raise RunError(
-                    f"the teacher gave no usable rationale{of}.",
-                    hint="Describe the label in task.labels, or override task.prompts.rationale.",
-                )
+                dropped = self.lab.dropped(label)
+                why = f" ({', '.join(f'{count} {reason}' for reason, count in dropped.items())})" if dropped else ""
+                raise RunError(f"the teacher gave no usable rationale{of}{why}.", hint=_advice(dropped))
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text that shows k reasons, drawn without replacement."""
@@ -157,6 +156,17 @@ class SeedPlan(_RowPlan):
         given = self._given(label, number)
         messages = self.lab.prompts.render("seed", label, rationales=shown, row=given)
         return self._row(messages, label, number, index, self.stage, given)
+
+
+def _advice(dropped: Mapping[str, int]) -> str:
+    """Return what to do where no reason is left: it depends on why they were dropped."""
+    chief = max(dropped, key=lambda reason: dropped[reason], default="")
+    return {
+        "truncated": "A model that thinks needs teacher.reasoning_tokens, others sampling.max_tokens; then start a new run.",
+        "failed": "The server answered none of them: see what it says to `stepsynth plan`, and start a new run.",
+        "refusal": "The provider declines: reword task.instruction and task.labels, or take another teacher.",
+        "empty": "The teacher's answers hold no text: ask it with `stepsynth plan`, or take another teacher.",
+    }.get(chief, "Describe the label in task.labels, or override task.prompts.rationale.")
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,18 @@ from urllib.parse import quote
 from stepsynth.config.sections import ANTHROPIC_URL
 from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
+from stepsynth.teachers.complaints import named
 from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
 from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.served import model_ids, unlisted
+from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Response, Usage
 
 if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
-    from stepsynth.types import Request
+    from stepsynth.types import Request, Sampling
 
 __all__ = ["AnthropicTeacher", "read_message"]
 
@@ -50,6 +53,8 @@ class AnthropicTeacher:
     Attributes:
         http: the session.
         by_schema: whether requests bring a schema for the answer; not once the model refused it.
+        without: settings that the model refuses and that may be left out.
+        notes: what the user shall hear of; whoever shows it takes it out.
 
     Raises:
         ConfigError: the key's variable is unset; the sampling has what the API does not know.
@@ -74,6 +79,8 @@ class AnthropicTeacher:
             headers={"anthropic-version": VERSION},
         )
         self.by_schema = config.structured == "json"
+        self.without: frozenset[str] = frozenset()
+        self.notes: list[str] = []
 
     async def generate(self, request: Request) -> Response:
         """Answer one request with one attempt.
@@ -88,16 +95,16 @@ class AnthropicTeacher:
             The answer, possibly with an empty text; ``refusal`` where the model declined.
 
         Raises:
-            AskAgainError: the schema was refused.
+            AskAgainError: the schema, or a setting that the user did not set, was refused.
             TransientError: overload (429, 529), time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
-        by_schema = self.by_schema
+        by_schema, without = self.by_schema, self.without
         reply = await self.http.exchange("POST", PATH, self.body(request))
         if not reply.ok and classify(reply.status, reply.text) == "withheld":
             return Response("", "refusal", raw=reply.text)
         if not reply.ok:
-            raise self.refused(reply, by_schema=by_schema)
+            raise self.refused(reply, request.sampling, by_schema=by_schema, without=without)
         return read_message(reply.text)
 
     async def probe(self) -> str:
@@ -105,7 +112,7 @@ class AnthropicTeacher:
 
         Raises:
             TransientError: the server cannot be reached or is overloaded.
-            PermanentError: wrong key, or unknown model with the nearest known one.
+            PermanentError: wrong key.
         """
         model = self._config.model
         reply = await self.http.exchange("GET", f"/v1/models/{quote(model, safe='')}")
@@ -116,7 +123,7 @@ class AnthropicTeacher:
         listed = await self.http.exchange("GET", "/v1/models?limit=1000")
         if listed.status in {401, 403} or listed.status in TRANSIENT:
             raise self.http.refused(listed)
-        raise self.http.unknown_model(_listed(listed))
+        return unlisted(self._base_url, model, model_ids(listed) or ())
 
     async def close(self) -> None:
         """Release connections; a later ``generate`` opens new ones."""
@@ -129,33 +136,47 @@ class AnthropicTeacher:
         if self._config.structured == "json":
             turns = asked(request.messages)
         body: dict[str, object] = {
+            **self._config.options,
             "model": self._config.model,
             "max_tokens": sampling.max_tokens,
             "messages": [turn for turn in turns if turn["role"] != "system"],
         }
         if system := [turn["content"] for turn in turns if turn["role"] == "system"]:
             body["system"] = "\n\n".join(system)
-        for name in ("temperature", "top_p"):
-            if getattr(sampling, name) != 1.0:
+        for name in FIXED:
+            if getattr(sampling, name) != 1.0 and name not in self.without:
                 body[name] = getattr(sampling, name)
         if self.by_schema:
             body["output_config"] = _FORMAT
         return body
 
-    def refused(self, reply: Reply, *, by_schema: bool) -> TeacherError:
-        """Return the error for a status that is not 2xx, to a request with a schema or without; a refused one is sent no more."""
+    def refused(self, reply: Reply, sampling: Sampling, *, by_schema: bool, without: frozenset[str]) -> TeacherError:
+        """Return the error for a status that is not 2xx; what was refused and may be left out is sent no more.
+
+        Args:
+            reply: what came.
+            sampling: of the request.
+            by_schema: whether the request brought a schema.
+            without: what was left out of it.
+        """
         said, _ = server_message(reply.text)
+        model = self._config.model
         if reply.status == 400 and by_schema and _FORMAT_WORDS.search(said):
             self.by_schema = False
-            return AskAgainError(f"{self._config.model!r} wants to be asked without a schema.")
+            return AskAgainError(f"{model!r} wants to be asked without a schema.")
         if reply.status == 404:
-            what = f"{self._base_url}{PATH}, model {self._config.model!r}: not found ({said!r})."
+            what = f"{self._base_url}{PATH}, model {model!r}: not found ({said!r})."
             return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused", final=True)
-        fixed = [name for name in ("top_p", "temperature") if re.search(rf"\b{name}\b", said)]
-        if reply.status == 400 and fixed:
-            what = f"{self._base_url}: {self._config.model!r} refused the sampling: {said!r}."
-            return PermanentError(what, hint=f"Set teacher.sampling.{fixed[0]}: 1.0, it is not sent then.", kind="refused")
-        return self.http.refused(reply)
+        if reply.status != 400:
+            return self.http.refused(reply)
+        sent = [name for name in named(reply.text, FIXED) if name not in without and getattr(sampling, name) != 1.0]
+        free = [name for name in one_of_two(reply.text, sent) if may_be_left_out(self._config, sampling, name)]
+        if free and is_refused(reply.text):
+            if not self.without.issuperset(free):
+                self.notes.append(note_of(self._base_url, model, free))
+            self.without |= set(free)
+            return AskAgainError(f"{model!r} wants to be asked without {' and '.join(free)}.")
+        return refused_setting(self._config, reply.text, sampling, self._base_url) or self.http.refused(reply)
 
 
 def read_message(raw: str) -> Response:
@@ -170,7 +191,7 @@ def read_message(raw: str) -> Response:
     value = parsed_json(raw)
     body = value if isinstance(value, dict) else {}
     content = body.get("content")
-    if not isinstance(content, list):
+    if not isinstance(content, list) or body.get("type") == "error":
         said, _ = server_message(raw)
         what = "no content" if body else "no valid JSON"
         hint = "If it persists, check teacher.base_url."
@@ -186,9 +207,3 @@ def _usage(value: object) -> Usage:
     numbers = {name: counts.get(name) for name in (*_READ, "output_tokens")}
     sound = {name: n if isinstance(n, int) and n > 0 else 0 for name, n in numbers.items()}
     return Usage(sum(sound[name] for name in _READ), sound["output_tokens"])
-
-
-def _listed(reply: Reply) -> list[str]:
-    value = parsed_json(reply.text) if reply.ok else None
-    rows = value.get("data") if isinstance(value, dict) else None
-    return [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row] if isinstance(rows, list) else []

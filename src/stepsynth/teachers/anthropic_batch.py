@@ -19,7 +19,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import TransientError
+from stepsynth.errors import TeacherError
 from stepsynth.teachers import BatchJob
 from stepsynth.teachers.anthropic import PATH, AnthropicTeacher, read_message
 from stepsynth.teachers.http import Reply
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from stepsynth.config import TeacherConfig
-    from stepsynth.errors import TeacherError
     from stepsynth.types import Request, Response
 
 __all__ = ["AnthropicBatchTeacher"]
@@ -80,6 +79,12 @@ class AnthropicBatchTeacher:
     def __init__(self, config: TeacherConfig) -> None:
         self._live = AnthropicTeacher(config)
         self._http = self._live.http
+        self._sampling = config.sampling.frozen()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user shall hear of; see `AnthropicTeacher.notes`."""
+        return self._live.notes
 
     async def probe(self) -> str:
         """Check key and model; see `AnthropicTeacher.probe`."""
@@ -139,12 +144,12 @@ class AnthropicBatchTeacher:
             TransientError: the results could not be read to their end.
             PermanentError: they are gone.
         """
-        by_schema = self._live.by_schema
+        by_schema, without = self._live.by_schema, self._live.without
         # The path is known; the address that a server names for the results could be anybody's.
         async with lines_of(self._http, f"{_BATCHES}/{path_part(job_id)}/results") as lines:
             async for line in lines:
                 name, result = line.get("custom_id"), line.get("result")
-                outcome = self._outcome(result, by_schema) if isinstance(result, dict) else None
+                outcome = self._outcome(result, by_schema, without) if isinstance(result, dict) else None
                 if isinstance(name, str) and outcome is not None:
                     yield name[:KEY_DIGITS], outcome
 
@@ -166,17 +171,17 @@ class AnthropicBatchTeacher:
                 return str(line.get("custom_id")).endswith(f"-{name}")
         return False
 
-    def _outcome(self, result: Mapping[str, Any], by_schema: bool) -> Response | TeacherError | None:
+    def _outcome(self, result: Mapping[str, Any], by_schema: bool, without: frozenset[str]) -> Response | TeacherError | None:
         """Read a result as the live teacher reads an answer; ``None`` for a request that was not run."""
         kind = result.get("type")
         if kind == "succeeded":
             try:
                 return read_message(json.dumps(result.get("message")))
-            except TransientError as error:
+            except TeacherError as error:
                 return error
         if kind != "errored":
             return None
-        return self._live.refused(_reply(result.get("error")), by_schema=by_schema)
+        return self._live.refused(_reply(result.get("error")), self._sampling, by_schema=by_schema, without=without)
 
 
 def _reply(error: object) -> Reply:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from stepsynth.errors import ConfigError
+from stepsynth.teachers.complaints import error_fields, said
 
 __all__ = ["MESSAGE_CHARS", "parsed_json", "read_key", "scrubbed", "server_message", "well_formed", "without_keys"]
 
@@ -76,15 +77,10 @@ def parsed_json(text: str) -> object:
 
 def server_message(text: str) -> tuple[str, str]:
     """Return what a server says of an error, in one short line without keys, and its code if we know it."""
-    value = parsed_json(text)
-    body = value if isinstance(value, dict) else {}
-    error = body.get("error", body)
-    fields = error if isinstance(error, dict) else {"message": error}
-    message = fields.get("message") or fields.get("detail") or (text if value is None else "")
-    message = message if isinstance(message, str) else json.dumps(message)
-    line = " ".join(without_keys(message[: 4 * MESSAGE_CHARS]).split())
+    line = " ".join(without_keys(said(text)[: 4 * MESSAGE_CHARS]).split())
     line = line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 3] + "..."
-    return line, next((str(fields[name]) for name in ("code", "type") if fields.get(name) in _CODES), "")
+    codes = (fields.get(name) for fields in error_fields(text) for name in ("code", "type"))
+    return line, next((str(code) for code in codes if isinstance(code, str) and code in _CODES), "")
 
 
 def well_formed(text: str) -> str:

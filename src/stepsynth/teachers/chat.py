@@ -7,16 +7,18 @@ configured is never taken silently. It is the same whether requests go one by on
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.errors import AskAgainError, PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, server_message, well_formed
+from stepsynth.errors import AskAgainError, PermanentError
+from stepsynth.teachers.bodies import server_message
+from stepsynth.teachers.complaints import named, said
+from stepsynth.teachers.completions import read_completion
 from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting
 from stepsynth.teachers.structured import SCHEMA, asked
-from stepsynth.types import FinishReason, Request, Response, Usage
+from stepsynth.types import Request, Response
 
 if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
@@ -26,7 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["ChatFormat", "Dialect", "is_withheld", "read_completion", "refuses_many", "request_seed", "withheld"]
 
 _REFUSALS = frozenset({400, 422})
-_FINISH: dict[str, FinishReason] = {"length": "length", "max_tokens": "length", "content_filter": "refusal", "refusal": "refusal"}
+# Gateways and servers of one's own have other numbers for a parameter or a turn that they do not take.
+_ALSO_REFUSALS = frozenset({404, 500, 501, 503})
+_NOT_TAKEN = re.compile(
+    r"not (?:be )?(?:supported|permitted|allowed|implemented|enabled)|unsupported|n't support|not support|unknown|unrecogni[sz]ed"
+    r"|unexpected|extra|cannot find field|must alternate|only user and assistant",
+    re.IGNORECASE,
+)
+_NO_SYSTEM = re.compile(
+    r"\bsystem\b.{0,80}(?:not|unsupported)|(?:not|unsupported|n't).{0,80}[\"'`]system\b|developer instruction.{0,40}not"
+    r"|only user and assistant|(?:must|should) (?:start|begin) with .{0,10}user|roles must alternate",
+    re.IGNORECASE | re.DOTALL,
+)
+_ALTERNATE = re.compile(r"alternat|consecutive|same role", re.IGNORECASE)
 # How a JSON object is asked for, the strictest way first; the last is the prompt alone.
 _FORMATS: tuple[dict[str, Any] | None, ...] = (
     {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}},
@@ -44,16 +58,21 @@ class Dialect:
         limit: what it calls the most tokens of an answer.
         without: parameters that it refuses and that change nothing.
         form: place in `_FORMATS`.
+        folded: whether the system's turn is the head of the first one of the user.
+        merged: whether neighbouring turns of one role become one.
     """
 
     limit: str = "max_tokens"
     without: frozenset[str] = frozenset()
     form: int = 0
+    folded: bool = False
+    merged: bool = False
 
     def joined(self, other: Dialect) -> Dialect:
         """Return what both have learned."""
         limit = self.limit if self.limit != "max_tokens" else other.limit
-        return Dialect(limit, self.without | other.without, max(self.form, other.form))
+        without, form = self.without | other.without, max(self.form, other.form)
+        return Dialect(limit, without, form, self.folded or other.folded, self.merged or other.merged)
 
 
 class ChatFormat:
@@ -64,6 +83,7 @@ class ChatFormat:
 
     Attributes:
         dialect: how the next request is written.
+        notes: what the user shall hear of; whoever shows it takes it out.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
@@ -71,15 +91,18 @@ class ChatFormat:
         self._identity = config.identity()
         self._base_url = str(config.base_url).rstrip("/")
         self.dialect = Dialect()
+        self.notes: list[str] = []
 
     def body(self, request: Request, count: int = 1) -> dict[str, object]:
         """Return what is sent for a request that wants ``count`` answers."""
         dialect, sampling = self.dialect, request.sampling
         structured = self._config.structured == "json"
         plain = [{"role": m.role, "content": m.content} for m in request.messages]
+        turns = asked(request.messages) if structured else plain
         body: dict[str, object] = {
+            **self._config.options,
             "model": self._config.model,
-            "messages": asked(request.messages) if structured else plain,
+            "messages": _rewritten(turns, dialect) if dialect.folded or dialect.merged else turns,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             dialect.limit: sampling.max_tokens,
@@ -96,7 +119,7 @@ class ChatFormat:
         if form is not None:
             body["response_format"] = form
         for name in dialect.without:
-            del body[name]
+            body.pop(name, None)
         return body
 
     def learn(self, reply: Reply, sampling: Sampling, *asked_in: Dialect) -> AskAgainError | None:
@@ -110,76 +133,75 @@ class ChatFormat:
         Returns:
             What to raise, so that the request is sent again; ``None`` where the refusal is final.
         """
-        if reply.status not in _REFUSALS:
+        if reply.status not in _REFUSALS and not (reply.status in _ALSO_REFUSALS and _NOT_TAKEN.search(said(reply.text))):
             return None
         learned = next(filter(None, (self._learned(reply, sampling, dialect) for dialect in asked_in)), None)
         if learned is None:
             return None
+        self._tell_of(learned, sampling)
         self.dialect = self.dialect.joined(learned)
         return self.ask_again(reply)
 
+    def _tell_of(self, learned: Dialect, sampling: Sampling) -> None:
+        """Say once that a setting which is not 1.0 is left out from now on."""
+        new = learned.without - self.dialect.without
+        changed = [name for name in FIXED if name in new and getattr(sampling, name) != 1.0]
+        if changed:
+            self.notes.append(note_of(self._base_url, self._config.model, changed))
+
     def ask_again(self, reply: Reply) -> AskAgainError:
         """Return the error that has a request sent again."""
-        said, _ = server_message(reply.text)
-        return AskAgainError(f"{self._base_url} wants to be asked in another way (HTTP {reply.status}: {said!r}).")
+        message, _ = server_message(reply.text)
+        return AskAgainError(f"{self._base_url} wants to be asked in another way (HTTP {reply.status}: {message!r}).")
 
     def _learned(self, reply: Reply, sampling: Sampling, dialect: Dialect) -> Dialect | None:
-        """Return how to ask instead, or ``None`` where nothing can be left out without changing the answer."""
-        said, _ = server_message(reply.text)
+        """Return how to ask instead, or ``None`` where nothing can be left out without changing what the user asked for."""
+        words = said(reply.text)
         if dialect.limit == "max_tokens" and "max_completion_tokens" in reply.text:
             return replace(dialect, limit="max_completion_tokens")
-        for name in _harmless(sampling):
-            if name not in dialect.without and re.search(rf"\b{name}\b", said):
-                return replace(dialect, without=dialect.without | {name})
+        sure = is_refused(reply.text)
+        harmless = ["seed", *(name for name in FIXED if _is_neutral(sampling, name) or (sure and self._is_free(sampling, name)))]
+        refused = [name for name in named(reply.text, ("seed", *FIXED)) if name not in dialect.without]
+        if found := [name for name in one_of_two(reply.text, refused) if name in harmless]:
+            return replace(dialect, without=dialect.without | set(found))
         form = dialect.form
-        if self._config.structured == "json" and form + 1 < len(_FORMATS) and _FORMAT_WORDS.search(said):
+        if self._config.structured == "json" and form + 1 < len(_FORMATS) and _FORMAT_WORDS.search(words):
             return replace(dialect, form=form + 1)
-        return None
+        folded, merged = dialect.folded or bool(_NO_SYSTEM.search(words)), dialect.merged or bool(_ALTERNATE.search(words))
+        return replace(dialect, folded=folded, merged=merged) if (folded, merged) != (dialect.folded, dialect.merged) else None
+
+    def _is_free(self, sampling: Sampling, name: str) -> bool:
+        return may_be_left_out(self._config, sampling, name)
 
     def fixed_sampling(self, reply: Reply, sampling: Sampling) -> PermanentError | None:
-        """Return the error of a model that takes no other temperature or top-p than its own, if that is what a refusal says."""
-        said, _ = server_message(reply.text)
-        fixed = [name for name in ("temperature", "top_p") if re.search(rf"\b{name}\b", said)]
-        if reply.status not in _REFUSALS or not fixed:
+        """Return the error of a server that refuses what the user set, if that is what a refusal says."""
+        if reply.status not in _REFUSALS:
             return None
-        name = fixed[0]
-        what = f"{self._base_url}: {self._config.model!r} refused {name} {getattr(sampling, name):g}: {said!r}."
-        return PermanentError(what, hint=f"Set teacher.sampling.{name}: 1.0, it is left out then.", kind="refused")
+        return refused_setting(self._config, reply.text, sampling, self._base_url)
+
+
+def _is_neutral(sampling: Sampling, name: str) -> bool:
+    """Tell whether a request asks for what every API does where nothing is said."""
+    return bool(getattr(sampling, name) == 1.0)
+
+
+def _rewritten(turns: list[dict[str, str]], dialect: Dialect) -> list[dict[str, str]]:
+    """Return turns for a server that takes no system turn, or no two turns of one role."""
+    if dialect.folded:
+        # A turn of the user in its place: the next one is the user's, too, and takes it up.
+        turns = [{**turn, "role": "user"} if turn["role"] == "system" else turn for turn in turns]
+    found: list[dict[str, str]] = []
+    for turn in turns:
+        if found and found[-1]["role"] == turn["role"]:
+            found[-1] = {**turn, "content": f"{found[-1]['content']}\n\n{turn['content']}"}
+        else:
+            found.append(turn)
+    return found
 
 
 def request_seed(key: str) -> int:
     """Return the sampling seed of a request: 31 bits of its key (64 hex digits of a sha256)."""
     return int(key[:8], 16) >> 1
-
-
-def read_completion(raw: str, most: int = 1) -> list[Response]:
-    """Return the answers in a completion's body, at least one.
-
-    Args:
-        raw: the body.
-        most: how many choices to read.
-
-    Raises:
-        TransientError: it holds none.
-    """
-    value = parsed_json(raw)
-    body = value if isinstance(value, dict) else {}
-    choices = body.get("choices")
-    found = [choice for choice in choices if _is_answer(choice)][:most] if isinstance(choices, list) else []
-    if not found:
-        said, _ = server_message(raw)
-        what = "no choices" if body else "no valid JSON"
-        hint = "If it persists, look at the server's log."
-        raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
-    usages = _split(_usage(body.get("usage")), len(found))
-    # Each row keeps its own choice; the whole body with every row would grow with their square.
-    raws = [raw] if len(found) == 1 else [json.dumps({**body, "choices": [choice]}) for choice in found]
-    return [_response(choice, usage, text) for choice, usage, text in zip(found, usages, raws, strict=True)]
-
-
-def _harmless(sampling: Sampling) -> list[str]:
-    """Return parameters whose absence leaves the distribution of the answer as it is."""
-    return ["seed", *(name for name in ("temperature", "top_p") if getattr(sampling, name) == 1.0)]
 
 
 def is_withheld(reply: Reply) -> bool:
@@ -195,34 +217,3 @@ def refuses_many(reply: Reply) -> bool:
 def withheld(reply: Reply) -> Response:
     """Return the answer that was kept back: a refusal."""
     return Response(text="", finish_reason="refusal", raw=reply.text)
-
-
-def _is_answer(choice: object) -> bool:
-    return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
-
-
-def _response(choice: dict[str, Any], usage: Usage, raw: str) -> Response:
-    message = choice["message"]
-    refusal = message.get("refusal")
-    finish = "refusal" if refusal else _FINISH.get(str(choice.get("finish_reason")), "stop")
-    return Response(text=_content(message.get("content") or refusal), finish_reason=finish, usage=usage, raw=raw)
-
-
-def _content(content: object) -> str:
-    """Return the answer proper: a string, or the text parts among parts (thinking left out)."""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        content = "".join(str(part.get("text", "")) for part in parts)
-    return well_formed(content) if isinstance(content, str) else ""
-
-
-def _usage(value: object) -> Usage:
-    counts = value if isinstance(value, dict) else {}
-    numbers = (counts.get(name) for name in ("prompt_tokens", "completion_tokens"))
-    return Usage(*(n if isinstance(n, int) and n > 0 else 0 for n in numbers))
-
-
-def _split(usage: Usage, parts: int) -> list[Usage]:
-    """Return equal shares of what was counted; the first ones take what is left over."""
-    read, written = divmod(usage.prompt_tokens, parts), divmod(usage.completion_tokens, parts)
-    return [Usage(read[0] + (i < read[1]), written[0] + (i < written[1])) for i in range(parts)]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from stepsynth.errors import PermanentError, TeacherError, TransientError, did_you_mean
 from stepsynth.teachers.bodies import MESSAGE_CHARS, scrubbed, server_message, without_keys
 from stepsynth.teachers.failures import is_page, network_error, proxy_wants_a_password, web_page
+from stepsynth.teachers.headers import read_headers
 from stepsynth.teachers.proxies import check_proxy, find_proxy
 from stepsynth.teachers.refusals import classify, daily_limit, read_error
 from stepsynth.teachers.waiting import retry_after
@@ -114,6 +115,7 @@ class HttpClient:
         self._key = key
         self._key_header = key_header
         self._headers = dict(headers or {})
+        self._own_headers = read_headers(config)
         self._opened: aiohttp.ClientSession | None = None
         self._loop: object = None
         self._routes: dict[str, _Route] = {}
@@ -207,8 +209,10 @@ class HttpClient:
             await session.close()
 
     def scrub(self, text: str) -> str:
-        """Cut the key out of what a server echoed: plain, URL-encoded and in base64."""
-        return scrubbed(text, self._key)
+        """Cut the key, and what own headers hold, out of what a server echoed: plain, URL-encoded and in base64."""
+        for secret in (self._key, *self._own_headers.values()):
+            text = scrubbed(text, secret)
+        return text
 
     def refused(self, reply: Reply) -> TeacherError:
         """Return the error for a status that is not 2xx."""
@@ -276,7 +280,8 @@ class HttpClient:
         loop = get_running_loop()
         if self._opened is None or self._opened.closed or self._loop is not loop:
             # Short answers gain nothing from compression, and a few bytes cannot become gigabytes.
-            headers = {**self._headers, "Accept-Encoding": "identity"}
+            own = {name: value.get_secret_value() for name, value in self._own_headers.items()}
+            headers = {**self._headers, **own, "Accept-Encoding": "identity"}
             if self._key is not None:
                 name, before = self._key_header
                 headers[name] = before + self._key.get_secret_value()

@@ -12,10 +12,14 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.errors import ConfigError, PermanentError, TransientError
+from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import MESSAGE_CHARS, read_key, scrubbed, without_keys
-from stepsynth.teachers.chat import read_completion, request_seed
+from stepsynth.teachers.chat import request_seed
+from stepsynth.teachers.complaints import named
+from stepsynth.teachers.completions import read_completion
+from stepsynth.teachers.headers import read_headers
 from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, refused_setting
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.teachers.waiting import retry_after
 from stepsynth.types import Response
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
     from stepsynth.teachers.refusals import Refusal
-    from stepsynth.types import Request
+    from stepsynth.types import Request, Sampling
 
 __all__ = ["LiteLlmTeacher"]
 
@@ -43,7 +47,11 @@ class LiteLlmTeacher:
     Args:
         config: ``model`` in LiteLLM's spelling (``gemini/gemini-2.5-flash``, ``bedrock/...``);
             ``base_url`` and ``api_version`` where the provider needs them; ``api_key_env`` (absent:
-            LiteLLM reads the provider's own variables); ``options`` go into every call.
+            LiteLLM reads the provider's own variables); ``options`` and ``headers`` go into every call.
+
+    Attributes:
+        rows_limit: most rows that one request can bring.
+        notes: what the user shall hear of; whoever shows it takes it out.
 
     Raises:
         ConfigError: LiteLLM is not installed, or the key's variable is unset.
@@ -54,6 +62,9 @@ class LiteLlmTeacher:
         self._config = config
         self._identity = config.identity()
         self._key = read_key(config.api_key_env)
+        self._headers = read_headers(config)
+        self._without: frozenset[str] = frozenset()
+        self.notes: list[str] = []
         self._takes = set(self._litellm.get_supported_openai_params(model=config.model) or ())
         self.rows_limit = config.rows_per_request if "n" in self._takes else 1
 
@@ -95,13 +106,14 @@ class LiteLlmTeacher:
     async def _ask(self, request: Request, count: int) -> list[Response]:
         # Raised outside of the handler: LiteLLM's errors hold headers and whole requests.
         failure: TeacherError
+        without = self._without
         try:
             answer = await self._litellm.acompletion(**self._arguments(request, count))
-            raw = scrubbed(str(answer.model_dump_json()), self._key)
+            raw = self._scrubbed(str(answer.model_dump_json()))
         except Exception as error:
             if type(error).__name__ == "ContentPolicyViolationError" or self._about(error) == "withheld":
                 return [Response("", "refusal", raw=self._said(error)) for _ in range(count)]
-            failure = self._converted(error)
+            failure = self._learned(error, request.sampling, without) or self._converted(error)
         else:
             return read_completion(raw, count)
         raise failure
@@ -131,14 +143,36 @@ class LiteLlmTeacher:
             arguments["n"] = count
         if config.structured == "json" and "response_format" in self._takes:
             arguments["response_format"] = _FORMAT
-        named = {"api_base": config.base_url, "api_version": config.api_version}
-        arguments |= {name: value for name, value in named.items() if value}
+        places = {"api_base": config.base_url, "api_version": config.api_version}
+        arguments |= {name: value for name, value in places.items() if value}
+        if self._headers:
+            arguments["extra_headers"] = {name: value.get_secret_value() for name, value in self._headers.items()}
+        for name in self._without:
+            arguments.pop(name, None)
         if self._key is not None:
             arguments["api_key"] = self._key.get_secret_value()
         return arguments
 
+    def _learned(self, error: Exception, sampling: Sampling, without: frozenset[str]) -> TeacherError | None:
+        """Leave out what was refused and may be left out; say what the user has to change where it may not."""
+        if getattr(error, "status_code", None) not in {400, 422}:
+            return None
+        said = self._scrubbed(str(error))
+        free = [name for name in named(said, FIXED) if name not in without and may_be_left_out(self._config, sampling, name)]
+        if not free or not is_refused(said):
+            return refused_setting(self._config, said, sampling, "LiteLLM")
+        if changed := [name for name in free if name not in self._without and getattr(sampling, name) != 1.0]:
+            self.notes.append(note_of("LiteLLM", self._config.model, changed))
+        self._without |= set(free)
+        return AskAgainError(f"{self._config.model} through LiteLLM wants to be asked without {' and '.join(free)}.")
+
+    def _scrubbed(self, text: str) -> str:
+        for secret in (self._key, *self._headers.values()):
+            text = scrubbed(text, secret)
+        return text
+
     def _said(self, error: Exception) -> str:
-        said = " ".join(without_keys(scrubbed(str(error), self._key)).split())
+        said = " ".join(without_keys(self._scrubbed(str(error))).split())
         return said[:MESSAGE_CHARS]
 
     def _about(self, error: Exception) -> Refusal:

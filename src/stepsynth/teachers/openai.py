@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
-from stepsynth.teachers.bodies import parsed_json, read_key, server_message
-from stepsynth.teachers.chat import ChatFormat, is_withheld, read_completion, refuses_many, withheld
+from stepsynth.teachers.bodies import read_key, server_message
+from stepsynth.teachers.chat import ChatFormat, is_withheld, refuses_many, withheld
+from stepsynth.teachers.completions import read_choices, read_completion
 from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
+from stepsynth.teachers.served import is_about_model, model_ids, serves, unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Request, Response, Sampling
 
-__all__ = ["OpenAITeacher", "model_ids"]
+__all__ = ["OpenAITeacher"]
 
 
 class OpenAITeacher:
@@ -78,7 +80,7 @@ class OpenAITeacher:
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
         reply = await self._ask(request, 1)
-        return read_completion(reply.text)[0] if reply.ok else withheld(reply)
+        return self._answers(reply, request.sampling, 1)[0] if reply.ok else withheld(reply)
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests that are equal but for their replicate with one attempt, one request on the wire (``n``).
@@ -114,11 +116,11 @@ class OpenAITeacher:
 
         Returns:
             One sentence on what answered, or that it will be seen when something is asked: not all
-            servers have a list, and Azure's names models where requests name deployments.
+            servers have a list, and many serve what theirs does not name.
 
         Raises:
             TransientError: the server cannot be reached or is overloaded.
-            PermanentError: wrong key, wrong URL or unknown model, with the nearest known one.
+            PermanentError: wrong key or wrong URL.
         """
         unseen = f"whether it serves {self._config.model!r} shows when it is asked."
         if self._config.api_version is not None:
@@ -129,8 +131,8 @@ class OpenAITeacher:
         ids = model_ids(reply)
         if ids is None:
             return f"{self._base_url} answered and lists no models: {unseen}"
-        if not _serves(self._config.model, ids):
-            raise self.http.unknown_model(ids)
+        if not serves(self._config.model, ids):
+            return unlisted(self._base_url, self._config.model, ids)
         return f"{self._base_url} serves {self._config.model!r}."
 
     async def close(self) -> None:
@@ -147,25 +149,37 @@ class OpenAITeacher:
             return reply
         if again := self.format.learn(reply, request.sampling, dialect):
             raise again
-        raise await self._not_found(reply) if reply.status in {404, 405} else self.refused(reply, request.sampling)
+        error = self.refused(reply, request.sampling)
+        raise await self._not_found(reply, error) if reply.status in {404, 405} or is_about_model(reply) else error
 
     async def _many(self, requests: Sequence[Request]) -> list[Response]:
         reply = await self._ask(requests[0], len(requests))
         if is_withheld(reply):
             return [withheld(reply) for _ in requests]
-        answers = read_completion(reply.text, len(requests)) if reply.ok else []
-        self._many_works = len(answers) == len(requests)
+        # A choice that failed behind the server was brought all the same.
+        came = len(read_choices(reply.text, len(requests))) if reply.ok else 0
+        answers = self._answers(reply, requests[0].sampling, len(requests)) if reply.ok else []
+        self._many_works = came == len(requests)
         if not self._many_works:
             self.rows_limit = 1
         if not answers:
             raise self.format.ask_again(reply)
         return answers
 
+    def _answers(self, reply: Reply, sampling: Sampling, most: int) -> list[Response]:
+        """Read a 2xx; the failures that gateways send with one are those of their own codes."""
+        return read_completion(reply.text, most, lambda inner: self.refused(inner, sampling))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user shall hear of; whoever shows it takes it out."""
+        return self.format.notes
+
     def refused(self, reply: Reply, sampling: Sampling) -> TeacherError:
         """Return the error for a status that is not 2xx, to a request with this sampling."""
         return self.format.fixed_sampling(reply, sampling) or self.http.refused(reply)
 
-    async def _not_found(self, reply: Reply) -> TeacherError:
+    async def _not_found(self, reply: Reply, error: TeacherError) -> TeacherError:
         self._models_lock = lock = self._models_lock or Lock()
         async with lock:
             ids = self._models
@@ -174,22 +188,16 @@ class OpenAITeacher:
                     with contextlib.suppress(TeacherError):
                         ids = model_ids(await self.http.exchange("GET", "/models"))
                 self._models = ids or []
-        if ids and not _serves(self._config.model, ids):
-            return self.http.unknown_model(ids)
         message, _ = server_message(reply.text)
+        if ids and not serves(self._config.model, ids):
+            return self.http.unknown_model(ids)
+        if reply.status not in {404, 405}:
+            return error
         what = f"{self._base_url}{self._path}, model {self._config.model!r}: not found (HTTP {reply.status}: {message!r})."
         hint = "Check teacher.model and teacher.base_url, which mostly ends in /v1."
         if self._config.api_version is not None:
             hint = "Check teacher.api_version, teacher.base_url and teacher.model, which is the name of the deployment."
         return PermanentError(what, hint=hint, kind="refused", final=True)
-
-
-def model_ids(reply: Reply) -> list[str] | None:
-    """Return the listed models; ``None`` where there is no list, or only a part of one."""
-    value = parsed_json(reply.text) if reply.status == 200 else None
-    if not isinstance(value, dict) or value.get("has_more") or not isinstance(value.get("data"), list):
-        return None
-    return [str(row["id"]) for row in value["data"] if isinstance(row, dict) and "id" in row] or None
 
 
 def _path(config: TeacherConfig) -> str:
@@ -200,8 +208,3 @@ def _path(config: TeacherConfig) -> str:
     if str(config.base_url).rstrip("/").endswith("/v1"):
         return f"/chat/completions{version}"
     return f"/openai/deployments/{quote(config.model, safe='')}/chat/completions{version}"
-
-
-def _serves(model: str, ids: list[str]) -> bool:
-    """Tell whether a model is listed, also as ``models/NAME`` (Gemini) or ``NAME:latest`` (Ollama)."""
-    return any(model in {name, name.removeprefix("models/"), name.removesuffix(":latest")} for name in ids)

@@ -17,11 +17,12 @@ import json
 import tempfile
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import ConfigError, PermanentError, TransientError
+from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
 from stepsynth.failpoints import fail_point
 from stepsynth.teachers import BatchJob
 from stepsynth.teachers.bodies import server_message
-from stepsynth.teachers.chat import Dialect, is_withheld, read_completion, withheld
+from stepsynth.teachers.chat import Dialect, is_withheld, withheld
+from stepsynth.teachers.completions import read_completion
 from stepsynth.teachers.http import Reply
 from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.teachers.provider_batch import (
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, Literal
 
     from stepsynth.config import TeacherConfig
-    from stepsynth.errors import TeacherError
     from stepsynth.types import Request, Response
 
 __all__ = ["OpenAIBatchTeacher"]
@@ -82,6 +82,11 @@ class OpenAIBatchTeacher:
         self._live = OpenAITeacher(config)
         self._http = self._live.http
         self._sampling = config.sampling.frozen()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user shall hear of; see `OpenAITeacher.notes`."""
+        return self._live.notes
 
     async def probe(self) -> str:
         """Check server, key and model; see `OpenAITeacher.probe`."""
@@ -215,8 +220,8 @@ class OpenAIBatchTeacher:
     def _read(self, reply: Reply, base: Dialect) -> Response | TeacherError:
         if reply.ok:
             try:
-                return read_completion(reply.text)[0]
-            except TransientError as error:
+                return read_completion(reply.text, 1, lambda inner: self._live.refused(inner, self._sampling))[0]
+            except TeacherError as error:
                 return error
         if is_withheld(reply):
             return withheld(reply)

@@ -1,0 +1,250 @@
+"""A chat completion's body read: its answers, and what in it is a failure although the status was 200.
+
+Gateways answer 200 and say inside that the model behind them failed. Such an answer is worth
+another attempt, or none, as its code says; it is never kept as an answer. `is_failure` finds those that
+an older version kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.errors import PermanentError, TransientError
+from stepsynth.teachers.bodies import parsed_json, server_message, well_formed
+from stepsynth.teachers.http import TRANSIENT, Reply
+from stepsynth.types import FinishReason, Response, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepsynth.errors import TeacherError
+
+__all__ = ["is_failure", "read_choices", "read_completion"]
+
+# By lower-case name, what follows a colon left out; what is in no list ended by itself.
+_CUT = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit", "max_length"}
+)
+_REFUSED = frozenset(
+    {
+        *("content_filter", "content_filtered", "refusal", "safety", "prohibited_content", "recitation", "blocklist", "spii"),
+        *("sensitive", "guardrail_intervened", "image_safety", "language", "moderation"),
+    }
+)
+_FAILED = frozenset(
+    {
+        *("error", "abort", "aborted", "cancelled", "canceled", "network_error", "timeout", "failed"),
+        *("insufficient_system_resource", "engine_overloaded", "overloaded"),
+    }
+)
+# What an error without a number would have been as a status.
+_STATUS = {
+    "invalid_api_key": 401, "authentication_error": 401, "unauthenticated": 401, "unauthorized": 401,
+    "insufficient_quota": 429, "billing_error": 402, "insufficient_balance": 402,
+    "permission_error": 403, "permission_denied": 403, "model_not_found": 404, "not_found": 404, "not_found_error": 404,
+    "rate_limit_exceeded": 429, "rate_limit_error": 429, "resource_exhausted": 429, "overloaded_error": 529,
+    "invalid_request_error": 400, "invalid_argument": 400, "content_filter": 400, "content_policy_violation": 400,
+}  # fmt: skip
+# MiniMax's own codes; https://platform.minimax.io/docs/api-reference/errorcode
+_MINIMAX = {1002: 429, 1004: 401, 1008: 402, 1026: 400, 1027: 400, 1039: 429, 2013: 400, 2049: 401}
+_UNKNOWN_STATUS = 502
+# Only bodies with one of these words are looked into: most answers are sound.
+_SUSPECT = re.compile(r'"error"|"base_resp"|"(?:abort(?:ed)?|cancell?ed|network_error|failed|insufficient_system_resource)"')
+
+
+def read_completion(raw: str, most: int = 1, refused: Callable[[Reply], TeacherError] | None = None) -> list[Response]:
+    """Return the answers in a completion's body, at least one.
+
+    Args:
+        raw: the body.
+        most: how many choices to read.
+        refused: makes the error of a failure that came with a 200.
+
+    Raises:
+        TransientError: it holds none, or a failure that may pass.
+        PermanentError: it holds a failure that stays.
+    """
+    found = read_choices(raw, most)
+    answers = [answer for answer in found if isinstance(answer, Response)]
+    if answers:
+        return answers
+    reply = next((entry for entry in found if isinstance(entry, Reply)), None)
+    if reply is not None:
+        error = (refused or _plain_error)(reply)
+        if isinstance(error, TransientError) and error.kind == "unavailable" and _was_written(raw):
+            # Half an answer came, and may be billed.
+            error.kind = "damaged"
+        raise error
+    said, _ = server_message(raw)
+    what = "no choices" if isinstance(parsed_json(raw), dict) else "no valid JSON"
+    hint = "If it persists, look at the server's log."
+    raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
+
+
+def read_choices(raw: str, most: int = 1) -> list[Response | Reply]:
+    """Return each choice of a body: an answer, or the failure that it tells of, in the form of an HTTP reply.
+
+    Args:
+        raw: the body.
+        most: how many choices to read.
+    """
+    value = parsed_json(raw)
+    if isinstance(value, list):
+        # Gemini's errors are arrays, whatever their status.
+        value = next((member for member in value if isinstance(member, dict)), {})
+    body = value if isinstance(value, dict) else {}
+    if (failure := _failure_of(body)) is not None:
+        return [failure]
+    choices = _ordered(body.get("choices"))[:most]
+    usages = _split(_usage(body.get("usage")), max(len(choices), 1))
+    # Each row keeps its own choice; the whole body with every row would grow with their square.
+    raws = [raw] if len(choices) == 1 else [json.dumps({**body, "choices": [choice]}) for choice in choices]
+    return [_read(choice, usage, text) for choice, usage, text in zip(choices, usages, raws, strict=False)]
+
+
+def is_failure(response: Response) -> bool:
+    """Tell whether a kept answer's body says that it was none: an older version kept such bodies as answers.
+
+    Args:
+        response: as it was kept.
+    """
+    raw = response.raw
+    if response.finish_reason == "refusal" or not raw or not (_SUSPECT.search(raw) or not response.text.strip()):
+        return False
+    value = parsed_json(raw)
+    if not isinstance(value, dict) or not ("choices" in value or "error" in value):
+        return False
+    found = read_choices(raw)
+    return bool(found) and isinstance(found[0], Reply)
+
+
+def _plain_error(reply: Reply) -> TeacherError:
+    said, _ = server_message(reply.text)
+    what = f"the answer holds an error instead of a text ({reply.status}: {said!r})."
+    if reply.status in TRANSIENT:
+        return TransientError(what, hint="If it persists, look at the server's status.", kind="unavailable")
+    return PermanentError(what, hint="Change teacher.model or the key.", kind="refused")
+
+
+def _failure_of(body: dict[str, Any]) -> Reply | None:
+    """Return the failure that a whole body tells of."""
+    error = body.get("error")
+    if isinstance(error, dict) and not any(error.values()):
+        # Some gateways send an empty error beside every answer.
+        error = None
+    if error and not isinstance(error, bool):
+        return _as_reply(error)
+    state = body.get("base_resp")
+    code = state.get("status_code") if isinstance(state, dict) else 0
+    if isinstance(code, int) and code and isinstance(state, dict):
+        return _as_reply({"message": state.get("status_msg"), "code": _MINIMAX.get(code, _UNKNOWN_STATUS)})
+    return None
+
+
+def _as_reply(error: object) -> Reply:
+    return Reply(_status(error), json.dumps({"error": error}))
+
+
+def _status(error: object) -> int:
+    fields = error if isinstance(error, dict) else {}
+    for name in ("code", "status", "status_code", "type"):
+        value = fields.get(name)
+        number = int(value) if isinstance(value, int | str) and str(value).isascii() and str(value).isdigit() else 0
+        if 400 <= number < 600:
+            return number
+        if (known := _STATUS.get(str(value).lower())) is not None:
+            return known
+    return _UNKNOWN_STATUS
+
+
+def _ordered(choices: object) -> list[dict[str, Any]]:
+    found = [choice for choice in choices if _is_choice(choice)] if isinstance(choices, list) else []
+    places = [choice.get("index") for choice in found]
+    if all(isinstance(place, int) for place in places) and len(set(places)) == len(places):
+        found.sort(key=lambda choice: int(choice["index"]))
+    return found
+
+
+def _is_choice(choice: object) -> bool:
+    if not isinstance(choice, dict):
+        return False
+    has_text = isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str)
+    return has_text or bool(choice.get("error")) or _finish(choice) in _FAILED | _REFUSED
+
+
+def _finish(choice: dict[str, Any]) -> str:
+    reason = choice.get("finish_reason")
+    return reason.partition(":")[0].strip().lower().replace("-", "_") if isinstance(reason, str) else ""
+
+
+def _read(choice: dict[str, Any], usage: Usage, raw: str) -> Response | Reply:
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {"content": choice.get("text")}
+    refusal, finish = message.get("refusal"), _finish(choice)
+    text = _content(message.get("content") or refusal)
+    error = choice.get("error")
+    if _is_moderation(error):
+        return Response("", "refusal", usage, raw)
+    if error:
+        return _as_reply(error)
+    if finish in _FAILED:
+        return _as_reply({"message": f"finish_reason {finish!r}", "code": _UNKNOWN_STATUS})
+    if not (finish or text or any(message.get(name) for name in ("reasoning", "reasoning_content", "tool_calls"))):
+        return _as_reply({"message": "an empty answer that does not say why it ended", "code": _UNKNOWN_STATUS})
+    ended: FinishReason = "refusal" if refusal or finish in _REFUSED else "length" if finish in _CUT else "stop"
+    return Response(text, ended, usage, raw)
+
+
+def _is_moderation(error: object) -> bool:
+    """Tell whether a gateway's error is that it found the prompt or the answer unfit."""
+    fields = error if isinstance(error, dict) else {}
+    inner = fields.get("metadata")
+    flagged = isinstance(inner, dict) and bool(inner.get("flagged_input") or inner.get("reasons"))
+    return flagged or str(fields.get("code") or fields.get("type")).startswith("content_")
+
+
+def _content(content: object) -> str:
+    """Return the answer proper: a string, or the text parts among parts; thoughts are parts of another type."""
+    if isinstance(content, dict):
+        content = [content]
+    if isinstance(content, list):
+        content = "".join(_part(part) for part in content)
+    return well_formed(content) if isinstance(content, str) else ""
+
+
+def _part(part: object) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("thought") is True:
+        return ""
+    text = part.get("text")
+    if isinstance(text, dict):
+        text = text.get("value")
+    return text if part.get("type", "text") in {"text", "output_text"} and isinstance(text, str) else ""
+
+
+def _usage(value: object) -> Usage:
+    counts = value if isinstance(value, dict) else {}
+    read, written, both = (_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    # Some servers count hidden thoughts in the total alone.
+    return Usage(read, max(written, both - read) if read else written)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _split(usage: Usage, parts: int) -> list[Usage]:
+    """Return equal shares of what was counted; the first ones take what is left over."""
+    read, written = divmod(usage.prompt_tokens, parts), divmod(usage.completion_tokens, parts)
+    return [Usage(read[0] + (i < read[1]), written[0] + (i < written[1])) for i in range(parts)]
+
+
+def _was_written(raw: str) -> bool:
+    value = parsed_json(raw)
+    body = value if isinstance(value, dict) else {}
+    choices = _ordered(body.get("choices"))
+    texts = (choice.get("message") for choice in choices)
+    return _usage(body.get("usage")).completion_tokens > 0 or any(isinstance(m, dict) and m.get("content") for m in texts)

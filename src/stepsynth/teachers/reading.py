@@ -1,0 +1,56 @@
+"""What an answer says, read behind the journal: thoughts taken off, the JSON of ``structured: json`` read, tokens told apart."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from stepsynth.teachers.structured import text_of
+from stepsynth.teachers.thoughts import without_thoughts
+
+if TYPE_CHECKING:
+    from stepsynth.config import TeacherConfig
+    from stepsynth.types import Response
+
+__all__ = ["answer_text", "hidden_tokens", "is_cut_off_in_thought"]
+
+_FENCE = re.compile(r"\s{0,20}(?:```[\w-]{0,20}\s{0,20})?\{")
+# What servers call the tokens of thoughts: in `completion_tokens_details`, `output_tokens_details`, or beside the others.
+_COUNTED = re.compile(
+    r'"(?:reasoning_tokens|thinking_tokens|thoughts_token_count|reasoning_token_count)"\s{0,5}:\s{0,5}(\d{1,9})\b'
+)
+
+_COUNT_WORDS = ("reasoning_token", "thinking_tokens", "thoughts_token")
+
+
+def answer_text(config: TeacherConfig, response: Response) -> str:
+    """Return what an answer says, without the thoughts before it.
+
+    Args:
+        config: says whether the answer is JSON.
+        response: as it came.
+    """
+    text = response.text
+    if config.structured != "json":
+        return without_thoughts(text)
+    # An object that comes first is the answer, whatever its text holds; JSON among thoughts is none.
+    outer = text if _FENCE.match(text) else without_thoughts(text)
+    return without_thoughts(text_of(outer))
+
+
+def hidden_tokens(response: Response) -> int:
+    """Return how many of an answer's tokens went into thoughts: as the server counts them, else their share of the text."""
+    written = response.usage.completion_tokens
+    told = any(word in response.raw for word in _COUNT_WORDS)
+    counted = [int(count) for count in _COUNTED.findall(response.raw)] if told else []
+    if counted:
+        return min(max(counted), written) if written else max(counted)
+    rest = without_thoughts(response.text)
+    if rest == response.text or not response.text:
+        return 0
+    return round(written * (1 - len(rest) / len(response.text)))
+
+
+def is_cut_off_in_thought(config: TeacherConfig, response: Response) -> bool:
+    """Tell whether an answer reached its limit before it said anything."""
+    return response.finish_reason == "length" and not answer_text(config, response).strip()

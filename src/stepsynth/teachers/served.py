@@ -1,0 +1,60 @@
+"""What a server says that it serves. A list is a help and no gate: many servers serve what theirs does not name."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import did_you_mean
+from stepsynth.teachers.bodies import MESSAGE_CHARS, parsed_json
+from stepsynth.teachers.complaints import said
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stepsynth.teachers.http import Reply
+
+__all__ = ["is_about_model", "model_ids", "serves", "unlisted"]
+
+_NO_MODEL = re.compile(
+    r"\bmodel\b.{0,160}(?:not found|(?:not|n't) exist|unknown|is invalid|not available|no access|not have access)"
+    r"|(?:unknown|invalid|no such|not a valid|unsupported) model|requested model.{0,160}not supported"
+    r"|model_not_(?:found|supported)",
+    re.IGNORECASE,
+)
+
+
+def model_ids(reply: Reply) -> list[str] | None:
+    """Return the listed models; ``None`` where there is no list, or only a part of one."""
+    value = parsed_json(reply.text) if reply.status == 200 else None
+    # Together's is a bare array.
+    rows = value if isinstance(value, list) else value.get("data") if isinstance(value, dict) else None
+    if not isinstance(rows, list) or (isinstance(value, dict) and value.get("has_more")):
+        return None
+    return [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row] or None
+
+
+def serves(model: str, ids: Iterable[str]) -> bool:
+    """Tell whether a model is listed, in one of the ways in which servers write names.
+
+    ``models/NAME`` (Gemini), ``NAME:latest`` (Ollama), ``NAME:nitro`` (OpenRouter's and Hugging Face's
+    choice of a provider), ``openai/*`` (LiteLLM).
+    """
+    wanted = {model, model.partition(":")[0]}
+    return any(
+        wanted & {name, name.removeprefix("models/"), name.removesuffix(":latest")} or ("*" in name and fnmatchcase(model, name))
+        for name in ids
+    )
+
+
+def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
+    """Return a sentence on a model that a server does not list, with the nearest names that it does."""
+    hint = did_you_mean(model, ids)
+    hint = hint if len(hint) <= MESSAGE_CHARS else f"{hint[:MESSAGE_CHARS]}..."
+    return f"{url} does not list {model!r}; whether it serves it shows when it is asked. {hint}".rstrip()
+
+
+def is_about_model(reply: Reply) -> bool:
+    """Tell whether a refusal says that there is no such model: some servers say it with a 400."""
+    return reply.status in {400, 422} and _NO_MODEL.search(said(reply.text)) is not None

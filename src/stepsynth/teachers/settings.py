@@ -1,0 +1,86 @@
+"""Which settings of a request a server may refuse without harm, and what to tell the user of one that it may not.
+
+A setting may be left out where the answer does not change by it (1.0 is the default of the APIs), and
+where the user did not ask for it: reasons are asked for cooler than rows, and temperature and top_p have
+defaults of ours. What the user set is never changed silently.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import PermanentError
+from stepsynth.teachers.bodies import server_message
+from stepsynth.teachers.complaints import named, said
+
+if TYPE_CHECKING:
+    from stepsynth.config import TeacherConfig
+    from stepsynth.types import Sampling
+
+__all__ = ["FIXED", "is_refused", "may_be_left_out", "note_of", "one_of_two", "refused_setting"]
+
+FIXED = ("temperature", "top_p")
+_REFUSED = re.compile(
+    r"not (?:be )?(?:supported|permitted|allowed|accepted|implemented|available)|unsupported|(?:n't|not) support|deprecated"
+    r"|unknown|unrecogni[sz]ed|unexpected|extra inputs|cannot find field|only the default|invalid|fixed|both|only one"
+    r"|(?:must|should|may|can|has to) (?:only |not )?be|only .{0,40} (?:is|are) (?:supported|allowed)|less than|greater than",
+    re.IGNORECASE | re.DOTALL,
+)
+_OFF = {"temperature": "1.0", "top_p": "1.0", "min_p": "0.0", "repetition_penalty": "1.0"}
+
+
+def may_be_left_out(config: TeacherConfig, sampling: Sampling, name: str) -> bool:
+    """Tell whether a request may go without a setting of its sampling.
+
+    Args:
+        config: what the user set.
+        sampling: of the request.
+        name: ``temperature`` or ``top_p``.
+    """
+    own = config.sampling
+    return 1.0 in (getattr(sampling, name), getattr(own, name)) or name not in own.model_fields_set
+
+
+def is_refused(text: str) -> bool:
+    """Tell whether an error says that something is not taken, and does not just name it."""
+    return _REFUSED.search(said(text)) is not None
+
+
+def one_of_two(text: str, names: list[str]) -> list[str]:
+    """Return which of the named settings to leave out: of two that do not go together only the second."""
+    words = said(text).lower()
+    both = set(FIXED) <= set(names) and any(word in words for word in ("both", "only one", "not allowed with", "mutually"))
+    return [name for name in names if name != FIXED[0]] if both else names
+
+
+def note_of(url: str, model: str, names: list[str]) -> str:
+    """Return what to tell the user, once, of settings that are left out from now on."""
+    what = " and ".join(names)
+    return f"{url}: {model!r} takes no {what} but its own: {what} {'is' if len(names) == 1 else 'are'} left out from now on."
+
+
+def refused_setting(config: TeacherConfig, text: str, sampling: Sampling, url: str) -> PermanentError | None:
+    """Return the error of a server that refuses what the user set; ``None`` where it complains of something else.
+
+    Args:
+        config: what the user set.
+        text: the body of the refusal.
+        sampling: of the request.
+        url: of the server.
+    """
+    message, _ = server_message(text)
+    options = named(text, config.options)
+    names = named(text, [name for name in _OFF if getattr(sampling, name) != float(_OFF[name]) or name in FIXED])
+    if not names and not options:
+        return None
+    if set(names) & set(FIXED):
+        # A model that fixes one of them fixes the other one: the user shall not learn that one after the other.
+        names += [name for name in FIXED if name not in names and not may_be_left_out(config, sampling, name)]
+    given = [f"{name} {getattr(sampling, name):g}" for name in names] + [f"teacher.options.{name}" for name in options]
+    hints = [f"teacher.sampling.{name}: {_OFF[name]}" for name in names]
+    hint = f"Set {' and '.join(hints)}, {'it is' if len(names) == 1 else 'they are'} left out then." if names else ""
+    if options:
+        hint = f"{hint} Correct or remove {' and '.join(f'teacher.options.{name}' for name in options)}.".strip()
+    what = f"{url}: {config.model!r} refused {' and '.join(given)}: {message!r}."
+    return PermanentError(what, hint=hint, kind="refused")

@@ -1,0 +1,162 @@
+"""An answer without the thoughts before it, for servers that leave a reasoning model's thoughts in the content.
+
+Models mark their thoughts in ways of their own: ``<think>...</think>`` and its relatives, ``[THINK]``
+(Mistral), ``◁think▷`` (Kimi), channels (gpt-oss, Gemma), or plain headings (Granite). The template may
+have written the opening mark already, so that an answer holds the closing one alone. This is read
+behind the journal, like JSON: answers are kept as they came, and whoever mends it asks nobody again.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["without_thoughts"]
+
+# Far beyond what any token limit lets through, and what `clean` reads of an answer.
+_LONGEST = 400_000
+_NAMES = (
+    r"(?:[a-z]{1,12}[:_])?(?:think(?:ing)?|thoughts?|thought_process|reason(?:ing)?|reflection|scratch_?pad"
+    r"|inner_?monologue|chain_of_thought|cot|analysis)"
+)
+_LT, _GT = r"(?:<|&lt;)", r"(?:>|&gt;)"
+_OPEN = (
+    rf"{_LT}\s{{0,5}}{_NAMES}(?:\s[^<>]{{0,200}})?{_GT}"
+    r"|\[THINK\]|◁\s?think\s?▷|<\|(?:begin_of_thought|START_THINKING|thinking|think)\|>|<unused94>"
+    r"|<\|channel>thought|<\|open\|>think(?:ing)?<\|sep\|>"
+)
+_CLOSE = (
+    rf"{_LT}\s{{0,5}}/\s{{0,5}}{_NAMES}\s{{0,5}}{_GT}|{_LT}\s{{0,5}}{_NAMES}\s{{0,5}}/\s{{0,5}}{_GT}"
+    r"|\[/THINK\]|◁\s?/\s?think\s?▷|<\|(?:end_of_thought|END_THINKING|/thinking|/think)\|>|<unused95>"
+    r"|<channel\|>|<\|close\|>think(?:ing)?<\|sep\|>"
+)
+# "[think]" in small letters is a word that somebody put into brackets.
+_MARK = re.compile(rf"(?P<close>{_CLOSE})|(?P<open>{_OPEN})", re.IGNORECASE)
+_BRACKETS = re.compile(r"\[/?THINK\]")
+# Headings of models that write no marks.
+_HEADED = re.compile(r"\s{0,20}(?:here (?:is|'s) my thought process|here are my reasoning steps)\s{0,5}:", re.IGNORECASE)
+_ANSWER_HEAD = re.compile(r"here (?:is|'s) my response\s{0,5}:|\[BEGIN FINAL RESPONSE\]", re.IGNORECASE)
+# What stands around the answer proper behind thoughts.
+_WRAPPED = (
+    (re.compile(r"<\s?(?:answer|final_answer|response|solution|output)\s?>", re.IGNORECASE), re.compile(
+        r"<\s?/\s?(?:answer|final_answer|response|solution|output)\s?>", re.IGNORECASE)),
+    (re.compile(r"<\|begin_of_(?:solution|box)\|>"), re.compile(r"<\|end_of_(?:solution|box)\|>")),
+    (re.compile(r"<\|START_(?:RESPONSE|TEXT)\|>"), re.compile(r"<\|END_(?:RESPONSE|TEXT)\|>")),
+    (re.compile(r"\[BEGIN FINAL RESPONSE\]"), re.compile(r"\[END FINAL RESPONSE\]")),
+    (re.compile(r"<\|open\|>response<\|sep\|>"), re.compile(r"<\|close\|>response<\|sep\|>")),
+)  # fmt: skip
+# gpt-oss: every message has a channel; what is for the user is in "final".
+_CHANNEL = re.compile(r"<\|channel\|>\s?(\w{1,20})[^<]{0,60}(?:<\|constrain\|>\s?\w{0,20})?\s?<\|message\|>")
+_CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
+# The same where a server dropped the control tokens and left their words.
+_BARE_CHANNEL = re.compile(r"\s{0,20}(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'])")
+_BARE_FINAL = re.compile(r"assistantfinal(?:json)?")
+_QUOTES = "\"'`"
+
+
+def without_thoughts(answer: str) -> str:
+    """Return what an answer says when it has ended thinking; nothing where it never did.
+
+    Everything up to the last closing mark goes, whether its opening mark is there or not. A block
+    that nothing follows is cut out, and what stood before it is the answer. A mark in quotation
+    marks is a word like any other. Time is in proportion to the answer's length.
+
+    Args:
+        answer: the model's words, as they came; what goes beyond 400,000 characters is cut off.
+    """
+    text = answer[:_LONGEST]
+    if "<|channel|>" in text:
+        return _final_channel(text)
+    if _BARE_CHANNEL.match(text):
+        final = _last(_BARE_FINAL, text)
+        return text[final.end() :] if final else ""
+    if _HEADED.match(text):
+        head = _last(_ANSWER_HEAD, text)
+        return _unwrapped(text[head.end() :]) if head else ""
+    if not any(sign in text for sign in ("<", "[THINK", "[/THINK", "◁", "&lt;")):
+        return answer
+    return _outside_blocks(answer, text)
+
+
+def _outside_blocks(answer: str, text: str) -> str:
+    marks = _marks(text)
+    if not marks:
+        return _unwrapped(answer)
+    closing = [end for is_open, _, end in marks if not is_open]
+    tail, opened = text[closing[-1] if closing else 0 :], marks[-1][0]
+    if opened:
+        # The last thought never ended: what stands before it is all there is.
+        begun = next(start for is_open, start, end in marks if is_open and (not closing or start >= closing[-1]))
+        tail = text[closing[-1] if closing else 0 : begun]
+    if closing and not tail.strip():
+        tail = _before_blocks(text, marks)
+    return _unwrapped(tail)
+
+
+def _before_blocks(text: str, marks: list[tuple[bool, int, int]]) -> str:
+    """Return what stands outside of whole blocks; nothing where one lacks its beginning."""
+    kept, position, depth = [], 0, 0
+    for is_open, start, end in marks:
+        if is_open:
+            if not depth:
+                kept.append(text[position:start])
+            depth += 1
+        elif depth:
+            depth -= 1
+        else:
+            kept.clear()
+        position = end
+    return "".join(kept)
+
+
+def _marks(text: str) -> list[tuple[bool, int, int]]:
+    """Return every mark that is not quoted: whether it opens, where it begins and ends."""
+    found: list[tuple[bool, int, int]] = []
+    since = 0
+    for match in _MARK.finditer(text):
+        start, end = match.span()
+        if text[start] == "[" and not _BRACKETS.fullmatch(match[0]):
+            continue
+        if not _is_quoted(text, since, start, end):
+            found.append((match.lastgroup == "open", start, end))
+            since = end
+        else:
+            # Past the quotation mark that ends it.
+            since = end + 1
+    return found
+
+
+def _is_quoted(text: str, since: int, start: int, end: int) -> bool:
+    """Tell whether a mark stands alone in quotation marks, which are not the end of one quotation and the start of another."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if not before or before != after or before not in _QUOTES:
+        return False
+    return before == "'" or text.count(before, since, start) % 2 == 1
+
+
+def _unwrapped(text: str) -> str:
+    """Take off the tags around the answer proper."""
+    for opening, closing in _WRAPPED:
+        begin = opening.match(text.lstrip())
+        if begin:
+            inner = text.lstrip()[begin.end() :]
+            end = closing.search(inner)
+            return inner[: end.start()] if end else inner
+    return text
+
+
+def _final_channel(text: str) -> str:
+    final = None
+    for match in _CHANNEL.finditer(text):
+        if match[1] == "final":
+            final = match
+    if final is None:
+        return ""
+    end = _CHANNEL_END.search(text, final.end())
+    return text[final.end() : end.start() if end else len(text)]
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for match in pattern.finditer(text):
+        found = match
+    return found
