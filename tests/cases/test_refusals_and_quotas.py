@@ -298,7 +298,7 @@ def test_a_run_in_which_everything_is_refused_ends_and_quotes_the_server(desk: D
 
 
 def test_a_run_in_which_everything_is_withheld_ends_and_quotes_the_server(desk: Desk) -> None:
-    desk.server.faults = lambda _: Fault.status(*[400], body=text_of(WITHHELD["deepseek"][1]))
+    desk.server.faults = lambda _: Fault.status(400, body=text_of(WITHHELD["deepseek"][1]))
     with pytest.raises(PermanentError, match=r"10 of 10 requests were refused: .*'Content Exists Risk'"):
         desk.run(40, concurrency=1)
 
@@ -605,15 +605,24 @@ def test_a_pace_holds_over_processes_and_grows_where_it_was_learned() -> None:
     assert 1.0 <= pace.wait(0.0) <= 1.1
     assert pace.wait(5.0) == 0
     learned = Pace(None)
-    for second in range(10):
-        learned.answered(float(second))
-    learned.refused(10.0)
+    for _ in range(10):
+        learned.answered()
+    learned.refused(10.0, 50.0)
     assert learned.per_minute is None, "one refusal is an accident"
-    learned.answered(20.0)
-    learned.refused(50.0)
-    assert learned.per_minute == 11
-    learned.answered(51.0)
-    assert learned.per_minute == pytest.approx(11.1)
+    for _ in range(15):
+        learned.answered()
+    learned.refused(62.0, 58.0)
+    assert learned.per_minute == 15
+    learned.answered()
+    assert learned.per_minute == pytest.approx(15.1)
+
+
+def test_a_server_that_is_back_in_a_moment_has_no_pace_to_learn() -> None:
+    pace = Pace(None)
+    for second in range(20):
+        pace.answered()
+        pace.refused(float(second), 1.0)
+    assert pace.per_minute is None
 
 
 # what is said of a wait --------------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ class LiveWork(Work):
 
     def _came(self, job: _Job, responses: list[Response]) -> None:
         self.executor.pauses.answered()
-        self.executor.pace.answered(self.executor.clock())
+        self.executor.pace.answered()
         self.account.count_sent(job.cost)
         self.account.answered(job.cost, [request for _, request in job.items], responses)
         for (key, request), response in zip(job.items, responses, strict=False):
@@ -348,7 +348,7 @@ class LiveWork(Work):
         if self._ending():
             return
         if not self.pausing and error.kind == "overload":
-            executor.pace.refused(executor.clock())
+            executor.pace.refused(executor.clock(), error.retry_after or 0.0)
         if (end := executor.pauses.too_long(error, new=not self.pausing)) is not None:
             self._break(end)
             return

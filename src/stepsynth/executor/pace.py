@@ -1,12 +1,10 @@
 """Requests per minute: evenly spaced, so that no window of a minute holds more of them than allowed.
 
 What is allowed is a setting, or learned: a server that refuses in one minute after the other is asked
-as often as it answered in the last one, and then a little more with every answer. There is no clock in here.
+as often as it answered between two pauses, and then a little more with every answer. There is no clock in here.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 __all__ = ["Pace"]
 
@@ -15,9 +13,12 @@ _MINUTE_S = 60.0
 _MARGIN = 1.01
 # A loop that wakes up late may make up for so much.
 _CATCH_UP_S = 0.25
-# Two refusals within so many windows are a limit, one alone is an accident.
+# Two refusals within this time are a limit, one alone is an accident; so is a server that is back in a moment.
 _AGAIN_WITHIN_S = 300.0
+_LEAST_WAIT_S = 10.0
+# What was learned grows by so much with an answer, and shrinks to this share with a pause.
 _GROWTH = 0.1
+_SHRINK = 0.85
 
 
 class Pace:
@@ -35,8 +36,8 @@ class Pace:
         self.per_minute = self._most
         self._next = 0.0
         self._begun = False
-        self._answers: deque[float] = deque(maxlen=10_000)
-        self._refused_at: float | None = None
+        self._answers = 0
+        self._resumed_at: float | None = None
 
     def wait(self, now: float) -> float:
         """Return seconds until the next request may be sent; 0 for at once."""
@@ -49,18 +50,27 @@ class Pace:
             self._next = (max(self._next, now - _CATCH_UP_S) if self._begun else now) + gap
             self._begun = True
 
-    def answered(self, now: float) -> None:
+    def answered(self) -> None:
         """Count an answer; what was learned grows by it."""
-        self._answers.append(now)
+        self._answers += 1
         if self.per_minute is not None and self.per_minute != self._most:
             grown = self.per_minute + _GROWTH
             self.per_minute = min(grown, self._most) if self._most else grown
 
-    def refused(self, now: float) -> None:
-        """Take a refusal that asks for a wait, the first one of a pause; learn from the second."""
-        before, self._refused_at = self._refused_at, now
-        if before is None or now - before > _AGAIN_WITHIN_S:
+    def refused(self, now: float, wait: float) -> None:
+        """Take a refusal that begins a pause; learn from the second one.
+
+        Args:
+            now: seconds, by the clock of `wait`.
+            wait: seconds that the server asks for; its window is over then.
+        """
+        if self.per_minute is not None and self.per_minute != self._most:
+            self.per_minute *= _SHRINK
+        if wait < _LEAST_WAIT_S:
             return
-        answers = sum(now - at <= _MINUTE_S for at in self._answers)
-        if answers:
-            self.per_minute = min(float(answers), self._most) if self._most else float(answers)
+        before, answers = self._resumed_at, self._answers
+        self._resumed_at, self._answers = now + wait, 0
+        if before is None or not answers or now - before > _AGAIN_WITHIN_S:
+            return
+        learned = _MINUTE_S * answers / (max(0.0, now - before) + wait)
+        self.per_minute = min(learned, self._most) if self._most else learned

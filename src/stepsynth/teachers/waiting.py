@@ -119,8 +119,9 @@ def _in_body(values: list[tuple[str, Any]], words: str) -> float | None:
                 value = f"{value.get('seconds', 0)}s"
             number = _number(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
             waits.append(_sound(number * _FIELDS[name]) if number is not None and number < 1e9 else _wait(str(value)))
-    found = [wait for wait in waits if wait is not None]
-    return max(found) if found else _in_words(words[:_MOST_CHARS])
+    # Google cuts the fraction off in the field and leaves it in the words.
+    waits.append(_in_words(words[:_MOST_CHARS]))
+    return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _in_words(words: str) -> float | None:
