@@ -90,6 +90,7 @@ class TaskConfig(Section):
         fields: pairs only: ``text1`` and ``text2``, of which exactly one is the context.
         order: pairs only: the order in which the student reads the two texts.
         prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``).
+        paragraphs: what is taken of an answer: ``all`` of them, the ``first``, or as gold texts are (``auto``).
     """
 
     family: Family = "classification"
@@ -100,6 +101,7 @@ class TaskConfig(Section):
     fields: dict[Literal["text1", "text2"], FieldConfig] = {}
     order: tuple[Literal["text1", "text2"], Literal["text1", "text2"]] = ("text1", "text2")
     prompts: dict[Prompt, str] = {}
+    paragraphs: Literal["auto", "first", "all"] = "auto"
 
     @field_validator("labels", mode="before")
     @classmethod
