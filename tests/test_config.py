@@ -389,6 +389,7 @@ FIXED |= {"teacher__api_version", "teacher__options"}
 OTHERS = {
     "task__family": "multi_label",
     "task__order": ["text2", "text1"],
+    "task__paragraphs": "all",
     "data__contexts": {"path": "c.csv"},
     "data__seed": {"path": "s.csv"},
     "method__match": {"unit": "requests", "amount": 5},

@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "stepsynth"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Rooms by rank; a room imports lower ranks only.
 RANKS = {
-    **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress"), 0),
+    **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress", "words"), 0),
     **dict.fromkeys(("config", "data", "tasks", "evaluation"), 1),
     **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets", "spans"), 2),
     **dict.fromkeys(("methods", "run", "inputs"), 3),

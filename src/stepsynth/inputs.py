@@ -12,6 +12,7 @@ from stepsynth.errors import DataError
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
 from stepsynth.types import Example, digest
+from stepsynth.words import count_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,7 @@ def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:
     """Refuse answers that no window of the student can hold: a word is a token at least."""
     window = config.student.max_length
     for row in (*validation.harvest, *validation.select):
-        words = min(len(answer.text.split()) for answer in row.answers)
+        words = min(count_words(answer.text) for answer in row.answers)
         if words >= window:
             raise DataError(
                 f"the answer of validation row {row.id.rpartition('-')[2]} has {words} words, "

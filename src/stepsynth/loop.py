@@ -20,6 +20,7 @@ from stepsynth.evaluation.statistics import wilson
 from stepsynth.evaluation.stopping import should_stop
 from stepsynth.executor import Executor, Generator, TeacherModel
 from stepsynth.filters import Hygiene
+from stepsynth.filters.layout import Layout
 from stepsynth.inputs import Inputs, check_inputs
 from stepsynth.methods import Lab, create_method
 from stepsynth.progress import Progress, SilentProgress
@@ -131,8 +132,9 @@ class _Writer:
         self._gold = [*self._harvest, *journal.gold("select")]
         self._judged: tuple[LinearProbe | None, dict[str, Any]] | None = None
         method = config.method
+        layout = Layout.like([example.text for example in self._harvest], config.task.paragraphs)
         self._generator = Generator(
-            executor, journal, max_overgeneration=method.max_overgeneration, progress=progress, match=method.match
+            executor, journal, max_overgeneration=method.max_overgeneration, progress=progress, match=method.match, layout=layout
         )
 
     def write(self, plan: Plan, number: int) -> str:

@@ -20,6 +20,7 @@ import yaml
 
 from stepsynth.classroom import best_round
 from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config
+from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import Journal, Spent
 from stepsynth.journal.stream import count_rows
@@ -152,7 +153,7 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
                     f"{key!r} cannot be changed in --methods: it must be the same for all.", hint="Example: s3:method.rounds=1"
                 )
             try:
-                pairs.append((key, yaml.safe_load(value)))
+                pairs.append((key, read_yaml(value, keys=tuple(key.split(".")))))
             except (yaml.YAMLError, ValueError, RecursionError):
                 raise ConfigError(f"{value!r} in --methods is not a YAML value.", hint="Example: s3:method.rounds=1") from None
         systems.append(System(part, name, tuple(pairs)))

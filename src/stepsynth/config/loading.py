@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from stepsynth.config.reading import read_yaml
 from stepsynth.config.run import RunConfig
 from stepsynth.config.sections import SourceConfig
 from stepsynth.errors import ConfigError, did_you_mean
@@ -43,7 +44,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     if not path.is_file():
         raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}.", hint="Check its permissions.") from None
     # A date like 2024-02-31 is a ValueError, and so are wrong bytes.
@@ -119,7 +120,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"--set {override!r}: {parent!r} holds a plain value, not a section.")
     try:
-        node[last] = yaml.safe_load(text)
+        node[last] = read_yaml(text, keys=(*parents, last))
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value.") from None
 

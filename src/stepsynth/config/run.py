@@ -140,6 +140,9 @@ class RunConfig(Section):
         values = self.resolved()
         # Labels stand in the order of the student's outputs; the digest sorts the keys of a mapping.
         values["task"]["labels"] = list(values["task"]["labels"].items())
+        # Runs that began before the setting was there go on.
+        if values["task"]["paragraphs"] == "auto":
+            del values["task"]["paragraphs"]
         del values["budget"], values["cache"]
         for key in FREE_TEACHER_KEYS:
             del values["teacher"][key]

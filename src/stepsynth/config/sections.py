@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stepsynth.config.labels import refuse_alike, refuse_no_labels, refuse_repeats
 from stepsynth.config.wire import KEY_HEADERS, SECRET, SECRET_NAME, SERVERS, check_fields, check_headers
 from stepsynth.errors import did_you_mean
 from stepsynth.types import Sampling
@@ -92,6 +93,7 @@ class TaskConfig(Section):
         fields: pairs only: ``text1`` and ``text2``, of which exactly one is the context.
         order: pairs only: the order in which the student reads the two texts.
         prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``).
+        paragraphs: what is taken of an answer: ``all`` of them, the ``first``, or as gold texts are (``auto``).
     """
 
     family: Family = "classification"
@@ -102,17 +104,17 @@ class TaskConfig(Section):
     fields: dict[Literal["text1", "text2"], FieldConfig] = {}
     order: tuple[Literal["text1", "text2"], Literal["text1", "text2"]] = ("text1", "text2")
     prompts: dict[Prompt, str] = {}
+    paragraphs: Literal["auto", "first", "all"] = "auto"
 
     @field_validator("labels", mode="before")
     @classmethod
     def _named_labels(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            value = {str(label): "" for label in value}
-        if isinstance(value, dict):
-            if any(isinstance(label, bool) for label in value):
-                raise ValueError("YAML reads yes, no, on and off as true and false; put such a label in quotes")
-            return {str(k): "" if v is None else str(v) for k, v in value.items()}
-        return value
+        if not isinstance(value, dict | list | tuple):
+            return value
+        refuse_no_labels(value)
+        refuse_repeats(value)
+        meanings = value if isinstance(value, dict) else dict.fromkeys(value)
+        return {str(k): "" if v is None else str(v) for k, v in meanings.items()}
 
     @model_validator(mode="after")
     def _fits_its_family(self) -> TaskConfig:
@@ -122,6 +124,7 @@ class TaskConfig(Section):
         elif len(self.labels) < 2:
             have = f"holds one label only ({next(iter(self.labels))!r})" if self.labels else "has no labels"
             raise ValueError(f"task.labels {have}; a classifier needs at least two")
+        refuse_alike(self.labels)
         if self.family == "multi_label" and (bad := [label for label in self.labels if SEPARATOR in label or not label]):
             raise ValueError(f"label {bad[0]!r} is empty or holds {SEPARATOR!r}, which joins the labels of a row")
         if self.family == "pair":
@@ -169,7 +172,11 @@ class SourceConfig(Section):
     @field_validator("labels", mode="before")
     @classmethod
     def _string_keys(cls, value: Any) -> Any:
-        return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        refuse_no_labels((*value, *value.values()))
+        refuse_repeats(value)
+        return {str(k): str(v) for k, v in value.items()}
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceConfig:

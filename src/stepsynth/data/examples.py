@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from stepsynth.data.rows import Columns, describe, shown
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.tasks import join_labels
+from stepsynth.tasks.labels import other_spellings
 from stepsynth.types import Example, Span
 
 if TYPE_CHECKING:
@@ -148,9 +149,10 @@ class RowReader:
         )
 
     def _known(self, value: str) -> str | None:
-        label = self._source.labels.get(value, value)
-        if label in self._task.labels:
-            return label
+        for spelling in (value, *other_spellings(value)):
+            label = self._source.labels.get(spelling, spelling)
+            if label in self._task.labels:
+                return label
         if len(self.unknown) < 1000 or value in self.unknown:
             self.unknown[value] += 1
         return None

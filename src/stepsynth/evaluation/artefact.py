@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.statistics import Interval, plain
+from stepsynth.words import SPACELESS, count_words, is_spaceless, pieces
 
 if TYPE_CHECKING:
     from stepsynth.types import Example
@@ -99,7 +100,7 @@ def artefact_probe(
 
 def _first_token(example: Example) -> Features:
     text = example.text.strip()
-    return {f"token={text.split()[0].casefold()}": 1.0, f"kind={_kind(text[0])}": 1.0} if text else {}
+    return {f"token={pieces(text)[0].casefold()}": 1.0, f"kind={_kind(text[0])}": 1.0} if text else {}
 
 
 def _last_character(example: Example) -> Features:
@@ -110,7 +111,7 @@ def _last_character(example: Example) -> Features:
 
 
 def _length(example: Example) -> Features:
-    words = len(example.text.split())
+    words = count_words(example.text)
     # Steps of a factor of the square root of two let any range of lengths stand for a label.
     step = (max(1, words) ** 2).bit_length()
     return {"words": float(words), f"step={step}": 1.0}
@@ -123,7 +124,8 @@ def _quote_marks(example: Example) -> Features:
 
 
 def _label_names(labels: Collection[str]) -> Callable[[Example], Features]:
-    names = {name for label in labels for name in re.findall(r"[^\W\d_]{3,}", label.casefold())}
+    found = rf"[{SPACELESS}]{{2,}}|[^\W\d_]{{3,}}"
+    names = {name for label in labels for name in re.findall(found, label.casefold())}
 
     def cue(example: Example) -> Features:
         return {name: 1.0 for name in sorted(names) if name in example.text.casefold()}
@@ -132,7 +134,10 @@ def _label_names(labels: Collection[str]) -> Callable[[Example], Features]:
 
 
 def _words(example: Example) -> Features:
-    return dict.fromkeys(re.findall(r"\w+|[^\w\s]", example.text.casefold()), 1.0)
+    text = example.text.casefold()
+    if is_spaceless(text):
+        return dict.fromkeys(pieces(text), 1.0)
+    return dict.fromkeys(re.findall(r"\w+|[^\w\s]", text), 1.0)
 
 
 def _kind(character: str) -> str:

@@ -11,6 +11,7 @@ from stepsynth.evaluation.metrics import check_rows
 from stepsynth.evaluation.seeds import hierarchical_interval
 from stepsynth.evaluation.statistics import plain, wilson
 from stepsynth.types import Evaluation, Example, Prediction
+from stepsynth.words import is_spaceless, word_runs
 
 __all__ = ["evaluate_extractive_qa", "exact_match", "f1", "normalise_answer"]
 
@@ -49,8 +50,8 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
         prediction: the answer's text.
         answers: the right answers; 0 if there are none.
     """
-    given = normalise_answer(prediction).split()
-    return max((_overlap(given, normalise_answer(answer).split()) for answer in answers), default=0.0)
+    given = _words(prediction)
+    return max((_overlap(given, _words(answer)) for answer in answers), default=0.0)
 
 
 def evaluate_extractive_qa(gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
@@ -83,6 +84,12 @@ def evaluate_extractive_qa(gold: Sequence[Example], predictions: Sequence[Predic
         "n_answered": sum(bool(text.strip()) for text in given),
     }
     return Evaluation("exact_match", plain(right / len(gold)), wilson(right, len(gold)), len(gold), details)
+
+
+def _words(text: str) -> list[str]:
+    # Of scripts without spaces every character counts, as in CMRC's scorer.
+    bare = normalise_answer(text)
+    return word_runs(bare) if is_spaceless(bare) else bare.split()
 
 
 def _overlap(given: Sequence[str], right: Sequence[str]) -> float:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import RunError, TeacherError
 from stepsynth.executor.collecting import rarely_collected
 from stepsynth.executor.room import thought_share
+from stepsynth.filters.layout import Layout
 from stepsynth.filters.normalise import clean
 from stepsynth.journal import Spent
 from stepsynth.teachers.reading import hidden_tokens
@@ -54,6 +55,7 @@ class Generator:
         max_overgeneration: most requests per wanted row.
         progress: told about accepted rows.
         match: what the whole run uses up, in the place of targets.
+        layout: how texts of the task are laid out.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Generator:
         max_overgeneration: float,
         progress: Progress,
         match: MatchConfig | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._executor = executor
+        self._layout = layout or Layout()
         self._journal = journal
         self._limit = max_overgeneration
         self._progress = progress
@@ -190,8 +194,9 @@ class Generator:
         if not isinstance(answer, Response):
             return Candidate(request, key, "")
         # A reason is a few words, often without a full stop; cut off in the middle it is still one.
-        cut = answer.finish_reason == "length" and not request.stage.endswith("rationales")
-        text = clean(self._executor.text(answer), truncated=cut)
+        reason = request.stage.endswith("rationales")
+        cut = answer.finish_reason == "length" and not reason
+        text = clean(self._executor.text(answer), truncated=cut, layout=Layout() if reason else self._layout)
         return Candidate(request, key, text, answer.finish_reason)
 
 

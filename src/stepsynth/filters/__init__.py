@@ -18,6 +18,7 @@ from stepsynth.filters.label_check import Judge, LabelCheck
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.schema import Schema, ends_with_question_mark
 from stepsynth.types import Verdict
+from stepsynth.words import count_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ class Hygiene:
         asks = config.task.family == "extractive_qa"
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
         rules: list[Filter] = [
-            Schema.like([len(example.text.split()) for example in harvest], question=asks and marked),
+            Schema.like([count_words(example.text) for example in harvest], question=asks and marked),
             GoldCopy.of([example.text for example in gold]),
             AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, config.task.labels),
         ]

@@ -12,6 +12,7 @@ from stepsynth.filters.growing import Growing
 from stepsynth.filters.normalise import comparable
 from stepsynth.tasks.labels import label_words
 from stepsynth.types import Verdict
+from stepsynth.words import SPACELESS, is_spaceless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +129,10 @@ def _names(text: str, label: str, meaning: str) -> bool:
 @lru_cache(maxsize=1024)
 def _signs(label: str, meaning: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
     """Return what finds the label's words, and its meaning's runs of three words with a space around each."""
-    alternatives = "|".join(map(re.escape, label_words(label)))
+    # Words of scripts without spaces have no edges in a text, and seldom three letters.
+    names = [rf"\b{re.escape(word)}" for word in label_words(label) if not is_spaceless(word)]
+    names += [re.escape(word) for word in re.findall(rf"[{SPACELESS}]{{2,}}", label.casefold())]
     words = comparable(meaning).split()
-    phrases = tuple(f" {' '.join(words[i : i + 3])} " for i in range(len(words) - 2))
-    return re.compile(rf"\b(?:{alternatives})") if alternatives else None, phrases
+    size = 6 if is_spaceless(meaning) else 3
+    phrases = tuple(f" {' '.join(words[i : i + size])} " for i in range(len(words) - size + 1))
+    return re.compile("|".join(names)) if names else None, phrases

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import comparable
 from stepsynth.types import Verdict
+from stepsynth.words import is_spaceless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,8 @@ class GoldCopy(RowRule):
     """Drops a row that equals a gold text, or of which most was copied from one.
 
     A row counts as copied when more than ``most`` of its runs of five words stand in one gold
-    text; rows with fewer than five words only when they are equal.
+    text; rows with fewer than five words only when they are equal. Of scripts without spaces between
+    words, ten characters are such a run.
 
     Attributes:
         texts: gold texts in comparable form.
@@ -72,4 +74,6 @@ class GoldCopy(RowRule):
 
 def _runs(text: str) -> list[tuple[str, ...]]:
     words = text.split()
-    return [tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)]
+    # Of scripts without spaces, a word of the comparable form is one character.
+    size = _SHINGLE if 2 * sum(map(is_spaceless, words)) <= len(words) else 2 * _SHINGLE
+    return [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]

@@ -5,18 +5,38 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
-from itertools import islice, takewhile
+
+from stepsynth.filters.characters import tidy
+from stepsynth.filters.layout import Layout, is_head, one_paragraph, whole_text
+from stepsynth.filters.phrases import OTHER_OPENER
+from stepsynth.words import SENTENCE_END, count_words, word_runs
 
 __all__ = ["clean", "comparable", "leading_sentences"]
 
-_QUOTES = {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019": "'", "\u00ab": '"', "\u00bb": '"'}
 # An answer with more layers around its text is no text.
 _LAYERS = 16
 # Far beyond what any token limit lets through: bounds the work on what a hostile server sends.
 _LONGEST = 200_000
 # Forms of longer texts are not kept in memory.
 _SHORT = 1_000
-_PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
+_PLAIN_PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
+# Some languages close with what others open with.
+_TYPOGRAPHIC_PAIRS = {
+    "\u201c": "\u201d",
+    "\u2018": "\u2019",
+    "\u00ab": "\u00bb",
+    "\u00bb": "\u00ab",
+    "\u2039": "\u203a",
+    "\u203a": "\u2039",
+    "\u300c": "\u300d",
+    "\u300e": "\u300f",
+    "\u300a": "\u300b",
+    "\u3010": "\u3011",
+    "\u201e": "\u201c\u201d",
+    "\u201a": "\u2018\u2019",
+}
+_BLANKS = re.compile(r"[^\S\n\t ]")
+_ONE_PARAGRAPH = Layout()
 _FENCE = "```"
 _FENCE_HEAD = re.compile(r"```[\w-]*\s*")
 _ROLE = re.compile(
@@ -27,81 +47,68 @@ _ROLE = re.compile(
 )
 _OPENER = re.compile(
     r"^(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[^\n:]{0,80}?[!,.:]\s+)?"
-    r"(?:here(?:'s| is| are)|this is|below is|the following is)\b[^\n:]{0,160}:\s*",
+    r"(?:here(?:'s| is| are)|this is|below is|the following is)\b[^\n:\uff1a]{0,160}[:\uff1a]\s*",
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"^(?:[-*\u2022]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)")
 _CONTROL = re.compile(r"<\|[^|>\n]{0,40}\|>|</?(?:s|text|example|output)>", re.IGNORECASE)
-_WORD = re.compile(r"\w+")
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*\u2022#]|\d{1,2}[.)]))")
-_SENTENCE_END = re.compile(r"[.!?\u2026][\"')\]]*(?=\s|$)")
 
 
-def clean(answer: str, *, truncated: bool = False) -> str:
+def clean(answer: str, *, truncated: bool = False, layout: Layout = _ONE_PARAGRAPH) -> str:
     """Return the bare text of an answer, or an empty string.
 
     Takes off code fences, chat control tokens, role prefixes, "Here is a review:" and the like,
-    list marks, markdown emphasis and surrounding quotes; unifies white space and quote marks
-    (NFC). Takes the first paragraph, since small models go on talking after it. A truncated
-    answer is cut back to its last whole sentence. Time is in proportion to the answer's length,
-    whatever stands in it.
+    list marks, markdown emphasis and surrounding quotes; unifies white space and, where gold texts
+    do not have them, typographic quote marks (NFC). Of several paragraphs it takes what the layout says.
+    A truncated answer is cut back to its last whole sentence. Time is in proportion to the answer's
+    length, whatever stands in it.
 
     Args:
         answer: the teacher's words; what goes beyond 200,000 characters is cut off.
         truncated: whether it was cut off at the token limit.
+        layout: how texts of the task are laid out.
     """
     text, cut = answer[:_LONGEST], truncated or len(answer) > _LONGEST
     # What is under a wrapper may be wrapped itself; the result is a text that would come back as it is.
     for _ in range(_LAYERS):
         before = text
-        text = _bare(text, cut=cut)
+        text = _bare(text, cut=cut, layout=layout)
         if text == before:
             return text
         cut = False
     return ""
 
 
-class _Characters(dict[int, str | None]):
-    """For `str.translate`: quote marks unified, invisible characters gone; grows with the characters that occur."""
-
-    def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        gone = character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs")
-        self[code] = None if gone else _QUOTES.get(character, character)
-        return self[code]
-
-
-_CHARACTERS = _Characters()
-
-
-def _bare(answer: str, *, cut: bool) -> str:
+def _bare(answer: str, *, cut: bool, layout: Layout) -> str:
     """Take off one layer of each kind."""
-    text = answer.translate(_CHARACTERS)
+    text = tidy(answer, layout.quotes)
     text = unicodedata.normalize("NFC", _CONTROL.sub(" ", text)).strip()
     text = _unfenced(text)
     for _ in range(4):
         before = text
-        text = _unwrap(text)
+        text = _unwrap(text, whole=layout.whole)
         if text == before:
             break
-    paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
-    if len(paragraphs) > 1:
-        text, cut = _unwrap(paragraphs[0]), False
-    text = " ".join(text.split())
-    if cut:
+    to_the_end = True
+    if layout.whole:
+        text, to_the_end = whole_text(text)
+    elif len(paragraphs := [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]) > 1:
+        text, to_the_end = one_paragraph(paragraphs)
+        text = _unwrap(text)
+    text = _spaced(text) if layout.lines else " ".join(text.split())
+    if cut and to_the_end:
         text = _whole_sentences(text)
     return _balanced(text)
 
 
 def comparable(text: str) -> str:
-    """Return the form in which texts are compared: letters and digits, casefolded."""
+    """Return the form in which texts are compared: letters and digits, casefolded; see `word_runs`."""
     return _remembered(text) if len(text) <= _SHORT else _comparable(text)
 
 
 def _comparable(text: str) -> str:
-    if text.isascii():
-        return " ".join(_WORD.findall(text.lower()))
-    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+    return " ".join(word_runs(text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()))
 
 
 # Every rule that compares asks for the form of the same few thousand texts.
@@ -113,11 +120,15 @@ def leading_sentences(text: str, max_words: int) -> str:
 
     A text that fits is returned as it is; one whose first sentence is too long gives nothing.
     """
-    if len(text.split()) <= max_words:
+    if count_words(text) <= max_words:
         return text
-    beyond = next(islice(re.finditer(r"\S+", text), max_words, None)).start()
-    fitting = [match.end() for match in takewhile(lambda match: match.end() <= beyond, _SENTENCE_END.finditer(text))]
-    return _balanced(text[: fitting[-1]]) if fitting else ""
+    fitting = start = words = 0
+    for match in SENTENCE_END.finditer(text):
+        words += count_words(text[start : match.end()])
+        if words > max_words:
+            break
+        fitting = start = match.end()
+    return _balanced(text[:fitting])
 
 
 def _unfenced(text: str) -> str:
@@ -128,21 +139,39 @@ def _unfenced(text: str) -> str:
     return text[head.end() if head else 0 : -len(_FENCE)].strip()
 
 
-def _unwrap(text: str) -> str:
+def _unwrap(text: str, *, whole: bool = False) -> str:
     text = text.strip()
-    for pattern in (_ROLE, _OPENER, _BULLET):
+    # In a text of several lines a list mark is one of several, and emphasis at both ends may be two pieces.
+    lines = whole and "\n" in text
+    for pattern in (_ROLE, _OPENER, OTHER_OPENER, *(() if lines else (_BULLET,))):
         text = pattern.sub("", text, count=1).strip()
     for mark in ("**", "__"):
-        if text.startswith(mark) and text.endswith(mark) and len(text) > 2 * len(mark):
+        ends = text.startswith(mark) and text.endswith(mark) and len(text) > 2 * len(mark)
+        if ends and not (lines and mark in text[len(mark) : -len(mark)]):
             text = text[len(mark) : -len(mark)].strip()
-    while len(text) > 1 and _PAIRS.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
+    while len(text) > 1 and _wrapped(text[0], text[1:-1], text[-1]):
         text = text[1:-1].strip()
     return text
 
 
+def _wrapped(first: str, inside: str, last: str) -> bool:
+    if last in inside:
+        return False
+    return _PLAIN_PAIRS.get(first) == last or (last in _TYPOGRAPHIC_PAIRS.get(first, ()) and first not in inside)
+
+
+def _spaced(text: str) -> str:
+    """Unify white space inside of lines; tabs and what lines begin with stay."""
+    return _BLANKS.sub(" ", text)
+
+
 def _whole_sentences(text: str) -> str:
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    return text[: ends[-1]] if ends else ""
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    if not ends:
+        # Verse, code and lists have no sentences: whole lines are left, if there are some.
+        lines = text.split("\n")
+        return "\n".join(lines[:-1]).rstrip() if len(lines) > 2 and not is_head(lines[-2]) else ""
+    return text[: ends[-1]]
 
 
 def _balanced(text: str) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import leading_sentences
+from stepsynth.filters.phrases import OTHER_META, OTHER_REFUSAL
 from stepsynth.types import Verdict
+from stepsynth.words import count_words, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +34,16 @@ _META = re.compile(
     r"|\b(?:this|the) (?:sentence|text|example) (?:is|would be|can be) (?:labell?ed|classified|categori[sz]ed|considered)\b"
     r"|\bin this (?:sentence|text|example)\b|\bwith the label\b|\bit (?:shows|could be about):|\bcategory:"
     r"|\b(?:the|this|your) (?:original|above|following|given) (?:sentence|text|question|message)\b"
-    r"|\brewritten (?:version|sentence|response)\b|\bhugging face\b|\bsmollm\b|\bhelpful (?:ai )?assistant\b|:$",
+    r"|\brewritten (?:version|sentence|response)\b|\bhugging face\b|\bsmollm\b|\bhelpful (?:ai )?assistant\b|[:\uff1a]$",
     re.IGNORECASE,
 )
 _SHORT = 3
 _TOO_FEW_TO_REPEAT = 8
 _WORD = re.compile(r"\w")
-# Also those of Chinese and Japanese, of Arabic and Persian.
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
+# Also those of Chinese and Japanese, of Arabic and Persian, of Ethiopic scripts, and doubled ones.
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u1367", "\u2047", "\u2048", "\u2049", "\u203d")
+_CLOSERS = "\"') \u2019\u201d\u201c\u00bb\u203a\u300d\u300f\uff09!\uff01"
+_GREEK = re.compile("[\u0370-\u03ff]")
 
 
 @dataclass(frozen=True)
@@ -79,22 +83,25 @@ class Schema(RowRule):
         return Verdict(short if not reason else candidate, reason)
 
     def _reason(self, candidate: Candidate) -> str:
-        if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text):
+        if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text) or OTHER_REFUSAL.match(candidate.text):
             return "refusal"
-        words = candidate.text.split()
+        words = count_words(candidate.text)
         if not _WORD.search(candidate.text):
             return "truncated" if candidate.finish_reason == "length" else "empty"
-        if len(words) < self.min_words:
+        if words < self.min_words:
             return "too short"
-        if self.meta and _META.search(candidate.text):
+        if self.meta and (_META.search(candidate.text) or OTHER_META.match(candidate.text)):
             return "meta"
         if self.question and not ends_with_question_mark(candidate.text):
             return "no question"
-        if len(words) <= _TOO_FEW_TO_REPEAT:
+        if words <= _TOO_FEW_TO_REPEAT:
             return ""
-        return "repetitive" if len({word.casefold() for word in words}) < len(words) / 2 else ""
+        said = [piece.casefold() for piece in pieces(candidate.text)]
+        return "repetitive" if len(set(said)) < len(said) / 2 else ""
 
 
 def ends_with_question_mark(text: str) -> bool:
     """Whether a text ends like a question, closing quotes and brackets aside."""
-    return text.rstrip("\"') ").endswith(_QUESTION_MARKS)
+    bare = text.rstrip(_CLOSERS)
+    # A Greek question ends with what is a semicolon elsewhere.
+    return bare.endswith(_QUESTION_MARKS) or (bare.endswith(";") and _GREEK.search(bare) is not None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stepsynth.errors import DataError, RunError
 from stepsynth.methods import seeded
 from stepsynth.spans import draw_spans
-from stepsynth.tasks.labels import split_labels
+from stepsynth.tasks.labels import carried_labels
 from stepsynth.types import Example, Request, Sampling
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class SeedPlan(_RowPlan):
         shown: list[str] = []
         if self.rationales is not None:
             method = self.lab.config.method
-            reasons = [reason for part in split_labels(label) or ("",) for reason in self.rationales[part]]
+            reasons = [reason for part in carried_labels(label, self.rationales) or ("",) for reason in self.rationales[part]]
             draw = seeded("seed", self.lab.config.seed, label, number)
             shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
         given = self._given(label, number)

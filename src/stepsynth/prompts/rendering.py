@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError
 from stepsynth.prompts.templates import DEFAULT_TEMPLATES
-from stepsynth.tasks.labels import label_phrase, split_labels
+from stepsynth.tasks.labels import called, carried_labels, label_names
 from stepsynth.types import Example, Message, Span
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Prompts:
         Raises:
             ConfigError: see `check`.
         """
-        row = row or Example("", "")
+        row, names = row or Example("", ""), self._names
         fields = {("context" if f.context else "text"): f.name for f in self.task.fields.values()}
         # Two places that are empty when there are fewer examples; an empty turn is left out.
         shown = [*examples, *[Example("", "")] * (2 - len(examples))]
@@ -94,9 +94,9 @@ class Prompts:
             "a_text_name": _with_article(fields.get("text", "text")),
             "context_name": fields.get("context", "context"),
             "a_context_name": _with_article(fields.get("context", "context")),
-            "label": label_phrase(label),
-            "description": _meaning(label, self.task.labels),
-            "labels": {label_phrase(other): meaning for other, meaning in self.task.labels.items()},
+            "label": called(label, names),
+            "description": _meaning(label, self.task),
+            "labels": {names[other]: meaning for other, meaning in self.task.labels.items()},
             "rationales": list(rationales),
             "text": row.text,
             "context": row.context,
@@ -119,8 +119,12 @@ class Prompts:
         """
         turns: list[Message] = []
         for shot, answer in shots:
-            turns += [*self.render("answer", "", row=shot), Message("assistant", label_phrase(answer))]
+            turns += [*self.render("answer", "", row=shot), Message("assistant", called(answer, self._names))]
         return (*turns, *self.render("answer", "", row=row))
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return label_names(self.task.labels, several=self.task.family == "multi_label")
 
 
 def _render(name: str, source: str, values: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -149,8 +153,8 @@ def _without_empty(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return kept
 
 
-def _meaning(label: str, meanings: Mapping[str, str]) -> str:
-    return "; ".join(meaning for part in split_labels(label) if (meaning := meanings.get(part, "")))
+def _meaning(label: str, task: TaskConfig) -> str:
+    return "; ".join(meaning for part in carried_labels(label, task.labels) if (meaning := task.labels.get(part, "")))
 
 
 def _cloze(row: Example) -> str:

@@ -1,0 +1,48 @@
+"""Labels that a config may not have: what YAML made of them, and what no prompt can tell apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from typing import TYPE_CHECKING
+
+from stepsynth.words import read_form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["refuse_alike", "refuse_no_labels", "refuse_repeats"]
+
+
+def refuse_no_labels(labels: Iterable[object]) -> None:
+    """Raise `ValueError` for what YAML made of a label that was not in quotes."""
+    for label in labels:
+        if isinstance(label, bool):
+            raise ValueError("YAML reads yes, no, on and off as true and false; put such a label in quotes")
+        if label is None:
+            raise ValueError("YAML reads ~, null and nothing at all as no value; put such a label in quotes")
+        if not isinstance(label, str | int | float | date):
+            raise ValueError(f"label {label!r} is {type(label).__name__}; write a label as one text, in quotes")
+
+
+def refuse_repeats(labels: Iterable[object]) -> None:
+    """Raise `ValueError` for a label that is there twice, as in a list, or as 1 and as '1'."""
+    counts = Counter(map(str, labels))
+    if len(counts) > 1 and max(counts.values()) > 1:
+        raise ValueError(f"label {counts.most_common(1)[0][0]!r} is there twice; take one out")
+
+
+def refuse_alike(labels: Iterable[str]) -> None:
+    """Raise `ValueError` for labels that no prompt can show, or that nobody can tell apart in one."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        form = read_form(label)
+        if not form:
+            raise ValueError(f"label {label!r} is empty or cannot be seen; give it a name, and map the data's spelling to it")
+        if form in seen:
+            exactly = "" if (seen[form] + label).isascii() else f" ({seen[form]!a} and {label!a})"
+            raise ValueError(
+                f"labels {seen[form]!r} and {label!r}{exactly} read alike: they differ only in case, white space, the kind of a "
+                "mark or in what cannot be seen; rename one here, and map its rows with data.validation.labels"
+            )
+        seen[form] = label

@@ -1,0 +1,140 @@
+"""Answers of several paragraphs: which of them are the text, and how they are written down.
+
+Where gold texts have lines and paragraphs, a written text keeps its own. Where they are one line
+each, it is its first paragraph, since small models go on talking after it; but of a letter, that
+is subject, greeting, body and closing, it is the body, since its first paragraph says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from stepsynth.filters.phrases import ALTERNATIVE, ASSENT, EXPLANATION, GREETING, HEADER, LEAVE, SIGN_OFF
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Layout", "is_head", "one_paragraph", "whole_text"]
+
+# Below this share of gold texts with line breaks they are chance, such as a break in a cell.
+_BROKEN = 0.1
+_HEADING = re.compile(r"#{1,6}\s[^\n]{1,200}|\*\*[^\n*]{1,200}\*\*|__[^\n_]{1,200}__")
+_RULE = re.compile(r"^[ \t]*(?:-[ \t]?){3,}$|^[ \t]*(?:\*[ \t]?){3,}$|^[ \t]*(?:_[ \t]?){3,}$", re.MULTILINE)
+_BLANK = re.compile(r"\n(?:[ \t]*\n)+")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How texts of this task are laid out.
+
+    Attributes:
+        whole: all paragraphs belong to a text, not the first one only.
+        lines: line breaks are kept; else they become spaces.
+        quotes: typographic quote marks that texts have.
+    """
+
+    whole: bool = False
+    lines: bool = False
+    quotes: frozenset[str] = frozenset()
+
+    @classmethod
+    def like(cls, texts: Sequence[str], paragraphs: Literal["auto", "first", "all"] = "auto") -> Layout:
+        """Do as real texts do.
+
+        Args:
+            texts: of the harvest half.
+            paragraphs: ``auto`` takes the whole text where one real text in ten has a line break.
+        """
+        broken = sum(len(text.strip().splitlines()) > 1 for text in texts) >= max(1.0, _BROKEN * len(texts))
+        whole = paragraphs == "all" or (paragraphs == "auto" and broken)
+        kept: set[str] = set()
+        for plain, marks in (('"', "\u201c\u201d\u201e\u00ab\u00bb"), ("'", "\u2018\u2019")):
+            typographic = sum(any(mark in text for mark in marks) for text in texts)
+            if typographic > sum(plain in text for text in texts):
+                kept |= {mark for mark in marks if any(mark in text for text in texts)}
+        return cls(whole, whole and broken, frozenset(kept))
+
+
+def one_paragraph(paragraphs: Sequence[str]) -> tuple[str, bool]:
+    """Return the text of an answer of several paragraphs that is to be one, and whether it goes to the answer's end.
+
+    Args:
+        paragraphs: two or more, without white space around them.
+    """
+    kept = _first_alternative(_without_assent(list(paragraphs)))
+    body = _without_head(kept)
+    if body != kept:
+        lines = "\n".join(body).split("\n") if body else []
+        end = next((at for at, line in enumerate(lines) if at and SIGN_OFF.match(line)), len(lines))
+        text = _without_leave("\n".join(lines[:end]).split("\n"))
+        return " ".join(text), len(text) == len(lines)
+    titled = len(kept) > 1 and _HEADING.fullmatch(kept[0]) and not _takes_leave(kept[1])
+    first = kept[1 if titled else 0] if kept else ""
+    return first, first == paragraphs[-1]
+
+
+def whole_text(text: str) -> tuple[str, bool]:
+    """Return an answer without what was said to the one who asked, and whether it goes to the answer's end.
+
+    A horizontal rule, the second of several numbered texts, and an explanation end a text.
+    """
+    text = _BLANK.sub("\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip("\n")
+    sections = [part.strip("\n") for part in _RULE.split(text) if part.strip()]
+    while len(sections) > 1 and _only_head(sections[0]):
+        sections[:2] = ["\n\n".join(sections[:2])]
+    blocks = _first_alternative(_without_assent(sections[0].split("\n\n"))) if sections else []
+    lines = "\n\n".join(blocks).split("\n") if blocks else []
+    kept = _without_leave(lines)
+    found = "\n".join(kept).strip("\n")
+    return found, len(sections) == 1 and text.endswith(found)
+
+
+def _only_head(section: str) -> bool:
+    blocks = section.split("\n\n")
+    return all(ASSENT.fullmatch(block) or _HEADING.fullmatch(block) or is_head(block) for block in blocks)
+
+
+def is_head(line: str) -> bool:
+    """Whether a line is the subject or the greeting of a letter."""
+    return bool(HEADER.match(line) or GREETING.match(line))
+
+
+def _without_assent(blocks: list[str]) -> list[str]:
+    at = 0
+    while at + 1 < len(blocks) and ASSENT.fullmatch(blocks[at]):
+        at += 1
+    return blocks[at:]
+
+
+def _first_alternative(blocks: list[str]) -> list[str]:
+    """Return the first of several texts that are numbered; all there is where there is one text."""
+    marks = [(at, match.end()) for at, block in enumerate(blocks) if (match := ALTERNATIVE.match(block))]
+    if len(marks) < 2:
+        return blocks
+    (first, end), (second, _) = marks[:2]
+    kept = [blocks[first][end:].strip("\n "), *blocks[first + 1 : second]]
+    return [block for block in kept if block.strip()]
+
+
+def _without_head(blocks: list[str]) -> list[str]:
+    """Return what follows subject and greeting of a letter."""
+    for at, block in enumerate(blocks):
+        lines = block.split("\n")
+        start = next((number for number, line in enumerate(lines) if not is_head(line)), len(lines))
+        if start < len(lines):
+            return ["\n".join(lines[start:]), *blocks[at + 1 :]] if start or at else blocks
+    return []
+
+
+def _without_leave(lines: list[str]) -> list[str]:
+    """Cut off an explanation and what comes after it, and the last lines where they take leave."""
+    end = next((at for at, line in enumerate(lines) if at and EXPLANATION.match(line)), len(lines))
+    while end > 1 and (not lines[end - 1].strip() or _takes_leave(lines[end - 1])):
+        end -= 1
+    return lines[:end]
+
+
+def _takes_leave(line: str) -> bool:
+    return bool(LEAVE.match(line) or EXPLANATION.match(line))

@@ -1,0 +1,135 @@
+"""What a word is and where a sentence ends, in any script.
+
+Where a script puts spaces between words, a word is what stands between them. Others are counted by
+rule: two characters of Chinese or Japanese are a word, three letters of Thai, Lao, Khmer or Burmese,
+and a syllable of Tibetan. That is about what a segmenter finds, needs no dictionary, and is the same
+on every machine.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+__all__ = ["SENTENCE_END", "SPACELESS", "count_words", "is_spaceless", "pieces", "read_form", "word_runs"]
+
+# Bopomofo, kana, ideographs and their marks; not Hangul, which has spaces.
+_PAIRED = (
+    "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u312f\u31a0-\u31bf\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f\U00020000-\U000323af"
+)
+# Thai, Lao, Burmese, Khmer, Tai scripts, New Tai Lue, Tai Tham; letters and marks, not digits.
+_TRIPLED = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u109a-\u109f\u1780-\u17d3\u17d7\u17dc-\u17dd"
+    "\u1950-\u19c9\u1a20-\u1a7c\ua9e0-\ua9ef\ua9fa-\ua9fe\uaa60-\uaadf"
+)
+_TIBETAN = "\u0f00\u0f18-\u0f19\u0f35\u0f37\u0f39\u0f40-\u0fbc"
+SPACELESS = _PAIRED + _TRIPLED + _TIBETAN
+_SPACELESS = re.compile(f"[{SPACELESS}]")
+_RUN = re.compile(f"([{_PAIRED}]+)|([{_TRIPLED}]+)|([{_TIBETAN}]+)|[^\\s{SPACELESS}]+")
+_SELECTOR = re.compile("[\ufe00-\ufe0f]")
+_LETTERS_PER_WORD = 3
+# A stop with its closing marks. Western stops need white space behind them (3.50), those of scripts without spaces none.
+_CLOSERS = "\"')\\]\u2019\u201d\u00bb\u203a\u300d\u300f\u3011\u300b\u3009\uff09\uff3d"
+SENTENCE_END = re.compile(
+    rf"[.!?\u2026\u061f\u06d4\u0589\u1362\u1367\u1368\u203c\u2047-\u2049][{_CLOSERS}]*(?=\s|$)"
+    rf"|(?:[\u3002\uff01\uff1f\uff61\u0964\u0965\u104b\u17d4\u17d5\u0e5a\u0e5b\u0f0d-\u0f12]|\uff0e(?!\d))[{_CLOSERS}]*"
+    # Stops of Western form between characters that have no spaces around them.
+    rf"|(?<=[{_PAIRED}])[.!?\u2026]+(?!\w)[{_CLOSERS}]*"
+    # Thai and Lao have no stop: a space ends a sentence.
+    r"|(?<=[\u0e01-\u0e4e\u0e81-\u0ece])(?=\s+[\u0e01-\u0e4e\u0e81-\u0ece])"
+)
+
+# Marks that look the same in most fonts. NFKC takes care of widths and ligatures, not of these.
+_ALIKE = str.maketrans(
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032`\u00b4", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
+    }
+)
+
+
+def is_spaceless(text: str) -> bool:
+    """Whether a text holds characters of a script that puts no spaces between words."""
+    return not text.isascii() and _SPACELESS.search(text) is not None
+
+
+def count_words(text: str) -> int:
+    """Return the number of words; see the module."""
+    if not is_spaceless(text):
+        return len(text.split())
+    return sum(max(1, _weight(chunk)) for chunk in text.split())
+
+
+def pieces(text: str) -> list[str]:
+    """Return what texts are compared by: words, and of scripts without spaces pairs of characters that overlap.
+
+    Pairs find each other whatever stands before them, which words cut off by counting would not.
+    """
+    if not is_spaceless(text):
+        return text.split()
+    found: list[str] = []
+    for match in _RUN.finditer(text):
+        run = match[0]
+        if match.lastindex is None or len(run) == 1:
+            found.append(run)
+        else:
+            found += [run[at : at + 2] for at in range(len(run) - 1)]
+    return found
+
+
+def word_runs(text: str) -> list[str]:
+    r"""Return the runs of letters, digits and their marks, like ``\w+``; of scripts without spaces every character.
+
+    A vowel sign of Hindi or Thai belongs to its letter, though for Python it is no character of a word.
+    """
+    return (_ASCII_RUNS if text.isascii() else _all_runs()).findall(text)
+
+
+def read_form(text: str, *, fold: bool = True) -> str:
+    """Return a text as a reader takes it in: case, width, white space, invisible characters and kinds of dashes aside."""
+    text = text.translate(_ALIKE)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    text = text.casefold() if fold else text
+    if not text.isascii() or not text.isprintable():
+        # What was invisible may have stood between a letter and its accent.
+        seen = "".join(character for character in text if not _invisible(character))
+        text = unicodedata.normalize("NFKC", seen).translate(_ALIKE)
+    return " ".join(text.split())
+
+
+def _weight(chunk: str) -> int:
+    words = 0
+    for match in _RUN.finditer(chunk):
+        run = match[0]
+        if match[1]:
+            words += (len(run) + 1) // 2
+        elif match[2]:
+            letters = sum(unicodedata.category(character).startswith("L") for character in run)
+            words += max(1, -(-letters // _LETTERS_PER_WORD))
+        else:
+            words += any(map(str.isalnum, run))
+    return words
+
+
+_ASCII_RUNS = re.compile(r"\w+")
+
+
+@lru_cache(maxsize=1)
+def _all_runs() -> re.Pattern[str]:
+    # Python's patterns know no classes of marks, so they are listed once, when they are needed.
+    marks = "".join(
+        character
+        for character in map(chr, range(0x300, 0x1F000))
+        if unicodedata.category(character) in ("Mn", "Mc") and not (_SPACELESS.match(character) or _SELECTOR.match(character))
+    )
+    return re.compile(f"[{SPACELESS}]|[^\\W{SPACELESS}](?:[^\\W{SPACELESS}]|[{marks}])*")
+
+
+def _invisible(character: str) -> bool:
+    # Selectors say how a sign is drawn, not which one it is.
+    selector = "\ufe00" <= character <= "\ufe0f"
+    return selector or (unicodedata.category(character) in ("Cc", "Cf", "Cs") and not character.isspace())
