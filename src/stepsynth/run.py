@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from stepsynth.assets import cache_folder
-from stepsynth.config import FREE_TEACHER_KEYS, USER_CACHE, RunConfig, parse_config
+from stepsynth.config import FREE_SOURCE_KEYS, FREE_TEACHER_KEYS, USER_CACHE, RunConfig, parse_config
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 from stepsynth.journal import holds_nothing
@@ -342,7 +342,7 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 _FREE = {
     *(f"teacher.{key}" for key in FREE_TEACHER_KEYS),
-    *(f"data.{source}.path" for source in ("validation", "test", "contexts", "seed")),
+    *(f"data.{source}.{key}" for source in ("validation", "test", "contexts", "seed") for key in FREE_SOURCE_KEYS),
 }
 
 

@@ -12,6 +12,7 @@ from stepsynth.config.loading import load_config, parse_config
 from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
 from stepsynth.config.sections import (
     BACKENDS,
+    FREE_SOURCE_KEYS,
     FREE_TEACHER_KEYS,
     TEACHER_PLUGINS,
     DataConfig,
@@ -27,6 +28,7 @@ from stepsynth.config.sections import (
 
 __all__ = [
     "BACKENDS",
+    "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
     "TEACHER_PLUGINS",
     "USER_CACHE",

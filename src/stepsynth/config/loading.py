@@ -98,7 +98,7 @@ def _refuse_secrets(value: object, where: str, *, name: str = "") -> None:
 
 def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
     if source.path is None:
-        return source
+        return source.beside(base)
     expanded = os.path.expandvars(source.path)
     if unset := re.search(r"\$\{?(\w+)", expanded):
         raise ConfigError(
