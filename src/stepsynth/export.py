@@ -57,7 +57,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "label_check": next((info["label_check"] for *_, info, _ in journal.stages() if "label_check" in info), None),
     }
     return {
-        "run": directory.path.name,
+        # Not the folder's name: a run may be moved, linked and renamed, and is the same run.
+        "run": config.task.name,
         "task": config.task.name,
         "family": config.task.family,
         "labels": list(config.task.labels),

@@ -149,7 +149,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                 | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}
             )
         return {
-            "run": folder.name,
+            "run": folder.resolve().name,
             "state": "finished" if journal.meta("finished") else "unfinished",
             "stages": stages,
             "requests": totals.requests,

@@ -8,7 +8,7 @@ names the environment variable that holds its key.
 
 from __future__ import annotations
 
-from stepsynth.config.loading import load_config, parse_config
+from stepsynth.config.loading import load_config, parse_config, parse_source
 from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
 from stepsynth.config.sections import (
     BACKENDS,
@@ -48,4 +48,5 @@ __all__ = [
     "TeacherConfig",
     "load_config",
     "parse_config",
+    "parse_source",
 ]

@@ -218,7 +218,7 @@ class SourceConfig(Section):
     @classmethod
     def _known_encoding(cls, value: str | None) -> str | None:
         try:
-            if value is None or codecs.lookup(value)._is_text_encoding:  # type: ignore[attr-defined]
+            if value is None or codecs.lookup(value)._is_text_encoding:
                 return value
         # A NUL in a name is a ValueError.
         except (LookupError, ValueError):

@@ -80,10 +80,14 @@ def load_source(source: SourceConfig, task: TaskConfig, *, role: str, seed: int,
     return list(_rows(source, task, role, seed, tally=tally))
 
 
-def load_seed(config: RunConfig) -> list[Example]:
+def load_seed(config: RunConfig, tally: Tally | None = None) -> list[Example]:
     """Return the rows of ``data.seed``, with ids ``import-<row>``; none where the config has no such source.
 
     They pass the checks of gold rows. Repeated rows are left for the filters to drop.
+
+    Args:
+        config: names the source.
+        tally: gets what was read.
 
     Raises:
         DataError: anything wrong with the source or one of its rows.
@@ -91,7 +95,7 @@ def load_seed(config: RunConfig) -> list[Example]:
     """
     if config.data.seed is None:
         return []
-    return list(_rows(config.data.seed, config.task, "seed", config.seed, prefix="import"))
+    return list(_rows(config.data.seed, config.task, "seed", config.seed, prefix="import", tally=tally))
 
 
 def load_validation(config: RunConfig) -> Validation:

@@ -21,7 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.config import SourceConfig
+from stepsynth.config import parse_source
 from stepsynth.data.columns import Columns, RawRow, shown
 from stepsynth.data.examples import RowReader, kept_field, text_columns, wanted_columns, written_field
 from stepsynth.data.halves import fingerprint
@@ -34,7 +34,7 @@ from stepsynth.tasks import create_family, split_labels
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepsynth.config import TaskConfig
+    from stepsynth.config import SourceConfig, TaskConfig
     from stepsynth.types import Example
 
 __all__ = ["Imported", "import_rows"]
@@ -125,7 +125,7 @@ def import_rows(
     unknown: Counter[str] = Counter()
     first_unusable = ""
     for path in paths:
-        source = SourceConfig(path=path, labels=dict(labels or {}), **(reading or {}))  # type: ignore[arg-type]
+        source = parse_source({"path": path, "labels": dict(labels or {}), **(reading or {})})
         reader, number = RowReader(task, source, "seed"), -1
         for number, raw in enumerate(_renamed(source, reader.columns.labels, task, columns or {})):
             where = f"row {number} of {str(path)!r}"

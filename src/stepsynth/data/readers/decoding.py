@@ -98,9 +98,15 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         with io.BufferedReader(stream) as handle:
             yield handle
         return
-    unpack = {".gz": gzip.open, ".xz": lzma.open}.get(suffix, open)
-    with unpack(path, "rb") as file:
-        yield file
+    if suffix == ".gz":
+        with gzip.open(path, "rb") as unpacked:
+            yield unpacked  # type: ignore[misc]
+    elif suffix == ".xz":
+        with lzma.open(path, "rb") as unpacked:
+            yield unpacked
+    else:
+        with open(path, "rb") as file:
+            yield file
 
 
 def read_lines(path: Path, encoding: str | None = None) -> Generator[str, None, None]:

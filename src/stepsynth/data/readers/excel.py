@@ -99,7 +99,7 @@ def _opened(path: Path, name: str, *, formulas: bool) -> Any:
 
 
 def _sheet(book: Any, wanted: str | None, name: str) -> Worksheet:
-    sheets = {sheet.title: sheet for sheet in book.worksheets}
+    sheets: dict[str, Worksheet] = {sheet.title: sheet for sheet in book.worksheets}
     if wanted is not None:
         if wanted not in sheets:
             raise DataError(f"{name} has no sheet {wanted!r}.", hint=did_you_mean(wanted, sheets))

@@ -47,7 +47,8 @@ def parse_documents(text: str, name: str) -> list[tuple[int, Any]]:
     Raises:
         DataError: it is not JSON to its end.
     """
-    decoder, at, line, found = json.JSONDecoder(), 0, 1, []
+    decoder, at, line = json.JSONDecoder(), 0, 1
+    found: list[tuple[int, Any]] = []
     while True:
         start = at
         while at < len(text) and text[at] in " \t\r\n":
