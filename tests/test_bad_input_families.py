@@ -203,7 +203,7 @@ def test_a_bad_row_is_one_clear_line(case: str, tmp_path: Path) -> None:
     ("cell", "message"),
     [
         ('{"text": ["Rome"], "answer_start": [', "answers of row 0 .* are not valid JSON"),
-        ("{'text': ['Rome'], 'answer_start': [32]}", "answers of row 0 .* are not valid JSON: .* Write"),
+        ("{'text': [Rome], 'answer_start': [32]}", "answers of row 0 .* are not valid JSON: .* Write"),
         ("Rome", "answers of row 0 .* are not valid JSON: 'Rome'. .* use the columns answer and answer_start"),
         ("", "answers of row 0 .* are not valid JSON: ''"),
         ("[" * 100_000, "answers of row 0 .* are not valid JSON"),

@@ -14,7 +14,7 @@ import pytest
 
 from family_rows import PAIR, QA, TAGS, Row, run_config, write_rows
 from stepsynth.cli import predicting
-from stepsynth.cli.predicting import parse_columns, predict_file
+from stepsynth.cli.predicting import Output, parse_columns, predict_file
 from stepsynth.errors import ConfigError
 from stepsynth.types import Example, Prediction
 
@@ -54,7 +54,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         monkeypatch.setattr(predicting, "create_student", lambda config: Rote(answer))
         file = write_rows(tmp_path / "new.jsonl", rows)
         target = tmp_path / out if out else None
-        predict_file(tmp_path, file, **{"columns": {}, "out": target, "round_number": None, "as_json": False, **options})
+        output = Output(target, "json" if options.pop("as_json", False) else None)
+        predict_file(tmp_path, file, **{"columns": {}, "output": output, "round_number": None, **options})
         return target.read_text(encoding="utf-8") if target else capsys.readouterr().out
 
     return run

@@ -178,7 +178,7 @@ def test_a_missing_or_damaged_json_file_is_one_clear_line(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="cannot read"):
         import_rows([tmp_path / "a.json.gz"], WEATHER)
     (tmp_path / "a.json").write_bytes(b'{"text": "\xff"}')
-    with pytest.raises(DataError, match="not UTF-8: byte 10"):
+    with pytest.raises(DataError, match="not UTF-8: line 1, byte 10"):
         import_rows([tmp_path / "a.json"], WEATHER)
 
 

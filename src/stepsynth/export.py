@@ -64,7 +64,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
         method["tokens"]["thoughts"] = thought
     return {
-        "run": directory.path.name,
+        # Not the folder's name: a run may be moved, linked and renamed, and is the same run.
+        "run": config.task.name,
         "task": config.task.name,
         "family": config.task.family,
         "labels": list(config.task.labels),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stepsynth.assets import resolve
-from stepsynth.data import SealedTest, Validation, load_contexts, load_seed, load_validation
+from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
 from stepsynth.errors import DataError
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
@@ -15,7 +15,7 @@ from stepsynth.types import Example, digest
 from stepsynth.words import count_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.config import RunConfig
     from stepsynth.data import SealedInfo
@@ -34,6 +34,7 @@ class Inputs:
         sealed: its size and digest; no text of it.
         contexts: texts to write about; none for families that keep no context.
         seed: written rows to start from.
+        read: what was read of ``contexts`` and ``seed``.
     """
 
     validation: Validation
@@ -41,6 +42,15 @@ class Inputs:
     sealed: SealedInfo | None
     contexts: tuple[str, ...] = ()
     seed: tuple[Example, ...] = ()
+    read: Mapping[str, Tally] = field(default_factory=dict, compare=False)
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """What was read of each source."""
+        found = {"validation": self.validation.tally, "contexts": self.read.get("contexts"), "seed": self.read.get("seed")}
+        if self.sealed is not None:
+            found["test"] = self.sealed.tally
+        return {name: tally for name, tally in found.items() if tally is not None}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -79,15 +89,16 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
     validation = load_validation(config)
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
-    contexts = load_contexts(config, validation.harvest)
-    seed = tuple(load_seed(config)) if config.data.seed else ()
+    read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}
+    contexts = load_contexts(config, validation.harvest, read.get("contexts"))
+    seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
     if config.task.family == "extractive_qa":
         _refuse_long_answers(config, validation)
         _refuse_mute_pool(config, contexts)
     if config.method.name != "teacher":
         for model in filter(None, (config.student.model, config.method.mistakes_of)):
             resolve(model, kind="student", report=progress.note if progress else None)
-    return Inputs(validation, test, sealed, contexts, seed)
+    return Inputs(validation, test, sealed, contexts, seed, read)
 
 
 def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from stepsynth.assets import cache_folder
-from stepsynth.config import FREE_TEACHER_KEYS, USER_CACHE, RunConfig, parse_config
+from stepsynth.config import FREE_SOURCE_KEYS, FREE_TEACHER_KEYS, USER_CACHE, RunConfig, parse_config
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 from stepsynth.journal import holds_nothing
@@ -34,7 +34,7 @@ from stepsynth.journal import holds_nothing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["DISK_ERRORS", "JOURNAL", "RunDirectory", "answers_path", "disk_errors", "write_atomic"]
+__all__ = ["DISK_ERRORS", "JOURNAL", "RunDirectory", "answers_path", "disk_errors", "write_atomic", "write_out"]
 
 JOURNAL = "journal.db"
 _FORMAT = 1
@@ -103,6 +103,28 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> No
     fail_point(f"after rename: {path.name}")
 
 
+def write_out(path: Path, content: str) -> None:
+    """Write a file that the user named: as `write_atomic`, but through links, and into a pipe or device as it is.
+
+    Raises:
+        RunError: it cannot be written; the old file is as it was.
+    """
+    if path.is_dir():
+        raise RunError(f"cannot write {str(path)!r}: it is a folder.", hint="Name a file in it with --out.")
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        if target.exists() and not target.is_file():
+            # Replacing /dev/stdout by a file would be a disaster where one may.
+            with disk_errors(path), target.open("wb") as file:
+                file.write(content.encode("utf-8"))
+        else:
+            write_atomic(target, content)
+    # A NUL in a path is a ValueError.
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise RunError(f"cannot write {str(path)!r}: {what}.", hint="Name a file in an existing folder with --out.") from None
+
+
 def answers_path(cache: Path | None, runs: Path) -> Path | None:
     """Return the file of answers that runs share, ``None`` where there shall be none.
 
@@ -160,8 +182,11 @@ class RunDirectory:
         for part in filter(_is_part, path.iterdir()):
             part.unlink()
         try:
-            if not (existing.exists() and _same(path, config)):
+            known = existing.exists() and _same(path, config)
+            if not known:
                 _start_over(path)
+            # What changes no result (where files lie, concurrency, the key's variable) is kept as it is now.
+            if not known or _stored_config(path).resolved() != config.resolved():
                 document = {"format": _FORMAT, "digest": config.result_digest(), "config": config.resolved()}
                 write_atomic(existing, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         except BaseException:
@@ -342,7 +367,7 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 _FREE = {
     *(f"teacher.{key}" for key in FREE_TEACHER_KEYS),
-    *(f"data.{source}.path" for source in ("validation", "test", "contexts", "seed")),
+    *(f"data.{source}.{key}" for source in ("validation", "test", "contexts", "seed") for key in FREE_SOURCE_KEYS),
 }
 
 

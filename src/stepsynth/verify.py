@@ -32,7 +32,7 @@ from stepsynth.export import build_results, dataset_lines, results_text
 from stepsynth.inputs import rows_digest
 from stepsynth.journal import Journal
 from stepsynth.journal.answers import kept_request
-from stepsynth.journal.database import decoded
+from stepsynth.journal.database import decoded, reading_uri
 from stepsynth.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _config(directory: RunDirectory) -> list[Finding]:
 def _integrity(path: Path) -> list[Finding]:
     """Ask SQLite, reading only."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(reading_uri(path), uri=True)) as connection:
             said = [" ".join(line.split()) for (line,) in connection.execute(f"PRAGMA integrity_check({_SHOWN})")]
     except sqlite3.Error as error:
         said = [str(error)]
@@ -129,7 +129,7 @@ def _integrity(path: Path) -> list[Finding]:
 
 
 def _stages(path: Path, journal: Journal) -> list[Finding]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(reading_uri(path), uri=True)) as connection:
         stages = {name: (number, kind, info) for name, number, kind, info, _ in journal.stages()}
         found = [*_rows(connection, stages), *_keys(connection)]
         for name, (number, kind, info) in stages.items():
@@ -221,8 +221,6 @@ def _models(directory: RunDirectory, journal: Journal) -> list[Finding]:
 
 def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
     """Compare with what would be written now; a run that has not ended need not have the files."""
-    from stepsynth.report import render_report
-
     finished = journal.meta("finished") is not None
     present = [name for name in ("dataset.jsonl", "results.json", "report.html") if (directory.path / name).exists()]
     findings = []
@@ -235,14 +233,29 @@ def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
     for name in present:
         if name == "dataset.jsonl":
             same = _same_lines(directory.path / name, (f"{line}\n" for line in dataset_lines(journal, directory.config)))
-        elif name == "results.json":
-            same = _same_lines(directory.path / name, iter(results_text(results).splitlines(keepends=True)))
         else:
-            page = render_report(journal, results, directory.config)
-            same = (directory.path / name).read_bytes() == page.encode("utf-8")
+            same = any(_as_derived(directory, journal, {**results, "run": run}, name) for run in _run_names(directory, results))
         if not same:
             findings.append(Finding("derived", name, "is not what the journal gives", _REPORT))
     return findings
+
+
+def _as_derived(directory: RunDirectory, journal: Journal, results: dict[str, Any], name: str) -> bool:
+    from stepsynth.report import render_report
+
+    if name == "results.json":
+        return _same_lines(directory.path / name, iter(results_text(results).splitlines(keepends=True)))
+    return (directory.path / name).read_bytes() == render_report(journal, results, directory.config).encode("utf-8")
+
+
+def _run_names(directory: RunDirectory, results: dict[str, Any]) -> list[str]:
+    """Return what may stand in the place of the run's name: older versions wrote the name that the folder had."""
+    try:
+        stored = json.loads((directory.path / "results.json").read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        stored = None
+    names = [results["run"], stored, directory.path.resolve().name]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _same_lines(path: Path, lines: Iterator[str]) -> bool:

@@ -1,21 +1,20 @@
 """The commands: each checks its input, calls the library, prints what came of it.
 
 A mistake of the user is one line on standard error and exit code 2; a clean stop is exit code
-130 (Ctrl-C or SIGTERM); anything else is a defect and shows its traceback.
+130 (Ctrl-C or SIGTERM), and 141 means that nobody reads the output any more; anything else is a defect and shows its traceback.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsynth.errors import Interrupted, StepsynthError
+from stepsynth.cli.ending import run_to_end
+from stepsynth.cli.screens import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,37 +41,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Another file of answers than your own.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing while running.")]
 
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]
+Delimiter = Annotated[str | None, typer.Option(help="What stands between the cells of a table; found out when absent.")]
+Sheet = Annotated[str | None, typer.Option(help="Name of the sheet of an Excel file with several.")]
+
 
 def main() -> None:
     """Run the command line; turns known errors into one line and an exit code."""
     # Read by the hub's client and by vLLM: neither is to report what is used here.
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    try:
-        app(standalone_mode=True)
-    except Interrupted as stop:
-        typer.echo(f"stepsynth: {stop}", err=True)
-        sys.exit(130)
-    except StepsynthError as error:
-        typer.echo(f"stepsynth: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stepsynth: stopped at once; the same command goes on from the last committed answer.", err=True)
-        sys.exit(130)
-    except OSError as error:
-        from stepsynth.run import DISK_ERRORS
-
-        if isinstance(error, BrokenPipeError):
-            sys.stderr.close()
-            sys.exit(0)
-        # Such a path cannot even be looked at, so that it fails wherever it is used first.
-        if error.errno == errno.ENAMETOOLONG:
-            what = f"the path {str(error.filename)[:60]!r}... is too long. Give a shorter one."
-        elif error.errno in DISK_ERRORS:
-            what = f"the disk cannot be written: {error.strerror}. Make room and run the same command again."
-        else:
-            raise
-        typer.echo(f"stepsynth: {what}", err=True)
-        sys.exit(2)
+    run_to_end(app)
 
 
 def _version(value: bool) -> None:
@@ -193,7 +171,7 @@ def presets(as_json: Json = False) -> None:
 
 @app.command("import")
 def import_rows(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON, JSONL(.gz), CSV, TSV or Parquet.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON, JSONL, CSV, TSV, Parquet, Arrow or Excel.")],
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The task that the rows are for.")],
     out: Annotated[Path, typer.Option(help="The JSONL file to write; use it as data.seed.")],
     columns: Annotated[
@@ -202,12 +180,22 @@ def import_rows(
     labels: Annotated[
         list[str] | None, typer.Option("--label", metavar="THEIRS=OURS", help="What a label is called here, e.g. 0=negative.")
     ] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    sheet: Sheet = None,
     as_json: Json = False,
 ) -> None:
     """Turn existing synthetic data (S3's, ZeroGen's, your own) into rows that a run can start from."""
     from stepsynth.cli.importing import import_files
 
-    summary = import_files(files, config, out, columns=_pairs(columns, "--column"), labels=_pairs(labels, "--label"))
+    summary = import_files(
+        files,
+        config,
+        out,
+        columns=_pairs(columns, "--column"),
+        labels=_pairs(labels, "--label"),
+        reading=_reading(encoding, delimiter, sheet),
+    )
     if as_json:
         _print_json(summary)
         return
@@ -269,18 +257,32 @@ def cancel(folder: RunPath, as_json: Json = False) -> None:
 @app.command()
 def predict(
     folder: RunPath,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL(.gz), Parquet, or .txt with one text per line.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON, Parquet, Excel, or .txt with one text per line.")],
     column: Annotated[
         list[str] | None, typer.Option(help="Where a column is: review, or text=review; text1=..., context=... and so on.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write CSV or JSONL here instead of standard output.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="csv or jsonl; by the name of --out when absent.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="CSV: leave cells as they are that a spreadsheet may run as formulas.")
+    ] = False,
     round_number: Annotated[int | None, typer.Option("--round", help="Use the student of this round, not the best one.")] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    sheet: Sheet = None,
     as_json: Json = False,
 ) -> None:
     """Predict labels and probabilities for new texts with a run's student."""
-    from stepsynth.cli.predicting import parse_columns, predict_file
+    from stepsynth.cli.predicting import Output, parse_columns, predict_file
 
-    predict_file(folder, file, columns=parse_columns(column or []), out=out, round_number=round_number, as_json=as_json)
+    predict_file(
+        folder,
+        file,
+        columns=parse_columns(column or []),
+        output=Output(out, "json" if as_json else form, exact=exact),
+        round_number=round_number,
+        reading=_reading(encoding, delimiter, sheet),
+    )
 
 
 @models_app.command("list")
@@ -378,6 +380,12 @@ def cache_prune(
     _print_json(found) if as_json else print_pruned(found)
 
 
+def _reading(encoding: str | None, delimiter: str | None, sheet: str | None) -> dict[str, str]:
+    """Return how a file is read, as a source of the config would say it."""
+    given = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
     """Read ``key=value`` options."""
     from stepsynth.errors import ConfigError
@@ -399,6 +407,4 @@ def _folder_name(name: str) -> str:
 
 
 def _print_json(value: Any) -> None:
-    import json
-
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    typer.echo(json_text(value))

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepsynth.cli.screens import json_text, write_data
+from stepsynth.config import parse_source
 from stepsynth.data import load_texts
-from stepsynth.errors import ConfigError, RunError
+from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import Journal
 from stepsynth.loop import best_round
-from stepsynth.run import RunDirectory, write_atomic
+from stepsynth.run import RunDirectory, write_out
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family, split_labels
 
@@ -24,10 +28,12 @@ if TYPE_CHECKING:
     from stepsynth.config import TaskConfig
     from stepsynth.types import Example, Prediction
 
-__all__ = ["parse_columns", "predict_file"]
+__all__ = ["Output", "parse_columns", "predict_file"]
 
-# A spreadsheet runs a cell that begins like this as a formula.
+# A spreadsheet runs a cell that begins like this as a formula; a number is none, whatever its sign.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_FORMATS = ("csv", "jsonl", "json")
 _INPUTS = ("text", "text1", "text2", "context", "question")
 
 
@@ -54,8 +60,44 @@ def parse_columns(options: Sequence[str]) -> dict[str, str]:
     return columns
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where predictions go, and in which form.
+
+    Attributes:
+        path: the file; standard output when absent.
+        form: ``csv``, ``jsonl``, or ``json`` for one object; by the file's name when absent.
+        exact: CSV: write every cell as it is, also what a spreadsheet would run.
+    """
+
+    path: Path | None = None
+    form: str | None = None
+    exact: bool = False
+
+    @property
+    def format(self) -> str:
+        """The form that is written.
+
+        Raises:
+            ConfigError: there is no such form.
+        """
+        named = self.path is not None and self.path.suffix.lower() in (".json", ".jsonl", ".ndjson")
+        form = self.form or ("jsonl" if named else "csv")
+        if form not in _FORMATS:
+            raise ConfigError(f"--format is {form!r}.", hint=did_you_mean(form, _FORMATS[:2]))
+        if self.exact and form != "csv":
+            raise ConfigError(f"--exact is for CSV, and {form} is written.", hint="Take it out: nothing is changed there.")
+        return form
+
+
 def predict_file(
-    folder: Path, file: Path, *, columns: Mapping[str, str], out: Path | None, round_number: int | None, as_json: bool
+    folder: Path,
+    file: Path,
+    *,
+    columns: Mapping[str, str],
+    output: Output,
+    round_number: int | None,
+    reading: Mapping[str, str] | None = None,
 ) -> None:
     """Write one prediction per row of a file, in its order.
 
@@ -63,16 +105,18 @@ def predict_file(
         folder: the run.
         file: rows without labels.
         columns: our name -> the file's column, where they differ.
-        out: ``.csv``, ``.json`` or ``.jsonl``; standard output when absent.
+        output: where to, and in which form.
         round_number: a round's student instead of the best one.
-        as_json: one JSON object on standard output.
+        reading: how the file is read: ``encoding``, ``delimiter``, ``sheet``.
 
     Raises:
         UserError: no run, no student, or an unreadable file.
     """
+    form = output.format
+    source = parse_source({"path": file, **(reading or {})})
     directory = RunDirectory.read(folder)
     task = directory.config.task
-    examples = load_texts(file, task, columns)
+    examples = load_texts(source, task, columns)
     if not directory.journal_path.is_file():
         raise RunError(f"the run at {str(folder)!r} has not started.", hint="Run it first.")
     with closing(Journal(directory.journal_path)) as journal:
@@ -93,20 +137,24 @@ def predict_file(
     model = create_student(directory.config).load(directory.model_path(number))
     predictions = model.predict(examples)
     rows = [_row(task, example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
-    lines = out is not None and out.suffix in (".json", ".jsonl")
-    content = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows) if lines else _csv(rows, list(task.labels))
-    if as_json:
-        content = json.dumps({"run": folder.name, "round": number, "predictions": rows}, ensure_ascii=False, indent=1) + "\n"
-    if out is None:
-        sys.stdout.write(content)
+    changed = 0
+    if form == "json":
+        content = json_text({"run": folder.resolve().name, "round": number, "predictions": rows}) + "\n"
+    elif form == "jsonl":
+        content = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
     else:
-        try:
-            write_atomic(out, content)
-        except OSError as error:
-            raise RunError(
-                f"cannot write {str(out)!r}: {error.strerror}.", hint="Name a file in an existing folder with --out."
-            ) from None
-        sys.stderr.write(f"{len(predictions):,} predictions of round {number}'s student in {out}\n")
+        content, changed = _csv(rows, list(task.labels), exact=output.exact)
+    if output.path is None:
+        write_data(content)
+    else:
+        write_out(output.path, content)
+        sys.stderr.write(f"{len(predictions):,} predictions of round {number}'s student in {output.path}\n")
+    if changed:
+        begin = "cells that begin" if changed > 1 else "cell that begins"
+        sys.stderr.write(
+            f"{changed:,} {begin} with = + - @, a tab or a CR got an apostrophe in front, so that no spreadsheet runs "
+            "a formula. For exact texts: --format jsonl, or --exact.\n"
+        )
 
 
 def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str, object]:
@@ -120,24 +168,29 @@ def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str
     return {**row, **found, "probabilities": dict(prediction.probabilities)}
 
 
-def _csv(rows: Sequence[Mapping[str, object]], labels: list[str]) -> str:
+def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool) -> tuple[str, int]:
+    """Return the table, and how many cells are not as they were."""
     buffer = io.StringIO()
     # With this line end, a lone CR inside a cell is quoted, too; without quotes it would begin a row.
     writer = csv.writer(buffer, lineterminator="\r\n")
     names = [name for name in rows[0] if name != "probabilities"]
-    writer.writerow([_safe(cell) for cell in (*names, *(f"p({label})" for label in labels))])
+    writer.writerow([*names, *(f"p({label})" for label in labels)])
+    changed = 0
     for row in rows:
         probabilities = row.get("probabilities")
         spread = [probabilities[label] for label in labels] if isinstance(probabilities, dict) else []
-        writer.writerow([_cell(row[name]) for name in names] + [f"{p:.6f}" for p in spread])
-    return buffer.getvalue()
+        cells = [_cell(row[name]) for name in names]
+        safe = cells if exact else [_safe(cell) for cell in cells]
+        changed += sum(before != after for before, after in zip(cells, safe, strict=True))
+        writer.writerow(safe + [f"{p:.6f}" for p in spread])
+    return buffer.getvalue(), changed
 
 
 def _cell(value: object) -> str:
     if isinstance(value, list):
-        return _safe("|".join(value))
-    return f"{value:.6f}" if isinstance(value, float) else _safe(value) if isinstance(value, str) else str(value)
+        return "|".join(value)
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
 def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell

@@ -156,7 +156,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                 | {name: info[name] for name in ("thought_tokens", "written_tokens") if name in info}
             )
         return {
-            "run": folder.name,
+            "run": folder.resolve().name,
             "state": "finished" if journal.meta("finished") else "unfinished",
             "stages": stages,
             "requests": totals.requests,

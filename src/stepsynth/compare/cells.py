@@ -192,7 +192,18 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
         if not isinstance(node, dict):
             raise ConfigError(f"unknown key {dotted!r} in --methods.", hint="Example: s3:method.rounds=1")
         node[last] = value
-    return parse_config(values)
+    return _in_place(parse_config(values), config)
+
+
+def _in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
+    """Give the sources of a config that was made from plain values the folder that relative ones start from."""
+    sources = {name: getattr(config.data, name) for name in ("validation", "test", "contexts", "seed")}
+    kept = {
+        name: source.beside(old.base)
+        for name, old in sources.items()
+        if old and old.base and (source := getattr(changed.data, name))
+    }
+    return changed.model_copy(update={"data": changed.data.model_copy(update=kept)})
 
 
 def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iterator[tuple[System, RunConfig, int]]:

@@ -8,10 +8,11 @@ names the environment variable that holds its key.
 
 from __future__ import annotations
 
-from stepsynth.config.loading import load_config, parse_config
+from stepsynth.config.loading import load_config, parse_config, parse_source
 from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
 from stepsynth.config.sections import (
     BACKENDS,
+    FREE_SOURCE_KEYS,
     FREE_TEACHER_KEYS,
     TEACHER_PLUGINS,
     DataConfig,
@@ -27,6 +28,7 @@ from stepsynth.config.sections import (
 
 __all__ = [
     "BACKENDS",
+    "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
     "TEACHER_PLUGINS",
     "USER_CACHE",
@@ -46,4 +48,5 @@ __all__ = [
     "TeacherConfig",
     "load_config",
     "parse_config",
+    "parse_source",
 ]

@@ -15,7 +15,7 @@ from stepsynth.config.run import RunConfig
 from stepsynth.config.sections import SourceConfig
 from stepsynth.errors import ConfigError, did_you_mean
 
-__all__ = ["load_config", "parse_config"]
+__all__ = ["load_config", "parse_config", "parse_source"]
 
 # How the keys of well-known services look; a digit tells them from names with dashes.
 _KEY = re.compile(
@@ -80,6 +80,18 @@ def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
 
 
+def parse_source(values: dict[str, Any]) -> SourceConfig:
+    """Check a source that was named on the command line.
+
+    Raises:
+        ConfigError: a wrong value.
+    """
+    try:
+        return SourceConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+
+
 def _refuse_secrets(value: object, where: str, *, name: str = "") -> None:
     """Refuse what looks like a key anywhere among the values: a config is stored, printed and passed on."""
     if isinstance(value, dict):
@@ -99,7 +111,7 @@ def _refuse_secrets(value: object, where: str, *, name: str = "") -> None:
 
 def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
     if source.path is None:
-        return source
+        return source.beside(base)
     expanded = os.path.expandvars(source.path)
     if unset := re.search(r"\$\{?(\w+)", expanded):
         raise ConfigError(

@@ -7,13 +7,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from stepsynth.config.sections import FREE_TEACHER_KEYS, DataConfig, Section, StudentConfig, TaskConfig, TeacherConfig
+from stepsynth.config.sections import (
+    FREE_SOURCE_KEYS,
+    FREE_TEACHER_KEYS,
+    DataConfig,
+    Section,
+    StudentConfig,
+    TaskConfig,
+    TeacherConfig,
+)
 from stepsynth.types import digest
 
 __all__ = ["USER_CACHE", "BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]
 
 # The one file of answers that all runs of a user share; where it lies is `run.answers_path`'s business.
 USER_CACHE = Path("user")
+_SOURCES = ("validation", "test", "contexts", "seed")
 MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
 
 
@@ -129,8 +138,18 @@ class RunConfig(Section):
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Return plain JSON values, defaults filled in."""
-        return self.model_dump(mode="json")
+        """Return plain JSON values, defaults filled in.
+
+        Of a source, ``delimiter``, ``encoding`` and ``sheet`` are there only where they were set: what
+        older versions stored and printed is to come out as it was.
+        """
+        values = self.model_dump(mode="json")
+        for name in _SOURCES:
+            source = values["data"][name] or {}
+            for key in FREE_SOURCE_KEYS[1:]:
+                if source.get(key) is None:
+                    source.pop(key, None)
+        return values
 
     def result_digest(self) -> str:
         """Return the sha256 over everything that can change a result.
@@ -146,8 +165,8 @@ class RunConfig(Section):
         del values["budget"], values["cache"]
         for key in FREE_TEACHER_KEYS:
             del values["teacher"][key]
-        # The rows themselves are compared when a run is resumed, so their files may move.
-        for source in ("validation", "test", "contexts", "seed"):
-            if values["data"][source]:
-                del values["data"][source]["path"]
+        # The rows themselves are compared when a run is resumed, so their files may move and change their form.
+        for source in _SOURCES:
+            for key in FREE_SOURCE_KEYS:
+                (values["data"][source] or {}).pop(key, None)
         return digest(values)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from stepsynth.config.labels import refuse_alike, refuse_no_labels, refuse_repeats
 from stepsynth.config.wire import KEY_HEADERS, SECRET, SECRET_NAME, SERVERS, check_fields, check_headers
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS",
+    "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
     "TEACHER_PLUGINS",
     "Column",
@@ -53,11 +56,21 @@ FREE_TEACHER_KEYS = (
     "reasoning_tokens",
     "headers",
 )
+# How a file is read: its rows are compared when a run is resumed, so where and in which form they lie is free.
+FREE_SOURCE_KEYS = ("path", "delimiter", "encoding", "sheet")
 Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
 Prompt = Literal["rationale", "seed", "zerogen", "extrapolate", "answer"]
 Column = Literal["text", "label", "labels", "text1", "text2", "context", "question", "answers", "answer", "answer_start"]
 # Labels of a row that has several are joined by this.
 SEPARATOR = "|"
+
+# What cannot be the id of a data set on the hub.
+_PLACE = re.compile(r"[./~]|[A-Za-z]:[\\/]")
+
+
+def _is_folder(path: Path) -> bool:
+    # Unlike Path.is_dir, this takes names that are too long.
+    return os.path.isdir(path)
 
 
 class Section(BaseModel):
@@ -145,12 +158,16 @@ class SourceConfig(Section):
     """Where rows come from: a file or a hub data set, never both.
 
     Attributes:
-        path: CSV, TSV, JSONL or Parquet file, ``.gz`` allowed; relative to the config;
-            ``${NAME}`` is an environment variable.
-        hub: data set id on the Hugging Face hub, for instance ``stanfordnlp/imdb``.
+        path: CSV, TSV, JSON, JSONL, Parquet, Arrow or Excel file, compressed or not, or a folder that
+            ``datasets`` saved; relative to the config; ``${NAME}`` is an environment variable.
+        hub: data set id on the Hugging Face hub, for instance ``stanfordnlp/imdb``, or a folder that
+            ``datasets`` can load; relative to the config.
         config: the hub data set's configuration name.
         revision: the hub data set's commit or tag.
-        split: the hub data set's split.
+        split: the hub data set's split, also of a saved folder.
+        delimiter: what stands between the cells of a table; found out when absent.
+        encoding: of a text file; UTF-8, or UTF-16 with a byte order mark, when absent.
+        sheet: name of the sheet of an Excel file; needed where several have rows.
         columns: our name -> the source's column: ``text``, ``label``; ``labels`` (multi-label);
             ``text1``, ``text2`` (pairs); ``context``, ``question``, ``answers`` (or ``answer`` and
             ``answer_start``) for question answering.
@@ -164,10 +181,55 @@ class SourceConfig(Section):
     config: str | None = None
     revision: str | None = None
     split: str = "train"
+    delimiter: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
     columns: dict[Column, str] = {}
     labels: dict[str, str] = {}
     sample: int | None = Field(default=None, ge=2)
     seed: int | None = Field(default=None, ge=0)
+
+    # The config's folder; no part of what is stored, so that a project can move.
+    _base: Path | None = PrivateAttr(default=None)
+
+    @property
+    def base(self) -> Path | None:
+        """The config's folder, where the config came from a file."""
+        return self._base
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that ``hub`` names on this machine, ``None`` where it is the id of a data set on the hub."""
+        if self.hub is None:
+            return None
+        places = (self._base, Path()) if self._base else (Path(),)
+        found = [place / Path(self.hub).expanduser() for place in places]
+        return next((folder for folder in found if _is_folder(folder)), found[0] if _PLACE.match(self.hub) else None)
+
+    def beside(self, base: Path) -> SourceConfig:
+        """Return the same source, with the folder that a relative ``hub`` starts from."""
+        copy = self.model_copy()
+        copy._base = base
+        return copy
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}.get(value or "", value)
+        if named is not None and (len(named) != 1 or named in '\r\n"' or named.isalnum()):
+            raise ValueError(f"delimiter {value!r} is not one of ',', ';', 'tab', '|' or another single sign")
+        return named
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        try:
+            if value is None or codecs.lookup(value)._is_text_encoding:
+                return value
+        # A NUL in a name is a ValueError.
+        except (LookupError, ValueError):
+            pass
+        raise ValueError(f"encoding {value!r} is not known; write utf-8, cp1252 (Western European Windows), latin-1, utf-16, ...")
 
     @field_validator("labels", mode="before")
     @classmethod

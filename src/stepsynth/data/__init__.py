@@ -9,6 +9,7 @@ Every problem in the user's data is a `DataError` of one line, raised before any
 
 from __future__ import annotations
 
+from stepsynth.data.columns import Tally
 from stepsynth.data.contexts import load_contexts
 from stepsynth.data.gold import SealedInfo, SealedTest, Validation, load_seed, load_source, load_validation
 from stepsynth.data.importing import Imported, import_rows
@@ -18,6 +19,7 @@ __all__ = [
     "Imported",
     "SealedInfo",
     "SealedTest",
+    "Tally",
     "Validation",
     "import_rows",
     "load_contexts",

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from stepsynth.data.columns import Columns, describe
 from stepsynth.data.draw import draw
 from stepsynth.data.examples import check_text, kept_field
 from stepsynth.data.halves import normalised
-from stepsynth.data.rows import Columns, describe, read_rows
+from stepsynth.data.rows import read_rows
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.types import Example
 
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepsynth.config import RunConfig, SourceConfig
+    from stepsynth.data.columns import Tally
 
 __all__ = ["load_contexts"]
 
 
-def load_contexts(config: RunConfig, harvest: Sequence[Example]) -> tuple[str, ...]:
+def load_contexts(config: RunConfig, harvest: Sequence[Example], tally: Tally | None = None) -> tuple[str, ...]:
     """Return the distinct contexts of ``data.contexts``, or of the harvest half where there is no such source.
 
     Of contexts that differ in case and white space only, the first is kept, as it is.
@@ -29,6 +31,7 @@ def load_contexts(config: RunConfig, harvest: Sequence[Example]) -> tuple[str, .
     Args:
         config: the source has a column ``context``; pairs may name it like their kept text, ``text1`` or ``text2``.
         harvest: gold rows whose contexts the teacher may see.
+        tally: gets what of the source was read.
 
     Returns:
         At least one context; nothing where the task's rows have none.
@@ -49,7 +52,7 @@ def load_contexts(config: RunConfig, harvest: Sequence[Example]) -> tuple[str, .
         rows: Sequence[Example] = harvest
         what = "the harvest half"
     else:
-        rows, what = _read(source, config, tuple(dict.fromkeys(("context", kept)))), describe(source)
+        rows, what = _read(source, config, tuple(dict.fromkeys(("context", kept))), tally), describe(source)
     pool: dict[str, str] = {}
     for row in rows:
         pool.setdefault(normalised(row.context), row.context)
@@ -61,7 +64,7 @@ def load_contexts(config: RunConfig, harvest: Sequence[Example]) -> tuple[str, .
     return tuple(pool.values())
 
 
-def _read(source: SourceConfig, config: RunConfig, names: tuple[str, ...]) -> list[Example]:
+def _read(source: SourceConfig, config: RunConfig, names: tuple[str, ...], tally: Tally | None) -> list[Example]:
     for name in source.columns:
         if name not in names:
             raise ConfigError(
@@ -70,7 +73,7 @@ def _read(source: SourceConfig, config: RunConfig, names: tuple[str, ...]) -> li
             )
 
     def rows() -> Iterator[Example]:
-        with closing(read_rows(source, Columns((names,), (), dict(source.columns.items())))) as raw_rows:
+        with closing(read_rows(source, Columns((names,), (), dict(source.columns.items())), tally)) as raw_rows:
             for number, raw in enumerate(raw_rows):
                 where = f"row {number}{f' (line {raw.line})' if raw.line else ''} of {describe(source)}"
                 (value,) = raw.values.values()

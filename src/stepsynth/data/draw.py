@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
+from stepsynth.data.columns import describe
 from stepsynth.data.halves import apportion
-from stepsynth.data.rows import describe
 from stepsynth.errors import DataError
 from stepsynth.tasks import split_labels
 

@@ -8,22 +8,22 @@ A label that the task does not have is counted, not raised, so that one error ca
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING
 
-from stepsynth.data.rows import Columns, describe, shown
+from stepsynth.data.columns import Columns, Tally, describe, shown
+from stepsynth.data.labels import LabelFinder, label_list, label_text, literal
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.tasks import join_labels
-from stepsynth.tasks.labels import other_spellings
 from stepsynth.types import Example, Span
 
 if TYPE_CHECKING:
     from stepsynth.config import SourceConfig, TaskConfig
-    from stepsynth.data.rows import RawRow
+    from stepsynth.data.columns import RawRow
 
 __all__ = ["RowReader", "check_text", "kept_field", "text_columns", "wanted_columns", "written_field"]
 
@@ -91,23 +91,28 @@ class RowReader:
         task: gives the family, the labels, and which text of a pair is kept.
         source: gives the column and label mappings.
         role: key of the source in the config's ``data``, for messages.
+        tally: gets what of the source is read.
 
     Attributes:
         columns: what to read.
         unknown: label value that the task does not have -> number of rows with it.
+        tally: what of the source was read.
 
     Raises:
         ConfigError: the column or label mapping has a name that the task does not have.
     """
 
-    def __init__(self, task: TaskConfig, source: SourceConfig, role: str) -> None:
+    def __init__(self, task: TaskConfig, source: SourceConfig, role: str, tally: Tally | None = None) -> None:
         for value, label in source.labels.items():
             if label not in task.labels:
                 raise ConfigError(
                     f"data.{role}.labels maps {value!r} to {label!r}, which task.labels does not have.",
                     hint=did_you_mean(label, task.labels) or "Take the mapping out.",
                 )
-        self.columns = wanted_columns(task, dict(source.columns.items()), role)
+        self._finder = LabelFinder(task.labels, source.labels)
+        columns = wanted_columns(task, dict(source.columns.items()), role)
+        self.columns = replace(columns, labels=self._finder.spellings)
+        self.tally = tally or Tally()
         self.unknown: Counter[str] = Counter()
         self._task = task
         self._source = source
@@ -125,6 +130,18 @@ class RowReader:
         Raises:
             DataError: anything else that is wrong with the row.
         """
+        try:
+            return self._example(row_id, raw, where)
+        except DataError as error:
+            if self._source.hub is None or all(value is not None for value in raw.values.values()):
+                raise
+            raise DataError(
+                error.message,
+                hint=f"{error.hint} `datasets` reads cells such as None, NA, null and nan in tables as missing: "
+                "if the value is such a word, give the file itself with 'path'.",
+            ) from None
+
+    def _example(self, row_id: str, raw: RawRow, where: str) -> Example | None:
         texts = {name: check_text(raw.values[name], name, where) for name in text_columns(self._task)}
         text, context = texts[self._written], texts.get(self._kept, "")
         if self._task.family == "extractive_qa":
@@ -132,7 +149,7 @@ class RowReader:
         if self._task.family == "multi_label":
             label = self._labels(raw.values["labels"], where)
         else:
-            label = self._known(_label_value(raw.values["label"], self._source.labels, where))
+            label = self._known(label_text(raw.values["label"], self._source.labels, where), where)
         return None if label is None else Example(row_id, text, label, context)
 
     def refuse_unknown(self) -> None:
@@ -148,28 +165,28 @@ class RowReader:
             hint=f"{did_you_mean(first, self._task.labels)} Or map them with data.{self._role}.labels.{joined}",
         )
 
-    def _known(self, value: str) -> str | None:
-        for spelling in (value, *other_spellings(value)):
-            label = self._source.labels.get(spelling, spelling)
-            if label in self._task.labels:
-                return label
+    def _known(self, value: str, where: str) -> str | None:
+        label = self._finder.find(value, where)
+        if label is not None:
+            return label
         if len(self.unknown) < 1000 or value in self.unknown:
             self.unknown[value] += 1
         return None
 
     def _labels(self, value: object, where: str) -> str | None:
-        """Return the labels of a list, or of a string joined by ``|``, in their one spelling; none is as good as any."""
+        """Return the labels of a list, or of a cell that holds one, in their one spelling; none is as good as any."""
         if isinstance(value, str):
-            items: list[object] = [part.strip() for part in value.split("|")] if value.strip() else []
+            items = label_list(value, self._finder, where)
         elif isinstance(value, list):
             items = value
         else:
-            kind = "missing (null)" if value is None else f"{type(value).__name__}: {shown(value)}"
+            missing = value is None or value != value
+            kind = "missing (null)" if missing else f"{type(value).__name__}: {shown(value)}"
             raise DataError(
                 f"the labels of {where} are {kind}.",
                 hint="Write a list, [] where no label holds, or a string with '|' between them.",
             )
-        found = [self._known(_label_value(item, self._source.labels, where, empty_is_missing=False)) for item in items]
+        found = [self._known(label_text(item, self._source.labels, where, empty_is_missing=False), where) for item in items]
         return None if None in found else join_labels((label for label in found if label is not None), list(self._task.labels))
 
 
@@ -184,7 +201,7 @@ def check_text(text: object, name: str, where: str) -> str:
     Raises:
         DataError: it is missing, no string, empty, too long, or holds what is no character.
     """
-    if text is None:
+    if text is None or (isinstance(text, float) and isnan(text)):
         raise DataError(f"{where} has no {name} (null).", hint="Fill it in or take the row out.")
     if not isinstance(text, str):
         raise DataError(
@@ -216,17 +233,6 @@ def check_text(text: object, name: str, where: str) -> str:
     return text
 
 
-def _label_value(label: object, mapping: Mapping[str, str], where: str, *, empty_is_missing: bool = True) -> str:
-    if label is None or (label == "" and empty_is_missing):
-        raise DataError(f"{where} has no label.", hint="Fill it in, or take the row out; unlabelled splits cannot be used here.")
-    if not isinstance(label, (str, int, float)):
-        raise DataError(f"the label of {where} is {type(label).__name__}: {shown(label)}.", hint="Write one string or number.")
-    # Tables with a gap in an integer column come back as floats: 1.0 means the label 1.
-    if isinstance(label, float) and label.is_integer() and str(label) not in mapping:
-        return str(int(label))
-    return str(label)
-
-
 def _answers(values: Mapping[str, object], context: str, where: str) -> tuple[Span, ...]:
     """Return the answers of a question, each a verified span of its context, none twice."""
     if "answers" in values:
@@ -245,8 +251,8 @@ def _listed(value: object, where: str) -> list[tuple[object, object]]:
     """Return ``(text, start)`` of SQuAD's answers: a mapping of lists, a list of mappings, or either as JSON."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = literal(value)
+        except ValueError:
             raise DataError(
                 f"the answers of {where} are not valid JSON: {shown(value)}.",
                 hint='Write {"text": ["..."], "answer_start": [0]}, or use the columns answer and answer_start.',

@@ -10,13 +10,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stepsynth.config import RunConfig, SourceConfig, TaskConfig
+from stepsynth.data.columns import Tally, describe
 from stepsynth.data.draw import draw
 from stepsynth.data.examples import RowReader
 from stepsynth.data.halves import Halves, cut_by_label, cut_by_unit, distinct, fingerprint, units_by_context
-from stepsynth.data.rows import describe, read_rows
+from stepsynth.data.rows import read_rows
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.tasks import split_labels
 from stepsynth.types import Example, canonical_json
@@ -34,11 +35,13 @@ class Validation:
         harvest: rows whose mistakes the teacher gets to see; ids ``harvest-<row in the source>``.
         select: rows that pick checkpoints and rounds; ids ``select-<row in the source>``.
         notes: what was dropped or could not be had on the way, one sentence each.
+        tally: what of the source was read.
     """
 
     harvest: tuple[Example, ...]
     select: tuple[Example, ...]
     notes: tuple[str, ...] = ()
+    tally: Tally = field(default_factory=Tally, compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,17 @@ class SealedInfo:
         sha256: digest over the canonical rows in order, 64 hex digits.
         labels: label -> number of rows that carry it, in the config's order; empty for questions.
         shared: number of rows whose texts are those of a validation row.
+        tally: what of the source was read.
     """
 
     n: int
     sha256: str
     labels: Mapping[str, int]
     shared: int = 0
+    tally: Tally = field(default_factory=Tally, compare=False)
 
 
-def load_source(source: SourceConfig, task: TaskConfig, *, role: str, seed: int) -> list[Example]:
+def load_source(source: SourceConfig, task: TaskConfig, *, role: str, seed: int, tally: Tally | None = None) -> list[Example]:
     """Return the checked rows of a source, in its order or, sampled, in a seeded order.
 
     Args:
@@ -66,18 +71,23 @@ def load_source(source: SourceConfig, task: TaskConfig, *, role: str, seed: int)
         task: gives the family and the labels.
         role: prefix of the ids, ``<role>-<row>`` with rows counted from 0 in the source.
         seed: of the draw, where the source has no own seed.
+        tally: gets what was read.
 
     Raises:
         DataError: anything wrong with the source or one of its rows.
         ConfigError: the column or label mapping has a name that the task does not have.
     """
-    return list(_rows(source, task, role, seed))
+    return list(_rows(source, task, role, seed, tally=tally))
 
 
-def load_seed(config: RunConfig) -> list[Example]:
+def load_seed(config: RunConfig, tally: Tally | None = None) -> list[Example]:
     """Return the rows of ``data.seed``, with ids ``import-<row>``; none where the config has no such source.
 
     They pass the checks of gold rows. Repeated rows are left for the filters to drop.
+
+    Args:
+        config: names the source.
+        tally: gets what was read.
 
     Raises:
         DataError: anything wrong with the source or one of its rows.
@@ -85,7 +95,7 @@ def load_seed(config: RunConfig) -> list[Example]:
     """
     if config.data.seed is None:
         return []
-    return list(_rows(config.data.seed, config.task, "seed", config.seed, prefix="import"))
+    return list(_rows(config.data.seed, config.task, "seed", config.seed, prefix="import", tally=tally))
 
 
 def load_validation(config: RunConfig) -> Validation:
@@ -107,13 +117,14 @@ def load_validation(config: RunConfig) -> Validation:
         ConfigError: the column or label mapping has a name that the task does not have.
     """
     source, task = config.data.validation, config.task
-    rows = load_source(source, task, role="validation", seed=config.seed)
+    tally = Tally()
+    rows = load_source(source, task, role="validation", seed=config.seed, tally=tally)
     kept, notes = distinct(rows)
     if len(rows) > 1 and len({fingerprint(row) for row in rows}) == 1:
         raise DataError(f"all {len(rows)} rows of {describe(source)} hold the same text.", hint="Give rows with different texts.")
     cut = {"multi_label": _cut_labels, "pair": _cut_pairs, "extractive_qa": _cut_questions}.get(task.family, _cut_texts)
     (harvest, select), more = cut(kept, config, f" ({'; '.join(note.rstrip('.').lower() for note in notes)})" if notes else "")
-    return Validation(harvest, select, (*notes, *more))
+    return Validation(harvest, select, (*notes, *more), tally)
 
 
 class SealedTest:
@@ -145,7 +156,8 @@ class SealedTest:
         """
         known = {fingerprint(row) for row in validation}
         sha256, counts, n, shared = hashlib.sha256(), Counter[str](), 0, 0
-        for row in _rows(self._source, self._task, "test", self._seed):
+        tally = Tally()
+        for row in _rows(self._source, self._task, "test", self._seed, tally=tally):
             sha256.update(_canonical(row))
             counts.update(_carried(row, self._task))
             n += 1
@@ -153,7 +165,7 @@ class SealedTest:
         ordered = {label: counts[label] for label in self._task.labels}
         if self._task.family in _ONE_LABEL:
             _refuse_single(ordered, describe(self._source))
-        return SealedInfo(n, sha256.hexdigest(), ordered, shared)
+        return SealedInfo(n, sha256.hexdigest(), ordered, shared, tally)
 
     def open(self, expected_sha256: str | None = None) -> list[Example]:
         """Return the rows, for the final evaluation only.
@@ -183,8 +195,10 @@ def _canonical(row: Example) -> bytes:
     return canonical_json([row.id, row.text, row.label, *more]).encode() + b"\n"
 
 
-def _rows(source: SourceConfig, task: TaskConfig, role: str, seed: int, prefix: str = "") -> Iterator[Example]:
-    reader = RowReader(task, source, role)
+def _rows(
+    source: SourceConfig, task: TaskConfig, role: str, seed: int, prefix: str = "", tally: Tally | None = None
+) -> Iterator[Example]:
+    reader = RowReader(task, source, role, tally)
     checked = _checked(reader, source, prefix or role)
     if source.sample is None:
         return checked
@@ -194,7 +208,7 @@ def _rows(source: SourceConfig, task: TaskConfig, role: str, seed: int, prefix: 
 def _checked(reader: RowReader, source: SourceConfig, prefix: str) -> Iterator[Example]:
     """Yield good rows; unknown labels are counted over the whole source before they are refused."""
     number = -1
-    with closing(read_rows(source, reader.columns)) as rows:
+    with closing(read_rows(source, reader.columns, reader.tally)) as rows:
         for number, raw in enumerate(rows):
             where = f"row {number}{f' (line {raw.line})' if raw.line else ''} of {describe(source)}"
             example = reader.example(f"{prefix}-{number}", raw, where)

@@ -14,31 +14,31 @@ Known by their columns, so that nothing need be said about them:
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.config import SourceConfig
+from stepsynth.config import parse_source
+from stepsynth.data.columns import Columns, RawRow, shown
 from stepsynth.data.examples import RowReader, kept_field, text_columns, wanted_columns, written_field
 from stepsynth.data.halves import fingerprint
-from stepsynth.data.rows import Columns, RawRow, read_file, read_json_lines, shown
+from stepsynth.data.readers.decoding import read_whole
+from stepsynth.data.readers.objects import find_rows, parse_documents
+from stepsynth.data.rows import check_file, read_file
 from stepsynth.errors import DataError
 from stepsynth.tasks import create_family, split_labels
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepsynth.config import TaskConfig
+    from stepsynth.config import SourceConfig, TaskConfig
     from stepsynth.types import Example
 
 __all__ = ["Imported", "import_rows"]
 
-MAX_JSON_BYTES = 2**29
 _PAIRS = (
     ("premise", "hypothesis"),
     ("sentence1", "sentence2"),
@@ -95,7 +95,12 @@ class Imported:
 
 
 def import_rows(
-    paths: Sequence[Path], task: TaskConfig, *, columns: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
+    paths: Sequence[Path],
+    task: TaskConfig,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    reading: Mapping[str, str] | None = None,
 ) -> Imported:
     """Read rows of any known form and keep those that can be used.
 
@@ -103,10 +108,11 @@ def import_rows(
     label is unknown, or another check fails (a span that is not in the context, say).
 
     Args:
-        paths: ``.json``, JSONL, CSV, TSV or Parquet files.
+        paths: files of any form that data may have; ``.json`` also in SQuAD's nested form.
         task: what the rows are for.
         columns: our name -> theirs, where it is none of the known ones.
         labels: their label value -> ours.
+        reading: how the files are read: ``delimiter``, ``encoding``, ``sheet``, as in the config.
 
     Raises:
         DataError: a file cannot be read, has no columns that fit, or no row can be used.
@@ -119,9 +125,9 @@ def import_rows(
     unknown: Counter[str] = Counter()
     first_unusable = ""
     for path in paths:
-        source = SourceConfig(path=path, labels=dict(labels or {}))
+        source = parse_source({"path": path, "labels": dict(labels or {}), **(reading or {})})
         reader, number = RowReader(task, source, "seed"), -1
-        for number, raw in enumerate(_renamed(path, task, columns or {})):
+        for number, raw in enumerate(_renamed(source, reader.columns.labels, task, columns or {})):
             where = f"row {number} of {str(path)!r}"
             if any(isinstance(raw.values[name], str) and not str(raw.values[name]).strip() for name in text_columns(task)):
                 dropped["empty"] += 1
@@ -167,9 +173,10 @@ def _counted(rows: Iterable[Example], task: TaskConfig) -> dict[str, int]:
     return {label: counts[label] for label in task.labels}
 
 
-def _renamed(path: Path, task: TaskConfig, named: Mapping[str, str]) -> Iterator[RawRow]:
+def _renamed(source: SourceConfig, labels: frozenset[str], task: TaskConfig, named: Mapping[str, str]) -> Iterator[RawRow]:
     """Yield the rows under our names; which of theirs they have is decided row by row."""
-    for raw in _objects(path):
+    path = source.path
+    for raw in _objects(source, labels):
         mapping = {**_known_names(raw.values, task), **named}
         # ZeroGen writes a text that was made from nothing into C and leaves X null.
         if mapping.get("text") == "X" and raw.values.get("X") is None:
@@ -194,23 +201,19 @@ def _known_names(found: Mapping[str, object], task: TaskConfig) -> dict[str, str
     return mapping
 
 
-def _objects(path: Path) -> Iterator[RawRow]:
+def _objects(source: SourceConfig, labels: frozenset[str]) -> Iterator[RawRow]:
     """Yield the rows of a file with all their columns."""
-    everything = Columns(everything=True)
-    if not path.name.lower().endswith((".json", ".json.gz")):
-        with closing(read_file(path, everything)) as rows:
+    path = source.path
+    if path is None or check_file(path) != ".json":
+        with closing(read_file(source, Columns(everything=True, labels=labels))) as rows:
             yield from rows
         return
-    text = _whole(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        # Several objects one after the other: JSON Lines under another name, as S3 released them.
-        yield from read_json_lines(text.split("\n"), repr(str(path)), everything)
-        return
-    items = value.get("data", [value]) if isinstance(value, dict) else value
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise DataError(f"{str(path)!r} holds no list of objects: {shown(value)}.", hint="Write one JSON object for each row.")
+    name = repr(str(path))
+    documents = parse_documents(read_whole(path, source.encoding), name)
+    # Several objects one after the other: JSON Lines under another name, as S3 released them.
+    items = find_rows(documents[0][1], name) if len(documents) == 1 else [value for _, value in documents]
+    if not all(isinstance(item, dict) for item in items):
+        raise DataError(f"{name} holds no list of objects: {shown(items)}.", hint="Write one JSON object for each row.")
     for number, item in enumerate(items):
         if "paragraphs" in item:
             yield from (RawRow(number, row) for row in _squad(item, str(path)))
@@ -228,22 +231,4 @@ def _squad(article: Mapping[str, object], name: str) -> Iterator[dict[str, objec
         raise DataError(
             f"{name!r} is not SQuAD's form: {type(error).__name__} {error} in an article.",
             hint="An article has paragraphs, each with context and qas; a question has question and answers.",
-        ) from None
-
-
-def _whole(path: Path) -> str:
-    name = repr(str(path))
-    try:
-        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            raw = file.read(MAX_JSON_BYTES + 1)
-        if len(raw) > MAX_JSON_BYTES:
-            raise DataError(f"{name} is larger than {MAX_JSON_BYTES:,} bytes.", hint="Save it as JSON Lines, which are streamed.")
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8: byte {error.start}.", hint="Save it again as UTF-8.") from None
-    except FileNotFoundError:
-        raise DataError(f"{name} does not exist.", hint="Check the path.") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"cannot read {name}: {shown(str(error), 120)}.", hint="Is the file whole, and may you read it?"
         ) from None

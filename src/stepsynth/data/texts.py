@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from stepsynth.config import SourceConfig
+from stepsynth.data.columns import shown
 from stepsynth.data.examples import check_text, kept_field, text_columns, wanted_columns, written_field
-from stepsynth.data.rows import read_file, read_lines, shown
+from stepsynth.data.rows import read_file, read_lines
 from stepsynth.errors import DataError
 from stepsynth.types import Example
 
@@ -19,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["load_texts"]
 
 
-def load_texts(path: Path, task: TaskConfig, columns: Mapping[str, str] | None = None) -> list[Example]:
+def load_texts(source: SourceConfig | Path, task: TaskConfig, columns: Mapping[str, str] | None = None) -> list[Example]:
     """Return the rows of a file in their order, unlabelled, with ids ``0``, ``1``, ...
 
     Empty texts are kept, so that rows stay aligned; a question and its context must not be empty,
     because there is nothing to answer then.
 
     Args:
-        path: CSV, TSV, JSONL, Parquet (``.gz`` where text); for tasks of one text also ``.txt``
-            with one text per line.
+        source: a file of any form that data may have, alone or with how it is read; for tasks of one
+            text also ``.txt`` with one text per line.
         task: gives the family, and so the texts: ``text``; ``text1`` and ``text2``; ``context`` and ``question``.
         columns: our name -> the file's column, where they differ; not used for ``.txt``.
 
@@ -35,6 +37,10 @@ def load_texts(path: Path, task: TaskConfig, columns: Mapping[str, str] | None =
         DataError: the file cannot be read, lacks a column, or a text is no string.
         ConfigError: ``columns`` has a name that the family does not have.
     """
+    source = source if isinstance(source, SourceConfig) else SourceConfig(path=source)
+    path = source.path
+    if path is None:
+        raise DataError("texts to predict are read from a file.", hint="Give its 'path'.")
     wanted = wanted_columns(task, columns or {}, "", labelled=False)
     wanted.refuse_double_use()
     names, kept, written = text_columns(task), kept_field(task), written_field(task)
@@ -44,10 +50,10 @@ def load_texts(path: Path, task: TaskConfig, columns: Mapping[str, str] | None =
                 f"{str(path)!r} has one text per line, a row of this task has {' and '.join(names)}.",
                 hint="Save the rows as CSV or JSONL.",
             )
-        with closing(read_lines(path)) as lines:
+        with closing(read_lines(path, source.encoding)) as lines:
             return _some([Example(str(n), line.rstrip("\r\n")) for n, line in enumerate(lines)], path)
     rows = []
-    with closing(read_file(path, wanted)) as raw_rows:
+    with closing(read_file(source, wanted, keep_empty=True)) as raw_rows:
         for number, raw in enumerate(raw_rows):
             where = f"row {number} of {str(path)!r}"
             strict = task.family == "extractive_qa"

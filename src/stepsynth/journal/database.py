@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import contextmanager
@@ -14,17 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["connect", "decoded", "encoded", "first", "select", "transaction"]
+__all__ = ["connect", "decoded", "encoded", "first", "reading_uri", "select", "transaction"]
+
+# What opening a file for writing gives where a folder may be read only.
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open a database with private permissions and bring its schema up to date."""
+    """Open a database with private permissions and bring its schema up to date.
+
+    One that may be read only is opened for reading: a finished run can be looked at wherever it lies.
+    """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         # The executor commits in a thread of its own, one at a time, while answers go on coming.
         connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
     # A NUL in a path is a ValueError.
     except (OSError, ValueError, sqlite3.Error) as error:
+        if isinstance(error, OSError) and error.errno in _READ_ONLY and path.is_file():
+            return _connect_reading(path, migrations)
         what = getattr(error, "strerror", None) or error
         raise RunError(f"{str(path)!r} cannot be opened: {what}.", hint="Is it a file that you may write?") from None
     try:
@@ -35,6 +44,8 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         _migrate(connection, path, migrations)
     except sqlite3.DatabaseError as error:
         connection.close()
+        if not _writable(path.parent):
+            return _connect_reading(path, migrations)
         if "full" in str(error) or "disk I/O" in str(error):
             raise RunError(
                 f"{str(path)!r} cannot be written: {error}.", hint="Make room and run the same command again."
@@ -45,6 +56,38 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     except RunError:
         connection.close()
         raise
+    return connection
+
+
+def reading_uri(path: Path) -> str:
+    """Return the address by which SQLite opens a database and changes nothing.
+
+    SQLite wants to write beside a database even when it only reads one that keeps a log (WAL). Where the
+    folder cannot be written, nobody else can be writing either, and the file is read as it is.
+    """
+    uri = path.absolute().as_uri()
+    return f"{uri}?mode=ro" if _writable(path.parent) else f"{uri}?immutable=1"
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
+def _connect_reading(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    hint = "Copy the folder to where you may write, and use the copy."
+    log = path.with_name(f"{path.name}-wal")
+    if log.is_file() and log.stat().st_size:
+        raise RunError(f"{str(path)!r} may only be read, and its last changes lie in {log.name!r} beside it.", hint=hint)
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
+        )
+        version = _version(connection)
+    except sqlite3.Error as error:
+        raise RunError(f"{str(path)!r} cannot be opened: {error}.", hint="Is it a file that you may read?") from None
+    if version != len(migrations):
+        connection.close()
+        raise RunError(f"{str(path)!r} may only be read, and has the schema {version} of another version.", hint=hint)
     return connection
 
 

@@ -1,0 +1,74 @@
+"""How a command ends: its exit code, and the one line that says why."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from stepsynth.cli.screens import BROKEN_PIPE, cut_off, flush_streams, prepare_streams, silence_streams
+from stepsynth.errors import Interrupted, StepsynthError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["run_to_end"]
+
+_PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+
+
+def run_to_end(app: Callable[[], object]) -> None:
+    """Run the command line and exit with its code; known errors become one line, others keep their traceback."""
+    prepare_streams()
+    try:
+        try:
+            app()
+        finally:
+            flush_streams()
+    except SystemExit:
+        if cut_off():
+            _leave()
+        raise
+    except Interrupted as stop:
+        _fail(str(stop), 130)
+    except StepsynthError as error:
+        _fail(" ".join(str(error).split()), 2)
+    except KeyboardInterrupt:
+        _fail("stopped at once; the same command goes on from the last committed answer.", 130)
+    except BrokenPipeError:
+        _leave()
+    except OSError as error:
+        what = _os_error(error)
+        if what is None:
+            raise
+        _fail(what, 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    """Say what ended the command, if anybody listens, and end it."""
+    with contextlib.suppress(OSError):
+        typer.echo(f"stepsynth: {message}", err=True)
+    silence_streams()
+    sys.exit(code)
+
+
+def _leave() -> NoReturn:
+    silence_streams()
+    sys.exit(BROKEN_PIPE)
+
+
+def _os_error(error: OSError) -> str | None:
+    """Say what is wrong with a path or a disk; ``None`` for what is a defect."""
+    from stepsynth.run import DISK_ERRORS
+
+    # Such a path cannot even be looked at, so that it fails wherever it is used first.
+    if error.errno == errno.ENAMETOOLONG:
+        return f"the path {str(error.filename)[:60]!r}... is too long. Give a shorter one."
+    if error.errno in DISK_ERRORS:
+        return f"the disk cannot be written: {error.strerror}. Make room and run the same command again."
+    if error.errno in _PATH_ERRORS and error.filename is not None:
+        return f"{str(error.filename)!r} cannot be used: {error.strerror}. Check the path and its permissions."
+    return None

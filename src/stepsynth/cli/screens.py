@@ -1,0 +1,91 @@
+"""Standard output and error as they really are: closed, cut off, full, or unable to hold a character.
+
+What people read is written with a backslash and a number where a character does not fit
+(``errors="backslashreplace"``). What programs read is never changed: JSON is escaped instead, and a
+table that does not fit is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from stepsynth.errors import RunError
+
+__all__ = ["BROKEN_PIPE", "cut_off", "flush_streams", "json_text", "prepare_streams", "silence_streams", "write_data"]
+
+# What a shell shows of a program that SIGPIPE ended: neither success nor a failure of the command.
+BROKEN_PIPE = 141
+
+
+def prepare_streams() -> None:
+    """Make standard streams safe to write to, whatever the shell did with them."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Else the next file that is opened, the journal perhaps, would be standard output.
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_streams() -> None:
+    """Write out what is buffered, so that an error shows here and not at the end of the interpreter.
+
+    Raises:
+        OSError: nobody reads any more, or the disk is full.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def silence_streams() -> None:
+    """Let nothing more be written: who read it has gone, and the interpreter would complain of it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(null, number)
+    os.close(null)
+
+
+def cut_off() -> bool:
+    """Whether the command line library met a closed pipe and put a mute stream in its place."""
+    return type(sys.stdout).__name__ == "PacifyFlushWrapper"
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON that standard output can hold."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return text if _fits(text) else json.dumps(value, indent=1, ensure_ascii=True)
+
+
+def write_data(text: str) -> None:
+    """Write what a program may read to standard output, unchanged.
+
+    Raises:
+        RunError: it has characters that the stream's encoding does not have.
+    """
+    if not _fits(text):
+        raise RunError(
+            f"standard output is {sys.stdout.encoding!r} here, which cannot hold all characters of the result.",
+            hint="Write a file (UTF-8) with --out, or set PYTHONIOENCODING=utf-8.",
+        )
+    sys.stdout.write(text)
+
+
+def _fits(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

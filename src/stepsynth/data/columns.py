@@ -1,0 +1,192 @@
+"""Which columns a reader wants of a source, and what a raw row is."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stepsynth.config import SourceConfig
+from stepsynth.errors import DataError, did_you_mean
+
+__all__ = ["Columns", "RawRow", "Tally", "describe", "shown", "trimmed"]
+
+# What editors and spreadsheets leave around a name without showing it.
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are wanted, and what the source calls them.
+
+    Attributes:
+        needed: our names; of each group the first that the source has is read, and one must be there.
+        optional: our names that are read where they are there.
+        named: our name -> the source's; the others bear our own names. A named one must be there.
+        everything: read all columns under their own names instead.
+        labels: spellings of labels, as far as they are known; they tell a row that a quote swallowed.
+    """
+
+    needed: tuple[tuple[str, ...], ...] = ()
+    optional: tuple[str, ...] = ()
+    named: Mapping[str, str] = field(default_factory=dict)
+    everything: bool = False
+    labels: frozenset[str] = frozenset()
+
+    def source_name(self, ours: str) -> str:
+        """Return what the source calls one of our columns."""
+        return self.named.get(ours, ours)
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Return the needed groups: a named column leaves no choice, and is no longer optional."""
+        needed = [tuple(ours for ours in group if ours in self.named) or group for group in self.needed]
+        return needed + [(ours,) for ours in self.optional if ours in self.named]
+
+    def pattern(self) -> str:
+        """Return what a JSON row looks like."""
+        return "{" + ", ".join(f'"{self.source_name(group[0])}": ...' for group in self.groups()) + "}"
+
+    def header(self) -> list[str]:
+        """Return the names of the needed columns, as a table's first line would have them."""
+        return [self.source_name(group[0]) for group in self.groups()]
+
+    def refuse_double_use(self) -> None:
+        """Raise `DataError` where two of our columns are read from one of the source's."""
+        taken: dict[str, str] = {}
+        for ours in [ours for group in self.groups() for ours in group]:
+            theirs = self.source_name(ours)
+            if theirs in taken:
+                raise DataError(
+                    f"{taken[theirs]} and {ours} are both read from column {theirs!r}.", hint="Mend the source's columns."
+                )
+            taken[theirs] = ours
+
+    def pick(self, found: Iterable[str], where: str, *, more: str = "") -> dict[str, str]:
+        """Return our name -> the source's, for the columns that a source or a row has.
+
+        A name is taken as it is written. Only where the source has none like that, white space around
+        it and upper case make no difference: ``" Label"`` is found as ``label``.
+
+        Args:
+            found: the source's columns.
+            where: names source or row in messages.
+            more: what else to say where a column is missing.
+
+        Raises:
+            DataError: a needed one is missing, or one is there more than once.
+        """
+        known = list(found)
+        if self.everything:
+            for name in known:
+                if name and known.count(name) > 1:
+                    raise DataError(f"{where} has more than one column {name!r}.", hint="Rename all but one of them.")
+            return {name: name for name in dict.fromkeys(known)}
+        picked = dict(self._one_of(group, known, where, more) for group in self.groups())
+        for ours in self.optional:
+            if ours not in self.named and (theirs := _alike(ours, known)):
+                picked[ours] = theirs[0]
+        taken: dict[str, str] = {}
+        for ours, column in picked.items():
+            same = _alike(column, known) if column in known else []
+            if len(same) > 1 or column in taken:
+                raise DataError(
+                    f"{where} has more than one column {column!r} for the {ours}"
+                    + (f": {', '.join(map(repr, same[:4]))}." if len(set(same)) > 1 else "."),
+                    hint="Rename all but one of them.",
+                )
+            taken[column] = ours
+        return picked
+
+    def _one_of(self, group: tuple[str, ...], known: Sequence[str], where: str, more: str) -> tuple[str, str]:
+        for exact in (True, False):
+            for ours in group:
+                name = self.source_name(ours)
+                if exact and name in known:
+                    return ours, name
+                if not exact and (alike := _alike(name, known)):
+                    if len(alike) > 1:
+                        raise DataError(
+                            f"{where} has more than one column {name!r} for the {ours}: {', '.join(map(repr, alike[:4]))}.",
+                            hint="Rename all but one of them.",
+                        )
+                    return ours, alike[0]
+        ours = group[0]
+        near = did_you_mean(self.source_name(ours), [" ".join(str(name).split())[:40] for name in known[:20]])
+        others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])
+        raise DataError(
+            f"{where} has no column {self.source_name(ours)!r}{others} for the {ours}.{more and ' ' + more}",
+            hint=f"{near} Name it with columns: {{{ours}: ...}} (predict: --column).".strip(),
+        )
+
+
+class RawRow(NamedTuple):
+    """One row as the source has it: our column -> value; ``line`` counts from 1, 0 where there are no lines."""
+
+    line: int
+    values: Mapping[str, object]
+
+
+@dataclass
+class Tally:
+    """What a reader went over, so that nobody need wonder where rows are; filled while reading.
+
+    Attributes:
+        rows: rows that were read.
+        lines: lines of the file, 0 where it has none.
+        empty: lines (or rows of a sheet) without anything in them.
+        longest: most lines that one row takes up.
+        longest_at: where that row begins.
+        notes: how the file was read where that was found out, a few words each.
+    """
+
+    rows: int = 0
+    lines: int = 0
+    empty: int = 0
+    longest: int = 0
+    longest_at: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def say(self) -> str:
+        """Return the counts in words."""
+        parts = [f"{self.rows:,} row{'s' * (self.rows != 1)}"]
+        if self.lines:
+            parts[0] += f" in {self.lines:,} lines"
+        if self.empty:
+            parts.append(f"{self.empty:,} empty")
+        if self.longest > 1:
+            parts.append(f"the row at line {self.longest_at:,} takes up {self.longest:,} lines")
+        return ", ".join([*parts, *self.notes])
+
+    def took(self, line: int, lines: int) -> None:
+        """Count a row."""
+        self.rows += 1
+        if lines > self.longest:
+            self.longest, self.longest_at = lines, line
+
+
+def _alike(name: str, known: Sequence[str]) -> list[str]:
+    """Return the columns of a name: those written like it, or else those that differ in case and blanks only."""
+    exact = [column for column in known if column == name]
+    return exact or [column for column in known if trimmed(str(column)).casefold() == trimmed(name).casefold()]
+
+
+def trimmed(text: str) -> str:
+    """Return a name or label without what stands unseen around it: white space of any kind, a byte order mark."""
+    text = text.strip()
+    while text and (text[0] in _INVISIBLE or text[-1] in _INVISIBLE):
+        text = text.strip(_INVISIBLE).strip()
+    return unicodedata.normalize("NFC", text)
+
+
+def shown(value: object, width: int = 60) -> str:
+    """Return ``repr(value)``, cut so that an error stays one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def describe(source: SourceConfig) -> str:
+    """Return the name of a source for messages: its path, or hub id and split."""
+    if source.path is not None:
+        return repr(str(source.path))
+    return f"hub data set {source.hub!r} (split {source.split!r})"

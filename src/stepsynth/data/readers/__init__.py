@@ -1,0 +1,5 @@
+"""One module per form in which rows lie: text, tables, JSON, columns (Parquet, Arrow, the hub), sheets."""
+
+from __future__ import annotations
+
+__all__ = []

@@ -1,0 +1,203 @@
+"""Columns of values: Parquet, Arrow and Feather files, folders that `datasets` saved, data sets on the hub.
+
+Integers that stand for names (``ClassLabel``) become the names, whether `datasets` gives them or the
+file says them in the metadata that `datasets` wrote. Of these forms a missing value is a null.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.config import SourceConfig
+from stepsynth.data.columns import Columns, RawRow, Tally, describe, shown
+from stepsynth.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["is_saved_folder", "read_arrow", "read_hub", "read_parquet", "read_saved_folder"]
+
+_BATCH = 1024
+_LABELS = ("label", "labels")
+# What pandas, and so `datasets`, takes for a missing value in a table of text unless told otherwise.
+_MISSING = "cells such as None, NA, N/A, null, nan and empty ones"
+
+
+def read_parquet(path: Path, columns: Columns, tally: Tally, mapped: Mapping[str, str]) -> Generator[RawRow, None, None]:
+    """Yield the rows of a Parquet file; ``mapped`` are label values that the config maps."""
+    import pyarrow.parquet
+
+    name = repr(str(path))
+    with _unreadable(name, "Parquet"), pyarrow.parquet.ParquetFile(path) as file:
+        picked = columns.pick(file.schema_arrow.names, name)
+        batches = file.iter_batches(batch_size=_BATCH, columns=list(picked.values()))
+        yield from _rows(batches, file.schema_arrow, picked, tally, mapped)
+        _refuse_lost(tally.rows, file.metadata.num_rows, name)
+
+
+def read_arrow(path: Path, columns: Columns, tally: Tally, mapped: Mapping[str, str]) -> Generator[RawRow, None, None]:
+    """Yield the rows of an Arrow file (Feather, or a stream as `datasets` writes it)."""
+    import pyarrow
+    import pyarrow.feather
+
+    name = repr(str(path))
+    with _unreadable(name, "Arrow"), open(path, "rb") as handle:
+        start = handle.read(6)
+        handle.seek(0)
+        if start.startswith(b"FEA1"):
+            table = pyarrow.feather.read_table(path)
+            schema, batches = table.schema, iter(table.to_batches(_BATCH))
+        elif start == b"ARROW1":
+            file = pyarrow.ipc.open_file(handle)
+            schema, batches = file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
+        else:
+            stream = pyarrow.ipc.open_stream(handle)
+            schema, batches = stream.schema, iter(stream)
+        picked = columns.pick(schema.names, name)
+        wanted = list(picked.values())
+        yield from _rows((batch.select(wanted) for batch in batches), schema, picked, tally, mapped)
+
+
+@contextmanager
+def _unreadable(name: str, kind: str) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{name} is not a readable {kind} file: {shown(str(error), 120)}.", hint="Write it again, or save the rows as JSONL."
+        ) from None
+
+
+def _refuse_lost(read: int, told: int, name: str) -> None:
+    if read != told:
+        raise DataError(f"{name} says that it has {told:,} rows, and {read:,} could be read.", hint="Write it again.")
+
+
+def _rows(
+    batches: Iterator[Any], schema: Any, picked: Mapping[str, str], tally: Tally, mapped: Mapping[str, str]
+) -> Iterator[RawRow]:
+    features = _features(schema)
+    names = {ours: _names_in(features.get(picked[ours])) for ours in _LABELS if ours in picked}
+    for batch in batches:
+        table = batch.to_pydict()
+        for row in zip(*(table[theirs] for theirs in picked.values()), strict=True):
+            tally.took(0, 1)
+            yield RawRow(0, _named(dict(zip(picked, row, strict=True)), names, mapped))
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """Return what `datasets` wrote about the columns into a schema's metadata; nothing where it did not."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _names_in(feature: Any) -> list[str] | None:
+    """Return the names of a column of class integers, or of lists of them, as `datasets` describes it in JSON."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+        feature = feature["feature"]
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _named(values: dict[str, object], names: Mapping[str, Sequence[str] | None], mapped: Mapping[str, str]) -> dict[str, object]:
+    for ours, known in names.items():
+        value = values[ours]
+        if known is not None:
+            many = isinstance(value, list)
+            values[ours] = [_class_name(item, known, mapped) for item in value] if many else _class_name(value, known, mapped)  # type: ignore[attr-defined]
+    return values
+
+
+def _class_name(label: object, names: Sequence[str], mapped: Mapping[str, str]) -> object:
+    if not isinstance(label, int) or isinstance(label, bool):
+        return label
+    if not 0 <= label < len(names):
+        return None
+    # A mapping may be written over the integers, which is what the hub's viewer and most code show.
+    return label if str(label) in mapped and names[label] not in mapped else names[label]
+
+
+def is_saved_folder(folder: Path) -> bool:
+    """Whether `datasets` wrote a folder with ``save_to_disk``."""
+    return os.path.isfile(folder / "dataset_dict.json") or os.path.isfile(folder / "state.json")
+
+
+def read_saved_folder(source: SourceConfig, folder: Path, columns: Columns, tally: Tally) -> Generator[RawRow, None, None]:
+    """Yield the rows of a folder that `datasets` saved."""
+    return _hub_rows(_loaded(source, folder), source, columns, tally)
+
+
+def read_hub(source: SourceConfig, columns: Columns, tally: Tally) -> Generator[RawRow, None, None]:
+    """Yield the rows of a data set on the hub, or of a folder that `datasets` can load."""
+    return _hub_rows(_loaded(source, source.folder), source, columns, tally)
+
+
+def _hub_rows(data: datasets.Dataset, source: SourceConfig, columns: Columns, tally: Tally) -> Generator[RawRow, None, None]:
+    picked = columns.pick(data.column_names, describe(source))
+    names = {ours: _class_names(data.features[picked[ours]]) for ours in _LABELS if ours in picked}
+    for batch in data.select_columns(list(picked.values())).iter(batch_size=_BATCH):
+        for row in zip(*(batch[theirs] for theirs in picked.values()), strict=True):
+            tally.took(0, 1)
+            yield RawRow(0, _named(dict(zip(picked, row, strict=True)), names, source.labels))
+    _refuse_lost(tally.rows, len(data), describe(source))
+
+
+def _loaded(source: SourceConfig, folder: Path | None) -> datasets.Dataset:
+    import datasets
+
+    try:
+        if folder is not None and is_saved_folder(folder):
+            data = datasets.load_from_disk(str(folder))
+            if isinstance(data, datasets.DatasetDict):
+                if source.split not in data:
+                    raise DataError(
+                        f"{describe(source)} has no such split {source.split!r}.",
+                        hint=did_you_mean(source.split, list(map(str, data))),
+                    )
+                data = data[source.split]
+            return data
+        if folder is not None:
+            return _loaded_folder(source, folder)
+        return datasets.load_dataset(source.hub, name=source.config, revision=source.revision, split=source.split)
+    except DataError:
+        raise
+    # What the hub stack raises comes from five packages and has no common base.
+    except Exception as error:
+        raise DataError(
+            f"cannot load {describe(source)}: {type(error).__name__}: {shown(str(error), 160)}.",
+            hint="Check id, config, split and network; or save the rows as a file and give its 'path' in place of 'hub'.",
+        ) from None
+
+
+def _loaded_folder(source: SourceConfig, folder: Path) -> datasets.Dataset:
+    import datasets
+
+    if not os.path.isdir(folder):
+        raise DataError(
+            f"there is no folder {str(folder)!r}, which hub: {source.hub} names.",
+            hint="A relative folder is looked for beside the config. Write the id of a data set, or 'path' for a file.",
+        )
+    options: dict[str, Any] = {"name": source.config, "split": source.split}
+    builder = datasets.load_dataset_builder(str(folder), name=source.config)
+    # A word in a table is a word: a label may well be called None or NA.
+    if hasattr(builder.config, "keep_default_na"):
+        options |= {"keep_default_na": False, "na_values": [""]}
+    return datasets.load_dataset(str(folder), **options)
+
+
+def _class_names(feature: object) -> list[str] | None:
+    """Return the names behind a column of class integers, or of lists of them."""
+    names: list[str] | None = getattr(feature, "names", getattr(getattr(feature, "feature", None), "names", None))
+    return names

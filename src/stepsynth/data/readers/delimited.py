@@ -1,0 +1,259 @@
+"""Tables of text: CSV and its relatives, as spreadsheets, databases and people write them.
+
+The delimiter is the one that the user names, that a first line ``sep=;`` names, or the first of the
+usual ones with which the header has the columns that are wanted. It is never guessed from the rows.
+
+No line is lost without a word. A line with too many or too few cells is refused, and so is a quote
+that is never closed. A quote that is closed by another one, some lines later, makes one valid cell
+of all rows between; what gives it away is a line inside the cell that is a row by itself: as many
+cells as the header, with a known label in the label's place.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from stepsynth.data.columns import Columns, RawRow, Tally, shown, trimmed
+from stepsynth.data.readers.decoding import MAX_LINE_BYTES
+from stepsynth.errors import DataError
+
+__all__ = ["read_table"]
+
+_DELIMITERS = (",", ";", "\t", "|")
+_NAMES = {"\t": "tab"}
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_QUOTES = 'Close every quote, write a quote inside a field as "", end lines with LF or CRLF; or save the rows as JSONL.'
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One record of a table: its cells, the line that it begins on, how many lines it takes up."""
+
+    cells: list[str]
+    line: int
+    lines: int
+
+
+def read_table(
+    lines: Iterable[str],
+    name: str,
+    columns: Columns,
+    tally: Tally,
+    *,
+    usual: str = ",",
+    delimiter: str | None = None,
+    keep_empty: bool = False,
+) -> Generator[RawRow, None, None]:
+    """Yield the rows of a table.
+
+    Args:
+        lines: with their ends.
+        name: of the file, for messages.
+        columns: what is wanted.
+        tally: gets what was read.
+        usual: the delimiter that the file's suffix stands for.
+        delimiter: the one that the user named.
+        keep_empty: rows of nothing but delimiters are rows, also at the end of the file.
+
+    Raises:
+        DataError: a column is missing, or a line is no row.
+    """
+    # The limit belongs to the whole process: it is only ever raised, so nobody else can be harmed.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    source = iter(lines)
+    first, skipped = _preview(source)
+    tally.lines, tally.empty = skipped, skipped
+    if not first:
+        return
+    named = _declared(first[0])
+    if named is not None:
+        tally.lines, first = tally.lines + 1, first[1:] or list(_some(source))
+        tally.notes.append(f"the first line says sep={named}")
+        if not first:
+            return
+    chosen, blanks = _dialect(first, columns, usual, delimiter or named)
+    if chosen != usual and not delimiter and not named:
+        tally.notes.append(f"delimiter {_NAMES.get(chosen, repr(chosen))}")
+    records = _records(_chained(first, source), name, chosen, blanks, tally)
+    header = next(records, None)
+    if header is None:
+        return
+    cells = _names(header.cells)
+    places = _places(cells, columns, name, chosen, first)
+    inside = _Swallowed(cells, places, columns, chosen, name)
+    pending: list[_Record] = []
+    for record in records:
+        if not keep_empty and len(cells) > 1 and not any(cell.strip() for cell in record.cells):
+            pending.append(record)
+            continue
+        # Empty rows between others are rows, and refused as such; those at the end are what spreadsheets leave.
+        yield from (_row(empty, cells, places, name, chosen, tally) for empty in pending)
+        pending.clear()
+        if record.lines > 1:
+            inside.refuse(record)
+        yield _row(record, cells, places, name, chosen, tally)
+    tally.empty += len(pending)
+
+
+def _preview(source: Iterator[str]) -> tuple[list[str], int]:
+    """Return the first lines with anything in them, and how many before had nothing."""
+    skipped = 0
+    for line in source:
+        if line.strip():
+            return [line], skipped
+        skipped += 1
+    return [], skipped
+
+
+def _some(source: Iterator[str]) -> Iterator[str]:
+    line = next(source, None)
+    if line is not None:
+        yield line
+
+
+def _chained(first: Sequence[str], rest: Iterator[str]) -> Iterator[str]:
+    yield from first
+    yield from rest
+
+
+def _declared(line: str) -> str | None:
+    """Return the delimiter that Excel's own first line names: ``sep=;``."""
+    text = line.strip("\r\n").strip('"')
+    return text[4:] if text[:4].lower() == "sep=" and len(text) == 5 else None
+
+
+def _dialect(first: Sequence[str], columns: Columns, usual: str, named: str | None) -> tuple[str, bool]:
+    """Return the delimiter, and whether blanks after it are no part of the cells."""
+    candidates = (named,) if named else (usual, *(other for other in _DELIMITERS if other != usual))
+    headers = {delimiter: _split(first[0], delimiter) for delimiter in candidates}
+    found = next((delimiter for delimiter in candidates if _has(headers[delimiter], columns)), None)
+    if found is None:
+        # For the message: the one with which the line has the most cells.
+        found = max(candidates, key=lambda delimiter: len(headers[delimiter]))
+    later = _split(first[0], found, blanks=False)[1:]
+    blanks = bool(later) and all(name.startswith(" ") for name in later) and not set(later) & set(columns.named.values())
+    return found, blanks
+
+
+def _split(line: str, delimiter: str, *, blanks: bool = True) -> list[str]:
+    """Return the cells of a line, without the white space around them where ``blanks`` says so; none where it has no cells."""
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=blanks), [])
+    except csv.Error:
+        return []
+    return _names(cells) if blanks else cells
+
+
+def _has(header: Sequence[str], columns: Columns) -> bool:
+    if columns.everything:
+        return len(header) > 1
+    try:
+        columns.pick(header, "")
+    except DataError as error:
+        return "more than one" in error.message
+    return True
+
+
+def _names(cells: Sequence[str]) -> list[str]:
+    return [trimmed(cell) for cell in cells]
+
+
+def _places(cells: list[str], columns: Columns, name: str, delimiter: str, first: Sequence[str]) -> dict[str, int]:
+    shows = f"Its first line, cut at {_NAMES.get(delimiter, repr(delimiter))}, is {shown(cells, 120)}."
+    # Who names a column may have written it with the blanks that it has in the file.
+    named = {ours: trimmed(theirs) if theirs not in cells else theirs for ours, theirs in columns.named.items()}
+    wanted = Columns(columns.needed, columns.optional, named, columns.everything, columns.labels)
+    try:
+        return {ours: cells.index(theirs) for ours, theirs in wanted.pick(cells, name, more=shows).items()}
+    except DataError as error:
+        if "has no column" in error.message and _is_a_row(cells, columns):
+            raise DataError(
+                f"{name} has no header: its first line is a row, {shown(cells, 120)}.",
+                hint=f"Put a first line with the names of the columns above it: {delimiter.join(columns.header())}",
+            ) from None
+        raise
+
+
+def _is_a_row(cells: Sequence[str], columns: Columns) -> bool:
+    known = {label.casefold() for label in columns.labels}
+    return any(cell.casefold() in known or len(cell.split()) > 4 or len(cell) > 60 for cell in cells if cell)
+
+
+def _records(lines: Iterator[str], name: str, delimiter: str, blanks: bool, tally: Tally) -> Iterator[_Record]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=blanks)
+    before, offset = 0, tally.lines
+    try:
+        for cells in reader:
+            line, took = offset + before + 1, reader.line_num - before
+            before = reader.line_num
+            tally.lines = offset + before
+            if not cells:
+                tally.empty += took
+                continue
+            yield _Record(cells, line, took)
+    except csv.Error as error:
+        began = offset + before + 1
+        tried = f"line {offset + reader.line_num} of {name} cannot be parsed: {error}."
+        if "unexpected end of data" in str(error):
+            tried = f"the quote that opens on line {began} of {name} is never closed, so it cannot be parsed: {error}."
+        elif reader.line_num > before + 1:
+            tried = f"{tried[:-1]}; the row begins with an open quote on line {began}."
+        elif "expected after '\"'" in str(error):
+            tried = f"{tried[:-1]}: a quote closes in the middle of a cell."
+        raise DataError(tried, hint=_QUOTES) from None
+
+
+def _row(record: _Record, header: Sequence[str], places: dict[str, int], name: str, delimiter: str, tally: Tally) -> RawRow:
+    cells = record.cells
+    if len(cells) != len(header):
+        # A delimiter too many or too few at the end changes nothing where the columns there are empty.
+        if any(cell.strip() for cell in cells[len(header) :]) or any(header[len(cells) :]):
+            raise DataError(
+                f"line {record.line} of {name} has {len(cells)} fields, the header has {len(header)}: {shown(cells, 100)}.",
+                hint=f"Quote fields that hold a {delimiter!r}, or save the rows as JSONL.",
+            )
+        cells = [*cells, *[""] * (len(header) - len(cells))]
+    tally.took(record.line, record.lines)
+    return RawRow(record.line, {ours: cells[place] for ours, place in places.items()})
+
+
+class _Swallowed:
+    """Finds rows inside a cell of several lines: what a stray quote swallowed."""
+
+    def __init__(self, header: Sequence[str], places: dict[str, int], columns: Columns, delimiter: str, name: str) -> None:
+        self._count, self._delimiter, self._name = len(header), delimiter, name
+        self._label = places.get("label", places.get("labels", -1))
+        self._known = {trimmed(label) for label in columns.labels}
+
+    def refuse(self, record: _Record) -> None:
+        """Raise `DataError` where a line inside one of the record's cells is a row by itself."""
+        if self._label < 0 or self._count < 2 or not self._known:
+            return
+        line = record.line
+        for place, cell in enumerate(record.cells):
+            parts = _LINE_END.split(cell) if "\n" in cell or "\r" in cell else []
+            for number, part in enumerate(parts):
+                before = record.cells[:place] if number == 0 else []
+                after = record.cells[place + 1 :] if number == len(parts) - 1 else []
+                if self._is_row(part, before, after):
+                    raise DataError(
+                        f"a quote that opens on line {line} of {self._name} makes one cell of {len(parts)} lines, and "
+                        f"{'the first' if number == 0 else f'line {line + number}'} of them is a row by itself: {shown(part)}.",
+                        hint='Take the stray quote out, or write it as "" inside a quoted cell; '
+                        "if the text is meant to hold that line, save the rows as JSONL.",
+                    )
+            line += max(0, len(parts) - 1)
+
+    def _is_row(self, part: str, before: Sequence[str], after: Sequence[str]) -> bool:
+        if self._delimiter not in part:
+            return False
+        try:
+            inside = next(csv.reader([part], delimiter=self._delimiter), [])
+        except csv.Error:
+            return False
+        cells = [*before, *inside, *after]
+        own = len(before) <= self._label < len(before) + len(inside)
+        return own and len(cells) == self._count and trimmed(cells[self._label]) in self._known

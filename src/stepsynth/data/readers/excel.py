@@ -1,0 +1,155 @@
+"""Excel workbooks, through openpyxl: cells as a person sees them.
+
+Every cell becomes a text, as in a CSV file: 1 is ``1``, a date is ``2024-03-01``, true is ``TRUE``.
+Formulas give the values that were stored with them. What a person sees and a reader would lose is
+refused: merged cells, formulas that were never computed, error values.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import zipfile
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.data.columns import Columns, RawRow, Tally, shown, trimmed
+from stepsynth.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from openpyxl.worksheet.worksheet import Worksheet
+
+__all__ = ["read_sheet"]
+
+MAX_UNPACKED_BYTES = 2**30
+
+
+def read_sheet(
+    path: Path, columns: Columns, tally: Tally, *, sheet: str | None, keep_empty: bool
+) -> Generator[RawRow, None, None]:
+    """Yield the rows of one sheet; its first row with anything in it is the header.
+
+    Args:
+        path: ``.xlsx`` or ``.xlsm``.
+        columns: what is wanted.
+        tally: gets what was read.
+        sheet: name of the sheet, needed where several have rows.
+        keep_empty: empty rows between others are rows.
+
+    Raises:
+        DataError: openpyxl is missing, the file is damaged, or a wanted cell has no value of its own.
+    """
+    name = repr(str(path))
+    book = _opened(path, name, formulas=False)
+    chosen = _sheet(book, sheet, name)
+    where = f"{name} (sheet {chosen.title!r})"
+    header: list[str] | None = None
+    picked: Mapping[str, int] = {}
+    waiting = 0
+    formulas: list[Any] = []
+    for number, row in enumerate(chosen.iter_rows(), start=1):
+        if all(cell.value is None or not str(cell.value).strip() for cell in row):
+            waiting += header is not None
+            continue
+        if header is None:
+            header = [trimmed(_text(cell)) for cell in row]
+            picked = {ours: header.index(theirs) for ours, theirs in columns.pick(header, where).items()}
+            _refuse_merged(chosen, picked, where)
+            continue
+        if keep_empty:
+            for empty in range(number - waiting, number):
+                tally.took(0, 1)
+                yield RawRow(empty, dict.fromkeys(picked, ""))
+            waiting = 0
+        tally.empty, waiting = tally.empty + waiting, 0
+        values = {}
+        for ours, place in picked.items():
+            cell = row[place]
+            if cell.value is None:
+                formulas = formulas or [_sheet(_opened(path, name, formulas=True), chosen.title, name)]
+                _refuse_formula(formulas[0].cell(number, place + 1), where)
+            values[ours] = _text(cell, where)
+        tally.took(number, 1)
+        yield RawRow(number, values)
+    tally.empty += waiting
+
+
+def _opened(path: Path, name: str, *, formulas: bool) -> Any:
+    try:
+        import openpyxl
+    except ImportError:
+        raise DataError(
+            f"{name} is an Excel file, and openpyxl, which reads them, is not installed.",
+            hint="Install it with: pip install 'stepsynth[excel]'. Or save the sheet as CSV (UTF-8).",
+        ) from None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (size := sum(member.file_size for member in archive.infolist())) > MAX_UNPACKED_BYTES:
+                raise DataError(f"{name} is {size:,} bytes large when it is unpacked.", hint="Save the sheet as CSV.")
+        return openpyxl.load_workbook(path, data_only=not formulas, keep_links=False)
+    except DataError:
+        raise
+    # What a damaged or locked file raises comes from zipfile, the XML parser and openpyxl itself.
+    except Exception as error:
+        raise DataError(
+            f"{name} is not a readable Excel file: {type(error).__name__}: {shown(str(error), 100)}.",
+            hint="Is it whole, and without a password? Open it and save it again, or save the sheet as CSV.",
+        ) from None
+
+
+def _sheet(book: Any, wanted: str | None, name: str) -> Worksheet:
+    sheets: dict[str, Worksheet] = {sheet.title: sheet for sheet in book.worksheets}
+    if wanted is not None:
+        if wanted not in sheets:
+            raise DataError(f"{name} has no sheet {wanted!r}.", hint=did_you_mean(wanted, sheets))
+        return sheets[wanted]
+    full = [title for title, sheet in sheets.items() if any(value is not None for row in sheet.values for value in row)]
+    if len(full) > 1:
+        raise DataError(
+            f"{name} has {len(full)} sheets with something in them: {', '.join(map(repr, full[:6]))}.",
+            hint="Say which one with sheet: ... beside its path (predict and import: --sheet).",
+        )
+    if not full:
+        raise DataError(f"{name} has nothing in any sheet.", hint="Put rows with a text and a label into it.")
+    return sheets[full[0]]
+
+
+def _refuse_merged(sheet: Worksheet, picked: Mapping[str, int], where: str) -> None:
+    for merged in sheet.merged_cells.ranges:
+        if any(merged.min_col <= place + 1 <= merged.max_col for place in picked.values()):
+            raise DataError(
+                f"the cells {merged} of {where} are merged, so that only the first of them has a value.",
+                hint="Unmerge them and fill in the value in each row.",
+            )
+
+
+def _refuse_formula(cell: Any, where: str) -> None:
+    if cell.data_type == "f":
+        raise DataError(
+            f"cell {cell.coordinate} of {where} is a formula whose value was never computed: {shown(cell.value)}.",
+            hint="Open the file in a spreadsheet and save it, or write the values instead.",
+        )
+
+
+def _text(cell: Any, where: str = "") -> str:
+    """Return a cell as it is shown."""
+    value = cell.value
+    if value is None:
+        return ""
+    if where and cell.data_type == "e":
+        raise DataError(f"cell {cell.coordinate} of {where} holds the error {value}.", hint="Mend its formula or write a value.")
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, int | float):
+        whole = str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
+        zeros = re.fullmatch(r"0+", cell.number_format or "")
+        return whole.zfill(len(zeros[0])) if zeros and whole.isdecimal() else whole
+    if isinstance(value, datetime.datetime):
+        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return str(value)
+    # Excel writes what XML cannot hold as _x000D_.
+    return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda found: chr(int(found[1], 16)), str(value))
