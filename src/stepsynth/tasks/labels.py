@@ -16,7 +16,6 @@ __all__ = [
     "label_names",
     "label_phrase",
     "label_words",
-    "other_spellings",
     "split_labels",
 ]
 
@@ -24,9 +23,6 @@ _SEPARATOR = "|"
 # A bar, and a dash or slash that is no hyphen between words: at an edge, between digits, beside another sign.
 _SIGN = re.compile(r"\||(?<![^\W_])(?<![-/])[-/]+|[-/]+(?![^\W_]|[-/])|(?<=\d)[-/]+(?=\d)")
 _LISTING = re.compile(r",|\band\b|^['\"]|['\"]$")
-_WHOLE = re.compile(r"[+-]?\d{1,18}")
-_WHOLE_FLOAT = re.compile(r"([+-]?\d{1,18})\.0+")
-_TRUTH = {"true": ("true", "True", "TRUE", "1", "1.0"), "false": ("false", "False", "FALSE", "0", "0.0")}
 
 
 def label_phrase(label: str) -> str:
@@ -62,15 +58,6 @@ def label_words(label: str) -> tuple[str, ...]:
 def keeps_signs(label: str) -> bool:
     """Whether a label says the same as words: no dash, slash or bar in it is more than a hyphen."""
     return _SIGN.search(label) is None
-
-
-def other_spellings(value: str) -> tuple[str, ...]:
-    """Return how else a table may write a label: ``1`` as ``1.0``, ``true`` as ``True`` or ``1``, and the other way round."""
-    if value.lower() in _TRUTH:
-        return tuple(other for other in _TRUTH[value.lower()] if other != value)
-    if whole := _WHOLE_FLOAT.fullmatch(value):
-        return (whole[1],)
-    return (f"{value}.0",) if _WHOLE.fullmatch(value) else ()
 
 
 def join_labels(chosen: Iterable[str], labels: Sequence[str]) -> str:
