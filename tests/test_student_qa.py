@@ -147,7 +147,7 @@ def test_it_learns_to_answer(trained: tuple[ExtractiveQAModel, Path], margin: Ma
     """Two different questions about the same kind of passage get their own answers."""
     model, out = trained
     test = _rows(200, 2)
-    margin.above(_exact(test, model.predict(test)), 0.9)
+    margin.above(_exact(test, model.predict(test)), 0.8)
     assert {path.name for path in out.iterdir()} == FILES
 
 
@@ -243,7 +243,7 @@ def test_training_goes_on_from_a_given_student(
     out, before = new_folder(), _sha256(trained[1])
     gentle = ExtractiveQA(_settings(base, epochs=1, learning_rate=1e-5), FAMILY)
     gentle.fit(_rows(20, 4), _rows(60, 1), seed=SEED, out=out, start=trained[1])
-    margin.above(_record(out)["epochs"][0]["select_accuracy"], 0.9)
+    margin.above(_record(out)["epochs"][0]["select_accuracy"], 0.8)
     assert _sha256(trained[1]) == before
 
 
@@ -256,7 +256,7 @@ def test_rows_that_do_not_fit_are_counted_and_left_out(base: Path, new_folder: C
     record = _record(out)
     assert record["skipped"] == 1
     assert record["windows"] == 10
-    assert record["epochs"][0]["select_accuracy"] <= 0.75
+    assert round(4 * record["epochs"][0]["select_accuracy"]) <= 3, "one of the four cannot be right"
     with pytest.raises(DataError, match=r"no row .* window of 40 tokens; .* row 'long' .*max_length"):
         student.fit([long], [], seed=0, out=new_folder())
 
