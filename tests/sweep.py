@@ -116,7 +116,7 @@ def processor() -> str:
 
 def main() -> int:
     """Sweep, print the table, return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--isa", nargs="+", choices=LIMITS, default=["default", "avx2"])
