@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: quickstart install test test-slow lint browser audit clean
+.PHONY: quickstart install test test-slow sweep lint browser audit clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.installed
@@ -40,6 +40,11 @@ test: $(VENV)/.test-installed browser lint
 test-slow: $(VENV)/.test-installed browser
 	$(BIN)/stepsynth models pull
 	$(BIN)/python -m pytest -m slow
+
+# The tests that train, over seeds, threads and instruction sets; goes on where it was stopped.
+sweep: $(VENV)/.test-installed
+	$(BIN)/stepsynth models pull
+	$(BIN)/python tests/sweep.py --save benchmarks/results/sweep.json
 
 # Known vulnerabilities in the versions that are tested; needs the package index.
 audit: $(VENV)/.test-installed

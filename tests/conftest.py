@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conditions import Margin, training_threads
 from guard import children_guard as children_guard
 from guard import network_guard as network_guard
 from loopback import LoopbackServer
@@ -31,10 +32,14 @@ def loopback() -> Iterator[LoopbackServer]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """For tests that train: a tiny network is slower on several threads, above all on a busy machine."""
-    import torch
+    """For tests that train: one thread, unless the sweep asks for another number."""
+    with training_threads():
+        yield
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+
+@pytest.fixture
+def margin(request: pytest.FixtureRequest) -> Margin:
+    """What a test asks of a trained student goes through this, and the test is marked ``learns``."""
+    if request.node.get_closest_marker("learns") is None:
+        pytest.fail("a test that uses margin needs the marker learns, or the sweep does not run it")
+    return Margin(request.node.nodeid)

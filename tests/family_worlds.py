@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conditions import THREADS
 from stepsynth.inputs import Inputs, check_inputs
 from stepsynth.methods import Lab
 from stepsynth.prompts import Prompts
@@ -200,7 +201,7 @@ def main() -> None:
     from stepsynth.cli.running import run_config
 
     warnings.simplefilter("error")
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     count, *folders = sys.argv[1:]
     # Every run is a fork of this process: what is imported here, and put out of the collector's way, is so once.
     run_config(World(Path(folders[0])).config(), Path(folders[0]) / "first", quiet=True)

@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from conditions import THREADS
 from forked import forked
 from stepsynth.cli import running
 from stepsynth.teachers.fake import FakeTeacher
@@ -107,7 +108,7 @@ def main() -> None:
     import stepsynth.report
     import stepsynth.students.classifier  # noqa: F401
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     root = Path(sys.argv[1])
     for point in map(int, sys.argv[2:]):
         sys.stdout.write(json.dumps(killed_and_resumed(World(root / "world"), root / "kills", point)) + "\n")

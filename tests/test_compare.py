@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from command import stepsynth
+from conditions import THREADS
 from family_worlds import FamilyWorld, build_family_world, lend_student, rows_of
 from stepsynth import failpoints
 from stepsynth.cli.comparing import compare_methods
@@ -151,7 +152,7 @@ def test_a_comparison_that_was_killed_ends_with_the_same_numbers(
     folder, _, places = compared
     # A file of answers of its own, as the calm one had.
     command = [sys.executable, "-m", "stepsynth", "compare", str(world.config_path), "--methods", METHODS, "--seeds", "2", "-q"]
-    environment = {**os.environ, "STEPSYNTH_FAILPOINT": str(round(0.6 * places)), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "STEPSYNTH_FAILPOINT": str(round(0.6 * places)), "OMP_NUM_THREADS": str(THREADS)}
     killed = subprocess.run([*command, "--out", str(tmp_path / "again")], env=environment, check=False, timeout=300)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "again" / "results.json").exists()

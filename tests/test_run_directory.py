@@ -75,7 +75,8 @@ def test_a_second_process_is_refused_at_once_with_the_pid_of_the_first(tmp_path:
     started = time.monotonic()
     with pytest.raises(RunError, match=f"in use by pid {holder.pid} on "):
         RunDirectory.open(tmp_path / "run", config(seed=5))
-    assert time.monotonic() - started < 2
+    # It does not wait for the other process, which stays until it is killed.
+    assert time.monotonic() - started < 20
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from conditions import SEED, THREADS, Margin
+from epochs import scripted_epochs, without_words
 from stepsynth import assets
 from stepsynth.config import StudentConfig, TaskConfig
 from stepsynth.errors import ConfigError, DataError, Interrupted, RunError
 from stepsynth.students.batches import length_groups
-from stepsynth.students.classifier import Classifier
+from stepsynth.students.classifier import Classifier, ClassifierModel
 from stepsynth.tasks.classification import Classification
 from stepsynth.types import Example
 from tiny_model import WORDS, build_tiny_model
@@ -26,6 +28,9 @@ from tiny_model import WORDS, build_tiny_model
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LABELS = ["bad", "good"]
+GOOD, BAD = ("fun", "great", "lovely", "wonderful"), ("boring", "dull", "sad", "terrible")
+# What says nothing of the label; with words of the other label among it a task cannot be learnt whole.
+PLAIN = [word for word in WORDS if word not in (*GOOD, *BAD)]
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
 
 
@@ -38,8 +43,7 @@ def _rows(count: int, seed: int = 0) -> list[Example]:
     rows = []
     for index in range(count):
         label = LABELS[index % 2]
-        signal = ("boring dull sad terrible" if label == "bad" else "fun great lovely wonderful").split()
-        words = [rng.choice(WORDS) for _ in range(rng.randint(1, 12))] + rng.sample(signal, 2)
+        words = [rng.choice(PLAIN) for _ in range(rng.randint(1, 12))] + rng.sample(BAD if label == "bad" else GOOD, 2)
         rng.shuffle(words)
         rows.append(Example(f"{seed}-{index}", " ".join(words), label))
     return rows
@@ -77,17 +81,24 @@ def _sha256(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_it_learns(base: Path, new_folder: Callable[[], Path]) -> None:
+@pytest.fixture(scope="module")
+def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ClassifierModel, Path]:
+    """A student that has learnt its task, and its folder; neither is to be changed."""
+    out = tmp_path_factory.mktemp("trained")
+    return _student(base, epochs=8).fit(_rows(200), _rows(40, 1), seed=SEED, out=out), out
+
+
+@pytest.mark.learns
+def test_it_learns(trained: tuple[ClassifierModel, Path], margin: Margin) -> None:
     """A separable task is learnt, so training really moves the weights towards the labels."""
-    model = _student(base).fit(_rows(200), _rows(40, 1), seed=0, out=new_folder())
     test = _rows(200, 2)
-    assert sum(answer.label == row.label for answer, row in zip(model.predict(test), test, strict=True)) >= 180
+    right = sum(answer.label == row.label for answer, row in zip(trained[0].predict(test), test, strict=True))
+    margin.above(right / len(test), 0.8)
 
 
-def test_files_are_exactly_the_documented_ones(base: Path, new_folder: Callable[[], Path]) -> None:
+def test_files_are_exactly_the_documented_ones(trained: tuple[ClassifierModel, Path], base: Path) -> None:
     """Weights, config, tokenizer and the training record; no checkpoint, optimiser state or done-file."""
-    out = new_folder()
-    _student(base).fit(_rows(40), _rows(10, 1), seed=0, out=out)
+    out = trained[1]
     assert {path.name for path in out.iterdir()} == FILES
     assert json.loads((out / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
     assert str(base) not in (out / "config.json").read_text()
@@ -116,7 +127,7 @@ def test_same_seed_gives_the_same_bytes_in_another_process(base: Path, new_folde
         "_student(Path(sys.argv[1])).fit(_rows(60), _rows(20, 1), seed=3, out=Path(sys.argv[2]))"
     )
     path = os.pathsep.join(map(os.path.abspath, sys.path))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "77", "PYTHONPATH": path}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "PYTHONHASHSEED": "77", "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", code, str(base), str(second)], check=True, cwd=Path(__file__).parent, env=environment)
     assert _sha256(first) == _sha256(second)
 
@@ -148,16 +159,15 @@ def test_nothing_is_printed(base: Path, new_folder: Callable[[], Path], capfd: p
     assert capfd.readouterr() == ("", "")
 
 
-def test_load_predicts_what_fit_returned(base: Path, new_folder: Callable[[], Path]) -> None:
+def test_load_predicts_what_fit_returned(trained: tuple[ClassifierModel, Path], base: Path) -> None:
     """The saved model is the returned one, the full embedding matrix included."""
-    out = new_folder()
-    model = _student(base).fit(_rows(60), _rows(20, 1), seed=0, out=out)
+    model, out = trained
     assert _student(base).load(out).predict(_rows(50, 2)) == model.predict(_rows(50, 2))
 
 
-def test_predictions_do_not_depend_on_the_order(base: Path, new_folder: Callable[[], Path]) -> None:
+def test_predictions_do_not_depend_on_the_order(trained: tuple[ClassifierModel, Path]) -> None:
     """Shuffled examples get the same answers, each under its own id and in the order asked."""
-    model = _student(base).fit(_rows(60), [], seed=0, out=new_folder())
+    model, _ = trained
     test = _rows(300, 2)
     shuffled = random.Random(1).sample(test, len(test))
     answers = model.predict(shuffled)
@@ -165,9 +175,9 @@ def test_predictions_do_not_depend_on_the_order(base: Path, new_folder: Callable
     assert {answer.example_id: answer for answer in answers} == {answer.example_id: answer for answer in model.predict(test)}
 
 
-def test_probabilities_are_complete(base: Path, new_folder: Callable[[], Path]) -> None:
+def test_probabilities_are_complete(trained: tuple[ClassifierModel, Path]) -> None:
     """Label order, sum one, six decimals, and the label is the likeliest."""
-    model = _student(base).fit(_rows(60), [], seed=0, out=new_folder())
+    model, _ = trained
     assert model.predict([]) == []
     for answer in model.predict(_rows(40, 2)):
         assert list(answer.probabilities) == LABELS
@@ -184,16 +194,25 @@ def test_odd_texts_get_an_answer(base: Path, new_folder: Callable[[], Path], tex
     assert len(model.predict(rows)) == 21
 
 
-def test_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path]) -> None:
-    """The restored weights score on select exactly what the record says of the best epoch."""
-    select = _rows(60, 1)
-    out = new_folder()  # the learning rate is far too high late on
-    model = _student(base, epochs=12, learning_rate=0.08, warmup=0.9).fit(_rows(60), select, seed=1, out=out)
+def test_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that get worse afterwards are put back, in memory and in the file."""
+    from safetensors.torch import load_file
+
+    out, ended = new_folder(), scripted_epochs(monkeypatch, (0.5, 0.9, 0.4, 0.8))
+    model = _student(base).fit(_rows(60), _rows(20, 1), seed=1, out=out)
+    assert _record(out)["best_epoch"] == 2
+    for weights in (load_file(out / "model.safetensors"), model._network.state_dict()):
+        for name, value in without_words(weights).items():
+            assert value.equal(ended[1][name]), name
+    assert not all(value.equal(ended[3][name]) for name, value in ended[1].items())
+
+
+def test_the_kept_weights_score_what_the_record_says(trained: tuple[ClassifierModel, Path]) -> None:
+    """On select, of the best epoch, which is the one with the highest accuracy."""
+    (model, out), select = trained, _rows(40, 1)
     record = _record(out)
-    epochs = record["epochs"]
-    best = next(epoch for epoch in epochs if epoch["epoch"] == record["best_epoch"])
-    assert record["best_epoch"] < len(epochs)
-    assert best["select_accuracy"] == max(epoch["select_accuracy"] for epoch in epochs)
+    best = record["epochs"][record["best_epoch"] - 1]
+    assert best["select_accuracy"] == max(epoch["select_accuracy"] for epoch in record["epochs"])
     right = sum(answer.label == row.label for answer, row in zip(model.predict(select), select, strict=True))
     assert right / len(select) == pytest.approx(best["select_accuracy"], abs=1e-6)
 
@@ -246,8 +265,9 @@ def test_unused_embedding_rows_keep_their_values(tmp_path: Path, new_folder: Cal
     assert len(model.predict([Example("new", "never seen", "")])) == 1
 
 
+@pytest.mark.learns
 def test_training_on_the_used_rows_is_the_full_training(
-    base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+    base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, margin: Margin
 ) -> None:
     """Without weight decay, the whole matrix in the optimiser gives the same weights up to rounding."""
     from contextlib import nullcontext
@@ -255,12 +275,12 @@ def test_training_on_the_used_rows_is_the_full_training(
     from safetensors.torch import load_file
 
     short, full = new_folder(), new_folder()
-    _student(base, weight_decay=0).fit(_rows(60), [], seed=0, out=short)
+    _student(base, weight_decay=0).fit(_rows(60), [], seed=SEED, out=short)
     monkeypatch.setattr("stepsynth.students.classifier.only_used_embeddings", lambda *_: nullcontext())
-    _student(base, weight_decay=0).fit(_rows(60), [], seed=0, out=full)
+    _student(base, weight_decay=0).fit(_rows(60), [], seed=SEED, out=full)
     expected = load_file(full / "model.safetensors")
-    for name, value in load_file(short / "model.safetensors").items():
-        assert value.allclose(expected[name], atol=1e-4), name
+    found = load_file(short / "model.safetensors")
+    margin.below(max(float((found[name] - value).abs().max()) for name, value in expected.items()), 1e-4)
 
 
 def test_batches_hold_every_row_once_and_little_padding() -> None:
@@ -292,15 +312,17 @@ def test_every_epoch_has_its_own_order(base: Path, new_folder: Callable[[], Path
     assert len(orders) == len(set(orders)) == 6
 
 
-def test_label_smoothing_reaches_the_loss(base: Path, new_folder: Callable[[], Path]) -> None:
+@pytest.mark.learns
+def test_label_smoothing_reaches_the_loss(base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
     """A separable task ends near the entropy of the smoothed labels, not near zero."""
     losses = []
     for smoothing in (0.0, 0.4):
         out = new_folder()
-        _student(base, epochs=10, label_smoothing=smoothing).fit(_rows(100), [], seed=0, out=out)
+        _student(base, epochs=10, label_smoothing=smoothing).fit(_rows(100), [], seed=SEED, out=out)
         losses.append(_record(out)["epochs"][-1]["train_loss"])
-    assert losses[0] < 0.3
-    assert losses[1] > 0.5
+    margin.below(losses[0], 0.25, "plain")
+    # Their entropy, below which no training comes, is 0.5.
+    margin.above(losses[1], 0.4, "smoothed")
 
 
 def test_an_interruption_ends_the_training(base: Path, new_folder: Callable[[], Path]) -> None:
@@ -366,15 +388,18 @@ def test_pickled_weights_are_refused(base: Path, new_folder: Callable[[], Path],
         _student(tmp_path / "pickled").fit(_rows(20), [], seed=0, out=new_folder())
 
 
-def test_training_goes_on_from_a_given_student(base: Path, new_folder: Callable[[], Path]) -> None:
+@pytest.mark.learns
+def test_training_goes_on_from_a_given_student(
+    trained: tuple[ClassifierModel, Path], base: Path, new_folder: Callable[[], Path], margin: Margin
+) -> None:
     """With ``start`` the first epoch is as good as the earlier student; without it, it is not, and the folder stays as it was."""
-    first, onward, fresh = new_folder(), new_folder(), new_folder()
-    _student(base, epochs=8).fit(_rows(200), [], seed=0, out=first)
+    first, onward, fresh = trained[1], new_folder(), new_folder()
     before = _sha256(first)
     gentle = _student(base, epochs=1, learning_rate=1e-5)
-    gentle.fit(_rows(60, 3), _rows(40, 1), seed=0, out=onward, start=first)
-    gentle.fit(_rows(60, 3), _rows(40, 1), seed=0, out=fresh)
-    assert _record(onward)["epochs"][0]["select_accuracy"] >= 0.9 > _record(fresh)["epochs"][0]["select_accuracy"]
+    gentle.fit(_rows(60, 3), _rows(40, 1), seed=SEED, out=onward, start=first)
+    gentle.fit(_rows(60, 3), _rows(40, 1), seed=SEED, out=fresh)
+    margin.above(_record(onward)["epochs"][0]["select_accuracy"], 0.8, "with start")
+    margin.below(_record(fresh)["epochs"][0]["select_accuracy"], 0.7, "without")
     assert _sha256(first) == before
     assert {path.name for path in onward.iterdir()} == FILES
 
@@ -398,8 +423,9 @@ def test_import_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.learns
 @pytest.mark.skipif(not assets.is_cached("minilm-l6"), reason="the embedded student is not in the cache")
-def test_the_embedded_student_learns_from_a_few_sentences(new_folder: Callable[[], Path]) -> None:
+def test_the_embedded_student_learns_from_a_few_sentences(new_folder: Callable[[], Path], margin: Margin) -> None:
     """Eight sentences are enough for MiniLM to tell praise from blame in words it was not shown."""
     train = [
         Example(str(index), text, label)
@@ -416,7 +442,8 @@ def test_the_embedded_student_learns_from_a_few_sentences(new_folder: Callable[[
             ]
         )
     ]
-    config = StudentConfig(epochs=1, min_steps=12, batch_size=8, learning_rate=2e-4)
-    model = Classifier(config, _family(LABELS)).fit(train, [], seed=0, out=new_folder())
-    asked = [Example("a", "An awful, dreadful mess.", ""), Example("b", "Charming and brilliant.", "")]
-    assert [answer.label for answer in model.predict(asked)] == ["bad", "good"]
+    config = StudentConfig(epochs=1, min_steps=20, batch_size=8, learning_rate=2e-4)
+    model = Classifier(config, _family(LABELS)).fit(train, [], seed=SEED, out=new_folder())
+    bad, good = model.predict([Example("a", "An awful, dreadful mess.", ""), Example("b", "Charming and brilliant.", "")])
+    margin.above(bad.probabilities["bad"], 0.5, "bad")
+    margin.above(good.probabilities["good"], 0.5, "good")

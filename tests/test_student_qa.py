@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conditions import SEED, Margin
+from epochs import scripted_epochs, without_words
 from stepsynth import assets
 from stepsynth.config import StudentConfig, TaskConfig
 from stepsynth.errors import ConfigError, DataError, RunError
@@ -31,7 +33,9 @@ FAMILY = Questions(TaskConfig(family="extractive_qa", name="questions", instruct
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
 COLOURS = ("red", "green", "blue", "white")
 ANIMALS = ("dog", "cat", "cow", "hen")
-VOCABULARY = [*WORDS, *COLOURS, *ANIMALS, "which", "colour", "animal"]
+# They share no word: a question that differs by one word in two is hardly heard, and training may stay where both get any answer.
+QUESTIONS = {"colour": "which colour was it", "animal": "what animal did they like"}
+VOCABULARY = [*WORDS, *COLOURS, *ANIMALS, *QUESTIONS.values()]
 # Scripts, marks, emoji of several code points, control and white space characters that tokenizers treat in their own ways.
 ODD = [
     "é",
@@ -60,8 +64,8 @@ PIECES = st.lists(st.one_of(st.sampled_from([*ODD, *WORDS, " ", ", ", "."]), st.
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny base model."""
-    return build_tiny_model(tmp_path_factory.mktemp("base") / "tiny", VOCABULARY)
+    """A tiny base model whose words differ from the start."""
+    return build_tiny_model(tmp_path_factory.mktemp("base") / "tiny", VOCABULARY, spread=0.2)
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ def _tokenizer(kind: str) -> Any:
 
 
 def _settings(base: Path, **changes: object) -> StudentConfig:
-    values = {"model": str(base), "max_length": 40, "stride": 8, "epochs": 25, "learning_rate": 3e-3, "batch_size": 16}
+    values = {"model": str(base), "max_length": 40, "stride": 8, "epochs": 10, "learning_rate": 4e-3, "batch_size": 16}
     return StudentConfig.model_validate({**values, "max_answer_tokens": 4, **changes})
 
 
@@ -113,7 +117,7 @@ def _rows(count: int, seed: int, plain: int = 6) -> list[Example]:
         rng.shuffle(words)
         context, (asked, answer) = " ".join(words), rng.choice([("colour", colour), ("animal", animal)])
         start = f" {context} ".index(f" {answer} ")
-        rows.append(Example(f"{seed}-{index}", f"which {asked}", "", context, (Span(answer, start),)))
+        rows.append(Example(f"{seed}-{index}", QUESTIONS[asked], "", context, (Span(answer, start),)))
     return rows
 
 
@@ -132,20 +136,23 @@ def _record(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExtractiveQAModel, Path]:
-    """A reader that has learnt its task, and its folder."""
+    """A reader that has learnt its task, and its folder; windows without an answer are among what it learnt from."""
     out = tmp_path_factory.mktemp("trained")
-    return ExtractiveQA(_settings(base), FAMILY).fit(_rows(500, 0), _rows(60, 1), seed=0, out=out), out
+    train = [*_rows(400, 0), *_rows(120, 9, plain=80)]
+    return ExtractiveQA(_settings(base), FAMILY).fit(train, _rows(60, 1), seed=SEED, out=out), out
 
 
-def test_it_learns_to_answer(trained: tuple[ExtractiveQAModel, Path]) -> None:
+@pytest.mark.learns
+def test_it_learns_to_answer(trained: tuple[ExtractiveQAModel, Path], margin: Margin) -> None:
     """Two different questions about the same kind of passage get their own answers."""
     model, out = trained
     test = _rows(200, 2)
-    assert _exact(test, model.predict(test)) > 0.9
+    margin.above(_exact(test, model.predict(test)), 0.8)
     assert {path.name for path in out.iterdir()} == FILES
 
 
-def test_a_long_context_is_read_to_its_end(trained: tuple[ExtractiveQAModel, Path]) -> None:
+@pytest.mark.learns
+def test_a_long_context_is_read_to_its_end(trained: tuple[ExtractiveQAModel, Path], margin: Margin) -> None:
     """The answer is found where it stands: at the very beginning, in a later window, as the very last word."""
     model, _ = trained
     rng = random.Random(5)
@@ -154,10 +161,11 @@ def test_a_long_context_is_read_to_its_end(trained: tuple[ExtractiveQAModel, Pat
         words = [rng.choice(WORDS) for _ in range(200)]
         words.insert(place, "green")
         context = " ".join(words)
-        rows.append(Example(str(place), "which colour", "", context, (Span("green", f" {context} ".index(" green ")),)))
+        rows.append(Example(str(place), QUESTIONS["colour"], "", context, (Span("green", f" {context} ".index(" green ")),)))
     assert max(sum(window.example == place for window in model.windows(rows)) for place in range(7)) > 5
     for row, answer in zip(rows, model.predict(rows), strict=True):
-        assert (answer.label, answer.start) == ("green", row.answers[0].start), row.id
+        margin.above(answer.probabilities.get("green", 0), 0.5, f"word {row.id}")
+        assert answer.start == row.answers[0].start, row.id
 
 
 def test_the_saved_reader_is_the_returned_one(trained: tuple[ExtractiveQAModel, Path], base: Path) -> None:
@@ -169,15 +177,24 @@ def test_the_saved_reader_is_the_returned_one(trained: tuple[ExtractiveQAModel, 
     ) == model.predict(test)
 
 
-def test_the_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path]) -> None:
-    """The kept weights score on select what the record says of the best epoch; its rank is the highest."""
-    out, select = new_folder(), _rows(60, 1)
-    model = ExtractiveQA(_settings(base, epochs=12, learning_rate=0.03, warmup=0.9), FAMILY).fit(
-        _rows(100, 0), select, seed=0, out=out
-    )
+def test_the_best_epoch_is_kept(base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that get worse afterwards are put back: answers have the F1 that the record says of the best epoch."""
+    out, select, ended = new_folder(), _rows(60, 1), scripted_epochs(monkeypatch, (0.5, 0.9, 0.4, 0.8))
+    model = ExtractiveQA(_settings(base, epochs=4), FAMILY).fit(_rows(100, 0), select, seed=0, out=out)
+    record = _record(out)
+    assert record["best_epoch"] == 2
+    for name, value in without_words(model._network.state_dict()).items():
+        assert value.equal(ended[1][name]), name
+    evaluation = FAMILY.evaluate(select, model.predict(select))
+    assert evaluation.details["f1"] == pytest.approx(record["epochs"][1]["select_f1"], abs=1e-5)
+
+
+def test_the_kept_weights_score_what_the_record_says(trained: tuple[ExtractiveQAModel, Path]) -> None:
+    """On select, of the best epoch: the one with the highest rank."""
+    (model, out), select = trained, _rows(60, 1)
     record = _record(out)
     ranks = [(epoch["select_accuracy"], epoch["select_f1"], -epoch["select_loss"]) for epoch in record["epochs"]]
-    assert ranks.index(max(ranks)) == record["best_epoch"] - 1 < 11
+    assert ranks.index(max(ranks)) == record["best_epoch"] - 1
     evaluation = FAMILY.evaluate(select, model.predict(select))
     assert (evaluation.value, evaluation.details["f1"]) == pytest.approx(max(ranks)[:2], abs=1e-5)
 
@@ -218,14 +235,15 @@ def test_same_seed_gives_the_same_bytes(base: Path, new_folder: Callable[[], Pat
     assert _sha256(folders[0])["model.safetensors"] != _sha256(folders[2])["model.safetensors"]
 
 
+@pytest.mark.learns
 def test_training_goes_on_from_a_given_student(
-    trained: tuple[ExtractiveQAModel, Path], base: Path, new_folder: Callable[[], Path]
+    trained: tuple[ExtractiveQAModel, Path], base: Path, new_folder: Callable[[], Path], margin: Margin
 ) -> None:
     """With ``start`` the first epoch knows what the earlier student knew."""
     out, before = new_folder(), _sha256(trained[1])
     gentle = ExtractiveQA(_settings(base, epochs=1, learning_rate=1e-5), FAMILY)
-    gentle.fit(_rows(20, 4), _rows(60, 1), seed=0, out=out, start=trained[1])
-    assert _record(out)["epochs"][0]["select_accuracy"] > 0.9
+    gentle.fit(_rows(20, 4), _rows(60, 1), seed=SEED, out=out, start=trained[1])
+    margin.above(_record(out)["epochs"][0]["select_accuracy"], 0.8)
     assert _sha256(trained[1]) == before
 
 
@@ -238,7 +256,7 @@ def test_rows_that_do_not_fit_are_counted_and_left_out(base: Path, new_folder: C
     record = _record(out)
     assert record["skipped"] == 1
     assert record["windows"] == 10
-    assert record["epochs"][0]["select_accuracy"] <= 0.75
+    assert round(4 * record["epochs"][0]["select_accuracy"]) <= 3, "one of the four cannot be right"
     with pytest.raises(DataError, match=r"no row .* window of 40 tokens; .* row 'long' .*max_length"):
         student.fit([long], [], seed=0, out=new_folder())
 
@@ -335,10 +353,11 @@ def test_an_answer_is_found_again_from_its_tokens(kind: str, context: str, data:
         assert context[found.start : found.start + len(found.label)] == found.label
         # What no token stands for, white space above all, may be missing at the ends; no token of the answer is.
         for token_start, token_end in window.offsets.tolist():
-            inside = start <= token_start < token_end <= end and context[token_start:token_end].strip()
-            if inside:
-                assert found.start <= token_start
-                assert token_end <= found.start + len(found.label)
+            token = context[token_start:token_end]
+            # A control character that Python takes for white space may be part of a token.
+            if start <= token_start < token_end <= end and token.strip():
+                assert found.start <= token_end - len(token.lstrip())
+                assert token_start + len(token.rstrip()) <= found.start + len(found.label)
 
 
 @pytest.mark.parametrize("kind", ["words", "bytes"])

@@ -124,6 +124,7 @@ class TestOpenVino(testing.TeacherContract):
     def draws_by_batch(self) -> bool:
         return True
 
+    @pytest.mark.learns
     def test_the_same_batch_gives_the_same_answers(self) -> None:
         engine = cast("EngineTeacher", self.make())
         requests = [

@@ -7,12 +7,12 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from typing import Any
 
 import pytest
 
+from conditions import Margin
 from stepsynth.config import TaskConfig, TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TransientError
 from stepsynth.prompts import Prompts, read_answer
@@ -104,7 +104,8 @@ def accuracy(train: list[tuple[str, str]], test: list[tuple[str, str]]) -> float
     return float(student.score([text for text, _ in test], [label for _, label in test]))
 
 
-def test_a_student_learns_from_seeds_errs_on_gold_and_gains_from_extrapolation() -> None:
+@pytest.mark.learns
+def test_a_student_learns_from_seeds_errs_on_gold_and_gains_from_extrapolation(margin: Margin) -> None:
     labels = ("positive", "negative")
     teacher = FakeTeacher()
     seeds = [(text, label) for label in labels for text in texts(teacher, 100, label=label)]
@@ -113,8 +114,9 @@ def test_a_student_learns_from_seeds_errs_on_gold_and_gains_from_extrapolation()
     requests = [make_request(i, "round-1/extrapolate", label, text) for i, (text, label) in enumerate(gold)]
     more = [(teacher.answer(request).text, request.label) for request in requests]
     before, after = accuracy(seeds, test), accuracy(seeds + more, test)
-    assert 0.6 < before < 0.9
-    assert after > before + 0.08
+    margin.above(before, 0.6, "learns from seeds")
+    margin.below(before, 0.9, "errs on gold")
+    margin.above(after - before, 0.08, "gains")
 
 
 @pytest.mark.parametrize("name", sorted(BLEMISHES))
@@ -220,9 +222,7 @@ def test_completion_order_follows_latency_while_answers_do_not() -> None:
     async def work() -> list[Response]:
         return await asyncio.gather(*(one(make_request(i)) for i in range(20)))
 
-    started = time.monotonic()
     answers = asyncio.run(work())
-    assert time.monotonic() - started < 2
     assert done != sorted(done)
     assert answers == [FakeTeacher().answer(make_request(i)) for i in range(20)]
 

@@ -180,7 +180,8 @@ def test_a_hanging_server_is_a_transient_time_out_that_says_it_may_be_billed(loo
     started = time.monotonic()
     with pytest.raises(TransientError, match=r"0\.3 s.*billed"):
         ask(make_config(loopback, timeout_s=0.3))
-    assert time.monotonic() - started < 5
+    # The server would hold the line for much longer.
+    assert time.monotonic() - started < 30
     assert len(loopback.requests) == 1
 
 
@@ -204,7 +205,8 @@ def test_a_body_without_end_is_cut_off_quickly(loopback: LoopbackServer) -> None
     started = time.monotonic()
     with pytest.raises(PermanentError, match="16 MB"):
         ask(make_config(loopback))
-    assert time.monotonic() - started < 5
+    # The time limit of an answer is 120 seconds.
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("code", [301, 302, 307, 308])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from conditions import SEED
 from stepsynth.students.surroundings import quiet
 
 __all__ = ["WORDS", "build_tiny_model"]
@@ -71,7 +72,7 @@ def build_tiny_model(folder: Path, vocab: Iterable[str] | None = None, *, spread
         special_tokens=[("[CLS]", tokens["[CLS]"]), ("[SEP]", tokens["[SEP]"])],
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         network = BertModel(
             BertConfig(
                 vocab_size=len(tokens),

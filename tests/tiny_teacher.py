@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from conditions import SEED
 from stepsynth.students.surroundings import quiet
 
 __all__ = ["TEMPLATE", "build_tiny_teacher"]
@@ -37,7 +38,7 @@ def build_tiny_teacher(folder: Path, *, template: str | None = TEMPLATE, window:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         network = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=len(tokens),

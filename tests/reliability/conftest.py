@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from conditions import training_threads
 from reliability.runs import go_on
 from world import World, build_world
 
@@ -14,12 +15,8 @@ from world import World, build_world
 @pytest.fixture(scope="package")
 def same_threads() -> Iterator[None]:
     """One thread for every training that is compared with another: sums in another order give other last bits."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with training_threads():
+        yield
 
 
 @pytest.fixture(scope="package")

@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conditions import THREADS
 from kill_harness import fingerprint
 from stepsynth.cli import main as command_line
 from stepsynth.verify import verify_run
@@ -84,7 +85,7 @@ def main() -> None:
     import stepsynth.report
     import stepsynth.students.classifier  # noqa: F401
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     for kilobytes in map(int, sys.argv[3:]):
         sys.stdout.write(json.dumps(tried(World(Path(sys.argv[1])), Path(sys.argv[2]), kilobytes)) + "\n")
         sys.stdout.flush()

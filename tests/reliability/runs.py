@@ -16,15 +16,18 @@ from stepsynth.teachers.fake import FakeTeacher
 
 if TYPE_CHECKING:
     from stepsynth.config import RunConfig
+    from stepsynth.students import Student
 
 __all__ = ["copied", "go_on"]
 
 
-def go_on(config: RunConfig, folder: Path, teacher: FakeTeacher | None = None) -> tuple[dict[str, Any], FakeTeacher]:
+def go_on(
+    config: RunConfig, folder: Path, teacher: FakeTeacher | None = None, student: Student | None = None
+) -> tuple[dict[str, Any], FakeTeacher]:
     """Start a run or go on with it; return its results and the teacher, which knows what it was asked."""
     teacher = teacher or FakeTeacher(identity=config.teacher.identity())
     with closing(RunDirectory.open(folder, config)) as directory, closing(Journal(directory.journal_path)) as journal:
-        run_loop(directory, journal, check_inputs(config), teacher=teacher)
+        run_loop(directory, journal, check_inputs(config), teacher=teacher, student=student)
         return write_exports(journal, directory), teacher
 
 
