@@ -16,12 +16,14 @@ from stepsynth.filters.phrases import ALTERNATIVE, ASSENT, EXPLANATION, GREETING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Layout", "is_head", "one_paragraph", "whole_text"]
+__all__ = ["Layout", "begins_with_title", "one_paragraph", "whole_lines", "whole_text"]
 
 # Below this share of gold texts with line breaks they are chance, such as a break in a cell.
 _BROKEN = 0.1
 _HEADING = re.compile(r"#{1,6}\s[^\n]{1,200}|\*\*[^\n*]{1,200}\*\*|__[^\n_]{1,200}__")
 _RULE = re.compile(r"^[ \t]*(?:-[ \t]?){3,}$|^[ \t]*(?:\*[ \t]?){3,}$|^[ \t]*(?:_[ \t]?){3,}$", re.MULTILINE)
+_NAME = re.compile(r"[*_\[]{0,3}(?:[^\W\d_][\w.'\u2019-]{0,20} ?){1,3}[*_\]]{0,3}")
+_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*\u2022#]|\d{1,2}[.)]))")
 _BLANK = re.compile(r"\n(?:[ \t]*\n)+")
 
 
@@ -57,46 +59,86 @@ class Layout:
         return cls(whole, whole and broken, frozenset(kept))
 
 
-def one_paragraph(paragraphs: Sequence[str]) -> tuple[str, bool]:
-    """Return the text of an answer of several paragraphs that is to be one, and whether it goes to the answer's end.
+def one_paragraph(text: str) -> tuple[str, bool]:
+    """Return the text of an answer that is to be one paragraph, and whether it goes to the answer's end.
 
-    Args:
-        paragraphs: two or more, without white space around them.
+    An answer of one paragraph is returned as it is.
     """
-    kept = _first_alternative(_without_assent(list(paragraphs)))
-    body = _without_head(kept)
-    if body != kept:
+    if len(_paragraphs(text)) < 2:
+        return text, True
+    sections = _sections(text)
+    blocks = _first_alternative(_without_assent(_paragraphs(sections[0]))) if sections else []
+    quoted = next((at for at, block in enumerate(blocks) if not block.startswith(">")), 0)
+    blocks = blocks[quoted:]
+    body = _without_head(blocks)
+    if body != blocks:
         lines = "\n".join(body).split("\n") if body else []
-        end = next((at for at, line in enumerate(lines) if at and SIGN_OFF.match(line)), len(lines))
-        text = _without_leave("\n".join(lines[:end]).split("\n"))
-        return " ".join(text), len(text) == len(lines)
-    titled = len(kept) > 1 and _HEADING.fullmatch(kept[0]) and not _takes_leave(kept[1])
-    first = kept[1 if titled else 0] if kept else ""
-    return first, first == paragraphs[-1]
+        kept = _without_name(
+            _without_leave(lines[: next((at for at, line in enumerate(lines) if at and SIGN_OFF.match(line)), None)])
+        )
+        return " ".join(kept), len(sections) == 1 and len(kept) == len(lines)
+    if len(blocks) > 1 and _is_title(blocks[0]) and not _takes_leave(blocks[1]):
+        blocks = blocks[1:]
+    return (blocks[0] if blocks else ""), len(sections) == len(blocks) == 1
 
 
 def whole_text(text: str) -> tuple[str, bool]:
     """Return an answer without what was said to the one who asked, and whether it goes to the answer's end.
 
-    A horizontal rule, the second of several numbered texts, and an explanation end a text.
+    A horizontal rule, the second of several numbered texts, and an explanation end a text. A letter
+    that ends before its body is none.
     """
     text = _BLANK.sub("\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip("\n")
+    sections = _sections(text)
+    blocks = _first_alternative(_without_assent(sections[0].split("\n\n"))) if sections else []
+    kept = _without_leave("\n\n".join(blocks).split("\n")) if blocks else []
+    found = "\n".join(kept).strip("\n")
+    if "\n" in found and not _without_head(found.split("\n\n")):
+        return "", True
+    return found, len(sections) == 1 and text.endswith(found)
+
+
+def whole_lines(text: str) -> str:
+    """Return the whole lines of a text that was cut off, where verse, code or a list has no sentences.
+
+    Nothing where that would be a subject, a greeting or a title without the text that belongs to it.
+    """
+    lines = text.split("\n")[:-1]
+    said = [line for line in lines if line.strip()]
+    if len(said) < 2 or any(_is_head(line) or _is_title(line) for line in said):
+        return ""
+    return "\n".join(lines).rstrip()
+
+
+def _is_title(line: str) -> bool:
+    """Whether a line is a heading in markdown, and no sentence."""
+    return _HEADING.fullmatch(line) is not None and not line.rstrip("*_ \"'").endswith((".", "!", "?", "\u2026"))
+
+
+def begins_with_title(text: str) -> bool:
+    """Whether the first line of several is a heading or a horizontal rule, which a list mark is not."""
+    line = text.partition("\n")[0].strip()
+    return _is_title(line) or _RULE.fullmatch(line) is not None
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
+
+
+def _sections(text: str) -> list[str]:
+    """Return what stands between horizontal rules; a heading belongs to what follows."""
     sections = [part.strip("\n") for part in _RULE.split(text) if part.strip()]
     while len(sections) > 1 and _only_head(sections[0]):
         sections[:2] = ["\n\n".join(sections[:2])]
-    blocks = _first_alternative(_without_assent(sections[0].split("\n\n"))) if sections else []
-    lines = "\n\n".join(blocks).split("\n") if blocks else []
-    kept = _without_leave(lines)
-    found = "\n".join(kept).strip("\n")
-    return found, len(sections) == 1 and text.endswith(found)
+    return sections
 
 
 def _only_head(section: str) -> bool:
     blocks = section.split("\n\n")
-    return all(ASSENT.fullmatch(block) or _HEADING.fullmatch(block) or is_head(block) for block in blocks)
+    return all(ASSENT.fullmatch(block) or _is_title(block) or _is_head(block) for block in blocks)
 
 
-def is_head(line: str) -> bool:
+def _is_head(line: str) -> bool:
     """Whether a line is the subject or the greeting of a letter."""
     return bool(HEADER.match(line) or GREETING.match(line))
 
@@ -122,7 +164,7 @@ def _without_head(blocks: list[str]) -> list[str]:
     """Return what follows subject and greeting of a letter."""
     for at, block in enumerate(blocks):
         lines = block.split("\n")
-        start = next((number for number, line in enumerate(lines) if not is_head(line)), len(lines))
+        start = next((number for number, line in enumerate(lines) if not _is_head(line)), len(lines))
         if start < len(lines):
             return ["\n".join(lines[start:]), *blocks[at + 1 :]] if start or at else blocks
     return []
@@ -134,6 +176,11 @@ def _without_leave(lines: list[str]) -> list[str]:
     while end > 1 and (not lines[end - 1].strip() or _takes_leave(lines[end - 1])):
         end -= 1
     return lines[:end]
+
+
+def _without_name(lines: list[str]) -> list[str]:
+    """Cut off who signed a letter."""
+    return lines[:-1] if len(lines) > 1 and _NAME.fullmatch(lines[-1]) else lines
 
 
 def _takes_leave(line: str) -> bool:

@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 
 from stepsynth.filters.characters import tidy
-from stepsynth.filters.layout import Layout, is_head, one_paragraph, whole_text
+from stepsynth.filters.layout import Layout, begins_with_title, one_paragraph, whole_lines, whole_text
 from stepsynth.filters.phrases import OTHER_OPENER
 from stepsynth.words import SENTENCE_END, count_words, word_runs
 
@@ -35,8 +35,8 @@ _TYPOGRAPHIC_PAIRS = {
     "\u201e": "\u201c\u201d",
     "\u201a": "\u2018\u2019",
 }
-_BLANKS = re.compile(r"[^\S\n\t ]")
 _ONE_PARAGRAPH = Layout()
+_BLANKS = re.compile(r"[^\S\n\t ]")
 _FENCE = "```"
 _FENCE_HEAD = re.compile(r"```[\w-]*\s*")
 _ROLE = re.compile(
@@ -52,7 +52,6 @@ _OPENER = re.compile(
 )
 _BULLET = re.compile(r"^(?:[-*\u2022]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)")
 _CONTROL = re.compile(r"<\|[^|>\n]{0,40}\|>|</?(?:s|text|example|output)>", re.IGNORECASE)
-_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*\u2022#]|\d{1,2}[.)]))")
 
 
 def clean(answer: str, *, truncated: bool = False, layout: Layout = _ONE_PARAGRAPH) -> str:
@@ -90,12 +89,8 @@ def _bare(answer: str, *, cut: bool, layout: Layout) -> str:
         text = _unwrap(text, whole=layout.whole)
         if text == before:
             break
-    to_the_end = True
-    if layout.whole:
-        text, to_the_end = whole_text(text)
-    elif len(paragraphs := [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]) > 1:
-        text, to_the_end = one_paragraph(paragraphs)
-        text = _unwrap(text)
+    text, to_the_end = whole_text(text) if layout.whole else one_paragraph(text)
+    text = text if layout.whole else _unwrap(text)
     text = _spaced(text) if layout.lines else " ".join(text.split())
     if cut and to_the_end:
         text = _whole_sentences(text)
@@ -142,12 +137,13 @@ def _unfenced(text: str) -> str:
 def _unwrap(text: str, *, whole: bool = False) -> str:
     text = text.strip()
     # In a text of several lines a list mark is one of several, and emphasis at both ends may be two pieces.
-    lines = whole and "\n" in text
-    for pattern in (_ROLE, _OPENER, OTHER_OPENER, *(() if lines else (_BULLET,))):
+    lines = "\n" in text
+    marked = lines and (whole or begins_with_title(text))
+    for pattern in (_ROLE, _OPENER, OTHER_OPENER, *(() if marked else (_BULLET,))):
         text = pattern.sub("", text, count=1).strip()
     for mark in ("**", "__"):
         ends = text.startswith(mark) and text.endswith(mark) and len(text) > 2 * len(mark)
-        if ends and not (lines and mark in text[len(mark) : -len(mark)]):
+        if ends and not (lines and whole and mark in text[len(mark) : -len(mark)]):
             text = text[len(mark) : -len(mark)].strip()
     while len(text) > 1 and _wrapped(text[0], text[1:-1], text[-1]):
         text = text[1:-1].strip()
@@ -167,11 +163,7 @@ def _spaced(text: str) -> str:
 
 def _whole_sentences(text: str) -> str:
     ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    if not ends:
-        # Verse, code and lists have no sentences: whole lines are left, if there are some.
-        lines = text.split("\n")
-        return "\n".join(lines[:-1]).rstrip() if len(lines) > 2 and not is_head(lines[-2]) else ""
-    return text[: ends[-1]]
+    return text[: ends[-1]] if ends else whole_lines(text)
 
 
 def _balanced(text: str) -> str:

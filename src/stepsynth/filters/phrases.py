@@ -50,7 +50,7 @@ _SIGN_OFFS = (
     "mit freundlichen grüßen|mit besten grüßen|freundliche grüße|viele grüße|"
     "liebe grüße|beste grüße|cordialement|bien cordialement|merci d'avance|saludos|un saludo|atentamente|"
     "cordiali saluti|distinti saluti|atenciosamente|met vriendelijke groet|met vriendelijke groeten|"
-    "\u0441 уважением|此致|敬具"
+    "\u0441 уважением|此致|此致敬礼|谢谢|祝好|敬具"
 )
 _TEXT = "text|e-?mail|letter|message|review|ticket|example|response|version|sentence|paragraph|sample"
 _NAMED = f"{_TEXT}|option|alternative|variant|variation|draft|poem|post|comment|question|answer|dialogue|story|tweet"
