@@ -22,14 +22,14 @@ _PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EL
 
 def run_to_end(app: Callable[[], object]) -> None:
     """Run the command line and exit with its code; known errors become one line, others keep their traceback."""
-    prepare_streams()
+    before = prepare_streams()
     try:
         try:
             app()
         finally:
             flush_streams()
     except SystemExit:
-        if cut_off():
+        if cut_off(before):
             _leave()
         raise
     except Interrupted as stop:

@@ -20,8 +20,12 @@ __all__ = ["BROKEN_PIPE", "cut_off", "flush_streams", "json_text", "prepare_stre
 BROKEN_PIPE = 141
 
 
-def prepare_streams() -> None:
-    """Make standard streams safe to write to, whatever the shell did with them."""
+def prepare_streams() -> tuple[int, int]:
+    """Make standard streams safe to write to, whatever the shell did with them.
+
+    Returns:
+        What standard output is, for `cut_off`.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -34,6 +38,7 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    return _what(1)
 
 
 def flush_streams() -> None:
@@ -58,9 +63,18 @@ def silence_streams() -> None:
     os.close(null)
 
 
-def cut_off() -> bool:
-    """Whether the command line library met a closed pipe and put a mute stream in its place."""
-    return type(sys.stdout).__name__ == "PacifyFlushWrapper"
+def cut_off(before: tuple[int, int]) -> bool:
+    """Whether one of the libraries met a closed pipe and put something mute in the place of standard output.
+
+    Args:
+        before: what `prepare_streams` returned.
+    """
+    return type(sys.stdout).__name__ == "PacifyFlushWrapper" or _what(1) != before
+
+
+def _what(number: int) -> tuple[int, int]:
+    found = os.fstat(number)
+    return found.st_dev, found.st_ino
 
 
 def json_text(value: Any) -> str:
