@@ -1,4 +1,4 @@
-"""What the embedded teachers cost on this machine: seconds to load, memory, tokens a second, and what the engine's settings change.
+"""What the embedded teachers cost: seconds to load, memory, tokens a second, and what the engine's settings change.
 
     python benchmarks/teachers.py                                 # all embedded teachers, all settings
     python benchmarks/teachers.py --models qwen2.5-coder-0.5b --only product

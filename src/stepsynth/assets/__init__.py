@@ -14,14 +14,19 @@ is converted once.
 from __future__ import annotations
 
 from stepsynth.assets.catalogue import Asset, cache_folder, list_assets
-from stepsynth.assets.needs import choose_teacher, free_memory, needed_memory, shortage
+from stepsynth.assets.gguf_header import gguf_architecture
+from stepsynth.assets.needs import KV_CACHE_GB, choose_teacher, free_memory, needed_memory, shortage
+from stepsynth.assets.requantise import ARCHITECTURES
 from stepsynth.assets.resolving import is_cached, resolve, verify
 
 __all__ = [
+    "ARCHITECTURES",
+    "KV_CACHE_GB",
     "Asset",
     "cache_folder",
     "choose_teacher",
     "free_memory",
+    "gguf_architecture",
     "is_cached",
     "list_assets",
     "needed_memory",

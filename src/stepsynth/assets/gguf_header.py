@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stepsynth.errors import AssetError
 
-__all__ = ["Header", "Tensor", "read_header"]
+__all__ = ["Header", "Tensor", "gguf_architecture", "read_header"]
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -87,6 +87,14 @@ def read_header(path: Path) -> Header:
         raise AssetError(
             f"{str(path)!r} is damaged: its header cannot be read ({error}).", hint="Copy or download the file again."
         ) from error
+
+
+def gguf_architecture(path: Path) -> str:
+    """Return what kind of network a GGUF file holds; empty where it is no GGUF file or does not say."""
+    try:
+        return str(read_header(path).values.get("general.architecture", ""))
+    except AssetError:
+        return ""
 
 
 class _Reader:

@@ -24,9 +24,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 def needed_memory(path: Path) -> int:
     """Return how many bytes of memory the embedded engine is expected to take with a GGUF file, at most.
 
-    A model of another form (a folder) is counted by the size of its weights.
+    A model of another form is counted by the size of its weights.
     """
-    size = sum(part.stat().st_size for part in path.glob("*.bin")) if path.is_dir() else readable_size(path)
+    files = list(path.glob("*.bin")) if path.is_dir() else [path]
+    size = readable_size(path) if path.suffix == ".gguf" else sum(file.stat().st_size for file in files)
     return int(_BASE + _PER_BYTE * size) + KV_CACHE_GB * 2**30
 
 

@@ -22,10 +22,13 @@ from stepsynth.assets.gguf_header import Header, Tensor, read_header
 from stepsynth.assets.storage import Meter, alone, digest_of, empty, publish, require_room, staging
 from stepsynth.errors import AssetError
 
-__all__ = ["CONVERTER", "readable", "readable_size", "unread_types"]
+__all__ = ["ARCHITECTURES", "CONVERTER", "readable", "readable_size", "unread_types"]
 
 # Raise it whenever the bytes that come out for the same file may differ: it is part of the cache's digest.
 CONVERTER = 1
+
+# GGUF files of other networks are not read by the engine, whatever their tensors are.
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 _F32, _F16, _Q8_0 = 0, 1, 8
 _BF16, _F64 = 30, 28
@@ -70,6 +73,12 @@ def readable(path: Path, say: Report) -> Path:
             f"{str(path)!r} is a part of a split GGUF with tensors of types that the engine does not read "
             f"({', '.join(unread_types(path))}).",
             hint="Join the parts with llama.cpp's `llama-gguf-split --merge` and give the joined file.",
+        )
+    kind = header.values.get("general.architecture")
+    if kind not in ARCHITECTURES:
+        raise AssetError(
+            f"{str(path)!r} is a {kind!r} model, which the embedded engine does not read.",
+            hint=f"Of GGUF files it reads {', '.join(ARCHITECTURES)}; serve others with llama.cpp or Ollama (backend 'openai').",
         )
     source = digest_of(path)
     folder = _place(path, source)

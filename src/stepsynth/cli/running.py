@@ -48,7 +48,7 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
             progress.note(note)
         # A run that has answers may have all that it needs, and then needs no teacher.
         if holds_nothing(folder / JOURNAL) and config.method.name != "gold":
-            probe_teacher(config.teacher)
+            probe_teacher(config.teacher, progress.note)
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
             shared = open_answers(directory.cache_path(), config.teacher, progress)
             with closing(Journal(directory.journal_path, shared)) as journal:
