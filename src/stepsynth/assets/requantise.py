@@ -3,7 +3,7 @@
 OpenVINO GenAI takes weight matrices in F16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K. A file with other
 types (Q5_0, Q5_K, Q2_K, Q3_K, IQ..., F32, BF16, ...) is copied into the cache with those tensors in
 Q8_0, or in F16 where they were floats or have rows that Q8_0 does not fit. The rest of the file stays
-byte by byte what it was.
+byte by byte what it was. tests/test_assets_gguf.py asks the engine itself what it reads.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def _target(tensor: Tensor) -> int:
     if kind in _INTEGERS:
         return kind
     if len(tensor.shape) < 2:
-        return kind if kind in (_F32, _F16) else _F32
+        # Norms are taken in F32 only; biases as any float.
+        read = (_F32,) if "norm" in tensor.name else (_F32, _F16, _BF16)
+        return kind if kind in read else _F32
     if kind in _READ or (tensor.name in _EMBEDDINGS and kind in (_F32, _BF16)):
         return kind
     if kind in (_F32, _BF16, _F64) or tensor.shape[0] % 32:

@@ -146,8 +146,8 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
     scheduler.enable_prefix_caching = True
     try:
         return openvino_genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", dict(PRECISION))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[-200:]
+    except (RuntimeError, LookupError, ValueError, MemoryError) as error:
+        reason = " ".join((str(error) or type(error).__name__).split())[-200:]
         raise AssetError(f"the engine cannot read {str(path)!r}: {reason}", hint=_what_it_reads(Path(path))) from None
 
 
