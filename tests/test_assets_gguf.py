@@ -86,7 +86,7 @@ def test_every_other_type_is_requantised_and_nothing_else_is_touched(kind: str, 
     for name, tensor in before.items():
         got = after[name]
         assert list(got.shape) == list(tensor.shape)
-        if tensor.tensor_type.name != kind:
+        if len(tensor.shape) == 1 or tensor.tensor_type.name != kind:
             assert (got.tensor_type, got.data.tobytes()) == (tensor.tensor_type, tensor.data.tobytes())
             continue
         target = GGMLQuantizationType[UNREAD[kind]]
