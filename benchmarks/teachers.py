@@ -9,9 +9,10 @@ the product's seed prompts for examples/shop, with the product's sampling. Repor
 - ``load_s``: until the engine can answer;
 - ``peak_gb``: most resident memory until the end, Python included;
 - ``tokens_per_s``: answered tokens a second, by the number of requests in flight;
+- ``load_average``: the machine's, over the last minute, this benchmark's two cores included;
 - ``greedy_equal``: of greedy answers, the share whose first 16 tokens equal those of the product's setting.
 
-The machine's load before and after is in the file, too: figures from busy cores are too low.
+Figures from cores that do other work are too low: look at the load average beside them.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def measure(model: str, setting: str, rows: int) -> dict[str, Any]:
         found["tokens_per_s"][str(width)] = sum(map(len, tokens)) / seconds
         found["requests_per_s"][str(width)] = len(asked) / seconds
     found["greedy"] = [tokens[:16] for tokens in answer(engine, requests(config, 8, 7), width=8, greedy=True)[0]]
+    found["load_average"] = os.getloadavg()[0]
     found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return found
 
@@ -109,7 +111,7 @@ def main() -> None:
         print(json.dumps(measure(*options.child, options.rows)))
         return
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"models": {}}
-    found.update(rows=options.rows, cores=os.cpu_count(), load_before=os.getloadavg()[0])
+    found.update(rows=options.rows, cores=os.cpu_count())
     for model in options.models:
         entry = found["models"].setdefault(model, {})
         for setting in [options.only] if options.only else SETTINGS:
@@ -125,7 +127,6 @@ def main() -> None:
             speeds = ", ".join(f"{speed:.0f} ({width})" for width, speed in measured["tokens_per_s"].items())
             line = f"load {measured['load_s']:.1f} s, peak {measured['peak_gb']:.2f} GB, tokens/s {speeds}"
             print(f"{model}, {setting}: {line}, greedy equal {measured['greedy_equal']:.2f}", flush=True)
-            found["load_after"] = os.getloadavg()[0]
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
