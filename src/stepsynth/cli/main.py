@@ -99,7 +99,7 @@ def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False)
     from stepsynth.cli.planning import make_plan, print_plan
     from stepsynth.config import load_config
 
-    found = make_plan(load_config(config, overrides), runs=config.parent / "runs")
+    found = make_plan(load_config(config, overrides), runs=config.parent / "runs", report=lambda line: typer.echo(line, err=True))
     _print_json(found) if as_json else print_plan(found)
 
 
@@ -287,48 +287,25 @@ def predict(
 
 @models_app.command("list")
 def models_list(as_json: Json = False) -> None:
-    """List the embedded models, with size, licence and whether they are in the cache."""
-    from stepsynth.assets import is_cached, list_assets
+    """List the embedded models: size, memory, licence, measured speed, and whether they are in the cache."""
+    from stepsynth.cli.models import list_models, print_models
 
-    found = [
-        {
-            "name": a.name,
-            "kind": a.kind,
-            "size_mb": round(a.size / 1e6),
-            "license": a.license,
-            "cached": is_cached(a.name),
-            "description": a.description,
-        }
-        for a in list_assets()
-    ]
-    if as_json:
-        _print_json({"models": found})
-        return
-    for entry in found:
-        state = "in the cache" if entry["cached"] else "not pulled yet"
-        columns = f"{entry['name']:14} {entry['kind']:8} {entry['size_mb']:>4} MB  {entry['license']:12} {state:14}"
-        typer.echo(f"{columns}  {entry['description']}")
+    found = list_models()
+    _print_json(found) if as_json else print_models(found)
 
 
 @models_app.command("pull")
 def models_pull(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models to pull; all when none is named.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models to pull; none named: those of the defaults.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring embedded models into the cache and check their sha256."""
-    from stepsynth.assets import list_assets, resolve
-    from stepsynth.errors import AssetError, did_you_mean
+    from stepsynth.cli.models import pull_models
 
-    kinds = {asset.name: asset.kind for asset in list_assets()}
     say: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
-    found = {}
-    for name in names or list(kinds):
-        if name not in kinds:
-            raise AssetError(f"unknown model {name!r}.", hint=did_you_mean(name, kinds))
-        found[name] = str(resolve(name, kind=kinds[name], report=say))
-        say(f"{name}: {found[name]}")
+    found = pull_models(names, say)
     if as_json:
         _print_json(found)
 

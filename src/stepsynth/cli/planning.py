@@ -28,7 +28,7 @@ from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in
 from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.teachers import AsyncTeacher
@@ -43,12 +43,13 @@ _WRONG = (0.1, 0.7)
 _ENGINE_SAMPLE = 16
 
 
-def make_plan(config: RunConfig, *, runs: Path | None = None) -> dict[str, Any]:
+def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Check config, data, prompts and teacher; return the plan as plain values.
 
     Args:
         config: the checked config.
         runs: the folder that run directories lie in, for a cache with a relative path.
+        report: called with one sentence per step that takes time, such as fetching an embedded model.
 
     Raises:
         UserError: whatever a run would stump on, before it starts.
@@ -77,7 +78,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None) -> dict[str, Any]:
     if rows[1] == 0:
         nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
         return {**plan, "sample": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
-    plan["teacher"]["probe"] = probe_teacher(config.teacher)
+    plan["teacher"]["probe"] = probe_teacher(config.teacher, report)
     asked, answers, seconds, notes = _ask(config, inputs)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
     return {

@@ -49,7 +49,7 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
             progress.note(note)
         # A run that has answers may have all that it needs, and then needs no teacher.
         if holds_nothing(folder / JOURNAL) and config.method.name != "gold":
-            said = probe_teacher(config.teacher)
+            said = probe_teacher(config.teacher, progress.note)
             if "does not list" in said:
                 progress.note(said)
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):

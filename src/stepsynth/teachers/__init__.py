@@ -175,11 +175,15 @@ def create_teacher(config: TeacherConfig) -> AsyncTeacher | EngineTeacher | Batc
     return teacher
 
 
-def probe_teacher(config: TeacherConfig) -> str:
+def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = None) -> str:
     """Check that a teacher can be used, before anything is spent; return one sentence about it.
 
     A factory may have ``check(config) -> str``, which loads no model and sends nothing that costs;
     a teacher behind a network may have ``async probe() -> str``. One that has neither is believed.
+
+    Args:
+        config: the teacher.
+        report: called with one sentence per step that takes time, such as fetching an embedded model.
 
     Raises:
         ConfigError: as `create_teacher`.
@@ -189,6 +193,8 @@ def probe_teacher(config: TeacherConfig) -> str:
     factory = _factory(config)
     check = getattr(factory, "check", None)
     if callable(check):
+        if config.backend == "openvino":
+            return str(check(config, report))
         return str(check(config) if config.backend in _BUILT_IN else _guarded(config.backend, lambda: check(config)))
     teacher = create_teacher(config)
     probe = getattr(teacher, "probe", None)

@@ -8,6 +8,7 @@ answers; the engine draws for the whole batch, so among other requests an answer
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError
@@ -16,8 +17,7 @@ from stepsynth.teachers.structured import asked
 from stepsynth.types import Message, Response, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Request
@@ -32,14 +32,16 @@ class OpenVinoTeacher:
     """An `EngineTeacher` over an OpenVINO GenAI continuous-batching pipeline.
 
     Args:
-        config: ``model`` is an embedded model's name, a GGUF file, or a folder with an
-            OpenVINO model; ``concurrency`` is the most sequences in one batch.
+        config: ``model`` is an embedded model's name, a GGUF file (local, or of the hub as
+            ``owner/name:file.gguf``), or a folder with an OpenVINO model; ``concurrency`` is the
+            most sequences in one batch.
+        report: called with one sentence per step that takes time.
 
     Raises:
         AssetError: the model cannot be had or the engine cannot read it.
     """
 
-    def __init__(self, config: TeacherConfig, *, report: Any = None) -> None:
+    def __init__(self, config: TeacherConfig, *, report: Callable[[str], None] | None = None) -> None:
         from stepsynth.assets import resolve
 
         path = resolve(config.model, kind="teacher", report=report)
@@ -49,17 +51,23 @@ class OpenVinoTeacher:
         self._structured = config.structured == "json"
 
     @staticmethod
-    def check(config: TeacherConfig) -> str:
+    def check(config: TeacherConfig, report: Callable[[str], None] | None = None) -> str:
         """Fetch the model if need be, load nothing; return one sentence.
 
         Raises:
             ConfigError: no such model.
             AssetError: it cannot be had.
         """
-        from stepsynth.assets import resolve
+        from stepsynth.assets import needed_memory, resolve, shortage
 
-        resolve(config.model, kind="teacher")
-        return f"{config.model} in this process (OpenVINO GenAI), no key, no server"
+        path = resolve(config.model, kind="teacher", report=report)
+        found = f"{config.model} in this process (OpenVINO GenAI), no key, no server"
+        # Said and not refused: memory may be freed until it is wanted, and the estimate is high.
+        if short := shortage(needed_memory(Path(path))):
+            if report is not None:
+                report(f"teacher {config.model}: {short}; it may be slow or be killed. A smaller model needs less.")
+            found += f"; {short}"
+        return found
 
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
         """Yield ``(position, response)`` as answers finish; see `EngineTeacher`."""
@@ -128,19 +136,29 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
         raise ConfigError(
             "backend 'openvino' needs openvino-genai.", hint="Install it with: pip install openvino-genai"
         ) from None
+    from stepsynth.assets import KV_CACHE_GB
+
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.max_num_seqs = config.concurrency
     scheduler.max_num_batched_tokens = 512
-    scheduler.cache_size = 1  # GB; 64 sequences of 1,000 tokens fit for a 135M model
+    scheduler.cache_size = KV_CACHE_GB  # 18,000 tokens of a 1.5B model, more of smaller ones
     scheduler.dynamic_split_fuse = True
     scheduler.enable_prefix_caching = True
     try:
         return openvino_genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", dict(PRECISION))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[-200:]
-        raise AssetError(
-            f"the engine cannot read {str(path)!r}: {reason}", hint="Give a GGUF file or an OpenVINO folder."
-        ) from None
+    except (RuntimeError, LookupError, ValueError, MemoryError) as error:
+        reason = " ".join((str(error) or type(error).__name__).split())[-200:]
+        raise AssetError(f"the engine cannot read {str(path)!r}: {reason}", hint=_what_it_reads(Path(path))) from None
+
+
+def _what_it_reads(path: Path) -> str:
+    """Return what to do about a model that the engine refused."""
+    from stepsynth.assets import ARCHITECTURES, gguf_architecture
+
+    kind = gguf_architecture(path)
+    if kind and kind not in ARCHITECTURES:
+        return f"It is a {kind!r} model; of GGUF files the engine reads {', '.join(ARCHITECTURES)}."
+    return "Give a GGUF file or an OpenVINO folder."
 
 
 def chat_prompt(tokenizer: Any, messages: tuple[Message, ...]) -> str:
