@@ -46,6 +46,8 @@ _ALIKE = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"),
         **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032`\u00b4", "'"),
+        "\u2264": "<=",
+        "\u2265": ">=",
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
     }
 )

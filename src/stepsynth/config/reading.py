@@ -43,15 +43,15 @@ def read_yaml(text: str, *, keys: tuple[str, ...] = ()) -> Any:
             return None
         _refuse_repeated_keys(node)
         for label, where in _labels(node, keys):
-            value = loader.construct_object(label) if label.tag not in (_TEXT, *_SAID_LATER) else label.value  # type: ignore[no-untyped-call]
+            value = loader.construct_object(label) if label.tag not in (_TEXT, *_SAID_LATER) else label.value
             if str(value) != label.value:
                 raise ConfigError(
                     f"{where}: YAML reads {label.value} as {value} (line {label.start_mark.line + 1}).",
                     hint="Put it in quotes if the label is spelled so.",
                 )
-        return loader.construct_document(node)  # type: ignore[no-untyped-call]
+        return loader.construct_document(node)
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _refuse_repeated_keys(root: yaml.Node) -> None:
