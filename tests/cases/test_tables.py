@@ -528,7 +528,7 @@ def test_a_sheet_is_read_as_a_person_sees_it(tmp_path: Path) -> None:
     import datetime
 
     task = TaskConfig(name="t", instruction="Decide.", labels={"1": "", "true": "", "0.5": ""})
-    rows = [
+    rows: list[list[Any]] = [
         [None, None],
         ["Text ", "label"],
         ["a", 1],
@@ -601,7 +601,9 @@ def test_plan_says_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write(tmp_path / "a.csv", table(delimiter=";") + "\n")
     assert "validation: 6 rows in 8 lines, 1 empty, delimiter ';'" in stepsynth(capsys, "plan", config).out
     found = json.loads(stepsynth(capsys, "plan", config, "--json").out)
-    assert found["data"]["read"] == {"validation": {"rows": 6, "lines": 8, "empty": 1}}
+    assert found["data"]["read"] == {
+        "validation": {"rows": 6, "lines": 8, "empty": 1, "said": "6 rows in 8 lines, 1 empty, delimiter ';'"}
+    }
 
 
 def test_how_a_file_is_read_belongs_to_no_digest(tmp_path: Path) -> None:

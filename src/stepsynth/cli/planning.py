@@ -68,8 +68,9 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
             "test": inputs.sealed.n if inputs.sealed else None,
             "contexts": len(inputs.contexts),
             "seed": len(inputs.seed),
-            "read": {name: {"rows": t.rows, "lines": t.lines, "empty": t.empty} for name, t in inputs.tallies.items()},
-            "told": {name: tally.say() for name, tally in inputs.tallies.items()},
+            "read": {
+                name: {"rows": t.rows, "lines": t.lines, "empty": t.empty, "said": t.say()} for name, t in inputs.tallies.items()
+            },
             "notes": list(inputs.notes),
         },
     }
@@ -208,8 +209,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     data = plan["data"]
     test = f"{data['test']:,} sealed test rows" if data["test"] else "no test set"
     console.print(f"task      {plan['task']}: {data['harvest']:,} harvest + {data['select']:,} select rows, {test}", markup=False)
-    for name, told in data["told"].items():
-        console.print(f"read      {name}: {told}", markup=False)
+    for name, read in data["read"].items():
+        console.print(f"read      {name}: {read['said']}", markup=False)
     for note in data["notes"]:
         console.print(f"note      {note}", markup=False)
     if data["contexts"]:
