@@ -27,14 +27,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from generation import requests
 from stepsynth.assets import list_assets, resolve
-from stepsynth.config import load_config
+from stepsynth.config import RunConfig, load_config
+from stepsynth.methods import Lab
+from stepsynth.methods.seed import SeedPlan
+from stepsynth.prompts import Prompts
+from stepsynth.tasks import create_family
 from stepsynth.teachers import local_openvino
 from stepsynth.types import Request
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "teachers.json"
+REASONS = ("it names what is wrong", "it asks for help soon", "it says when it was ordered", "it is polite", "it is angry")
 F32, KV_F32 = {"INFERENCE_PRECISION_HINT": "f32"}, {"KV_CACHE_PRECISION": "f32"}
 # Name -> (engine properties, prefix caching, same label together, requests in flight).
 SETTINGS: dict[str, tuple[dict[str, str], bool, bool, tuple[int, ...]]] = {
@@ -44,6 +48,16 @@ SETTINGS: dict[str, tuple[dict[str, str], bool, bool, tuple[int, ...]]] = {
     "f32, KV default (u8)": (F32, True, False, (16,)),
     "engine's defaults": ({}, True, False, (16,)),
 }
+
+
+def requests(config: RunConfig, rows: int, repeat: int) -> list[Request]:
+    """Return seed prompts that no other repeat has."""
+    labels = list(config.task.labels)
+    family = create_family(config.task)
+    seeded = config.model_copy(update={"seed": 1000 + repeat})
+    lab = Lab(seeded, Prompts(config.task), family, (), (), rationales=dict, mistakes=lambda _: ())
+    plan = SeedPlan(lab, dict.fromkeys(labels, REASONS))
+    return [plan.request(labels[i % len(labels)], i // len(labels), i) for i in range(rows)]
 
 
 def answer(engine: Any, asked: list[Request], *, width: int, greedy: bool = False) -> tuple[list[list[int]], float]:
@@ -108,7 +122,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("MODEL", "SETTING"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(*options.child, options.rows)))
+        model, setting = options.child
+        print(json.dumps(measure(model, setting, options.rows)))
         return
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"models": {}}
     found.update(rows=options.rows, cores=os.cpu_count())

@@ -213,7 +213,7 @@ def test_two_processes_at_once_fetch_every_part_once(asset: Asset) -> None:
 
 
 def test_progress_is_said_now_and_then_and_at_the_end() -> None:
-    clock, said = [0.0], []
+    clock, said = [0.0], list[str]()
     meter = Meter(said.append, "model", 2_000_000_000, clock=lambda: clock[0])
     for step in range(1, 201):
         clock[0] = step / 10

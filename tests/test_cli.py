@@ -223,7 +223,12 @@ def test_models_pull_without_a_name_brings_what_the_defaults_need(
 ) -> None:
     """The larger teachers are a gigabyte and more: they come when they are named."""
     asked: list[str] = []
-    monkeypatch.setattr("stepsynth.cli.models.resolve", lambda name, *, kind, report: asked.append(name) or name)
+
+    def note(name: str, *, kind: str, report: object) -> str:
+        asked.append(name)
+        return name
+
+    monkeypatch.setattr("stepsynth.cli.models.resolve", note)
     assert stepsynth(capsys, "models", "pull", "--json").code == 0
     assert asked == ["smollm2-135m", "minilm-l6"]
     assert stepsynth(capsys, "models", "pull", "qwen2.5-coder-1.5b").code == 0

@@ -41,7 +41,7 @@ def _vocabulary() -> list[str]:
     return [*(spelled[byte] for byte in range(256)), "he", "<|im_end|>", "<|im_start|>"]
 
 
-def raw_rows(rows: int, width: int, kind: Any, seed: int = 0) -> np.ndarray[Any, Any]:
+def raw_rows(rows: int, width: int, kind: Any, seed: int = 0) -> Any:
     """Return random weights in a type of GGUF, as the package's writer wants them."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import quantize

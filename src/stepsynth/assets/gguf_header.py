@@ -149,12 +149,13 @@ class _Reader:
         if kind == _STRING:
             return self._text()
         if kind == _ARRAY:
-            return self._array()
+            self._skip_array()
+            return None
         if kind not in _SCALARS:
             raise ValueError(f"a setting of type {kind}")
         return self._take(_SCALARS[kind])[0]
 
-    def _array(self) -> None:
+    def _skip_array(self) -> None:
         kind, count = self._take("IQ")
         if kind in _SCALARS:
             self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
