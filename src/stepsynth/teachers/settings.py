@@ -83,4 +83,4 @@ def refused_setting(config: TeacherConfig, text: str, sampling: Sampling, url: s
     if options:
         hint = f"{hint} Correct or remove {' and '.join(f'teacher.options.{name}' for name in options)}.".strip()
     what = f"{url}: {config.model!r} refused {' and '.join(given)}: {message!r}."
-    return PermanentError(what, hint=hint, kind="refused")
+    return PermanentError(what, hint=hint, kind="refused", final=True)
