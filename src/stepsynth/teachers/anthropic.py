@@ -17,10 +17,11 @@ from urllib.parse import quote
 
 from stepsynth.config.sections import ANTHROPIC_URL
 from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
-from stepsynth.teachers.complaints import named
-from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
+from stepsynth.teachers.bodies import parsed_json, read_key, well_formed
+from stepsynth.teachers.error_body import read_error, server_message
+from stepsynth.teachers.http import HttpClient
 from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.teachers.served import model_ids, unlisted
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting
 from stepsynth.teachers.structured import SCHEMA, asked
@@ -159,7 +160,7 @@ class AnthropicTeacher:
             by_schema: whether the request brought a schema.
             without: what was left out of it.
         """
-        said, _ = server_message(reply.text)
+        said = server_message(reply.text)
         model = self._config.model
         if reply.status == 400 and by_schema and _FORMAT_WORDS.search(said):
             self.by_schema = False
@@ -169,7 +170,7 @@ class AnthropicTeacher:
             return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused", final=True)
         if reply.status != 400:
             return self.http.refused(reply)
-        sent = [name for name in named(reply.text, FIXED) if name not in without and getattr(sampling, name) != 1.0]
+        sent = [name for name in read_error(reply.text).named(FIXED) if name not in without and getattr(sampling, name) != 1.0]
         free = [name for name in one_of_two(reply.text, sent) if may_be_left_out(self._config, sampling, name)]
         if free and is_refused(reply.text):
             if not self.without.issuperset(free):
@@ -192,7 +193,7 @@ def read_message(raw: str) -> Response:
     body = value if isinstance(value, dict) else {}
     content = body.get("content")
     if not isinstance(content, list) or body.get("type") == "error":
-        said, _ = server_message(raw)
+        said = server_message(raw)
         what = "no content" if body else "no valid JSON"
         hint = "If it persists, check teacher.base_url."
         raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from stepsynth.errors import TeacherError
 from stepsynth.teachers import BatchJob
 from stepsynth.teachers.anthropic import PATH, AnthropicTeacher, read_message
-from stepsynth.teachers.http import Reply
 from stepsynth.teachers.provider_batch import (
     KEY_DIGITS,
     Limits,
@@ -34,6 +33,7 @@ from stepsynth.teachers.provider_batch import (
     number,
     path_part,
 )
+from stepsynth.teachers.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
