@@ -194,7 +194,7 @@ def test_a_documented_snippet_works(name: str, block: str, tmp_path: Path, monke
     variable = yaml.safe_load(block)["teacher"].get("api_key_env")
     if variable:
         monkeypatch.setenv(variable, KEY)
-    for other in re.findall(r"\$\{(\w+)\}", block):
+    for other in re.findall(r"(?:\$\{|\benv: )(\w+)\}", block):
         monkeypatch.setenv(other, f"value of {other}")
     with play(name, labels=LABELS) as server:
         settings = redirected(block, server)
@@ -207,7 +207,8 @@ def test_a_documented_snippet_works(name: str, block: str, tmp_path: Path, monke
         for seen in server.completions:
             assert {**seen.json, **settings.get("options", {})} == seen.json
             for header, value in settings.get("headers", {}).items():
-                assert seen.headers[header.lower()] == re.sub(r"\$\{(\w+)\}", r"value of \1", value)
+                text = "${" + value["env"] + "}" if isinstance(value, dict) else value
+                assert seen.headers[header.lower()] == re.sub(r"\$\{(\w+)\}", r"value of \1", text)
         last = server.completions[-1].json
         assert server.limit(last) >= config.sampling.max_tokens + settings.get("reasoning_tokens", 0)
 

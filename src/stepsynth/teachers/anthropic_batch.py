@@ -176,7 +176,7 @@ class AnthropicBatchTeacher:
         kind = result.get("type")
         if kind == "succeeded":
             try:
-                return read_message(json.dumps(result.get("message")))
+                return read_message(json.dumps(result.get("message")), self._live.http.refused)
             except TeacherError as error:
                 return error
         if kind != "errored":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stepsynth.errors import TeacherError
 
-__all__ = ["is_failure", "read_choices", "read_completion"]
+__all__ = ["failure_in", "is_failure", "plain_error", "read_choices", "read_completion"]
 
 # By lower-case name, what follows a colon left out; what is in no list ended by itself.
 _CUT = frozenset(
@@ -63,7 +63,7 @@ def read_completion(raw: str, most: int = 1, refused: Callable[[Reply], TeacherE
         return answers
     reply = next((entry for entry in found if isinstance(entry, Reply)), None)
     if reply is not None:
-        error = (refused or _plain_error)(reply)
+        error = (refused or plain_error)(reply)
         if isinstance(error, TransientError) and error.kind == "unavailable" and _was_written(raw):
             # Half an answer came, and may be billed.
             error.kind = "damaged"
@@ -86,7 +86,7 @@ def read_choices(raw: str, most: int = 1) -> list[Response | Reply]:
         # Gemini's errors are arrays, whatever their status.
         value = next((member for member in value if isinstance(member, dict)), {})
     body = value if isinstance(value, dict) else {}
-    if (failure := _failure_of(body)) is not None:
+    if (failure := failure_in(body)) is not None:
         return [_failed(failure, _usage(body.get("usage")), raw)]
     choices = _ordered(body.get("choices"))[:most]
     usages = _split(_usage(body.get("usage")), max(len(choices), 1))
@@ -111,14 +111,15 @@ def is_failure(response: Response) -> bool:
     return bool(found) and isinstance(found[0], Reply)
 
 
-def _plain_error(reply: Reply) -> TeacherError:
+def plain_error(reply: Reply) -> TeacherError:
+    """Return the error of a failure inside a 200, for those that know neither config nor server."""
     what = f"the answer holds an error instead of a text ({reply.status}: {server_message(reply.text)!r})."
     if reply.status in TRANSIENT:
         return TransientError(what, hint="If it persists, look at the server's status.", kind="unavailable")
     return PermanentError(what, hint="Change teacher.model or the key.", kind="refused")
 
 
-def _failure_of(body: dict[str, Any]) -> Reply | None:
+def failure_in(body: dict[str, Any]) -> Reply | None:
     """Return the failure that a whole body tells of."""
     error, state = body.get("error"), body.get("base_resp")
     if isinstance(error, dict) and not any(error.values()):
