@@ -92,6 +92,7 @@ _STATUS = {
     **dict.fromkeys(_WITHHELD_CODES, 400), **dict.fromkeys(_BUSY_CODES, 429), "overloaded_error": 529, "insufficient_quota": 429,
     "unauthenticated": 401, "unauthorized": 401, "permission_error": 403, "permission_denied": 403, "forbidden": 403,
     "not_found": 404, "not_found_error": 404, "invalid_request_error": 400, "invalid_argument": 400, "bad_request": 400,
+    "request_too_large": 413, "timeout_error": 504,
 }  # fmt: skip
 _UNKNOWN_STATUS = 502
 _RATE_WORDS = re.compile(r"rate[ _-]?limit|too many requests", re.IGNORECASE)
