@@ -45,7 +45,8 @@ class Scene:
         at = int(len(data) * share)
         shapes = {
             "cut": data[:at], "doubled": data + data, "blank-lines": b"\n\n \n" + data, "bom": b"\xef\xbb\xbf" + data,
-            "zero": data[:at] + b"\0" + data[at:], "stream": b"data: " + data + b"\n\ndata: [DONE]\n\n", "wrong-bytes": data + b"\xff\xfe",
+            "zero": data[:at] + b"\0" + data[at:], "stream": b"data: " + data + b"\n\ndata: [DONE]\n\n",
+            "wrong-bytes": data + b"\xff\xfe",
             "broken-off": data[:at],
         }  # fmt: skip
         found = shapes.get(kind, data)
@@ -78,7 +79,7 @@ _IN_CONTENT = [
     f"<think>{_PONDER}</think><answer>{ANSWER}</answer>",
     f'<think>{_PONDER} {{"text": "{THOUGHT}"}}</think>{{"text": "{ANSWER}"}}',
 ]
-_NOTHING = st.sampled_from([None, "", " ", "\n", [], {}, 0, False])
+_NOTHING: st.SearchStrategy[Any] = st.sampled_from([None, "", " ", "\n", [], {}, 0, False])
 _WRONG = st.one_of(
     _NOTHING,
     st.sampled_from([True, 7, -1, 1.5, 10**30, 10**400, "word", ["a"], {"a": {"b": []}}, [[[]]], "\ud800"]),
@@ -118,20 +119,27 @@ _THOUGHT_FIELDS = st.dictionaries(
 
 _SAYINGS = st.sampled_from(
     [
-        "no", "Rate limit reached, try again in {n}s", "You exceeded your current quota", "Content Exists Risk", "Insufficient Balance",
-        "Incorrect API key provided: sk-abc", "max_tokens is not supported, use max_completion_tokens", "temperature must be 1",
+        "no", "Rate limit reached, try again in {n}s", "You exceeded your current quota", "Content Exists Risk",
+        "Insufficient Balance",
+        "Incorrect API key provided: sk-abc", "max_tokens is not supported, use max_completion_tokens",
+        "temperature must be 1",
         "top_p is not supported", "seed: Extra inputs are not permitted", "system role not supported", "roles must alternate",
-        "Only one completion choice is allowed (n)", "Model Not Exist", "overloaded", "Your plan is used up", "spend limit reached",
-        "maximum context length is 4096 tokens", "Please retry in {n}ms", "requests per day (RPD): limit {n}", "Provider returned error",
+        "Only one completion choice is allowed (n)", "Model Not Exist", "overloaded", "Your plan is used up",
+        "spend limit reached",
+        "maximum context length is 4096 tokens", "Please retry in {n}ms", "requests per day (RPD): limit {n}",
+        "Provider returned error",
         "response_format is not supported", "服务器繁忙", "limit: 0", "Retry after {n} seconds", "",
     ]
 )  # fmt: skip
 _CODES = st.one_of(
     st.sampled_from(
         [
-            "insufficient_quota", "rate_limit_exceeded", "invalid_api_key", "content_filter", "invalid_request_error", "api_error",
-            "overloaded_error", "authentication_error", "billing_error", "not_found_error", "server_error", "unsupported_parameter",
-            "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNAUTHENTICATED", "model_not_found", "1301", "1113", "capacity_exceeded",
+            "insufficient_quota", "rate_limit_exceeded", "invalid_api_key", "content_filter", "invalid_request_error",
+            "api_error",
+            "overloaded_error", "authentication_error", "billing_error", "not_found_error", "server_error",
+            "unsupported_parameter",
+            "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNAUTHENTICATED", "model_not_found", "1301", "1113",
+            "capacity_exceeded",
         ]
     ),
     st.sampled_from([400, 401, 402, 403, 404, 408, 413, 429, 498, 500, 502, 503, 529, "429", "502", 1004, 1026, 0, -1]),
@@ -160,10 +168,14 @@ def _errors(draw: st.DrawFn, depth: int = 0) -> Any:
     flagged = {"reasons": ["hate"], "flagged_input": f"x {ERROR}"}
     return [
         {"error": plain}, [{"error": {**plain, "status": code, "details": details}}], {"detail": said},
-        {"detail": [{"loc": ["body", "seed"], "msg": said, "input": ANSWER}]}, {"error": said}, said, f"<html><title>{said}</title></html>",
-        {"type": "error", "error": {"type": code, "message": said}}, {"object": "error", "message": said, "type": code, "code": code},
-        {"base_resp": {"status_code": code, "status_msg": said}}, {"errors": [plain, plain]}, {"error": {"code": code, "message": said, "metadata": flagged}},
-        {"message": said}, {"error": plain, "choices": None}, {"error": {"headers": {"Retry-After": draw(_WAITS)}, **plain}}, draw(_WRONG),
+        {"detail": [{"loc": ["body", "seed"], "msg": said, "input": ANSWER}]}, {"error": said}, said,
+        f"<html><title>{said}</title></html>",
+        {"type": "error", "error": {"type": code, "message": said}}, {"object": "error", "message": said,
+        "type": code, "code": code},
+        {"base_resp": {"status_code": code, "status_msg": said}}, {"errors": [plain, plain]}, {"error": {"code": code,
+        "message": said, "metadata": flagged}},
+        {"message": said}, {"error": plain, "choices": None}, {"error": {"headers": {"Retry-After": draw(_WAITS)},
+        **plain}}, draw(_WRONG),
     ][shape]  # fmt: skip
 
 
@@ -173,7 +185,8 @@ _WAITS = st.one_of(
     st.sampled_from(
         [
             "5", "0", "-3", "0.25", "1m30s", "120ms", "2h", "PT41S", "41s", "nan", "inf", "1e9", "soon", "", "1" * 400,
-            "Wed, 21 Oct 2015 07:28:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "2026-11-28T00:00:00Z", "1795824000", "1795824000123",
+            "Wed, 21 Oct 2015 07:28:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "2026-11-28T00:00:00Z", "1795824000",
+            "1795824000123",
         ]
     ),
     st.integers(-5, 10**7).map(str),
@@ -181,8 +194,10 @@ _WAITS = st.one_of(
 _HEADERS = st.dictionaries(
     st.sampled_from(
         [
-            "Retry-After", "retry-after-ms", "x-ms-retry-after-ms", "x-ratelimit-reset-requests", "x-ratelimit-remaining-requests",
-            "x-ratelimit-reset", "anthropic-ratelimit-requests-reset", "anthropic-ratelimit-requests-remaining", "RateLimit", "location",
+            "Retry-After", "retry-after-ms", "x-ms-retry-after-ms", "x-ratelimit-reset-requests",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset", "anthropic-ratelimit-requests-reset", "anthropic-ratelimit-requests-remaining",
+            "RateLimit", "location",
         ]
     ),
     st.one_of(_WAITS, st.sampled_from(['"minute";r=0;t=30', "limit=100, remaining=0, reset=30", "http://127.0.0.1:9/"])),
@@ -258,7 +273,8 @@ def _choices(draw: st.DrawFn) -> Any:
 @st.composite
 def _completions(draw: st.DrawFn) -> Any:
     found = {
-        "id": "x", "object": "chat.completion", "model": "m", "choices": draw(st.lists(_choices(), max_size=4)), "usage": draw(_USAGES)
+        "id": "x", "object": "chat.completion", "model": "m", "choices": draw(st.lists(_choices(), max_size=4)),
+        "usage": draw(_USAGES)
     }  # fmt: skip
     if draw(st.integers(0, 7)) == 0:
         found |= draw(

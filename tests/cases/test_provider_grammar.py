@@ -202,7 +202,9 @@ def within(check: Any, server: ScriptedServer, case: Case) -> None:
         check(server, Path(folder), case)
 
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, report_multiple_bugs=False)
+QUICK = settings(
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, report_multiple_bugs=False
+)
 LONG = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
 
 

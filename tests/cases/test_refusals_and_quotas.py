@@ -300,7 +300,7 @@ def test_a_run_in_which_everything_is_refused_ends_and_quotes_the_server(desk: D
 
 
 def test_a_run_in_which_everything_is_withheld_ends_and_quotes_the_server(desk: Desk) -> None:
-    desk.server.faults = lambda _: Fault.status(*[400], body=text_of(WITHHELD["deepseek"][1]))
+    desk.server.faults = lambda _: Fault.status(400, body=text_of(WITHHELD["deepseek"][1]))
     with pytest.raises(PermanentError, match=r"10 of 10 requests were refused: .*'Content Exists Risk'"):
         desk.run(40, concurrency=1)
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from stepsynth.config.sections import ANTHROPIC_URL
 from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, read_key, well_formed
+from stepsynth.teachers.bodies import parsed_json, read_key, token_count, well_formed
 from stepsynth.teachers.completions import failure_in, plain_error
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.http import HttpClient
@@ -224,6 +224,4 @@ def read_message(raw: str, refused: Callable[[Reply], TeacherError] | None = Non
 
 def _usage(value: object) -> Usage:
     counts = value if isinstance(value, dict) else {}
-    numbers = {name: counts.get(name) for name in (*_READ, "output_tokens")}
-    sound = {name: n if isinstance(n, int) and n > 0 else 0 for name, n in numbers.items()}
-    return Usage(sum(sound[name] for name in _READ), sound["output_tokens"])
+    return Usage(sum(token_count(counts.get(name)) for name in _READ), token_count(counts.get("output_tokens")))

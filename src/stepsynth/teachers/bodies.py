@@ -12,11 +12,13 @@ from pydantic import SecretStr
 
 from stepsynth.errors import ConfigError
 
-__all__ = ["MESSAGE_CHARS", "is_page", "parsed_json", "read_key", "scrubbed", "well_formed", "without_keys"]
+__all__ = ["MESSAGE_CHARS", "is_page", "parsed_json", "read_key", "scrubbed", "token_count", "well_formed", "without_keys"]
 
 MESSAGE_CHARS = 200
 # Local servers take words such as EMPTY as their key; cutting those out would damage answers.
 SCRUBBED_KEY_CHARS = 16
+# No answer has more; the ledger takes no number of any length.
+_MOST_TOKENS = 10**9
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
 
 
@@ -76,6 +78,12 @@ def parsed_json(text: str) -> object:
 def is_page(text: str) -> bool:
     """Whether a body is HTML or XML; no JSON begins like that."""
     return text.lstrip()[:1] == "<"
+
+
+def token_count(value: object) -> int:
+    """Return a count as a server reports it; 0 where it says nothing, or nothing that makes sense."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    return int(number) if 0 < number <= _MOST_TOKENS else 0
 
 
 def well_formed(text: str) -> str:

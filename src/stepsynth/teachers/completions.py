@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, well_formed
+from stepsynth.teachers.bodies import parsed_json, token_count, well_formed
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.refusals import classify, status_of
 from stepsynth.teachers.replies import TRANSIENT, Reply
@@ -199,13 +199,9 @@ def _part(part: object) -> str:
 
 def _usage(value: object) -> Usage:
     counts = value if isinstance(value, dict) else {}
-    read, written, both = (_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    read, written, both = (token_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     # Some servers count hidden thoughts in the total alone.
     return Usage(read, max(written, both - read) if read else written)
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _split(usage: Usage, parts: int) -> list[Usage]:
