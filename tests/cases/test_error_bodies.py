@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loopback import Fault, LoopbackServer
-from stepsynth.config import BudgetConfig, TeacherConfig
+from stepsynth.config import BudgetConfig, PriceConfig, TeacherConfig
 from stepsynth.errors import PermanentError, TeacherError, TransientError
 from stepsynth.executor import Executor
 from stepsynth.journal import Journal
@@ -25,7 +25,7 @@ from stepsynth.testing import make_request
 from stepsynth.types import Response
 
 CONFIG = TeacherConfig(
-    backend="openai", base_url="http://127.0.0.1:9/v1", model="m", api_key_env="SOME_KEY", price={"input": 0, "output": 0}
+    backend="openai", base_url="http://127.0.0.1:9/v1", model="m", api_key_env="SOME_KEY", price=PriceConfig(input=0, output=0)
 )
 
 
