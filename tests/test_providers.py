@@ -24,6 +24,7 @@ from providers import PROVIDERS, play, plays
 from stepsynth.config import BudgetConfig, TeacherConfig, parse_config
 from stepsynth.errors import AskAgainError, PermanentError, TeacherError, TransientError
 from stepsynth.executor import Executor, Generator
+from stepsynth.executor.room import with_room
 from stepsynth.filters import Hygiene
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
@@ -34,6 +35,7 @@ from stepsynth.progress import SilentProgress
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
 from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher, probe_teacher
+from stepsynth.teachers.reading import answer_text
 from stepsynth.testing import make_request
 from stepsynth.types import Response
 
@@ -104,7 +106,8 @@ def ask(config: TeacherConfig, times: int = 1, **sampling: Any) -> list[Response
     settings = {**config.sampling.model_dump(), **sampling}
 
     async def work(teacher: AsyncTeacher) -> list[Response]:
-        return [await answer_of(teacher, make_request(f"Write {i} words that are kalm.", i, **settings)) for i in range(times)]
+        requests = [make_request(f"Write {i} words that are kalm.", i, **settings) for i in range(times)]
+        return [await answer_of(teacher, with_room(config, request)) for request in requests]
 
     found: list[Response] = use(config, work)
     return found
@@ -191,20 +194,21 @@ def test_a_documented_snippet_works(name: str, block: str, tmp_path: Path, monke
     variable = yaml.safe_load(block)["teacher"].get("api_key_env")
     if variable:
         monkeypatch.setenv(variable, KEY)
-    for other in re.findall(r"\$\{(\w+)\}", block):
+    for other in re.findall(r"(?:\$\{|\benv: )(\w+)\}", block):
         monkeypatch.setenv(other, f"value of {other}")
     with play(name, labels=LABELS) as server:
         settings = redirected(block, server)
         config = TeacherConfig(**settings)
         assert probe_teacher(config)
-        sound([answer.text for answer in ask(config, 3)])
+        sound([answer_text(config, answer) for answer in ask(config, 3)])
         # A limit per minute would only make this slow.
         unhurried = TeacherConfig(**{key: value for key, value in settings.items() if key != "requests_per_minute"})
         sound([row.text for row in written(unhurried, tmp_path)])
         for seen in server.completions:
             assert {**seen.json, **settings.get("options", {})} == seen.json
             for header, value in settings.get("headers", {}).items():
-                assert seen.headers[header.lower()] == re.sub(r"\$\{(\w+)\}", r"value of \1", value)
+                text = "${" + value["env"] + "}" if isinstance(value, dict) else value
+                assert seen.headers[header.lower()] == re.sub(r"\$\{(\w+)\}", r"value of \1", text)
         last = server.completions[-1].json
         assert server.limit(last) >= config.sampling.max_tokens + settings.get("reasoning_tokens", 0)
 
@@ -311,11 +315,11 @@ def test_where_thoughts_are_put() -> None:
 def test_thoughts_are_never_an_answer(name: str) -> None:
     with play(name, reasoning=True) as server:
         config = config_for(server, name)
-        sound([answer.text for answer in ask(config, 3)])
+        sound([answer_text(config, answer) for answer in ask(config, 3)])
         # The thoughts use the whole limit up: nothing is left, and that is not an answer that stopped by itself.
         short = ask(config, 1, max_tokens=THOUGHT_TOKENS // 2)[0]
     assert short.finish_reason == "length"
-    assert not [piece for piece in NEVER if piece in short.text]
+    assert not [piece for piece in NEVER if piece in answer_text(config, short)]
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -399,7 +403,7 @@ def test_an_overloaded_provider_is_asked_again_and_its_failure_is_no_answer(name
     with play(name, overloaded_once=True, labels=LABELS, reasoning=False) as server:
         config = config_for(server, name)
         assert isinstance(failure(config), TransientError)
-        sound([answer.text for answer in ask(config)])
+        sound([answer_text(config, answer) for answer in ask(config)])
     with play(name, overloaded_once=True, labels=LABELS, reasoning=False) as server:
         rows = written(config_for(server, name), tmp_path)
     sound([row.text for row in rows])

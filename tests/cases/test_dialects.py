@@ -18,8 +18,8 @@ from stepsynth.errors import ConfigError, PermanentError, TeacherError, Transien
 from stepsynth.executor import Executor
 from stepsynth.journal import AnswerStore, Journal
 from stepsynth.teachers import answer_of, probe_teacher
-from stepsynth.teachers.bodies import server_message
 from stepsynth.teachers.completions import is_failure, read_choices, read_completion
+from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.headers import read_headers
 from stepsynth.teachers.served import serves
 from stepsynth.types import Message, Request, Response, Sampling
@@ -109,7 +109,7 @@ def test_a_damaged_or_hostile_error_is_one_short_line() -> None:
     for body in whole_bodies:
         for _ in range(40):
             cut = body[: draw.randrange(len(body) + 1)] + draw.choice(["", "}", "]", '"', "null", body[:9]])
-            line, _ = server_message(cut)
+            line = server_message(cut)
             assert len(line) <= 200
             assert "\n" not in line
 
@@ -398,6 +398,7 @@ def test_options_are_in_the_key_and_headers_are_not(loopback: LoopbackServer) ->
         ({"options": {"response_format": {}}}, "teacher.structured"),
         ({"options": {"stream": True}}, "read whole"),
         ({"options": {"extra_body": {}}}, "into options themselves"),
+        ({"options": {"extra_body": {"top_k": 3}}}, "into options themselves"),
         ({"options": {"x": "sk-" + "a1" * 12}}, "key"),
         ({"headers": {"X-Api-Token": "abc"}}, "env: NAME"),
         ({"headers": {"Cookie": "a=b"}}, "env: NAME"),

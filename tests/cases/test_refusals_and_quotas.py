@@ -143,7 +143,7 @@ def test_no_money_is_known_in_all_its_ways(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(LIMITS))
 def test_a_limit_is_neither_a_moderation_nor_a_lack_of_money(name: str) -> None:
     status, body = LIMITS[name]
-    assert classify(status, text_of(body), wait=retry_after({}, text_of(body))) == ""
+    assert classify(status, text_of(body), wait=retry_after({}, text_of(body))) in ("", "busy")
 
 
 @pytest.mark.parametrize("said", ["Insufficient balance, says my bank", "Content Exists Risk", "invalid api key", "per day"])
@@ -229,6 +229,8 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, loopback: LoopbackServer) -> Iterator[Desk]:
     journal = Journal(tmp_path / "journal.db")
+    # The default answers have flaws, an empty text among them, and depend on the server's port.
+    loopback.answer = lambda body: f"An answer to {body['messages'][-1]['content']}"
     yield Desk(loopback, journal)
     journal.close()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["KEY_HEADERS", "SECRET", "SECRET_NAME", "SERVERS", "check_fields", "check_headers"]
 
@@ -59,7 +57,8 @@ def check_fields(options: Mapping[str, Any]) -> None:
             raise ValueError(f"options.{name} is set by {_OURS[name]}; write it there")
         if name in {"stream", "stream_options"}:
             raise ValueError(f"options.{name} is not allowed: answers are read whole")
-        if name == "extra_body":
+        # Google's endpoints read their own settings from a field of this name.
+        if name == "extra_body" and not (isinstance(options[name], Mapping) and "google" in options[name]):
             raise ValueError("options.extra_body is not needed: write its fields into options themselves")
 
 

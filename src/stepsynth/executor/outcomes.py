@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import PermanentError
-from stepsynth.teachers.bodies import server_message
-from stepsynth.teachers.refusals import read_error
+from stepsynth.teachers.error_body import server_message
 
 if TYPE_CHECKING:
     from stepsynth.errors import TeacherError
@@ -24,7 +23,6 @@ _FAILURES_IN_A_ROW = 10
 _REFUSALS_IN_A_ROW = 10
 # The same where nothing was ever answered.
 _FIRST_REFUSALS = 5
-_WORDS_CHARS = 200
 
 
 class Outcomes:
@@ -66,10 +64,10 @@ class Outcomes:
         self.refused += 1
         # Where others are answered it tells of its prompt alone, however often it comes.
         if not self.ever:
-            said = server_message(response.raw)[0] or read_error(response.raw).words
+            said = server_message(response.raw)
             self._refused_in_a_row += 1
             self._last = PermanentError(
-                f"the provider withheld them: {said[:_WORDS_CHARS]!r}.",
+                f"the provider withheld them: {said!r}.",
                 hint="Change the task's wording, or ask another teacher.",
                 kind="withheld",
             )

@@ -17,16 +17,20 @@ from urllib.parse import quote
 
 from stepsynth.config.sections import ANTHROPIC_URL
 from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, read_key, server_message, well_formed
-from stepsynth.teachers.complaints import named
-from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
+from stepsynth.teachers.bodies import parsed_json, read_key, token_count, well_formed
+from stepsynth.teachers.completions import failure_in, plain_error
+from stepsynth.teachers.error_body import read_error, server_message
+from stepsynth.teachers.http import HttpClient
 from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.teachers.served import model_ids, unlisted
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Response, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
     from stepsynth.types import Request, Sampling
@@ -105,7 +109,7 @@ class AnthropicTeacher:
             return Response("", "refusal", raw=reply.text)
         if not reply.ok:
             raise self.refused(reply, request.sampling, by_schema=by_schema, without=without)
-        return read_message(reply.text)
+        return read_message(reply.text, self.http.refused)
 
     async def probe(self) -> str:
         """Check key and model before anything is spent, by the list of models.
@@ -159,7 +163,7 @@ class AnthropicTeacher:
             by_schema: whether the request brought a schema.
             without: what was left out of it.
         """
-        said, _ = server_message(reply.text)
+        said = server_message(reply.text)
         model = self._config.model
         if reply.status == 400 and by_schema and _FORMAT_WORDS.search(said):
             self.by_schema = False
@@ -167,9 +171,11 @@ class AnthropicTeacher:
         if reply.status == 404:
             what = f"{self._base_url}{PATH}, model {model!r}: not found ({said!r})."
             return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused", final=True)
+        if reply.status == 429:
+            return self._limited(reply)
         if reply.status != 400:
             return self.http.refused(reply)
-        sent = [name for name in named(reply.text, FIXED) if name not in without and getattr(sampling, name) != 1.0]
+        sent = [name for name in read_error(reply.text).named(FIXED) if name not in without and getattr(sampling, name) != 1.0]
         free = [name for name in one_of_two(reply.text, sent) if may_be_left_out(self._config, sampling, name)]
         if free and is_refused(reply.text):
             if not self.without.issuperset(free):
@@ -178,21 +184,35 @@ class AnthropicTeacher:
             return AskAgainError(f"{model!r} wants to be asked without {' and '.join(free)}.")
         return refused_setting(self._config, reply.text, sampling, self._base_url) or self.http.refused(reply)
 
+    def _limited(self, reply: Reply) -> TeacherError:
+        error = self.http.refused(reply)
+        if isinstance(error, TransientError) and error.retry_after is None:
+            # https://platform.claude.com/docs/en/api/rate-limits: every other limit comes with a ``retry-after``.
+            error.why = f"no time to wait is named, as where a monthly limit is reached: {error.why}"
+            error.hint = "Raise the monthly limit in the Console if it is reached; else run the same command again later."
+        return error
 
-def read_message(raw: str) -> Response:
+
+def read_message(raw: str, refused: Callable[[Reply], TeacherError] | None = None) -> Response:
     """Return the answer in a message's body.
 
     Args:
         raw: the body, or the ``message`` of a batch's result.
+        refused: makes the error of a failure that came with a 200.
 
     Raises:
-        TransientError: it holds none.
+        TransientError: it holds none, or a failure that may pass.
+        PermanentError: it holds a failure that stays.
     """
     value = parsed_json(raw)
     body = value if isinstance(value, dict) else {}
+    if (failure := failure_in(body)) is not None:
+        if classify(failure.status, failure.text) == "withheld":
+            return Response("", "refusal", _usage(body.get("usage")), raw)
+        raise (refused or plain_error)(failure)
     content = body.get("content")
-    if not isinstance(content, list) or body.get("type") == "error":
-        said, _ = server_message(raw)
+    if not isinstance(content, list):
+        said = server_message(raw)
         what = "no content" if body else "no valid JSON"
         hint = "If it persists, check teacher.base_url."
         raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
@@ -204,6 +224,4 @@ def read_message(raw: str) -> Response:
 
 def _usage(value: object) -> Usage:
     counts = value if isinstance(value, dict) else {}
-    numbers = {name: counts.get(name) for name in (*_READ, "output_tokens")}
-    sound = {name: n if isinstance(n, int) and n > 0 else 0 for name, n in numbers.items()}
-    return Usage(sum(sound[name] for name in _READ), sound["output_tokens"])
+    return Usage(sum(token_count(counts.get(name)) for name in _READ), token_count(counts.get("output_tokens")))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from stepsynth.errors import TeacherError
 from stepsynth.teachers import BatchJob
 from stepsynth.teachers.anthropic import PATH, AnthropicTeacher, read_message
-from stepsynth.teachers.http import Reply
+from stepsynth.teachers.error_body import read_error
 from stepsynth.teachers.provider_batch import (
     KEY_DIGITS,
     Limits,
@@ -34,6 +34,8 @@ from stepsynth.teachers.provider_batch import (
     number,
     path_part,
 )
+from stepsynth.teachers.refusals import status_of
+from stepsynth.teachers.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -47,17 +49,6 @@ __all__ = ["AnthropicBatchTeacher"]
 _BATCHES = f"{PATH}/batches"
 _PAGE = 100
 # What an error in a result would have been as a status; https://docs.claude.com/en/api/errors
-_STATUS = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
 
 
 class AnthropicBatchTeacher:
@@ -176,7 +167,7 @@ class AnthropicBatchTeacher:
         kind = result.get("type")
         if kind == "succeeded":
             try:
-                return read_message(json.dumps(result.get("message")))
+                return read_message(json.dumps(result.get("message")), self._live.http.refused)
             except TeacherError as error:
                 return error
         if kind != "errored":
@@ -187,8 +178,8 @@ class AnthropicBatchTeacher:
 def _reply(error: object) -> Reply:
     """Return what the live API would have replied; the error may be wrapped in its ``error`` or not."""
     inner = error.get("error", error) if isinstance(error, dict) else {}
-    kind = str(inner.get("type")) if isinstance(inner, dict) else ""
-    return Reply(_STATUS.get(kind, 500), json.dumps({"error": inner}))
+    text = json.dumps({"error": inner})
+    return Reply(status_of(read_error(text)), text)
 
 
 def _job(batch: Mapping[str, Any]) -> BatchJob:

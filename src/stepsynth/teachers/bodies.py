@@ -11,14 +11,14 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from stepsynth.errors import ConfigError
-from stepsynth.teachers.complaints import error_fields, said
 
-__all__ = ["MESSAGE_CHARS", "parsed_json", "read_key", "scrubbed", "server_message", "well_formed", "without_keys"]
+__all__ = ["MESSAGE_CHARS", "is_page", "parsed_json", "read_key", "scrubbed", "token_count", "well_formed", "without_keys"]
 
 MESSAGE_CHARS = 200
 # Local servers take words such as EMPTY as their key; cutting those out would damage answers.
 SCRUBBED_KEY_CHARS = 16
-_CODES = ("insufficient_quota", "content_filter", "content_policy_violation")
+# No answer has more; the ledger takes no number of any length.
+_MOST_TOKENS = 10**9
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
 
 
@@ -75,12 +75,15 @@ def parsed_json(text: str) -> object:
         return None
 
 
-def server_message(text: str) -> tuple[str, str]:
-    """Return what a server says of an error, in one short line without keys, and its code if we know it."""
-    line = " ".join(without_keys(said(text)[: 4 * MESSAGE_CHARS]).split())
-    line = line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 3] + "..."
-    codes = (fields.get(name) for fields in error_fields(text) for name in ("code", "type"))
-    return line, next((str(code) for code in codes if isinstance(code, str) and code in _CODES), "")
+def is_page(text: str) -> bool:
+    """Whether a body is HTML or XML; no JSON begins like that."""
+    return text.lstrip()[:1] == "<"
+
+
+def token_count(value: object) -> int:
+    """Return a count as a server reports it; 0 where it says nothing, or nothing that makes sense."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    return int(number) if 0 < number <= _MOST_TOKENS else 0
 
 
 def well_formed(text: str) -> str:

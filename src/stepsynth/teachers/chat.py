@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AskAgainError, PermanentError
-from stepsynth.teachers.bodies import server_message
-from stepsynth.teachers.complaints import named, said
 from stepsynth.teachers.completions import read_completion
+from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting
 from stepsynth.teachers.structured import SCHEMA, asked
@@ -22,7 +21,7 @@ from stepsynth.types import Request, Response
 
 if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
-    from stepsynth.teachers.http import Reply
+    from stepsynth.teachers.replies import Reply
     from stepsynth.types import Sampling
 
 __all__ = ["ChatFormat", "Dialect", "is_withheld", "read_completion", "refuses_many", "request_seed", "withheld"]
@@ -35,6 +34,7 @@ _NOT_TAKEN = re.compile(
     r"|unexpected|extra|cannot find field|must alternate|only user and assistant",
     re.IGNORECASE,
 )
+_NOT_MANY = re.compile(r"only one|\bn\b.{0,80}(?:support|must|allow|greater)|multiple (?:choices|completions)", re.IGNORECASE)
 _NO_SYSTEM = re.compile(
     r"\bsystem\b.{0,80}(?:not|unsupported)|(?:not|unsupported|n't).{0,80}[\"'`]system\b|developer instruction.{0,40}not"
     r"|only user and assistant|(?:must|should) (?:start|begin) with .{0,10}user|roles must alternate",
@@ -133,7 +133,7 @@ class ChatFormat:
         Returns:
             What to raise, so that the request is sent again; ``None`` where the refusal is final.
         """
-        if reply.status not in _REFUSALS and not (reply.status in _ALSO_REFUSALS and _NOT_TAKEN.search(said(reply.text))):
+        if not _is_about_form(reply, _NOT_TAKEN):
             return None
         learned = next(filter(None, (self._learned(reply, sampling, dialect) for dialect in asked_in)), None)
         if learned is None:
@@ -151,17 +151,18 @@ class ChatFormat:
 
     def ask_again(self, reply: Reply) -> AskAgainError:
         """Return the error that has a request sent again."""
-        message, _ = server_message(reply.text)
+        message = server_message(reply.text)
         return AskAgainError(f"{self._base_url} wants to be asked in another way (HTTP {reply.status}: {message!r}).")
 
     def _learned(self, reply: Reply, sampling: Sampling, dialect: Dialect) -> Dialect | None:
         """Return how to ask instead, or ``None`` where nothing can be left out without changing what the user asked for."""
-        words = said(reply.text)
+        error = read_error(reply.text)
+        words = error.words
         if dialect.limit == "max_tokens" and "max_completion_tokens" in reply.text:
             return replace(dialect, limit="max_completion_tokens")
         sure = is_refused(reply.text)
         harmless = ["seed", *(name for name in FIXED if _is_neutral(sampling, name) or (sure and self._is_free(sampling, name)))]
-        refused = [name for name in named(reply.text, ("seed", *FIXED)) if name not in dialect.without]
+        refused = [name for name in error.named(("seed", *FIXED)) if name not in dialect.without]
         if found := [name for name in one_of_two(reply.text, refused) if name in harmless]:
             return replace(dialect, without=dialect.without | set(found))
         form = dialect.form
@@ -211,7 +212,12 @@ def is_withheld(reply: Reply) -> bool:
 
 def refuses_many(reply: Reply) -> bool:
     """Tell a refusal of ``n``, for instance llama.cpp's "Only one completion choice is allowed"."""
-    return reply.status in _REFUSALS and bool(re.search(r"\bn\b|\bchoices?\b", server_message(reply.text)[0]))
+    return _is_about_form(reply, _NOT_MANY) and bool(re.search(r"\bn\b|\bchoices?\b", server_message(reply.text)))
+
+
+def _is_about_form(reply: Reply, words: re.Pattern[str]) -> bool:
+    """Tell whether a refusal may be of a request's form: a status for that, or one of others with such words."""
+    return reply.status in _REFUSALS or (reply.status in _ALSO_REFUSALS and bool(words.search(read_error(reply.text).words)))
 
 
 def withheld(reply: Reply) -> Response:

@@ -12,8 +12,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, server_message, well_formed
-from stepsynth.teachers.http import TRANSIENT, Reply
+from stepsynth.teachers.bodies import parsed_json, token_count, well_formed
+from stepsynth.teachers.error_body import read_error, server_message
+from stepsynth.teachers.refusals import classify, status_of
+from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.types import FinishReason, Response, Usage
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from stepsynth.errors import TeacherError
 
-__all__ = ["is_failure", "read_choices", "read_completion"]
+__all__ = ["failure_in", "is_failure", "plain_error", "read_choices", "read_completion"]
 
 # By lower-case name, what follows a colon left out; what is in no list ended by itself.
 _CUT = frozenset(
@@ -39,17 +41,6 @@ _FAILED = frozenset(
         *("insufficient_system_resource", "engine_overloaded", "overloaded"),
     }
 )
-# What an error without a number would have been as a status.
-_STATUS = {
-    "invalid_api_key": 401, "authentication_error": 401, "unauthenticated": 401, "unauthorized": 401,
-    "insufficient_quota": 429, "billing_error": 402, "insufficient_balance": 402,
-    "permission_error": 403, "permission_denied": 403, "model_not_found": 404, "not_found": 404, "not_found_error": 404,
-    "rate_limit_exceeded": 429, "rate_limit_error": 429, "resource_exhausted": 429, "overloaded_error": 529,
-    "invalid_request_error": 400, "invalid_argument": 400, "content_filter": 400, "content_policy_violation": 400,
-}  # fmt: skip
-# MiniMax's own codes; https://platform.minimax.io/docs/api-reference/errorcode
-_MINIMAX = {1002: 429, 1004: 401, 1008: 402, 1026: 400, 1027: 400, 1039: 429, 2013: 400, 2049: 401}
-_UNKNOWN_STATUS = 502
 # Only bodies with one of these words are looked into: most answers are sound.
 _SUSPECT = re.compile(r'"error"|"base_resp"|"(?:abort(?:ed)?|cancell?ed|network_error|failed|insufficient_system_resource)"')
 
@@ -72,12 +63,12 @@ def read_completion(raw: str, most: int = 1, refused: Callable[[Reply], TeacherE
         return answers
     reply = next((entry for entry in found if isinstance(entry, Reply)), None)
     if reply is not None:
-        error = (refused or _plain_error)(reply)
+        error = (refused or plain_error)(reply)
         if isinstance(error, TransientError) and error.kind == "unavailable" and _was_written(raw):
             # Half an answer came, and may be billed.
             error.kind = "damaged"
         raise error
-    said, _ = server_message(raw)
+    said = server_message(raw)
     what = "no choices" if isinstance(parsed_json(raw), dict) else "no valid JSON"
     hint = "If it persists, look at the server's log."
     raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
@@ -95,8 +86,8 @@ def read_choices(raw: str, most: int = 1) -> list[Response | Reply]:
         # Gemini's errors are arrays, whatever their status.
         value = next((member for member in value if isinstance(member, dict)), {})
     body = value if isinstance(value, dict) else {}
-    if (failure := _failure_of(body)) is not None:
-        return [failure]
+    if (failure := failure_in(body)) is not None:
+        return [_failed(failure, _usage(body.get("usage")), raw)]
     choices = _ordered(body.get("choices"))[:most]
     usages = _split(_usage(body.get("usage")), max(len(choices), 1))
     # Each row keeps its own choice; the whole body with every row would grow with their square.
@@ -120,43 +111,30 @@ def is_failure(response: Response) -> bool:
     return bool(found) and isinstance(found[0], Reply)
 
 
-def _plain_error(reply: Reply) -> TeacherError:
-    said, _ = server_message(reply.text)
-    what = f"the answer holds an error instead of a text ({reply.status}: {said!r})."
+def plain_error(reply: Reply) -> TeacherError:
+    """Return the error of a failure inside a 200, for those that know neither config nor server."""
+    what = f"the answer holds an error instead of a text ({reply.status}: {server_message(reply.text)!r})."
     if reply.status in TRANSIENT:
         return TransientError(what, hint="If it persists, look at the server's status.", kind="unavailable")
     return PermanentError(what, hint="Change teacher.model or the key.", kind="refused")
 
 
-def _failure_of(body: dict[str, Any]) -> Reply | None:
+def failure_in(body: dict[str, Any]) -> Reply | None:
     """Return the failure that a whole body tells of."""
-    error = body.get("error")
+    error, state = body.get("error"), body.get("base_resp")
     if isinstance(error, dict) and not any(error.values()):
         # Some gateways send an empty error beside every answer.
         error = None
     if error and not isinstance(error, bool):
-        return _as_reply(error)
-    state = body.get("base_resp")
+        return _as_reply({"error": error})
+    # MiniMax's way; 0 is success.
     code = state.get("status_code") if isinstance(state, dict) else 0
-    if isinstance(code, int) and code and isinstance(state, dict):
-        return _as_reply({"message": state.get("status_msg"), "code": _MINIMAX.get(code, _UNKNOWN_STATUS)})
-    return None
+    return _as_reply({"base_resp": state}) if code and isinstance(code, int) else None
 
 
-def _as_reply(error: object) -> Reply:
-    return Reply(_status(error), json.dumps({"error": error}))
-
-
-def _status(error: object) -> int:
-    fields = error if isinstance(error, dict) else {}
-    for name in ("code", "status", "status_code", "type"):
-        value = fields.get(name)
-        number = int(value) if isinstance(value, int | str) and str(value).isascii() and str(value).isdigit() else 0
-        if 400 <= number < 600:
-            return number
-        if (known := _STATUS.get(str(value).lower())) is not None:
-            return known
-    return _UNKNOWN_STATUS
+def _as_reply(body: dict[str, Any]) -> Reply:
+    text = json.dumps(body)
+    return Reply(status_of(read_error(text)), text)
 
 
 def _ordered(choices: object) -> list[dict[str, Any]]:
@@ -184,25 +162,19 @@ def _read(choice: dict[str, Any], usage: Usage, raw: str) -> Response | Reply:
     message = message if isinstance(message, dict) else {"content": choice.get("text")}
     refusal, finish = message.get("refusal"), _finish(choice)
     text = _content(message.get("content") or refusal)
-    error = choice.get("error")
-    if _is_moderation(error):
-        return Response("", "refusal", usage, raw)
-    if error:
-        return _as_reply(error)
+    if error := choice.get("error"):
+        return _failed(_as_reply({"error": error}), usage, raw)
     if finish in _FAILED:
-        return _as_reply({"message": f"finish_reason {finish!r}", "code": _UNKNOWN_STATUS})
+        return _as_reply({"message": f"finish_reason {finish!r}"})
     if not (finish or text or any(message.get(name) for name in ("reasoning", "reasoning_content", "tool_calls"))):
-        return _as_reply({"message": "an empty answer that does not say why it ended", "code": _UNKNOWN_STATUS})
+        return _as_reply({"message": "an empty answer that does not say why it ended"})
     ended: FinishReason = "refusal" if refusal or finish in _REFUSED else "length" if finish in _CUT else "stop"
     return Response(text, ended, usage, raw)
 
 
-def _is_moderation(error: object) -> bool:
-    """Tell whether a gateway's error is that it found the prompt or the answer unfit."""
-    fields = error if isinstance(error, dict) else {}
-    inner = fields.get("metadata")
-    flagged = isinstance(inner, dict) and bool(inner.get("flagged_input") or inner.get("reasons"))
-    return flagged or str(fields.get("code") or fields.get("type")).startswith("content_")
+def _failed(failure: Reply, usage: Usage, raw: str) -> Response | Reply:
+    """Return the failure, or a refusal where a moderation is what failed: asking again brings the same."""
+    return Response("", "refusal", usage, raw) if classify(failure.status, failure.text) == "withheld" else failure
 
 
 def _content(content: object) -> str:
@@ -227,13 +199,9 @@ def _part(part: object) -> str:
 
 def _usage(value: object) -> Usage:
     counts = value if isinstance(value, dict) else {}
-    read, written, both = (_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    read, written, both = (token_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     # Some servers count hidden thoughts in the total alone.
     return Usage(read, max(written, both - read) if read else written)
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _split(usage: Usage, parts: int) -> list[Usage]:

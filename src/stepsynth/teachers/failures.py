@@ -6,9 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.teachers.bodies import MESSAGE_CHARS, without_keys
+from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.proxies import find_proxy
-from stepsynth.teachers.refusals import read_error
 
 if TYPE_CHECKING:
     import aiohttp
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from stepsynth.errors import TeacherError
     from stepsynth.teachers.proxies import Proxy
 
-__all__ = ["is_page", "network_error", "proxy_wants_a_password", "web_page"]
+__all__ = ["network_error", "proxy_wants_a_password", "web_page"]
 
 
 def network_error(error: Exception, config: TeacherConfig, base_url: str, *, sent: bool, timeout_s: float | None) -> TeacherError:
@@ -65,18 +64,13 @@ def network_error(error: Exception, config: TeacherConfig, base_url: str, *, sen
 
 def web_page(base_url: str, status: int, text: str) -> TransientError:
     """Return the error of a 200 that is a page: a wrong address, or a network's own sign-in page."""
-    words = without_keys(read_error(text).words)[:MESSAGE_CHARS]
+    words = server_message(text)
     via = find_proxy(base_url)
     through = f" through {via.named}" if via is not None else ""
     what = f"{base_url} was asked{through} and sent a web page (HTTP {status}: {words!r}) in place of an answer."
     hint = "Check teacher.base_url, which mostly ends in /v1, and whether this network wants you to sign in first"
     hint += f"; or {via.way_around}." if via is not None else "."
     return TransientError(what, hint=hint, kind="unavailable")
-
-
-def is_page(text: str) -> bool:
-    """Whether a body is HTML or XML; no JSON begins like that."""
-    return text.lstrip()[:1] == "<"
 
 
 def proxy_wants_a_password(via: Proxy) -> PermanentError:

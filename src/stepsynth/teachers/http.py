@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import json
 from asyncio import get_running_loop
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from stepsynth.errors import PermanentError, TeacherError, TransientError, did_you_mean
-from stepsynth.teachers.bodies import MESSAGE_CHARS, scrubbed, server_message, without_keys
-from stepsynth.teachers.failures import is_page, network_error, proxy_wants_a_password, web_page
+from stepsynth.errors import PermanentError, TeacherError, did_you_mean
+from stepsynth.teachers.bodies import MESSAGE_CHARS, is_page, scrubbed
+from stepsynth.teachers.failures import network_error, web_page
 from stepsynth.teachers.headers import read_headers
 from stepsynth.teachers.proxies import check_proxy, find_proxy
-from stepsynth.teachers.refusals import classify, daily_limit, read_error
-from stepsynth.teachers.waiting import retry_after
+from stepsynth.teachers.replies import Reply, refusal_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -37,37 +36,14 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.teachers.proxies import Proxy
 
-__all__ = ["MAX_BODY_BYTES", "TRANSIENT", "HttpClient", "Reply"]
+__all__ = ["MAX_BODY_BYTES", "HttpClient"]
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
-# 529 is how Anthropic says that it is overloaded.
-_KINDS = {408: "timeout", 409: "unavailable", 425: "unavailable", 429: "overload", 529: "overload"}
 # An idle connection is dropped before common servers drop it (uvicorn after 5 s): a request that
 # crosses with their FIN is lost, and nobody can tell whether it was read.
 _IDLE_S = 4.0
 _JSON = {"Content-Type": "application/json"}
 _REMEMBERED_PATHS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole HTTP answer, its text without the key.
-
-    Attributes:
-        status: of HTTP.
-        text: the body, decoded as UTF-8; bytes that are none become U+FFFD.
-        headers: by lower-case name; empty where the status is 2xx, nothing reads them there.
-    """
-
-    status: int
-    text: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,55 +192,7 @@ class HttpClient:
 
     def refused(self, reply: Reply) -> TeacherError:
         """Return the error for a status that is not 2xx."""
-        status, url = reply.status, self.base_url
-        words = self._words(reply)
-        said = f" (HTTP {status}: {words!r})" if words else f" (HTTP {status})"
-        if (via := find_proxy(url)) is not None and status == 407:
-            return proxy_wants_a_password(via)
-        wait = retry_after(reply.headers, reply.text)
-        about = classify(status, reply.text, wait=wait)
-        if about == "money":
-            hint = "Add credit, then run the same command again: everything obtained is kept."
-            return PermanentError(f"{url}: the account has no quota or credit left{said}.", hint=hint, kind="refused", final=True)
-        if about == "key" or status == 403:
-            return self._key_refused(status, said, final=about == "key" or not is_page(reply.text))
-        if status in TRANSIENT:
-            through = f", asked through {via.named}" if via is not None and is_page(reply.text) else ""
-            hint = "If it persists, lower teacher.concurrency or look at the server's status."
-            limit = daily_limit(reply.text)
-            why = (f"{limit}: " if limit else "") + (repr(words) if words else f"HTTP {status}")
-            return TransientError(
-                f"{url} could not answer now{said}{through}.",
-                hint=hint,
-                kind=_KINDS.get(status, "unavailable"),
-                retry_after=wait,
-                why=why,
-            )
-        if 300 <= status < 400:
-            return self._redirected(reply)
-        hint = "Change teacher.model or teacher.sampling."
-        return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused", final=about == "model")
-
-    def _words(self, reply: Reply) -> str:
-        """Return what a refusal says, in one short line; what a 401 says is mostly the key itself, partly masked."""
-        if reply.status == 401:
-            return ""
-        said = server_message(reply.text)[0] or without_keys(read_error(reply.text).words)
-        return said if len(said) <= MESSAGE_CHARS else said[: MESSAGE_CHARS - 3] + "..."
-
-    def _key_refused(self, status: int, said: str, *, final: bool) -> PermanentError:
-        url, variable = self.base_url, self._config.api_key_env
-        if variable is None:
-            hint = "Set teacher.api_key_env to the name of the environment variable that holds it."
-            return PermanentError(f"{url} wants a key{said}.", hint=hint, kind="refused", final=final)
-        hint = f"Check that {variable} holds a valid key of this server that may use {self._config.model!r}."
-        return PermanentError(f"{url} refused the key in {variable}{said}.", hint=hint, kind="refused", final=final)
-
-    def _redirected(self, reply: Reply) -> PermanentError:
-        target = without_keys(reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
-        what = f"{self.base_url} redirects to {target!r} (HTTP {reply.status})"
-        what += "; redirects are not followed, they would carry the key along."
-        return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused", final=True)
+        return refusal_error(reply, self._config, self.base_url)
 
     def unknown_model(self, ids: Iterable[str]) -> PermanentError:
         """Return the error for a model that a server does not list, with the nearest of those that it does."""

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import MESSAGE_CHARS, read_key, scrubbed, without_keys
 from stepsynth.teachers.chat import request_seed
-from stepsynth.teachers.complaints import named
 from stepsynth.teachers.completions import read_completion
+from stepsynth.teachers.error_body import read_error
 from stepsynth.teachers.headers import read_headers
 from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.replies import NO_MONEY_HINT, TRANSIENT, refusal_error
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, refused_setting
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.teachers.waiting import retry_after
@@ -36,7 +37,6 @@ __all__ = ["LiteLlmTeacher"]
 
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
 _OVERLOAD = frozenset({429, 529})
-_TRANSIENT = frozenset({408, 409, 425, *_OVERLOAD, *range(500, 600)})
 # Errors of httpx that say that nothing was sent.
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"})
 
@@ -115,7 +115,8 @@ class LiteLlmTeacher:
                 return [Response("", "refusal", raw=self._said(error)) for _ in range(count)]
             failure = self._learned(error, request.sampling, without) or self._converted(error)
         else:
-            return read_completion(raw, count)
+            url = f"{self._config.model} through LiteLLM"
+            return read_completion(raw, count, lambda reply: refusal_error(reply, self._config, url))
         raise failure
 
     def _arguments(self, request: Request, count: int) -> dict[str, Any]:
@@ -158,7 +159,8 @@ class LiteLlmTeacher:
         if getattr(error, "status_code", None) not in {400, 422}:
             return None
         said = self._scrubbed(str(error))
-        free = [name for name in named(said, FIXED) if name not in without and may_be_left_out(self._config, sampling, name)]
+        named = [name for name in read_error(said).named(FIXED) if name not in without]
+        free = [name for name in named if may_be_left_out(self._config, sampling, name)]
         if not free or not is_refused(said):
             return refused_setting(self._config, said, sampling, "LiteLLM")
         if changed := [name for name in free if name not in self._without and getattr(sampling, name) != 1.0]:
@@ -192,10 +194,9 @@ class LiteLlmTeacher:
             return TransientError(what, hint=hint, kind="connection", maybe_billed=not _NOT_SENT & set(_causes(error)))
         about = self._about(error)
         if about == "money":
-            hint = "Add credit, then run the same command again: everything obtained is kept."
-            return PermanentError(what, hint=hint, kind="refused", final=True)
-        if status in _TRANSIENT:
-            kind = "overload" if status in _OVERLOAD else "timeout" if status == 408 else "unavailable"
+            return PermanentError(what, hint=NO_MONEY_HINT, kind="refused", final=True)
+        if about == "busy" or status in TRANSIENT:
+            kind = "overload" if about == "busy" or status in _OVERLOAD else "timeout" if status == 408 else "unavailable"
             response = getattr(error, "response", None)
             headers = {str(k).lower(): str(v) for k, v in dict(getattr(response, "headers", None) or {}).items()}
             wait = retry_after(headers, str(error))

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
-from stepsynth.teachers.bodies import read_key, server_message
+from stepsynth.teachers.bodies import read_key
 from stepsynth.teachers.chat import ChatFormat, is_withheld, refuses_many, withheld
 from stepsynth.teachers.completions import read_choices, read_completion
-from stepsynth.teachers.http import TRANSIENT, HttpClient, Reply
+from stepsynth.teachers.error_body import server_message
+from stepsynth.teachers.http import HttpClient
+from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.teachers.served import is_about_model, model_ids, serves, unlisted
 
 if TYPE_CHECKING:
@@ -126,7 +129,8 @@ class OpenAITeacher:
         if self._config.api_version is not None:
             return f"{self._base_url}: {unseen}"
         reply = await self.http.exchange("GET", "/models")
-        if reply.status == 401 or reply.status in TRANSIENT:
+        # Gemini says with a 400 that a key is wrong.
+        if reply.status in TRANSIENT or (not reply.ok and classify(reply.status, reply.text) in {"key", "money", "busy"}):
             raise self.http.refused(reply)
         ids = model_ids(reply)
         if ids is None:
@@ -188,7 +192,7 @@ class OpenAITeacher:
                     with contextlib.suppress(TeacherError):
                         ids = model_ids(await self.http.exchange("GET", "/models"))
                 self._models = ids or []
-        message, _ = server_message(reply.text)
+        message = server_message(reply.text)
         if ids and not serves(self._config.model, ids):
             return self.http.unknown_model(ids)
         if reply.status not in {404, 405}:

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
 from stepsynth.failpoints import fail_point
 from stepsynth.teachers import BatchJob
-from stepsynth.teachers.bodies import server_message
 from stepsynth.teachers.chat import Dialect, is_withheld, withheld
 from stepsynth.teachers.completions import read_completion
-from stepsynth.teachers.http import Reply
+from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.teachers.provider_batch import (
     Limits,
@@ -36,6 +35,7 @@ from stepsynth.teachers.provider_batch import (
     number,
     path_part,
 )
+from stepsynth.teachers.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -212,7 +212,7 @@ class OpenAIBatchTeacher:
         if isinstance(error, dict) and error.get("code") in _NOT_RUN:
             return None
         if not isinstance(response, dict):
-            said, _ = server_message(json.dumps({"error": error}))
+            said = server_message(json.dumps({"error": error}))
             return TransientError(f"the provider could not run the request: {said!r}.", kind="unavailable")
         status = response.get("status_code")
         return self._read(Reply(status if isinstance(status, int) else 500, json.dumps(response.get("body"))), base)
@@ -235,6 +235,6 @@ def _job(batch: Mapping[str, Any]) -> BatchJob:
     done = int(number(counts.get("completed")) + number(counts.get("failed")))
     errors = batch.get("errors")
     listed = errors.get("data") if isinstance(errors, dict) else None
-    message, _ = server_message(json.dumps({"error": listed[0] if isinstance(listed, list) and listed else {}}))
+    message = server_message(json.dumps({"error": listed[0] if isinstance(listed, list) and listed else {}}))
     state = _STATES.get(str(batch.get("status")), "running")
     return BatchJob(str(batch.get("id") or ""), state, done, int(number(counts.get("total"))), message)

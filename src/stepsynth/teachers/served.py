@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import did_you_mean
 from stepsynth.teachers.bodies import MESSAGE_CHARS, parsed_json
-from stepsynth.teachers.complaints import said
+from stepsynth.teachers.error_body import read_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stepsynth.teachers.http import Reply
+    from stepsynth.teachers.replies import Reply
 
 __all__ = ["is_about_model", "model_ids", "serves", "unlisted"]
 
@@ -57,4 +57,4 @@ def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
 
 def is_about_model(reply: Reply) -> bool:
     """Tell whether a refusal says that there is no such model: some servers say it with a 400."""
-    return reply.status in {400, 422} and _NO_MODEL.search(said(reply.text)) is not None
+    return reply.status in {400, 422} and _NO_MODEL.search(read_error(reply.text).words) is not None

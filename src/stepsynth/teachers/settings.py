@@ -11,8 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import PermanentError
-from stepsynth.teachers.bodies import server_message
-from stepsynth.teachers.complaints import named, said
+from stepsynth.teachers.error_body import read_error, server_message
 
 if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
@@ -44,12 +43,12 @@ def may_be_left_out(config: TeacherConfig, sampling: Sampling, name: str) -> boo
 
 def is_refused(text: str) -> bool:
     """Tell whether an error says that something is not taken, and does not just name it."""
-    return _REFUSED.search(said(text)) is not None
+    return _REFUSED.search(read_error(text).words) is not None
 
 
 def one_of_two(text: str, names: list[str]) -> list[str]:
     """Return which of the named settings to leave out: of two that do not go together only the second."""
-    words = said(text).lower()
+    words = read_error(text).words.lower()
     both = set(FIXED) <= set(names) and any(word in words for word in ("both", "only one", "not allowed with", "mutually"))
     return [name for name in names if name != FIXED[0]] if both else names
 
@@ -69,9 +68,10 @@ def refused_setting(config: TeacherConfig, text: str, sampling: Sampling, url: s
         sampling: of the request.
         url: of the server.
     """
-    message, _ = server_message(text)
-    options = named(text, config.options)
-    names = named(text, [name for name in _OFF if getattr(sampling, name) != float(_OFF[name]) or name in FIXED])
+    message = server_message(text)
+    error = read_error(text)
+    options = error.named(config.options)
+    names = error.named([name for name in _OFF if getattr(sampling, name) != float(_OFF[name]) or name in FIXED])
     if not names and not options:
         return None
     if set(names) & set(FIXED):

@@ -16,10 +16,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from stepsynth.teachers.refusals import read_error
+from stepsynth.teachers.error_body import read_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["retry_after"]
 
@@ -27,8 +27,6 @@ __all__ = ["retry_after"]
 _LONGEST_S = 400 * 86400.0
 # A number from here on is a moment (2001 and later) in seconds, milliseconds, microseconds or nanoseconds.
 _EPOCHS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (1e9, 1.0))
-_MOST_CHARS = 16_384
-_MOST_VALUES = 2_000
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT = r"(?:ms|milli(?:second)?s?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)"
 _PART = rf"\d{{1,15}}(?:\.\d{{1,12}})?\s{{0,2}}{_UNIT}(?![a-z])"
@@ -69,8 +67,8 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
         headers: by lower-case name.
         body: of the answer, as text.
     """
-    error = read_error(body[: 4 * _MOST_CHARS]) if body else None
-    values = list(_fields(error.value)) if error is not None else []
+    error = read_error(body) if body else None
+    values = [(name.replace("_", ""), value) for name, value in error.fields] if error is not None else []
     explicit = _explicit(headers)
     if not explicit and error is not None:
         said = _in_body(values, error.words)
@@ -96,21 +94,6 @@ def _explicit(headers: Mapping[str, str]) -> float | None:
 # bodies ------------------------------------------------------------------------------------
 
 
-def _fields(value: object) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of a JSON value at any depth, names in lower case without dashes."""
-    pending = [value]
-    for _ in range(_MOST_VALUES):
-        if not pending:
-            return
-        found = pending.pop()
-        if isinstance(found, dict):
-            for key, member in found.items():
-                yield str(key).lower().replace("_", "").replace("-", ""), member
-            pending += found.values()
-        elif isinstance(found, list):
-            pending += found[:_MOST_VALUES]
-
-
 def _in_body(values: list[tuple[str, Any]], words: str) -> float | None:
     waits = []
     for name, value in values:
@@ -120,7 +103,7 @@ def _in_body(values: list[tuple[str, Any]], words: str) -> float | None:
             number = _number(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
             waits.append(_sound(number * _FIELDS[name]) if number is not None and number < 1e9 else _wait(str(value)))
     # Google cuts the fraction off in the field and leaves it in the words.
-    waits.append(_in_words(words[:_MOST_CHARS]))
+    waits.append(_in_words(words))
     return max((wait for wait in waits if wait is not None), default=None)
 
 

@@ -1,0 +1,101 @@
+"""One HTTP answer, and the error that a refusal becomes, whether it came as a status or inside a 200."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import PermanentError, TransientError
+from stepsynth.teachers.bodies import MESSAGE_CHARS, is_page, without_keys
+from stepsynth.teachers.error_body import server_message
+from stepsynth.teachers.failures import proxy_wants_a_password
+from stepsynth.teachers.proxies import find_proxy
+from stepsynth.teachers.refusals import classify, daily_limit
+from stepsynth.teachers.waiting import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepsynth.config import TeacherConfig
+    from stepsynth.errors import TeacherError
+
+__all__ = ["NO_MONEY_HINT", "TRANSIENT", "Reply", "refusal_error"]
+
+TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
+NO_MONEY_HINT = "Add credit or raise the spending limit, then run the same command again: everything obtained is kept."
+# 529 is how Anthropic says that it is overloaded.
+_KINDS = {408: "timeout", 429: "overload", 529: "overload"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole HTTP answer, its text without the key.
+
+    Attributes:
+        status: of HTTP; of a failure inside a 200 what its status would have been.
+        text: the body, decoded as UTF-8; bytes that are none become U+FFFD.
+        headers: by lower-case name; empty where the status is 2xx, nothing reads them there.
+    """
+
+    status: int
+    text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError:
+    """Return the error for a refusal.
+
+    Args:
+        reply: with a status that is not 2xx.
+        config: ``api_key_env`` and ``model`` are named.
+        url: of the server.
+    """
+    status = reply.status
+    via = find_proxy(url)
+    if via is not None and status == 407:
+        return proxy_wants_a_password(via)
+    wait = retry_after(reply.headers, reply.text)
+    about = classify(status, reply.text, wait=wait)
+    # What a 401 says is mostly the key itself, partly masked.
+    words = server_message(reply.text) if about == "money" or status != 401 else ""
+    said = f" (HTTP {status}: {words!r})" if words else f" (HTTP {status})"
+    if about == "money":
+        what = f"{url}: the account has no quota or credit left{said}."
+        return PermanentError(what, hint=NO_MONEY_HINT, kind="refused", final=True)
+    if about == "busy" or (about != "key" and status in TRANSIENT):
+        through = f", asked through {via.named}" if via is not None and is_page(reply.text) else ""
+        what = f"{url} could not answer now{said}{through}."
+        return _busy(what, "overload" if about == "busy" else _KINDS.get(status, "unavailable"), reply, wait, words)
+    if about == "key" or status == 403:
+        return _key_refused(url, config, said, final=about == "key" or not is_page(reply.text))
+    if 300 <= status < 400:
+        return _redirected(url, reply)
+    hint = "Change teacher.model or teacher.sampling."
+    return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused", final=about == "model")
+
+
+def _busy(what: str, kind: str, reply: Reply, wait: float | None, words: str) -> TransientError:
+    limit = daily_limit(reply.text)
+    why = (f"{limit}: " if limit else "") + (repr(words) if words else f"HTTP {reply.status}")
+    hint = "If it persists, lower teacher.concurrency or look at the server's status."
+    return TransientError(what, hint=hint, kind=kind, retry_after=wait, why=why)
+
+
+def _key_refused(url: str, config: TeacherConfig, said: str, *, final: bool) -> PermanentError:
+    variable = config.api_key_env
+    if variable is None:
+        hint = "Set teacher.api_key_env to the name of the environment variable that holds it."
+        return PermanentError(f"{url} wants a key{said}.", hint=hint, kind="refused", final=final)
+    hint = f"Check that {variable} holds a valid key of this server that may use {config.model!r}."
+    return PermanentError(f"{url} refused the key in {variable}{said}.", hint=hint, kind="refused", final=final)
+
+
+def _redirected(url: str, reply: Reply) -> PermanentError:
+    target = without_keys(reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
+    what = f"{url} redirects to {target!r} (HTTP {reply.status}); redirects are not followed, they would carry the key along."
+    return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused", final=True)
