@@ -28,7 +28,7 @@ from stepsynth.teachers.refusals import classify, daily_limit, read_error
 from stepsynth.teachers.waiting import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     import aiohttp
     from pydantic import SecretStr
@@ -57,7 +57,7 @@ class Reply:
     Attributes:
         status: of HTTP.
         text: the body, decoded as UTF-8; bytes that are none become U+FFFD.
-        headers: by lower-case name; empty where the status is 2xx, nothing reads them there.
+        headers: by lower-case name; empty where the status is 2xx and nobody watches, nothing reads them there.
     """
 
     status: int
@@ -98,6 +98,10 @@ class HttpClient:
         key_header: the header that carries it, and what stands before it there.
         headers: what every request carries besides.
 
+    Attributes:
+        base_url: as given.
+        watch: is shown method, path and reply of every exchange, with its headers; for `check`.
+
     Raises:
         ConfigError: the environment asks for a proxy that cannot be spoken to.
     """
@@ -120,6 +124,7 @@ class HttpClient:
         self._loop: object = None
         self._routes: dict[str, _Route] = {}
         self.base_url = base_url
+        self.watch: Callable[[str, str, Reply], object] | None = None
         check_proxy(base_url)
 
     async def exchange(
@@ -162,6 +167,8 @@ class HttpClient:
             outcome = web_page(self.base_url, outcome.status, outcome.text)
         if isinstance(outcome, TeacherError):
             raise outcome
+        if self.watch is not None:
+            self.watch(method, path, outcome)
         return outcome
 
     async def lines(self, path: str) -> AsyncIterator[str]:
@@ -348,7 +355,7 @@ class HttpClient:
             received = bytes(rest)
         status = response.status
         headers: dict[str, str] = {}
-        if not 200 <= status < 300:
+        if self.watch is not None or not 200 <= status < 300:
             headers = {name.lower(): self.scrub(value) for name, value in response.headers.items()}
         return Reply(status, self.scrub(received.decode("utf-8", "replace")), headers)
 
