@@ -133,7 +133,7 @@ class AnthropicTeacher:
 
     async def capabilities(self) -> dict[str, str]:
         """Return what the API has not."""
-        return {name: "the Messages API has none" for name in ("seed", "n", "logprobs")}
+        return dict.fromkeys(("seed", "n", "logprobs"), "the Messages API has none")
 
     def learned(self) -> dict[str, object]:
         """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""

@@ -17,6 +17,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+from stepsynth.config.sections import BACKENDS
 from stepsynth.config.wire import SERVERS
 from stepsynth.errors import AskAgainError, BudgetError, PermanentError, StepsynthError, TeacherError, TransientError
 from stepsynth.teachers import MOST_FORMS, EngineTeacher, create_teacher
@@ -104,7 +105,8 @@ class TeacherCheck:
         sampling = config.sampling.frozen()
         limit = sampling.max_tokens + config.reasoning_tokens
         self._question = Request((Message("user", _PROMPT),), replace(sampling, max_tokens=limit), 0, "check", 0, "")
-        sends = [self._alone] * 2 if self.engine else [self._alone, self._alone, self._twice, self._instructed]
+        sends = [self._alone] * 2 if self.engine else [self._alone, self._alone, self._instructed]
+        sends += [self._twice] if config.backend in {"openai", "litellm"} or config.backend not in BACKENDS else []
         costs = [self.purse.worst(requests) for requests in sends]
         usd = None if self.purse.price is None else sum(cost.usd or 0.0 for cost in costs)
         self.worst = Bill(len(costs), sum(cost.tokens for cost in costs), usd)
@@ -287,6 +289,8 @@ class TeacherCheck:
                 raise
             many.start_with({**many.learned(), "many": False})
             return {"n": Finding("refused", f"one answer per request{advice}")}
+        if any(answer.finish_reason == "refusal" for answer in answers):
+            return {"n": Finding("not tried", "the answers were kept back")}
         if len(answers) == 2:
             return {"n": Finding("taken", "2 answers came with one request")}
         return {"n": Finding("ignored", f"1 answer came where 2 were asked for{advice}")}
@@ -344,7 +348,9 @@ class TeacherCheck:
     # what was found ----------------------------------------------------------------------------
 
     def _tell_seed(self, answers: Sequence[Response]) -> None:
-        if answers[0].text != answers[1].text:
+        if any(answer.finish_reason == "refusal" for answer in answers):
+            self.findings["seed"] = Finding("not tried", "an answer was kept back")
+        elif answers[0].text != answers[1].text:
             self.findings["seed"] = Finding("ignored", "the same seed gave two answers")
         elif self._question.sampling.temperature == 0:
             self.findings["seed"] = Finding("taken", "twice the same answer, as at temperature 0 anyway")
@@ -357,9 +363,9 @@ class TeacherCheck:
             value = getattr(self._question.sampling, name)
             if name in without:
                 self.findings[name] = Finding("refused", "left out")
-            elif value == off and (name in {"min_p", "repetition_penalty"} or self.config.backend == "anthropic"):
-                self.findings[name] = Finding("not tried", f"{off:g} is not sent")
-            else:
+            elif value == off and self.config.backend == "anthropic" and name in {"temperature", "top_p"}:
+                self.findings[name] = Finding("not tried", f"{off:g} is the API's own and not sent")
+            elif value != off or name in {"temperature", "top_p"}:
                 self.findings[name] = Finding("taken", f"{value:g}")
         limit = str(learned.get("limit", "max_tokens"))
         other = " (max_tokens is refused)" if limit != "max_tokens" else ""
@@ -385,8 +391,9 @@ class TeacherCheck:
         shown = ", ".join(f"{name}: {value}" for name, value in self.headers.items())
         if self.config.backend in {"openai", "anthropic"} and replies:
             self.findings["rate headers"] = Finding("seen", shown or "none came")
-            waited = next((reply for reply in reversed(replies) if reply.status in {429, 503, 529}), replies[-1])
-            self.findings["wait"] = wait_of(waited)
+            limited = next((reply for reply in reversed(replies) if reply.status in {429, 503, 529}), replies[-1])
+            if limited.ok or limited.status in {429, 503, 529}:
+                self.findings["wait"] = wait_of(limited)
 
 
 def sample_findings(config: TeacherConfig, teacher: object, answers: Sequence[Response]) -> str:
