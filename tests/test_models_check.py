@@ -361,14 +361,14 @@ def test_what_is_kept_grows_old_and_a_plan_does_not_make_it_younger(cache: Path)
 
 def test_what_the_user_sets_is_never_left_out_by_what_is_kept(cache: Path) -> None:
     """Learned with 1.0, which is left out without harm; another temperature is the server's to refuse, aloud."""
-    values = {"backend": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    values: dict[str, Any] = {"backend": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
     learned = {"without": ["temperature", "top_p", "seed", "messages"], "form": 99, "limit": "input", "folded": "yes"}
     plain = OpenAITeacher(TeacherConfig(**values))
     plain.start_with(learned)
     assert plain.format.dialect.without == {"temperature", "top_p", "seed"}
     assert (plain.format.dialect.form, plain.format.dialect.limit, plain.format.dialect.folded) == (0, "max_tokens", False)
     assert len(plain.notes) == 1
-    own = OpenAITeacher(TeacherConfig(**values, sampling={"temperature": 0.4, "top_p": 1.0}))
+    own = OpenAITeacher(TeacherConfig(**{**values, "sampling": {"temperature": 0.4, "top_p": 1.0}}))
     own.start_with(learned)
     assert own.format.dialect.without == {"top_p", "seed"}
     assert own.notes == []
@@ -438,7 +438,7 @@ def test_a_key_that_a_server_echoes_in_its_headers_is_cut_out(capsys: pytest.Cap
 def test_a_plan_tells_what_its_sample_found_and_asks_no_more_than_before(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, cache: Path
 ) -> None:
-    rows = "".join(f"word{number} here,{label}\n" for number in range(12) for label in ("up", "down"))
+    rows = "".join(f"word{number} goes {label},{label}\n" for number in range(12) for label in ("up", "down"))
     (tmp_path / "rows.csv").write_text(f"text,label\n{rows}")
     sections = {
         "task": {"name": "x", "instruction": "Say up or down.", "labels": {"up": "up", "down": "down"}},
@@ -450,7 +450,7 @@ def test_a_plan_tells_what_its_sample_found_and_asks_no_more_than_before(
         first = stepsynth(capsys, "plan", path)
         asked = len(server.completions)
         second = stepsynth(capsys, "plan", path, "--json")
-        assert (first.code, second.code) == (0, 0)
+        assert (first.code, second.code) == (0, 0), first.err
         # The second one begins with what the first one learned.
         assert len(server.completions) == asked + 1
     (line,) = [line for line in first.out.splitlines() if line.startswith("server ")]
