@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Training sets for small models: a large model writes them, a small model's mistakes steer them.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="The embedded models: list them, pull them into the cache.")
+models_app = typer.Typer(no_args_is_help=True, help="Models: list and pull the embedded ones, check what a teacher can do.")
 app.add_typer(models_app, name="models")
 cache_app = typer.Typer(no_args_is_help=True, help="The answers that all your runs share: list, verify, prune.")
 app.add_typer(cache_app, name="cache")
@@ -308,6 +308,28 @@ def models_pull(
     found = pull_models(names, say)
     if as_json:
         _print_json(found)
+
+
+@models_app.command("check")
+def models_check(
+    config: Annotated[
+        Path, typer.Option("--config", metavar="CONFIG", help="Its sections teacher and budget are read, its data are not.")
+    ],
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a teacher a few short questions, say what it can do, and keep that for runs. Exit code 2 when no run would work."""
+    from stepsynth.cli.checking import check_config, print_check, print_cost
+    from stepsynth.config import load_teacher
+    from stepsynth.teachers.check import TeacherCheck
+
+    check = TeacherCheck(*load_teacher(config, overrides))
+    if not as_json:
+        print_cost(check)
+    found = check_config(check)
+    _print_json(found) if as_json else print_check(found)
+    if check.problem is not None:
+        raise check.problem
 
 
 @cache_app.command("list")

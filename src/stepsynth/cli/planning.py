@@ -23,6 +23,8 @@ from stepsynth.prompts import Prompts
 from stepsynth.run import answers_path
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
+from stepsynth.teachers.check import sample_findings
+from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
 from stepsynth.types import Mistake, Request
@@ -78,9 +80,9 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
     price = price_of(config.teacher)
     if rows[1] == 0:
         nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
-        return {**plan, "sample": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
+        return {**plan, "sample": None, "server": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
     plan["teacher"]["probe"] = probe_teacher(config.teacher, report)
-    asked, answers, seconds, notes = _ask(config, inputs)
+    asked, answers, seconds, notes, server = _ask(config, inputs)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
     return {
         **plan,
@@ -88,6 +90,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
             "messages": [[m.role, m.content] for m in asked[0].messages],
             "answer": answer_text(config.teacher, answers[0]),
         },
+        "server": server or None,
         **expected,
         "minutes": _minutes(config.teacher, expected["requests"], seconds),
         "price": price_as_json(price),
@@ -104,8 +107,8 @@ def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) ->
     return [round(count * slowest / 60, 1) for count in requests]
 
 
-def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float, list[str]]:
-    """Return sample requests, their answers, how many seconds a request will take, and what the teacher found out."""
+def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float, list[str], str]:
+    """Return sample requests, their answers, how many seconds a request will take, and what was found out of the teacher."""
     # A sample is asked for live even where the run will use a batch API: it is wanted now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
     teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(live.teacher))
@@ -116,7 +119,9 @@ def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Respons
     started = time.monotonic()
     answers = ask_sample(live.teacher, teacher, asked)
     seconds = (time.monotonic() - started) / (len(asked) if engine else live.teacher.concurrency)
-    return asked, answers, seconds, list(getattr(teacher, "notes", ()))
+    remember(live.teacher, teacher)
+    server = sample_findings(live.teacher, teacher, answers)
+    return asked, answers, seconds, list(getattr(teacher, "notes", ())), server
 
 
 def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[str]:
@@ -223,6 +228,8 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print("teacher   is not asked for anything")
         return
     console.print(f"teacher   {plan['teacher']['probe']}", markup=False)
+    if plan["server"]:
+        console.print(f"server    {plan['server']}", markup=False, soft_wrap=True)
     console.print("\na sample prompt", style="bold")
     for role, content in plan["sample"]["messages"]:
         console.print(f"{role}: {content}", markup=False, style="dim")

@@ -8,7 +8,7 @@ names the environment variable that holds its key.
 
 from __future__ import annotations
 
-from stepsynth.config.loading import load_config, parse_config, parse_source
+from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source
 from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
 from stepsynth.config.sections import (
     BACKENDS,
@@ -47,6 +47,7 @@ __all__ = [
     "TaskConfig",
     "TeacherConfig",
     "load_config",
+    "load_teacher",
     "parse_config",
     "parse_source",
 ]

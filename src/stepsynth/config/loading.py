@@ -11,11 +11,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stepsynth.config.reading import read_yaml
-from stepsynth.config.run import RunConfig
-from stepsynth.config.sections import SourceConfig
+from stepsynth.config.run import BudgetConfig, RunConfig
+from stepsynth.config.sections import Section, SourceConfig, TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
 
-__all__ = ["load_config", "parse_config", "parse_source"]
+__all__ = ["load_config", "load_teacher", "parse_config", "parse_source"]
 
 # How the keys of well-known services look; a digit tells them from names with dashes.
 _KEY = re.compile(
@@ -41,6 +41,36 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         ConfigError: for a missing or unreadable file, an unknown key, a wrong value.
     """
+    return parse_config(_read(path, overrides), base=path.parent.resolve())
+
+
+def load_teacher(path: Path, overrides: list[str] | None = None) -> tuple[TeacherConfig, BudgetConfig]:
+    """Read the sections ``teacher`` and ``budget`` of a config alone; the others may be missing or wrong.
+
+    Args:
+        path: the YAML file.
+        overrides: as for `load_config`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    values = _read(path, overrides)
+    _refuse_secrets(values, "")
+    if unknown := next((str(key) for key in values if key not in RunConfig.model_fields), None):
+        raise ConfigError(f"unknown key {unknown!r} in the config. {did_you_mean(unknown, RunConfig.model_fields)}")
+    try:
+        found = _TeacherSections.model_validate({name: values[name] for name in ("teacher", "budget") if name in values})
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+    return found.teacher, found.budget
+
+
+class _TeacherSections(Section):
+    teacher: TeacherConfig = TeacherConfig()
+    budget: BudgetConfig = BudgetConfig()
+
+
+def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
     try:
@@ -57,7 +87,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         )
     for override in overrides or []:
         _apply(values, override)
-    return parse_config(values, base=path.parent.resolve())
+    return values
 
 
 def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:

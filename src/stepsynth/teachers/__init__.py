@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from stepsynth.config.sections import TEACHER_PLUGINS
+from stepsynth.config.wire import SERVERS
 from stepsynth.errors import AskAgainError, ConfigError, StepsynthError, did_you_mean
 
 if TYPE_CHECKING:
@@ -157,8 +158,12 @@ async def answer_of(teacher: AsyncTeacher, request: Request) -> Response:
     return await teacher.generate(request)
 
 
-def create_teacher(config: TeacherConfig) -> AsyncTeacher | EngineTeacher | BatchApiTeacher:
+def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeacher | EngineTeacher | BatchApiTeacher:
     """Return the teacher that a config names; engines load their model here.
+
+    Args:
+        config: of the teacher.
+        fresh: begin without what was learned of it earlier, see `stepsynth.teachers.learned`.
 
     Raises:
         ConfigError: unknown backend, a plug-in that cannot be loaded, a package that is not
@@ -167,7 +172,12 @@ def create_teacher(config: TeacherConfig) -> AsyncTeacher | EngineTeacher | Batc
     """
     factory = _factory(config)
     if config.backend in _BUILT_IN:
-        return factory(config)  # type: ignore[no-any-return]
+        built = factory(config)
+        if config.backend in SERVERS and not fresh:
+            from stepsynth.teachers.learned import recall
+
+            recall(config, built)
+        return built  # type: ignore[no-any-return]
     teacher = _guarded(config.backend, lambda: factory(config))
     if not isinstance(teacher, AsyncTeacher | EngineTeacher):
         what = f"the plug-in {config.backend!r} made a {type(teacher).__name__}, which is no teacher."

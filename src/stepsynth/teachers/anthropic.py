@@ -12,7 +12,7 @@ API's own default, temperature and top_p are not sent: several models refuse one
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepsynth.config.sections import ANTHROPIC_URL
@@ -24,12 +24,12 @@ from stepsynth.teachers.http import HttpClient
 from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.teachers.served import model_ids, unlisted
-from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting
+from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting, without_again
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Response, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
@@ -132,6 +132,20 @@ class AnthropicTeacher:
     async def close(self) -> None:
         """Release connections; a later ``generate`` opens new ones."""
         await self.http.close()
+
+    async def capabilities(self) -> dict[str, str]:
+        """Return what the API has not."""
+        return dict.fromkeys(("seed", "n", "logprobs"), "the Messages API has none")
+
+    def learned(self) -> dict[str, object]:
+        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        found: dict[str, object] = {"without": sorted(self.without)} if self.without else {}
+        return found | ({"schema": False} if self._config.structured == "json" and not self.by_schema else {})
+
+    def start_with(self, learned: Mapping[str, Any]) -> None:
+        """Ask from the first request on as an earlier run learned to."""
+        self.by_schema = self.by_schema and learned.get("schema") is not False
+        self.without = without_again(self._config, learned, self.notes, self._base_url)
 
     def body(self, request: Request) -> dict[str, object]:
         """Return what is sent for a request, as this model is known to take it."""

@@ -77,6 +77,14 @@ class AnthropicBatchTeacher:
         """What the user shall hear of; see `AnthropicTeacher.notes`."""
         return self._live.notes
 
+    def learned(self) -> dict[str, object]:
+        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        return self._live.learned()
+
+    def start_with(self, learned: Mapping[str, Any]) -> None:
+        """Ask from the first batch on as an earlier run learned to."""
+        self._live.start_with(learned)
+
     async def probe(self) -> str:
         """Check key and model; see `AnthropicTeacher.probe`."""
         return await self._live.probe()

@@ -8,18 +8,20 @@ configured is never taken silently. It is the same whether requests go one by on
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AskAgainError, PermanentError
 from stepsynth.teachers.completions import read_completion
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.refusals import classify
-from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting
+from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting, without_again
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import Request, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stepsynth.config import TeacherConfig
     from stepsynth.teachers.replies import Reply
     from stepsynth.types import Sampling
@@ -92,6 +94,22 @@ class ChatFormat:
         self._base_url = str(config.base_url).rstrip("/")
         self.dialect = Dialect()
         self.notes: list[str] = []
+
+    def learned(self) -> dict[str, object]:
+        """Return the dialect as far as it is not the one that everybody is asked in first."""
+        plain, own = asdict(Dialect()), asdict(self.dialect)
+        return {name: sorted(value) if name == "without" else value for name, value in own.items() if value != plain[name]}
+
+    def start_with(self, learned: Mapping[str, Any]) -> None:
+        """Take the dialect up that was learned earlier; what is not understood is passed over."""
+        limit, form = learned.get("limit"), learned.get("form")
+        self.dialect = Dialect(
+            limit="max_completion_tokens" if limit == "max_completion_tokens" else "max_tokens",
+            without=without_again(self._config, learned, self.notes, self._base_url),
+            form=form if isinstance(form, int) and 0 <= form < len(_FORMATS) else 0,
+            folded=learned.get("folded") is True,
+            merged=learned.get("merged") is True,
+        )
 
     def body(self, request: Request, count: int = 1) -> dict[str, object]:
         """Return what is sent for a request that wants ``count`` answers."""

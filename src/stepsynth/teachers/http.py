@@ -27,7 +27,7 @@ from stepsynth.teachers.proxies import check_proxy, find_proxy
 from stepsynth.teachers.replies import Reply, refusal_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     import aiohttp
     from pydantic import SecretStr
@@ -74,6 +74,10 @@ class HttpClient:
         key_header: the header that carries it, and what stands before it there.
         headers: what every request carries besides.
 
+    Attributes:
+        base_url: as given.
+        watch: is shown method, path and reply of every exchange, with its headers; for `check`.
+
     Raises:
         ConfigError: the environment asks for a proxy that cannot be spoken to.
     """
@@ -96,6 +100,7 @@ class HttpClient:
         self._loop: object = None
         self._routes: dict[str, _Route] = {}
         self.base_url = base_url
+        self.watch: Callable[[str, str, Reply], object] | None = None
         check_proxy(base_url)
 
     async def exchange(
@@ -138,6 +143,8 @@ class HttpClient:
             outcome = web_page(self.base_url, outcome.status, outcome.text)
         if isinstance(outcome, TeacherError):
             raise outcome
+        if self.watch is not None:
+            self.watch(method, path, outcome)
         return outcome
 
     async def lines(self, path: str) -> AsyncIterator[str]:
@@ -276,7 +283,7 @@ class HttpClient:
             received = bytes(rest)
         status = response.status
         headers: dict[str, str] = {}
-        if not 200 <= status < 300:
+        if self.watch is not None or not 200 <= status < 300:
             headers = {name.lower(): self.scrub(value) for name, value in response.headers.items()}
         return Reply(status, self.scrub(received.decode("utf-8", "replace")), headers)
 

@@ -20,13 +20,13 @@ from stepsynth.teachers.error_body import read_error
 from stepsynth.teachers.headers import read_headers
 from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.replies import NO_MONEY_HINT, TRANSIENT, refusal_error
-from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, refused_setting
+from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, refused_setting, without_again
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.teachers.waiting import retry_after
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
@@ -85,6 +85,22 @@ class LiteLlmTeacher:
         if len(answers) < len(requests):
             self.rows_limit = 1
         return answers
+
+    async def capabilities(self) -> dict[str, str]:
+        """Return what LiteLLM says that the provider does not take."""
+        names = ("seed", "n", "logprobs")
+        return {name: "LiteLLM's list does not have it for this model" for name in names if name not in self._takes}
+
+    def learned(self) -> dict[str, object]:
+        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        found: dict[str, object] = {"without": sorted(self._without)} if self._without else {}
+        return found | ({"many": False} if self._config.rows_per_request > 1 and self.rows_limit == 1 else {})
+
+    def start_with(self, learned: Mapping[str, Any]) -> None:
+        """Ask from the first request on as an earlier run learned to."""
+        self._without = without_again(self._config, learned, self.notes, "LiteLLM")
+        if learned.get("many") is False:
+            self.rows_limit = 1
 
     @staticmethod
     def check(config: TeacherConfig) -> str:

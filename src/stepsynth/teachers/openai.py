@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
@@ -27,7 +27,7 @@ from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.teachers.served import is_about_model, model_ids, serves, unlisted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Request, Response, Sampling
@@ -173,6 +173,16 @@ class OpenAITeacher:
     def _answers(self, reply: Reply, sampling: Sampling, most: int) -> list[Response]:
         """Read a 2xx; the failures that gateways send with one are those of their own codes."""
         return read_completion(reply.text, most, lambda inner: self.refused(inner, sampling))
+
+    def learned(self) -> dict[str, object]:
+        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        return self.format.learned() | ({"many": False} if self._many_works is False else {})
+
+    def start_with(self, learned: Mapping[str, Any]) -> None:
+        """Ask from the first request on as an earlier run learned to."""
+        self.format.start_with(learned)
+        if learned.get("many") is False:
+            self._many_works, self.rows_limit = False, 1
 
     @property
     def notes(self) -> list[str]:

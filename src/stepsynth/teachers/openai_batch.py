@@ -88,6 +88,14 @@ class OpenAIBatchTeacher:
         """What the user shall hear of; see `OpenAITeacher.notes`."""
         return self._live.notes
 
+    def learned(self) -> dict[str, object]:
+        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        return self._live.learned()
+
+    def start_with(self, learned: Mapping[str, Any]) -> None:
+        """Ask from the first batch on as an earlier run learned to."""
+        self._live.start_with(learned)
+
     async def probe(self) -> str:
         """Check server, key and model; see `OpenAITeacher.probe`."""
         return await self._live.probe()

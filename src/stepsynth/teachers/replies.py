@@ -34,7 +34,7 @@ class Reply:
     Attributes:
         status: of HTTP; of a failure inside a 200 what its status would have been.
         text: the body, decoded as UTF-8; bytes that are none become U+FFFD.
-        headers: by lower-case name; empty where the status is 2xx, nothing reads them there.
+        headers: by lower-case name; empty where the status is 2xx and nobody watches, nothing reads them there.
     """
 
     status: int

@@ -8,16 +8,18 @@ defaults of ours. What the user set is never changed silently.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import PermanentError
 from stepsynth.teachers.error_body import read_error, server_message
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Sampling
 
-__all__ = ["FIXED", "is_refused", "may_be_left_out", "note_of", "one_of_two", "refused_setting"]
+__all__ = ["FIXED", "is_refused", "may_be_left_out", "note_of", "one_of_two", "refused_setting", "without_again"]
 
 FIXED = ("temperature", "top_p")
 _REFUSED = re.compile(
@@ -39,6 +41,25 @@ def may_be_left_out(config: TeacherConfig, sampling: Sampling, name: str) -> boo
     """
     own = config.sampling
     return 1.0 in (getattr(sampling, name), getattr(own, name)) or name not in own.model_fields_set
+
+
+def without_again(config: TeacherConfig, learned: Mapping[str, Any], notes: list[str], url: str) -> frozenset[str]:
+    """Return which settings to leave out from the first request on, as learned earlier with the same teacher.
+
+    Only what any request of this config may go without: the sampling may be another one by now.
+
+    Args:
+        config: what the user set.
+        learned: ``without`` names what was refused.
+        notes: told of a setting that is not 1.0.
+        url: of the server.
+    """
+    names, own = learned.get("without"), config.sampling
+    known = [name for name in ("seed", *FIXED) if isinstance(names, list) and name in names]
+    free = [name for name in known if name == "seed" or getattr(own, name) == 1.0 or name not in own.model_fields_set]
+    if changed := [name for name in free if name != "seed" and getattr(own, name) != 1.0]:
+        notes.append(note_of(url, config.model, changed))
+    return frozenset(free)
 
 
 def is_refused(text: str) -> bool:
