@@ -26,6 +26,13 @@ _SOURCES = ("validation", "test", "contexts", "seed")
 MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
 
 
+# Keys that were added since version 0.1.0, with their defaults; whoever adds one puts it here.
+_LATER_KEYS: dict[str, dict[str, Any]] = {
+    "task": {"paragraphs": "auto"},
+    "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
+}
+
+
 class MatchConfig(Section):
     """What a method may use up before it stops generating; set by ``compare``.
 
@@ -140,10 +147,14 @@ class RunConfig(Section):
     def resolved(self) -> dict[str, Any]:
         """Return plain JSON values, defaults filled in.
 
-        Of a source, ``delimiter``, ``encoding`` and ``sheet`` are there only where they were set: what
-        older versions stored and printed is to come out as it was.
+        Keys of `_LATER_KEYS` are there only where they were set: what older versions stored and
+        printed is to come out as it was.
         """
         values = self.model_dump(mode="json")
+        for section, keys in _LATER_KEYS.items():
+            for key, default in keys.items():
+                if values[section][key] == default:
+                    del values[section][key]
         for name in _SOURCES:
             source = values["data"][name] or {}
             for key in FREE_SOURCE_KEYS[1:]:
@@ -159,12 +170,9 @@ class RunConfig(Section):
         values = self.resolved()
         # Labels stand in the order of the student's outputs; the digest sorts the keys of a mapping.
         values["task"]["labels"] = list(values["task"]["labels"].items())
-        # Runs that began before the setting was there go on.
-        if values["task"]["paragraphs"] == "auto":
-            del values["task"]["paragraphs"]
         del values["budget"], values["cache"]
         for key in FREE_TEACHER_KEYS:
-            del values["teacher"][key]
+            values["teacher"].pop(key, None)
         # The rows themselves are compared when a run is resumed, so their files may move and change their form.
         for source in _SOURCES:
             for key in FREE_SOURCE_KEYS:

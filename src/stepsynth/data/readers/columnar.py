@@ -24,8 +24,6 @@ __all__ = ["is_saved_folder", "read_arrow", "read_hub", "read_parquet", "read_sa
 
 _BATCH = 1024
 _LABELS = ("label", "labels")
-# What pandas, and so `datasets`, takes for a missing value in a table of text unless told otherwise.
-_MISSING = "cells such as None, NA, N/A, null, nan and empty ones"
 
 
 def read_parquet(path: Path, columns: Columns, tally: Tally, mapped: Mapping[str, str]) -> Generator[RawRow, None, None]:
