@@ -82,7 +82,7 @@ def test_too_little_memory_is_said_before_a_run_and_does_not_stop_it(tmp_path: P
     assert said == [f"teacher {path}: {shortage(needed_memory(path))}; it may be slow or be killed. A smaller model needs less."]
     memory(64, monkeypatch)
     said.clear()
-    assert "memory" not in probe_teacher(config, said.append)
+    assert "GB of memory" not in probe_teacher(config, said.append)
     assert said == []
 
 

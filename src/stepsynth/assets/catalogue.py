@@ -185,6 +185,8 @@ ASSETS: dict[str, Asset] = {
                 {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
             ),
             size=98_362_432,
+            memory=740_000_000,
+            tokens_per_second=297,
         ),
         Asset(
             name="minilm-l6",
@@ -223,6 +225,8 @@ ASSETS: dict[str, Asset] = {
             },
             size=491_400_064,
             parts=_QWEN_HALF,
+            memory=2_130_000_000,
+            tokens_per_second=47,
         ),
         Asset(
             name="qwen2.5-coder-1.5b",
@@ -240,6 +244,8 @@ ASSETS: dict[str, Asset] = {
             },
             size=1_117_320_768,
             parts=_QWEN_ONE_AND_A_HALF,
+            memory=4_130_000_000,
+            tokens_per_second=21,
         ),
     )
 }

@@ -43,7 +43,7 @@ def print_models(found: dict[str, Any]) -> None:
         size = f"{entry['size_mb']:,} MB"
         state = "in the cache" if entry["cached"] else "not pulled yet"
         columns = f"{entry['name']:20} {entry['kind']:8} {size:>9} {memory:>8} {speed:>9}  {entry['license']:11} {state}"
-        typer.echo(f"{columns:84} {entry['description']}")
+        typer.echo(f"{columns:87} {entry['description']}")
 
 
 def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str, str]:
