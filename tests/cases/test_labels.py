@@ -26,7 +26,7 @@ from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
 from stepsynth.prompts import Prompts, read_answer
 from stepsynth.run import RunDirectory
-from stepsynth.tasks.labels import join_labels, label_names, other_spellings
+from stepsynth.tasks.labels import join_labels, label_names
 from stepsynth.types import Example
 
 NONE = Example("", "")
@@ -495,4 +495,3 @@ def test_case_20_a_label_with_a_sign_comes_back_from_a_data_set() -> None:
 def test_a_mapping_comes_before_other_spellings() -> None:
     assert read("1.0", ["0", "1"], {"1.0": "0"}) == "0"
     assert read(True, ["good", "bad"], {"true": "good"}) == "good"
-    assert other_spellings("good") == ()
