@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from stepsynth import teachers
-from stepsynth.config import TeacherConfig, sections
-from stepsynth.config.sections import BACKENDS
+from stepsynth.config import TeacherConfig
+from stepsynth.config import teacher as teacher_section
+from stepsynth.config.teacher import BACKENDS
 from stepsynth.errors import ConfigError, TransientError
 from stepsynth.teachers import AsyncTeacher, BatchApiTeacher, create_teacher, probe_teacher
 from stepsynth.testing import TeacherContract
@@ -73,7 +74,7 @@ def overloaded(config: TeacherConfig) -> Any:
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("PluginTeacher", "ProbedTeacher", "CheckedTeacher", "fails", "refuses", "no_teacher", "overloaded", "missing")
     points = EntryPoints(EntryPoint(name.lower(), f"{__name__}:{name}", "stepsynth.teachers") for name in names)
-    for module in (teachers, sections):
+    for module in (teachers, teacher_section):
         monkeypatch.setattr(module, "entry_points", lambda group: points if group == "stepsynth.teachers" else EntryPoints())
 
 

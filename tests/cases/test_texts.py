@@ -27,6 +27,7 @@ from stepsynth.filters.schema import Schema
 from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
+from stepsynth.progress import SilentProgress
 from stepsynth.run import RunDirectory
 from stepsynth.types import Candidate, Example, Message, Prediction, Request, Sampling
 from stepsynth.words import SENTENCE_END, count_words, pieces
@@ -123,6 +124,30 @@ def test_case_09_a_setting_takes_the_whole_text_in_one_line(tmp_path: Path) -> N
     long = " It was cold and dark, and the next one was an hour late, too, so that we had to walk all the way home."
     texts, _ = ran(tmp_path, one_line_gold(long), letters, paragraphs="all")
     assert all("\n" not in text and text.startswith("Subject: ") and "I waited " in text for text in texts)
+
+
+def test_case_09_paragraphs_that_are_left_out_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gold texts of one line may be right or an accident of the sample: the user hears of it either way."""
+    said: list[str] = []
+    monkeypatch.setattr(SilentProgress, "finish", lambda _, summary: said.append(summary))
+
+    def story(body: dict[str, Any]) -> str:
+        if "few words" in body["messages"][-1]["content"]:
+            return letters(body)
+        seed = body["seed"]
+        first = f"I waited {HOURS[seed % 7]} near the {PLACES[seed // 7 % 8]} for number {seed % 9973}."
+        return f"{first}\n\nNobody came to tell us a thing about it.\n\nWe walked home in the end, all six of us."
+
+    texts, _ = ran(tmp_path, one_line_gold(), story)
+    assert all(text.startswith("I waited") and "Nobody" not in text for text in texts)
+    written = [summary for summary in said if "rows accepted" in summary]
+    assert "left_out" not in written[0]
+    assert "paragraph" not in written[0], "reasons are no texts"
+    assert "; 4 rows are the first paragraph of answers of several (task.paragraphs: all takes the whole)" in written[1]
+    said.clear()
+    (tmp_path / "all").mkdir()
+    ran(tmp_path / "all", one_line_gold(), story, paragraphs="all")
+    assert not any("paragraph" in summary for summary in said)
 
 
 def test_case_09_a_letter_without_a_body_is_dropped_with_a_reason(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from stepsynth.loop import run_loop
 from stepsynth.run import JOURNAL, RunDirectory
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
+from stepsynth.teachers.served import says_unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
         # A run that has answers may have all that it needs, and then needs no teacher.
         if holds_nothing(folder / JOURNAL) and config.method.name != "gold":
             said = probe_teacher(config.teacher, progress.note)
-            if "does not list" in said:
+            if says_unlisted(said):
                 progress.note(said)
         with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
             shared = open_answers(directory.cache_path(), config.teacher, progress)

@@ -11,20 +11,15 @@ from __future__ import annotations
 from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source
 from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
 from stepsynth.config.sections import (
-    BACKENDS,
     FREE_SOURCE_KEYS,
-    FREE_TEACHER_KEYS,
-    TEACHER_PLUGINS,
     DataConfig,
     Family,
     FieldConfig,
-    PriceConfig,
-    SamplingConfig,
     SourceConfig,
     StudentConfig,
     TaskConfig,
-    TeacherConfig,
 )
+from stepsynth.config.teacher import BACKENDS, FREE_TEACHER_KEYS, TEACHER_PLUGINS, PriceConfig, SamplingConfig, TeacherConfig
 
 __all__ = [
     "BACKENDS",

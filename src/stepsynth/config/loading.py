@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from stepsynth.config.reading import read_yaml
 from stepsynth.config.run import BudgetConfig, RunConfig
-from stepsynth.config.sections import Section, SourceConfig, TeacherConfig
+from stepsynth.config.sections import Section, SourceConfig
+from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
 
 __all__ = ["load_config", "load_teacher", "parse_config", "parse_source"]

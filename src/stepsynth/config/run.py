@@ -7,15 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from stepsynth.config.sections import (
-    FREE_SOURCE_KEYS,
-    FREE_TEACHER_KEYS,
-    DataConfig,
-    Section,
-    StudentConfig,
-    TaskConfig,
-    TeacherConfig,
-)
+from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig
+from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
 from stepsynth.types import digest
 
 __all__ = ["USER_CACHE", "BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]

@@ -1,61 +1,29 @@
-"""What a config says of task, data, teacher and student; unknown keys are refused."""
+"""What a config says of task, data and student; unknown keys are refused. The teacher's section is `config.teacher`."""
 
 from __future__ import annotations
 
 import codecs
 import os
 import re
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from stepsynth.config.labels import refuse_alike, refuse_no_labels, refuse_repeats
-from stepsynth.config.wire import KEY_HEADERS, SECRET, SECRET_NAME, SERVERS, check_fields, check_headers
-from stepsynth.errors import did_you_mean
-from stepsynth.types import Sampling
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
-    "BACKENDS",
     "FREE_SOURCE_KEYS",
-    "FREE_TEACHER_KEYS",
-    "TEACHER_PLUGINS",
     "Column",
     "DataConfig",
     "Family",
     "FieldConfig",
-    "PriceConfig",
-    "SamplingConfig",
     "Section",
     "SourceConfig",
     "StudentConfig",
     "TaskConfig",
-    "TeacherConfig",
 ]
 
-BACKENDS = ("openvino", "openai", "anthropic", "transformers", "vllm", "litellm", "fake")
-# The entry-point group under which other packages register teachers.
-TEACHER_PLUGINS = "stepsynth.teachers"
-ANTHROPIC_URL = "https://api.anthropic.com"
-# What may change between two attempts at one run: none of it decides what an answer is.
-FREE_TEACHER_KEYS = (
-    "concurrency",
-    "timeout_s",
-    "connect_timeout_s",
-    "attempts",
-    "requests_per_minute",
-    "longest_pause_s",
-    "api_key_env",
-    "price",
-    "mode",
-    "rows_per_request",
-    "reasoning_tokens",
-    "headers",
-)
 # How a file is read: its rows are compared when a run is resumed, so where and in which form they lie is free.
 FREE_SOURCE_KEYS = ("path", "delimiter", "encoding", "sheet")
 Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
@@ -264,198 +232,6 @@ class DataConfig(Section):
     contexts: SourceConfig | None = None
     seed: SourceConfig | None = None
     harvest_share: float = Field(default=0.5, ge=0.1, le=0.9)
-
-
-class SamplingConfig(Section):
-    """Sampling parameters; see `stepsynth.types.Sampling`."""
-
-    temperature: float = Field(default=0.7, ge=0.0, le=2.0)
-    top_p: float = Field(default=0.9, gt=0.0, le=1.0)
-    min_p: float = Field(default=0.0, ge=0.0, lt=1.0)
-    repetition_penalty: float = Field(default=1.0, gt=0.0, le=2.0)
-    max_tokens: int = Field(default=64, ge=1, le=32_768)
-
-    def frozen(self) -> Sampling:
-        """Return the same values as a plain frozen `Sampling`."""
-        return Sampling(**self.model_dump())
-
-
-class PriceConfig(Section):
-    """What a teacher costs, in dollars per million tokens.
-
-    Attributes:
-        input: of the prompt.
-        output: of the answer.
-        batch: what the provider's batch API charges of both, as a share.
-    """
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    batch: float = Field(default=0.5, gt=0, le=1)
-
-
-class TeacherConfig(Section):
-    """The large model.
-
-    Attributes:
-        backend: ``openvino`` (embedded, in process), ``openai`` (any server with
-            ``/chat/completions``), ``anthropic``, ``transformers`` (local, CPU or GPU), ``vllm``
-            (in process), ``litellm``, ``fake`` (deterministic, for tests), or the name that a
-            plug-in registered.
-        model: embedded model name, folder or GGUF file (openvino), folder or hub id
-            (transformers, vllm), or the server's model id.
-        base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``; Anthropic's own
-            when absent with ``anthropic``.
-        api_key_env: name of the environment variable with the key, never the key.
-        api_version: Azure only: the ``api-version`` of its URLs.
-        sampling: see `SamplingConfig`.
-        rows_per_request: answers asked for with one request where prompts are equal and the server
-            can (``n`` of chat completions); each is one row of the plan.
-        structured: ``json`` asks for a JSON object with the text in it, by schema where the
-            backend can be made to keep one; ``text`` asks for the text alone.
-        mode: ``live`` sends requests one by one, ``batch`` through the provider's batch API:
-            cheaper, within a day (openai and anthropic).
-        concurrency: most requests in flight; fewer when the server slows down or refuses.
-        timeout_s: seconds for one attempt.
-        connect_timeout_s: seconds for a connection.
-        attempts: attempts per request before it counts as failed.
-        requests_per_minute: most requests per minute, evenly spaced; no limit when absent.
-        longest_pause_s: longest pause that a server may ask for; a longer one ends the run, and
-            the same command goes on later.
-        price: dollars per million tokens, instead of the price list's.
-        options: further settings of local engines and plug-ins, handed on as they are; for openai,
-            anthropic and litellm further fields of every request.
-        headers: openai, anthropic, litellm: headers that every request carries besides; a value is
-            a text, in which ``${NAME}`` is an environment variable, or ``{env: NAME}``.
-        reasoning_tokens: room for thoughts that count as output: added to every request's ``max_tokens``.
-    """
-
-    backend: str = Field(default="openvino", min_length=1, max_length=80)
-    model: str = "smollm2-135m"
-    base_url: str | None = None
-    api_key_env: str | None = None
-    api_version: str | None = None
-    sampling: SamplingConfig = SamplingConfig()
-    rows_per_request: int = Field(default=1, ge=1, le=128)
-    structured: Literal["text", "json"] = "text"
-    mode: Literal["live", "batch"] = "live"
-    concurrency: int = Field(default=64, ge=1, le=4096)
-    timeout_s: float = Field(default=120.0, gt=0)
-    connect_timeout_s: float = Field(default=10.0, gt=0)
-    attempts: int = Field(default=5, ge=1, le=20)
-    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
-    longest_pause_s: float = Field(default=3600.0, gt=0, le=604_800)
-    price: PriceConfig | None = None
-    options: dict[str, Any] = {}
-    headers: dict[str, str | dict[Literal["env"], str]] = {}
-    reasoning_tokens: int = Field(default=0, ge=0, le=1_000_000)
-
-    @field_validator("backend")
-    @classmethod
-    def _known_backend(cls, value: str) -> str:
-        if value in BACKENDS:
-            return value
-        plugins = entry_points(group=TEACHER_PLUGINS).names
-        if value in plugins:
-            return value
-        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, {*BACKENDS, *plugins})}".rstrip("."))
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _a_name(cls, value: str | None) -> str | None:
-        if value is None or (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value) and not SECRET.match(value)):
-            return value
-        raise ValueError(
-            "this looks like a key, not like the name of an environment variable; "
-            "export the key as OPENAI_API_KEY and write that name here"
-        )
-
-    @field_validator("options")
-    @classmethod
-    def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for path, text in _strings(value):
-            # A path looks like base64 to a pattern.
-            keylike = SECRET.search(text) and not text.startswith(("/", "./", "../", "~"))
-            if keylike or (text and SECRET_NAME.search(path)):
-                raise ValueError(f"options.{path} looks like a key; export it and name its variable in api_key_env")
-        if "trust_remote_code" in value:
-            raise ValueError("options.trust_remote_code is not allowed: no code that comes with a model is run")
-        return value
-
-    @field_validator("headers")
-    @classmethod
-    def _sound_headers(cls, value: dict[str, str | dict[Literal["env"], str]]) -> dict[str, str | dict[Literal["env"], str]]:
-        check_headers(value)
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _own_address(cls, values: Any) -> Any:
-        """Write the one address down that a backend has, so that a key does not depend on who wrote it."""
-        if isinstance(values, dict) and values.get("backend") == "anthropic" and not values.get("base_url"):
-            return {**values, "base_url": ANTHROPIC_URL}
-        return values
-
-    @model_validator(mode="after")
-    def _features(self) -> TeacherConfig:
-        """Refuse what a built-in backend cannot do; a plug-in says so itself."""
-        own = self.backend in BACKENDS
-        if self.api_version is not None and self.backend not in {"openai", "litellm"} and own:
-            raise ValueError(f"api_version belongs to Azure (backend 'openai'), not to backend {self.backend!r}")
-        if self.mode == "batch" and self.backend not in {"openai", "anthropic"}:
-            raise ValueError(f"mode 'batch' needs backend 'openai' or 'anthropic', {self.backend!r} has no batch API")
-        if self.rows_per_request > 1 and self.backend not in {"openai", "litellm"} and own:
-            raise ValueError(
-                f"rows_per_request {self.rows_per_request} needs backend 'openai' or 'litellm', not {self.backend!r}"
-            )
-        if self.rows_per_request > 1 and self.mode == "batch":
-            raise ValueError(f"rows_per_request {self.rows_per_request} does not go with mode 'batch'")
-        if self.options and self.backend in {"fake", "openvino"}:
-            raise ValueError(f"options are for servers, transformers, vllm and plug-ins; backend {self.backend!r} takes none")
-        if self.backend in SERVERS:
-            check_fields(self.options)
-        if self.headers and own and self.backend not in SERVERS:
-            raise ValueError(f"headers are for servers; backend {self.backend!r} takes none")
-        if self.api_key_env and (twice := [name for name in self.headers if name.lower() in KEY_HEADERS]):
-            raise ValueError(f"headers.{twice[0]} carries a key, as api_key_env does; use one of the two")
-        return self
-
-    @model_validator(mode="after")
-    def _server(self) -> TeacherConfig:
-        if self.backend == "openai" and not self.base_url:
-            raise ValueError("backend 'openai' needs a base_url, for instance 'https://api.openai.com/v1'")
-        if self.base_url and not re.match(r"https?://", self.base_url):
-            raise ValueError(f"base_url {self.base_url!r} must start with http:// or https://")
-        if self.base_url and "@" in self.base_url.split("//", 1)[1].split("/", 1)[0]:
-            raise ValueError("base_url holds a user name or password; put the key into an environment variable")
-        return self
-
-    def identity(self) -> dict[str, object]:
-        """Return what can change an answer besides prompt and sampling."""
-        # One spelling for one server: a trailing slash must not make every answer be paid for again.
-        address = self.base_url.rstrip("/") if self.base_url else None
-        found: dict[str, object] = {"backend": self.backend, "model": self.model, "base_url": address}
-        if self.backend == "openvino":
-            found["precision"] = "f32"
-        # Only what was set: a key made before these settings existed stays good.
-        for name in ("api_version", "options"):
-            if getattr(self, name):
-                found[name] = getattr(self, name)
-        if self.structured != "text":
-            found["structured"] = self.structured
-        return found
-
-
-def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every string of a nested value with the keys that lead to it."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for name, member in value.items():
-            yield from _strings(member, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list | tuple):
-        for index, member in enumerate(value):
-            yield from _strings(member, f"{path}[{index}]")
 
 
 class StudentConfig(Section):

@@ -24,6 +24,7 @@ from stepsynth.filters.normalise import clean
 from stepsynth.journal import Spent
 from stepsynth.teachers.reading import hidden_tokens
 from stepsynth.types import Candidate, Response, Verdict
+from stepsynth.words import count_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +78,7 @@ class Generator:
         self._used = 0.0
         self._thought = 0
         self._written = 0
+        self._shortened: set[str] = set()
 
     def matched(self, plan: Plan) -> bool:
         """Whether a stage goes on until the match is used up; reasons are a means, not the rows compared."""
@@ -124,9 +126,20 @@ class Generator:
         info: dict[str, Any] = {"targets": dict(plan.targets), "missing": missing, **facts}
         if self._thought:
             info |= {"thought_tokens": self._thought, "written_tokens": self._written}
+        left_out = sum(v.accepted and v.candidate.key in self._shortened for v in verdicts)
+        if left_out:
+            info["left_out"] = left_out
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
         self._used += self._amount(self._journal.spent(plan.stage))
-        self._progress.finish(_summary(plan, verdicts, missing) + thought_share(self._thought, self._written))
+        summary = _summary(plan, verdicts, missing) + thought_share(self._thought, self._written)
+        if left_out:
+            rows = (
+                "1 row is the first paragraph of an answer"
+                if left_out == 1
+                else f"{left_out:,} rows are the first paragraph of answers"
+            )
+            summary += f"; {rows} of several (task.paragraphs: all takes the whole)"
+        self._progress.finish(summary)
 
     def _waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate]) -> list[Verdict]:
         verdicts: list[Verdict] = []
@@ -196,8 +209,16 @@ class Generator:
         # A reason is a few words, often without a full stop; cut off in the middle it is still one.
         reason = request.stage.endswith("rationales")
         cut = answer.finish_reason == "length" and not reason
-        text = clean(self._executor.text(answer), truncated=cut, layout=Layout() if reason else self._layout)
+        said = self._executor.text(answer)
+        text = clean(said, truncated=cut, layout=Layout() if reason else self._layout)
+        if not (reason or self._layout.whole) and "\n" in said.strip() and _lost_words(text, said):
+            self._shortened.add(key)
         return Candidate(request, key, text, answer.finish_reason)
+
+
+def _lost_words(text: str, said: str) -> bool:
+    """Whether most of an answer is left out of its text; what a model says about the text does not count."""
+    return 2 * count_words(text) < count_words(clean(said, layout=Layout(whole=True)))
 
 
 def _no_price() -> RunError:

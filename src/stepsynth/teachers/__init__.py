@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from stepsynth.config.sections import TEACHER_PLUGINS
+from stepsynth.config.teacher import TEACHER_PLUGINS
 from stepsynth.config.wire import SERVERS
 from stepsynth.errors import AskAgainError, ConfigError, StepsynthError, did_you_mean
 

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from stepsynth.config.sections import ANTHROPIC_URL
+from stepsynth.config.teacher import ANTHROPIC_URL
 from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
 from stepsynth.teachers.bodies import parsed_json, read_key, token_count, well_formed
 from stepsynth.teachers.completions import failure_in, plain_error

@@ -17,7 +17,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from stepsynth.config.sections import BACKENDS
+from stepsynth.config.teacher import BACKENDS
 from stepsynth.config.wire import SERVERS
 from stepsynth.errors import AskAgainError, BudgetError, PermanentError, StepsynthError, TeacherError, TransientError
 from stepsynth.teachers import MOST_FORMS, EngineTeacher, create_teacher

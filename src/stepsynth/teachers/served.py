@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from stepsynth.teachers.replies import Reply
 
-__all__ = ["is_about_model", "model_ids", "serves", "unlisted"]
+__all__ = ["is_about_model", "model_ids", "says_unlisted", "serves", "unlisted"]
 
+_UNLISTED = "does not list"
 _NO_MODEL = re.compile(
     r"\bmodel\b.{0,160}(?:not found|(?:not|n't) exist|unknown|is invalid|not available|no access|not have access)"
     r"|(?:unknown|invalid|no such|not a valid|unsupported) model|requested model.{0,160}not supported"
@@ -52,7 +53,12 @@ def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
     """Return a sentence on a model that a server does not list, with the nearest names that it does."""
     hint = did_you_mean(model, ids)
     hint = hint if len(hint) <= MESSAGE_CHARS else f"{hint[:MESSAGE_CHARS]}..."
-    return f"{url} does not list {model!r}; whether it serves it shows when it is asked. {hint}".rstrip()
+    return f"{url} {_UNLISTED} {model!r}; whether it serves it shows when it is asked. {hint}".rstrip()
+
+
+def says_unlisted(sentence: str) -> bool:
+    """Tell whether a sentence is one of `unlisted`."""
+    return _UNLISTED in sentence
 
 
 def is_about_model(reply: Reply) -> bool:
