@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import did_you_mean
 from stepsynth.teachers.bodies import MESSAGE_CHARS, parsed_json
-from stepsynth.teachers.error_body import read_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepsynth.teachers.replies import Reply
 
-__all__ = ["is_about_model", "model_ids", "serves", "unlisted"]
-
-_NO_MODEL = re.compile(
-    r"\bmodel\b.{0,160}(?:not found|(?:not|n't) exist|unknown|is invalid|not available|no access|not have access)"
-    r"|(?:unknown|invalid|no such|not a valid|unsupported) model|requested model.{0,160}not supported"
-    r"|model_not_(?:found|supported)",
-    re.IGNORECASE,
-)
+__all__ = ["model_ids", "serves", "unlisted"]
 
 
 def model_ids(reply: Reply) -> list[str] | None:
@@ -53,8 +44,3 @@ def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
     hint = did_you_mean(model, ids)
     hint = hint if len(hint) <= MESSAGE_CHARS else f"{hint[:MESSAGE_CHARS]}..."
     return f"{url} does not list {model!r}; whether it serves it shows when it is asked. {hint}".rstrip()
-
-
-def is_about_model(reply: Reply) -> bool:
-    """Tell whether a refusal says that there is no such model: some servers say it with a 400."""
-    return reply.status in {400, 422} and _NO_MODEL.search(read_error(reply.text).words) is not None
