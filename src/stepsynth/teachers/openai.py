@@ -22,9 +22,9 @@ from stepsynth.teachers.chat import ChatFormat, is_withheld, refuses_many, withh
 from stepsynth.teachers.completions import read_choices, read_completion
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.http import HttpClient
-from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.refusals import classify, may_be_the_model
 from stepsynth.teachers.replies import TRANSIENT, Reply
-from stepsynth.teachers.served import is_about_model, model_ids, serves, unlisted
+from stepsynth.teachers.served import model_ids, serves, unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,7 +154,7 @@ class OpenAITeacher:
         if again := self.format.learn(reply, request.sampling, dialect):
             raise again
         error = self.refused(reply, request.sampling)
-        raise await self._not_found(reply, error) if reply.status in {404, 405} or is_about_model(reply) else error
+        raise await self._not_found(reply, error) if may_be_the_model(reply.status, reply.text) else error
 
     async def _many(self, requests: Sequence[Request]) -> list[Response]:
         reply = await self._ask(requests[0], len(requests))

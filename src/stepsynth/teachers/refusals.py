@@ -17,7 +17,7 @@ from typing import Literal
 
 from stepsynth.teachers.error_body import ErrorBody, read_error
 
-__all__ = ["Refusal", "classify", "daily_limit", "status_of"]
+__all__ = ["Refusal", "classify", "daily_limit", "may_be_the_model", "status_of"]
 
 Refusal = Literal["withheld", "money", "key", "model", "busy", ""]
 
@@ -96,6 +96,14 @@ _STATUS = {
 }  # fmt: skip
 _UNKNOWN_STATUS = 502
 _RATE_WORDS = re.compile(r"rate[ _-]?limit|too many requests", re.IGNORECASE)
+
+# Not sure enough to end a run: "not available" may be of this minute. The list of models decides.
+_MAYBE_MODEL = re.compile(
+    r"\bmodel\b.{0,160}(?:not found|(?:not|n't) exist|unknown|is invalid|not available|no access|not have access)"
+    r"|(?:unknown|invalid|no such|not a valid|unsupported) model|requested model.{0,160}not supported"
+    r"|model_not_(?:found|supported)",
+    re.IGNORECASE,
+)
 
 _DAILY = re.compile(
     r"per[ _-]?day|\bdaily\b|\b(?:TPD|RPD)\b|free-models-per-day|PerDay|requests? (?:a|each|every) day", re.IGNORECASE
@@ -176,3 +184,13 @@ def daily_limit(text: str) -> str:
     error = read_error(text)
     said = " ".join((error.words, *error.codes))
     return "daily limit" if _DAILY.search(said) else "monthly limit" if _MONTHLY.search(said) else ""
+
+
+def may_be_the_model(status: int, text: str) -> bool:
+    """Tell whether a refusal may say that there is no such model; some servers say it with a 400.
+
+    Args:
+        status: of HTTP.
+        text: the body.
+    """
+    return status in {404, 405} or (status in {400, 422} and _MAYBE_MODEL.search(read_error(text).words) is not None)

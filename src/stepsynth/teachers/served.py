@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import did_you_mean
 from stepsynth.teachers.bodies import MESSAGE_CHARS, parsed_json
-from stepsynth.teachers.error_body import read_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepsynth.teachers.replies import Reply
 
-__all__ = ["is_about_model", "model_ids", "says_unlisted", "serves", "unlisted"]
+__all__ = ["model_ids", "says_unlisted", "serves", "unlisted"]
 
 _UNLISTED = "does not list"
-_NO_MODEL = re.compile(
-    r"\bmodel\b.{0,160}(?:not found|(?:not|n't) exist|unknown|is invalid|not available|no access|not have access)"
-    r"|(?:unknown|invalid|no such|not a valid|unsupported) model|requested model.{0,160}not supported"
-    r"|model_not_(?:found|supported)",
-    re.IGNORECASE,
-)
 
 
 def model_ids(reply: Reply) -> list[str] | None:
@@ -59,8 +51,3 @@ def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
 def says_unlisted(sentence: str) -> bool:
     """Tell whether a sentence is one of `unlisted`."""
     return _UNLISTED in sentence
-
-
-def is_about_model(reply: Reply) -> bool:
-    """Tell whether a refusal says that there is no such model: some servers say it with a 400."""
-    return reply.status in {400, 422} and _NO_MODEL.search(read_error(reply.text).words) is not None
