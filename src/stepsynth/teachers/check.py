@@ -303,10 +303,11 @@ class TeacherCheck:
             try:
                 (answer,) = await self._asked(twin, self._instructed)
             except PermanentError as error:
-                if not options or error.final:
+                about = _LOGPROBS.search(error.message) is not None
+                if not options or (error.final and not about):
                     raise
                 self.refused += 1
-                found["logprobs"] = Finding("refused", "" if _LOGPROBS.search(error.message) else error.message)
+                found["logprobs"] = Finding("refused", "" if about else error.message)
                 continue
             finally:
                 if twin is not teacher and getattr(twin, "http", None) is not getattr(teacher, "http", None):
