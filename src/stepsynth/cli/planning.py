@@ -23,7 +23,7 @@ from stepsynth.prompts import Prompts
 from stepsynth.run import answers_path
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
-from stepsynth.teachers.check import sample_findings
+from stepsynth.teachers.findings import sample_findings
 from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought

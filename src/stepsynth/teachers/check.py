@@ -27,7 +27,6 @@ from stepsynth.teachers.findings import (
     limits_of,
     listed,
     rate_headers,
-    thought_tokens,
     thoughts_of,
     usage_of,
     wait_of,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from stepsynth.teachers.replies import Reply
     from stepsynth.types import Response
 
-__all__ = ["CapableTeacher", "TeacherCheck", "sample_findings"]
+__all__ = ["CapableTeacher", "TeacherCheck"]
 
 _PROMPT = "Write one sentence of about ten words about something that you saw on a market."
 _SYSTEM = "You write plain English."
@@ -395,27 +394,3 @@ class TeacherCheck:
             limited = next((reply for reply in reversed(replies) if reply.status in {429, 503, 529}), replies[-1])
             if limited.ok or limited.status in {429, 503, 529}:
                 self.findings["wait"] = wait_of(limited)
-
-
-def sample_findings(config: TeacherConfig, teacher: object, answers: Sequence[Response]) -> str:
-    """Return, in one line, what a sample told of a server; nothing where it takes all that it is sent.
-
-    Args:
-        config: of the teacher.
-        teacher: that answered.
-        answers: of the sample.
-    """
-    learned = teacher.learned() if isinstance(teacher, LearningTeacher) else {}
-    found = [f"takes no {' and no '.join(cast('list[str]', learned['without']))}"] if "without" in learned else []
-    if "limit" in learned:
-        found.append(f"wants {learned['limit']}")
-    if learned.get("folded"):
-        found.append("takes no system turn")
-    if learned.get("form") or learned.get("schema") is False:
-        found.append("takes json_object but no schema" if learned.get("form") == 1 else "is asked for JSON in words")
-    if learned.get("many") is False:
-        found.append("gives one answer per request")
-    thought, written = sum(thought_tokens(a) for a in answers), sum(a.usage.completion_tokens for a in answers)
-    if thought:
-        found.append(f"{thought:,} of {written:,} tokens were thoughts (teacher.reasoning_tokens: {config.reasoning_tokens:,})")
-    return "; ".join(found)

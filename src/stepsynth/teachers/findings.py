@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from stepsynth.teachers.bodies import parsed_json, without_keys
+from stepsynth.teachers.learned import LearningTeacher
 from stepsynth.teachers.reading import hidden_tokens
 from stepsynth.teachers.served import model_ids, serves
 from stepsynth.teachers.thoughts import without_thoughts
 from stepsynth.teachers.waiting import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from stepsynth.config import TeacherConfig
     from stepsynth.teachers.replies import Reply
     from stepsynth.types import Response
 
@@ -28,6 +30,7 @@ __all__ = [
     "listed",
     "one_line",
     "rate_headers",
+    "sample_findings",
     "thought_tokens",
     "thoughts_of",
     "usage_of",
@@ -173,6 +176,30 @@ def limits_of(replies: list[tuple[str, Reply]], model: str) -> Finding | None:
         if said:
             return Finding("seen", ", ".join(said))
     return None
+
+
+def sample_findings(config: TeacherConfig, teacher: object, answers: Sequence[Response]) -> str:
+    """Return, in one line, what a sample told of a server; nothing where it takes all that it is sent.
+
+    Args:
+        config: of the teacher.
+        teacher: that answered.
+        answers: of the sample.
+    """
+    learned = teacher.learned() if isinstance(teacher, LearningTeacher) else {}
+    found = [f"takes no {' and no '.join(cast('list[str]', learned['without']))}"] if "without" in learned else []
+    if "limit" in learned:
+        found.append(f"wants {learned['limit']}")
+    if learned.get("folded"):
+        found.append("takes no system turn")
+    if learned.get("form") or learned.get("schema") is False:
+        found.append("takes json_object but no schema" if learned.get("form") == 1 else "is asked for JSON in words")
+    if learned.get("many") is False:
+        found.append("gives one answer per request")
+    thought, written = sum(thought_tokens(a) for a in answers), sum(a.usage.completion_tokens for a in answers)
+    if thought:
+        found.append(f"{thought:,} of {written:,} tokens were thoughts (teacher.reasoning_tokens: {config.reasoning_tokens:,})")
+    return "; ".join(found)
 
 
 def _first(places: list[dict[str, Any]], names: tuple[str, ...]) -> int:
