@@ -252,6 +252,15 @@ _FINISHES = st.one_of(
 )
 
 
+_FAILURES = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
+
+
+def _spoilt(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a body or a choice that failed with a text all the same: half of one, which must never be a row."""
+    spoilt: dict[str, Any] = json.loads(json.dumps(found).replace(ANSWER, f"Half {ERROR}"))
+    return spoilt
+
+
 @st.composite
 def _choices(draw: st.DrawFn) -> Any:
     """Draw a choice: an answer with or without thoughts, or one that failed."""
@@ -267,7 +276,8 @@ def _choices(draw: st.DrawFn) -> Any:
     if draw(st.integers(0, 5)) == 0:
         error = draw(_errors())
         choice["error"] = error.get("error", error) if isinstance(error, dict) else error
-    return choice
+    failed = ERROR in json.dumps(choice.get("error")) or str(choice["finish_reason"]) in _FAILURES
+    return _spoilt(choice) if failed else choice
 
 
 @st.composite
@@ -283,6 +293,8 @@ def _completions(draw: st.DrawFn) -> Any:
     if draw(st.integers(0, 7)) == 0:
         error = draw(_errors())
         found |= error if isinstance(error, dict) else {"error": error}
+    if ERROR in json.dumps(found.get("error")):
+        found = _spoilt(found)
     return _damaged(draw, found)
 
 
@@ -294,6 +306,8 @@ def _messages(draw: st.DrawFn) -> Any:
     if draw(st.integers(0, 7)) == 0:
         error = draw(_errors())
         found |= error if isinstance(error, dict) else {"error": error}
+    if ERROR in json.dumps(found.get("error")):
+        found = _spoilt(found)
     return _damaged(draw, found)
 
 
