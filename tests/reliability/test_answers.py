@@ -65,8 +65,8 @@ def test_r05_bodies_that_no_parser_understands_are_kept_and_a_mended_parser_asks
         bodies.append(json.dumps(value))
         return value
 
-    def defective(text: str, *, truncated: bool = False) -> str:
-        return str(json.loads(text)["text"]) if text.startswith("{") else clean(text, truncated=truncated)
+    def defective(text: str, **options: Any) -> str:
+        return str(json.loads(text)["text"]) if text.startswith("{") else clean(text, **options)
 
     from stepsynth.config import BudgetConfig
 
