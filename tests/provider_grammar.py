@@ -315,14 +315,24 @@ def _damaged(draw: st.DrawFn, found: dict[str, Any]) -> Any:
     """Draw what becomes of a body: mostly nothing, else a field of another type, or the whole in something else."""
     what = draw(st.integers(0, 11))
     if what == 0:
-        return {**found, draw(st.sampled_from(sorted(found))): draw(_WRONG)}
+        lost = draw(st.sampled_from(sorted(found)))
+        return {**_sound_without(lost, found), lost: draw(_WRONG)}
     if what == 1:
         return draw(
             st.sampled_from([[found], {"response": found}, {"data": [found]}, json.dumps(json.dumps(found)), [found, found]])
         )
     if what == 2:
-        return {key: value for key, value in found.items() if key != draw(st.sampled_from(sorted(found)))}
+        lost = draw(st.sampled_from(sorted(found)))
+        return {key: value for key, value in _sound_without(lost, found).items() if key != lost}
     return found
+
+
+def _sound_without(lost: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Return a body as it is without a field: where that was its error, nobody can tell that its texts are half ones."""
+    if lost != "error":
+        return found
+    sound: dict[str, Any] = json.loads(json.dumps(found).replace(f"Half {ERROR}", ANSWER))
+    return sound
 
 
 _STATUSES = st.sampled_from(
