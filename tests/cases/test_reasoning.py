@@ -53,6 +53,31 @@ WAYS = {
     "OpenThinker": f"<|begin_of_thought|>{SECRET_THOUGHT}.<|end_of_thought|>\n<|begin_of_solution|>TEXT<|end_of_solution|>",
     "Command A": f"<|START_THINKING|>{SECRET_THOUGHT}.<|END_THINKING|><|START_RESPONSE|>TEXT<|END_RESPONSE|>",
     "wrapped": f"<reasoning kind='short'>{SECRET_THOUGHT}.</reasoning>\n<answer>TEXT</answer>",
+    "a fold of Dify": f'<details style="color:gray" open> <summary> Thinking... </summary>{SECRET_THOUGHT}. </details>TEXT',
+    "a fold of Open WebUI": '<details type="reasoning" done="true">\n<summary>Took 2 s</summary>\n> '
+    f"{SECRET_THOUGHT}.\n</details>\nTEXT",
+    "a quotation": f"*Thinking...*\n\n> **Plan**\n> \n> {SECRET_THOUGHT}.\n\n> Good.\n\nTEXT",
+    "headings": f"## Thinking\n\n{SECRET_THOUGHT}.\n\n## Final Response\n\nTEXT",
+    "bold headings": f"**Thinking:** {SECRET_THOUGHT}.\n\n**Answer:** TEXT",
+    "plain headings": f"Thought: {SECRET_THOUGHT}.\nFinal Answer: TEXT",
+    "openPangu": f"[unused16]{SECRET_THOUGHT}.[unused17]TEXT",
+    "HyperCLOVA": f"/think\n{SECRET_THOUGHT}.\nassistant\nTEXT",
+    "HyperCLOVA with its tokens": f"<|im_start|>assistant/think\n{SECRET_THOUGHT}.<|im_end|>\n"
+    "<|im_start|>assistant\nTEXT<|im_end|>",
+    "gpt-oss in lines": f"analysis\n{SECRET_THOUGHT}.\nassistantfinal\nTEXT",
+    "gpt-oss in small letters": f"analysisthe user wants a text. {SECRET_THOUGHT}.assistantfinalTEXT",
+    "gpt-oss with colons": f"analysis: {SECRET_THOUGHT}.\n\nfinal: TEXT",
+    "artifacts": f"<antThinking>{SECRET_THOUGHT}.</antThinking>\nTEXT",
+    "a longer name": f"<thinking_process>{SECRET_THOUGHT}.</thinking_process>TEXT",
+    "a chain": f"<chain-of-thought>{SECRET_THOUGHT}.</chain-of-thought>TEXT",
+    "an invented name": f"<my-deep_reasoning.v2 kind='x'>{SECRET_THOUGHT}.</my-deep_reasoning.v2>TEXT",
+    "a rationale": f"<rationale>{SECRET_THOUGHT}.</rationale>TEXT",
+    "brackets": f"[THINKING]{SECRET_THOUGHT}.[/THINKING]TEXT",
+    "a fence": f"```thinking\n{SECRET_THOUGHT}.\n```\n\nTEXT",
+    "full width": f"\uff1cthink\uff1e{SECRET_THOUGHT}.\uff1c/think\uff1eTEXT",
+    "start and end tokens": f"<|think_start|>{SECRET_THOUGHT}.<|think_end|>TEXT",
+    "escaped": f"\\u003cthink\\u003e{SECRET_THOUGHT}.\\u003c/think\\u003eTEXT",
+    "and a heading": f"<think>{SECRET_THOUGHT}.</think>\n\n**Answer:** TEXT",
     "afterwards": f"TEXT\n<reflection>{SECRET_THOUGHT}, and I think that it is good.</reflection>",
 }
 
@@ -101,6 +126,21 @@ SAME = [
     "Is 3 < 4 and 5 > 2?",
     "Thinking about a refund [think] again",
     "Analysis of my bill: it is wrong.",
+    "analysis of my bill says it is wrong",
+    "analysis: the pump is dead",
+    "Thinking: should I return the pump?",
+    "Thinking about it, my answer: no.",
+    "Reasoning: none was given for the late parcel.\nI want my money back.",
+    "**Analysis** of the pump: it is dead.",
+    "## Analysis\n\nThe pump is dead.",
+    "I see <details><summary>Invoice</summary>12</details> on the page",
+    "<reasonable_price>12</reasonable_price>",
+    "<rationale>",
+    "The parcel [unused] came late",
+    "/think about it",
+    "*Thinking* of a refund.\n\n> you wrote\n\nNo.",
+    "```thinking``` is what the screen shows",
+    "Final answer: I want my money back",
     "",
 ]
 READ = [
@@ -119,12 +159,45 @@ READ = [
     ("<|channel|>analysis<|message|>hm", ""),
     ("Here is my thought process: hm", ""),
     ("X\n<think>never ended", "X"),
+    ("## Thinking\n\nI should", ""),
+    ("**Thinking:** I should", ""),
+    ("```thinking\nI should", ""),
+    ("/think\nI should", ""),
+    ("analysiswe should", ""),
+    ('<details type="reasoning" done="false"><summary>Thinking</summary>I should', ""),
+    ('<details type="reasoning">a</details><details type="reasoning">b</details>X', "X"),
+    ("**Thinking:** a\n\n<think>b</think>X\n**Answer:** Y", "Y"),
+    ("I should</antThinking>X", "X"),
 ]
 
 
 @pytest.mark.parametrize("text", SAME)
 def test_a_text_that_only_names_thoughts_stays_as_it_is(text: str) -> None:
     assert without_thoughts(text) == text
+
+
+TOKENS = [
+    ("X<end_of_turn>", "X"),
+    ("<start_of_turn>model\nX<end_of_turn>\n", "X"),
+    ("<|im_start|>assistant\nX<|im_end|>", "X"),
+    ("<think>a</think>\n\n<|im_start|>assistant\nX<|im_end|>", "X"),
+    ("<|start_header_id|>assistant<|end_header_id|>\n\nX<|eot_id|>", "X"),
+    ("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nX", "X"),
+    ("X<|im_end|>\n<|im_start|>user\nAnd one more", "X"),
+    ("[/INST] X </s>", "X"),
+    ("[INST] X [/INST]", "X"),
+    ("<|assistant|>\nX<|endoftext|><|endoftext|>", "X"),
+    ("<|im_start|>Models are late", "Models are late"),
+    ("What does <|im_end|> mean in my log", "What does <|im_end|> mean in my log"),
+    ("Is [INST] a word", "Is [INST] a word"),
+    ("X  ", "X  "),
+]
+
+
+@pytest.mark.parametrize(("answer", "text"), TOKENS)
+def test_tokens_of_a_template_around_an_answer_go_with_their_role(answer: str, text: str) -> None:
+    found = answer_text(TeacherConfig(backend="fake"), Response(answer))
+    assert (found if answer == text else found.strip()) == text
 
 
 @pytest.mark.parametrize(("answer", "text"), READ)
@@ -143,6 +216,24 @@ HOSTILE = (
     "< ",
     "<a_",
     "&lt;",
+    "<details>",
+    "<details type='reasoning'>",
+    "</details>",
+    "*Thinking*\n>",
+    "> \n",
+    "\n \n",
+    "analysis",
+    "assistant final",
+    "\nThinking:",
+    "**Answer:**\n",
+    "## ",
+    "```thinking\n",
+    "\n/think\nassistant",
+    "<planning>",
+    "<|im_start|>assistant\n",
+    "<|im_end|> ",
+    "[INST] ",
+    "\\u003c",
 )
 
 
@@ -151,6 +242,8 @@ def test_hostile_answers_take_little_time(piece: str) -> None:
     started = time.process_time()
     without_thoughts("Here is my thought process:" + piece * (400_000 // len(piece)))
     without_thoughts(piece * (400_000 // len(piece)))
+    for begin in ("", "## Thinking\n", "*Thinking...*\n> ", "analysis\n", "/think\n", "<my_thoughts>"):
+        answer_text(TeacherConfig(backend="fake"), Response(begin + piece * (100_000 // len(piece))))
     assert time.process_time() - started < 3
 
 
@@ -177,6 +270,12 @@ FIELDS: dict[str, Body] = {
     "reasoning": {"reasoning": SECRET_THOUGHT, "reasoning_details": [{"type": "reasoning.text", "text": SECRET_THOUGHT}]},
     "parts": {
         "content": [{"type": "thinking", "thinking": [{"type": "text", "text": SECRET_THOUGHT}]}, {"type": "text", "text": "A."}]
+    },
+    "parts with a flag": {
+        "content": [{"type": "text", "text": SECRET_THOUGHT, "reasoning": True}, {"type": "text", "text": "A."}]
+    },
+    "parts with a summary": {
+        "content": [{"type": "reasoning", "summary": [{"text": SECRET_THOUGHT}]}, {"type": "output_text", "text": "A."}]
     },
     "parts of Gemini": {"content": [{"text": SECRET_THOUGHT, "thought": True}, {"text": "A."}]},
 }

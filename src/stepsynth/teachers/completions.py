@@ -189,7 +189,7 @@ def _content(content: object) -> str:
 def _part(part: object) -> str:
     if isinstance(part, str):
         return part
-    if not isinstance(part, dict) or part.get("thought") is True:
+    if not isinstance(part, dict) or any(part.get(name) is True for name in ("thought", "reasoning", "thinking")):
         return ""
     text = part.get("text")
     if isinstance(text, dict):

@@ -223,4 +223,7 @@ def _message(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_thought(part: object) -> bool:
-    return isinstance(part, dict) and ("think" in str(part.get("type")) or part.get("thought") is True)
+    if not isinstance(part, dict):
+        return False
+    flagged = any(part.get(name) is True for name in ("thought", "reasoning", "thinking"))
+    return flagged or any(word in str(part.get("type")) for word in ("think", "reasoning"))

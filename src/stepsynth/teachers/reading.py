@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.teachers.structured import text_of
 from stepsynth.teachers.thoughts import without_thoughts
+from stepsynth.teachers.turn_tokens import without_first_token, without_tokens
 
 if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
@@ -24,7 +25,7 @@ _COUNT_WORDS = ("reasoning_token", "thinking_tokens", "thoughts_token")
 
 
 def answer_text(config: TeacherConfig, response: Response) -> str:
-    """Return what an answer says, without the thoughts before it.
+    """Return what an answer says, without the thoughts before it and the tokens of a chat template around it.
 
     Args:
         config: says whether the answer is JSON.
@@ -32,10 +33,11 @@ def answer_text(config: TeacherConfig, response: Response) -> str:
     """
     text = response.text
     if config.structured != "json":
-        return without_thoughts(text)
+        return without_tokens(without_thoughts(without_first_token(text)))
     # An object that comes first is the answer, whatever its text holds; JSON among thoughts is none.
+    text = without_first_token(text)
     outer = text if _FENCE.match(text) else without_thoughts(text)
-    return without_thoughts(text_of(outer))
+    return without_tokens(without_thoughts(text_of(outer)))
 
 
 def hidden_tokens(response: Response) -> int:

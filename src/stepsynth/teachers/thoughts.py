@@ -10,28 +10,34 @@ from __future__ import annotations
 
 import re
 
+from stepsynth.teachers.thought_headings import ANSWER_HEAD, behind_headings
+
 __all__ = ["without_thoughts"]
 
 # Far beyond what any token limit lets through, and what `clean` reads of an answer.
 _LONGEST = 400_000
 _NAMES = (
-    r"(?:[a-z]{1,12}[:_])?(?:think(?:ing)?|thoughts?|thought_process|reason(?:ing)?|reflection|scratch_?pad"
-    r"|inner_?monologue|chain_of_thought|cot|analysis)"
+    r"(?:[a-z]{1,12}[:_.-]|ant|deep|pre|inner|my|self)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|scratch[_-]?pad"
+    r"|inner[_-]?monologue|chain[_-]of[_-]thoughts?|cot|analysis|planning)(?:[_-]?(?:content|process|steps?|block|trace|text))?"
 )
-_LT, _GT = r"(?:<|&lt;)", r"(?:>|&gt;)"
+# Also as JSON escapes them, and in full width.
+_LT, _GT = r"(?:<|&lt;|\\u003c|\uff1c)", r"(?:>|&gt;|\\u003e|\uff1e)"
 _OPEN = (
     rf"{_LT}\s{{0,5}}{_NAMES}(?:\s[^<>]{{0,200}})?{_GT}"
-    r"|\[THINK\]|◁\s?think\s?▷|<\|(?:begin_of_thought|START_THINKING|thinking|think)\|>|<unused94>"
+    r"|\[THINK(?:ING)?\]|◁\s?think\s?▷|<\|(?:(?:begin|start)_of_(?:thought|think(?:ing)?|reasoning)|START_THINKING|thinking|think"
+    r"|(?:think(?:ing)?|thought|reasoning)_(?:start|begin))\|>|<unused94>|\[unused16\]"
     r"|<\|channel>thought|<\|open\|>think(?:ing)?<\|sep\|>"
 )
 _CLOSE = (
     rf"{_LT}\s{{0,5}}/\s{{0,5}}{_NAMES}\s{{0,5}}{_GT}|{_LT}\s{{0,5}}{_NAMES}\s{{0,5}}/\s{{0,5}}{_GT}"
-    r"|\[/THINK\]|◁\s?/\s?think\s?▷|<\|(?:end_of_thought|END_THINKING|/thinking|/think)\|>|<unused95>"
+    r"|\[/THINK(?:ING)?\]|◁\s?/\s?think\s?▷|<\|(?:end_of_(?:thought|think(?:ing)?|reasoning)|END_THINKING|/thinking|/think"
+    r"|(?:think(?:ing)?|thought|reasoning)_end)\|>|<unused95>|\[unused17\]"
     r"|<channel\|>|<\|close\|>think(?:ing)?<\|sep\|>"
 )
 # "[think]" in small letters is a word that somebody put into brackets.
 _MARK = re.compile(rf"(?P<close>{_CLOSE})|(?P<open>{_OPEN})", re.IGNORECASE)
-_BRACKETS = re.compile(r"\[/?THINK\]")
+_BRACKETS = re.compile(r"\[/?THINK(?:ING)?\]|\[unused1[67]\]")
+_SIGNS = ("<", "[THINK", "[/THINK", "[unused1", "◁", "&lt;", "\\u003c", "\\u003C", "\uff1c")
 # Headings of models that write no marks.
 _HEADED = re.compile(r"\s{0,20}(?:here (?:is|'s) my thought process|here are my reasoning steps)\s{0,5}:", re.IGNORECASE)
 _ANSWER_HEAD = re.compile(r"here (?:is|'s) my response\s{0,5}:|\[BEGIN FINAL RESPONSE\]", re.IGNORECASE)
@@ -47,9 +53,11 @@ _WRAPPED = (
 # gpt-oss: every message has a channel; what is for the user is in "final".
 _CHANNEL = re.compile(r"<\|channel\|>\s?(\w{1,20})[^<]{0,60}(?:<\|constrain\|>\s?\w{0,20})?\s?<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
-# The same where a server dropped the control tokens and left their words.
-_BARE_CHANNEL = re.compile(r"\s{0,20}(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'])")
-_BARE_FINAL = re.compile(r"assistantfinal(?:json)?")
+# A tag at the beginning that is closed before the text, whatever else its name says.
+_FIRST_TAG = re.compile(r"\s{0,20}<([a-z][\w:.-]{0,60})(?:\s[^<>]{0,200})?>", re.IGNORECASE)
+_OF_THOUGHT = re.compile(
+    r"think|thought|reason|reflect|scratch_?pad|(?:^|[_:.-])cot(?:$|[_:.-])|planning|rationale|monologue", re.IGNORECASE
+)
 _QUOTES = "\"'`"
 
 
@@ -66,15 +74,27 @@ def without_thoughts(answer: str) -> str:
     text = answer[:_LONGEST]
     if "<|channel|>" in text:
         return _final_channel(text)
-    if _BARE_CHANNEL.match(text):
-        final = _last(_BARE_FINAL, text)
-        return text[final.end() :] if final else ""
     if _HEADED.match(text):
         head = _last(_ANSWER_HEAD, text)
         return _unwrapped(text[head.end() :]) if head else ""
-    if not any(sign in text for sign in ("<", "[THINK", "[/THINK", "◁", "&lt;")):
+    if (rest := behind_headings(text)) != text:
+        return without_thoughts(rest) if any(sign in rest for sign in _SIGNS) else rest
+    if not any(sign in text for sign in _SIGNS):
         return answer
+    if (rest := _behind_first_tag(text)) != text:
+        text = answer = rest
     return _outside_blocks(answer, text)
+
+
+def _behind_first_tag(text: str) -> str:
+    """Return what follows the tag that a text begins with, if its name is one of thoughts and something follows."""
+    tag = _FIRST_TAG.match(text)
+    if tag is None or not _OF_THOUGHT.search(tag[1]) or _MARK.match(text.lstrip()):
+        return text
+    closing = f"</{tag[1].lower()}>"
+    end = text.lower().rfind(closing, tag.end())
+    rest = text[end + len(closing) :] if end >= 0 else ""
+    return rest if rest.strip() else text
 
 
 def _outside_blocks(answer: str, text: str) -> str:
@@ -89,6 +109,8 @@ def _outside_blocks(answer: str, text: str) -> str:
         tail = text[closing[-1] if closing else 0 : begun]
     if closing and not tail.strip():
         tail = _before_blocks(text, marks)
+    elif closing and (head := ANSWER_HEAD.match(tail.lstrip())):
+        tail = tail.lstrip()[head.end() :]
     return _unwrapped(tail)
 
 
