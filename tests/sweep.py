@@ -1,6 +1,6 @@
 """Runs the tests marked ``learns`` over seeds, threads and instruction sets, and says how near to failing each came.
 
-    python tests/sweep.py [--seeds 10] [--threads 1 2] [--isa default avx2] [--slow] [--save FILE]
+    python tests/sweep.py [TEST ...] [--seeds 10] [--threads 1 2] [--isa default avx2] [--slow] [--save FILE]
 
 A test that stands on one machine's rounding passes where it was written and fails elsewhere; another seed,
 another number of threads or narrower instructions show that here. Every pass is a process of its own. What it
@@ -57,7 +57,7 @@ def state() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
-def one_pass(condition: Row, slow: bool) -> Row:
+def one_pass(condition: Row, tests: list[str], slow: bool) -> Row:
     """Run the marked tests once; return what they recorded and which of them failed."""
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as log:
         seed, threads = str(condition["seed"]), str(condition["threads"])
@@ -66,7 +66,7 @@ def one_pass(condition: Row, slow: bool) -> Row:
         # Threads that wait busily take the time of whatever else runs here.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         marker = "learns and slow" if slow else "learns and not slow"
-        command = [sys.executable, "-m", "pytest", "-m", marker, "-rfE", "--tb=line", *marked_files()]
+        command = [sys.executable, "-m", "pytest", "-m", marker, "-rfE", "--tb=line", *tests]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         margins = [json.loads(line) for line in Path(log.name).read_text(encoding="utf-8").splitlines()]
     if done.returncode not in (0, 1):
@@ -75,16 +75,16 @@ def one_pass(condition: Row, slow: bool) -> Row:
     return {"condition": condition, "failed": failed, "margins": margins}
 
 
-def passes(conditions: list[Row], slow: bool, out: Path) -> Iterator[Row]:
+def passes(conditions: list[Row], tests: list[str], slow: bool, out: Path) -> Iterator[Row]:
     """Yield every pass, those that an earlier sweep of the same code made included."""
-    now, known = state(), dict[str, Row]()
+    kind, known = {"state": state(), "tests": tests, "slow": slow}, dict[str, Row]()
     if out.exists():
         lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
-        known = {json.dumps(line["condition"]): line for line in lines if (line["state"], line["slow"]) == (now, slow)}
+        known = {json.dumps(line["condition"]): line for line in lines if kind.items() <= line.items()}
     for condition in conditions:
         found = known.get(json.dumps(condition))
         if found is None:
-            found = {"state": now, "slow": slow, **one_pass(condition, slow)}
+            found = {**kind, **one_pass(condition, tests, slow)}
             out.parent.mkdir(parents=True, exist_ok=True)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")
@@ -117,6 +117,7 @@ def processor() -> str:
 def main() -> int:
     """Sweep, print the table, return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tests", nargs="*", help="files or node ids; all that hold a marked test when left out")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--isa", nargs="+", choices=LIMITS, default=["default", "avx2"])
@@ -126,7 +127,7 @@ def main() -> int:
     options = parser.parse_args()
     axes = product(range(options.seeds), options.threads, options.isa)
     conditions = [{"seed": seed, "threads": threads, "isa": isa} for seed, threads, isa in axes]
-    found = list(passes(conditions, options.slow, options.out))
+    found = list(passes(conditions, options.tests or marked_files(), options.slow, options.out))
     rows = table(found)
     print()
     for row in rows:

@@ -95,6 +95,16 @@ def _agreeing(count: int, seed: int) -> list[Example]:
     ]
 
 
+def _both_praise(count: int, seed: int) -> list[Example]:
+    """The label says whether both texts praise; unlike agreement, it is learnt step by step."""
+    rng = random.Random(seed)
+    sides = [(rng.choice([GOOD, BAD]), rng.choice([GOOD, BAD])) for _ in range(count)]
+    return [
+        Example(f"{seed}-{i}", _text(rng, one), "yes" if one is other is GOOD else "no", _text(rng, other))
+        for i, (one, other) in enumerate(sides)
+    ]
+
+
 def _praised_first(count: int, seed: int) -> list[Example]:
     """One text praises and the other blames; the label says whether the written one praises."""
     rng = random.Random(seed)
@@ -124,9 +134,9 @@ def _right(model: ClassifierModel, rows: list[Example]) -> float:
 
 @pytest.mark.learns
 def test_a_pair_is_learnt_from_both_texts_together(base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
-    """A label that neither text tells alone is learnt, so the student reads both."""
-    model = Classifier(_config(base, learning_rate=2e-3), _pair()).fit(_agreeing(600, 0), [], seed=SEED, out=new_folder())
-    margin.above(_right(model, _agreeing(200, 1)), 0.8)
+    """From one of the texts alone three rows of four can be told at best."""
+    model = Classifier(_config(base), _pair()).fit(_both_praise(200, 0), [], seed=SEED, out=new_folder())
+    margin.above(_right(model, _both_praise(200, 1)), 0.85)
 
 
 @pytest.mark.learns
