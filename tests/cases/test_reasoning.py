@@ -120,6 +120,8 @@ def test_thoughts_in_answers_that_are_kept_already_ask_nobody_again(loopback: Lo
 
 
 SAME = [
+    "The <analysis> element of my export is empty since Monday.",
+    "Our page prints &lt;think&gt; where the price should be.",
     "I think that the pump thinks for itself.",
     'My log shows "<think>" all day.',
     "The `</think>` tag is shown to customers.",
@@ -144,6 +146,9 @@ SAME = [
     "",
 ]
 READ = [
+    ("<think> hm </think> the lift is stuck again.", "the lift is stuck again."),
+    ("hm, a lift then. </think> the lift is stuck again.", "the lift is stuck again."),
+    ("Here are my reasoning steps:\nOne.\n[BEGIN FINAL RESPONSE]\nIt is stuck.\n[END FINAL RESPONSE]", "It is stuck."),
     ("<THINK>a</THINK>X", "X"),
     ("< think >a</ think >X", "X"),
     ('<think class="x">a</think>X', "X"),

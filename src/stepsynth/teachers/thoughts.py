@@ -41,6 +41,7 @@ _SIGNS = ("<", "[THINK", "[/THINK", "[unused1", "◁", "&lt;", "\\u003c", "\\u00
 # Headings of models that write no marks.
 _HEADED = re.compile(r"\s{0,20}(?:here (?:is|'s) my thought process|here are my reasoning steps)\s{0,5}:", re.IGNORECASE)
 _ANSWER_HEAD = re.compile(r"here (?:is|'s) my response\s{0,5}:|\[BEGIN FINAL RESPONSE\]", re.IGNORECASE)
+_ANSWER_END = re.compile(r"\[END FINAL RESPONSE\]", re.IGNORECASE)
 # What stands around the answer proper behind thoughts.
 _WRAPPED = (
     (re.compile(r"<\s?(?:answer|final_answer|response|solution|output)\s?>", re.IGNORECASE), re.compile(
@@ -66,7 +67,8 @@ def without_thoughts(answer: str) -> str:
 
     Everything up to the last closing mark goes, whether its opening mark is there or not. A block
     that nothing follows is cut out, and what stood before it is the answer. A mark in quotation
-    marks is a word like any other. Time is in proportion to the answer's length.
+    marks, or one in the middle of a sentence that nothing closes, is a word like any other. Time is
+    in proportion to the answer's length.
 
     Args:
         answer: the model's words, as they came; what goes beyond 400,000 characters is cut off.
@@ -76,7 +78,7 @@ def without_thoughts(answer: str) -> str:
         return _final_channel(text)
     if _HEADED.match(text):
         head = _last(_ANSWER_HEAD, text)
-        return _unwrapped(text[head.end() :]) if head else ""
+        return _unwrapped(_ANSWER_END.split(text[head.end() :], maxsplit=1)[0]) if head else ""
     if (rest := behind_headings(text)) != text:
         return without_thoughts(rest) if any(sign in rest for sign in _SIGNS) else rest
     if not any(sign in text for sign in _SIGNS):
@@ -144,7 +146,14 @@ def _marks(text: str) -> list[tuple[bool, int, int]]:
         else:
             # Past the quotation mark that ends it.
             since = end + 1
-    return found
+    last = max((start for is_open, start, _ in found if not is_open), default=-1)
+    return [mark for mark in found if not mark[0] or mark[1] < last or not _is_word(text, mark[1], mark[2])]
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Tell whether a mark stands in the middle of a sentence: with words before it on its line, and a small letter behind it."""
+    line = text[max(0, start - 80) : start].rpartition("\n")[2]
+    return bool(line.strip()) and line[-1:] == " " and text[end : end + 1] == " " and text[end + 1 : end + 2].islower()
 
 
 def _is_quoted(text: str, since: int, start: int, end: int) -> bool:
