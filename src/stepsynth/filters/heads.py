@@ -21,7 +21,8 @@ _MOST_CHARACTERS = 100
 _SENTENCE_WORDS = 3
 _CLOSE_WORDS = 5
 _FIELD = re.compile(
-    r"[*_\s]{0,4}[^\W\d_][^\n:\uff1a.!?,]{0,30}[*_\s]{0,4}[:\uff1a](?!//)[*_]{0,4}(?:\s+\S.*|[^\x00-\x7f].*|\s*)$"
+    r"[*_\s]{0,4}[^\W\d_][^\n:\uff1a.!?,]{0,30}[*_\s]{0,4}[:\uff1a](?!//)[*_]{0,4}"
+    r"(?:\s+\S.*|[^\x00-\x7f].*|\s*)$"
 )
 _FULL_STOP = re.compile("[.\u3002\u06d4\u0964\u0589\u1362][\"')\u201d\u00bb*_]*$")
 # What ends in a letter, a digit or a bracket may be a title; a smiley or a stop ends what somebody says.
