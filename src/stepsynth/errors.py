@@ -148,11 +148,15 @@ class PermanentError(TeacherError):
         kind: see `TeacherError`.
         final: no other request will be answered either (wrong key, unknown model, no money), so that
             the run ends at the first; else it is this request's affair as long as others are answered.
+        unless_answered: ``final`` only as long as the same process has had no answer.
     """
 
-    def __init__(self, message: str, *, hint: str = "", kind: str = "other", final: bool = False) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", kind: str = "other", final: bool = False, unless_answered: bool = False
+    ) -> None:
         super().__init__(message, hint=hint, kind=kind)
         self.final = final
+        self.unless_answered = unless_answered
 
 
 class Interrupted(StepsynthError):

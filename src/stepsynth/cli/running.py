@@ -22,7 +22,7 @@ from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig, TeacherConfig
@@ -128,6 +128,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         console.print(
             f"[yellow]{stage} ended short of its rows:[/yellow] {short}. See the page for the reasons.", highlight=False
         )
+    with closing(open_journal(RunDirectory.read(folder))) as journal:
+        _print_left_out([info for *_, info, _ in journal.stages()])
     model = folder / "models" / f"round-{method['best_round']}"
     for name, path in (("dataset", folder / "dataset.jsonl"), ("model", model), ("page", folder / "report.html")):
         # Not wrapped, so that a path can be copied from a narrow terminal; the teacher itself leaves no model behind.
@@ -156,7 +158,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                     "accepted": accepted,
                 }
                 | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}
-                | {name: info[name] for name in ("thought_tokens", "written_tokens") if name in info}
+                | {name: info[name] for name in ("thought_tokens", "written_tokens", "left_out") if name in info}
             )
         return {
             "run": folder.resolve().name,
@@ -200,6 +202,7 @@ def print_status(found: dict[str, Any]) -> None:
     thought, written = (sum(stage.get(name, 0) for stage in found["stages"]) for name in ("thought_tokens", "written_tokens"))
     if thought:
         console.print(f"{thought:,} of {written:,} tokens written in these stages were thoughts.", highlight=False)
+    _print_left_out(found["stages"])
     if found["batches"]:
         out = sum(batch["requests"] for batch in found["batches"])
         console.print(f"{len(found['batches']):,} batches ({out:,} requests) are at the provider.", highlight=False)
@@ -208,6 +211,16 @@ def print_status(found: dict[str, Any]) -> None:
         console.print(f"{what} {found['pause']['said']}", markup=False, highlight=False, soft_wrap=True)
     if found["state"] == "unfinished":
         console.print("The same `stepsynth run` command goes on from here.")
+
+
+def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:
+    """Tell of rows that are a small part of an answer; nothing where there are none."""
+    from rich.console import Console
+
+    if count := sum(stage.get("left_out", 0) for stage in stages):
+        rows = "1 row is" if count == 1 else f"{count:,} rows are"
+        said = f"{rows} the first paragraph of an answer of several (task.paragraphs: all takes the whole)."
+        Console().print(said, style="yellow", highlight=False, soft_wrap=True)
 
 
 def rebuild(folder: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Outcomes:
         self.refused += 1
         self._refused_in_a_row += 1
         self._last = error
-        return error if error.final else None
+        return error if error.final and not (error.unless_answered and self.answered) else None
 
     @property
     def doubtful(self) -> bool:

@@ -210,7 +210,7 @@ class Generator:
         reason = request.stage.endswith("rationales")
         cut = answer.finish_reason == "length" and not reason
         said = self._executor.text(answer)
-        text = clean(said, truncated=cut, layout=Layout() if reason else self._layout)
+        text = clean(said, truncated=cut, layout=Layout(titles=False) if reason else self._layout)
         if not (reason or self._layout.whole) and "\n" in said.strip() and _lost_words(text, said):
             self._shortened.add(key)
         return Candidate(request, key, text, answer.finish_reason)

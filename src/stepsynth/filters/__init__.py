@@ -15,6 +15,7 @@ from stepsynth.filters.artefact import AnswerNaming, LabelNaming
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import Judge, LabelCheck
+from stepsynth.filters.layout import Layout
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.schema import Schema, ends_with_question_mark
 from stepsynth.types import Verdict
@@ -89,8 +90,10 @@ class Hygiene:
         """
         asks = config.task.family == "extractive_qa"
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
+        layout = Layout.like([example.text for example in harvest], config.task.paragraphs)
+        more = config.task.paragraphs == "all" and not layout.lines
         rules: list[Filter] = [
-            Schema.like([count_words(example.text) for example in harvest], question=asks and marked),
+            Schema.like([count_words(example.text) for example in harvest], question=asks and marked, paragraphs=more),
             GoldCopy.of([example.text for example in gold]),
             AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, config.task.labels),
         ]

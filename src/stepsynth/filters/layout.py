@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from stepsynth.filters.heads import below_head, ends_like_sentence, opens_list, without_close
 from stepsynth.filters.phrases import ALTERNATIVE, ASSENT, EXPLANATION, GREETING, HEADER, LEAVE, SIGN_OFF
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Layout:
         whole: all paragraphs belong to a text, not the first one only.
         lines: line breaks are kept; else they become spaces.
         quotes: typographic quote marks that texts have.
+        titles: a first paragraph that is no sentence is the head of a text; not where real texts are none either.
     """
 
     whole: bool = False
     lines: bool = False
     quotes: frozenset[str] = frozenset()
+    titles: bool = True
 
     @classmethod
     def like(cls, texts: Sequence[str], paragraphs: Literal["auto", "first", "all"] = "auto") -> Layout:
@@ -56,13 +59,18 @@ class Layout:
             typographic = sum(any(mark in text for mark in marks) for text in texts)
             if typographic > sum(plain in text for text in texts):
                 kept |= {mark for mark in marks if any(mark in text for text in texts)}
-        return cls(whole, whole and broken, frozenset(kept))
+        sentences = 2 * sum(map(ends_like_sentence, texts)) > len(texts)
+        return cls(whole, whole and broken, frozenset(kept), sentences)
 
 
-def one_paragraph(text: str) -> tuple[str, bool]:
+def one_paragraph(text: str, *, titles: bool = True) -> tuple[str, bool]:
     """Return the text of an answer that is to be one paragraph, and whether it goes to the answer's end.
 
     An answer of one paragraph is returned as it is.
+
+    Args:
+        text: the answer.
+        titles: see `Layout`.
     """
     if len(_paragraphs(text)) < 2:
         return text, True
@@ -71,15 +79,25 @@ def one_paragraph(text: str) -> tuple[str, bool]:
     quoted = next((at for at, block in enumerate(blocks) if not block.startswith(">")), 0)
     blocks = blocks[quoted:]
     body = _without_head(blocks)
-    if body != blocks:
-        lines = "\n".join(body).split("\n") if body else []
-        kept = _without_name(
-            _without_leave(lines[: next((at for at, line in enumerate(lines) if at and SIGN_OFF.match(line)), None)])
-        )
-        return " ".join(kept), len(sections) == 1 and len(kept) == len(lines)
-    if len(blocks) > 1 and _is_title(blocks[0]) and not _takes_leave(blocks[1]):
+    letter = body != blocks
+    if not letter and len(blocks) > 1 and _is_title(blocks[0]) and not _takes_leave(blocks[1]):
         blocks = blocks[1:]
+    if listed := opens_list(blocks):
+        return " ".join(listed), len(sections) == 1 and len(listed) == len(blocks)
+    below = below_head(body if letter else blocks, titles=titles and not letter)
+    headed = len(below) < len(body if letter else blocks) and not _takes_leave(below[0])
+    if letter or headed:
+        return _of_letter(below if headed else body, headed=headed, last=len(sections) == 1)
     return (blocks[0] if blocks else ""), len(sections) == len(blocks) == 1
+
+
+def _of_letter(body: list[str], *, headed: bool, last: bool) -> tuple[str, bool]:
+    """Return the body of a letter in one line, without its closing, and whether it goes to the answer's end."""
+    lines = "\n".join(body).split("\n") if body else []
+    end = next((at for at, line in enumerate(lines) if at and SIGN_OFF.match(line)), None)
+    kept = _without_name(_without_leave(lines[:end]))
+    kept = without_close(kept) if headed else kept
+    return " ".join(kept), last and len(kept) == len(lines)
 
 
 def whole_text(text: str) -> tuple[str, bool]:

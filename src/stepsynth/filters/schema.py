@@ -38,6 +38,8 @@ _META = re.compile(
     re.IGNORECASE,
 )
 _SHORT = 3
+# About a page.
+_LONG = 400
 _TOO_FEW_TO_REPEAT = 8
 _WORD = re.compile(r"\w")
 # Also those of Chinese and Japanese, of Arabic and Persian, of Ethiopic scripts, and doubled ones.
@@ -63,17 +65,19 @@ class Schema(RowRule):
     question: bool = False
 
     @classmethod
-    def like(cls, lengths: Sequence[int], *, question: bool = False) -> Schema:
+    def like(cls, lengths: Sequence[int], *, question: bool = False, paragraphs: bool = False) -> Schema:
         """Take the lengths that real texts have, in words, as the measure.
 
         Rows may be as short as the 2nd percentile, or three words if that is less: a short row of
         a long-winded kind of text is unusual, but no rubbish. They may be as long as the 95th
-        percentile; longer ones are cut to the sentences that fit.
+        percentile; longer ones are cut to the sentences that fit. Where several paragraphs were asked
+        for and real texts have one, these do not tell how long a text may be: 400 words always pass.
         """
         ordered = sorted(lengths)
         low = ordered[int(0.02 * (len(ordered) - 1))]
         high = ordered[round(0.95 * (len(ordered) - 1))]
-        return cls(min_words=max(1, min(low, _SHORT)), max_words=max(8, high), question=question)
+        most = max(high, _LONG if paragraphs else 8)
+        return cls(min_words=max(1, min(low, _SHORT)), max_words=most, question=question)
 
     def verdict(self, candidate: Candidate) -> Verdict:
         """See `RowRule`."""

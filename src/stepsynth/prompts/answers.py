@@ -33,6 +33,9 @@ _WORDS_OF_ONE_LETTER = frozenset("aeiouy")
 _GOES_ON = re.compile(r"'\w|\s+(?!(?:because|since|as|and|or|but|is)\b)[^\W\d_]")
 # Longest grade, in letters.
 _SHORT = 3
+# Where labels have a minus, it may be a word or stand apart, and "1/1" is no number of the scale.
+_MINUS = re.compile(r"(?:\b(?:minus|negative)|(?:^|(?<=[:=(\"'*]))\s?-) (?=\d)|(?<=\bis )- (?=\d)", re.IGNORECASE)
+_APART = r"(?<!- )(?<!\d/)"
 _SEPARATORS = r"[\s_\-/]+"
 _LETTER = rf"[^\W_{SPACELESS}]"
 
@@ -90,14 +93,17 @@ class _Reader:
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         self._labels = [forms[form] for form in ordered]
         spelled = [_pattern(form, spaced=free[forms[form]]) for form in ordered]
+        self._signed = any(re.fullmatch(r"-\d+(?:\.\d+)?", form) for form in forms)
+        apart = [(_APART, r"(?!/\d)") if self._signed and form[0].isdigit() else ("", "") for form in ordered]
         strict = [f"{_left(form)}{pattern}{_right(form)}" for form, pattern in zip(ordered, spelled, strict=True)]
+        strict = [f"{before}{pattern}{behind}" for (before, behind), pattern in zip(apart, strict, strict=True)]
         # Many languages hang endings on to a word: where no label stands alone, the beginning of a word will do.
         loose = ["(?!)" if form.isascii() else pattern for form, pattern in zip(ordered, spelled, strict=True)]
         self._patterns = [re.compile("|".join(f"({pattern})" for pattern in patterns)) for patterns in (strict, loose)]
 
     def whole(self, text: str) -> str | None:
         """Return the label that an answer is and nothing else, wrappers and "The answer is" aside."""
-        text = read_form(text[:_LONGEST])
+        text = self._form(text[:_LONGEST])
         for _ in range(8):
             if text in self._forms:
                 return self._forms[text]
@@ -112,6 +118,10 @@ class _Reader:
                 return None
         return None
 
+    def _form(self, text: str, *, fold: bool = True) -> str:
+        form = read_form(text, fold=fold)
+        return _MINUS.sub("-", form) if self._signed else form
+
     def listed(self, text: str) -> list[str]:
         """Return the labels of a list of them; none when anything else is in it."""
         found = [self.whole(part) for part in _LISTED.split(text[:_LONGEST]) if part.strip()]
@@ -120,7 +130,7 @@ class _Reader:
     def named(self, text: str) -> Iterator[str]:
         """Yield the labels that are named, in the order of the text."""
         text = text[:_LONGEST]
-        small, cased = read_form(text), read_form(text, fold=False)
+        small, cased = self._form(text), self._form(text, fold=False)
         for pattern in self._patterns:
             some = False
             for match in pattern.finditer(small):
@@ -152,7 +162,7 @@ def _left(form: str) -> str:
     first = form[0]
     guard = rf"(?<!{_LETTER})" if re.match(_LETTER, first) or first in "+-" else ""
     if first.isdigit():
-        guard += rf"(?<![<>\u2264\u2265~])(?<![<>!]=)(?<!(?<!{_LETTER})-)(?<!\d[.,])"
+        guard += rf"(?<![<>\u2264\u2265~])(?<![<>!]=)(?<!(?<!{_LETTER})-)(?<!\d[.,])(?<!\d-)"
     return guard
 
 
@@ -160,7 +170,7 @@ def _right(form: str) -> str:
     last = form[-1]
     guard = rf"(?!{_LETTER})" if re.match(_LETTER, last) or last == "-" else ""
     if last.isdigit():
-        return rf"{guard}(?![.,]\d|\+)"
+        return rf"{guard}(?![.,]\d|\+|-\d)"
     if last in "+-#*<>=":
         return rf"{guard}(?!{re.escape(last)})"
     # Grades and languages: A is not A-, C neither C++ nor C#.

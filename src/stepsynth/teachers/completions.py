@@ -41,6 +41,14 @@ _FAILED = frozenset(
         *("insufficient_system_resource", "engine_overloaded", "overloaded"),
     }
 )
+# Failures, too, but not of answers that are kept already.
+_UNSAID = frozenset(
+    {
+        # The server itself does not know why the text ended, or the model wrote something that was no text.
+        *("finish_reason_unspecified", "unspecified", "other", "unknown", "finish_reason_other", "finish_reason_unknown"),
+        *("malformed_function_call", "malformed_response", "unexpected_tool_call", "no_finish_reason"),
+    }
+)
 # Only bodies with one of these words are looked into: most answers are sound.
 _SUSPECT = re.compile(r'"error"|"base_resp"|"(?:abort(?:ed)?|cancell?ed|network_error|failed|insufficient_system_resource)"')
 
@@ -107,6 +115,8 @@ def is_failure(response: Response) -> bool:
     value = parsed_json(raw)
     if not isinstance(value, dict) or not ("choices" in value or "error" in value):
         return False
+    if any(_finish(choice) in _UNSAID for choice in _ordered(value.get("choices"))):
+        return False
     found = read_choices(raw)
     return bool(found) and isinstance(found[0], Reply)
 
@@ -149,7 +159,7 @@ def _is_choice(choice: object) -> bool:
     if not isinstance(choice, dict):
         return False
     has_text = isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str)
-    return has_text or bool(choice.get("error")) or _finish(choice) in _FAILED | _REFUSED
+    return has_text or bool(choice.get("error")) or _finish(choice) in _FAILED | _UNSAID | _REFUSED
 
 
 def _finish(choice: dict[str, Any]) -> str:
@@ -164,7 +174,7 @@ def _read(choice: dict[str, Any], usage: Usage, raw: str) -> Response | Reply:
     text = _content(message.get("content") or refusal)
     if error := choice.get("error"):
         return _failed(_as_reply({"error": error}), usage, raw)
-    if finish in _FAILED:
+    if finish in _FAILED | _UNSAID:
         return _as_reply({"message": f"finish_reason {finish!r}"})
     if not (finish or text or any(message.get(name) for name in ("reasoning", "reasoning_content", "tool_calls"))):
         return _as_reply({"message": "an empty answer that does not say why it ended"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ __all__ = ["NO_MONEY_HINT", "TRANSIENT", "Reply", "refusal_error"]
 TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
 NO_MONEY_HINT = "Add credit or raise the spending limit, then run the same command again: everything obtained is kept."
 # 529 is how Anthropic says that it is overloaded.
+_SOON = re.compile(r"per[ _-]?(?:minute|second)|\b(?:RPM|TPM)\b|PerMinute", re.IGNORECASE)
 _KINDS = {408: "timeout", 429: "overload", 529: "overload"}
 
 
@@ -72,15 +74,22 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
         what = f"{url} could not answer now{said}{through}."
         return _busy(what, "overload" if about == "busy" else _KINDS.get(status, "unavailable"), reply, wait, words)
     if about == "key" or status == 403:
-        return _key_refused(url, config, said, final=about == "key" or not is_page(reply.text))
+        error = _key_refused(url, config, said, final=about == "key" or not is_page(reply.text))
+        # A key that answers were given for is good: what else a 403 means is this request's affair.
+        error.unless_answered = about != "key"
+        return error
     if 300 <= status < 400:
         return _redirected(url, reply)
     hint = "Change teacher.model or teacher.sampling."
     return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused", final=about == "model")
 
 
-def _busy(what: str, kind: str, reply: Reply, wait: float | None, words: str) -> TransientError:
+def _busy(what: str, kind: str, reply: Reply, wait: float | None, words: str) -> TeacherError:
     limit = daily_limit(reply.text)
+    if limit and wait is None and kind == "overload" and not _SOON.search(words):
+        # Nobody says when it ends, and attempts within minutes are in vain.
+        hint = f"Everything obtained is kept; run the same command again when the {limit} begins anew."
+        return PermanentError(f"{limit}: {what}", hint=hint, kind=kind, final=True)
     why = (f"{limit}: " if limit else "") + (repr(words) if words else f"HTTP {reply.status}")
     hint = "If it persists, lower teacher.concurrency or look at the server's status."
     return TransientError(what, hint=hint, kind=kind, retry_after=wait, why=why)

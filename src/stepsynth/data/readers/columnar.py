@@ -106,6 +106,11 @@ def _names_in(feature: Any) -> list[str] | None:
     if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
         feature = feature["feature"]
     names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    if isinstance(names, dict):
+        # The form of a data card: {"0": "technical", "1": "billing"}.
+        numbers = {int(key): name for key, name in names.items() if str(key).isascii() and str(key).isdigit()}
+        complete = len(numbers) == len(names) and sorted(numbers) == list(range(len(names)))
+        names = [numbers[number] for number in sorted(numbers)] if complete else None
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
