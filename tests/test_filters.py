@@ -236,6 +236,28 @@ def test_talk_about_the_task_is_dropped(text: str) -> None:
     assert reasons(Schema().judge([candidate(text)], [])) == ["meta"]
 
 
+ALOUD = [
+    "Okay, the user wants a support ticket about a boat. It should be short.\n\nThe boat leaks.",
+    "The user is asking me to invent a complaint.",
+    "Hmm, so I need to come up with a realistic review that is negative.",
+    "We need to produce a text for the label hull.",
+    "Alright, let me think about what such a message would say.",
+]
+ALOUD_NOT = [
+    "We need to create a new account for our driver.",
+    "Okay, so the pump is dead again.",
+    "The user wants to log in but gets no code.",
+    "I need to write to your manager about it.",
+    "Let me think it over until Friday.",
+    "The user asks for a refund each week.",
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), [*((text, "meta") for text in ALOUD), *((text, "") for text in ALOUD_NOT)])
+def test_a_model_that_thinks_aloud_writes_no_row(text: str, reason: str) -> None:
+    assert reasons(Schema().judge([candidate(text)], [])) == [reason]
+
+
 @pytest.mark.parametrize("text", [*KEPT, TEXT, "I'm sorry I ever saw it.", "Sorry, this was a bore.", "Sure-footed and calm."])
 def test_honest_texts_pass_the_schema(text: str) -> None:
     assert reasons(Schema().judge([candidate(text)], [])) == [""]

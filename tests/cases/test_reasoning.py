@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from loopback import LoopbackServer
+from stepsynth.cli.planning import _no_text
 from stepsynth.config import SamplingConfig, TeacherConfig, parse_config
 from stepsynth.errors import PermanentError, RunError
 from stepsynth.executor import Executor, TeacherModel
@@ -266,6 +267,25 @@ def test_marks_mixed_and_damaged_never_leave_a_mark_of_a_whole_block() -> None:
 def test_an_object_that_comes_first_is_read_before_marks_in_it(text: str) -> None:
     config = TeacherConfig(backend="fake", structured="json")
     assert answer_text(config, Response(text)).strip() in {"b", "x"}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": "", "reasoning_content": SECRET_THOUGHT}, "holds no text: what the teacher wrote is in the field"),
+        ({"content": None, "reasoning": SECRET_THOUGHT}, "'reasoning'"),
+        ({"content": None, "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}, "called a tool"),
+        ({"content": None, "refusal": "I will not."}, "was refused"),
+        ({"content": "A text."}, None),
+    ],
+)
+def test_a_plan_says_why_its_sample_holds_no_text(message: Body, said: str | None) -> None:
+    body = whole("", {"messages": [], "model": "m"}, "stop")
+    body["choices"][0]["message"] = {"role": "assistant", **message}
+    answers = read_completion(json.dumps(body))
+    values: Body = {"task": {"name": "t", "instruction": "i", "labels": ["a", "b"]}, "data": {"validation": {"path": "x.csv"}}}
+    found = _no_text(parse_config({**values, "teacher": {"backend": "fake"}}), answers)
+    assert [said in line for line in found] == [True] if said else not found
 
 
 # thoughts in fields of their own ---------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from contextlib import closing
@@ -23,7 +24,7 @@ from stepsynth.prompts import Prompts
 from stepsynth.run import answers_path
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
-from stepsynth.teachers.findings import sample_findings
+from stepsynth.teachers.findings import sample_findings, thoughts_of
 from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
@@ -95,7 +96,12 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         "minutes": _minutes(config.teacher, expected["requests"], seconds),
         "price": price_as_json(price),
         "cached": _cached(config, inputs, answers_path(config.cache, runs or Path("runs"))),
-        "warnings": [*notes, *_thought_warnings(config, answers), *money_warnings(config.budget, expected, price)],
+        "warnings": [
+            *notes,
+            *_thought_warnings(config, answers),
+            *_no_text(config, answers),
+            *money_warnings(config.budget, expected, price),
+        ],
     }
 
 
@@ -139,6 +145,19 @@ def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[st
     elif thought > config.teacher.sampling.max_tokens / 2 and not config.teacher.reasoning_tokens:
         found.append(f"answers that think longer are cut off: set teacher.reasoning_tokens to about {advised_room(thought):,}.")
     return found
+
+
+def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
+    """Return why a sample whose answers ended by themselves holds no text."""
+    if all(answer.finish_reason == "refusal" for answer in answers):
+        return ["the sample answer was refused: the teacher, or a filter before it, declines to write it."]
+    if any(answer_text(config.teacher, a).strip() for a in answers) or is_cut_off_in_thought(config.teacher, answers[0]):
+        return []
+    if '"tool_calls"' in answers[0].raw and re.search(r'"tool_calls":\s{0,5}\[\s{0,20}\{', answers[0].raw):
+        return ["the sample answer holds no text: the teacher called a tool instead, take another model."]
+    where = thoughts_of(answers[0]).found
+    went = f"what the teacher wrote is {where}, as thoughts" if where != "none seen" else "the server sent an empty one"
+    return [f"the sample answer holds no text: {went}. Switch thinking off in teacher.options, or take another model."]
 
 
 def _lab(config: RunConfig, inputs: Inputs) -> Lab:

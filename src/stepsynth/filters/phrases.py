@@ -18,6 +18,7 @@ __all__ = [
     "OTHER_OPENER",
     "OTHER_REFUSAL",
     "SIGN_OFF",
+    "THOUGHT_ALOUD",
 ]
 
 _HEADERS = (
@@ -87,6 +88,19 @@ LEAVE = re.compile(
     r"|would be (?:labell?ed|classified)))\b"
     rf"|{_MARKS}(?:notes?|disclaimer)[*_\s]{{0,4}}:[^\n]{{0,200}}\b(?:{_TEXT})\b",
     re.IGNORECASE,
+)
+# What a model tells itself of its task before it writes, or in place of it. "We need to create a new account" is an honest text.
+_TASK = rf"(?:{_TEXT}s?|label(?:led|ed)?|category|categories|examples|samples|reviews|tickets|prompt|instruction|dataset)"
+THOUGHT_ALOUD = re.compile(
+    r"^(?:(?:okay|ok|alright|all right|hm{1,5}|so|well|right|first|now)[,.!\u2026: ]{1,5}){0,3}(?:"
+    r"the user (?:wants|asks|asked|is asking|has asked|needs|requests|requested|is looking for)\b"
+    rf".{{0,160}}?\b(?:{_TASK}|write|me to)\b"
+    r"|(?:we|i) (?:need|have|should|must|'ll|will|want|am supposed|am asked)(?: to)? "
+    r"(?:write|produce|generate|create|craft|compose|come up with|output|think of)\b"
+    rf"[^.\n]{{0,60}}?\b{_TASK}\b"
+    r"|let(?:'s| me| us) (?:think|write|craft|generate|create|come up with|start by|brainstorm)\b"
+    rf".{{0,160}}?\b(?:{_TASK}|the user)\b)",
+    re.IGNORECASE | re.DOTALL,
 )
 # A heading after which a model talks about its text.
 EXPLANATION = re.compile(

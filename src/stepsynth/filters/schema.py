@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import leading_sentences
-from stepsynth.filters.phrases import OTHER_META, OTHER_REFUSAL
+from stepsynth.filters.phrases import OTHER_META, OTHER_REFUSAL, THOUGHT_ALOUD
 from stepsynth.types import Verdict
 from stepsynth.words import count_words, pieces
 
@@ -94,7 +94,7 @@ class Schema(RowRule):
             return "truncated" if candidate.finish_reason == "length" else "empty"
         if words < self.min_words:
             return "too short"
-        if self.meta and (_META.search(candidate.text) or OTHER_META.match(candidate.text)):
+        if self.meta and _is_meta(candidate.text):
             return "meta"
         if self.question and not ends_with_question_mark(candidate.text):
             return "no question"
@@ -102,6 +102,10 @@ class Schema(RowRule):
             return ""
         said = [piece.casefold() for piece in pieces(candidate.text)]
         return "repetitive" if len(set(said)) < len(said) / 2 else ""
+
+
+def _is_meta(text: str) -> bool:
+    return any((_META.search(text), OTHER_META.match(text), THOUGHT_ALOUD.match(text)))
 
 
 def ends_with_question_mark(text: str) -> bool:
