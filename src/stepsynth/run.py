@@ -34,7 +34,7 @@ from stepsynth.journal import holds_nothing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["DISK_ERRORS", "JOURNAL", "RunDirectory", "answers_path", "disk_errors", "write_atomic", "write_out"]
+__all__ = ["DISK_ERRORS", "JOURNAL", "RunDirectory", "answers_path", "disk_errors", "refuse_input", "write_atomic", "write_out"]
 
 JOURNAL = "journal.db"
 _FORMAT = 1
@@ -123,6 +123,15 @@ def write_out(path: Path, content: str) -> None:
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
         raise RunError(f"cannot write {str(path)!r}: {what}.", hint="Name a file in an existing folder with --out.") from None
+
+
+def refuse_input(out: Path | None, files: Iterable[Path]) -> None:
+    """Raise `ConfigError` where a command would write over a file that it reads, however either is spelled."""
+    for file in files:
+        # What cannot be looked at is said by who reads or writes it; a device or pipe may be both.
+        with contextlib.suppress(OSError, ValueError):
+            if out is not None and file.is_file() and out.samefile(file):
+                raise ConfigError("--out is the input file.", hint="Name another file.")
 
 
 def answers_path(cache: Path | None, runs: Path) -> Path | None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.config import load_config
 from stepsynth.data.importing import import_rows
-from stepsynth.run import write_out
+from stepsynth.errors import ConfigError
+from stepsynth.run import refuse_input, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,9 @@ def import_files(
     Raises:
         UserError: a file, a column or a label that does not fit.
     """
+    refuse_input(out, [*files, config])
+    if out.suffix.lower() not in ("", ".jsonl", ".json", ".ndjson"):
+        raise ConfigError(f"--out is {str(out)!r}, and JSON Lines are written.", hint="End it in .jsonl.")
     found = import_rows(files, load_config(config).task, columns=columns, labels=labels, reading=reading)
     write_out(out, found.content)
     return {

@@ -261,8 +261,8 @@ def predict(
     column: Annotated[
         list[str] | None, typer.Option(help="Where a column is: review, or text=review; text1=..., context=... and so on.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write CSV or JSONL here instead of standard output.")] = None,
-    form: Annotated[str | None, typer.Option("--format", help="csv or jsonl; by the name of --out when absent.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of standard output: .csv, .tsv or .jsonl.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="csv, tsv or jsonl; by the name of --out when absent.")] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="CSV: leave cells as they are that a spreadsheet may run as formulas.")
     ] = False,

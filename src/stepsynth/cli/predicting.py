@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from stepsynth.cli.screens import json_text, write_data
 from stepsynth.config import parse_source
 from stepsynth.data import load_texts
-from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.data.columns import shown
+from stepsynth.data.examples import kept_field, written_field
+from stepsynth.errors import ConfigError, DataError, RunError, did_you_mean
 from stepsynth.journal import Journal
 from stepsynth.loop import best_round
-from stepsynth.run import RunDirectory, write_out
+from stepsynth.run import RunDirectory, refuse_input, write_out
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family, split_labels
 
@@ -33,7 +35,11 @@ __all__ = ["Output", "parse_columns", "predict_file"]
 # A spreadsheet runs a cell that begins like this as a formula; a number is none, whatever its sign.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_FORMATS = ("csv", "jsonl", "json")
+_FORMATS = ("csv", "tsv", "jsonl", "json")
+_ENDINGS = {"": "csv", ".csv": "csv", ".txt": "csv", ".tsv": "tsv", ".tab": "tsv"}
+_ENDINGS |= dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl")
+# Readers go by these names, and none of our forms is what they expect.
+_OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".gz", ".zip")
 _INPUTS = ("text", "text1", "text2", "context", "question")
 
 
@@ -66,7 +72,7 @@ class Output:
 
     Attributes:
         path: the file; standard output when absent.
-        form: ``csv``, ``jsonl``, or ``json`` for one object; by the file's name when absent.
+        form: ``csv``, ``tsv``, ``jsonl``, or ``json`` for one object; by the file's name when absent.
         exact: CSV: write every cell as it is, also what a spreadsheet would run.
     """
 
@@ -79,13 +85,21 @@ class Output:
         """The form that is written.
 
         Raises:
-            ConfigError: there is no such form.
+            ConfigError: there is no such form, or the file's name says another one.
         """
-        named = self.path is not None and self.path.suffix.lower() in (".json", ".jsonl", ".ndjson")
-        form = self.form or ("jsonl" if named else "csv")
+        ending = self.path.suffix.lower() if self.path is not None else ""
+        form = self.form or _ENDINGS.get(ending, "csv")
         if form not in _FORMATS:
-            raise ConfigError(f"--format is {form!r}.", hint=did_you_mean(form, _FORMATS[:2]))
-        if self.exact and form != "csv":
+            raise ConfigError(f"--format is {form!r}.", hint=did_you_mean(form, _FORMATS[:3]))
+        # The name of a device or of a file in /proc says nothing.
+        if ending and self.form is None and ending not in _ENDINGS:
+            raise ConfigError(
+                f"--out is {str(self.path)!r}, and no file that ends in {ending!r} is written here.",
+                hint="End it in .csv, .tsv or .jsonl, or say which with --format.",
+            )
+        if ending in _OTHERS:
+            raise ConfigError(f"--out is {str(self.path)!r}, and {form} is written.", hint=f"End it in .{form}.")
+        if self.exact and form not in ("csv", "tsv"):
             raise ConfigError(f"--exact is for CSV, and {form} is written.", hint="Take it out: nothing is changed there.")
         return form
 
@@ -113,10 +127,12 @@ def predict_file(
         UserError: no run, no student, or an unreadable file.
     """
     form = output.format
+    refuse_input(output.path, [file])
     source = parse_source({"path": file, **(reading or {})})
     directory = RunDirectory.read(folder)
     task = directory.config.task
     examples = load_texts(source, task, columns)
+    _refuse_empty(examples, file, task)
     if not directory.journal_path.is_file():
         raise RunError(f"the run at {str(folder)!r} has not started.", hint="Run it first.")
     with closing(Journal(directory.journal_path)) as journal:
@@ -143,7 +159,7 @@ def predict_file(
     elif form == "jsonl":
         content = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
     else:
-        content, changed = _csv(rows, list(task.labels), exact=output.exact)
+        content, changed = _csv(rows, list(task.labels), exact=output.exact, delimiter="\t" if form == "tsv" else ",")
     if output.path is None:
         write_data(content)
     else:
@@ -157,6 +173,18 @@ def predict_file(
         )
 
 
+def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig) -> None:
+    """Refuse a row without a text: a label for it would be a guess that looks like an answer."""
+    kept = kept_field(task)
+    for number, example in enumerate(examples):
+        texts = {written_field(task): example.text} | ({kept: example.context} if kept else {})
+        for name, text in texts.items():
+            if not text.strip():
+                raise DataError(
+                    f"row {number} of {str(file)!r} has an empty {name}: {shown(text)}.", hint="Fill it in or take the row out."
+                )
+
+
 def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str, object]:
     """Return the row as it is read from a file, with what was predicted in place of the gold answer."""
     row = {name: value for name, value in create_family(task).record(example).items() if name in _INPUTS}
@@ -168,11 +196,11 @@ def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str
     return {**row, **found, "probabilities": dict(prediction.probabilities)}
 
 
-def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool) -> tuple[str, int]:
+def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool, delimiter: str) -> tuple[str, int]:
     """Return the table, and how many cells are not as they were."""
     buffer = io.StringIO()
     # With this line end, a lone CR inside a cell is quoted, too; without quotes it would begin a row.
-    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer = csv.writer(buffer, lineterminator="\r\n", delimiter=delimiter)
     names = [name for name in rows[0] if name != "probabilities"]
     writer.writerow([*names, *(f"p({label})" for label in labels)])
     changed = 0

@@ -1,0 +1,75 @@
+"""What `predict` and `import` write, and what they refuse to write over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from command import stepsynth
+from stepsynth.cli.predicting import Output, _csv, _refuse_empty
+from stepsynth.config import TaskConfig
+from stepsynth.errors import ConfigError, DataError
+from stepsynth.types import Example
+
+TASK = TaskConfig.model_validate({"name": "t", "instruction": "Say which.", "labels": {"wet": "rain", "dry": "sun"}})
+PAIR = TaskConfig.model_validate(
+    {
+        "name": "t",
+        "family": "pair",
+        "instruction": "Say which.",
+        "labels": {"wet": "rain", "dry": "sun"},
+        "fields": {"text1": {"name": "note", "context": True}, "text2": {"name": "claim"}},
+    }
+)
+
+
+@pytest.mark.parametrize("how", ["same", "symlink", "hard link", "other spelling"])
+@pytest.mark.parametrize("command", ["predict", "import"])
+def test_the_input_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, how: str) -> None:
+    file, out = tmp_path / "rows.jsonl", tmp_path / "link.jsonl"
+    file.write_text('{"text": "a", "label": "wet"}\n')
+    if how == "symlink":
+        out.symlink_to(file)
+    elif how == "hard link":
+        os.link(file, out)
+    else:
+        (tmp_path / "x").mkdir()
+        out = file if how == "same" else tmp_path / "x" / ".." / "rows.jsonl"
+    arguments = ["predict", tmp_path / "run", file] if command == "predict" else ["import", file, "--config", "c.yaml"]
+    outcome = stepsynth(capsys, *arguments, "--out", out)
+    assert (outcome.code, outcome.err) == (2, "stepsynth: --out is the input file. Name another file.\n")
+    assert file.read_text() == '{"text": "a", "label": "wet"}\n'
+
+
+@pytest.mark.parametrize(("name", "form"), [("p.csv", "csv"), ("P.TSV", "tsv"), ("p.ndjson", "jsonl"), ("p", "csv")])
+def test_the_ending_of_the_file_says_the_form(name: str, form: str) -> None:
+    assert Output(Path(name)).format == form
+
+
+@pytest.mark.parametrize(("name", "form"), [("p.xlsx", None), ("p.parquet", "csv"), ("p.out", None), ("p.csv.gz", None)])
+def test_other_endings_are_refused_before_anything_is_done(name: str, form: str | None) -> None:
+    with pytest.raises(ConfigError, match="--out is"):
+        _ = Output(Path(name), form).format
+    assert Output(Path("p.out"), "tsv").format == "tsv"
+
+
+def test_tabs_stand_between_the_cells_of_a_tsv() -> None:
+    content, _ = _csv([{"text": "a, b", "label": "wet"}], [], exact=False, delimiter="\t")
+    assert content == "text\tlabel\r\na, b\twet\r\n"
+
+
+@pytest.mark.parametrize("name", ["s3.csv", "s3.xlsx"])
+def test_import_writes_json_lines_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    outcome = stepsynth(capsys, "import", tmp_path / "a.jsonl", "--config", "c.yaml", "--out", tmp_path / name)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "JSON Lines are written. End it in .jsonl." in outcome.err
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\u3000\t"])
+def test_a_row_without_a_text_is_named_not_guessed(empty: str) -> None:
+    with pytest.raises(DataError, match=r"row 1 of 'n\.csv' has an empty text"):
+        _refuse_empty([Example("0", "a"), Example("1", empty)], Path("n.csv"), TASK)
+    with pytest.raises(DataError, match=r"row 0 of 'n\.csv' has an empty text1"):
+        _refuse_empty([Example("0", "a", context=empty)], Path("n.csv"), PAIR)
