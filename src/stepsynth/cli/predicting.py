@@ -196,7 +196,7 @@ def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str
     return {**row, **found, "probabilities": dict(prediction.probabilities)}
 
 
-def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool, delimiter: str) -> tuple[str, int]:
+def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool, delimiter: str = ",") -> tuple[str, int]:
     """Return the table, and how many cells are not as they were."""
     buffer = io.StringIO()
     # With this line end, a lone CR inside a cell is quoted, too; without quotes it would begin a row.
