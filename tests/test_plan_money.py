@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from command import stepsynth
 from family_worlds import FamilyWorld, build_family_world, lend_student
@@ -159,9 +160,8 @@ def test_the_printed_plan_says_price_range_and_warning(capsys: pytest.CaptureFix
 
 
 def test_a_server_of_ones_own_has_no_price_until_it_is_told(capsys: pytest.CaptureFixture[str], world: World) -> None:
-    found = planned(capsys, world, "teacher.price=null")
+    found = planned(capsys, world, "teacher.price=null", "budget.usd=null")
     assert (found["price"], found["cost_usd"]) == (None, None)
-    assert any("the run is refused" in warning for warning in found["warnings"])
     free = planned(capsys, world, "teacher.price={input: 0, output: 0}", "budget.usd=null")
     assert (free["cost_usd"], free["warnings"]) == ([0, 0], [])
 
@@ -244,3 +244,16 @@ def test_a_comparison_by_dollars_without_a_price_is_refused_before_anything_is_s
         compare_methods(families.config(setting), methods, seeds=1, match="usd", folder=tmp_path / "out", quiet=True)
     assert caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cap_in_dollars_that_nobody_can_keep_is_refused_before_the_sample(
+    world: World, loopback: LoopbackServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(world.config_path.read_text())
+    values["teacher"] = {"backend": "openai", "base_url": loopback.base_url, "model": "loopback"}
+    values["budget"] = {"usd": 1}
+    world.config_path.write_text(yaml.safe_dump(values))
+    outcome = stepsynth(capsys, "plan", world.config_path)
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
+    assert "the price of 'loopback' is unknown" in outcome.err
+    assert not loopback.completions

@@ -47,8 +47,9 @@ def read(text: str, *labels: str) -> str | None:
     ("text", "label"),
     [
         ("minus 1", "-1"),
-        ("- 1", "-1"),
-        ("\u2212 1", "-1"),
+        # The prompt lists labels with a dash before each.
+        ("- 1", None),
+        ("\u2212 1", None),
         ("negative 1", "-1"),
         ("Minus 1.", "-1"),
         ("The answer is minus 1", "-1"),

@@ -14,6 +14,7 @@ from stepsynth.cli.forecast import forecast, money_warnings, price_as_json
 from stepsynth.cli.panel import dollars
 from stepsynth.errors import RunError
 from stepsynth.executor import ask_sample
+from stepsynth.executor.account import check_price
 from stepsynth.executor.room import advised_room, with_room
 from stepsynth.executor.waves import next_wave
 from stepsynth.inputs import Inputs, check_inputs
@@ -82,6 +83,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
     if rows[1] == 0:
         nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
         return {**plan, "sample": None, "server": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
+    check_price(config.teacher, config.budget, price)
     plan["teacher"]["probe"] = probe_teacher(config.teacher, report)
     asked, answers, seconds, notes, server = _ask(config, inputs)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)

@@ -169,7 +169,8 @@ def read_status(folder: Path) -> dict[str, Any]:
             "tokens": {"prompt": totals.prompt_tokens, "completion": totals.completion_tokens},
             "cost_usd": totals.cost_usd,
             "batches": [{"id": job.id, "requests": len(job.keys), "created": job.created} for job in journal.jobs.open()],
-            "pause": read_pause(folder, directory.holder()),
+            "holder": (holder := directory.holder()),
+            "pause": read_pause(folder, holder),
             "results": build_results(journal, directory),
         }
 
@@ -181,7 +182,8 @@ def print_status(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(title=escape(f"{found['run']}: {found['state']}"), title_justify="left")
+    state = f"running ({found['holder']})" if found["holder"] else found["state"]
+    table = Table(title=escape(f"{found['run']}: {state}"), title_justify="left")
     for name, justify in (
         ("stage", "left"),
         ("requested", "right"),
@@ -209,7 +211,7 @@ def print_status(found: dict[str, Any]) -> None:
     if found["pause"]:
         what = "The run ended because" if found["pause"]["ended"] else "The run waits:"
         console.print(f"{what} {found['pause']['said']}", markup=False, highlight=False, soft_wrap=True)
-    if found["state"] == "unfinished":
+    if found["state"] == "unfinished" and not found["holder"]:
         console.print("The same `stepsynth run` command goes on from here.")
 
 

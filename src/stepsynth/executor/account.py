@@ -26,11 +26,24 @@ if TYPE_CHECKING:
     from stepsynth.teachers.prices import Price
     from stepsynth.types import Request, Response
 
-__all__ = ["Account"]
+__all__ = ["Account", "check_price"]
 
 # No tokenizer makes more than one token of a byte; chat templates add a few of their own.
 _TOKENS_PER_MESSAGE = 8
 _TOKENS_PER_PROMPT = 16
+
+
+def check_price(config: TeacherConfig, budget: BudgetConfig, price: Price | None) -> None:
+    """Refuse a cap in dollars that nobody could keep.
+
+    Raises:
+        ConfigError: dollars are capped and the price is unknown.
+    """
+    if budget.usd is not None and price is None:
+        raise ConfigError(
+            f"budget.usd={budget.usd:g} cannot be kept: the price of {config.model!r} is unknown.",
+            hint="Set teacher.price: {input: ..., output: ...} (dollars per million tokens), or cap requests or tokens.",
+        )
 
 
 class Account:
@@ -47,11 +60,7 @@ class Account:
     """
 
     def __init__(self, config: TeacherConfig, journal: Journal, budget: BudgetConfig, price: Price | None) -> None:
-        if budget.usd is not None and price is None:
-            raise ConfigError(
-                f"budget.usd={budget.usd:g} cannot be kept: the price of {config.model!r} is unknown.",
-                hint="Set teacher.price: {input: ..., output: ...} (dollars per million tokens), or cap requests or tokens.",
-            )
+        check_price(config, budget, price)
         self.ledger = journal.ledger
         self.price = price
         self._budget = budget

@@ -33,8 +33,10 @@ _WORDS_OF_ONE_LETTER = frozenset("aeiouy")
 _GOES_ON = re.compile(r"'\w|\s+(?!(?:because|since|as|and|or|but|is)\b)[^\W\d_]")
 # Longest grade, in letters.
 _SHORT = 3
-# Where labels have a minus, it may be a word or stand apart, and "1/1" is no number of the scale.
-_MINUS = re.compile(r"(?:\b(?:minus|negative)|(?:^|(?<=[:=(\"'*]))\s?-) (?=\d)|(?<=\bis )- (?=\d)", re.IGNORECASE)
+# Where labels have a minus, it may be a word or stand apart, and "1/1" is no number of the scale. At the beginning "- 1"
+# may be a minus, or a line of the list that the prompt shows: it decides nothing.
+_MINUS = re.compile(r"(?:\b(?:minus|negative)|(?<=[:=(\"'*])\s?-) (?=\d)|(?<=\bis )- (?=\d)", re.IGNORECASE)
+_LISTED_NUMBER = re.compile(r"\s*- \d")
 _APART = r"(?<!- )(?<!\d/)"
 _SEPARATORS = r"[\s_\-/]+"
 _LETTER = rf"[^\W_{SPACELESS}]"
@@ -104,6 +106,8 @@ class _Reader:
     def whole(self, text: str) -> str | None:
         """Return the label that an answer is and nothing else, wrappers and "The answer is" aside."""
         text = self._form(text[:_LONGEST])
+        if self._signed and _LISTED_NUMBER.match(text):
+            return None
         for _ in range(8):
             if text in self._forms:
                 return self._forms[text]
