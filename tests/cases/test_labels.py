@@ -203,7 +203,7 @@ def test_a_label_that_nobody_can_see_is_refused(label: str, family: str) -> None
         ('"-1"', "-1"),
         ("[1]", "1"),
         ("- -1", "-1"),
-        ("- 1", "1"),
+        ("- 1", "-1"),
         ('{"label": "-1"}', "-1"),
         ("-1.0", "-1"),
         ("10", None),

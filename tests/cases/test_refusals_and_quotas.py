@@ -322,8 +322,8 @@ def test_ten_in_a_row_end_a_run_that_had_answers_and_the_next_attempt_goes_on(de
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(401, openai("no")), (403, openai("no")), (404, openai("no")), *NO_MONEY.values()],
-    ids=["401", "403", "404", *NO_MONEY],
+    [(401, openai("no")), (404, openai("no")), *NO_MONEY.values()],
+    ids=["401", "404", *NO_MONEY],
 )
 def test_key_model_and_money_are_final_at_the_first_answer(desk: Desk, status: int, body: object) -> None:
     desk.server.faults = refuse(lambda n: n == 6, status, body)
@@ -333,6 +333,13 @@ def test_key_model_and_money_are_final_at_the_first_answer(desk: Desk, status: i
     desk.server.faults = None
     desk.run(40)
     assert len(desk.server.completions) == 41, "what was answered is kept"
+
+
+def test_a_403_among_answers_is_its_requests_affair(desk: Desk) -> None:
+    desk.server.faults = refuse(lambda n: n == 6, 403, openai("no"))
+    answers = desk.run(40, concurrency=1)
+    assert sum(isinstance(answer, Response) for answer in answers) == 39
+    assert len(desk.server.completions) == 40
 
 
 @settings(max_examples=60, deadline=None)
