@@ -335,6 +335,13 @@ def test_key_model_and_money_are_final_at_the_first_answer(desk: Desk, status: i
     assert len(desk.server.completions) == 41, "what was answered is kept"
 
 
+def test_a_403_among_answers_is_its_requests_affair(desk: Desk) -> None:
+    desk.server.faults = refuse(lambda n: n == 6, 403, openai("no"))
+    answers = desk.run(40, concurrency=1)
+    assert sum(isinstance(answer, Response) for answer in answers) == 39
+    assert len(desk.server.completions) == 40
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     ends=st.lists(st.sampled_from(["answer", "refused", "withheld"]), min_size=1, max_size=60).filter(lambda e: "answer" in e),
