@@ -85,21 +85,21 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
     "qa: a span that is not in the context": (
         "extractive_qa",
         rows(one(answers={"text": ["Atlantis"], "answer_start": [3]})),
-        ("'Atlantis'", "row 7", "does not stand in its context"),
+        ("'Atlantis'", "line 8 of", "does not stand in its context"),
     ),
-    "qa: a span at another place": ("extractive_qa", rows(one(answers=MISPLACED)), ("'Brigen'", "row 7", "character 4")),
+    "qa: a span at another place": ("extractive_qa", rows(one(answers=MISPLACED)), ("'Brigen'", "line 8 of", "character 4")),
     "qa: a test row with a wrong span": (
         "extractive_qa",
         rows(one(answers={"text": ["Atlantis"], "answer_start": [3]}), "test.jsonl"),
         ("'Atlantis'", "test.jsonl"),
     ),
     "qa: no context": ("extractive_qa", rows(without("context")), ("no column 'context'",)),
-    "qa: an empty context": ("extractive_qa", rows(one(context=" ")), ("row 7", "empty context")),
+    "qa: an empty context": ("extractive_qa", rows(one(context=" ")), ("line 8 of", "empty context")),
     "qa: no answers": ("extractive_qa", rows(without("answers")), ("'answers'",)),
     "qa: a question that cannot be answered": (
         "extractive_qa",
         rows(one(answers={"text": [], "answer_start": []})),
-        ("row 7", "no answers", "Take such rows out"),
+        ("line 8 of", "no answers", "Take such rows out"),
     ),
     "qa: one context for all": (
         "extractive_qa",
@@ -138,7 +138,7 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
     ),
     "pair: no second text": ("pair", rows(without("text2")), ("no column 'text2'",)),
     "pair: no context": ("pair", rows(without("text1")), ("no column 'text1'",)),
-    "pair: an empty context": ("pair", rows(one(text1="")), ("row 7", "empty text1")),
+    "pair: an empty context": ("pair", rows(one(text1="")), ("line 8 of", "empty text1")),
     "pair: no field is the context": ("pair", config(task__fields=FIELDS), ("context: true", "0 of them kept")),
     "pair: no fields": ("pair", config(task__fields=None), ("a pair needs fields",)),
     "pair: both fields are the context": (
@@ -150,7 +150,11 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
     "pair: an unknown label": ("pair", rows(one(label="folows")), ("'folows'", "Did you mean 'follows'?")),
     "pair: a file of contexts that is missing": ("pair", pool(None), ("validatoin.jsonl",)),
     "pair: an empty pool": ("pair", pool(""), ("pool.jsonl", "empty")),
-    "pair: a pool with an empty context": ("pair", pool('{"context": "a note"}\n{"context": ""}\n'), ("row 1", "empty context")),
+    "pair: a pool with an empty context": (
+        "pair",
+        pool('{"context": "a note"}\n{"context": ""}\n'),
+        ("line 2 of", "empty context"),
+    ),
     "pair: a pool of fewer contexts than the sample": (
         "pair",
         pool('{"context": "a note"}\n', sample=5),
@@ -164,7 +168,7 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
     ),
     "multi_label: an unknown label": ("multi_label", rows(one(labels=["hot", "wett"])), ("'wett'", "Did you mean 'wet'?")),
     "multi_label: no row has a label": ("multi_label", rows(every("labels", [])), ("no row", "label")),
-    "multi_label: labels are a number": ("multi_label", rows(one(labels=3)), ("row 7", "int")),
+    "multi_label: labels are a number": ("multi_label", rows(one(labels=3)), ("line 8 of", "int")),
     "multi_label: a label with the joining sign": (
         "multi_label",
         config(task__labels={"hot|wet": "x", "loud": "y"}),

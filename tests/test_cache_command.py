@@ -480,7 +480,7 @@ def test_a_dry_run_counts_and_touches_nothing(path: Path, capsys: pytest.Capture
     fill(path, range(6))
     before = path.read_bytes()
     outcome = stepsynth(capsys, "cache", "prune", "--all", "--dry-run")
-    assert "6 answers would go" in outcome.out
+    assert "6 answers would be removed" in outcome.out
     assert path.read_bytes() == before
     assert stepsynth(capsys, "cache", "prune", "--all").code == 0
     assert left(path) == set()

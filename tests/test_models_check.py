@@ -30,7 +30,7 @@ DOCUMENTED: dict[tuple[str, int], dict[str, str]] = {
     ("openai", 0): {"model list": "there, among 3", "seed": "taken", "n": "taken", "thoughts": "none seen"},
     ("openai", 1): {"max tokens": "max_completion_tokens", "top_p": "refused", "thoughts": "hidden", "usage": "100 of them"},
     ("azure", 0): {"model list": "not tried", "seed": "taken"},
-    ("azure-v1", 0): {"model list": "not there, 3 others"},
+    ("azure-v1", 0): {"model list": "not listed; the server lists 3 other models"},
     ("anthropic", 0): {"seed": "none", "n": "none", "JSON": "by schema", "finish reason": "'end_turn', read as stop"},
     ("gemini", 0): {"seed": "refused: left out", "logprobs": "refused", "model list": "there", "thoughts": "hidden (100 tokens)"},
     ("openrouter", 1): {"thoughts": "in the field 'reasoning'", "model list": "there"},
@@ -44,7 +44,7 @@ DOCUMENTED: dict[tuple[str, int], dict[str, str]] = {
     ("vertex", 0): {"model list": "lists no models", "thoughts": "hidden (100 tokens)"},
     ("vllm", 1): {"thoughts": "in the field 'reasoning'", "n": "taken"},
     ("sglang", 1): {"thoughts": "in the content"},
-    ("llama.cpp", 0): {"n": "refused", "model list": "not there"},
+    ("llama.cpp", 0): {"n": "refused", "model list": "not listed; the server lists 1 other model"},
     ("ollama", 0): {"n": "ignored: 1 answer came", "model list": "there"},
     ("lmstudio", 1): {"JSON": "by schema", "thoughts": "in the content"},
 }
@@ -214,7 +214,7 @@ def test_an_unknown_model_and_a_server_that_is_down(capsys: pytest.CaptureFixtur
     with play("openai") as server:
         path = write(tmp_path, settings(server, model="gpt-4o-mimi"))
         outcome, found = check(capsys, path)
-        assert (outcome.code, found["findings"]["model list"]["found"]) == (2, "not there, 3 others are")
+        assert (outcome.code, found["findings"]["model list"]["found"]) == (2, "not listed; the server lists 3 other models")
         assert "gpt-4o-mini" in outcome.err
     outcome, found = check(capsys, path)
     assert (outcome.code, found["works"], found["spent"]["requests"]) == (2, False, 0)

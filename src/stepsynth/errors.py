@@ -171,7 +171,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         known: what would have been accepted.
     """
     options = sorted(known)
-    near = get_close_matches(word, options, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean {near[0]!r}?"
+    if near := get_close_matches(word, options, n=3, cutoff=0.6):
+        # Letters in another order are the most likely slip.
+        best = min(near, key=lambda name: sorted(name.lower()) != sorted(word.lower()))
+        return f"Did you mean {best!r}?"
     return f"Known: {', '.join(options)}." if options else ""

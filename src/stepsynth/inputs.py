@@ -57,8 +57,8 @@ class Inputs:
         """What the user should know of the data, a sentence each."""
         if self.sealed is None or not self.sealed.shared:
             return self.validation.notes
-        rows = "row is" if self.sealed.shared == 1 else "rows are"
-        shared = f"{self.sealed.shared:,} of {self.sealed.n:,} test {rows} in the validation data, too: the test score flatters."
+        rows = f"test row{'s' * (self.sealed.n != 1)} {'is' if self.sealed.shared == 1 else 'are'}"
+        shared = f"{self.sealed.shared:,} of {self.sealed.n:,} {rows} also in the validation data, so the test score is too high."
         return (*self.validation.notes, shared)
 
     def facts(self) -> dict[str, str]:

@@ -34,7 +34,17 @@ from stepsynth.journal import holds_nothing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["DISK_ERRORS", "JOURNAL", "RunDirectory", "answers_path", "disk_errors", "refuse_input", "write_atomic", "write_out"]
+__all__ = [
+    "DISK_ERRORS",
+    "JOURNAL",
+    "RunDirectory",
+    "answers_path",
+    "disk_errors",
+    "no_run",
+    "refuse_input",
+    "write_atomic",
+    "write_out",
+]
 
 JOURNAL = "journal.db"
 _FORMAT = 1
@@ -328,10 +338,18 @@ def _file_fault(folder: Path, name: str, digest: object) -> str:
         return f"{name} is missing" if isinstance(error, FileNotFoundError) else f"{name} cannot be read"
 
 
+def no_run(path: Path) -> RunError:
+    """Return the error of a folder that is no run; a comparison holds runs."""
+    runs = sorted(found.parent for found in path.glob("*/config.json"))
+    if runs and (path / "results.json").is_file():
+        return RunError(f"{str(path)!r} is a comparison; give one of its runs, e.g. {str(runs[0])!r}.")
+    return RunError(f"there is no run at {str(path)!r}.", hint="Give the folder that `stepsynth run` printed.")
+
+
 def _stored_config(path: Path) -> RunConfig:
     file = path / "config.json"
     if not file.is_file():
-        raise RunError(f"there is no run at {str(path)!r}.", hint="Give the folder that `stepsynth run` printed.")
+        raise no_run(path)
     try:
         return parse_config(json.loads(file.read_text(encoding="utf-8"))["config"])
     except (ValueError, KeyError, TypeError, ConfigError) as error:

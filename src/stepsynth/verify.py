@@ -33,7 +33,7 @@ from stepsynth.inputs import rows_digest
 from stepsynth.journal import Journal
 from stepsynth.journal.answers import kept_request
 from stepsynth.journal.database import decoded, reading_uri
-from stepsynth.run import RunDirectory
+from stepsynth.run import RunDirectory, no_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ def verify_run(folder: Path) -> list[Finding]:
         RunError: there is no run here, or a process is writing to it.
     """
     if not (folder / "config.json").is_file() and not (folder / "journal.db").is_file():
-        raise RunError(f"there is no run at {str(folder)!r}.", hint="Give the folder that `stepsynth run` printed.")
+        raise no_run(folder)
     try:
         directory = RunDirectory.read(folder)
     except RunError as error:

@@ -95,8 +95,7 @@ def test_case_20_predict_changes_labels_and_texts_what_is_changed_is_said(
     student(SIGNED)
     predict(tmp_path, TEXTS, Output(tmp_path / "out.csv"))
     said = capsys.readouterr().err
-    assert "4 cells that begin with" in said
-    assert "--format jsonl, or --exact" in said
+    assert "4 cells got a leading apostrophe so that no spreadsheet runs them as formulas; --exact leaves it out." in said
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         cells = [row["text"] for row in csv.DictReader(file)]
     assert cells == ["'- not good", "'+ all well", "'=1+1", "'@home", "-5", "+1.5e3", "'quoted", "plain"]

@@ -88,8 +88,9 @@ def _outside(name_or_path: str, kind: Kind, say: Report) -> Path | str:
     if kind == "student" and is_hub_id:
         return name_or_path
     names = [asset.name for asset in list_assets() if asset.kind == kind]
+    hub = " nor a hub id (owner/name)" if kind == "student" else ""
     raise ConfigError(
-        f"{kind} model {name_or_path!r} is neither an embedded model nor an existing path.",
+        f"{kind} model {name_or_path!r} is neither an embedded model nor an existing path{hub}.",
         hint="A GGUF file of the hub is named owner/name:file.gguf." if is_hub_id else did_you_mean(name_or_path, names),
     )
 

@@ -91,7 +91,7 @@ def prune_answers(
         RunError: the file cannot be read or written.
     """
     if older_than is None and teacher is None and max_mb is None and not everything:
-        raise ConfigError("prune was not told what may go.", hint="Give --older-than, --teacher, --max-size or --all.")
+        raise ConfigError("say what to remove: --older-than, --teacher, --max-size or --all.")
     before = _size(path)
     found: dict[str, Any] = {"path": str(path), "dry_run": dry_run, "answers": 0, "usd": 0.0, "bytes": before}
     if not path.is_file():
@@ -150,17 +150,20 @@ def print_verified(found: dict[str, Any]) -> None:
     elif found["problems"]:
         console.print(f"Delete {found['path']}: runs keep their own answers, and a new file is begun.", markup=False)
     elif found["damaged"]:
-        console.print("Take them away with: stepsynth cache verify --remove")
+        console.print("Remove them with: stepsynth cache verify --remove")
 
 
 def print_pruned(found: dict[str, Any]) -> None:
     """Print what `prune_answers` did."""
     from rich.console import Console
 
-    gone, freed = ("would go", "would be freed") if found["dry_run"] else ("gone", "freed")
+    gone, freed = ("would be removed", "would be freed") if found["dry_run"] else ("removed", "freed")
     usd = f", worth {dollars(found['usd'])} USD as far as known" if found["usd"] else ""
     console = Console(highlight=False)
-    console.print(f"{found['answers']:,} answers {gone}{usd}; {_size_text(found['freed_bytes'])} {freed}", markup=False)
+    count = f"{found['answers']:,} answer{'s' * (found['answers'] != 1)}"
+    said = f"{count} {gone}{usd}; {_size_text(found['freed_bytes'])} {freed}"
+    nothing = "Nothing would be removed." if found["dry_run"] else "Nothing removed."
+    console.print(said if found["answers"] else nothing, markup=False)
     console.print(f"{found['path']}  {_size_text(found['bytes'])}", markup=False, soft_wrap=True)
 
 

@@ -38,8 +38,8 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, e.g. method.rounds=3.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Another file of answers than your own.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing while running.")]
+AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Use this answers file instead of the default.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress.")]
 
 Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]
 Delimiter = Annotated[str | None, typer.Option(help="What stands between the cells of a table; found out when absent.")]
@@ -72,8 +72,8 @@ def _options(
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     task: Annotated[
-        str, typer.Option(help="Kind of task: classification, multi_label, pair or extractive_qa.")
-    ] = "classification",
+        str | None, typer.Option(help="Kind of task: classification (default), multi_label, pair or extractive_qa.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="A ready-made task instead; see `stepsynth presets`.")] = None,
     data_folder: Annotated[
         Path | None, typer.Option(help="With --preset: take the rows from this folder, not from the hub.")
@@ -81,10 +81,13 @@ def init(
 ) -> None:
     """Write a commented config and a small data set, ready to run with the embedded teacher."""
     from stepsynth.cli.starter import write_starter
+    from stepsynth.errors import ConfigError
     from stepsynth.presets import write_preset
 
+    if preset is not None and task is not None:
+        raise ConfigError(f"--preset {preset} says what the task is, and --task {task} was given.", hint="Give one of the two.")
     if preset is None:
-        write_starter(folder, task)
+        write_starter(folder, task or "classification")
         typer.echo(f"Wrote {folder}/config.yaml and the rows of a small example. Next:")
     else:
         write_preset(preset, folder, data_folder)
@@ -240,7 +243,7 @@ def verify(folder: RunPath, as_json: Json = False) -> None:
     else:
         for finding in findings:
             typer.echo(str(finding))
-        typer.echo(f"{folder}: {f'{len(findings):,} findings' if findings else 'whole'}")
+        typer.echo(f"{folder}: {_verdict(folder, len(findings))}")
     if findings:
         raise typer.Exit(1)
 
@@ -344,7 +347,7 @@ def cache_list(file: AnswersFile = None, as_json: Json = False) -> None:
 @cache_app.command("verify")
 def cache_verify(
     file: AnswersFile = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take damaged answers away.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove damaged answers.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check the file and every answer in it against the key of its request; exit code 1 if any is damaged."""
@@ -360,23 +363,32 @@ def cache_verify(
 def cache_prune(
     file: AnswersFile = None,
     older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="What was of no use for so long.")
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Not used for this many days.")
     ] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", metavar="MODEL", help="What this model answered.")] = None,
     max_size: Annotated[
         float | None, typer.Option("--max-size", metavar="MB", min=0, help="The least used, until the file is no larger.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take answers away. A run keeps its own answers, so no run is harmed; a new one may pay again."""
+    """Remove answers. A run keeps its own answers, so no run is harmed; a new one may pay again."""
     from stepsynth.cli.cache import find_file, print_pruned, prune_answers
 
     found = prune_answers(
         find_file(file), older_than=older_than, teacher=teacher, max_mb=max_size, everything=everything, dry_run=dry_run
     )
     _print_json(found) if as_json else print_pruned(found)
+
+
+def _verdict(folder: Path, problems: int) -> str:
+    """Return what `verify` found, in words."""
+    if problems:
+        return f"{problems:,} problem{'s' * (problems != 1)}"
+    from stepsynth.cli.running import read_status
+
+    return "whole" if read_status(folder)["state"] != "unfinished" else "nothing is damaged; the run is unfinished"
 
 
 def _reading(encoding: str | None, delimiter: str | None, sheet: str | None) -> dict[str, str]:
@@ -390,10 +402,11 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
     from stepsynth.errors import ConfigError
 
     pairs = {}
+    example = "text=review" if option == "--column" else "0=negative"
     for value in values or []:
         key, separator, text = value.partition("=")
         if not separator or not key:
-            raise ConfigError(f"{option} {value!r} is not of the form NAME=VALUE.", hint=f"Example: {option} text=review")
+            raise ConfigError(f"{option} {value!r} is not of the form NAME=VALUE.", hint=f"Example: {option} {example}")
         pairs[key] = text
     return pairs
 

@@ -166,10 +166,9 @@ def predict_file(
         write_out(output.path, content)
         sys.stderr.write(f"{len(predictions):,} predictions of round {number}'s student in {output.path}\n")
     if changed:
-        begin = "cells that begin" if changed > 1 else "cell that begins"
         sys.stderr.write(
-            f"{changed:,} {begin} with = + - @, a tab or a CR got an apostrophe in front, so that no spreadsheet runs "
-            "a formula. For exact texts: --format jsonl, or --exact.\n"
+            f"{changed:,} cell{'s' * (changed != 1)} got a leading apostrophe so that no spreadsheet runs "
+            f"{'them as formulas' if changed != 1 else 'it as a formula'}; --exact leaves it out.\n"
         )
 
 

@@ -30,7 +30,7 @@ def write_starter(folder: Path, task: str) -> None:
         ConfigError: unknown task, or the folder holds something already.
     """
     if task not in STARTERS:
-        raise ConfigError(f"no starter for task {task!r}.", hint=did_you_mean(task, STARTERS))
+        raise ConfigError(f"unknown task family {task!r}.", hint=did_you_mean(task, STARTERS))
     example = STARTERS[task]
     packaged = resources.files("stepsynth") / "starter"
     rows = packaged / "data" / task

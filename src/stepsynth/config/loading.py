@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,9 @@ from stepsynth.config.run import BudgetConfig, RunConfig
 from stepsynth.config.sections import Section, SourceConfig
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["load_config", "load_teacher", "parse_config", "parse_source"]
 
@@ -72,6 +75,8 @@ class _TeacherSections(Section):
 
 
 def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
+    if path.is_dir():
+        raise ConfigError(f"{str(path)!r} is a folder; give the config file.")
     if not path.is_file():
         raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
     try:
@@ -80,8 +85,9 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
         raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}.", hint="Check its permissions.") from None
     # A date like 2024-02-31 is a ValueError, and so are wrong bytes.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{str(path)!r} is not valid YAML: {where}") from None
+        raise ConfigError(f"{str(path)!r} is not valid YAML: {_yaml_problem(error)}.") from None
+    if values is None:
+        raise ConfigError(f"{str(path)!r} is empty.", hint="Make a config with: stepsynth init DIR")
     if not isinstance(values, dict):
         raise ConfigError(
             f"{str(path)!r} holds {type(values).__name__}, not a mapping of sections.", hint="See: stepsynth init DIR"
@@ -89,6 +95,17 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
     for override in overrides or []:
         _apply(values, override)
     return values
+
+
+def _yaml_problem(error: Exception) -> str:
+    """Return where a document breaks and why, without the parser's drawing of it."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        said = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    elif isinstance(error, yaml.reader.ReaderError):
+        said = f"character {error.position + 1} is {error.character!r}, which YAML does not allow"
+    else:
+        said = str(error)
+    return " ".join(said.split())[:200].rstrip(".")
 
 
 def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
@@ -182,13 +199,44 @@ def _first_problem(error: ValidationError) -> str:
         return f"{where} is missing. Add it to the config."
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return f"{where or 'config'}: {message}."
+        return f"{where or 'config'}: {message}{'' if message.endswith(('.', '?')) else '.'}"
     shown = repr(problem["input"])
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     if problem["type"] == "literal_error":
         options = [word.strip("' ") for word in re.split(r",|\bor\b", problem["ctx"]["expected"])]
         return f"{where} is {shown}. {did_you_mean(str(problem['input']), options)}"
-    return f"{where} is {shown}: {message[0].lower()}{message[1:]}."
+    if problem["input"] is None:
+        return f"{where} is empty."
+    if wanted := _wanted(problem["type"], problem.get("ctx", {})):
+        return f"{where} must be {wanted}, not {shown}."
+    return f"{where} is {shown}: {message[0].lower()}{message[1:].rstrip('.')}."
+
+
+def _wanted(kind: str, limits: Mapping[str, Any]) -> str:
+    """Return what a value must be, by pydantic's name of the problem; empty where this has no words for it."""
+    bound = {
+        "greater_than_equal": ("ge", "{} or more"),
+        "greater_than": ("gt", "more than {}"),
+        "less_than_equal": ("le", "{} or less"),
+        "less_than": ("lt", "less than {}"),
+    }
+    if kind in bound:
+        name, words = bound[kind]
+        return words.format(f"{limits[name]:,g}" if abs(limits[name]) < 1e6 else f"{limits[name]:,}")
+    return {
+        "int_parsing": "a whole number",
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_parsing": "a number",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "bool_parsing": "true or false",
+        "bool_type": "true or false",
+        "string_type": "text (put it in quotes)",
+        "dict_type": "a mapping (key: value)",
+        "model_type": "a section with keys of its own",
+        "list_type": "a list",
+    }.get(kind, "")
 
 
 def _known_keys(location: list[str]) -> list[str]:

@@ -131,7 +131,7 @@ class TeacherConfig(Section):
         plugins = entry_points(group=TEACHER_PLUGINS).names
         if value in plugins:
             return value
-        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, {*BACKENDS, *plugins})}".rstrip("."))
+        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, {*BACKENDS, *plugins})}")
 
     @field_validator("api_key_env")
     @classmethod

@@ -26,7 +26,6 @@ _OURS = {
     "n": "teacher.rows_per_request",
     "response_format": "teacher.structured",
     "output_config": "teacher.structured",
-    "seed": "seed",
     "extra_headers": "teacher.headers",
     "headers": "teacher.headers",
     "api_key": "teacher.api_key_env",
@@ -53,6 +52,8 @@ def check_fields(options: Mapping[str, Any]) -> None:
         ValueError: with the key to use instead.
     """
     for name in options:
+        if name == "seed":
+            raise ValueError("options.seed is not allowed: each request has a seed of its own, made from the config's seed")
         if name in _OURS:
             raise ValueError(f"options.{name} is set by {_OURS[name]}; write it there")
         if name in {"stream", "stream_options"}:

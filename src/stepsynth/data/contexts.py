@@ -75,7 +75,7 @@ def _read(source: SourceConfig, config: RunConfig, names: tuple[str, ...], tally
     def rows() -> Iterator[Example]:
         with closing(read_rows(source, Columns((names,), (), dict(source.columns.items())), tally)) as raw_rows:
             for number, raw in enumerate(raw_rows):
-                where = f"row {number}{f' (line {raw.line})' if raw.line else ''} of {describe(source)}"
+                where = f"{f'line {raw.line}' if raw.line else f'row {number}'} of {describe(source)}"
                 (value,) = raw.values.values()
                 yield Example(f"contexts-{number}", "", context=check_text(value, "context", where))
 

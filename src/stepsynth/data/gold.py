@@ -210,7 +210,7 @@ def _checked(reader: RowReader, source: SourceConfig, prefix: str) -> Iterator[E
     number = -1
     with closing(read_rows(source, reader.columns, reader.tally)) as rows:
         for number, raw in enumerate(rows):
-            where = f"row {number}{f' (line {raw.line})' if raw.line else ''} of {describe(source)}"
+            where = f"{f'line {raw.line}' if raw.line else f'row {number}'} of {describe(source)}"
             example = reader.example(f"{prefix}-{number}", raw, where)
             if example is not None:
                 yield example

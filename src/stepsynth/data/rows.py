@@ -128,7 +128,7 @@ def check_file(path: Path) -> str:
             )
         raise DataError(f"{name} {state}.", hint=_neighbours(path.parent, path.name))
     if os.path.getsize(path) == 0:
-        raise DataError(f"{name} is empty (0 bytes).", hint="Put rows with a text and a label into it.")
+        raise DataError(f"{name} is empty.", hint="Put rows into it, or give another file.")
     whole = member_name(path)
     suffix = Path(whole).suffix.lower()
     packed = path.suffix.lower() in PACKED
@@ -160,4 +160,9 @@ def _neighbours(folder: Path, name: str) -> str:
         files = [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name.lower().endswith(suffixes)]
     except (OSError, ValueError):
         return f"There is no folder {str(folder)!r} either; check the path."
-    return did_you_mean(name, sorted(files)[:200])[:300] or f"There is no data file in {str(folder)!r}; check the path."
+    said = did_you_mean(name, sorted(files)[:200])[:300]
+    return (
+        said.replace("Known: ", "Files here: ", 1)
+        if said.startswith("Known: ")
+        else said or f"There is no data file in {str(folder)!r}; check the path."
+    )

@@ -157,10 +157,13 @@ def listed(replies: list[tuple[str, Reply]], model: str) -> Finding:
         return Finding("seen", "there")
     ids = model_ids(reply)
     if ids is None:
+        if reply.status in (401, 403):
+            return Finding("seen", f"not shown: the key was refused (HTTP {reply.status})")
         how = "" if reply.ok else f" (HTTP {reply.status})"
         return Finding("seen", f"the server lists no models{how}")
     many = f"among {len(ids):,} models" if len(ids) > 1 else "the only model"
-    return Finding("seen", f"there, {many}" if serves(model, ids) else f"not there, {len(ids):,} others are")
+    others = f"not listed; the server lists {len(ids):,} other model{'s' * (len(ids) != 1)}"
+    return Finding("seen", f"there, {many}" if serves(model, ids) else others)
 
 
 def limits_of(replies: list[tuple[str, Reply]], model: str) -> Finding | None:

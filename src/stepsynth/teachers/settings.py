@@ -98,10 +98,11 @@ def refused_setting(config: TeacherConfig, text: str, sampling: Sampling, url: s
     if set(names) & set(FIXED):
         # A model that fixes one of them fixes the other one: the user shall not learn that one after the other.
         names += [name for name in FIXED if name not in names and not may_be_left_out(config, sampling, name)]
-    given = [f"{name} {getattr(sampling, name):g}" for name in names] + [f"teacher.options.{name}" for name in options]
+    # Reasons are asked for cooler than rows: the user knows the value of the config.
+    given = [f"{name} {getattr(config.sampling, name):g}" for name in names] + [f"teacher.options.{name}" for name in options]
     hints = [f"teacher.sampling.{name}: {_OFF[name]}" for name in names]
-    hint = f"Set {' and '.join(hints)}, {'it is' if len(names) == 1 else 'they are'} left out then." if names else ""
+    hint = f"Set {' and '.join(hints)}, and {'it is' if len(names) == 1 else 'they are'} not sent." if names else ""
     if options:
         hint = f"{hint} Correct or remove {' and '.join(f'teacher.options.{name}' for name in options)}.".strip()
-    what = f"{url}: {config.model!r} refused {' and '.join(given)}: {message!r}."
+    what = f"{url}: {config.model!r} refused {' and '.join(given)}: {message.rstrip('.')!r}."
     return PermanentError(what, hint=hint, kind="refused", final=True)

@@ -203,7 +203,9 @@ def _undecodable(raw: bytes, error: UnicodeDecodeError, where: str, name: str, w
         return DataError(
             f"{name} is not {wanted}: {where} is {found!r}.", hint="Take encoding: out where the file is UTF-8, or name another."
         )
-    hint = "Save it again as UTF-8, or say what it is: encoding: ... beside its path (predict and import: --encoding)."
+    # The config's form comes first; a command reads the same files by --encoding.
+    form = f"validation: {{path: {Path(name.strip(chr(39))).name}, encoding: cp1252}}"
+    hint = f"Save it again as UTF-8, or name its encoding, e.g. {form} (predict and import: --encoding cp1252)."
     around = raw[max(0, error.start - 12) : error.start + 12]
     try:
         return DataError(
