@@ -85,5 +85,5 @@ def test_a_comparison_is_no_run_and_names_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_list_behind_a_wrong_key_is_not_called_absent(status: int) -> None:
-    said = listed([("/models", Reply(status, {}, "{}"))], "m").found
+    said = listed([("/models", Reply(status, "{}"))], "m").found
     assert said == f"not shown: the key was refused (HTTP {status})"
