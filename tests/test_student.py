@@ -280,6 +280,7 @@ def test_training_on_the_used_rows_is_the_full_training(
     _student(base, weight_decay=0).fit(_rows(60), [], seed=SEED, out=full)
     expected = load_file(full / "model.safetensors")
     found = load_file(short / "model.safetensors")
+    # 0 in the sweep: not even the last digit differs.
     margin.below(max(float((found[name] - value).abs().max()) for name, value in expected.items()), 1e-4)
 
 
