@@ -136,7 +136,7 @@ def _right(model: ClassifierModel, rows: list[Example]) -> float:
 def test_a_pair_is_learnt_from_both_texts_together(base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
     """From one of the texts alone three rows of four can be told at best."""
     model = Classifier(_config(base), _pair()).fit(_both_praise(200, 0), [], seed=SEED, out=new_folder())
-    margin.above(_right(model, _both_praise(200, 1)), 0.85)
+    margin.above(_right(model, _both_praise(200, 1)), 0.85)  # at least 0.975 in the sweep
 
 
 @pytest.mark.learns
@@ -145,8 +145,8 @@ def test_the_order_of_a_pair_matters(base: Path, new_folder: Callable[[], Path],
     model = Classifier(_config(base), _pair()).fit(_praised_first(200, 0), [], seed=SEED, out=new_folder())
     test = _praised_first(100, 1)
     swapped = [Example(row.id, row.context, row.label, row.text) for row in test]
-    margin.above(_right(model, test), 0.8, "as learnt")
-    margin.below(_right(model, swapped), 0.2, "swapped")
+    margin.above(_right(model, test), 0.8, "as learnt")  # at least 0.98 in the sweep
+    margin.below(_right(model, swapped), 0.2, "swapped")  # at most 0.01
 
 
 def test_the_task_says_which_text_comes_first(tokenizer: Any) -> None:
@@ -221,7 +221,7 @@ def test_two_labels_are_learnt_independently(spread: Path, new_folder: Callable[
     train, test = _topics(300, 0), _topics(200, 1)
     model = Classifier(_config(spread, label_smoothing=0.1), _multi()).fit(train, _topics(40, 2), seed=SEED, out=new_folder())
     assert {row.label for row in test} == {"", "praise", "blame", "praise|blame"}
-    margin.above(_right(model, test), 0.8)
+    margin.above(_right(model, test), 0.8)  # at least 1.00 in the sweep
     answers = model.predict(test)
     # At most 0.03 in the sweep.
     margin.below(max(answer.probabilities["film"] for answer in answers), 0.5, "a label that never occurs")
@@ -285,11 +285,13 @@ def test_a_probe_reads_both_texts_of_a_pair(base: Path, margin: Margin) -> None:
     probe = LinearProbe(_config(base), _pair(), train)
     guessed = [max(row, key=row.__getitem__) for row in probe.probabilities(test)]
     assert probe.n == 300
-    margin.above(sum(guess == row.label for guess, row in zip(guessed, test, strict=True)) / 100, 0.75, "on new rows")
-    margin.above(probe.correct / 300, 0.75, "cross-validated")
+    margin.above(
+        sum(guess == row.label for guess, row in zip(guessed, test, strict=True)) / 100, 0.75, "on new rows"
+    )  # at least 0.97
+    margin.above(probe.correct / 300, 0.75, "cross-validated")  # at least 0.98
     alone = [Example(row.id, row.text, row.label) for row in train]
     task = TaskConfig(name="one", instruction="i", labels={"no": "", "yes": ""})
-    margin.below(LinearProbe(_config(base), Classification(task), alone).correct / 300, 0.7, "from one text")
+    margin.below(LinearProbe(_config(base), Classification(task), alone).correct / 300, 0.7, "from one text")  # at most 0.55
 
 
 @pytest.mark.learns
@@ -302,9 +304,9 @@ def test_a_probe_decides_each_of_several_labels(base: Path, margin: Margin) -> N
     assert all(set(answer) == {"praise", "blame"} for answer in answers)
     for label in ("praise", "blame"):
         right = sum((answer[label] >= 0.5) == (label in row.label) for answer, row in zip(answers, test, strict=True))
-        margin.above(right / 100, 0.8, label)
-    margin.above(max(sum(answer.values()) for answer in answers), 1.5, "both at once")
-    margin.above(probe.correct / 300, 0.67, "cross-validated")
+        margin.above(right / 100, 0.8, label)  # at least 1.00 in the sweep
+    margin.above(max(sum(answer.values()) for answer in answers), 1.5, "both at once")  # at least 1.89
+    margin.above(probe.correct / 300, 0.67, "cross-validated")  # at least 1.00
     assert probe.correct <= probe.n == 300
     assert probe.probabilities([]) == []
     assert LinearProbe(_config(base), _multi(), [Example("x", "a film", "film")] * 3).correct == 0

@@ -147,7 +147,7 @@ def test_it_learns_to_answer(trained: tuple[ExtractiveQAModel, Path], margin: Ma
     """Two different questions about the same kind of passage get their own answers."""
     model, out = trained
     test = _rows(200, 2)
-    margin.above(_exact(test, model.predict(test)), 0.8)
+    margin.above(_exact(test, model.predict(test)), 0.8)  # at least 1.00 in the sweep
     assert {path.name for path in out.iterdir()} == FILES
 
 
@@ -164,7 +164,7 @@ def test_a_long_context_is_read_to_its_end(trained: tuple[ExtractiveQAModel, Pat
         rows.append(Example(str(place), QUESTIONS["colour"], "", context, (Span("green", f" {context} ".index(" green ")),)))
     assert max(sum(window.example == place for window in model.windows(rows)) for place in range(7)) > 5
     for row, answer in zip(rows, model.predict(rows), strict=True):
-        margin.above(answer.probabilities.get("green", 0), 0.5, f"word {row.id}")
+        margin.above(answer.probabilities.get("green", 0), 0.5, f"word {row.id}")  # at least 0.99 in the sweep
         assert answer.start == row.answers[0].start, row.id
 
 
@@ -243,7 +243,7 @@ def test_training_goes_on_from_a_given_student(
     out, before = new_folder(), _sha256(trained[1])
     gentle = ExtractiveQA(_settings(base, epochs=1, learning_rate=1e-5), FAMILY)
     gentle.fit(_rows(20, 4), _rows(60, 1), seed=SEED, out=out, start=trained[1])
-    margin.above(_record(out)["epochs"][0]["select_accuracy"], 0.8)
+    margin.above(_record(out)["epochs"][0]["select_accuracy"], 0.8)  # at least 1.00 in the sweep
     assert _sha256(trained[1]) == before
 
 

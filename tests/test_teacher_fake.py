@@ -114,9 +114,9 @@ def test_a_student_learns_from_seeds_errs_on_gold_and_gains_from_extrapolation(m
     requests = [make_request(i, "round-1/extrapolate", label, text) for i, (text, label) in enumerate(gold)]
     more = [(teacher.answer(request).text, request.label) for request in requests]
     before, after = accuracy(seeds, test), accuracy(seeds + more, test)
-    margin.above(before, 0.6, "learns from seeds")
-    margin.below(before, 0.9, "errs on gold")
-    margin.above(after - before, 0.08, "gains")
+    margin.above(before, 0.6, "learns from seeds")  # 0.72 wherever it ran
+    margin.below(before, 0.9, "errs on gold")  # 0.72
+    margin.above(after - before, 0.08, "gains")  # 0.28
 
 
 @pytest.mark.parametrize("name", sorted(BLEMISHES))

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_a_student_of_few_steps_errs_on_many_harvest_rows(kind: str, tmp_path: Path, margin: Margin) -> None:
     """Tests of kills, pages and comparisons need rows to extrapolate, from a student that hardly learns anything."""
     world: World = build_world(tmp_path) if kind == "world" else build_family_world(tmp_path, kind)
-    run_config(world.config("method.rounds=2"), tmp_path / "run", quiet=True)
+    run_config(world.config("method.rounds=1"), tmp_path / "run", quiet=True)
     with closing(Journal(tmp_path / "run" / "journal.db")) as journal:
         harvest = journal.gold("harvest")
         for number in (0, 1):
