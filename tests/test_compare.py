@@ -228,7 +228,7 @@ def test_a_changed_config_is_refused_before_anything_is_spent(
         ("s3:method.raitonales=0", "'raitonales'.* Did you mean 'rationales'"),
         ("s3:metod.rationales=0", "unknown key 'metod.rationales'"),
         ("s3:method.rationales", "not of the form key=value"),
-        ("s3:method.rationales=many", "method.rationales is 'many'"),
+        ("s3:method.rationales=many", "method.rationales must be a whole number, not 'many'"),
         ("s3,s3", "twice"),
         (" , ", "names no method"),
         ("s3:method.name=zerogen", "'method.name' cannot be changed"),
