@@ -237,7 +237,7 @@ def test_a_damaged_header_is_one_line(keep: int, tmp_path: Path) -> None:
 def test_a_file_that_was_cut_off_is_one_line(tmp_path: Path) -> None:
     path = build_tiny_gguf(tmp_path / "model.gguf")
     path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(AssetError, match=r"is cut off: '.*' ends behind the end of the file\. Copy or download"):
+    with pytest.raises(AssetError, match=r"is cut off: '.*' ends after the end of the file\. Copy or download"):
         resolve(str(path), kind="teacher")
 
 

@@ -203,7 +203,7 @@ def test_a_connection_that_breaks_is_taken_up_again(hub: Hub, model: bytes) -> N
     [
         ("owner/name:other.gguf", r"'owner/name' has no file 'other\.gguf' .*listed at https://huggingface\.co/owner/name"),
         ("owner/name@v9:model-q8_0.gguf", r"'owner/name' has no revision 'v9'"),
-        ("owner/nobody:m.gguf", r"the hub gives 'owner/nobody' to nobody unknown: .* set HF_TOKEN"),
+        ("owner/nobody:m.gguf", r"the hub does not give 'owner/nobody' to anonymous users: .* set HF_TOKEN"),
     ],
 )
 def test_what_the_hub_does_not_have_is_one_line(name: str, said: str, hub: Hub, model: bytes) -> None:
@@ -217,7 +217,7 @@ def test_a_hub_out_of_reach_says_what_to_do(hub: Hub, monkeypatch: pytest.Monkey
 
     way_out = r"Download 'm\.gguf' of https://huggingface\.co/owner/name .* and give the file's path as teacher\.model"
     point_at("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(AssetError, match=rf"could not be had from the hub \(ConnectError\)\. {way_out}"):
+    with pytest.raises(AssetError, match=rf"could not be fetched from the hub \(ConnectError\)\. {way_out}"):
         resolve("owner/name:m.gguf", kind="teacher")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(AssetError, match=rf"HF_HUB_OFFLINE is set.* {way_out}"):
@@ -226,7 +226,7 @@ def test_a_hub_out_of_reach_says_what_to_do(hub: Hub, monkeypatch: pytest.Monkey
 
 def test_a_hub_that_fails_is_one_line(hub: Hub, model: bytes) -> None:
     hub.status = 418
-    with pytest.raises(AssetError, match=r"could not be had from the hub \(\w+ 418\)"):
+    with pytest.raises(AssetError, match=r"could not be fetched from the hub \(\w+ 418\)"):
         resolve("owner/name:model-q8_0.gguf", kind="teacher")
 
 

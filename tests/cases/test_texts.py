@@ -143,7 +143,7 @@ def test_case_09_paragraphs_that_are_left_out_are_said(tmp_path: Path, monkeypat
     written = [summary for summary in said if "rows accepted" in summary]
     assert "left_out" not in written[0]
     assert "paragraph" not in written[0], "reasons are no texts"
-    assert "; 4 rows are the first paragraph of answers of several (task.paragraphs: all takes the whole)" in written[1]
+    assert "; 4 rows are only the first paragraph of a longer answer (task.paragraphs: all keeps the whole answer)" in written[1]
     said.clear()
     (tmp_path / "all").mkdir()
     ran(tmp_path / "all", one_line_gold(), story, paragraphs="all")

@@ -117,7 +117,7 @@ def _refused(wanted: HubFile, error: Exception) -> AssetError:
         return AssetError(f"{wanted.repo!r} has no revision {wanted.revision!r}.", hint="Leave it out for the newest.")
     if kind in ("RepositoryNotFoundError", "GatedRepoError") or status in (401, 403):
         return AssetError(
-            f"the hub gives {wanted.repo!r} to nobody unknown: it does not exist, is private, or its terms must be accepted.",
+            f"the hub does not give {wanted.repo!r} to anonymous users: it is missing, private, or its terms must be accepted.",
             hint="Check the name; accept the terms on its page and set HF_TOKEN.",
         )
     return _unreachable(wanted, f"{kind}{f' {status}' if status else ''}")
@@ -125,7 +125,7 @@ def _refused(wanted: HubFile, error: Exception) -> AssetError:
 
 def _unreachable(wanted: HubFile, why: str) -> AssetError:
     return AssetError(
-        f"{str(wanted)!r} could not be had from the hub ({why}).",
+        f"{str(wanted)!r} could not be fetched from the hub ({why}).",
         hint=f"Download {wanted.file!r} of https://huggingface.co/{wanted.repo} where the hub can be reached, "
         "and give the file's path as teacher.model.",
     )

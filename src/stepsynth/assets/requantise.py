@@ -137,7 +137,7 @@ def _plan(path: Path, header: Header) -> list[_Step]:
             raise AssetError(f"{str(path)!r} is damaged: {tensor.name!r} has rows of {tensor.shape[0]}.")
         if header.data + tensor.offset + before > header.size:
             raise AssetError(
-                f"{str(path)!r} is cut off: {tensor.name!r} ends behind the end of the file.",
+                f"{str(path)!r} is cut off: {tensor.name!r} ends after the end of the file.",
                 hint="Copy or download the file again.",
             )
         target = _target(tensor)

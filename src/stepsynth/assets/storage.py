@@ -162,7 +162,7 @@ def alone(name: str, say: Report) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{name}: another process is at it; waiting")
+            say(f"{name}: another process is preparing it; waiting")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError:
         pass

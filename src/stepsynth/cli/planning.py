@@ -116,7 +116,7 @@ def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) ->
 
 
 def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float, list[str], str]:
-    """Return sample requests, their answers, how many seconds a request will take, and what was found out of the teacher."""
+    """Return sample requests, their answers, how many seconds a request will take, and what was learned about the teacher."""
     # A sample is asked for live even where the run will use a batch API: it is wanted now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
     teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(live.teacher))

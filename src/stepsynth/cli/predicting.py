@@ -133,23 +133,7 @@ def predict_file(
     task = directory.config.task
     examples = load_texts(source, task, columns)
     _refuse_empty(examples, file, task)
-    if not directory.journal_path.is_file():
-        raise RunError(f"the run at {str(folder)!r} has not started.", hint="Run it first.")
-    with closing(Journal(directory.journal_path)) as journal:
-        rounds = journal.rounds()
-        if not rounds or (round_number is not None and round_number not in rounds):
-            wanted = "trained student" if round_number is None else f"student of round {round_number}"
-            raise RunError(f"the run at {str(folder)!r} has no {wanted}.", hint=f"Trained rounds: {rounds or 'none yet'}.")
-        number = best_round(journal) if round_number is None else round_number
-    if directory.config.method.name == "teacher":
-        raise RunError(
-            f"the run at {str(folder)!r} has no student: the teacher answered itself.", hint="Name a run of another method."
-        )
-    if not directory.model_whole(number):
-        raise RunError(
-            f"the student of round {number} is missing or damaged.",
-            hint="Run the same `stepsynth run` command again to train it anew.",
-        )
+    number = _trained_round(directory, folder, round_number)
     model = create_student(directory.config).load(directory.model_path(number))
     predictions = model.predict(examples)
     rows = [_row(task, example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
@@ -170,6 +154,32 @@ def predict_file(
             f"{changed:,} cell{'s' * (changed != 1)} got a leading apostrophe so that no spreadsheet runs "
             f"{'them as formulas' if changed != 1 else 'it as a formula'}; --exact leaves it out.\n"
         )
+
+
+def _trained_round(directory: RunDirectory, folder: Path, wanted_round: int | None) -> int:
+    """Return the round whose student answers.
+
+    Raises:
+        RunError: the run has no such student, or it is damaged.
+    """
+    if not directory.journal_path.is_file():
+        raise RunError(f"the run at {str(folder)!r} has not started.", hint="Run it first.")
+    with closing(Journal(directory.journal_path)) as journal:
+        rounds = journal.rounds()
+        if not rounds or (wanted_round is not None and wanted_round not in rounds):
+            wanted = "trained student" if wanted_round is None else f"student of round {wanted_round}"
+            raise RunError(f"the run at {str(folder)!r} has no {wanted}.", hint=f"Trained rounds: {rounds or 'none yet'}.")
+        number = best_round(journal) if wanted_round is None else wanted_round
+    if directory.config.method.name == "teacher":
+        raise RunError(
+            f"the run at {str(folder)!r} has no student: the teacher answered itself.", hint="Name a run of another method."
+        )
+    if not directory.model_whole(number):
+        raise RunError(
+            f"the student of round {number} is missing or damaged.",
+            hint="Run the same `stepsynth run` command again to train it anew.",
+        )
+    return number
 
 
 def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig) -> None:

@@ -11,6 +11,7 @@ from stepsynth.cli.panel import open_panel
 from stepsynth.cli.pausing import PauseNotes, read_pause
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, write_exports
+from stepsynth.filters.layout import left_out_note
 from stepsynth.inputs import check_inputs
 from stepsynth.interrupt import handle_signals
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
@@ -121,7 +122,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     how = "the best round, chosen by the select half" if judged else "the last student, which learnt from the select half, too"
     console.print(f"* {how}; the test set was opened once, after that.", style="dim")
     if guessed := method.get("undecided"):
-        said = f"{guessed:,} answers of the teacher decided nothing and count as guesses: the score is in part chance."
+        said = f"{guessed:,} answers of the teacher decided nothing and count as guesses: the score is partly chance."
         console.print(f"[yellow]{said}[/yellow]", highlight=False)
     for stage, labels in method["missing"].items():
         short = escape(", ".join(f"{label} {count}" for label, count in labels.items()))
@@ -220,9 +221,7 @@ def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
 
     if count := sum(stage.get("left_out", 0) for stage in stages):
-        rows = "1 row is" if count == 1 else f"{count:,} rows are"
-        said = f"{rows} the first paragraph of an answer of several (task.paragraphs: all takes the whole)."
-        Console().print(said, style="yellow", highlight=False, soft_wrap=True)
+        Console().print(f"{left_out_note(count)}.", style="yellow", highlight=False, soft_wrap=True)
 
 
 def rebuild(folder: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Columns:
             theirs = self.source_name(ours)
             if theirs in taken:
                 raise DataError(
-                    f"{taken[theirs]} and {ours} are both read from column {theirs!r}.", hint="Mend the source's columns."
+                    f"{taken[theirs]} and {ours} are both read from column {theirs!r}.", hint="Correct the source's columns."
                 )
             taken[theirs] = ours
 

@@ -152,14 +152,17 @@ def import_rows(
         tuple(rows), _content(rows, task), _counted(rows, task), dropped, dict(unknown.most_common()), first_unusable
     )
     if not rows:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-        raise DataError(
-            f"none of {dropped.total():,} rows can be used ({reasons}): {'; '.join(found.problems())}.",
-            hint=f"The task has the labels {', '.join(map(repr, list(task.labels)[:20]))}."
-            if unknown
-            else "Do file and task fit?",
-        )
+        raise _none_usable(found, task)
     return found
+
+
+def _none_usable(found: Imported, task: TaskConfig) -> DataError:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
+    hint = (
+        f"The task has the labels {', '.join(map(repr, list(task.labels)[:20]))}." if found.unknown else "Do file and task fit?"
+    )
+    what = f"none of {sum(found.dropped.values()):,} rows can be used ({reasons}): {'; '.join(found.problems())}."
+    return DataError(what, hint=hint)
 
 
 def _content(rows: Iterable[Example], task: TaskConfig) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import RunError, TeacherError
 from stepsynth.executor.collecting import rarely_collected
 from stepsynth.executor.room import thought_share
-from stepsynth.filters.layout import Layout
+from stepsynth.filters.layout import Layout, left_out_note
 from stepsynth.filters.normalise import clean
 from stepsynth.journal import Spent
 from stepsynth.teachers.reading import hidden_tokens
@@ -133,12 +133,7 @@ class Generator:
         self._used += self._amount(self._journal.spent(plan.stage))
         summary = _summary(plan, verdicts, missing) + thought_share(self._thought, self._written)
         if left_out:
-            rows = (
-                "1 row is the first paragraph of an answer"
-                if left_out == 1
-                else f"{left_out:,} rows are the first paragraph of answers"
-            )
-            summary += f"; {rows} of several (task.paragraphs: all takes the whole)"
+            summary += f"; {left_out_note(left_out)}"
         self._progress.finish(summary)
 
     def _waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate]) -> list[Verdict]:

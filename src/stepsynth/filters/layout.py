@@ -17,7 +17,7 @@ from stepsynth.filters.phrases import ALTERNATIVE, ASSENT, EXPLANATION, GREETING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Layout", "begins_with_title", "one_paragraph", "whole_lines", "whole_text"]
+__all__ = ["Layout", "begins_with_title", "left_out_note", "one_paragraph", "whole_lines", "whole_text"]
 
 # Below this share of gold texts with line breaks they are chance, such as a break in a cell.
 _BROKEN = 0.1
@@ -61,6 +61,16 @@ class Layout:
                 kept |= {mark for mark in marks if any(mark in text for text in texts)}
         sentences = 2 * sum(map(ends_like_sentence, texts)) > len(texts)
         return cls(whole, whole and broken, frozenset(kept), sentences)
+
+
+def left_out_note(count: int) -> str:
+    """Return what to say of rows that are a small part of an answer.
+
+    Args:
+        count: of such rows, at least one.
+    """
+    rows = "1 row is" if count == 1 else f"{count:,} rows are"
+    return f"{rows} only the first paragraph of a longer answer (task.paragraphs: all keeps the whole answer)"
 
 
 def one_paragraph(text: str, *, titles: bool = True) -> tuple[str, bool]:
