@@ -1,12 +1,13 @@
-"""Every method on real data at the same number of accepted rows: `stepsynth compare`, data set by data set.
+"""Every method against the user's own labels on real data, with few and with more labels: `stepsynth compare`.
 
     STEPSYNTH_DATA=FOLDER python benchmarks/comparisons.py --seeds 3
     python benchmarks/comparisons.py --table            # print the tables from the results again
 
-One comparison per config in ``examples/``, each in its own folder under ``--runs``; a run that was
-stopped goes on, and more seeds only add cells. All share one file of answers. After every data set
-``benchmarks/results/comparison-NAME.json`` is written, and ``comparisons.json`` with the averages
-over data sets that the paper's table is set against.
+One comparison per config in ``examples/`` and number of labelled rows: 60 and 300, where there are many labels
+2 and 4 rows of each. Every comparison has its own folder under ``--runs``; one that was stopped goes on, and more
+seeds only add cells. All share one file of answers. The order is seed by seed, so that what is there at any time
+covers all data sets. After every comparison ``benchmarks/results/comparison-NAME-ROWS.json`` is written, and
+``comparisons.json`` with the averages over data sets.
 """
 
 from __future__ import annotations
@@ -24,75 +25,108 @@ from stepsynth.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-DATA_SETS = ("rotten_tomatoes", "trec", "ag_news", "sms_spam", "tweeteval_irony", "banking77")
-METHODS = "s3,seed-only,goldgen,zerogen,zerogen:method.label_check=harvest,gold,s3+gold"
+DATA_SETS = ("trec", "rotten_tomatoes", "sms_spam", "tweeteval_irony", "banking77", "ag_news")
+SIZES = {"small": 60, "large": 300}
+# Rows of each label, where a data set has more labels than this.
+MANY, EACH = 20, {"small": 2, "large": 4}
+METHODS = "s3,gold,gold:student.head=probe,zerogen,goldgen,s3+gold,crossfit"
+TEACHER = "qwen2.5-coder-1.5b"
 # S3 minus the system, in points, averaged over four data sets (Wang et al. 2023, table 2).
 PAPER = {"zerogen": 9.48, "goldgen": 2.73}
 
 
+def compared(name: str, size: str, seeds: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Run, or go on with, one comparison, and keep its numbers."""
+    started = time.monotonic()
+    overrides = [f"cache={options.runs.resolve() / 'answers.db'}", f"teacher.model={options.teacher}", *options.overrides]
+    config = load_config(ROOT / "examples" / f"{name}.yaml", overrides)
+    labels = len(config.task.labels)
+    rows = EACH[size] * labels if labels > MANY else SIZES[size]
+    config = load_config(ROOT / "examples" / f"{name}.yaml", [*overrides, f"data.validation.sample={rows}"])
+    results = compare_methods(
+        config,
+        options.methods,
+        seeds=seeds,
+        match="rows",
+        folder=options.runs.resolve() / f"{name}-{size}",
+        reference=options.reference,
+    )
+    results |= {"data": name, "size": size, "labelled_rows": rows}
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / f"comparison-{name}-{size}.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{name}, {rows} labelled rows, {seeds} seeds: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+    return results
+
+
 def averages(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return, for each system, how far s3 is ahead of it on average over data sets, in points."""
-    ahead: dict[str, list[float]] = {}
-    established: dict[str, int] = {}
+    """Return, per size and system, its mean lead over gold in points, where it is established, and s3's lead over it."""
+    summary: dict[str, Any] = {}
     for results in found:
+        scores = {entry["name"]: entry["score"]["value"] for entry in results["systems"]}
         for entry in results["systems"]:
-            if results["reference"] == "s3" and entry["difference"]:
-                ahead.setdefault(entry["name"], []).append(-100 * entry["difference"]["value"])
-                below = entry["difference"]["ci95"][1] < 0 and entry["difference"]["p_holm"] < 0.05
-                established[entry["name"]] = established.get(entry["name"], 0) + below
-    return {
-        name: {
-            "s3_ahead_by": round(sum(values) / len(values), 2),
-            "data_sets": len(values),
-            "established_on": established[name],
-            "paper": PAPER.get(name),
-        }
-        for name, values in ahead.items()
-    }
+            line = summary.setdefault(results["size"], {}).setdefault(
+                entry["name"], {"over_gold": {}, "s3_ahead_by": {}, "established": [], "paper": PAPER.get(entry["name"])}
+            )
+            if "gold" in scores:
+                line["over_gold"][results["data"]] = round(100 * (entry["score"]["value"] - scores["gold"]), 2)
+            if "s3" in scores:
+                line["s3_ahead_by"][results["data"]] = round(100 * (scores["s3"] - entry["score"]["value"]), 2)
+            difference = entry["difference"]
+            if difference and difference["ci95"][0] > 0 and difference["p_holm"] < 0.05:
+                line["established"].append(results["data"])
+    for systems in summary.values():
+        for line in systems.values():
+            for name in ("over_gold", "s3_ahead_by"):
+                values = list(line[name].values())
+                line[f"mean_{name}"] = round(sum(values) / len(values), 2) if values else None
+    return summary
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print one table per size: points over gold, data set by data set."""
+    for size, systems in summary.items():
+        names = list(dict.fromkeys(name for line in systems.values() for name in line["over_gold"]))
+        print(f"\nPoints over gold, {size}\n\n| | " + " | ".join(names) + " | mean | established on | s3 minus it (paper) |")
+        print("|---|" + "---|" * (len(names) + 3))
+        for name, line in systems.items():
+            shown = [f"{line['over_gold'][data]:+.1f}" if data in line["over_gold"] else "" for data in names]
+            paper = f" ({line['paper']:+.2f})" if line["paper"] is not None else ""
+            mean = line["mean_over_gold"] or 0.0
+            established = ", ".join(line["established"]) or "-"
+            print(
+                f"| {name} | {' | '.join(shown)} | {mean:+.2f} | {established} | {line['mean_s3_ahead_by'] or 0.0:+.2f}{paper} |"
+            )
 
 
 def main() -> None:
     """Run what is missing, write the results, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-sets", nargs="+", default=list(DATA_SETS))
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("--reference", default="s3", help="what the others are compared with")
+    parser.add_argument("--teacher", default=TEACHER)
+    parser.add_argument("--reference", default="gold", help="what the others are compared with")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "comparisons", help="where the runs are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are kept")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="config override")
     parser.add_argument("--table", action="store_true", help="only print the tables")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not options.table:
         if "STEPSYNTH_DATA" not in os.environ:
             parser.error("set STEPSYNTH_DATA to the folder with the data sets")
-        RESULTS.mkdir(parents=True, exist_ok=True)
         for seeds in range(1, options.seeds + 1):
-            for name in options.data_sets:
-                started = time.monotonic()
-                cache = f"cache={options.runs.resolve() / 'answers.db'}"
-                config = load_config(ROOT / "examples" / f"{name}.yaml", [cache, *options.overrides])
-                folder = options.runs.resolve() / name
-                results = compare_methods(
-                    config, options.methods, seeds=seeds, match="rows", folder=folder, reference=options.reference
-                )
-                (RESULTS / f"comparison-{name}.json").write_text(json.dumps(results, indent=1) + "\n")
-                print(f"{name}, {seeds} seeds: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-    files = [RESULTS / f"comparison-{name}.json" for name in options.data_sets]
+            for size in options.sizes:
+                for name in options.data_sets:
+                    compared(name, size, seeds, options)
+    files = [options.results / f"comparison-{name}-{size}.json" for size in options.sizes for name in options.data_sets]
     found = [json.loads(file.read_text()) for file in files if file.exists()]
     summary = averages(found)
-    (RESULTS / "comparisons.json").write_text(json.dumps(summary, indent=1) + "\n")
-    if options.json:
-        print(json.dumps({"averages": summary, "comparisons": found}, indent=1))
-        return
+    (options.results / "comparisons.json").write_text(json.dumps(summary, indent=1) + "\n")
     for results in found:
+        print(f"\n## {results['data']}, {results['labelled_rows']} labelled rows\n")
         print(comparison_markdown(results))
-    for name, entry in summary.items():
-        paper = f" (the paper: {entry['paper']:+.2f})" if entry["paper"] is not None else ""
-        print(
-            f"s3 against {name}: {entry['s3_ahead_by']:+.2f} points on average over {entry['data_sets']} data sets{paper}, "
-            f"established on {entry['established_on']}"
-        )
+    print_summary(summary)
 
 
 if __name__ == "__main__":
