@@ -82,7 +82,7 @@ def reads_segments(network: Network) -> bool:
 
     The network is asked, not the tokenizer: a generic tokenizer does not name them among its outputs.
     """
-    encoder = getattr(network, "body", network)
+    encoder: Network = getattr(network, "body", network)
     return "token_type_ids" in inspect.signature(encoder.forward).parameters and getattr(encoder.config, "type_vocab_size", 0) > 1
 
 

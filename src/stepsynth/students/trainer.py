@@ -136,9 +136,9 @@ def computes_in_bfloat16() -> bool:
     instructions were limited by the environment.
     """
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch has told what a processor can since 2.10.
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
