@@ -21,10 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stepsynth.config import StudentConfig, TaskConfig
-from stepsynth.students import trainer
 from stepsynth.students.classifier import Classifier
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks.classification import Classification
@@ -82,18 +79,18 @@ def accuracy(model: Any, rows: list[Example]) -> float:
 def trained(recipe: tuple[str, int, float, bool], labels: list[str], rows: list[Example], seed: int) -> tuple[Any, float]:
     """Return the student that a recipe makes, and the seconds of its training."""
     _, steps, rate, half = recipe
-    config = StudentConfig(learning_rate=rate, epochs=1 if steps else StudentConfig().epochs, min_steps=steps)
+    config = StudentConfig(
+        head="fresh",
+        keep="best",
+        precision="bfloat16" if half else "float32",
+        learning_rate=rate,
+        epochs=1 if steps else 5,
+        min_steps=steps,
+    )
     task = TaskConfig(name="recipes", instruction="Decide.", labels=dict.fromkeys(labels, ""))
-    plain = trainer.StudentTrainer.compute_loss_context_manager
-    if half:
-        # Weights, gradients' sums and the optimiser stay in float32; matrix products are rounded.
-        trainer.StudentTrainer.compute_loss_context_manager = lambda _: torch.autocast("cpu", torch.bfloat16)
     started = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            model = Classifier(config, Classification(task)).fit(rows, [], seed=seed, out=Path(folder))
-    finally:
-        trainer.StudentTrainer.compute_loss_context_manager = plain
+    with tempfile.TemporaryDirectory() as folder:
+        model = Classifier(config, Classification(task)).fit(rows, [], seed=seed, out=Path(folder))
     return model, time.monotonic() - started
 
 

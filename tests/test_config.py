@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from stepsynth.config import MethodName, RunConfig, load_config, parse_config
+from stepsynth.config import MethodName, RunConfig, load_config, parse_config, parse_stored
 from stepsynth.errors import ConfigError
 
 VALUES: dict[str, Any] = {
@@ -396,6 +396,9 @@ OTHERS = {
     "method__mistakes_of": "other",
     "method__stop": "no-gain",
     "teacher__backend": "openvino",
+    "student__head": "probe",
+    "student__keep": "best",
+    "student__precision": "float32",
     "method__name": "seed-only",
     "method__balance": "mistakes",
     "method__label_check": "none",
@@ -509,6 +512,40 @@ def test_the_digest_knows_the_order_of_the_labels() -> None:
     """It is the order of the student's outputs, and of what does not divide evenly."""
     swapped = dict(reversed(VALUES["task"]["labels"].items()))
     assert parse_config(values(task__labels=swapped)).result_digest() != parse_config(VALUES).result_digest()
+
+
+def test_a_stored_config_without_later_keys_means_what_was_done_then() -> None:
+    """In a user's YAML their absence means the default of now."""
+    old = {"head": "fresh", "keep": "best", "precision": "float32", "epochs": 5, "min_steps": 0}
+    named = parse_config(values(student=old))
+    stored = named.resolved()
+    assert not {"head", "keep", "precision"} & set(stored["student"]), "as version 0.1.0 wrote it"
+    assert parse_stored(stored) == named
+    assert parse_stored(stored).result_digest() == named.result_digest()
+    assert parse_config(stored).student.head == parse_config(VALUES).student.head == "probe-start"
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        {},
+        {"head": "fresh"},
+        {"keep": "best", "precision": "bfloat16"},
+        {"head": "probe", "precision": "float32", "min_steps": 0},
+        {"head": "fresh", "keep": "best", "precision": "float32"},
+    ],
+)
+def test_what_is_stored_and_what_is_shown_give_the_config_again(student: dict[str, Any]) -> None:
+    config = parse_config(values(student=student, task__paragraphs="all"))
+    assert parse_stored(config.resolved()) == config
+    assert parse_config(config.written()) == config
+    assert parse_stored(config.written()) == config
+
+
+def test_a_stored_config_that_makes_no_sense_is_still_told() -> None:
+    for broken in ({}, {"student": 3}, {"task": None}, {**VALUES, "student": {"epoch": 1}}):
+        with pytest.raises(ConfigError):
+            parse_stored(broken)
 
 
 def test_a_resolved_config_gives_the_same_config_again() -> None:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepsynth.cli.main import _folder_name
-from stepsynth.config import RunConfig, parse_config
+from stepsynth.config import RunConfig, StudentConfig, parse_config
 from stepsynth.errors import RunError
 from stepsynth.journal import Amount, Job, Journal
 from stepsynth.run import RunDirectory, write_atomic
@@ -52,6 +53,46 @@ def config(**changes: Any) -> RunConfig:
             node = node.setdefault(parent, {})
         node[last] = value
     return parse_config(found)
+
+
+# What version 0.1.0 did where a config said nothing.
+THEN = {"head": "fresh", "keep": "best", "precision": "float32", "epochs": 5, "min_steps": 0}
+
+
+def test_a_run_of_an_earlier_version_says_which_keys_make_the_config_its_own(tmp_path: Path) -> None:
+    """Nothing was changed but defaults; what the line says to write is enough, and touches nothing before."""
+    begun(tmp_path / "run", config(**{f"student__{key}": value for key, value in THEN.items()}))
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    assert not {"head", "keep", "precision"} & set(json.loads(before)["config"]["student"]), "as it was stored then"
+    with pytest.raises(RunError) as caught:
+        RunDirectory.open(tmp_path / "run", config())
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "earlier version" in message
+    assert "another config" not in message
+    found = dict(re.findall(r"student\.(\w+): ([\w-]+)", message))
+    assert found == {key: str(value) for key, value in THEN.items() if getattr(StudentConfig(), key) != value}
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    written = config(**{f"student__{key}": yaml.safe_load(value) for key, value in found.items()})
+    RunDirectory.open(tmp_path / "run", written).close()
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert RunDirectory.read(tmp_path / "run").config == written
+
+
+def test_only_defaults_that_moved_are_asked_for(tmp_path: Path) -> None:
+    """What the config says by itself stays out of the line, and a change of the user's is told first."""
+    begun(tmp_path / "run", config(**{f"student__{key}": value for key, value in {**THEN, "epochs": 9}.items()}))
+    with pytest.raises(RunError) as caught:
+        RunDirectory.open(tmp_path / "run", config(student__epochs=9, student__head="fresh"))
+    assert "student.keep: best, student.precision: float32." in str(caught.value)
+    assert not re.search(r"student\.(head|epochs)", str(caught.value))
+    assert "seed" not in str(caught.value)
+    with pytest.raises(RunError) as caught:
+        RunDirectory.open(tmp_path / "run", config(student__keep="best", student__precision="bfloat16", student__head="fresh"))
+    message = str(caught.value)
+    assert "another config: student.epochs was 9, is 3; student.precision was 'float32', is 'bfloat16'." in message
+    assert "student.min_steps: 0: " in message
+    assert "student.keep" not in message
 
 
 @pytest.fixture
@@ -127,7 +168,7 @@ def test_a_closed_run_can_be_opened_again_and_a_refused_one_holds_no_lock(tmp_pa
         ({"method__match": {"unit": "tokens", "amount": 9}}, ("method.match was None",)),
         ({"task__family": "multi_label"}, ("task.family was 'classification', is 'multi_label'",)),
         ({"task__order": ["text2", "text1"]}, ("task.order was ['text1', 'text2'], is ['text2', 'text1']",)),
-        ({"seed": 7, "student__epochs": 9, "teacher__concurrency": 1}, ("seed was 0", "student.epochs was 5, is 9")),
+        ({"seed": 7, "student__epochs": 9, "teacher__concurrency": 1}, ("seed was 0", "student.epochs was 3, is 9")),
     ],
 )
 def test_another_config_is_refused_with_the_keys_that_differ(

@@ -31,6 +31,8 @@ LABELS = ["bad", "good"]
 GOOD, BAD = ("fun", "great", "lovely", "wonderful"), ("boring", "dull", "sad", "terrible")
 # What says nothing of the label; with words of the other label among it a task cannot be learnt whole.
 PLAIN = [word for word in WORDS if word not in (*GOOD, *BAD)]
+# How students were made before there was a choice.
+BEFORE: dict[str, object] = {"head": "fresh", "keep": "best", "precision": "float32", "min_steps": 0}
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
 
 
@@ -68,7 +70,8 @@ def new_folder(tmp_path: Path) -> Callable[[], Path]:
 
 
 def _student(base: Path, **changes: object) -> Classifier:
-    settings: dict[str, object] = {"model": str(base), "epochs": 4, "learning_rate": 5e-3, "batch_size": 16, **changes}
+    """Return a student with transformers' head that keeps its best epoch; what is the default now is in `test_student_head`."""
+    settings = {"model": str(base), **BEFORE, "epochs": 4, "learning_rate": 5e-3, "batch_size": 16, **changes}
     return Classifier(StudentConfig.model_validate(settings), _family(LABELS))
 
 

@@ -30,6 +30,8 @@ from tiny_model import WORDS, build_tiny_model
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FAMILY = Questions(TaskConfig(family="extractive_qa", name="questions", instruction="Answer from the passage."))
+# How students were made before there was a choice.
+BEFORE: dict[str, object] = {"keep": "best", "precision": "float32", "min_steps": 0}
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json"}
 COLOURS = ("red", "green", "blue", "white")
 ANIMALS = ("dog", "cat", "cow", "hen")
@@ -103,7 +105,7 @@ def _tokenizer(kind: str) -> Any:
 
 
 def _settings(base: Path, **changes: object) -> StudentConfig:
-    values = {"model": str(base), "max_length": 40, "stride": 8, "epochs": 10, "learning_rate": 4e-3, "batch_size": 16}
+    values = {"model": str(base), **BEFORE, "max_length": 40, "stride": 8, "epochs": 10, "learning_rate": 4e-3, "batch_size": 16}
     return StudentConfig.model_validate({**values, "max_answer_tokens": 4, **changes})
 
 

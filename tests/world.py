@@ -50,6 +50,7 @@ class World:
             "student": {
                 "model": str(self.folder / "student"),
                 "epochs": 2,
+                "min_steps": 0,
                 "batch_size": 16,
                 "learning_rate": 3e-3,
                 "max_length": 32,

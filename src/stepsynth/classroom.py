@@ -135,7 +135,9 @@ class Classroom:
         results = {} if gold else {split: self._grade(model, self._journal.gold(split)) for split in ("harvest", "select")}
         if self._directory.config.method.mistakes_of and not gold:
             results["harvest-other"] = self._grade(self._other(rows, select), self._journal.gold("harvest"))
-        info: dict[str, Any] = {"rows": len(rows)}
+        # A student of another program may not tell.
+        steps = getattr(model, "steps", None)
+        info: dict[str, Any] = {"rows": len(rows)} if steps is None else {"rows": len(rows), "steps": steps}
         self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
         self._tell(f"trained on {len(rows):,} rows", results)
 
@@ -253,7 +255,7 @@ class Classroom:
             {
                 "rows": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows],
                 "select": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in select],
-                "student": config.student.model_dump(mode="json"),
+                "student": config.resolved()["student"],
                 "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields)],
                 "seed": config.seed,
                 "start": (start / "done.json").read_text(encoding="utf-8") if start else None,

@@ -23,10 +23,11 @@ import shutil
 import socket
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from stepsynth.assets import cache_folder
-from stepsynth.config import FREE_SOURCE_KEYS, FREE_TEACHER_KEYS, USER_CACHE, RunConfig, parse_config
+from stepsynth.config import USER_CACHE, RunConfig, parse_stored
+from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 from stepsynth.journal import holds_nothing
@@ -351,7 +352,7 @@ def _stored_config(path: Path) -> RunConfig:
     if not file.is_file():
         raise no_run(path)
     try:
-        return parse_config(json.loads(file.read_text(encoding="utf-8"))["config"])
+        return parse_stored(json.loads(file.read_text(encoding="utf-8"))["config"])
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{str(file)!r} cannot be read: {error}.", hint="Restore it, or start a new run.") from None
 
@@ -367,11 +368,16 @@ def _same(path: Path, config: RunConfig) -> bool:
         return True
     if not (path / "models").exists() and holds_nothing(path / JOURNAL):
         return False
-    changes = _differences(stored.resolved(), config.resolved())
-    shown = "; ".join(changes[:5]) or "the stored config"
+    changes, defaults = changes_between(stored, config), moved_defaults(stored, config)
+    if changes or not defaults:
+        also = f" (and write {', '.join(defaults)}: these defaults are others now)" if defaults else ""
+        raise RunError(
+            f"{str(path)!r} was made with another config: {'; '.join(changes[:5]) or 'the stored config'}.",
+            hint=f"Undo the change{also}, or give another --out: nothing was touched.",
+        )
     raise RunError(
-        f"{str(path)!r} was made with another config: {shown}.",
-        hint="Undo the change, or give another --out: nothing was touched.",
+        f"{str(path)!r} was made by an earlier version, whose defaults were others.",
+        hint=f"To go on with it, write into the config: {', '.join(defaults)}. Or give another --out: nothing was touched.",
     )
 
 
@@ -379,28 +385,6 @@ def _start_over(path: Path) -> None:
     """Remove the journal of a run that obtained nothing: it holds the old config's validation rows."""
     for end in ("-wal", "-shm", ""):
         (path / f"{JOURNAL}{end}").unlink(missing_ok=True)
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        if where == "task.labels" and keys != list(new) and set(old) == set(new):
-            return [f"{where} were in the order {_short(list(old))}, are in {_short(list(new))}"]
-        return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
-    if old == new or where.split(".")[0] in ("budget", "cache") or where in _FREE:
-        return []
-    return [f"{where} was {_short(old)}, is {_short(new)}"]
-
-
-_FREE = {
-    *(f"teacher.{key}" for key in FREE_TEACHER_KEYS),
-    *(f"data.{source}.{key}" for source in ("validation", "test", "contexts", "seed") for key in FREE_SOURCE_KEYS),
-}
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _sha256(path: Path) -> str:

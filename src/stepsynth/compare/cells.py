@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import yaml
 
 from stepsynth.classroom import best_round
-from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config
+from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import Journal, Spent
@@ -183,7 +183,8 @@ def choose_reference(systems: Sequence[System], wanted: str | None) -> str | Non
 
 
 def _changed(config: RunConfig, system: System) -> RunConfig:
-    values = config.resolved()
+    # What is left out would be taken for the default.
+    values = with_later_keys(config.resolved())
     for dotted, value in (("method.name", system.method), *system.changes):
         *parents, last = dotted.split(".")
         node = values

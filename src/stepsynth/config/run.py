@@ -11,7 +11,16 @@ from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, Stu
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
 from stepsynth.types import digest
 
-__all__ = ["USER_CACHE", "BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]
+__all__ = [
+    "USER_CACHE",
+    "BudgetConfig",
+    "MatchConfig",
+    "MethodConfig",
+    "MethodName",
+    "RunConfig",
+    "earlier_defaults",
+    "with_later_keys",
+]
 
 # The one file of answers that all runs of a user share; where it lies is `run.answers_path`'s business.
 USER_CACHE = Path("user")
@@ -19,11 +28,38 @@ _SOURCES = ("validation", "test", "contexts", "seed")
 MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
 
 
-# Keys that were added since version 0.1.0, with their defaults; whoever adds one puts it here.
+# Keys that were added since version 0.1.0, each with the value that stands for what was done before there was such a
+# key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto"},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
+    "student": {"head": "fresh", "keep": "best", "precision": "float32"},
 }
+# Defaults of version 0.1.0 that are others now. Stored configs hold the values of these keys.
+_EARLIER_DEFAULTS: dict[str, dict[str, Any]] = {"student": {"epochs": 5, "min_steps": 0}}
+
+
+def with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a stored config, with the keys that it leaves out at what their absence stands for.
+
+    Args:
+        values: from `RunConfig.resolved`, of this version or an earlier one.
+    """
+    filled = dict(values)
+    for section, keys in _LATER_KEYS.items():
+        if isinstance(own := values.get(section, {}), dict):
+            filled[section] = {**own, **{key: before for key, before in keys.items() if key not in own}}
+    return filled
+
+
+def earlier_defaults() -> dict[str, Any]:
+    """Return, by dotted key, what was done where a config of version 0.1.0 said nothing, as far as another thing is done now."""
+    found = {}
+    for table in (_EARLIER_DEFAULTS, _LATER_KEYS):
+        for section, keys in table.items():
+            fields = RunConfig.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+            found.update({f"{section}.{key}": before for key, before in keys.items() if fields[key].default != before})
+    return found
 
 
 class MatchConfig(Section):
@@ -140,19 +176,28 @@ class RunConfig(Section):
     def resolved(self) -> dict[str, Any]:
         """Return plain JSON values, defaults filled in.
 
-        Keys of `_LATER_KEYS` are there only where they were set: what older versions stored and
-        printed is to come out as it was.
+        Keys of `_LATER_KEYS` are there only where they say something else than what was done before
+        they came: what older versions stored and printed is to come out as it was. `parse_stored`
+        makes the same config of these values again; `parse_config` would take defaults for what is left out.
         """
         values = self.model_dump(mode="json")
         for section, keys in _LATER_KEYS.items():
-            for key, default in keys.items():
-                if values[section][key] == default:
+            for key, before in keys.items():
+                if values[section][key] == before:
                     del values[section][key]
         for name in _SOURCES:
             source = values["data"][name] or {}
             for key in FREE_SOURCE_KEYS[1:]:
                 if source.get(key) is None:
                     source.pop(key, None)
+        return values
+
+    def written(self) -> dict[str, Any]:
+        """Return what to write into a YAML file to get this config: `resolved`, and what would be taken for the default there."""
+        values, filled = self.resolved(), with_later_keys(self.resolved())
+        for dotted in earlier_defaults():
+            section, key = dotted.split(".")
+            values[section].setdefault(key, filled[section][key])
         return values
 
     def result_digest(self) -> str:

@@ -239,9 +239,16 @@ class StudentConfig(Section):
 
     Attributes:
         model: embedded model name, local folder or hub id of an encoder.
+        head: classifiers only: ``probe-start`` (a linear layer on the mean of the tokens, started from a
+            logistic regression on the frozen encoder, then trained together with it), ``probe``
+            (the same, but nothing is trained any further) or ``fresh`` (transformers' own head,
+            random at the start).
         max_length: tokens per text, longer ones are cut.
         epochs: passes over the data; at least ``min_steps`` optimiser steps are made.
         min_steps: least number of optimiser steps, for small data sets.
+        keep: which weights are kept: the ``last`` ones, or those of the epoch that is ``best`` on the select half.
+        precision: of training: ``float32``, ``bfloat16`` (autocast: products are rounded, weights and
+            optimiser stay in float32) or ``auto``: bfloat16 where the processor computes in it.
         learning_rate: peak of the linear schedule.
         batch_size: rows per step.
         warmup: steps with rising learning rate; below 1 a share of all steps.
@@ -253,9 +260,12 @@ class StudentConfig(Section):
     """
 
     model: str = "minilm-l6"
+    head: Literal["probe-start", "probe", "fresh"] = "probe-start"
     max_length: int = Field(default=128, ge=8, le=8192)
-    epochs: int = Field(default=5, ge=1, le=1000)
-    min_steps: int = Field(default=0, ge=0)
+    epochs: int = Field(default=3, ge=1, le=1000)
+    min_steps: int = Field(default=100, ge=0)
+    keep: Literal["last", "best"] = "last"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     learning_rate: float = Field(default=1e-4, gt=0, lt=1)
     batch_size: int = Field(default=32, ge=1, le=4096)
     warmup: float = Field(default=0.1, ge=0)

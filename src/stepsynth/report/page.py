@@ -74,7 +74,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "misses": [misses_of(journal, entry.number, config) for entry in rounds if journal.graded(entry.number, "harvest")],
         "figures": _figures(rounds, stages, ranked),
         "series": SERIES,
-        "yaml": yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True, width=100),
+        "yaml": yaml.safe_dump(config.written(), sort_keys=False, allow_unicode=True, width=100),
     }
     return fill("page.html.j2", values)
 

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Network", "Row", "Tokenizer", "encodable", "forward", "length_groups", "longest", "reads_segments", "tokenise"]
+__all__ = [
+    "HEAD_FILE",
+    "Network",
+    "Row",
+    "Tokenizer",
+    "encodable",
+    "forward",
+    "forward_vectors",
+    "length_groups",
+    "longest",
+    "reads_segments",
+    "tokenise",
+]
 
 # transformers' own annotations are too loose to gain anything from them.
 Network: TypeAlias = Any
@@ -21,6 +33,8 @@ Tokenizer: TypeAlias = Any
 # ``input_ids`` and, for two texts in a network that tells them apart by it, ``token_type_ids``.
 Row: TypeAlias = dict[str, list[int]]
 
+# The linear layer of a `pooled.PooledClassifier`. A folder without it holds one of transformers' own classifiers.
+HEAD_FILE = "head.safetensors"
 _EVAL_TOKENS = 4096
 _POOL = 4
 
@@ -68,7 +82,8 @@ def reads_segments(network: Network) -> bool:
 
     The network is asked, not the tokenizer: a generic tokenizer does not name them among its outputs.
     """
-    return "token_type_ids" in inspect.signature(network.forward).parameters and getattr(network.config, "type_vocab_size", 0) > 1
+    encoder: Network = getattr(network, "body", network)
+    return "token_type_ids" in inspect.signature(encoder.forward).parameters and getattr(encoder.config, "type_vocab_size", 0) > 1
 
 
 def length_groups(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[int]:
@@ -94,6 +109,15 @@ def forward(network: Network, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iter
 
     Batches depend on what the rows hold, not on their order.
     """
+    return _forward(network, network.device, tokenizer, rows)
+
+
+def forward_vectors(network: Network, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any]]:
+    """Yield ``(positions, vectors)`` as `forward` does: what the head of a `PooledClassifier` is shown."""
+    return _forward(network.vectors, network.device, tokenizer, rows)
+
+
+def _forward(call: Any, device: Any, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any]]:
     import torch
     from transformers import DataCollatorWithPadding
 
@@ -105,5 +129,5 @@ def forward(network: Network, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iter
             size += 1
         batch, order = order[:size], order[size:]
         with torch.inference_mode():
-            output = network(**pad([rows[position] for position in batch]).to(network.device))
+            output = call(**pad([rows[position] for position in batch]).to(device))
         yield batch, output

@@ -1,4 +1,4 @@
-"""A text classifier: a pretrained encoder with a fresh head, trained quickly on few short texts.
+"""A text classifier: a pretrained encoder with a head, trained quickly on few short texts.
 
     model = Classifier(config.student, Classification(config.task)).fit(train, select, seed=0, out=folder)
     model.predict(examples)
@@ -8,9 +8,10 @@ One text or a pair, one label or several: the task family says which. The traini
 
 - texts are tokenised once, and batches hold texts of similar length, so little padding is computed (`batches`);
 - only the rows of the embedding matrix whose tokens occur are trained (`embeddings`);
-- epochs are judged on batches sorted by length, and the best weights stay in memory (`trainer`).
+- the network is judged on batches sorted by length, and the best weights stay in memory (`trainer`);
+- on processors that multiply in bfloat16, training does (`trainer.computes_in_bfloat16`).
 
-Everything runs in float32, so that a result does not depend on the generation of the CPU.
+Weights are float32, and so is every answer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import DataError, RunError
-from stepsynth.students.batches import Network, Row, Tokenizer, forward, longest, reads_segments, tokenise
+from stepsynth.students.batches import HEAD_FILE, Network, Row, Tokenizer, forward, longest, reads_segments, tokenise
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save
 from stepsynth.students.surroundings import quiet, seeded
@@ -30,7 +31,7 @@ from stepsynth.types import Prediction
 
 if TYPE_CHECKING:
     from stepsynth.config import StudentConfig
-    from stepsynth.students.trainer import Scores
+    from stepsynth.students.trainer import History, Scores
     from stepsynth.tasks.classification import Classification
     from stepsynth.types import Example
 
@@ -45,13 +46,17 @@ class ClassifierModel:
     """A trained classifier.
 
     Args:
-        network: a transformers sequence-classification model.
+        network: a transformers sequence-classification model or a `pooled.PooledClassifier`.
         tokenizer: its tokenizer.
         family: how rows are read; its labels are in the order of the network's outputs.
         max_length: tokens per row, longer ones are cut.
+        steps: optimiser steps of its training, where they are known.
     """
 
-    def __init__(self, network: Network, tokenizer: Tokenizer, family: Classification, max_length: int) -> None:
+    def __init__(
+        self, network: Network, tokenizer: Tokenizer, family: Classification, max_length: int, steps: int | None = None
+    ) -> None:
+        self.steps = steps
         self.labels = list(family.labels)
         self._family = family
         self._network = network
@@ -105,9 +110,11 @@ class Classifier:
     ) -> ClassifierModel:
         """Train and write weights, config, tokenizer and ``training.json`` into ``out``.
 
-        The epoch with the highest accuracy on ``select`` is kept (ties: higher micro-F1 where several
-        labels may hold, then lower loss, then earlier); without ``select`` the last one. A row with
-        several labels counts as right when all of them are. Same arguments on one CPU give the same bytes.
+        With ``keep: best`` the epoch with the highest accuracy on ``select`` is kept (ties: higher micro-F1
+        where several labels may hold, then lower loss, then earlier), else, and without ``select``, the last
+        weights. A row with several labels counts as right when all of them are. With a ``start`` its head is
+        trained on; a probe (``head: probe``) always starts from the base model, which it leaves as it is.
+        Same arguments on one CPU give the same bytes.
 
         Raises:
             ConfigError: the base model cannot be loaded, or training diverged.
@@ -115,27 +122,25 @@ class Classifier:
             RunError: the student in ``start`` cannot be loaded or has other labels.
         """
         _check_labels(train, select, self.labels, several=self.several)
+        probe = self.config.head == "probe"
         with quiet(), seeded(seed):
-            from stepsynth.students import trainer
-
-            network, tokenizer = self._base() if start is None else self._trained(start)[:2]
+            network, tokenizer = self._base() if start is None or probe else self._trained(start)[:2]
             max_length = longest(self.config.max_length, network, tokenizer)
-            rows = _read(network, tokenizer, self.family, train, max_length)
-            judged = _read(network, tokenizer, self.family, select, max_length)
-            tokens = [row["input_ids"] for row in (*rows, *judged)]
-            with only_used_embeddings(network, tokens, tokenizer.pad_token_id):
-                history, best = trainer.train(
-                    network,
-                    tokenizer,
-                    self.config,
-                    rows=[{**row, "labels": target} for row, target in zip(rows, self._targets(train), strict=True)],
-                    score=(lambda network: self._score(network, tokenizer, judged, select)) if select else None,
-                    seed=seed,
-                    out=out,
-                    progress=progress,
-                )
-            save(network, tokenizer, out, settings={"max_length": max_length}, seed=seed, history=history, best=best)
-        return ClassifierModel(network, tokenizer, self.family, max_length)
+            rows, targets = _read(network, tokenizer, self.family, train, max_length), self._targets(train)
+            if probe or (start is None and self.config.head == "probe-start"):
+                from stepsynth.students.probe_start import start_head
+
+                start_head(network, tokenizer, rows, targets, several=self.several)
+            history = None
+            if not probe:
+                labelled = [{**row, "labels": target} for row, target in zip(rows, targets, strict=True)]
+                judged = _read(network, tokenizer, self.family, select, max_length)
+                score = (lambda network: self._score(network, tokenizer, judged, select)) if select else None
+                history = self._trained_on(network, tokenizer, labelled, judged, score, seed=seed, out=out, progress=progress)
+            epochs, best, steps = (history.epochs, history.best, history.steps) if history else ([], None, 0)
+            settings = {"max_length": max_length}
+            save(network, tokenizer, out, settings=settings, seed=seed, history=epochs, best=best, steps=steps)
+        return ClassifierModel(network, tokenizer, self.family, max_length, steps)
 
     def load(self, folder: Path) -> ClassifierModel:
         """Return the model that `fit` wrote into ``folder``.
@@ -144,31 +149,49 @@ class Classifier:
             RunError: files are missing or unreadable, or the model has other labels.
         """
         with quiet(), seeded(0):
-            network, tokenizer, max_length = self._trained(folder)
-        return ClassifierModel(network, tokenizer, self.family, max_length)
+            network, tokenizer, settings = self._trained(folder)
+        return ClassifierModel(network, tokenizer, self.family, settings["max_length"], settings.get("steps"))
+
+    def _trained_on(
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        rows: Sequence[dict[str, Any]],
+        judged: Sequence[Row],
+        score: Callable[[Network], Scores] | None,
+        *,
+        seed: int,
+        out: Path,
+        progress: Progress | None,
+    ) -> History:
+        """Train the network on rows with their targets, and return how it went."""
+        from stepsynth.students import trainer
+
+        tokens = [row["input_ids"] for row in (*rows, *judged)]
+        with only_used_embeddings(network, tokens, tokenizer.pad_token_id):
+            return trainer.train(network, tokenizer, self.config, rows=rows, score=score, seed=seed, out=out, progress=progress)
 
     def _base(self) -> tuple[Network, Tokenizer]:
-        """Load the base model with a fresh head of the right size, and its tokenizer."""
-        from transformers import AutoModelForSequenceClassification
-
+        """Load the base model with a random head of the right size, and its tokenizer."""
+        pooled = self.config.head != "fresh"
         return load_base(
-            AutoModelForSequenceClassification,
+            _architecture(pooled=pooled),
             self.config,
+            **({"trained": False} if pooled else {}),
             num_labels=len(self.labels),
             id2label=dict(enumerate(self.labels)),
             label2id={label: index for index, label in enumerate(self.labels)},
             problem_type="multi_label_classification" if self.several else "single_label_classification",
         )
 
-    def _trained(self, folder: Path) -> tuple[Network, Tokenizer, int]:
-        """Load a trained student and its ``max_length``, and check that it has our labels."""
-        from transformers import AutoModelForSequenceClassification
-
-        network, tokenizer, settings = load_trained(AutoModelForSequenceClassification, folder, _SETTINGS)
+    def _trained(self, folder: Path) -> tuple[Network, Tokenizer, dict[str, int]]:
+        """Load a trained student, whichever head it has, and its numbers, and check that it has our labels."""
+        architecture = _architecture(pooled=(folder / HEAD_FILE).is_file())
+        network, tokenizer, settings = load_trained(architecture, folder, _SETTINGS)
         labels = [network.config.id2label[index] for index in sorted(network.config.id2label)]
         if labels != self.labels:
             raise RunError(f"the student in {str(folder)!r} has labels {labels!r}, the config has {self.labels!r}.")
-        return network, tokenizer, settings["max_length"]
+        return network, tokenizer, settings
 
     def _targets(self, examples: Sequence[Example]) -> list[Any]:
         """Return label numbers, or one 0.0 or 1.0 per label where several may hold."""
@@ -203,6 +226,16 @@ class Classifier:
         if not self.several:
             return Scores(right / len(rows), loss / len(rows))
         return Scores(right / len(rows), loss / len(rows) / len(self.labels), 2 * shared / marked if marked else 1.0)
+
+
+def _architecture(*, pooled: bool) -> Any:
+    if pooled:
+        from stepsynth.students.pooled import PooledClassifier
+
+        return PooledClassifier
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification
 
 
 def _read(

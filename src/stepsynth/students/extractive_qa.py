@@ -46,11 +46,12 @@ class ExtractiveQAModel:
         tokenizer: its tokenizer, a fast one.
         family: how rows are read: question, then context.
         settings: ``max_length`` (tokens per window), ``stride`` (tokens that windows share) and
-            ``max_answer_tokens``.
+            ``max_answer_tokens``; ``steps``, the optimiser steps of its training, where they are known.
     """
 
     def __init__(self, network: Network, tokenizer: Tokenizer, family: TaskFamily, settings: dict[str, int]) -> None:
         self.settings = settings
+        self.steps = settings.pop("steps", None)
         self._family = family
         self._network = network
         self._tokenizer = tokenizer
@@ -124,9 +125,9 @@ class ExtractiveQA:
     ) -> ExtractiveQAModel:
         """Train and write weights, config, tokenizer and ``training.json`` into ``out``.
 
-        The epoch with the most exact matches on ``select`` is kept (ties: higher F1, then lower loss,
-        then earlier); without ``select`` the last one. Of several right answers the first one is learnt.
-        Training rows whose answer is in no window as a whole are left out; ``training.json`` counts them
+        With ``keep: best`` the epoch with the most exact matches on ``select`` is kept (ties: higher F1, then
+        lower loss, then earlier), else, and without ``select``, the last weights. Of several right answers the
+        first one is learnt. Training rows whose answer is in no window as a whole are left out; ``training.json`` counts them
         as ``skipped``. Same arguments on one CPU give the same bytes.
 
         Raises:
@@ -144,7 +145,7 @@ class ExtractiveQA:
             tokens = [row["input_ids"] for row in (*rows, *(window.row for window in judged))]
             aims = _targets(select, judged)
             with only_used_embeddings(network, tokens, tokenizer.pad_token_id):
-                history, best = trainer.train(
+                history = trainer.train(
                     network,
                     tokenizer,
                     self.config,
@@ -155,7 +156,9 @@ class ExtractiveQA:
                     progress=progress,
                 )
             settings = {**model.settings, "windows": len(rows), "skipped": skipped}
-            save(network, tokenizer, out, settings=settings, seed=seed, history=history, best=best)
+            epochs, steps = history.epochs, history.steps
+            save(network, tokenizer, out, settings=settings, seed=seed, history=epochs, best=history.best, steps=steps)
+        model.steps = steps
         return model
 
     def load(self, folder: Path) -> ExtractiveQAModel:

@@ -60,6 +60,8 @@ def load_base(architecture: Any, config: StudentConfig, **head: object) -> tuple
 def load_trained(architecture: Any, folder: Path, settings: Sequence[str]) -> tuple[Network, Tokenizer, dict[str, int]]:
     """Load what `save` wrote: the network, its tokenizer, and the named numbers of ``training.json``.
 
+    ``steps`` is among the numbers where it was recorded; earlier versions did not.
+
     Raises:
         RunError: files are missing or unreadable.
     """
@@ -67,7 +69,7 @@ def load_trained(architecture: Any, folder: Path, settings: Sequence[str]) -> tu
 
     try:
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        numbers = {name: int(record[name]) for name in settings}
+        numbers = {name: int(record[name]) for name in (*settings, *(["steps"] if "steps" in record else []))}
         network = architecture.from_pretrained(folder, use_safetensors=True, **_LOCAL)
         tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
     except Exception as error:  # safetensors, tokenizers and JSON each raise their own
@@ -86,13 +88,26 @@ def save(
     settings: dict[str, int],
     seed: int,
     history: Sequence[Epoch],
-    best: Epoch,
+    best: Epoch | None,
+    steps: int,
 ) -> None:
-    """Write weights, config, tokenizer and ``training.json`` into ``out``; the network is in eval mode afterwards."""
+    """Write weights, config, tokenizer and ``training.json`` into ``out``; the network is in eval mode afterwards.
+
+    Args:
+        network: what was trained.
+        tokenizer: its tokenizer.
+        out: an existing folder.
+        settings: numbers that are needed to use it, and others worth keeping.
+        seed: of the training.
+        history: the epochs.
+        best: the one whose weights are kept, ``None`` where nothing was trained.
+        steps: optimiser steps in all.
+    """
     network.eval()
     network.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    record = {**settings, "seed": seed, "best_epoch": best.epoch, "epochs": [_shown(epoch) for epoch in history]}
+    record: dict[str, Any] = {**settings, "seed": seed, "steps": steps}
+    record.update(best_epoch=best.epoch if best else 0, epochs=[_shown(epoch) for epoch in history])
     (out / "training.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
-"""transformers' `Trainer` with what a student adds to it: batches by length, the best epoch kept in memory.
+"""transformers' `Trainer` with what a student adds to it: batches by length, a number of steps, the best epoch in memory.
 
-    epochs, best = train(network, tokenizer, config, rows=rows, score=score, seed=0, out=folder)
+    history = train(network, tokenizer, config, rows=rows, score=score, seed=0, out=folder)
 
 What is learnt is the network's and the rows' business: a row holds the network's arguments, its
 targets among them. Optimiser, schedule, clipping, label smoothing and devices are the Trainer's. This module imports
@@ -26,7 +26,7 @@ from stepsynth.students.batches import Network, Tokenizer, length_groups
 if TYPE_CHECKING:
     from stepsynth.config import StudentConfig
 
-__all__ = ["Epoch", "Scores", "StudentTrainer", "train"]
+__all__ = ["Epoch", "History", "Scores", "StudentTrainer", "computes_in_bfloat16", "train"]
 
 Progress = Callable[[int, int], None]
 
@@ -73,6 +73,21 @@ class Epoch:
         return accuracy, self.select_f1 or 0.0, -(self.select_loss or 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a training came to.
+
+    Attributes:
+        epochs: all passes over the data; the last one may have been cut short.
+        best: the one whose weights are kept.
+        steps: optimiser steps in all.
+    """
+
+    epochs: list[Epoch]
+    best: Epoch
+    steps: int
+
+
 def train(
     network: Network,
     tokenizer: Tokenizer,
@@ -83,27 +98,26 @@ def train(
     seed: int,
     out: Path,
     progress: Progress | None = None,
-) -> tuple[list[Epoch], Epoch]:
-    """Optimise ``network`` in place and leave the best epoch's weights in it.
+) -> History:
+    """Optimise ``network`` in place and leave in it the weights that ``config.keep`` names.
 
     Args:
         network: a transformers model that returns a loss for the rows' targets.
         tokenizer: its tokenizer.
         config: how to train.
         rows: what to learn from: ``input_ids`` and whatever else the network takes, targets included.
-        score: says how good the network is, and so picks the best epoch; without it the last one is the best.
+        score: says how good the network is: after every epoch where the best one is kept, else at the end
+            for the record; without it the last one is the best.
         seed: of batches and dropout.
         out: a folder that exists; nothing is written into it.
         progress: called with ``(steps done, steps in all)``; what it raises ends the training.
 
-    Returns:
-        All epochs, and the best one.
-
     Raises:
         ConfigError: training diverged.
     """
-    judge = _EpochJudge(score, progress)
+    judge = _EpochJudge(score, progress, each=config.keep == "best")
     trainer = StudentTrainer(
+        half=config.precision == "bfloat16" or (config.precision == "auto" and computes_in_bfloat16()),
         model=network,
         args=_arguments(config, len(rows), seed, out),
         train_dataset=rows,
@@ -112,17 +126,36 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return judge.epochs, judge.best
+    return History(judge.epochs, judge.best, trainer.state.global_step)
+
+
+def computes_in_bfloat16() -> bool:
+    """Return whether this machine multiplies in bfloat16 faster than in float32.
+
+    A processor that only can (AVX2, or AVX-512 without the instruction) is slower with it; so is one whose
+    instructions were limited by the environment.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # torch has told what a processor can since 2.10.
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def _arguments(config: StudentConfig, rows: int, seed: int, out: Path) -> Any:
     """Translate a student's settings into the Trainer's; nothing is saved, reported or printed by it."""
-    epochs = max(config.epochs, math.ceil(config.min_steps / math.ceil(rows / config.batch_size)))
+    each = math.ceil(rows / config.batch_size)
+    steps = max(config.epochs * each, config.min_steps)
+    # Epochs can only be compared whole. Where they are not, steps are made as told, and 33 rows in batches of 32 are
+    # 17 and 16, not 32 and one.
+    whole = config.keep == "best"
+    size = config.batch_size if whole else math.ceil(rows / each)
     return TrainingArguments(
         output_dir=str(out),
-        num_train_epochs=epochs,
+        num_train_epochs=math.ceil(steps / each),
+        max_steps=-1 if whole else steps,
         # Several GPUs share a batch, so that its size, and with it the recipe, stays what was asked for.
-        per_device_train_batch_size=max(1, config.batch_size // max(1, torch.cuda.device_count())),
+        per_device_train_batch_size=max(1, size // max(1, torch.cuda.device_count())),
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
         # The Trainer takes numbers below one as a share of the steps.
@@ -144,7 +177,23 @@ def _arguments(config: StudentConfig, rows: int, seed: int, out: Path) -> Any:
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose batches hold rows of similar length."""
+    """A Trainer whose batches hold rows of similar length.
+
+    Args:
+        half: whether products are computed in bfloat16; weights and optimiser stay in float32.
+        settings: of the Trainer.
+    """
+
+    def __init__(self, *, half: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._half = half
+
+    def compute_loss_context_manager(self) -> Any:
+        """Return what the forward pass runs in.
+
+        The Trainer's own ``bf16`` would wrap the network's ``forward`` for good, and with it every prediction.
+        """
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._half)
 
     def get_train_dataloader(self) -> Any:
         """Return the batches, prepared for the devices at hand."""
@@ -185,9 +234,16 @@ class _LengthSampler(Sampler[int]):
 
 
 class _EpochJudge(TrainerCallback):  # type: ignore[misc]
-    """Judges the network after every epoch, keeps the best weights in memory and puts them back at the end."""
+    """Judges the network, keeps the best weights in memory and puts them back at the end.
 
-    def __init__(self, score: Score | None, progress: Progress | None) -> None:
+    Args:
+        score: says how good it is.
+        progress: told about steps.
+        each: whether it is judged after every epoch, or after the last one only; then that one is the best.
+    """
+
+    def __init__(self, score: Score | None, progress: Progress | None, *, each: bool) -> None:
+        self._each = each
         self.epochs: list[Epoch] = []
         self._score = score
         self._progress = progress
@@ -207,10 +263,11 @@ class _EpochJudge(TrainerCallback):  # type: ignore[misc]
         """Judge the epoch; the Trainer tells its training loss here, once per epoch."""
         if "loss" not in logs:
             return
-        self.epochs.append(_judge(model, self._score, len(self.epochs) + 1, logs["loss"]))
+        score = self._score if self._each or state.global_step >= state.max_steps else None
+        self.epochs.append(_judge(model, score, len(self.epochs) + 1, logs["loss"]))
         if self.epochs[-1].better_than(self.best):
             self._best = len(self.epochs) - 1
-        if self.best is self.epochs[-1] and self._score and state.global_step < state.max_steps:
+        if self.best is self.epochs[-1] and score and state.global_step < state.max_steps:
             self._weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def on_train_end(self, args: Any, state: Any, control: Any, *, model: Network, **_: Any) -> None:

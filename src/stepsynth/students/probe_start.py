@@ -1,0 +1,87 @@
+"""Where a student's head begins: a logistic regression on the frozen encoder.
+
+A random head pulls the encoder about before it says anything itself (Kumar et al. 2022, "LP-FT"). With two rows a
+label it has hardly begun when the training ends. A regression on the frozen features costs a second
+and is often as good as the finished student; training goes on from there.
+
+The regression is the one of `probe`: C=10, classes weighted by their share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.students.batches import forward_vectors
+
+if TYPE_CHECKING:
+    from stepsynth.students.batches import Network, Row, Tokenizer
+
+__all__ = ["start_head"]
+
+
+def start_head(network: Network, tokenizer: Tokenizer, rows: Sequence[Row], targets: Sequence[Any], *, several: bool) -> None:
+    """Give a `PooledClassifier` the weights of a logistic regression on what its encoder says of the rows.
+
+    A label without rows gets weights of zero, so that it is never the likeliest. Where there is nothing to
+    tell apart (one label only; of several, one that no row has or all have) the head knows the odds alone.
+
+    Args:
+        network: is in eval mode afterwards.
+        tokenizer: its tokenizer.
+        rows: the training rows.
+        targets: a label number for each row, or a list with 0.0 or 1.0 for each label.
+        several: whether it is the latter.
+    """
+    import numpy
+    import torch
+
+    network.eval()
+    vectors = torch.zeros(len(rows), network.head.in_features, dtype=torch.float64)
+    for positions, found in forward_vectors(network, tokenizer, rows):
+        vectors[positions] = found.cpu().double()
+    count = network.head.out_features
+    weight, bias = numpy.zeros((count, network.head.in_features)), numpy.zeros(count)
+    fit = _each_label if several else _one_label
+    fit(vectors.numpy(), targets, weight, bias)
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(weight))
+        network.head.bias.copy_(torch.from_numpy(bias))
+
+
+def _one_label(vectors: Any, targets: Sequence[int], weight: Any, bias: Any) -> None:
+    """Fill in the weights of one label per row."""
+    present = sorted(set(targets))
+    if len(present) < 2:
+        bias[present] = _odds(len(targets), len(targets))
+        return
+    classifier = _regression().fit(vectors, targets)
+    if len(present) == 2:
+        # A regression of two classes has one row of weights, for the second.
+        weight[present] = classifier.coef_ * [[-0.5], [0.5]]
+        bias[present] = classifier.intercept_ * [-0.5, 0.5]
+    else:
+        weight[present], bias[present] = classifier.coef_, classifier.intercept_
+
+
+def _each_label(vectors: Any, targets: Sequence[Sequence[float]], weight: Any, bias: Any) -> None:
+    """Fill in the weights of each of several labels, one against the rest."""
+    for label in range(len(bias)):
+        holds = [bool(target[label]) for target in targets]
+        if len(set(holds)) < 2:
+            bias[label] = _odds(sum(holds), len(holds))
+            continue
+        classifier = _regression().fit(vectors, holds)
+        weight[label], bias[label] = classifier.coef_[0], classifier.intercept_[0]
+
+
+def _regression() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
+
+
+def _odds(holding: int, rows: int) -> float:
+    """Return the log-odds of a label, half a row added on either side."""
+    return math.log((holding + 0.5) / (rows - holding + 0.5))
