@@ -19,9 +19,10 @@ _SOURCES = ("validation", "test", "contexts", "seed")
 MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
 
 
-# Keys that were added since version 0.1.0, with their defaults; whoever adds one puts it here.
+# Keys that were added since version 0.1.0, with what their absence stands for in what was stored; whoever adds one puts
+# it here. That is the default, but where a new default changes results.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
-    "task": {"paragraphs": "auto"},
+    "task": {"paragraphs": "auto", "prompt_style": "small"},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
 }
 

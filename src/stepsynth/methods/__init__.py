@@ -14,6 +14,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from stepsynth.prompts import described_form
 from stepsynth.types import digest
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example, Mistake, Request
 
-__all__ = ["Lab", "Method", "Plan", "create_method", "seeded"]
+__all__ = ["Lab", "Method", "Plan", "create_method", "seeded", "wanted_form"]
+
+
+# Of fewer rows the lengths would be those of these few.
+_ENOUGH_FORMS = 5
 
 
 class Plan(Protocol):
@@ -116,3 +121,15 @@ def create_method(config: RunConfig) -> Method:
 def seeded(*parts: object) -> random.Random:
     """Return a generator that depends on ``parts`` only, the same on every machine."""
     return random.Random(int(digest(parts)[:16], 16))
+
+
+def wanted_form(lab: Lab, label: str, *parts: object) -> str:
+    """Return how one row shall be written: as one harvest row of its label, drawn by ``parts``, is.
+
+    Of the whole half where the label has too few rows to tell; empty where the templates have no use for it.
+    """
+    if not lab.prompts.capable or not lab.harvest:
+        return ""
+    own = [example for example in lab.harvest if example.label == label]
+    rows = own if len(own) >= _ENOUGH_FORMS else lab.harvest
+    return described_form(seeded("form", lab.config.seed, label, *parts).choice(rows).text)

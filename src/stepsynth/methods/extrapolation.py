@@ -7,11 +7,11 @@ every gold row in the place of the mistakes.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.methods import seeded
+from stepsynth.methods import seeded, wanted_form
 from stepsynth.tasks.labels import even_targets
 from stepsynth.types import Request
 
@@ -36,12 +36,14 @@ class ExtrapolationPlan:
         sources: the rows that are extrapolated, in the order of the harvest half.
         round_number: of the data that is written.
         targets: label -> accepted rows wanted.
+        predicted: id of a source -> what the student took it for; none where sources are no mistakes.
     """
 
     lab: Lab
     sources: Sequence[Example]
     round_number: int
     targets: Mapping[str, int]
+    predicted: Mapping[str, str] = field(default_factory=dict)
     kind: str = "extrapolate"
 
     @classmethod
@@ -62,7 +64,7 @@ class ExtrapolationPlan:
             targets = even_targets(len(sources) * method.rows_per_mistake, labels)
         else:
             targets = {label: counts[label] * method.rows_per_mistake for label in labels}
-        return cls(lab, sources, round_number, targets)
+        return cls(lab, sources, round_number, targets, {mistake.example.id: mistake.predicted for mistake in mistakes})
 
     @classmethod
     def of_gold(cls, lab: Lab) -> ExtrapolationPlan:
@@ -92,7 +94,12 @@ class ExtrapolationPlan:
         draw = seeded("extrapolate", config.seed, self.round_number, source.id, number)
         return Request(
             messages=self.lab.prompts.render(
-                "extrapolate", label, row=source, examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others)))
+                "extrapolate",
+                label,
+                row=source,
+                examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others))),
+                predicted=self.predicted.get(source.id, ""),
+                form=wanted_form(self.lab, label, "extrapolate", self.round_number, source.id, number),
             ),
             sampling=config.teacher.sampling.frozen(),
             replicate=(config.seed * 100 + self.round_number) * _REPLICATES_PER_SEED + number,

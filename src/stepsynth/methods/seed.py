@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import DataError, RunError
-from stepsynth.methods import seeded
+from stepsynth.methods import seeded, wanted_form
 from stepsynth.spans import draw_spans
 from stepsynth.tasks.labels import carried_labels
 from stepsynth.types import Example, Request, Sampling
@@ -154,7 +154,8 @@ class SeedPlan(_RowPlan):
             draw = seeded("seed", self.lab.config.seed, label, number)
             shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
         given = self._given(label, number)
-        messages = self.lab.prompts.render("seed", label, rationales=shown, row=given)
+        form = wanted_form(self.lab, label, "seed", number)
+        messages = self.lab.prompts.render("seed", label, rationales=shown, row=given, form=form)
         return self._row(messages, label, number, index, self.stage, given)
 
 
