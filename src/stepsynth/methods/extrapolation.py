@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.methods import seeded, wanted_form
+from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
 from stepsynth.tasks.labels import even_targets
 from stepsynth.types import Request
 
@@ -91,6 +91,7 @@ class ExtrapolationPlan:
         source = sources[number % len(sources)]
         # One passage often has several questions: another one of the same passage would be shown as if about a new one.
         others = [e for e in self.lab.harvest if e.label == label and e.id != source.id and _apart(e, source)]
+        count = rows_asked(self.lab, "extrapolate")
         draw = seeded("extrapolate", config.seed, self.round_number, source.id, number)
         return Request(
             messages=self.lab.prompts.render(
@@ -99,9 +100,10 @@ class ExtrapolationPlan:
                 row=source,
                 examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others))),
                 predicted=self.predicted.get(source.id, ""),
-                form=wanted_form(self.lab, label, "extrapolate", self.round_number, source.id, number),
+                form=wanted_form(self.lab, label, count, "extrapolate", self.round_number, source.id, number),
+                count=count,
             ),
-            sampling=config.teacher.sampling.frozen(),
+            sampling=sampling_for(self.lab, count),
             replicate=(config.seed * 100 + self.round_number) * _REPLICATES_PER_SEED + number,
             stage=self.stage,
             index=index,
@@ -109,6 +111,7 @@ class ExtrapolationPlan:
             source=source.id,
             context=source.context,
             answer=source.answers[0] if source.answers else None,
+            parts=count,
         )
 
 

@@ -61,6 +61,10 @@ class Prompts:
         defaults = (CAPABLE_TEMPLATES if self.capable else DEFAULT_TEMPLATES)[self.task.family]
         return {name: self.task.prompts.get(name, default) for name, default in defaults.items()}  # type: ignore[call-overload]
 
+    def counts(self, name: str) -> bool:
+        """Whether a template can ask for several texts in one answer: it says how many, ``{{ count }}``."""
+        return _says_how_many(self.templates[name])
+
     def check(self) -> None:
         """Fill every template once with sample values.
 
@@ -83,6 +87,7 @@ class Prompts:
         examples: Sequence[Example] = (),
         predicted: str = "",
         form: str = "",
+        count: int = 1,
     ) -> tuple[Message, ...]:
         """Return the chat for one request.
 
@@ -95,6 +100,7 @@ class Prompts:
             examples: other gold rows of that label.
             predicted: what the student took ``row`` for: a label, or its answer.
             form: how the text shall be written, see `described_form`.
+            count: how many texts the answer shall hold; more than one only where `counts`.
 
         Raises:
             ConfigError: see `check`.
@@ -123,6 +129,7 @@ class Prompts:
             "predicted": called(predicted, names) if predicted and names else predicted,
             "predicted_description": _meaning(predicted, self.task) if predicted else "",
             "form": form,
+            "count": count,
             "example_contexts": [example.context for example in shown],
             "example_clozes": [_cloze(example) for example in shown],
             "example_answers": [example.answers[0].text if example.answers else "" for example in shown],
@@ -209,6 +216,18 @@ def _environment() -> jinja2.Environment:
 
     # Prompts are plain text for a model, not HTML: escaping would change what the user wrote.
     return Sandbox(undefined=jinja2.StrictUndefined, trim_blocks=False, autoescape=False)
+
+
+@lru_cache(maxsize=64)
+def _says_how_many(source: str) -> bool:
+    from jinja2 import TemplateError, meta
+
+    environment = _environment()
+    try:
+        return "count" in meta.find_undeclared_variables(environment.parse(source))
+    except TemplateError:
+        # `check` says what is wrong with it.
+        return False
 
 
 @lru_cache(maxsize=64)
