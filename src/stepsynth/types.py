@@ -120,6 +120,7 @@ class Request:
         source: id of the mistake that is extrapolated, if any; not part of the key.
         context: the text that the row keeps, if any; not part of the key (the messages show it).
         answer: the answer that a question is asked for; not part of the key.
+        parts: how many rows the answer shall hold; not part of the key (the messages say it).
     """
 
     messages: tuple[Message, ...]
@@ -131,6 +132,7 @@ class Request:
     source: str | None = None
     context: str = ""
     answer: Span | None = None
+    parts: int = 1
     _kept: tuple[Mapping[str, object], str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def key(self, teacher: Mapping[str, object]) -> str:
@@ -202,19 +204,22 @@ class Candidate:
         key: that request's key.
         text: what `prompts.parse` made of the answer; empty when nothing was left.
         finish_reason: as in `Response`.
+        part: which of the answer's texts it is, where an answer holds several.
     """
 
     request: Request
     key: str
     text: str
     finish_reason: FinishReason = "stop"
+    part: int = 0
 
     @property
     def example(self) -> Example:
         """The row that it would be."""
         request = self.request
         answers = (request.answer,) if request.answer else ()
-        return Example(f"{request.stage}/{request.index}", self.text, request.label, request.context, answers)
+        place = f"{request.index}.{self.part}" if self.part else f"{request.index}"
+        return Example(f"{request.stage}/{place}", self.text, request.label, request.context, answers)
 
 
 @dataclass(frozen=True, slots=True)

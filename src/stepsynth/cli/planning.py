@@ -16,10 +16,11 @@ from stepsynth.errors import RunError
 from stepsynth.executor import ask_sample
 from stepsynth.executor.account import check_price
 from stepsynth.executor.room import advised_room, with_room
-from stepsynth.executor.waves import next_wave
+from stepsynth.executor.waves import candidates_of, next_wave
+from stepsynth.filters.layout import Layout
 from stepsynth.inputs import Inputs, check_inputs
 from stepsynth.journal import AnswerStore
-from stepsynth.methods import Lab, create_method
+from stepsynth.methods import Lab, create_method, rows_asked
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
 from stepsynth.run import answers_path
@@ -176,8 +177,11 @@ def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTea
         sampling = config.teacher.sampling.frozen()
         return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
     if create_method(config).takes_seed and config.method.rationales and not inputs.seed:
-        (reason,) = ask_sample(config.teacher, teacher, [RationalePlan(lab).request(labels[0], 0, 0)])
-        plan: Any = SeedPlan(lab, {name: [answer_text(config.teacher, reason).strip() or name] for name in labels})
+        request = RationalePlan(lab).request(labels[0], 0, 0)
+        (answer,) = ask_sample(config.teacher, teacher, [request])
+        found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
+        reasons = [candidate.text for candidate in found if candidate.text]
+        plan: Any = SeedPlan(lab, {name: reasons or [name] for name in labels})
     else:
         plan = next(create_method(config).plans(1 if inputs.seed else 0, lab))
     first = next(iter(plan.targets))
@@ -195,12 +199,14 @@ def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     if method.match and method.match.unit == "requests":
         return math.ceil(method.match.amount), math.ceil(method.match.amount)
     takes_seed = create_method(config).takes_seed
-    reasons = method.rationales * max(1, len(config.task.labels)) if takes_seed and not inputs.seed else 0
+    lab = _lab(config, inputs)
+    each = RationalePlan(lab).request(next(iter(config.task.labels), ""), 0, 0).parts
+    reasons = math.ceil(method.rationales / each) * max(1, len(config.task.labels)) if takes_seed and not inputs.seed else 0
     seed = 0 if takes_seed and inputs.seed else method.seed_rows
     counts = []
     for accepted, wrong in zip(_ACCEPTED, _WRONG, strict=True):
         rows = seed + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake
-        counts.append(math.ceil((reasons + rows) / accepted))
+        counts.append(math.ceil((reasons + rows / rows_asked(lab, "seed")) / accepted))
     return counts[0], counts[1]
 
 

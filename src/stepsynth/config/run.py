@@ -31,7 +31,8 @@ MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold",
 # Keys that were added since version 0.1.0, each with the value that stands for what was done before there was such a
 # key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
-    "task": {"paragraphs": "auto"},
+    "task": {"paragraphs": "auto", "prompt_style": "small"},
+    "method": {"rows_per_answer": 1},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
 }
@@ -87,7 +88,9 @@ class MethodConfig(Section):
         rows_per_mistake: accepted rows per mistake of the harvest half.
         rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.
         rationales_per_row: reasons shown in one seed prompt (paper: 3).
-        max_overgeneration: most requests per wanted row, before a stage ends short.
+        rows_per_answer: rows asked for in one answer, as a numbered list; templates for capable teachers, or own
+            ones that say ``{{ count }}``. Reasons come ten in an answer from such templates in any case.
+        max_overgeneration: most rows asked for per wanted row, before a stage ends short.
         balance: ``even`` spreads a round's rows over the labels that have mistakes,
             ``mistakes`` gives each label as many as it has mistakes, as the paper does.
         label_check: ``harvest`` drops rows whose label a probe fitted on the harvest half
@@ -108,6 +111,7 @@ class MethodConfig(Section):
     rows_per_mistake: int = Field(default=2, ge=1, le=100)
     rationales: int = Field(default=50, ge=0, le=1000)
     rationales_per_row: int = Field(default=3, ge=1, le=20)
+    rows_per_answer: int = Field(default=1, ge=1, le=50)
     max_overgeneration: float = Field(default=6.0, ge=1.0, le=100.0)
     balance: Literal["even", "mistakes"] = "even"
     label_check: Literal["auto", "harvest", "none"] = "auto"

@@ -75,6 +75,8 @@ class TaskConfig(Section):
         order: pairs only: the order in which the student reads the two texts.
         prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``).
         paragraphs: what is taken of an answer: ``all`` of them, the ``first``, or as gold texts are (``auto``).
+        prompt_style: which default templates are used: those for ``small`` teachers, those for ``capable``
+            ones (about a billion parameters and more), or what fits the teacher (``auto``).
     """
 
     family: Family = "classification"
@@ -86,6 +88,7 @@ class TaskConfig(Section):
     order: tuple[Literal["text1", "text2"], Literal["text1", "text2"]] = ("text1", "text2")
     prompts: dict[Prompt, str] = {}
     paragraphs: Literal["auto", "first", "all"] = "auto"
+    prompt_style: Literal["auto", "small", "capable"] = "auto"
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -4,6 +4,9 @@ Requests go out in waves. A wave asks for what each label still lacks, and a lit
 share of answers that hygiene let pass so far; everything is then judged in plan order. How
 large a wave is depends on verdicts alone, never on time, so a resumed run plans the same waves.
 
+An answer may hold several rows: each is a candidate of its own, in the order of the answer, with the same
+key. Waves and limits count the rows asked for, budgets count answers.
+
 With a `MatchConfig` a stage has no target: it goes on, label by label in turn, until the run has
 used up the requests, tokens or dollars that another method used, counted in plan order.
 """
@@ -21,6 +24,7 @@ from stepsynth.executor.collecting import rarely_collected
 from stepsynth.executor.room import thought_share
 from stepsynth.filters.layout import Layout, left_out_note
 from stepsynth.filters.normalise import clean
+from stepsynth.filters.parts import split_parts
 from stepsynth.journal import Spent
 from stepsynth.teachers.reading import hidden_tokens
 from stepsynth.types import Candidate, Response, Verdict
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from stepsynth.progress import Progress
     from stepsynth.types import Request
 
-__all__ = ["Generator", "next_wave"]
+__all__ = ["Generator", "candidates_of", "next_wave"]
 
 _FIRST_MARGIN = 1.1
 _LATER_MARGIN = 1.1
@@ -53,7 +57,7 @@ class Generator:
     Args:
         executor: gets the answers.
         journal: where a finished stage is written.
-        max_overgeneration: most requests per wanted row.
+        max_overgeneration: most rows asked for per wanted row.
         progress: told about accepted rows.
         match: what the whole run uses up, in the place of targets.
         layout: how texts of the task are laid out.
@@ -78,7 +82,7 @@ class Generator:
         self._used = 0.0
         self._thought = 0
         self._written = 0
-        self._shortened: set[str] = set()
+        self._shortened: set[tuple[str, int]] = set()
 
     def matched(self, plan: Plan) -> bool:
         """Whether a stage goes on until the match is used up; reasons are a means, not the rows compared."""
@@ -126,7 +130,7 @@ class Generator:
         info: dict[str, Any] = {"targets": dict(plan.targets), "missing": missing, **facts}
         if self._thought:
             info |= {"thought_tokens": self._thought, "written_tokens": self._written}
-        left_out = sum(v.accepted and v.candidate.key in self._shortened for v in verdicts)
+        left_out = sum(v.accepted and (v.candidate.key, v.candidate.part) in self._shortened for v in verdicts)
         if left_out:
             info["left_out"] = left_out
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
@@ -147,12 +151,12 @@ class Generator:
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
             self._count(answers)
-            verdicts += hygiene.finish(live.looked_at(answers), accepted)
+            verdicts += hygiene.finish(live.looked_at(answers, len(wave)), accepted)
 
     def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate], match: MatchConfig) -> list[Verdict]:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
-        used, each = self._used, 1.0
+        used, each, counted = self._used, 1.0, 0
         while used < match.amount:
             left = math.ceil((match.amount - used) / each)
             size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
@@ -169,8 +173,9 @@ class Generator:
                 within += 1
             if used == before_wave:
                 raise _no_price()
-            verdicts += hygiene.finish(live.looked_at(answers)[:within], accepted)
-            each = max((used - self._used) / len(verdicts), 1e-9)
+            verdicts += hygiene.finish(live.looked_at(answers, within), accepted)
+            counted += within
+            each = max((used - self._used) / counted, 1e-9)
         return verdicts
 
     def _count(self, answers: Mapping[str, Response | TeacherError]) -> None:
@@ -196,19 +201,43 @@ class Generator:
         usage = answer.usage
         return self._amount(Spent(1, usage.prompt_tokens + usage.completion_tokens, usage.cost_usd))
 
-    def _candidate(self, request: Request, answers: dict[str, Response | TeacherError]) -> Candidate:
+    def _candidates(self, request: Request, answers: dict[str, Response | TeacherError]) -> list[Candidate]:
         key = self._executor.key(request)
         answer = answers.get(key)
         if not isinstance(answer, Response):
-            return Candidate(request, key, "")
-        # A reason is a few words, often without a full stop; cut off in the middle it is still one.
-        reason = request.stage.endswith("rationales")
-        cut = answer.finish_reason == "length" and not reason
+            return [Candidate(request, key, "")]
         said = self._executor.text(answer)
-        text = clean(said, truncated=cut, layout=Layout(titles=False) if reason else self._layout)
-        if not (reason or self._layout.whole) and "\n" in said.strip() and _lost_words(text, said):
-            self._shortened.add(key)
-        return Candidate(request, key, text, answer.finish_reason)
+        found = candidates_of(request, key, answer, said, self._layout)
+        if request.parts == 1 and not (_is_reason(request) or self._layout.whole) and "\n" in said.strip():
+            self._shortened |= {(key, c.part) for c in found if _lost_words(c.text, said)}
+        return found
+
+
+def candidates_of(request: Request, key: str, answer: Response, said: str, layout: Layout) -> list[Candidate]:
+    """Return the rows that an answer holds, at most as many as it was asked for and at least one.
+
+    Args:
+        request: the request.
+        key: its key.
+        answer: the answer.
+        said: its words without thoughts and the like.
+        layout: how texts of the task are laid out.
+    """
+    # A reason is a few words, often without a full stop; cut off in the middle it is still one.
+    reason = _is_reason(request)
+    cut = answer.finish_reason == "length"
+    layout = Layout(titles=False) if reason else layout
+    if request.parts == 1:
+        return [Candidate(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
+    parts = split_parts(said, cut=cut, paragraphs=layout.whole)[: request.parts]
+    alone = cut and not reason and len(parts) == 1
+    # What was cut off is left out already; the others are whole.
+    ended = "stop" if cut and not alone else answer.finish_reason
+    return [Candidate(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
+
+
+def _is_reason(request: Request) -> bool:
+    return request.stage.endswith("rationales")
 
 
 def _lost_words(text: str, said: str) -> bool:
@@ -239,7 +268,7 @@ def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_
         plan: what is wanted.
         verdicts: of the stage's earlier waves, in plan order.
         asked: requests so far by label; the new ones are added.
-        max_overgeneration: most requests per wanted row.
+        max_overgeneration: most rows asked for per wanted row.
     """
     accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
     good = Counter(v.candidate.request.label for v in verdicts if v.reason in ("", "surplus"))
@@ -248,10 +277,13 @@ def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_
         lacking = target - accepted[label]
         if lacking <= 0:
             continue
+        parts = plan.request(label, asked[label], len(verdicts)).parts
+        rows = asked[label] * parts
         # Laplace's rule keeps the share away from 0 and from rash optimism in small waves.
-        share = (good[label] + 1) / (asked[label] + 2) if asked[label] else 1 / _FIRST_MARGIN
-        want = math.ceil(lacking / share * (_LATER_MARGIN if asked[label] else 1.0))
-        counts[label] = max(0, min(want, math.ceil(target * max_overgeneration) - asked[label]))
+        share = (good[label] + 1) / (rows + 2) if rows else 1 / _FIRST_MARGIN
+        want = math.ceil(lacking / share * (_LATER_MARGIN if rows else 1.0))
+        left = math.ceil(target * max_overgeneration) - rows
+        counts[label] = max(0, math.ceil(min(want, left) / parts))
     wave: list[Request] = []
     # Labels take turns, so that a stage cut short by a cap is still balanced.
     for turn in range(max(counts.values(), default=0)):
@@ -286,7 +318,7 @@ class _Live:
         self._kept = kept
         self._passed = 0
         self._next = 0.0
-        self._looked_at: dict[int, Verdict] = {}
+        self._looked_at: dict[int, list[Verdict]] = {}
         self._new: list[int] = []
         self._answers_seen = 0
         self._open: dict[str, list[int]] = {}
@@ -299,7 +331,7 @@ class _Live:
         self._answers_seen = len(answers)
         started = time.monotonic()
         if started >= self._next:
-            new = [self._looked_at[position] for position in sorted(self._new)]
+            new = [verdict for position in sorted(self._new) for verdict in self._looked_at[position]]
             self._new.clear()
             passed = [v.candidate for v in self._hygiene.finish(new, self._accepted) if v.accepted]
             self._accepted += passed
@@ -308,18 +340,18 @@ class _Live:
         rows = self._in_stage + round(self._kept * self._passed)
         self._generator._progress.advance(rows, answers=len(answers), traffic=self._generator._executor.traffic())
 
-    def looked_at(self, answers: dict[str, Response | TeacherError]) -> list[Verdict]:
-        """Return what the rules that need no other row say of the wave, in plan order; see `Hygiene.look`."""
+    def looked_at(self, answers: dict[str, Response | TeacherError], requests: int) -> list[Verdict]:
+        """Return what the rules that need no other row say of the wave's first requests, in plan order; see `Hygiene.look`."""
         self._look(list(self._open), answers)
-        return [self._looked_at[position] for position in range(len(self._wave))]
+        return [verdict for position in range(requests) for verdict in self._looked_at[position]]
 
     def _look(self, keys: list[str], answers: dict[str, Response | TeacherError]) -> None:
         """Apply the rules that need no other row, to each row once."""
         for key in keys:
             failed = isinstance(answers.get(key), TeacherError)
             for position in self._open.pop(key, ()):
-                candidate = self._generator._candidate(self._wave[position], answers)
-                self._looked_at[position] = Verdict(candidate, "failed") if failed else self._hygiene.look(candidate)
+                found = self._generator._candidates(self._wave[position], answers)
+                self._looked_at[position] = [Verdict(c, "failed") if failed else self._hygiene.look(c) for c in found]
                 self._new.append(position)
 
 

@@ -11,9 +11,10 @@ resumes, and so that methods with prompts in common share their answers.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from stepsynth.prompts import described_form
 from stepsynth.types import digest
 
 if TYPE_CHECKING:
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.prompts import Prompts
     from stepsynth.tasks import TaskFamily
-    from stepsynth.types import Example, Mistake, Request
+    from stepsynth.types import Example, Mistake, Request, Sampling
 
-__all__ = ["Lab", "Method", "Plan", "create_method", "seeded"]
+__all__ = ["Lab", "Method", "Plan", "create_method", "rows_asked", "sampling_for", "seeded", "wanted_form"]
+
+
+# Of fewer rows the lengths would be those of these few.
+_ENOUGH_FORMS = 5
 
 
 class Plan(Protocol):
@@ -116,3 +121,26 @@ def create_method(config: RunConfig) -> Method:
 def seeded(*parts: object) -> random.Random:
     """Return a generator that depends on ``parts`` only, the same on every machine."""
     return random.Random(int(digest(parts)[:16], 16))
+
+
+def wanted_form(lab: Lab, label: str, count: int, *parts: object) -> str:
+    """Return how rows shall be written: as harvest rows of their label, drawn by ``parts``, are.
+
+    Rows of the whole half where the label has too few to tell; empty where the templates have no use for it.
+    """
+    if not lab.prompts.capable or not lab.harvest:
+        return ""
+    own = [example.text for example in lab.harvest if example.label == label]
+    texts = own if len(own) >= _ENOUGH_FORMS else [example.text for example in lab.harvest]
+    return described_form(seeded("form", lab.config.seed, label, *parts).choices(texts, k=count))
+
+
+def rows_asked(lab: Lab, template: str) -> int:
+    """Return how many rows one answer shall hold: ``method.rows_per_answer`` where the template can say it, else one."""
+    return lab.config.method.rows_per_answer if lab.prompts.counts(template) else 1
+
+
+def sampling_for(lab: Lab, count: int) -> Sampling:
+    """Return the configured sampling, with room for ``count`` rows."""
+    sampling = lab.config.teacher.sampling.frozen()
+    return replace(sampling, max_tokens=sampling.max_tokens * count) if count > 1 else sampling

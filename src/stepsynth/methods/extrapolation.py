@@ -7,11 +7,11 @@ every gold row in the place of the mistakes.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.methods import seeded
+from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
 from stepsynth.tasks.labels import even_targets
 from stepsynth.types import Request
 
@@ -36,12 +36,14 @@ class ExtrapolationPlan:
         sources: the rows that are extrapolated, in the order of the harvest half.
         round_number: of the data that is written.
         targets: label -> accepted rows wanted.
+        predicted: id of a source -> what the student took it for; none where sources are no mistakes.
     """
 
     lab: Lab
     sources: Sequence[Example]
     round_number: int
     targets: Mapping[str, int]
+    predicted: Mapping[str, str] = field(default_factory=dict)
     kind: str = "extrapolate"
 
     @classmethod
@@ -62,7 +64,7 @@ class ExtrapolationPlan:
             targets = even_targets(len(sources) * method.rows_per_mistake, labels)
         else:
             targets = {label: counts[label] * method.rows_per_mistake for label in labels}
-        return cls(lab, sources, round_number, targets)
+        return cls(lab, sources, round_number, targets, {mistake.example.id: mistake.predicted for mistake in mistakes})
 
     @classmethod
     def of_gold(cls, lab: Lab) -> ExtrapolationPlan:
@@ -89,12 +91,19 @@ class ExtrapolationPlan:
         source = sources[number % len(sources)]
         # One passage often has several questions: another one of the same passage would be shown as if about a new one.
         others = [e for e in self.lab.harvest if e.label == label and e.id != source.id and _apart(e, source)]
+        count = rows_asked(self.lab, "extrapolate")
         draw = seeded("extrapolate", config.seed, self.round_number, source.id, number)
         return Request(
             messages=self.lab.prompts.render(
-                "extrapolate", label, row=source, examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others)))
+                "extrapolate",
+                label,
+                row=source,
+                examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others))),
+                predicted=self.predicted.get(source.id, ""),
+                form=wanted_form(self.lab, label, count, "extrapolate", self.round_number, source.id, number),
+                count=count,
             ),
-            sampling=config.teacher.sampling.frozen(),
+            sampling=sampling_for(self.lab, count),
             replicate=(config.seed * 100 + self.round_number) * _REPLICATES_PER_SEED + number,
             stage=self.stage,
             index=index,
@@ -102,6 +111,7 @@ class ExtrapolationPlan:
             source=source.id,
             context=source.context,
             answer=source.answers[0] if source.answers else None,
+            parts=count,
         )
 
 

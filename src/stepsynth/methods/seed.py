@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import DataError, RunError
-from stepsynth.methods import seeded
+from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
 from stepsynth.spans import draw_spans
 from stepsynth.tasks.labels import carried_labels
 from stepsynth.types import Example, Request, Sampling
@@ -27,11 +27,16 @@ __all__ = ["RationalePlan", "SeedPlan", "ZeroGenPlan"]
 
 _REPLICATES_PER_SEED = 1_000_000
 _SPANS_PER_CONTEXT = 12
+_REASONS_PER_ANSWER = 10
+_TOKENS_PER_REASON = 32
 
 
 @dataclass(frozen=True)
 class RationalePlan:
-    """Asks for ``method.rationales`` distinct reasons per label; every request is independent."""
+    """Asks for ``method.rationales`` distinct reasons per label; every request is independent.
+
+    A list of ten at once where the template can ask for it: asked for one reason at a time a model repeats itself.
+    """
 
     lab: Lab
     stage: str = "round-0/rationales"
@@ -43,20 +48,24 @@ class RationalePlan:
         return dict.fromkeys(self.lab.config.task.labels or [""], self.lab.config.method.rationales)
 
     def request(self, label: str, number: int, index: int) -> Request:
-        """Ask for one reason."""
+        """Ask for one reason, or for a list of them."""
         config = self.lab.config
+        count = _REASONS_PER_ANSWER if self.lab.prompts.counts("rationale") else 1
         return Request(
-            messages=self.lab.prompts.render("rationale", label),
-            sampling=_for_reasons(config.teacher.sampling.frozen()),
+            messages=self.lab.prompts.render("rationale", label, count=count),
+            sampling=_for_reasons(config.teacher.sampling.frozen(), count),
             replicate=config.seed * _REPLICATES_PER_SEED + number,
             stage=self.stage,
             index=index,
             label=label,
+            parts=count,
         )
 
 
-def _for_reasons(sampling: Sampling) -> Sampling:
-    """Return cooler and shorter sampling: small teachers stray from the label above 0.6."""
+def _for_reasons(sampling: Sampling, count: int) -> Sampling:
+    """Return cooler and shorter sampling: small teachers stray from the label above 0.6; a list is to vary."""
+    if count > 1:
+        return replace(sampling, max_tokens=_TOKENS_PER_REASON * count)
     return replace(sampling, temperature=min(sampling.temperature, 0.6), max_tokens=min(sampling.max_tokens, 32))
 
 
@@ -105,17 +114,20 @@ class _RowPlan:
     def _drawn(self) -> dict[int, Sequence[Span]]:
         return {}
 
-    def _row(self, messages: tuple[Message, ...], label: str, number: int, index: int, stage: str, given: Example) -> Request:
+    def _row(
+        self, messages: tuple[Message, ...], label: str, number: int, index: int, stage: str, given: Example, count: int
+    ) -> Request:
         config = self.lab.config
         return Request(
             messages=messages,
-            sampling=config.teacher.sampling.frozen(),
+            sampling=sampling_for(self.lab, count),
             replicate=config.seed * _REPLICATES_PER_SEED + number,
             stage=stage,
             index=index,
             label=label,
             context=given.context,
             answer=given.answers[0] if given.answers else None,
+            parts=count,
         )
 
 
@@ -154,8 +166,10 @@ class SeedPlan(_RowPlan):
             draw = seeded("seed", self.lab.config.seed, label, number)
             shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
         given = self._given(label, number)
-        messages = self.lab.prompts.render("seed", label, rationales=shown, row=given)
-        return self._row(messages, label, number, index, self.stage, given)
+        count = rows_asked(self.lab, "seed")
+        form = wanted_form(self.lab, label, count, "seed", number)
+        messages = self.lab.prompts.render("seed", label, rationales=shown, row=given, form=form, count=count)
+        return self._row(messages, label, number, index, self.stage, given, count)
 
 
 def _advice(dropped: Mapping[str, int]) -> str:
@@ -179,4 +193,6 @@ class ZeroGenPlan(_RowPlan):
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text."""
         given = self._given(label, number)
-        return self._row(self.lab.prompts.render("zerogen", label, row=given), label, number, index, self.stage, given)
+        count = rows_asked(self.lab, "zerogen")
+        messages = self.lab.prompts.render("zerogen", label, row=given, count=count)
+        return self._row(messages, label, number, index, self.stage, given, count)

@@ -19,6 +19,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError
+from stepsynth.prompts.capable import CAPABLE_TEMPLATES
 from stepsynth.prompts.templates import DEFAULT_TEMPLATES
 from stepsynth.tasks.labels import called, carried_labels, label_names
 from stepsynth.types import Example, Message, Span
@@ -43,10 +44,26 @@ class Prompts:
     """The templates of one task.
 
     Attributes:
-        task: the task; ``task.prompts`` overrides `DEFAULT_TEMPLATES` by name.
+        task: the task; ``task.prompts`` overrides the default templates by name. A ``task.prompt_style``
+            that is still ``auto`` means ``small`` here, see `stepsynth.settling`.
     """
 
     task: TaskConfig
+
+    @property
+    def capable(self) -> bool:
+        """Whether the templates are those for capable models, which can use more than small ones."""
+        return self.task.prompt_style == "capable"
+
+    @property
+    def templates(self) -> Mapping[str, str]:
+        """Name -> template, as the task's family, its style and its own templates say."""
+        defaults = (CAPABLE_TEMPLATES if self.capable else DEFAULT_TEMPLATES)[self.task.family]
+        return {name: self.task.prompts.get(name, default) for name, default in defaults.items()}  # type: ignore[call-overload]
+
+    def counts(self, name: str) -> bool:
+        """Whether a template can ask for several texts in one answer: it says how many, ``{{ count }}``."""
+        return _says_how_many(self.templates[name])
 
     def check(self) -> None:
         """Fill every template once with sample values.
@@ -57,8 +74,8 @@ class Prompts:
         """
         label = next(iter(self.task.labels), "")
         row = Example("sample", "a text", label, "a context", (Span("answer", 0),))
-        for name in DEFAULT_TEMPLATES[self.task.family]:
-            self.render(name, label, rationales=("a reason",), row=row, examples=(row,))
+        for name in self.templates:
+            self.render(name, label, rationales=("a reason",), row=row, examples=(row,), predicted=label, form="one word")
 
     def render(
         self,
@@ -68,6 +85,9 @@ class Prompts:
         rationales: Sequence[str] = (),
         row: Example | None = None,
         examples: Sequence[Example] = (),
+        predicted: str = "",
+        form: str = "",
+        count: int = 1,
     ) -> tuple[Message, ...]:
         """Return the chat for one request.
 
@@ -78,6 +98,9 @@ class Prompts:
             row: the mistake that is extrapolated or the row that is to be answered; of a row
                 that is still to be written, its context and answer.
             examples: other gold rows of that label.
+            predicted: what the student took ``row`` for: a label, or its answer.
+            form: how the text shall be written, see `described_form`.
+            count: how many texts the answer shall hold; more than one only where `counts`.
 
         Raises:
             ConfigError: see `check`.
@@ -103,12 +126,15 @@ class Prompts:
             "answer": row.answers[0].text if row.answers else "",
             "cloze": _cloze(row),
             "examples": [example.text for example in shown],
+            "predicted": called(predicted, names) if predicted and names else predicted,
+            "predicted_description": _meaning(predicted, self.task) if predicted else "",
+            "form": form,
+            "count": count,
             "example_contexts": [example.context for example in shown],
             "example_clozes": [_cloze(example) for example in shown],
             "example_answers": [example.answers[0].text if example.answers else "" for example in shown],
         }
-        templates = DEFAULT_TEMPLATES[self.task.family]
-        return _render(name, self.task.prompts.get(name, templates[name]), values)  # type: ignore[call-overload]
+        return _render(name, self.templates[name], values)
 
     def question(self, row: Example, shots: Sequence[tuple[Example, str]] = ()) -> tuple[Message, ...]:
         """Return the chat that asks the teacher to answer a row itself.
@@ -190,6 +216,18 @@ def _environment() -> jinja2.Environment:
 
     # Prompts are plain text for a model, not HTML: escaping would change what the user wrote.
     return Sandbox(undefined=jinja2.StrictUndefined, trim_blocks=False, autoescape=False)
+
+
+@lru_cache(maxsize=64)
+def _says_how_many(source: str) -> bool:
+    from jinja2 import TemplateError, meta
+
+    environment = _environment()
+    try:
+        return "count" in meta.find_undeclared_variables(environment.parse(source))
+    except TemplateError:
+        # `check` says what is wrong with it.
+        return False
 
 
 @lru_cache(maxsize=64)

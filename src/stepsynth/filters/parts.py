@@ -1,0 +1,60 @@
+"""The texts of an answer that holds several: a numbered list, a list with other marks, or one text a line."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["split_parts"]
+
+# Far beyond what any token limit lets through; see `normalise.clean`.
+_LONGEST = 200_000
+_NUMBERED = re.compile(r"^[ \t>]{0,8}[*_#(\[ ]{0,6}(?:[^\W\d_]{2,12} )?#?(\d{1,3})[*_ ]{0,3}[.):\]\uff0e\u3001][*_)]{0,3}\s*", re.MULTILINE)
+_MARKED = re.compile(r"^[ \t]{0,4}[-*\u2022\u2013][ \t]+", re.MULTILINE)
+_INLINE = re.compile(r"(?:^|(?<=\s))(\d{1,3})[.)][ \t]+")
+_BLANK = re.compile(r"\n[ \t]*\n")
+
+
+def split_parts(answer: str, *, cut: bool, paragraphs: bool = False) -> list[str]:
+    """Return the texts of an answer in their order, marks off.
+
+    What stands before the first mark is talk, and so is what stands behind the last text after an empty
+    line, unless texts have several paragraphs. An answer of one text is returned as it is.
+
+    Args:
+        answer: the teacher's words.
+        cut: whether it was cut off at the token limit: then the last of several texts is left out.
+        paragraphs: whether one text may have several paragraphs.
+    """
+    text = answer[:_LONGEST].replace("\r\n", "\n").strip()
+    starts = _places(text)
+    if len(starts) < 2:
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        if paragraphs or len(lines) < 2:
+            return [text[starts[0][1] :].strip()] if starts and not starts[0][0] else [text]
+        return lines[:-1] if cut else lines
+    ends = [start for start, _ in starts[1:]] + [len(text)]
+    parts = [text[begin:end].strip() for (_, begin), end in zip(starts, ends, strict=True)]
+    if not paragraphs:
+        parts = [_BLANK.split(part, maxsplit=1)[0].strip() for part in parts]
+    if cut:
+        parts.pop()
+    return [part for part in parts if part]
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    """Return where each mark begins and ends: of numbers that go on by one, else of other marks."""
+    for pattern in (_NUMBERED, _INLINE):
+        found = _counted(pattern, text)
+        if len(found) > 1:
+            return found
+    marked = [(match.start(), match.end()) for match in _MARKED.finditer(text)]
+    return marked if len(marked) > 1 else _counted(_NUMBERED, text)
+
+
+def _counted(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    """Return the marks whose numbers are 1, 2, 3 and so on: a year or a price at the beginning of a line is none."""
+    found: list[tuple[int, int]] = []
+    for match in pattern.finditer(text):
+        if int(match[1]) == len(found) + 1:
+            found.append((match.start(), match.end()))
+    return found

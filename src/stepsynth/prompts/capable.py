@@ -1,0 +1,149 @@
+"""The templates for models of about a billion parameters and more; see `stepsynth.prompts.templates` for the others.
+
+Such a model follows an instruction, and copies whatever it is shown: so nothing is shown but the task's
+own rows. A mistake is shown with its right label and the label that the student took it for (S3, section
+3.2), and ``form`` says how long a row is to be and how it is written, as one gold row drawn at random is.
+What all requests of a label have in common comes first, so that an engine reads it once.
+"""
+
+from __future__ import annotations
+
+from stepsynth.prompts.templates import DEFAULT_TEMPLATES
+
+__all__ = ["CAPABLE_TEMPLATES"]
+
+_MEANING = '"{{ label }}"{% if description %} ({{ description }}){% endif %}'
+_TAKEN = '"{{ predicted }}"{% if predicted_description %} ({{ predicted_description }}){% endif %}'
+_REASONS = "{% for reason in rationales %}\n- {{ reason }}{% endfor %}"
+_OTHERS = "{% for example in examples if example %}\n- {{ example }}{% endfor %}"
+_FORM = "{% if form %}Form: {{ form }}.\n{% endif %}"
+# The end of each template: what to write, and nothing besides.
+_ONLY = (
+    "{% if count > 1 %}Number the texts from 1 to {{ count }}, one a line, each about something else. Write nothing besides"
+    "{% else %}Write only the text itself{% endif %}: no title, no comment, no placeholder such as [Name]."
+)
+_LIST = (
+    "{% if count > 1 %}Name {{ count }} different things, numbered from 1 to {{ count }}, each one short phrase of three to ten words"
+    "{% else %}Name one thing, in one short phrase of three to ten words{% endif %}"
+)
+
+# classification and multi_label ---------------------------------------------------------
+_TASK = "Here is a task: {{ instruction }}\n"
+_WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_kind }}{% else %}{{ a_text_kind }}{% endif %}"
+_UNNAMED = f'{_ONLY} Do not use the words "{{{{ label }}}}".'
+
+_CLASSIFICATION = {
+    "rationale": f"""\
+--- user
+{_TASK}One of the answers is {_MEANING}.
+What could stand in {{{{ a_text_kind }}}} so that a reader decides for "{{{{ label }}}}"? {_LIST}. Be concrete. Write nothing else.
+""",
+    "seed": f"""\
+--- user
+{_TASK}Write {_WANTED} for which the right answer is {_MEANING}.\
+{{% if rationales %}} What may stand in it (choose what goes together):{_REASONS}{{% endif %}}
+{_FORM}{_UNNAMED}
+""",
+    "zerogen": f"""\
+--- user
+{_TASK}Write {_WANTED} for which the right answer is {_MEANING}.
+{_UNNAMED}
+""",
+    "extrapolate": f"""\
+--- user
+{_TASK}This is {{{{ a_text_kind }}}} for which the right answer is {_MEANING}:
+{{{{ text }}}}
+{{% if predicted %}}A reader wrongly took it for {_TAKEN}.
+{{% endif %}}{{% if examples[0] %}}Others with the answer "{{{{ label }}}}":{_OTHERS}
+{{% endif %}}Write {{% if count > 1 %}}{{{{ count }}}} others{{% else %}}another one{{% endif %}} for which the right answer is \
+"{{{{ label }}}}"{{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: \
+about something else, in other words.
+{_FORM}{_UNNAMED}
+""",
+    "answer": DEFAULT_TEMPLATES["classification"]["answer"],
+}
+
+# pairs ----------------------------------------------------------------------------------
+_KEPT = "{{ context_name[:1] | upper }}{{ context_name[1:] }}: {{ context }}\n"
+_WRITTEN = "{{ text_name[:1] | upper }}{{ text_name[1:] }}: {{ text }}\n"
+_PAIR_TASK = "Here is a task about two texts, {{ a_context_name }} and {{ a_text_name }}: {{ instruction }}\n"
+_PAIR_WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_name }}{% else %}{{ a_text_name }}{% endif %}"
+
+_PAIR = {
+    "rationale": f"""\
+--- user
+{_PAIR_TASK}One of the answers is {_MEANING}.
+How could the {{{{ text_name }}}} be written, given the {{{{ context_name }}}}, so that the right answer is "{{{{ label }}}}"? \
+{_LIST}. Write nothing else.
+""",
+    "seed": f"""\
+--- user
+{_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the right answer is {_MEANING}.\
+{{% if rationales %}} It may be like this (choose what fits the {{{{ context_name }}}}):{_REASONS}{{% endif %}}
+{_FORM}{_ONLY}
+""",
+    "zerogen": f"""\
+--- user
+{_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the right answer is {_MEANING}.
+{_ONLY}
+""",
+    "extrapolate": f"""\
+--- user
+{_PAIR_TASK}{_KEPT}{_WRITTEN}The right answer is {_MEANING}.\
+{{% if predicted %}} A reader wrongly took it for {_TAKEN}.{{% endif %}}
+Write {{% if count > 1 %}}{{{{ count }}}} others{{% else %}}another {{{{ text_name }}}}{{% endif %}} for the same \
+{{{{ context_name }}}} for which the right answer is "{{{{ label }}}}", too\
+{{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: \
+something else about it, in other words.
+{_FORM}{_ONLY}
+""",
+    "answer": DEFAULT_TEMPLATES["pair"]["answer"],
+}
+
+# extractive question answering --------------------------------------------------------------
+_PASSAGE = "Passage: {{ context }}\n"
+_QUESTIONS = "{% if count > 1 %}{{ count }} questions{% else %}a question{% endif %}"
+_ANSWERED = (
+    f'Write {_QUESTIONS} about the passage whose answer is exactly these words of it: "{{{{ answer }}}}" (there: {{{{ cloze }}}}).'
+)
+_QUESTION_ONLY = (
+    'Do not use the words "{{ answer }}". '
+    "{% if count > 1 %}Number the questions from 1 to {{ count }}, one a line, and write nothing besides."
+    "{% else %}Write only the question.{% endif %}"
+)
+
+_EXTRACTIVE_QA = {
+    "rationale": f"""\
+--- user
+Somebody writes questions about {{{{ a_text_kind }}}} that can only be answered by careful reading. What makes such a question hard \
+to answer? {_LIST}. Write nothing else.
+""",
+    "seed": f"""\
+--- user
+{_PASSAGE}{_ANSWERED}\
+{{% if rationales %}} What may make it hard:{_REASONS}{{% endif %}}
+{_FORM}{_QUESTION_ONLY}
+""",
+    "zerogen": f"""\
+--- user
+{_PASSAGE}{_ANSWERED}
+{_QUESTION_ONLY}
+""",
+    "extrapolate": f"""\
+--- user
+{_PASSAGE}Question: {{{{ text }}}}
+The right answer is "{{{{ answer }}}}".\
+{{% if predicted %}} A reader wrongly answered "{{{{ predicted }}}}".{{% endif %}}
+Write {{% if count > 1 %}}{{{{ count }}}} other questions{{% else %}}another question{{% endif %}} about the passage whose answer is \
+exactly "{{{{ answer }}}}", too, and easy to get wrong in the same way.
+{_FORM}{_QUESTION_ONLY}
+""",
+    "answer": DEFAULT_TEMPLATES["extractive_qa"]["answer"],
+}
+
+CAPABLE_TEMPLATES: dict[str, dict[str, str]] = {
+    "classification": _CLASSIFICATION,
+    "multi_label": {**_CLASSIFICATION, "answer": DEFAULT_TEMPLATES["multi_label"]["answer"]},
+    "pair": _PAIR,
+    "extractive_qa": _EXTRACTIVE_QA,
+}
