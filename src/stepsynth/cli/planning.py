@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.teachers import AsyncTeacher
-    from stepsynth.types import Response
+    from stepsynth.types import Example, Response
 
 __all__ = ["make_plan", "print_plan"]
 
@@ -163,9 +163,14 @@ def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
 
 
 def _lab(config: RunConfig, inputs: Inputs) -> Lab:
-    harvest, family = inputs.validation.harvest, create_family(config.task)
+    harvest, family = _shown(config, inputs), create_family(config.task)
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
     return Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
+
+
+def _shown(config: RunConfig, inputs: Inputs) -> tuple[Example, ...]:
+    """Return the gold rows that may feed the loop."""
+    return (*inputs.validation.harvest, *(inputs.validation.select if config.method.crossfits else ()))
 
 
 def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTeacher, count: int) -> list[Request]:
@@ -186,7 +191,7 @@ def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTea
 
 def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     """Return the fewest and the most answers that are likely to be asked for."""
-    method, harvest = config.method, len(inputs.validation.harvest)
+    method, harvest = config.method, len(_shown(config, inputs))
     if method.name == "gold":
         return 0, 0
     if method.name == "teacher":
