@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import best_round, find_worth
+from stepsynth.classroom import best_round, find_worth, judged_rounds
 from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.run import write_atomic
 from stepsynth.tasks import create_family
@@ -39,8 +39,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     totals = journal.totals()
     counts = count_rows(journal)
     trained = journal.rounds()
-    judged = [number for number in journal.rounds("crossfit") if number not in trained]
-    rounds = [_round(journal, number, counts) for number in sorted([*judged, *trained])]
+    rounds = [_round(journal, number, counts) for number in sorted({*judged_rounds(journal), *trained})]
     best = best_round(journal) if trained else None
     test = journal.evaluation(best, "test") if best is not None else None
     dropped: Counter[str] = Counter()
@@ -66,6 +65,10 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         method["undecided"] = guessed
     if worth := find_worth(journal, config):
         method["worth"] = worth
+        students = {entry["round"]: entry for entry in worth["students"]}
+        for entry in rounds:
+            if student := students.get(entry["round"]):
+                entry.update(student=student["student"], crossfit=student["crossfit"])
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
         method["tokens"]["thoughts"] = thought
     return {

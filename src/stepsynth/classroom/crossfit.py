@@ -1,15 +1,15 @@
 """Cross-fitting: every gold row is judged by a student that learnt neither from it nor from a row that had seen it.
 
-    crossfit = CrossFit(classroom, journal, config, folds)
-    crossfit.judge(0, "both")  # one training per fold; what they predict is the round's evaluation
-    crossfit.settle(last=2)  # compare, choose, and train the students that are kept
+crossfit = CrossFit(classroom, journal, config, folds)
+crossfit.judge(0, "both")  # one training per fold; what they predict is the round's evaluation
+crossfit.settle(last=2)  # compare, choose, and train the students that are kept
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stepsynth.students.curve import learning_curve
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
-__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "competing"]
+__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "competing", "judged_rounds"]
 
 # Of predictions that students made of rows which they had not seen.
 SPLIT = "crossfit"
@@ -62,6 +62,11 @@ _AUTO = ("labels", "both")
 def competing(final: str) -> tuple[str, ...]:
     """Return the recipes that are judged: labels alone, and what they are compared with."""
     return _AUTO if final == "auto" else tuple(dict.fromkeys(("labels", final)))
+
+
+def judged_rounds(journal: Journal) -> list[int]:
+    """Return the rounds of the loop whose students were judged by cross-fitting."""
+    return [number for _, number, kind, info, _ in journal.stages() if kind == "crossfit" and info["recipe"] == _OF_ROUNDS]
 
 
 class CrossFit:

@@ -116,34 +116,31 @@ def _with(name: str) -> str:
 
 def _verdict(difference: dict[str, Any], name: str) -> str:
     value, (low, high) = difference["value"], difference["ci95"]
-    rows = f"{difference['n']:,} sealed test rows" if difference["on"] == "test" else f"{difference['n']:,} gold rows, cross-validated"
-    interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {rows}"
-    subject = "the written rows alone" if name == "written" else "labels and written rows together"
+    rows = "sealed test rows" if difference["on"] == "test" else "of your own rows, cross-validated"
+    interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {difference['n']:,} {rows}"
+    subject = "written rows alone" if name == "written" else "labels and written rows together"
     if low > 0:
-        return f"Written rows help: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
+        return f"The written rows help: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
     if high < 0:
         return f"Your labels alone are better: {subject} are worth {-100 * value:.1f} points less ({interval})."
-    return (
-        f"Your labels alone are as good, as far as these rows can tell: {subject} are {_signed(value)} points apart from them "
-        f"({interval})."
-    )
+    return f"Your labels alone are as good, as far as can be told: {subject} make {_signed(value)} points ({interval})."
 
 
 def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:
     found = []
     if curve and curve["gain_ci95"][0] > 0:
-        low, high = curve["gain_ci95"]
+        gain, (low, high) = curve["gain"], curve["gain_ci95"]
         found.append(
-            f"What would help: label {curve['more']:,} more rows; twice as many would bring about {100 * curve['gain']:.1f} points "
+            f"What would help: label {curve['more']:,} more rows. Twice as many would bring about {100 * gain:.1f} points "
             f"({100 * low:.1f} to {100 * high:.1f}), by the learning curve of a linear probe."
         )
     elif curve:
         found.append(
-            f"What would help: perhaps more labels; the learning curve of your {curve['rows']:,} rows is too flat or too "
-            "uncertain to say how many."
+            "What would help: perhaps more labels; how many cannot be said, since the learning curve of your "
+            f"{curve['rows']:,} rows is too flat or too uncertain."
         )
     else:
-        found.append("What would help: more labels; how many cannot be said from these rows.")
+        found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
     found.append("A stronger teacher (teacher.model) writes rows that teach more.")
     if config.task.family in ("pair", "extractive_qa"):
         found.append("So do more texts without labels to write about (data.contexts).")

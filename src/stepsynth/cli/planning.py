@@ -7,11 +7,13 @@ import re
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from stepsynth.cli.forecast import forecast, money_warnings, price_as_json
 from stepsynth.cli.panel import dollars
+from stepsynth.data import deal_folds
 from stepsynth.errors import RunError
 from stepsynth.executor import ask_sample
 from stepsynth.executor.account import check_price
@@ -165,7 +167,10 @@ def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
 def _lab(config: RunConfig, inputs: Inputs) -> Lab:
     harvest, family = _shown(config, inputs), create_family(config.task)
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
-    return Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
+    lab = Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
+    return (
+        replace(lab, together=deal_folds(harvest, config.method.folds, config.seed).together) if config.method.crossfits else lab
+    )
 
 
 def _shown(config: RunConfig, inputs: Inputs) -> tuple[Example, ...]:

@@ -22,7 +22,7 @@ from stepsynth.classroom import best_round
 from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
-from stepsynth.journal import Journal, Spent
+from stepsynth.journal import LEARNING, Journal, Spent
 from stepsynth.journal.stream import count_rows
 from stepsynth.run import RunDirectory
 
@@ -40,8 +40,6 @@ BUDGET = "s3"
 # It must reach the same number of rows, so it may ask more often than a run normally would.
 _REACH = 15.0
 _WITHOUT_BUDGET = ("gold", "teacher", "s3+gold", "crossfit")
-# Stages that ask the teacher for nothing.
-_LEARNING = ("fold", "crossfit", "choice", "train", "test")
 # What makes a cell comparable at all, or names its system.
 _FIXED = ("method", "method.name", "method.match", "data", "seed")
 
@@ -326,7 +324,7 @@ def read_cell(folder: Path, system: str) -> Cell:
         predicted = float(test_info["seconds"].get(str(best), 0.0))
         asks = directory.config.method.name == "teacher"
         known = totals.from_cache > 0 if asks else False
-        spent = _spent(journal, totals, [name for name, _, kind, *_ in stages if kind not in _LEARNING])
+        spent = _spent(journal, totals, [name for name, _, kind, *_ in stages if kind not in LEARNING])
         return Cell(
             system=system,
             seed=directory.config.seed,
@@ -351,7 +349,7 @@ def read_cell(folder: Path, system: str) -> Cell:
 def _seconds(stages: Sequence[tuple[str, int, str, dict[str, Any], float]]) -> dict[str, float]:
     found = {"generating": 0.0, "training": 0.0, "testing": 0.0}
     for _, _, kind, _, seconds in stages:
-        found["testing" if kind == "test" else "training" if kind in _LEARNING else "generating"] += seconds
+        found["testing" if kind == "test" else "training" if kind in LEARNING else "generating"] += seconds
     return found
 
 

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Verdict
 
-__all__ = ["Journal", "Row", "Spent", "Totals", "holds_nothing"]
+__all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "holds_nothing"]
+
+# Kinds of stages in which students learn, are judged or tested; all others ask the teacher.
+LEARNING = ("fold", "crossfit", "choice", "train", "test")
 
 # Append only: a journal of any released version is brought up to date when it is opened.
 _MIGRATIONS: tuple[str, ...] = (

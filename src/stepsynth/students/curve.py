@@ -83,7 +83,9 @@ def _out_of_fold(
         held = [place for place, own in enumerate(folds) if own == fold]
         guessed = _guesses(vectors, [examples[place].label for place in taken], taken, held, several=several)
         for place, guess in zip(held, guessed, strict=True):
-            scores[place] = float(guess == frozenset(split_labels(examples[place].label)) if several else guess == examples[place].label)
+            scores[place] = float(
+                guess == frozenset(split_labels(examples[place].label)) if several else guess == examples[place].label
+            )
         sizes.append(len(taken))
     return round(sum(sizes) / len(sizes)), scores
 
