@@ -209,7 +209,7 @@ def test_rows_of_several_labels_need_not_be_as_many_as_the_labels() -> None:
 @pytest.mark.parametrize("name", get_args(MethodName))
 def test_only_the_loop_goes_round_and_only_zerogen_sees_no_gold_row(name: str) -> None:
     method = parse_config(values(method={"name": name, "rounds": 3})).method
-    assert method.extrapolation_rounds == (3 if name in ("s3", "s3+gold") else 0)
+    assert method.extrapolation_rounds == (3 if name in ("s3", "s3+gold", "crossfit") else 0)
     assert method.label_check == "auto"
     assert method.checks_labels is (name != "zerogen")
     for check, checks in (("harvest", True), ("none", False)):

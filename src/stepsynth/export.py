@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import best_round
+from stepsynth.classroom import best_round, find_worth, judged_rounds
 from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.run import write_atomic
 from stepsynth.tasks import create_family
@@ -32,13 +32,15 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target),
     ``undecided`` (of the method ``teacher``, where there are any: answers that count as guesses),
     ``stages`` (what became of every row that was asked for) and ``label_check`` (whether it was
-    used, and how many harvest rows its probe got right).
+    used, and how many harvest rows its probe got right). With cross-fitting there is ``worth``, see
+    `stepsynth.classroom.worth.find_worth`, and rounds that were judged by it have ``crossfit``.
     """
     config = directory.config
     totals = journal.totals()
     counts = count_rows(journal)
-    rounds = [_round(journal, number, counts) for number in journal.rounds()]
-    best = best_round(journal) if rounds else None
+    trained = journal.rounds()
+    rounds = [_round(journal, number, counts) for number in sorted({*judged_rounds(journal), *trained})]
+    best = best_round(journal) if trained else None
     test = journal.evaluation(best, "test") if best is not None else None
     dropped: Counter[str] = Counter()
     for count in counts:
@@ -61,6 +63,12 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     # What both stages count is the same model's; the later count holds the earlier one.
     if guessed := max((int(info.get("undecided") or 0) for info in infos), default=0):
         method["undecided"] = guessed
+    if worth := find_worth(journal, config):
+        method["worth"] = worth
+        students = {entry["round"]: entry for entry in worth["students"]}
+        for entry in rounds:
+            if student := students.get(entry["round"]):
+                entry.update(student=student["student"], crossfit=student["crossfit"])
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
         method["tokens"]["thoughts"] = thought
     return {
@@ -129,7 +137,7 @@ def _stages(counts: Sequence[RowCount]) -> list[dict[str, Any]]:
 
 def _training_rows(journal: Journal, number: int | None) -> int:
     """Return how many rows a round's student learnt from, gold ones included where the method takes them."""
-    told = {r: info["rows"] for _, r, kind, info, _ in journal.stages() if kind == "train"}
+    told = {r: info["rows"] for _, r, kind, info, _ in journal.stages() if kind in ("crossfit", "train")}
     return int(told.get(number, 0)) if number is not None else 0
 
 
@@ -140,6 +148,7 @@ def _round(journal: Journal, number: int, counts: Sequence[RowCount]) -> dict[st
         "rows": _training_rows(journal, number),
         "new_rows": sum(count.rows for count in new),
         **{split: _score(journal.evaluation(number, split)) for split in ("harvest", "select", "test")},
+        **({"crossfit": _score(judged)} if (judged := journal.evaluation(number, "crossfit")) else {}),
     }
 
 

@@ -90,7 +90,8 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
     read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}
-    contexts = load_contexts(config, validation.harvest, read.get("contexts"))
+    shown = (*validation.harvest, *(validation.select if config.method.crossfits else ()))
+    contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
     if config.task.family == "extractive_qa":
         _refuse_long_answers(config, validation)

@@ -5,7 +5,7 @@
 Every stage asks the journal whether it is done, so calling `run_loop` again goes on where it
 was. Mistakes come from the harvest half, checkpoints and the best round from the select half,
 and the sealed test set is opened once, when nothing can be decided any more. The baselines take
-the same way with fewer stages.
+the same way with fewer stages; with cross-fitting every gold row takes the place of both halves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import Classroom, best_round, find_mistakes
+from stepsynth.classroom import Classroom, CrossFit, best_round, find_mistakes
+from stepsynth.data import deal_folds
 from stepsynth.errors import RunError
 from stepsynth.evaluation.statistics import wilson
 from stepsynth.evaluation.stopping import should_stop
@@ -31,14 +32,16 @@ from stepsynth.tasks import create_family
 from stepsynth.types import Candidate, Message, Request, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig
+    from stepsynth.data import Folds
     from stepsynth.journal import Journal, Row
     from stepsynth.methods import Method, Plan
     from stepsynth.run import RunDirectory
     from stepsynth.teachers import AsyncTeacher, EngineTeacher
+    from stepsynth.types import Example
 
 __all__ = ["Inputs", "best_round", "check_inputs", "find_mistakes", "run_loop"]
 
@@ -78,9 +81,11 @@ def run_loop(
         classroom.final_test(inputs, model)
         journal.finish()
         return
-    _write_and_train(
-        _Writer(config, journal, executor, progress), method, inputs, classroom, _lab(config, journal, inputs), progress
-    )
+    writer, lab = _Writer(config, journal, executor, progress), _lab(config, journal, inputs)
+    if method.student == "crossfit":
+        _write_and_crossfit(writer, method, inputs, classroom, journal, lab, progress)
+    else:
+        _write_and_train(writer, method, inputs, classroom, lab, progress)
     # Nothing is decided after this line.
     executor.close()
     classroom.final_test(inputs)
@@ -88,16 +93,27 @@ def run_loop(
 
 
 def _lab(config: RunConfig, journal: Journal, inputs: Inputs) -> Lab:
+    shown = _shown(config, journal)
     return Lab(
         config,
         Prompts(config.task),
         create_family(config.task),
-        journal.gold("harvest"),
+        shown,
         inputs.contexts,
         rationales=lambda: _rationales(journal, config.task.labels),
         mistakes=lambda number: find_mistakes(journal, number),
         dropped=lambda label: _dropped_reasons(journal, label),
+        **({"together": _folds(config, shown).together} if config.method.crossfits else {}),
     )
+
+
+def _shown(config: RunConfig, journal: Journal) -> list[Example]:
+    """Return the gold rows that may feed the loop."""
+    return [*journal.gold("harvest"), *(journal.gold("select") if config.method.crossfits else [])]
+
+
+def _folds(config: RunConfig, gold: Sequence[Example]) -> Folds:
+    return deal_folds(gold, config.method.folds, config.seed)
 
 
 def _write_and_train(writer: _Writer, method: Method, inputs: Inputs, classroom: Classroom, lab: Lab, progress: Progress) -> None:
@@ -106,7 +122,7 @@ def _write_and_train(writer: _Writer, method: Method, inputs: Inputs, classroom:
         writer.take(inputs)
     trained = -1
     for number in range(method.rounds + 1):
-        if number and lab.config.method.stop == "no-gain" and should_stop(classroom.select_scores(number)):
+        if number and lab.config.method.stop == "no-gain" and should_stop(classroom.scores(number)):
             progress.note("Two rounds in a row did not gain on the select half: the loop ends here.")
             break
         # Seed data, or rows like the mistakes on the harvest half with their gold labels.
@@ -121,6 +137,28 @@ def _write_and_train(writer: _Writer, method: Method, inputs: Inputs, classroom:
         classroom.train(trained + 1, gold=True)
 
 
+def _write_and_crossfit(
+    writer: _Writer, method: Method, inputs: Inputs, classroom: Classroom, journal: Journal, lab: Lab, progress: Progress
+) -> None:
+    """Go round by round: write, train on all folds but one, look at the mistakes on that one; in the end choose."""
+    config = lab.config
+    crossfit = CrossFit(classroom, journal, config, lab.family, _folds(config, lab.harvest), progress)
+    if method.takes_seed:
+        writer.take(inputs)
+    last = 0
+    for number in range(method.rounds + 1):
+        if number and config.method.stop == "no-gain" and should_stop(classroom.scores(number, "crossfit")):
+            progress.note("Two rounds in a row did not gain in cross-validation: the loop ends here.")
+            break
+        stages = [writer.write(plan, number) for plan in method.plans(number, lab)]
+        if number and not stages:
+            progress.note("No gold row was mistaken: the loop ends here.")
+            break
+        crossfit.judge(number)
+        last = number
+    crossfit.settle(last)
+
+
 class _Writer:
     """Turns plans into accepted rows, by the rules that the run's gold rows set."""
 
@@ -128,8 +166,8 @@ class _Writer:
         self._config = config
         self._journal = journal
         self._progress = progress
-        self._harvest = journal.gold("harvest")
-        self._gold = [*self._harvest, *journal.gold("select")]
+        self._harvest = _shown(config, journal)
+        self._gold = [*journal.gold("harvest"), *journal.gold("select")]
         self._judged: tuple[LinearProbe | None, dict[str, Any]] | None = None
         method = config.method
         layout = Layout.like([example.text for example in self._harvest], config.task.paragraphs)

@@ -7,11 +7,13 @@ import re
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from stepsynth.cli.forecast import forecast, money_warnings, price_as_json
 from stepsynth.cli.panel import dollars
+from stepsynth.data import deal_folds
 from stepsynth.errors import RunError
 from stepsynth.executor import ask_sample
 from stepsynth.executor.account import check_price
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.teachers import AsyncTeacher
-    from stepsynth.types import Response
+    from stepsynth.types import Example, Response
 
 __all__ = ["make_plan", "print_plan"]
 
@@ -164,9 +166,17 @@ def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
 
 
 def _lab(config: RunConfig, inputs: Inputs) -> Lab:
-    harvest, family = inputs.validation.harvest, create_family(config.task)
+    harvest, family = _shown(config, inputs), create_family(config.task)
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
-    return Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
+    lab = Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
+    return (
+        replace(lab, together=deal_folds(harvest, config.method.folds, config.seed).together) if config.method.crossfits else lab
+    )
+
+
+def _shown(config: RunConfig, inputs: Inputs) -> tuple[Example, ...]:
+    """Return the gold rows that may feed the loop."""
+    return (*inputs.validation.harvest, *(inputs.validation.select if config.method.crossfits else ()))
 
 
 def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTeacher, count: int) -> list[Request]:
@@ -190,7 +200,7 @@ def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTea
 
 def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     """Return the fewest and the most answers that are likely to be asked for."""
-    method, harvest = config.method, len(inputs.validation.harvest)
+    method, harvest = config.method, len(_shown(config, inputs))
     if method.name == "gold":
         return 0, 0
     if method.name == "teacher":

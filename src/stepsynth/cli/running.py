@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.panel import open_panel
 from stepsynth.cli.pausing import PauseNotes, read_pause
+from stepsynth.cli.worth import print_worth
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, write_exports
 from stepsynth.filters.layout import left_out_note
@@ -25,6 +26,8 @@ from stepsynth.teachers.served import says_unlisted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from rich.console import Console
 
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.journal.answers import SharedAnswers
@@ -96,12 +99,18 @@ def _logging(folder: Path) -> Iterator[None]:
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
-    """Print the table of rounds and where everything is."""
+    """Print the table of rounds, or with cross-fitting of students, and where everything is."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     (method,) = results["methods"].values()
+    console = Console()
+    if "worth" in method:
+        _print_rounds(method, console)
+        print_worth(method["worth"], console)
+        _print_ends(method, folder, console)
+        return
     table = Table(title=escape(f"{results['task']}: {next(iter(results['methods']))}"), title_justify="left")
     metric = _metric(method)
     for name in ("round", "rows", f"select {metric}", f"sealed-test {metric} [95 %]"):
@@ -116,7 +125,6 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
             _interval(entry["test"]),
             style="bold" if best else "",
         )
-    console = Console()
     console.print(table)
     judged = any(entry["round"] == method["best_round"] and entry["select"] for entry in method["rounds"])
     how = "the best round, chosen by the select half" if judged else "the last student, which learnt from the select half, too"
@@ -124,6 +132,22 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     if guessed := method.get("undecided"):
         said = f"{guessed:,} answers of the teacher decided nothing and count as guesses: the score is partly chance."
         console.print(f"[yellow]{said}[/yellow]", highlight=False)
+    _print_ends(method, folder, console)
+
+
+def _print_rounds(method: dict[str, Any], console: Console) -> None:
+    """Print what cross-fitting said of each round, in a line."""
+    judged = [entry for entry in method["rounds"] if "student" not in entry]
+    for entry in judged:
+        score, new = _percent(entry["crossfit"]), f"{entry['new_rows']:,} new rows"
+        said = f"round {entry['round']}: {new}, {score} {_metric(method)} in cross-validation together with your labels"
+        console.print(said, highlight=False, soft_wrap=True)
+
+
+def _print_ends(method: dict[str, Any], folder: Path, console: Console) -> None:
+    """Print which stages ended short, and where everything is."""
+    from rich.markup import escape
+
     for stage, labels in method["missing"].items():
         short = escape(", ".join(f"{label} {count}" for label, count in labels.items()))
         console.print(
@@ -212,6 +236,8 @@ def print_status(found: dict[str, Any]) -> None:
     if found["pause"]:
         what = "The run ended because" if found["pause"]["ended"] else "The run waits:"
         console.print(f"{what} {found['pause']['said']}", markup=False, highlight=False, soft_wrap=True)
+    if worth := next(iter(found["results"]["methods"].values())).get("worth"):
+        print_worth(worth, console)
     if found["state"] == "unfinished" and not found["holder"]:
         console.print("The same `stepsynth run` command goes on from here.")
 
@@ -258,5 +284,5 @@ def _interval(score: dict[str, Any] | None) -> str:
 
 
 def _metric(method: dict[str, Any]) -> str:
-    scores = [entry[split] for entry in method["rounds"] for split in ("test", "select") if entry[split]]
+    scores = [entry[split] for entry in method["rounds"] for split in ("test", "select", "crossfit") if entry.get(split)]
     return str(scores[0]["metric"]).replace("_", " ") if scores else "score"

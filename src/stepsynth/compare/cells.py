@@ -22,7 +22,7 @@ from stepsynth.classroom import best_round
 from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
-from stepsynth.journal import Journal, Spent
+from stepsynth.journal import LEARNING, Journal, Spent
 from stepsynth.journal.stream import count_rows
 from stepsynth.run import RunDirectory
 
@@ -39,7 +39,7 @@ Match = Literal["rows", "requests", "tokens", "usd"]
 BUDGET = "s3"
 # It must reach the same number of rows, so it may ask more often than a run normally would.
 _REACH = 15.0
-_WITHOUT_BUDGET = ("gold", "teacher", "s3+gold")
+_WITHOUT_BUDGET = ("gold", "teacher", "s3+gold", "crossfit")
 # What makes a cell comparable at all, or names its system.
 _FIXED = ("method", "method.name", "method.match", "data", "seed")
 
@@ -325,7 +325,7 @@ def read_cell(folder: Path, system: str) -> Cell:
         predicted = float(test_info["seconds"].get(str(best), 0.0))
         asks = directory.config.method.name == "teacher"
         known = totals.from_cache > 0 if asks else False
-        spent = _spent(journal, totals, [name for name, _, kind, *_ in stages if kind not in ("train", "test")])
+        spent = _spent(journal, totals, [name for name, _, kind, *_ in stages if kind not in LEARNING])
         return Cell(
             system=system,
             seed=directory.config.seed,
@@ -350,7 +350,7 @@ def read_cell(folder: Path, system: str) -> Cell:
 def _seconds(stages: Sequence[tuple[str, int, str, dict[str, Any], float]]) -> dict[str, float]:
     found = {"generating": 0.0, "training": 0.0, "testing": 0.0}
     for _, _, kind, _, seconds in stages:
-        found[{"train": "training", "test": "testing"}.get(kind, "generating")] += seconds
+        found["testing" if kind == "test" else "training" if kind in LEARNING else "generating"] += seconds
     return found
 
 

@@ -25,14 +25,14 @@ __all__ = [
 # The one file of answers that all runs of a user share; where it lies is `run.answers_path`'s business.
 USER_CACHE = Path("user")
 _SOURCES = ("validation", "test", "contexts", "seed")
-MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
+MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "crossfit", "teacher"]
 
 
 # Keys that were added since version 0.1.0, each with the value that stands for what was done before there was such a
 # key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto", "prompt_style": "small"},
-    "method": {"rows_per_answer": 1},
+    "method": {"rows_per_answer": 1, "folds": 4, "final": "auto"},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
 }
@@ -81,8 +81,8 @@ class MethodConfig(Section):
     Attributes:
         name: ``s3`` (the loop), ``seed-only`` (no extrapolation), ``zerogen`` (plain prompts, no
             reasons, no feedback), ``goldgen`` (extrapolates every harvest row, not only mistakes),
-            ``gold`` (the validation rows themselves), ``s3+gold`` (both) or ``teacher`` (the
-            large model answers itself).
+            ``gold`` (the validation rows themselves), ``s3+gold`` (both), ``crossfit`` (the loop with
+            every validation row in it, by cross-fitting) or ``teacher`` (the large model answers itself).
         seed_rows: accepted rows before any extrapolation, spread evenly over the labels.
         rounds: rounds of error extrapolation after the seed.
         rows_per_mistake: accepted rows per mistake of the harvest half.
@@ -95,13 +95,19 @@ class MethodConfig(Section):
             ``mistakes`` gives each label as many as it has mistakes, as the paper does.
         label_check: ``harvest`` drops rows whose label a probe fitted on the harvest half
             doubts; ``none`` trusts the teacher, as the paper does; ``auto`` is ``harvest`` for
-            every method but ``zerogen``, which by its definition sees no gold row.
+            every method but ``zerogen``, which by its definition sees no gold row, and ``crossfit``,
+            where it would have seen the rows that judge.
         label_check_ratio: the asked label must be at least this many times as likely as the
             likeliest one.
         stop: ``rounds`` runs all rounds; ``no-gain`` ends the loop when two rounds in a row do
             not gain on the select half.
         mistakes_of: base model of another student whose mistakes are extrapolated (transfer).
         few_shot: ``teacher`` only: gold rows of the harvest half shown per label.
+        folds: ``crossfit`` only: parts of the validation rows, each predicted by a student that learnt
+            from the others; fewer where no label has so many rows.
+        final: ``crossfit`` only: what the final student learns from: ``labels`` (validation rows),
+            ``written`` rows, ``both`` together or in two ``stages`` (written rows, then validation
+            rows); ``auto`` chooses between ``labels`` and ``both`` by cross-validation.
         match: generate until this is used up, whatever the number of rows; for comparisons.
     """
 
@@ -119,17 +125,24 @@ class MethodConfig(Section):
     stop: Literal["rounds", "no-gain"] = "rounds"
     mistakes_of: str | None = None
     few_shot: int = Field(default=0, ge=0, le=50)
+    folds: int = Field(default=4, ge=2, le=20)
+    final: Literal["auto", "labels", "written", "both", "stages"] = "auto"
     match: MatchConfig | None = None
 
     @property
     def extrapolation_rounds(self) -> int:
         """Rounds of extrapolation that really run: none unless the loop does."""
-        return self.rounds if self.name in ("s3", "s3+gold") else 0
+        return self.rounds if self.name in ("s3", "s3+gold", "crossfit") else 0
+
+    @property
+    def crossfits(self) -> bool:
+        """Whether every validation row feeds the loop and judges it."""
+        return self.name == "crossfit"
 
     @property
     def checks_labels(self) -> bool:
         """Whether rows are judged by what the harvest half teaches."""
-        return self.label_check == "harvest" or (self.label_check == "auto" and self.name != "zerogen")
+        return self.label_check == "harvest" or (self.label_check == "auto" and self.name not in ("zerogen", "crossfit"))
 
 
 class BudgetConfig(Section):
@@ -175,6 +188,20 @@ class RunConfig(Section):
             raise ValueError(
                 f"method.seed_rows={self.method.seed_rows} is less than one row for each of {len(self.task.labels)} labels"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _judged_honestly(self) -> RunConfig:
+        if not self.method.crossfits:
+            return self
+        if self.method.label_check == "harvest":
+            raise ValueError(
+                "method.label_check=harvest does not go with method.name=crossfit: the probe would have seen the rows that "
+                "judge the students; write label_check: none"
+            )
+        for key, value in (("method.mistakes_of", self.method.mistakes_of), ("student.continued", self.student.continued)):
+            if value:
+                raise ValueError(f"{key}={value!r} does not go with method.name=crossfit; use it with method.name=s3")
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from stepsynth.data.columns import Tally
 from stepsynth.data.contexts import load_contexts
+from stepsynth.data.folds import Folds, deal_folds
 from stepsynth.data.gold import SealedInfo, SealedTest, Validation, load_seed, load_source, load_validation
 from stepsynth.data.importing import Imported, import_rows
 from stepsynth.data.texts import load_texts
 
 __all__ = [
+    "Folds",
     "Imported",
     "SealedInfo",
     "SealedTest",
     "Tally",
     "Validation",
+    "deal_folds",
     "import_rows",
     "load_contexts",
     "load_seed",

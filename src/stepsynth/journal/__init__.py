@@ -6,6 +6,18 @@ from stepsynth.journal.answers import AnswerStore
 from stepsynth.journal.jobs import Job, JobStore
 from stepsynth.journal.ledger import Amount, Ledger
 from stepsynth.journal.records import Row, Spent, Totals
-from stepsynth.journal.runs import Journal, holds_nothing
+from stepsynth.journal.runs import LEARNING, Journal, holds_nothing
 
-__all__ = ["Amount", "AnswerStore", "Job", "JobStore", "Journal", "Ledger", "Row", "Spent", "Totals", "holds_nothing"]
+__all__ = [
+    "LEARNING",
+    "Amount",
+    "AnswerStore",
+    "Job",
+    "JobStore",
+    "Journal",
+    "Ledger",
+    "Row",
+    "Spent",
+    "Totals",
+    "holds_nothing",
+]

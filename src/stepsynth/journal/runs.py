@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Verdict
 
-__all__ = ["Journal", "Row", "Spent", "Totals", "holds_nothing"]
+__all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "holds_nothing"]
+
+# Kinds of stages in which students learn, are judged or tested; all others ask the teacher.
+LEARNING = ("fold", "crossfit", "choice", "train", "test")
 
 # Append only: a journal of any released version is brought up to date when it is opened.
 _MIGRATIONS: tuple[str, ...] = (
@@ -222,12 +225,30 @@ class Journal:
         results: Mapping[str, tuple[Evaluation, Sequence[Graded]]],
         info: dict[str, Any],
         seconds: float,
+        kind: str = "train",
     ) -> None:
-        """Write what a student predicted and scored on some splits, and that the stage is done."""
+        """Write what a student predicted and scored on some splits, and that the stage is done.
+
+        Args:
+            name: of the stage.
+            round_number: of the student.
+            results: split -> score and predictions; none of these where `finish_fold` wrote them.
+            info: what else to know of it.
+            seconds: how long it took.
+            kind: ``train`` where a student is kept, ``crossfit`` and ``choice`` where none is.
+        """
         with transaction(self._connection, f"stage {name}"):
             for split, result in results.items():
                 self._insert_evaluation(round_number, split, *result)
-            self._insert_stage(name, round_number, "train", info, seconds)
+            self._insert_stage(name, round_number, kind, info, seconds)
+
+    def finish_fold(
+        self, name: str, round_number: int, split: str, graded: Mapping[int, Graded], info: dict[str, Any], seconds: float
+    ) -> None:
+        """Write what a student that is not kept predicted of some rows of a split, by their place in it."""
+        with transaction(self._connection, f"stage {name}"):
+            self._insert_predictions(round_number, split, graded)
+            self._insert_stage(name, round_number, "fold", info, seconds)
 
     def finish_test(
         self,
@@ -244,6 +265,12 @@ class Journal:
             self._insert_stage(name, round_number, "test", info, seconds)
 
     def _insert_evaluation(self, round_number: int, split: str, evaluation: Evaluation, graded: Sequence[Graded]) -> None:
+        self._insert_predictions(round_number, split, dict(enumerate(graded)))
+        self._connection.execute(
+            "INSERT INTO evaluations VALUES (?,?,?)", (round_number, split, canonical_json(asdict(evaluation)))
+        )
+
+    def _insert_predictions(self, round_number: int, split: str, graded: Mapping[int, Graded]) -> None:
         self._connection.executemany(
             "INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?,?)",
             [
@@ -251,11 +278,8 @@ class Journal:
                     *(round_number, split, i, g.prediction.example_id, encoded(g.gold), encoded(g.prediction.label)),
                     *(_probabilities(g.prediction), g.prediction.start, g.score),
                 )
-                for i, g in enumerate(graded)
+                for i, g in graded.items()
             ],
-        )
-        self._connection.execute(
-            "INSERT INTO evaluations VALUES (?,?,?)", (round_number, split, canonical_json(asdict(evaluation)))
         )
 
     def _insert_stage(self, name: str, round_number: int, kind: str, info: dict[str, Any], seconds: float) -> None:
@@ -267,7 +291,8 @@ class Journal:
         """Return finished stages as ``(name, round, kind, info, seconds)``, in the order of a run."""
         query = (
             "SELECT name, round, kind, info, seconds FROM stages ORDER BY round,"
-            " CASE kind WHEN 'rationales' THEN 0 WHEN 'train' THEN 2 WHEN 'test' THEN 3 ELSE 1 END, name"
+            " CASE kind WHEN 'rationales' THEN 0 WHEN 'fold' THEN 2 WHEN 'crossfit' THEN 3 WHEN 'choice' THEN 4"
+            " WHEN 'train' THEN 5 WHEN 'test' THEN 6 ELSE 1 END, name"
         )
         return [(n, r, k, json.loads(i), s) for n, r, k, i, s in select(self._connection, query)]
 
@@ -312,9 +337,9 @@ class Journal:
             for i, label, p, start, gold, score in select(self._connection, query, (round_number, split))
         ]
 
-    def rounds(self) -> list[int]:
-        """Return the rounds that have a student, in order."""
-        return [r for (r,) in select(self._connection, "SELECT round FROM stages WHERE kind = 'train' ORDER BY round")]
+    def rounds(self, kind: str = "train") -> list[int]:
+        """Return the rounds that have a student, in order; with ``crossfit`` those whose students were judged and not kept."""
+        return [r for (r,) in select(self._connection, "SELECT round FROM stages WHERE kind = ? ORDER BY round", (kind,))]
 
 
 def _row_values(verdict: Verdict) -> tuple[object, ...]:

@@ -57,16 +57,18 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class Lab:
-    """What a method may look at; never the select half, never the test set.
+    """What a method may look at; never the test set, and of the gold rows only those that may feed the loop.
 
     Attributes:
         config: the run's config.
         prompts: the task's templates.
         family: the task's family.
-        harvest: gold rows that mistakes come from and that prompts may show.
+        harvest: gold rows that mistakes come from and that prompts may show: the harvest half, or with
+            cross-fitting all of them.
         contexts: texts to write about, for families that keep one.
         rationales: gives label -> accepted reasons, once that stage is done.
         mistakes: gives the harvest rows that a round's student got wrong.
+        together: tells whether one prompt may show both of two gold rows.
         dropped: gives, for a label, why its reasons were dropped and how many, once that stage is done.
     """
 
@@ -78,6 +80,7 @@ class Lab:
     rationales: Callable[[], Mapping[str, Sequence[str]]]
     mistakes: Callable[[int], Sequence[Mistake]]
     dropped: Callable[[str], Mapping[str, int]] = lambda _: {}
+    together: Callable[[Example, Example], bool] = lambda *_: True
 
 
 class Method(Protocol):
@@ -86,7 +89,8 @@ class Method(Protocol):
     Attributes:
         rounds: rounds of data after the first.
         student: what trains the student: ``written`` rows, ``gold`` rows, ``both`` (a last
-            student on both, after the rounds), or ``none`` (the teacher answers itself).
+            student on both, after the rounds), ``crossfit`` (written rows and the gold rows that do
+            not judge it), or ``none`` (the teacher answers itself).
         takes_seed: whether rows that the user brought (``data.seed``) stand in for its seed rows.
     """
 
@@ -104,12 +108,13 @@ class Method(Protocol):
 
 def create_method(config: RunConfig) -> Method:
     """Return the configured method."""
-    from stepsynth.methods import baselines, s3
+    from stepsynth.methods import baselines, crossfit, s3
 
     methods: dict[str, Callable[[RunConfig], Method]] = {
         "s3": s3.S3,
         "seed-only": s3.SeedOnly,
         "s3+gold": s3.S3WithGold,
+        "crossfit": crossfit.CrossFit,
         "zerogen": baselines.ZeroGen,
         "goldgen": baselines.GoldGen,
         "gold": baselines.Gold,

@@ -91,6 +91,7 @@ class ExtrapolationPlan:
         source = sources[number % len(sources)]
         # One passage often has several questions: another one of the same passage would be shown as if about a new one.
         others = [e for e in self.lab.harvest if e.label == label and e.id != source.id and _apart(e, source)]
+        others = [e for e in others if self.lab.together(e, source)]
         count = rows_asked(self.lab, "extrapolate")
         draw = seeded("extrapolate", config.seed, self.round_number, source.id, number)
         return Request(

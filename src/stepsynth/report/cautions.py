@@ -36,6 +36,8 @@ def cautions_of(
     """
     found = _scored(best, test, config)
     judged, split = (test, "test") if test else (best.scores.get("select") if best else None, "select")
+    if judged is None and best and config.method.crossfits:
+        judged, split = best.scores.get("crossfit"), "validation"
     if judged and judged.half > _WIDE_INTERVAL:
         found.append(
             f"The {split} set is small (n = {judged.n:,}): its 95 % interval reaches \u00b1{100 * judged.half:.1f} points. "
@@ -63,7 +65,9 @@ def _scored(best: RoundScores | None, test: Score | None, config: RunConfig) -> 
         return []
     given = "has not been scored yet" if config.data.test else "was not given"
     select = best.scores.get("select")
-    if select is None:
+    if config.method.crossfits:
+        reason = "Cross-validation on your labels chose the final student, so it flatters a little."
+    elif select is None:
         reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else has."
     elif config.method.name == "teacher":
         reason = "The figures are those of the select half."

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from stepsynth.classroom import judged_rounds
 from stepsynth.filters import REASONS
+from stepsynth.journal import LEARNING
 from stepsynth.journal.stream import count_rows
 from stepsynth.report.cautions import cautions_of
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
-from stepsynth.report.rows import Stage, misses_of, samples_of, stages_of
-from stepsynth.report.scores import SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
+from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_of
+from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
 from stepsynth.report.template import fill
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     rounds = rounds_of(journal, method)
     best = best_of(journal, method, rounds)
     test = (best.scores.get("test") if best else None) or score_of(method.get("test"))
-    shown = test or (best.scores.get("select") if best else None)
+    worth = mapping(method.get("worth"))
+    shown = test or (best.scores.get("crossfit" if config.method.crossfits else "select") if best else None)
     counts = count_rows(journal)
     stages = stages_of(journal, counts)
     ranked = [reason for reason, _ in sum((Counter(s.reasons) for s in stages), Counter[str]()).most_common()]
@@ -59,6 +62,8 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "family": _FAMILIES[config.task.family],
         "facts": _facts(journal, method, config, best, stages),
         "learner": _learner(config, best),
+        "worth": worth,
+        "called": {entry["round"]: entry["called"] for entry in worth.get("students", ())},
         "best": best,
         "test": test,
         "shown": shown,
@@ -67,12 +72,13 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "rounds": rounds,
         "detail": details_of(best, test),
         "stages": stages,
-        "ledger": [stage for stage in stages if stage.kind not in ("train", "test")],
+        "ledger": [stage for stage in stages if stage.kind not in LEARNING],
         "ranked": ranked,
         "meanings": [(reason, REASONS[reason]) for reason in ranked if reason in REASONS],
         "samples": samples_of(journal, stages, counts, list(config.task.labels)),
-        "misses": [misses_of(journal, entry.number, config) for entry in rounds if journal.graded(entry.number, "harvest")],
-        "figures": _figures(rounds, stages, ranked),
+        "misses": [misses_of(journal, entry.number, config) for entry in rounds if feeding(journal, entry.number, config)],
+        "figures": _figures(_of_loop(journal, config, rounds), stages, ranked),
+        "learning": LEARNING,
         "series": SERIES,
         "yaml": yaml.safe_dump(config.written(), sort_keys=False, allow_unicode=True, width=100),
     }
@@ -85,6 +91,7 @@ def _learner(config: RunConfig, best: RoundScores | None) -> str:
     return {
         "teacher": "the teacher itself",
         "gold": "the student trained on the validation rows",
+        "crossfit": f"the final student (round {number})",
         "s3+gold": f"the last student (round {number}), trained on written and validation rows",
     }.get(config.method.name, f"the best student (round {number})")
 
@@ -120,11 +127,17 @@ def _facts(
     }
 
 
+def _of_loop(journal: Journal, config: RunConfig, rounds: Sequence[RoundScores]) -> list[RoundScores]:
+    """Leave out students that are no step after the round before: those that are kept after cross-fitting."""
+    judged = judged_rounds(journal)
+    return [entry for entry in rounds if not config.method.crossfits or entry.number in judged]
+
+
 def _figures(rounds: Sequence[RoundScores], stages: Sequence[Stage], ranked: Sequence[str]) -> dict[str, list[str]]:
     """Each figure wide and narrow; one that would be empty is left out."""
     points = {
         split: tuple((r.number, s.value, s.low, s.high) for r in rounds if (s := r.scores.get(split)) and math.isfinite(s.value))
-        for split in SPLITS
+        for split in (*SPLITS, CROSSFITTED[0])
     }
     metric = next((score.metric for entry in rounds for score in entry.scores.values()), "accuracy")
     own, rest = list(ranked[: SERIES - 2]), ranked[SERIES - 2 :]
@@ -140,6 +153,8 @@ def _figures(rounds: Sequence[RoundScores], stages: Sequence[Stage], ranked: Seq
     # One student's point would say less than its line in the table.
     if len({number for line in points.values() for number, *_ in line}) > 1:
         lines = [Line(split, points[split]) for split in SPLITS]
+        if points["crossfit"]:
+            lines = [Line("cross-validated", points["crossfit"])]
         figures["accuracy"] = [accuracy_figure(lines, metric=metric, narrow=narrow) for narrow in (False, True)]
     if bars:
         figures["ledger"] = [ledger_figure(bars, narrow=narrow) for narrow in (False, True)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.classroom import judged_rounds
 from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.report.scores import mapping
 from stepsynth.types import Span
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from stepsynth.journal.stream import RowCount
     from stepsynth.types import Example, Graded
 
-__all__ = ["Miss", "Misses", "Passage", "Stage", "misses_of", "passage", "samples_of", "stages_of"]
+__all__ = ["Miss", "Misses", "Passage", "Stage", "feeding", "misses_of", "passage", "samples_of", "stages_of"]
 
 # A passage is shown with many rows, so it is held shorter than a written text.
 _LONGEST_PASSAGE = 4_000
@@ -234,13 +235,20 @@ def _shown(rows: Sequence[Row], known: tuple[str, Span | None] | None = None) ->
 # mistakes ------------------------------------------------------------------------------
 
 
+def feeding(journal: Journal, number: int, config: RunConfig) -> list[Graded]:
+    """Return what was predicted in a round of the rows that feed the loop: the harvest half, or all by cross-fitting."""
+    if not config.method.crossfits:
+        return journal.graded(number, "harvest")
+    return journal.graded(number, "crossfit") if number in judged_rounds(journal) else []
+
+
 def misses_of(journal: Journal, number: int, config: RunConfig) -> Misses:
-    """Return what the student of a round got wrong on harvest, and what became of it in the next round."""
-    examples = {example.id: example for example in journal.gold("harvest")}
-    graded = journal.graded(number, "harvest")
+    """Return what the student of a round got wrong on the rows that feed the loop, and what became of it in the next round."""
+    examples = {example.id: example for split in ("harvest", "select") for example in journal.gold(split)}
+    graded = feeding(journal, number, config)
     right = {g.prediction.example_id: g.score == 1.0 for g in graded}
-    after = {g.prediction.example_id: g.score == 1.0 for g in journal.graded(number + 1, "harvest")}
-    before = {g.prediction.example_id: g.score == 1.0 for g in journal.graded(number - 1, "harvest")}
+    after = {g.prediction.example_id: g.score == 1.0 for g in feeding(journal, number + 1, config)}
+    before = {g.prediction.example_id: g.score == 1.0 for g in feeding(journal, number - 1, config)}
     written, further = rows_from_mistakes(journal, number + 1, _MOST_WRITTEN)
     outcomes = {True: "fixed", False: "still wrong", None: ""}
     mistakes = []

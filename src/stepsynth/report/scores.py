@@ -14,9 +14,22 @@ from stepsynth.types import Evaluation
 if TYPE_CHECKING:
     from stepsynth.journal import Journal
 
-__all__ = ["SPLITS", "RoundScores", "Score", "best_of", "details_of", "further_scores", "mapping", "rounds_of", "score_of"]
+__all__ = [
+    "CROSSFITTED",
+    "SPLITS",
+    "RoundScores",
+    "Score",
+    "best_of",
+    "details_of",
+    "further_scores",
+    "mapping",
+    "rounds_of",
+    "score_of",
+]
 
 SPLITS = ("select", "harvest", "test")
+# What rounds are judged by where all gold rows take part.
+CROSSFITTED = ("crossfit", "test")
 
 # Further scores of an evaluation, in this order, with what they are.
 _FURTHER = {
@@ -99,10 +112,13 @@ def rounds_of(journal: Journal, method: Mapping[str, Any]) -> list[RoundScores]:
     for count in count_rows(journal):
         if count.in_dataset:
             sizes[count.round] += count.rows
-    trained = {number: info.get("rows") for _, number, kind, info, _ in journal.stages() if kind == "train"}
+    trained = {n: info.get("rows") for _, n, kind, info, _ in journal.stages() if kind in ("crossfit", "train")}
     entries = []
     for number in sorted({*journal.rounds(), *told}):
-        found = {split: score_of(journal.evaluation(number, split) or told.get(number, {}).get(split)) for split in SPLITS}
+        found = {
+            split: score_of(journal.evaluation(number, split) or told.get(number, {}).get(split))
+            for split in (*SPLITS, "crossfit")
+        }
         scores = {split: score for split, score in found.items() if score is not None}
         rows = trained.get(number)
         total = sum(size for of, size in sizes.items() if of <= number) if rows is None else int(rows)
@@ -138,7 +154,8 @@ def details_of(best: RoundScores | None, test: Score | None) -> dict[str, Any] |
     """Return the tables of the best round, on test, else on select: further scores, per label, confusion."""
     if best is None:
         return None
-    candidates = (("test", best.scores.get("test")), ("test", test), ("select", best.scores.get("select")))
+    candidates = [("test", best.scores.get("test")), ("test", test)]
+    candidates += [(split, best.scores.get(split)) for split in ("select", "crossfit")]
     known = [(split, score) for split, score in candidates if score]
     if not known:
         return None

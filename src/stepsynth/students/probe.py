@@ -88,6 +88,10 @@ class LinearProbe:
         rows = self._classifier.predict_proba(vectors)
         return [{str(label): float(p) for label, p in zip(self._classifier.classes_, row, strict=True)} for row in rows]
 
+    def features(self, examples: Sequence[Example]) -> Any:
+        """Return what the classifiers read, (rows, features)."""
+        return self._features(examples)
+
     def _features(self, examples: Sequence[Example]) -> Any:
         """Return (rows, features)."""
         import numpy

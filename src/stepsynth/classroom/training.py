@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
@@ -18,7 +19,7 @@ from stepsynth.tasks import create_family
 from stepsynth.types import Graded, Mistake, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Evaluation, Example
 
-__all__ = ["Classroom", "artefacts", "best_round", "find_mistakes"]
+__all__ = ["Classroom", "artefacts", "best_round", "find_choice", "find_mistakes"]
 
 _OTHER_ADVICE = "See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher."
 _ADVICE = {
@@ -46,21 +47,30 @@ def best_round(journal: Journal) -> int:
     """Return the round whose student did best on the select half; of equals the latest.
 
     A student that was trained on the select half, too, cannot be judged by it: it is its
-    method's last word.
+    method's last word. Of students that were compared by cross-fitting it is the chosen one.
     """
     rounds = journal.rounds()
+    kinds = {info.get("student"): number for _, number, kind, info, _ in journal.stages() if kind == "train"}
+    if (choice := find_choice(journal)) and choice["chosen"] in kinds:
+        return kinds[choice["chosen"]]
     if journal.evaluation(rounds[-1], "select") is None:
         return rounds[-1]
     return max(rounds, key=lambda number: (_select_score(journal, number), number))
 
 
+def find_choice(journal: Journal) -> dict[str, Any] | None:
+    """Return what was chosen by cross-fitting and why, ``None`` where nothing was."""
+    return next((info for _, _, kind, info, _ in journal.stages() if kind == "choice"), None)
+
+
 def find_mistakes(journal: Journal, round_number: int) -> list[Mistake]:
     """Return the harvest rows that a round's student got wrong, in order (S3, section 3.2).
 
-    Where another student was asked (``method.mistakes_of``), they are that one's.
+    With cross-fitting these are all gold rows. Where another student was asked (``method.mistakes_of``), they are that one's.
     """
-    gold = {example.id: example for example in journal.gold("harvest")}
-    graded = journal.graded(round_number, "harvest-other") or journal.graded(round_number, "harvest")
+    gold = {example.id: example for split in ("harvest", "select") for example in journal.gold(split)}
+    splits = ("crossfit", "harvest-other", "harvest")
+    graded = next((found for split in splits if (found := journal.graded(round_number, split))), [])
     return [Mistake(gold[g.prediction.example_id], g.prediction.label, g.prediction.confidence) for g in graded if g.score < 1.0]
 
 
@@ -105,12 +115,12 @@ class Classroom:
         self._shared = shared
         self._stage = ""
 
-    def select_scores(self, before: int) -> list[list[float]]:
-        """Return what the student of each round before one scored, row by row of the select half.
+    def scores(self, before: int, split: str = "select") -> list[list[float]]:
+        """Return what the student of each round before one scored, row by row of a split.
 
         Later rounds are left out so that a run that is resumed decides as it did the first time.
         """
-        return [[g.score for g in self._journal.graded(number, "select")] for number in self._journal.rounds() if number < before]
+        return [[g.score for g in self._journal.graded(number, split)] for number in range(before)]
 
     def train(self, round_number: int, *, gold: bool = False) -> None:
         """Train a round's student from scratch and write what it predicts on both halves.
@@ -140,6 +150,49 @@ class Classroom:
         info: dict[str, Any] = {"rows": len(rows)} if steps is None else {"rows": len(rows), "steps": steps}
         self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
         self._tell(f"trained on {len(rows):,} rows", results)
+
+    def keep(self, name: str, number: int, rows: Sequence[Example], start: int | None = None) -> None:
+        """Train a student that no gold row judges, and keep it.
+
+        Args:
+            name: what it is called.
+            number: its round.
+            rows: what it learns from.
+            start: the round of the student whose weights it goes on from.
+        """
+        stage = f"round-{number}/train"
+        done = self._journal.stage_done(stage)
+        if done and self._directory.model_whole(number):
+            return
+        check_stop()
+        started = time.monotonic()
+        model = self._fit(number, rows, [], stage, None if start is None else self._directory.model_path(start))
+        if done:
+            return
+        info = {"rows": len(rows), "student": name, **steps_of(model)}
+        self._journal.finish_training(stage, number, {}, info, time.monotonic() - started)
+        self._progress.finish(f"the student of {name}: trained on {len(rows):,} rows")
+
+    def pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
+        """Train a student that is not kept, on one part after the other.
+
+        Args:
+            parts: rows; empty parts are passed over.
+            stage: the name that is shown.
+        """
+        check_stop()
+        self._stage = stage
+        with self._scratch("fold") as folder:
+            start, model = None, None
+            for place, rows in enumerate(part for part in parts if part):
+                out = folder / str(place)
+                out.mkdir(mode=0o700)
+                model = self._student.fit(rows, [], seed=self._directory.config.seed, out=out, start=start, progress=self._step)
+                start = out
+        if model is None:
+            self._refuse_hopeless([])
+            raise AssertionError("there is nothing to train on")
+        return model
 
     def examine(self, model: Model) -> None:
         """Write what a model that is not trained here predicts on the select half."""
@@ -185,27 +238,38 @@ class Classroom:
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
         how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
+        if choice := find_choice(self._journal):
+            how = f"the student of {choice['chosen']}"
         guessed = _guessed(undecided - before, len(examples))
         self._progress.finish(f"round {best}, {how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows{guessed}")
 
     def _grade(self, model: Model, examples: Sequence[Example]) -> tuple[Evaluation, list[Graded]]:
-        predictions = model.predict(examples)
-        graded = [
+        graded = self.grade(model, examples)
+        return self.evaluate(examples, graded), graded
+
+    def grade(self, model: Model, examples: Sequence[Example]) -> list[Graded]:
+        """Return a student's predictions beside the right answers."""
+        return [
             Graded(prediction, self._family.gold(example), self._family.score(example, prediction))
-            for example, prediction in zip(examples, predictions, strict=True)
+            for example, prediction in zip(examples, model.predict(examples), strict=True)
         ]
-        return self._family.evaluate(examples, predictions), graded
+
+    def evaluate(self, examples: Sequence[Example], graded: Sequence[Graded]) -> Evaluation:
+        """Score what was predicted of some rows, by one student or by several."""
+        return self._family.evaluate(examples, [found.prediction for found in graded])
 
     def _tell(self, what: str, results: dict[str, tuple[Evaluation, list[Graded]]]) -> None:
         scores = [f"{split} {100 * results[split][0].value:.1f}" for split in ("select", "harvest") if split in results]
         self._progress.finish(f"{what}{': ' if scores else ''}{', '.join(scores)}")
 
-    def _fit(self, round_number: int, rows: Sequence[Example], select: Sequence[Example], stage: str) -> Model:
+    def _fit(
+        self, round_number: int, rows: Sequence[Example], select: Sequence[Example], stage: str, start: Path | None = None
+    ) -> Model:
         directory = self._directory
         if directory.model_whole(round_number):
             return self._student.load(directory.model_path(round_number))
         self._refuse_hopeless(rows)
-        start = self._start(round_number)
+        start = start or self._start(round_number)
         with disk_errors(directory.model_path(round_number)):
             part = directory.new_model_folder(round_number)
             known = self._shared and self._shared / self._identity(rows, select, start)
@@ -239,13 +303,20 @@ class Classroom:
 
         config = self._directory.config
         settings = config.student.model_copy(update={"model": config.method.mistakes_of, "continued": False})
-        folder = self._directory.path / "models" / ".other.part"
+        with self._scratch("other") as folder:
+            other = create_student(config.model_copy(update={"student": settings}))
+            return other.fit(rows, select, seed=config.seed, out=folder, progress=self._step)
+
+    @contextmanager
+    def _scratch(self, name: str) -> Iterator[Path]:
+        """Give an empty folder for a student that is not kept; it is gone afterwards."""
+        folder = self._directory.path / "models" / f".{name}.part"
         shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(exist_ok=True, mode=0o700)
         folder.mkdir(mode=0o700)
         try:
             with disk_errors(folder):
-                other = create_student(config.model_copy(update={"student": settings}))
-                return other.fit(rows, select, seed=config.seed, out=folder, progress=self._step)
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -285,6 +356,12 @@ class Classroom:
 
 def _guessed(undecided: int, of: int) -> str:
     return f" ({undecided:,} of {of:,} answers decided nothing and count as guesses)" if undecided else ""
+
+
+def steps_of(model: Model) -> dict[str, int]:
+    """Return how many optimiser steps a student has made, for the journal; nothing where it does not tell."""
+    steps = getattr(model, "steps", None)
+    return {} if steps is None else {"steps": int(steps)}
 
 
 def _share(kept: Path, known: Path) -> None:
