@@ -135,7 +135,9 @@ class Writer:
     """Asks one teacher, and counts what that took."""
 
     def __init__(self, model: str, config: RunConfig) -> None:
-        self.teacher: Any = create_teacher(config.teacher.model_copy(update={"backend": "openvino", "model": model, "concurrency": 16}))
+        self.teacher: Any = create_teacher(
+            config.teacher.model_copy(update={"backend": "openvino", "model": model, "concurrency": 16})
+        )
 
     def stage(self, plan: Plan, rules: Hygiene, layout: Layout, limit: float) -> tuple[list[Verdict], dict[str, float]]:
         """Write a stage as the product does; return verdicts and what it took."""

@@ -8,8 +8,8 @@ names the environment variable that holds its key.
 
 from __future__ import annotations
 
-from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source
-from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig
+from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source, parse_stored
+from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig, with_later_keys
 from stepsynth.config.sections import (
     FREE_SOURCE_KEYS,
     DataConfig,
@@ -45,4 +45,6 @@ __all__ = [
     "load_teacher",
     "parse_config",
     "parse_source",
+    "parse_stored",
+    "with_later_keys",
 ]

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stepsynth.config.reading import read_yaml
-from stepsynth.config.run import BudgetConfig, RunConfig
+from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
 from stepsynth.config.sections import Section, SourceConfig
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
@@ -19,7 +19,7 @@ from stepsynth.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["load_config", "load_teacher", "parse_config", "parse_source"]
+__all__ = ["load_config", "load_teacher", "parse_config", "parse_source", "parse_stored"]
 
 # How the keys of well-known services look; a digit tells them from names with dashes.
 _KEY = re.compile(
@@ -126,6 +126,15 @@ def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
         name: _absolute(source, base) for name in ("validation", "test", "contexts", "seed") if (source := getattr(data, name))
     }
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
+
+
+def parse_stored(values: dict[str, Any]) -> RunConfig:
+    """Check what `RunConfig.resolved` gave, in this version or an earlier one, and return the config.
+
+    Raises:
+        ConfigError: as `parse_config`.
+    """
+    return parse_config(with_later_keys(values))
 
 
 def parse_source(values: dict[str, Any]) -> SourceConfig:

@@ -11,7 +11,7 @@ from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, Stu
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
 from stepsynth.types import digest
 
-__all__ = ["USER_CACHE", "BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig"]
+__all__ = ["USER_CACHE", "BudgetConfig", "MatchConfig", "MethodConfig", "MethodName", "RunConfig", "with_later_keys"]
 
 # The one file of answers that all runs of a user share; where it lies is `run.answers_path`'s business.
 USER_CACHE = Path("user")
@@ -19,13 +19,26 @@ _SOURCES = ("validation", "test", "contexts", "seed")
 MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher"]
 
 
-# Keys that were added since version 0.1.0, with what their absence stands for in what was stored; whoever adds one puts
-# it here. That is the default, but where a new default changes results.
+# Keys that were added since version 0.1.0, each with the value that stands for what was done before there was such a
+# key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto", "prompt_style": "small"},
     "method": {"rows_per_answer": 1},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
 }
+
+
+def with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a stored config, with the keys that it leaves out at what their absence stands for.
+
+    Args:
+        values: from `RunConfig.resolved`, of this version or an earlier one.
+    """
+    filled = dict(values)
+    for section, keys in _LATER_KEYS.items():
+        if isinstance(own := values.get(section, {}), dict):
+            filled[section] = {**own, **{key: before for key, before in keys.items() if key not in own}}
+    return filled
 
 
 class MatchConfig(Section):
