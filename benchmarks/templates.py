@@ -203,7 +203,13 @@ def _nearest(found: World, rows: list[Example]) -> float:
 def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Measure one model, style and task."""
     config = found.config
-    method = {"seed_rows": options.rows, "rationales": options.rationales, "rows_per_answer": options.rows_per_answer}
+    # More than twice the rows asked for tells nothing new.
+    method = {
+        "max_overgeneration": 2.0,
+        "seed_rows": options.rows,
+        "rationales": options.rationales,
+        "rows_per_answer": options.rows_per_answer,
+    }
     config = config.model_copy(
         update={
             "task": config.task.model_copy(update={"prompt_style": style}),

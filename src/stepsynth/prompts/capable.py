@@ -2,8 +2,9 @@
 
 Such a model follows an instruction, and copies whatever it is shown: so nothing is shown but the task's
 own rows, as answers that it gave before. A mistake is shown with its right label and the label that the
-student took it for (S3, section 3.2), and ``form`` says how long a row is to be and how it is written, as one gold row drawn at random is.
-What all requests of a label have in common comes first, so that an engine reads it once.
+student took it for (S3, section 3.2), and ``form`` says how long a row is to be and how it is written, as
+one gold row drawn at random is. What all requests of a label have in common comes first, so that an
+engine reads it once.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ something else about it, in other words.
 # extractive question answering --------------------------------------------------------------
 _PASSAGE = "Passage: {{ context }}\n"
 _QUESTIONS = "{% if count > 1 %}{{ count }} questions{% else %}a question{% endif %}"
-_ANSWERED = f'Write {_QUESTIONS} about the passage whose answer is exactly these words of it: "{{{{ answer }}}}" (there: {{{{ cloze }}}}).'
+_ANSWERED = f'Write {_QUESTIONS} about the passage whose answer is exactly "{{{{ answer }}}}" (there: {{{{ cloze }}}}).'
 _QUESTION_ONLY = (
     'Do not use the words "{{ answer }}". '
     "{% if count > 1 %}Number the questions from 1 to {{ count }}, one a line, and write nothing besides."
@@ -125,8 +126,8 @@ _EXTRACTIVE_QA = {
     "rationale": f"""\
 --- user
 Somebody writes questions about {{{{ a_text_kind }}}} that can only be answered by careful reading. Name \
-{{% if count > 1 %}}{{{{ count }}}} different things that make{{% else %}}one thing that makes{{% endif %}} such a question hard, \
-in a note of three to ten words. {_NOTES}
+{{% if count > 1 %}}{{{{ count }}}} different things that make{{% else %}}one thing that makes{{% endif %}} such a question \
+hard, in a note of three to ten words. {_NOTES}
 """,
     "seed": f"""\
 --- user
