@@ -16,7 +16,8 @@ __all__ = ["CAPABLE_TEMPLATES"]
 _MEANING = '"{{ label }}"{% if description %} ({{ description }}){% endif %}'
 _TAKEN = '"{{ predicted }}"{% if predicted_description %} ({{ predicted_description }}){% endif %}'
 _REASONS = "{% for reason in rationales %}\n- {{ reason }}{% endfor %}"
-_FORM = "{% if form %}Form: {{ form }}.\n{% endif %}"
+# Last, where it is obeyed best.
+_LENGTH = "{% if form %} Length and form: {{ form }}.{% endif %}"
 # The end of each template: what to write, and nothing besides.
 _ONLY = (
     "{% if count > 1 %}Number the texts from 1 to {{ count }}, one a line, each about something else. Write nothing besides"
@@ -47,7 +48,7 @@ what it is about; do not write the text itself. {_NOTES}
 --- user
 {_TASK}Write {_WANTED} for which the answer is {_MEANING}.
 {{% if rationales %}}Choose from these ideas: {{{{ rationales | join('; ') }}}}.
-{{% endif %}}{_FORM}Be concrete and natural, as real people write. {_ONLY}
+{{% endif %}}Name concrete things, as real people do. {_ONLY}{_LENGTH}
 """,
     "zerogen": f"""\
 --- user
@@ -70,7 +71,7 @@ what it is about; do not write the text itself. {_NOTES}
 --- user
 {_WRITE} {{% if count > 1 %}}They are{{% else %}}It is{{% endif %}} about something else than the text before.\
 {{% if predicted %}} A hasty reader takes it for "{{{{ predicted }}}}", too, but it is "{{{{ label }}}}".{{% endif %}}
-{_FORM}{_ONLY}
+{_ONLY}{_LENGTH}
 """,
     "answer": DEFAULT_TEMPLATES["classification"]["answer"],
 }
@@ -92,7 +93,7 @@ answer is "{{{{ label }}}}". Say {_EACH} in a note of three to ten words. {_NOTE
 --- user
 {_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the right answer is {_MEANING}.\
 {{% if rationales %}} It may be like this (choose what fits the {{{{ context_name }}}}):{_REASONS}{{% endif %}}
-{_FORM}{_ONLY}
+{_ONLY}{_LENGTH}
 """,
     "zerogen": f"""\
 --- user
@@ -107,7 +108,7 @@ Write {{% if count > 1 %}}{{{{ count }}}} others{{% else %}}another {{{{ text_na
 {{{{ context_name }}}} for which the right answer is "{{{{ label }}}}", too\
 {{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: \
 something else about it, in other words.
-{_FORM}{_ONLY}
+{_ONLY}{_LENGTH}
 """,
     "answer": DEFAULT_TEMPLATES["pair"]["answer"],
 }
@@ -133,7 +134,7 @@ hard, in a note of three to ten words. {_NOTES}
 --- user
 {_PASSAGE}{_ANSWERED}\
 {{% if rationales %}} What may make it hard:{_REASONS}{{% endif %}}
-{_FORM}{_QUESTION_ONLY}
+{_QUESTION_ONLY}{_LENGTH}
 """,
     "zerogen": f"""\
 --- user
@@ -147,7 +148,7 @@ The right answer is "{{{{ answer }}}}".\
 {{% if predicted %}} A reader wrongly answered "{{{{ predicted }}}}".{{% endif %}}
 Write {{% if count > 1 %}}{{{{ count }}}} other questions{{% else %}}another question{{% endif %}} about the passage whose \
 answer is exactly "{{{{ answer }}}}", too, and easy to get wrong in the same way.
-{_FORM}{_QUESTION_ONLY}
+{_QUESTION_ONLY}{_LENGTH}
 """,
     "answer": DEFAULT_TEMPLATES["extractive_qa"]["answer"],
 }
