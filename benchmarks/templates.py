@@ -135,7 +135,9 @@ class Writer:
     """Asks one teacher, and counts what that took."""
 
     def __init__(self, model: str, config: RunConfig) -> None:
-        self.teacher: Any = create_teacher(config.teacher.model_copy(update={"backend": "openvino", "model": model, "concurrency": 16}))
+        self.teacher: Any = create_teacher(
+            config.teacher.model_copy(update={"backend": "openvino", "model": model, "concurrency": 16})
+        )
 
     def stage(self, plan: Plan, rules: Hygiene, layout: Layout, limit: float) -> tuple[list[Verdict], dict[str, float]]:
         """Write a stage as the product does; return verdicts and what it took."""
@@ -201,7 +203,13 @@ def _nearest(found: World, rows: list[Example]) -> float:
 def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Measure one model, style and task."""
     config = found.config
-    method = {"seed_rows": options.rows, "rationales": options.rationales, "rows_per_answer": options.rows_per_answer}
+    # More than twice the rows asked for tells nothing new.
+    method = {
+        "max_overgeneration": 2.0,
+        "seed_rows": options.rows,
+        "rationales": options.rationales,
+        "rows_per_answer": options.rows_per_answer,
+    }
     config = config.model_copy(
         update={
             "task": config.task.model_copy(update={"prompt_style": style}),

@@ -405,6 +405,7 @@ OTHERS = {
     "teacher__base_url": "http://127.0.0.1:1/v1",
     "teacher__structured": "json",
     "task__prompts": {"seed": "x"},
+    "task__prompt_style": "capable",
     "data__validation__columns": {"text": "x"},
     "data__validation__labels": {"1": "pos"},
     "data__test__columns": {"text": "x"},

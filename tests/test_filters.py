@@ -543,6 +543,7 @@ CASES = {
     "too short": candidate("Nice."),
     "too long": candidate(" ".join(f"w{i}" for i in range(40))),
     "meta": candidate("This sentence is about a film one likes."),
+    "placeholder": candidate("[Your Name] left the cinema with a smile."),
     "duplicate": candidate("An hour well spent, with a smile until the end."),
     "copy": candidate("Warm, funny and over far too soon!"),
     "names the label": candidate("A pos and nothing but a pos of a film."),
@@ -646,13 +647,13 @@ def judged_as_they_come(
     by_request = {id(row.request): row for row in rows}
     executor = SimpleNamespace(key=lambda request: by_request[id(request)].key, traffic=lambda: None)
     generator: Any = SimpleNamespace(
-        _executor=executor, _progress=SilentProgress(), _candidate=lambda request, answers: by_request[id(request)]
+        _executor=executor, _progress=SilentProgress(), _candidates=lambda request, answers: [by_request[id(request)]]
     )
     live = _Live(generator, [row.request for row in rows], rules.quick(), [], 0, 1.0)
     for answers in seen:
         live._next = 0.0
         live.show(dict(answers))
-    return rules.finish(live.looked_at(dict(seen[-1])), [])
+    return rules.finish(live.looked_at(dict(seen[-1]), len(rows)), [])
 
 
 def test_each_rule_sees_only_what_the_rules_before_it_let_pass() -> None:

@@ -42,7 +42,7 @@ time.sleep(60)
 
 def config(**changes: Any) -> RunConfig:
     found: dict[str, Any] = {
-        "task": {"name": "t", "instruction": "Decide.", "labels": {"pos": "liked", "neg": "disliked"}},
+        "task": {"name": "t", "instruction": "Decide.", "labels": {"pos": "liked", "neg": "disliked"}, "prompt_style": "small"},
         "data": {"validation": {"path": "/data/v.csv"}},
         "teacher": {"backend": "fake"},
     }

@@ -31,6 +31,7 @@ from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 from stepsynth.journal import holds_nothing
+from stepsynth.settling import settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -181,7 +182,8 @@ class RunDirectory:
         """Create a run, or go on with one that the same config made.
 
         A run that has obtained nothing yet, and paid for nothing, takes over a changed config: its
-        first request may just have shown what was wrong with the old one.
+        first request may just have shown what was wrong with the old one. What the config leaves
+        open (``auto``) is what the run has; a new run settles it, see `stepsynth.settling`.
 
         Raises:
             RunError: another process holds it, it belongs to another config, or the folder
@@ -202,6 +204,7 @@ class RunDirectory:
         for part in filter(_is_part, path.iterdir()):
             part.unlink()
         try:
+            config = settle(config, _stored_config(path) if existing.exists() else None)
             known = existing.exists() and _same(path, config)
             if not known:
                 _start_over(path)
@@ -231,7 +234,16 @@ class RunDirectory:
             RunError: there is one, or its config cannot be read.
         """
         if (path / "config.json").exists():
-            _same(path, config)
+            _same(path, settle(config, _stored_config(path)))
+
+    @classmethod
+    def began_with(cls, path: Path) -> RunConfig | None:
+        """Return the config that a run began with, ``None`` where there is no run yet.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        return _stored_config(path) if (path / "config.json").is_file() else None
 
     def close(self) -> None:
         """Give the lock back."""

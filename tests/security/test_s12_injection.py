@@ -135,7 +135,13 @@ def test_s12_a_reason_with_instructions_stays_inside_the_sentence_that_shows_it(
 
             server.answer = changed
             teacher = {"backend": "openai", "model": "loopback", "base_url": server.base_url, "attempts": 1}
-            changes = {"teacher": teacher, "method.seed_rows": 9, "method.rounds": 1, "method.rationales": 3}
+            changes = {
+                "teacher": teacher,
+                "task.prompt_style": "small",
+                "method.seed_rows": 9,
+                "method.rounds": 1,
+                "method.rationales": 3,
+            }
             world.write_config({**changes, "student.epochs": 1})
             run_config(world.config(), tmp_path / f"run-{attacked}", quiet=True)
             chats = [seen.json["messages"] for seen in server.completions]

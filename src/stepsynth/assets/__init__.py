@@ -18,6 +18,7 @@ from stepsynth.assets.gguf_header import gguf_architecture
 from stepsynth.assets.needs import KV_CACHE_GB, choose_teacher, free_memory, needed_memory, shortage
 from stepsynth.assets.requantise import ARCHITECTURES
 from stepsynth.assets.resolving import is_cached, resolve, verify
+from stepsynth.assets.size import model_parameters
 
 __all__ = [
     "ARCHITECTURES",
@@ -29,6 +30,7 @@ __all__ = [
     "gguf_architecture",
     "is_cached",
     "list_assets",
+    "model_parameters",
     "needed_memory",
     "resolve",
     "shortage",

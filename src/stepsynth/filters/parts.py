@@ -8,7 +8,9 @@ __all__ = ["split_parts"]
 
 # Far beyond what any token limit lets through; see `normalise.clean`.
 _LONGEST = 200_000
-_NUMBERED = re.compile(r"^[ \t>]{0,8}[*_#(\[ ]{0,6}(?:[^\W\d_]{2,12} )?#?(\d{1,3})[*_ ]{0,3}[.):\]\uff0e\u3001][*_)]{0,3}\s*", re.MULTILINE)
+_NUMBERED = re.compile(
+    r"^[ \t>]{0,8}[*_#(\[ ]{0,6}(?:[^\W\d_]{2,12} )?#?(\d{1,3})[*_ ]{0,3}[.):\]\uff0e\u3001][*_)]{0,3}\s*", re.MULTILINE
+)
 _MARKED = re.compile(r"^[ \t]{0,4}[-*\u2022\u2013][ \t]+", re.MULTILINE)
 _INLINE = re.compile(r"(?:^|(?<=\s))(\d{1,3})[.)][ \t]+")
 _BLANK = re.compile(r"\n[ \t]*\n")

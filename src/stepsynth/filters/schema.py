@@ -1,4 +1,4 @@
-"""Answers that are no row at all: refusals, nothing, talk about the task, absurd lengths."""
+"""Answers that are no row at all: refusals, nothing, talk about the task, forms to fill in, absurd lengths."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Candidate
 
-__all__ = ["Schema", "ends_with_question_mark"]
+__all__ = ["Schema", "ends_with_question_mark", "has_gap"]
 
 _REFUSAL = re.compile(
     r"^(?:i(?:'m| am) (?:really |so |very )?sorry\b.{0,80}\b(?:can't|cannot|unable|not able|but)"
     r"|i (?:can't|cannot|can not|am unable to|won't|will not) "
     r"(?:help|assist|provide|write|create|generate|fulfil|comply|do that)"
+    r"|(?:(?:i )?apologi[sz]e|my apologies|apologies|sorry|unfortunately)\b.{0,60}"
+    r"\b(?:can't|cannot|can not|unable to|not able to) "
+    r"(?:help with|assist|provide|write|create|generate|fulfil|comply|do that|produce)"
     r"|(?:as|i(?:'m| am)(?: just)?) an? (?:ai|language model|assistant)\b|i am smollm|my name is smollm)"
     r"|\bas an ai (?:language )?model\b",
     re.IGNORECASE,
@@ -36,6 +39,14 @@ _META = re.compile(
     r"|\b(?:the|this|your) (?:original|above|following|given) (?:sentence|text|question|message)\b"
     r"|\brewritten (?:version|sentence|response)\b|\bhugging face\b|\bsmollm\b|\bhelpful (?:ai )?assistant\b|[:\uff1a]$",
     re.IGNORECASE,
+)
+# A gap that a model leaves for the reader to fill in: [Name], <product name>, {{order_number}}, (insert date here), XXX-XXXX.
+_GAP = re.compile(
+    r"\[(?!\s*(?:sic|laughs?|applause|music|inaudible|link|edit|citation needed)\s*\])"
+    r"\s*(?:(?:your|insert|enter|add|specify|customer|company|recipient|sender)\b[^\]\n]{0,40}|"
+    r"(?:[A-Z][\w'/-]{0,20}[ _]?){1,5})\]"
+    r"|<\s*(?:your|insert|enter|customer|company|product|order|name)\b[^>\n]{0,40}>|\{\{?\s*[a-z]\w{2,30}\s*\}\}?"
+    r"|[(\[](?:insert|enter|add|fill in) [^)\]\n]{1,40}[)\]]|\bX{4,}\b|\bX{3,}-X{2,}|_{4,}"
 )
 _SHORT = 3
 # About a page.
@@ -57,15 +68,17 @@ class Schema(RowRule):
         max_words: longest row, in words.
         meta: whether to drop talk about the task.
         question: whether rows must be questions.
+        gaps: whether rows may have gaps to fill in, such as ``[Name]``.
     """
 
     min_words: int = 1
     max_words: int = 10_000
     meta: bool = True
     question: bool = False
+    gaps: bool = True
 
     @classmethod
-    def like(cls, lengths: Sequence[int], *, question: bool = False, paragraphs: bool = False) -> Schema:
+    def like(cls, lengths: Sequence[int], *, question: bool = False, paragraphs: bool = False, gaps: bool = True) -> Schema:
         """Take the lengths that real texts have, in words, as the measure.
 
         Rows may be as short as the 2nd percentile, or three words if that is less: a short row of
@@ -77,7 +90,7 @@ class Schema(RowRule):
         low = ordered[int(0.02 * (len(ordered) - 1))]
         high = ordered[round(0.95 * (len(ordered) - 1))]
         most = max(high, _LONG if paragraphs else 8)
-        return cls(min_words=max(1, min(low, _SHORT)), max_words=most, question=question)
+        return cls(min_words=max(1, min(low, _SHORT)), max_words=most, question=question, gaps=gaps)
 
     def verdict(self, candidate: Candidate) -> Verdict:
         """See `RowRule`."""
@@ -96,6 +109,8 @@ class Schema(RowRule):
             return "too short"
         if self.meta and _is_meta(candidate.text):
             return "meta"
+        if not self.gaps and has_gap(candidate.text):
+            return "placeholder"
         if self.question and not ends_with_question_mark(candidate.text):
             return "no question"
         if words <= _TOO_FEW_TO_REPEAT:
@@ -106,6 +121,11 @@ class Schema(RowRule):
 
 def _is_meta(text: str) -> bool:
     return any((_META.search(text), OTHER_META.match(text), THOUGHT_ALOUD.match(text)))
+
+
+def has_gap(text: str) -> bool:
+    """Whether a text leaves something for its reader to fill in, such as ``[Your Name]``."""
+    return _GAP.search(text) is not None
 
 
 def ends_with_question_mark(text: str) -> bool:

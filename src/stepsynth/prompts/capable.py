@@ -1,9 +1,10 @@
 """The templates for models of about a billion parameters and more; see `stepsynth.prompts.templates` for the others.
 
 Such a model follows an instruction, and copies whatever it is shown: so nothing is shown but the task's
-own rows. A mistake is shown with its right label and the label that the student took it for (S3, section
-3.2), and ``form`` says how long a row is to be and how it is written, as one gold row drawn at random is.
-What all requests of a label have in common comes first, so that an engine reads it once.
+own rows, as answers that it gave before. A mistake is shown with its right label and the label that the
+student took it for (S3, section 3.2), and ``form`` says how long a row is to be and how it is written, as
+one gold row drawn at random is. What all requests of a label have in common comes first, so that an
+engine reads it once.
 """
 
 from __future__ import annotations
@@ -15,50 +16,62 @@ __all__ = ["CAPABLE_TEMPLATES"]
 _MEANING = '"{{ label }}"{% if description %} ({{ description }}){% endif %}'
 _TAKEN = '"{{ predicted }}"{% if predicted_description %} ({{ predicted_description }}){% endif %}'
 _REASONS = "{% for reason in rationales %}\n- {{ reason }}{% endfor %}"
-_OTHERS = "{% for example in examples if example %}\n- {{ example }}{% endfor %}"
-_FORM = "{% if form %}Form: {{ form }}.\n{% endif %}"
+# Last, where it is obeyed best.
+_LENGTH = "{% if form %} Length and form: {{ form }}.{% endif %}"
 # The end of each template: what to write, and nothing besides.
 _ONLY = (
     "{% if count > 1 %}Number the texts from 1 to {{ count }}, one a line, each about something else. Write nothing besides"
     "{% else %}Write only the text itself{% endif %}: no title, no comment, no placeholder such as [Name]."
 )
-_LIST = (
-    "{% if count > 1 %}Name {{ count }} different things, numbered from 1 to {{ count }}, each one short phrase of three to ten words"
-    "{% else %}Name one thing, in one short phrase of three to ten words{% endif %}"
+_NOTES = (
+    "{% if count > 1 %}Number the notes from 1 to {{ count }} and write nothing else{% else %}Write only the note{% endif %}."
 )
+_EXAMPLES = "{% if count > 1 %}{{ count }} different examples{% else %}an example{% endif %}"
+_APART = "{% if count > 1 %}, each about another subject{% endif %}"
+_EACH = "{% if count > 1 %}of each{% else %}of it{% endif %}"
 
 # classification and multi_label ---------------------------------------------------------
-_TASK = "Here is a task: {{ instruction }}\n"
-_WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_kind }}{% else %}{{ a_text_kind }}{% endif %}"
-_UNNAMED = f'{_ONLY} Do not use the words "{{{{ label }}}}".'
+_TASK = "Task: {{ instruction }}\n"
+_WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_kind }},{% else %}{{ a_text_kind }}{% endif %}"
+_WRITE = f"{{{{ instruction }}}} Write {_WANTED} for which the answer is {_MEANING}."
+# Gold rows as the model's own answers: it writes as they are written, and has nothing else to copy.
+_SHOWN = f"{{{{ instruction }}}} Write {{{{ a_text_kind }}}} for which the answer is {_MEANING}. Write only the text itself."
 
 _CLASSIFICATION = {
     "rationale": f"""\
 --- user
-{_TASK}One of the answers is {_MEANING}.
-What could stand in {{{{ a_text_kind }}}} so that a reader decides for "{{{{ label }}}}"? {_LIST}. Be concrete. Write nothing else.
+Category: {{{{ label }}}}{{% if description %}}: {{{{ description }}}}{{% endif %}}
+Think of {_EXAMPLES} of {{{{ a_text_kind }}}} in this category{_APART}. Say {_EACH} in a note of three to ten words \
+what it is about; do not write the text itself. {_NOTES}
 """,
     "seed": f"""\
 --- user
-{_TASK}Write {_WANTED} for which the right answer is {_MEANING}.\
-{{% if rationales %}} What may stand in it (choose what goes together):{_REASONS}{{% endif %}}
-{_FORM}{_UNNAMED}
+{_TASK}Write {_WANTED} for which the answer is {_MEANING}.
+{{% if rationales %}}Choose from these ideas: {{{{ rationales | join('; ') }}}}.
+{{% endif %}}Name concrete things, as real people do. {_ONLY}{_LENGTH}
 """,
     "zerogen": f"""\
 --- user
-{_TASK}Write {_WANTED} for which the right answer is {_MEANING}.
-{_UNNAMED}
+{_TASK}Write {_WANTED} for which the answer is {_MEANING}.
+{_ONLY}
 """,
     "extrapolate": f"""\
 --- user
-{_TASK}This is {{{{ a_text_kind }}}} for which the right answer is {_MEANING}:
+{_SHOWN}
+--- assistant
+{{{{ examples[0] }}}}
+--- user
+{_SHOWN}
+--- assistant
+{{{{ examples[1] }}}}
+--- user
+{_SHOWN}{{% if predicted %}} A hasty reader takes it for {_TAKEN}.{{% endif %}}
+--- assistant
 {{{{ text }}}}
-{{% if predicted %}}A reader wrongly took it for {_TAKEN}.
-{{% endif %}}{{% if examples[0] %}}Others with the answer "{{{{ label }}}}":{_OTHERS}
-{{% endif %}}Write {{% if count > 1 %}}{{{{ count }}}} others{{% else %}}another one{{% endif %}} for which the right answer is \
-"{{{{ label }}}}"{{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: \
-about something else, in other words.
-{_FORM}{_UNNAMED}
+--- user
+{_WRITE} {{% if count > 1 %}}They are{{% else %}}It is{{% endif %}} about something else than the text before.\
+{{% if predicted %}} A hasty reader takes it for "{{{{ predicted }}}}", too, but it is "{{{{ label }}}}".{{% endif %}}
+{_ONLY}{_LENGTH}
 """,
     "answer": DEFAULT_TEMPLATES["classification"]["answer"],
 }
@@ -73,14 +86,14 @@ _PAIR = {
     "rationale": f"""\
 --- user
 {_PAIR_TASK}One of the answers is {_MEANING}.
-How could the {{{{ text_name }}}} be written, given the {{{{ context_name }}}}, so that the right answer is "{{{{ label }}}}"? \
-{_LIST}. Write nothing else.
+Think of {_EXAMPLES} of how the {{{{ text_name }}}} could be written, given the {{{{ context_name }}}}, so that the right \
+answer is "{{{{ label }}}}". Say {_EACH} in a note of three to ten words. {_NOTES}
 """,
     "seed": f"""\
 --- user
 {_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the right answer is {_MEANING}.\
 {{% if rationales %}} It may be like this (choose what fits the {{{{ context_name }}}}):{_REASONS}{{% endif %}}
-{_FORM}{_ONLY}
+{_ONLY}{_LENGTH}
 """,
     "zerogen": f"""\
 --- user
@@ -95,7 +108,7 @@ Write {{% if count > 1 %}}{{{{ count }}}} others{{% else %}}another {{{{ text_na
 {{{{ context_name }}}} for which the right answer is "{{{{ label }}}}", too\
 {{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: \
 something else about it, in other words.
-{_FORM}{_ONLY}
+{_ONLY}{_LENGTH}
 """,
     "answer": DEFAULT_TEMPLATES["pair"]["answer"],
 }
@@ -103,9 +116,7 @@ something else about it, in other words.
 # extractive question answering --------------------------------------------------------------
 _PASSAGE = "Passage: {{ context }}\n"
 _QUESTIONS = "{% if count > 1 %}{{ count }} questions{% else %}a question{% endif %}"
-_ANSWERED = (
-    f'Write {_QUESTIONS} about the passage whose answer is exactly these words of it: "{{{{ answer }}}}" (there: {{{{ cloze }}}}).'
-)
+_ANSWERED = f'Write {_QUESTIONS} about the passage whose answer is exactly "{{{{ answer }}}}" (there: {{{{ cloze }}}}).'
 _QUESTION_ONLY = (
     'Do not use the words "{{ answer }}". '
     "{% if count > 1 %}Number the questions from 1 to {{ count }}, one a line, and write nothing besides."
@@ -115,14 +126,15 @@ _QUESTION_ONLY = (
 _EXTRACTIVE_QA = {
     "rationale": f"""\
 --- user
-Somebody writes questions about {{{{ a_text_kind }}}} that can only be answered by careful reading. What makes such a question hard \
-to answer? {_LIST}. Write nothing else.
+Somebody writes questions about {{{{ a_text_kind }}}} that can only be answered by careful reading. Name \
+{{% if count > 1 %}}{{{{ count }}}} different things that make{{% else %}}one thing that makes{{% endif %}} such a question \
+hard, in a note of three to ten words. {_NOTES}
 """,
     "seed": f"""\
 --- user
 {_PASSAGE}{_ANSWERED}\
 {{% if rationales %}} What may make it hard:{_REASONS}{{% endif %}}
-{_FORM}{_QUESTION_ONLY}
+{_QUESTION_ONLY}{_LENGTH}
 """,
     "zerogen": f"""\
 --- user
@@ -134,9 +146,9 @@ to answer? {_LIST}. Write nothing else.
 {_PASSAGE}Question: {{{{ text }}}}
 The right answer is "{{{{ answer }}}}".\
 {{% if predicted %}} A reader wrongly answered "{{{{ predicted }}}}".{{% endif %}}
-Write {{% if count > 1 %}}{{{{ count }}}} other questions{{% else %}}another question{{% endif %}} about the passage whose answer is \
-exactly "{{{{ answer }}}}", too, and easy to get wrong in the same way.
-{_FORM}{_QUESTION_ONLY}
+Write {{% if count > 1 %}}{{{{ count }}}} other questions{{% else %}}another question{{% endif %}} about the passage whose \
+answer is exactly "{{{{ answer }}}}", too, and easy to get wrong in the same way.
+{_QUESTION_ONLY}{_LENGTH}
 """,
     "answer": DEFAULT_TEMPLATES["extractive_qa"]["answer"],
 }

@@ -1,0 +1,105 @@
+"""What a config leaves open is settled once, when a run begins, and stored: a resumed run never changes it.
+
+    config = settle(config, None, report=print, fetch=True)
+
+That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
+(``task.prompt_style: auto``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepsynth.assets import choose_teacher, list_assets, model_parameters, resolve
+from stepsynth.config.teacher import AUTO
+from stepsynth.errors import AssetError, ConfigError
+from stepsynth.prompts import Prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from stepsynth.config import RunConfig, TeacherConfig
+
+__all__ = ["BEST_TEACHER", "settle", "settle_teacher", "style_for"]
+
+# Chosen by measurement, see docs/decisions.md, "The embedded teacher".
+BEST_TEACHER = "qwen2.5-coder-1.5b"
+# Models with fewer parameters write better rows from the templates for small ones (benchmarks/templates.py).
+_CAPABLE = 0.9e9
+
+
+def settle(
+    config: RunConfig, begun: RunConfig | None, report: Callable[[str], None] | None = None, *, fetch: bool = False
+) -> RunConfig:
+    """Return the config with nothing left open.
+
+    Args:
+        config: the user's.
+        begun: the config that the run began with, ``None`` for a new run.
+        report: told, in one sentence each, what is fetched, and why a smaller model is taken.
+        fetch: whether to fetch a model that is chosen here, and to take a smaller one where it cannot be had.
+
+    Raises:
+        AssetError: no embedded teacher can be had.
+        ConfigError: several rows an answer, and templates that ask for one.
+    """
+    known = begun.teacher if begun is not None and begun.teacher.backend == config.teacher.backend else None
+    teacher = settle_teacher(config.teacher, known, report, fetch=fetch)
+    style = config.task.prompt_style
+    if style == "auto":
+        style = begun.task.prompt_style if begun is not None else style_for(teacher)
+    task = config.task.model_copy(update={"prompt_style": style})
+    if config.method.rows_per_answer > 1 and not Prompts(task).counts("seed"):
+        raise ConfigError(
+            f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
+            hint="Set task.prompt_style: capable, or own templates that say {{ count }}; or leave rows_per_answer out.",
+        )
+    return config.model_copy(update={"task": task, "teacher": teacher})
+
+
+def settle_teacher(
+    teacher: TeacherConfig,
+    begun: TeacherConfig | None = None,
+    report: Callable[[str], None] | None = None,
+    *,
+    fetch: bool = False,
+) -> TeacherConfig:
+    """Return the teacher with its model's name; see `settle`.
+
+    Raises:
+        AssetError: no embedded teacher can be had.
+    """
+    if teacher.model != AUTO:
+        return teacher
+    if begun is not None:
+        return teacher.model_copy(update={"model": begun.model})
+    say = report or (lambda _: None)
+    name, reason = choose_teacher(BEST_TEACHER)
+    if reason:
+        say(reason)
+    return teacher.model_copy(update={"model": _fetched(name, say) if fetch else name})
+
+
+def _fetched(name: str, say: Callable[[str], None]) -> str:
+    """Return the name of a model that is on this machine now: the given one, or the next smaller that can be had."""
+    teachers = sorted((a for a in list_assets() if a.kind == "teacher"), key=lambda a: -a.size)
+    names = [asset.name for asset in teachers]
+    for place, found in enumerate(names[names.index(name) :], start=names.index(name) + 1):
+        try:
+            resolve(found, kind="teacher", report=say)
+        except AssetError as error:
+            if place == len(names):
+                raise
+            say(f"{names[place]} in place of {found}: {error.message}")
+        else:
+            return found
+    raise AssertionError(name)
+
+
+def style_for(teacher: TeacherConfig) -> Literal["small", "capable"]:
+    """Return which templates fit a teacher: by its size, where that can be told; other servers' models are large."""
+    if teacher.backend == "fake":
+        return "small"
+    size = model_parameters(teacher.model)
+    return "capable" if size is None or size >= _CAPABLE else "small"

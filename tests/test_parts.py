@@ -1,0 +1,172 @@
+"""Answers that hold several rows: how they are cut, planned, judged and asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepsynth.executor.waves import candidates_of, next_wave
+from stepsynth.filters.layout import Layout
+from stepsynth.filters.parts import split_parts
+from stepsynth.types import Candidate, Message, Request, Response, Sampling, Verdict
+
+THREE = ["The lamp came late.", "Nobody answers the phone.", "Which size fits a tall man?"]
+
+
+def numbered(texts: list[str], mark: str = "{n}. {text}") -> str:
+    return "\n".join(mark.format(n=n, text=text) for n, text in enumerate(texts, 1))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        numbered(THREE),
+        numbered(THREE, "{n}) {text}"),
+        numbered(THREE, "**{n}.** {text}"),
+        numbered(THREE, "{n}: {text}"),
+        numbered(THREE, "({n}) {text}"),
+        numbered(THREE, "Text {n}: {text}"),
+        numbered(THREE, "- {text}"),
+        numbered(THREE, "* {text}"),
+        numbered(THREE, "{text}"),
+        "\n\n".join(THREE),
+        f"Here are three texts:\n\n{numbered(THREE)}",
+        f"Sure!\n{numbered(THREE)}\n\nLet me know if you want more.",
+        numbered(THREE, "{n}.\n{text}\n"),
+        " ".join(f"{n}. {text}" for n, text in enumerate(THREE, 1)),
+        numbered(THREE).replace("\n", "\r\n"),
+    ],
+)
+def test_a_list_is_cut_into_its_texts(answer: str) -> None:
+    assert split_parts(answer, cut=False) == THREE
+
+
+def test_the_part_that_was_cut_off_is_left_out_and_not_the_others() -> None:
+    assert split_parts(numbered(THREE)[:-9], cut=True) == THREE[:2]
+    assert split_parts("\n".join(THREE)[:-9], cut=True) == THREE[:2]
+
+
+def test_numbers_inside_texts_are_no_marks() -> None:
+    texts = ["In 1969. men walked there", "2001 was no good year: 3. at most", "It cost 12.50 dollars"]
+    assert split_parts(numbered(texts), cut=False) == texts
+
+
+@pytest.mark.parametrize("answer", ["One text and no more.", "1. One text and no more."])
+def test_an_answer_of_one_text_is_that_text(answer: str) -> None:
+    assert split_parts(answer, cut=False) == ["One text and no more."]
+
+
+def test_texts_of_several_paragraphs_stay_whole() -> None:
+    texts = ["A first line.\n\nA second one.", "Another.\n\nAnd its end."]
+    assert split_parts(numbered(texts), cut=False, paragraphs=True) == texts
+
+
+@given(st.lists(st.text(st.characters(categories=["Lu", "Ll"]), min_size=1, max_size=30), min_size=2, max_size=12))
+def test_what_was_numbered_comes_back(texts: list[str]) -> None:
+    assert split_parts(numbered(texts), cut=False) == texts
+
+
+@given(st.text(max_size=300), st.booleans(), st.booleans())
+def test_no_answer_is_too_strange(answer: str, cut: bool, paragraphs: bool) -> None:
+    assert all(isinstance(part, str) for part in split_parts(answer, cut=cut, paragraphs=paragraphs))
+
+
+def request(parts: int, *, number: int = 0, label: str = "a", stage: str = "round-0/seed") -> Request:
+    return Request((Message("user", f"{label} {number}"),), Sampling(), number, stage, number, label, parts=parts)
+
+
+def test_each_part_is_a_candidate_with_the_answers_key() -> None:
+    found = candidates_of(request(3), "k", Response(""), numbered(THREE), Layout())
+    assert [(c.text, c.key, c.part) for c in found] == [(text, "k", n) for n, text in enumerate(THREE)]
+    assert len({c.example.id for c in found}) == 3
+
+
+def test_fewer_parts_than_asked_for_are_fewer_candidates_and_more_are_left_out() -> None:
+    assert len(candidates_of(request(9), "k", Response(""), numbered(THREE), Layout())) == 3
+    assert len(candidates_of(request(2), "k", Response(""), numbered(THREE), Layout())) == 2
+    assert [c.text for c in candidates_of(request(3), "k", Response(""), "", Layout())] == [""]
+
+
+def test_whole_parts_of_a_cut_answer_do_not_count_as_cut() -> None:
+    found = candidates_of(request(3), "k", Response("", "length"), numbered(THREE)[:-9], Layout())
+    assert [(c.text, c.finish_reason) for c in found] == [(text, "stop") for text in THREE[:2]]
+
+
+def test_how_many_parts_does_not_change_the_key_of_equal_messages() -> None:
+    assert request(1).key({}) == request(9).key({})
+
+
+@dataclass
+class Plan:
+    """Wants rows; every answer holds some."""
+
+    parts: int
+    targets: dict[str, int] = field(default_factory=lambda: {"a": 20, "b": 20})
+    stage: str = "round-0/seed"
+    kind: str = "seed"
+
+    def request(self, label: str, number: int, index: int) -> Request:
+        del index
+        return request(self.parts, number=number, label=label)
+
+
+def run_waves(parts: int, given_parts: int, limit: float = 6.0) -> tuple[list[int], int]:
+    plan, verdicts, asked, waves = Plan(parts), list[Verdict](), Counter[str](), []
+    while wave := next_wave(plan, verdicts, asked, limit):
+        waves.append(len(wave))
+        accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+        for sent in wave:
+            for part in range(given_parts):
+                full = accepted[sent.label] >= plan.targets[sent.label]
+                verdicts.append(Verdict(Candidate(sent, "k", "x", part=part), "surplus" if full else ""))
+                accepted[sent.label] += 1
+    return waves, sum(v.accepted for v in verdicts)
+
+
+def test_waves_ask_for_as_many_answers_as_the_rows_need() -> None:
+    assert run_waves(1, 1) == ([44], 40)
+    assert run_waves(10, 10) == ([6], 40)
+
+
+def test_answers_with_too_few_rows_are_asked_for_again_up_to_the_limit() -> None:
+    waves, rows = run_waves(10, 5)
+    assert rows == 40
+    assert len(waves) > 1
+    waves, rows = run_waves(10, 1)
+    assert sum(waves) == 2 * 12
+    assert rows == 24
+
+
+@pytest.mark.parametrize("style", ["small", "capable"])
+def test_reasons_come_as_a_list_where_the_template_can_say_it(style: str) -> None:
+    from stepsynth.config import parse_config
+    from stepsynth.methods import Lab
+    from stepsynth.methods.seed import RationalePlan, SeedPlan
+    from stepsynth.prompts import Prompts
+    from stepsynth.tasks import create_family
+    from stepsynth.types import Example
+
+    def lab(**task: Any) -> Lab:
+        config = parse_config(
+            {
+                "task": {"name": "t", "instruction": "Decide.", "labels": ["a", "b"], "prompt_style": style, **task},
+                "data": {"validation": {"path": "v.csv"}},
+                "method": {"rows_per_answer": 4},
+            }
+        )
+        harvest = [Example(f"h{i}", "seven words are in this short text", "a") for i in range(6)]
+        return Lab(config, Prompts(config.task), create_family(config.task), harvest, (), rationales=dict, mistakes=lambda _: ())
+
+    asked = RationalePlan(lab()).request("a", 0, 0)
+    seed = SeedPlan(lab(), {"a": ["r"], "b": ["r"]}).request("a", 0, 0)
+    assert (asked.parts, asked.sampling.max_tokens) == ((10, 320) if style == "capable" else (1, 32))
+    assert (seed.parts, seed.sampling.max_tokens) == ((4, 256) if style == "capable" else (1, 64))
+    if style == "capable":
+        assert "about 7, 7, 7 and 7 words" in seed.messages[-1].content
+        own = lab(prompts={"rationale": "--- user\nWhy {{ label }}?"})
+        assert RationalePlan(own).request("a", 0, 0).parts == 1

@@ -1,0 +1,131 @@
+"""What a config leaves open is settled when a run begins, and stays so."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepsynth import settling
+from stepsynth.assets import model_parameters
+from stepsynth.config import RunConfig, TeacherConfig, load_config, parse_config
+from stepsynth.errors import AssetError, ConfigError
+from stepsynth.run import RunDirectory
+from stepsynth.settling import settle, settle_teacher, style_for
+
+OPENAI = {"backend": "openai", "base_url": "http://127.0.0.1:1/v1"}
+
+
+def config(teacher: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
+    task = {"name": "t", "instruction": "Decide.", "labels": ["a", "b"], **sections.pop("task", {})}
+    values = {"task": task, "data": {"validation": {"path": "v.csv"}}, "teacher": teacher or {"backend": "fake"}, **sections}
+    return parse_config(values)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ("smollm2-135m", 134_515_008),
+        ("qwen2.5-coder-1.5b", 1_543_714_304),
+        ("Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q4_k_m.gguf", 0.5e9),
+        ("google/gemma-3-270m-it", 270e6),
+        ("llama3.2:1b", 1e9),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", 7e9),
+        ("gpt-4.1-mini", None),
+        ("claude-sonnet-4-5", None),
+        ("some-q4_k_m", None),
+    ],
+)
+def test_a_models_size_is_known_by_catalogue_or_name(model: str, size: float | None) -> None:
+    assert model_parameters(model) == size
+
+
+@pytest.mark.parametrize(
+    ("teacher", "style"),
+    [
+        ({"backend": "openvino", "model": "smollm2-135m"}, "small"),
+        ({"backend": "openvino", "model": "qwen2.5-coder-1.5b"}, "capable"),
+        ({**OPENAI, "model": "gpt-4.1-mini"}, "capable"),
+        ({**OPENAI, "model": "qwen2.5:0.5b"}, "small"),
+        ({"backend": "anthropic", "model": "claude-haiku-4-5"}, "capable"),
+        ({"backend": "transformers", "model": "org/Model-360M"}, "small"),
+        ({"backend": "fake"}, "small"),
+    ],
+)
+def test_the_templates_fit_the_teacher(teacher: dict[str, Any], style: str) -> None:
+    assert style_for(TeacherConfig(**teacher)) == style
+    assert settle(config(teacher), None).task.prompt_style == style
+
+
+def test_a_named_style_and_model_stay() -> None:
+    named = config({"backend": "openvino", "model": "smollm2-135m"}, task={"prompt_style": "capable"})
+    assert settle(named, None) == named
+
+
+def test_a_run_keeps_the_style_and_the_teacher_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "choose_teacher", lambda wanted: (wanted, ""))
+    left_open = config({"backend": "openvino", "model": "auto"})
+    with closing(RunDirectory.open(tmp_path / "run", left_open)) as directory:
+        began = directory.config
+    assert (began.teacher.model, began.task.prompt_style) == (settling.BEST_TEACHER, "capable")
+    monkeypatch.setattr(settling, "choose_teacher", lambda _: ("smollm2-135m", "less memory"))
+    with closing(RunDirectory.open(tmp_path / "run", left_open)) as directory:
+        assert directory.config == began
+    assert RunDirectory.read(tmp_path / "run").config == began
+
+
+def test_a_run_of_an_earlier_version_has_the_small_templates(tmp_path: Path) -> None:
+    """Its stored config has no such key."""
+    teacher = {**OPENAI, "model": "gpt-4.1-mini"}
+    with closing(RunDirectory.open(tmp_path / "run", config(teacher, task={"prompt_style": "small"}))):
+        pass
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert "prompt_style" not in stored["config"]["task"]
+    with closing(RunDirectory.open(tmp_path / "run", config(teacher))) as directory:
+        assert directory.config.task.prompt_style == "small"
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == stored
+
+
+def test_where_the_larger_cannot_be_fetched_the_next_smaller_is_taken_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(name: str, *, kind: str, report: Any) -> Path:
+        del kind, report
+        if name != "smollm2-135m":
+            raise AssetError(f"model {name!r} could not be had.")
+        return Path("x")
+
+    monkeypatch.setattr(settling, "resolve", resolve)
+    monkeypatch.setattr(settling, "choose_teacher", lambda wanted: (wanted, ""))
+    said: list[str] = []
+    found = settle_teacher(TeacherConfig(model="auto"), report=said.append, fetch=True)
+    assert found.model == "smollm2-135m"
+    assert [line.partition(":")[0] for line in said] == [
+        "qwen2.5-coder-0.5b in place of qwen2.5-coder-1.5b",
+        "smollm2-135m in place of qwen2.5-coder-0.5b",
+    ]
+
+
+def test_too_little_memory_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepsynth.assets.needs.free_memory", lambda: 1_000_000_000)
+    said: list[str] = []
+    assert settle_teacher(TeacherConfig(model="auto"), report=said.append).model == "smollm2-135m"
+    (line,) = said
+    assert "smollm2-135m in place of qwen2.5-coder-1.5b" in line
+
+
+def test_auto_is_for_the_embedded_models() -> None:
+    with pytest.raises(ConfigError, match="name the model"):
+        config({**OPENAI, "model": "auto"})
+
+
+def test_several_rows_an_answer_need_templates_that_can_ask_for_them() -> None:
+    with pytest.raises(ConfigError, match=r"rows_per_answer=5"):
+        settle(config(method={"rows_per_answer": 5}), None)
+    own = {"seed": "--- user\nWrite {{ count }} of {{ label }}."}
+    settle(config(method={"rows_per_answer": 5}, task={"prompts": own}), None)
+
+
+def test_the_shipped_example_takes_the_best_embedded_teacher() -> None:
+    assert load_config(Path(__file__).parents[1] / "examples" / "shop" / "config.yaml").teacher.model == "auto"
