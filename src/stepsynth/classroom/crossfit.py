@@ -123,8 +123,8 @@ class CrossFit:
         rows = [example for example, own in written if own != fold]
         gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
         judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
-        model = self._classroom.pass_through([rows, gold] if recipe.staged else [[*rows, *gold]], stage)
-        graded = dict(zip(judged, self._classroom.grade(model, list(judged.values())), strict=True))
+        parts = [rows, gold] if recipe.staged else [[*rows, *gold]]
+        graded = dict(zip(judged, self._classroom.judge_aside(parts, list(judged.values()), stage), strict=True))
         info = {"rows": len(rows) + len(gold), "fold": fold}
         self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
         right = sum(g.score == 1.0 for g in graded.values())
@@ -152,7 +152,9 @@ class CrossFit:
         final = self._config.method.final
         if not self._journal.stage_done("choice"):
             started = time.monotonic()
-            numbers = {name: last if name == _OF_ROUNDS else _number(last, name) for name in names}
+            # The rounds' recipe was judged in any case.
+            judged = dict.fromkeys((*names, _OF_ROUNDS))
+            numbers = {name: last if name == _OF_ROUNDS else _number(last, name) for name in judged}
             right = {n: sum(g.score == 1.0 for g in self._journal.graded(number, SPLIT)) for n, number in numbers.items()}
             chosen = max(sorted(names, key=PREFERRED.index), key=right.__getitem__) if final == "auto" else final
             info = {

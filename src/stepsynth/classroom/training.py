@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections import Counter
@@ -14,9 +15,9 @@ from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import comparable
 from stepsynth.interrupt import check_stop
 from stepsynth.journal.stream import count_rows, dataset_sample, each_training_row
-from stepsynth.run import disk_errors
+from stepsynth.run import disk_errors, write_atomic
 from stepsynth.tasks import create_family
-from stepsynth.types import Graded, Mistake, digest
+from stepsynth.types import Graded, Mistake, Prediction, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,26 +174,43 @@ class Classroom:
         self._journal.finish_training(stage, number, {}, info, time.monotonic() - started)
         self._progress.finish(f"the student of {name}: trained on {len(rows):,} rows")
 
-    def pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
-        """Train a student that is not kept, on one part after the other.
+    def judge_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str) -> list[Graded]:
+        """Return what a student that is not kept says of some rows.
 
         Args:
-            parts: rows; empty parts are passed over.
+            parts: rows to learn from, one part after the other; empty parts are passed over.
+            judged: rows that it has not seen.
             stage: the name that is shown.
         """
         check_stop()
+        parts = [part for part in parts if part]
+        known = self._shared and self._shared / f"{self._identity_aside(parts, judged)}.json"
+        if known and known.is_file():
+            found = json.loads(known.read_text(encoding="utf-8"))
+            predictions = [Prediction(row.id, *said) for row, said in zip(judged, found, strict=True)]
+        else:
+            predictions = self._pass_through(parts, stage).predict(judged)
+            if known:
+                known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_atomic(known, json.dumps([[p.label, dict(p.probabilities), p.start] for p in predictions]))
+        return self._graded(judged, predictions)
+
+    def _pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
+        """Train a student on one part after the other and leave no file of it."""
+        if not parts:
+            self._refuse_hopeless([])
         self._stage = stage
         with self._scratch("fold") as folder:
-            start, model = None, None
-            for place, rows in enumerate(part for part in parts if part):
+            start = None
+            for place, rows in enumerate(parts):
                 out = folder / str(place)
                 out.mkdir(mode=0o700)
                 model = self._student.fit(rows, [], seed=self._directory.config.seed, out=out, start=start, progress=self._step)
                 start = out
-        if model is None:
-            self._refuse_hopeless([])
-            raise AssertionError("there is nothing to train on")
-        return model
+            return model
+
+    def _identity_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example]) -> str:
+        return digest([*(self._identity(rows, [], None) for rows in parts), "judged", self._identity(judged, [], None)])
 
     def examine(self, model: Model) -> None:
         """Write what a model that is not trained here predicts on the select half."""
@@ -244,14 +262,13 @@ class Classroom:
         self._progress.finish(f"round {best}, {how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows{guessed}")
 
     def _grade(self, model: Model, examples: Sequence[Example]) -> tuple[Evaluation, list[Graded]]:
-        graded = self.grade(model, examples)
+        graded = self._graded(examples, model.predict(examples))
         return self.evaluate(examples, graded), graded
 
-    def grade(self, model: Model, examples: Sequence[Example]) -> list[Graded]:
-        """Return a student's predictions beside the right answers."""
+    def _graded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Graded]:
         return [
             Graded(prediction, self._family.gold(example), self._family.score(example, prediction))
-            for example, prediction in zip(examples, model.predict(examples), strict=True)
+            for example, prediction in zip(examples, predictions, strict=True)
         ]
 
     def evaluate(self, examples: Sequence[Example], graded: Sequence[Graded]) -> Evaluation:

@@ -1,0 +1,120 @@
+"""A student that remembers what it has seen, and a teacher whose rows show which gold rows were in their prompt.
+
+A gold row holds a mark (``zqmark7x``). A written row repeats the marks of its prompt, so that
+whoever learns from it has seen those gold rows, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stepsynth.teachers.fake import FakeTeacher
+from stepsynth.types import Example, Prediction, Request, Response
+
+__all__ = ["MarkingTeacher", "SpyingStudent", "marks_of"]
+
+_MARK = re.compile(r"zqmark(\d+)x")
+
+
+def marks_of(text: str) -> set[int]:
+    """Return the numbers of the gold rows that a text shows."""
+    return {int(number) for number in _MARK.findall(text)}
+
+
+class MarkingTeacher(FakeTeacher):
+    """Writes what the fake teacher writes, with the marks of the prompt."""
+
+    def __init__(self) -> None:
+        super().__init__(blemishes={})
+
+    def answer(self, request: Request) -> Response:
+        found = sorted(marks_of("\n".join(message.content for message in request.messages)))
+        answer = super().answer(request)
+        end = "?" if answer.text.endswith("?") else ""
+        return replace(answer, text=" ".join([answer.text.removesuffix("?"), *(f"zqmark{n}x" for n in found)]) + end)
+
+
+class SpyingStudent:
+    """Knows nothing, but remembers every mark that it was shown.
+
+    Args:
+        right: tells whether a student that has learnt from written rows (first) and gold rows (second) gets
+            a row right, by the row's number (third).
+        stop: raises what it returns, if anything, at the n-th training.
+
+    Attributes:
+        fits: rows of every training, with the folder that it went on from.
+        leaks: ids of judged rows whose mark the judge had seen.
+        judged: number of rows that were predicted.
+    """
+
+    def __init__(
+        self, right: Callable[[bool, bool, int], bool] | None = None, stop: Callable[[int], Exception | None] = lambda _: None
+    ) -> None:
+        self.right = right or (lambda written, gold, number: number % 3 == 0)
+        self.stop = stop
+        self.fits: list[tuple[list[Example], Path | None]] = []
+        self.leaks: list[str] = []
+        self.judged = 0
+
+    def fit(
+        self,
+        train: Sequence[Example],
+        select: Sequence[Example],
+        *,
+        seed: int,
+        out: Path,
+        start: Path | None = None,
+        progress: Any = None,
+    ) -> SpyingModel:
+        assert not select, "gold rows that pick a checkpoint have been seen as well"
+        if error := self.stop(len(self.fits)):
+            raise error
+        self.fits.append((list(train), start))
+        before = json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False}
+        seen = {
+            "marks": sorted({*before["marks"], *(mark for row in train for mark in marks_of(f"{row.text} {row.context}"))}),
+            "written": before["written"] or any(row.id.startswith("round-") for row in train),
+            "gold": before["gold"] or any(not row.id.startswith("round-") for row in train),
+        }
+        (out / "seen.json").write_text(json.dumps(seen))
+        return self.load(out)
+
+    def load(self, folder: Path) -> SpyingModel:
+        return SpyingModel(self, **json.loads((folder / "seen.json").read_text()))
+
+
+class SpyingModel:
+    """A trained `SpyingStudent`."""
+
+    def __init__(self, student: SpyingStudent, marks: list[int], written: bool, gold: bool) -> None:
+        self._student = student
+        self._marks = set(marks)
+        self._written = written
+        self._gold = gold
+        self.steps = 7
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        found = []
+        for row in examples:
+            self._student.judged += 1
+            if self._marks & marks_of(f"{row.text} {row.context}"):
+                self._student.leaks.append(row.id)
+            right = self._student.right(self._written, self._gold, int(row.id.rpartition("-")[2]))
+            if row.answers:
+                answer = row.answers[0]
+                found.append(Prediction(row.id, answer.text if right else "", {answer.text if right else "": 1.0}, answer.start))
+                continue
+            label = row.label if right else _other(row.label)
+            found.append(Prediction(row.id, label, {label: 1.0} if label else {"hot": 0.1}))
+        return found
+
+
+def _other(label: str) -> str:
+    pairs = {"kalm": "spitz", "follows": "other", "": "hot"}
+    return {**pairs, **{b: a for a, b in pairs.items() if b != "hot"}}.get(label, "")

@@ -1,0 +1,492 @@
+"""Cross-fitting: no gold row judges a student that has seen it, a stopped run goes on, the choice, the table and its words."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import stepsynth
+from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, rows_of
+from kill_harness import fingerprint
+from spying_student import MarkingTeacher, SpyingStudent, marks_of
+from stepsynth.classroom import Classroom, best_round, find_worth
+from stepsynth.cli.running import print_results, read_status
+from stepsynth.compare.cells import _budgeted, parse_systems, read_cell
+from stepsynth.config import RunConfig
+from stepsynth.data import Folds, SealedTest, deal_folds
+from stepsynth.errors import ConfigError, RunError
+from stepsynth.export import write_exports
+from stepsynth.inputs import check_inputs
+from stepsynth.journal import Journal
+from stepsynth.loop import run_loop
+from stepsynth.run import RunDirectory
+from stepsynth.types import Example
+from stepsynth.verify import verify_run
+from test_kill import harness, kill_at, one_of_each
+from world import build_world
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROUNDS, FOLDS = 1, 4
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lend_student(tmp_path_factory.mktemp("student") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def worlds(student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, FamilyWorld]:
+    """A world per family whose gold rows are marked."""
+    root = tmp_path_factory.mktemp("worlds")
+    found = {}
+    for family in FAMILIES:
+        world = build_family_world(root / family, family, student=student, method__name="crossfit", method__seed_rows=24)
+        world.write_rows("validation.jsonl", marked(family))
+        found[family] = world
+    return found
+
+
+def marked(family: str, count: int = 24) -> list[dict[str, Any]]:
+    """Return gold rows with a mark in every text and context; every third context has a second row."""
+    rows = rows_of(family, count)
+    for number, row in enumerate(rows):
+        for name in ("text", "text1", "text2"):
+            if name in row:
+                row[name] = f"{row[name]} zqmark{number}x"
+        if "question" in row:
+            row["question"] = f"{row['question'].removesuffix('?')} zqmark{number}x?"
+            row["context"] = f"{row['context']} zqmark{number}x"
+    for name in ("text1", "context"):
+        for number in range(1, count, 3):
+            if name in rows[number]:
+                rows[number][name] = rows[number - 1][name]
+                if name == "context":
+                    rows[number]["answers"] = rows[number - 1]["answers"]
+    return rows
+
+
+def run(config: RunConfig, folder: Path, pupil: SpyingStudent, teacher: Any = None) -> dict[str, Any]:
+    """Run, or go on, with this student; return the results."""
+    directory = RunDirectory.open(folder, config)
+    with closing(directory), closing(Journal(directory.journal_path)) as journal:
+        run_loop(directory, journal, check_inputs(config), teacher=teacher or MarkingTeacher(), student=pupil)
+        return write_exports(journal, directory)["methods"]["crossfit"]
+
+
+def open_journal(folder: Path) -> closing[Journal]:
+    return closing(Journal(folder / "journal.db"))
+
+
+# no gold row judges a student that has seen it ----------------------------------------------
+
+
+@pytest.mark.parametrize("final", ["auto", "stages", "written"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_student_has_seen_a_gold_row_that_it_is_judged_by(
+    family: str, final: str, worlds: dict[str, FamilyWorld], tmp_path: Path
+) -> None:
+    """Neither the row nor a row that was written with it in the prompt; a mark would tell."""
+    pupil = SpyingStudent()
+    run(worlds[family].config(f"method.final={final}"), tmp_path / "run", pupil)
+    assert pupil.leaks == []
+    written = [row for train, _ in pupil.fits for row in train if row.id.startswith("round-1/")]
+    assert any(len(marks_of(f"{row.text} {row.context}")) > 1 for row in written), "no prompt showed two gold rows"
+    with open_journal(tmp_path / "run") as journal:
+        ids = {row.id for split in ("harvest", "select") for row in journal.gold(split)}
+        for number in journal.rounds("crossfit"):
+            assert {graded.prediction.example_id for graded in journal.graded(number, "crossfit")} == ids
+        sources = {row.source for row in journal.rows(stage="round-1/extrapolate")}
+        assert {source.partition("-")[0] for source in sources if source} == {"harvest", "select"}
+    assert verify_run(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("broken", ["written rows", "prompts", "contexts", "gold rows"])
+def test_the_marks_tell_when_one_was_seen(
+    broken: str, worlds: dict[str, FamilyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nothing above would be shown."""
+    written = Folds.written
+    if broken == "written rows":
+        monkeypatch.setattr(Folds, "written", lambda *_: None)
+    elif broken == "contexts":
+        monkeypatch.setattr(Folds, "written", lambda self, source, _: written(self, source, ""))
+    elif broken == "prompts":
+        monkeypatch.setattr(Folds, "together", lambda *_: True)
+    else:
+        gold = Folds.gold
+        monkeypatch.setattr(
+            Folds, "gold", lambda self, row: int(row.id.endswith("2")) if row.id.endswith("3") else gold(self, row)
+        )
+        judge = Classroom.judge_aside
+        monkeypatch.setattr(
+            Classroom, "judge_aside", lambda self, parts, judged, stage: judge(self, [[*parts[0], judged[0]]], judged, stage)
+        )
+    pupil = SpyingStudent()
+    run(worlds["extractive_qa" if broken == "contexts" else "classification"].config(), tmp_path / "run", pupil)
+    assert pupil.leaks != []
+
+
+def test_the_test_set_is_opened_once_after_the_choice_and_the_last_training(
+    worlds: dict[str, FamilyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[bool, int]] = []
+    original, pupil = SealedTest.open, SpyingStudent()
+
+    def spy(self: SealedTest, *arguments: Any) -> Any:
+        with open_journal(tmp_path / "run") as journal:
+            opened.append((journal.stage_done("choice"), len(pupil.fits)))
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SealedTest, "open", spy)
+    for _ in range(2):
+        run(worlds["classification"].config(), tmp_path / "run", pupil)
+    assert opened == [(True, len(pupil.fits))]
+
+
+# how many trainings, and what is kept ---------------------------------------------------------
+
+
+def test_each_fold_is_one_training_and_three_students_are_kept(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    pupil = SpyingStudent()
+    results = run(worlds["classification"].config(), tmp_path / "run", pupil)
+    assert len(pupil.fits) == (ROUNDS + 1) * FOLDS + FOLDS + 3
+    assert sorted(path.name for path in (tmp_path / "run" / "models").iterdir()) == ["round-2", "round-3", "round-4"]
+    gold, written = 24, sum(entry["new_rows"] for entry in results["rounds"])
+    assert [len(train) for train, _ in pupil.fits[-3:]] == [gold, written, gold + written]
+    assert [entry["round"] for entry in results["rounds"]] == [0, 1, 2, 3, 4]
+    assert [entry.get("student") for entry in results["rounds"]] == [None, None, "labels", "written", "both"]
+
+
+def test_two_stages_go_on_from_written_rows_with_gold_ones(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    pupil = SpyingStudent()
+    results = run(worlds["classification"].config("method.final=stages"), tmp_path / "run", pupil)
+    assert results["best_round"] == 5
+    last, start = pupil.fits[-1]
+    assert start == tmp_path / "run" / "models" / "round-3"
+    assert all(not row.id.startswith("round-") for row in last)
+    # Rounds, labels alone, two trainings for every fold of the two stages, and what is kept.
+    assert len(pupil.fits) == (ROUNDS + 1) * FOLDS + FOLDS + 2 * FOLDS + 3
+
+
+def test_students_that_another_run_judged_are_not_trained_again(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    """Runs of one comparison share what their folds' students said, and the students that they keep."""
+    counts = []
+    for final in ("both", "stages"):
+        config, pupil = worlds["classification"].config(f"method.final={final}"), SpyingStudent()
+        directory = RunDirectory.open(tmp_path / final, config)
+        with closing(directory), closing(Journal(directory.journal_path)) as journal:
+            shared = tmp_path / "students"
+            run_loop(directory, journal, check_inputs(config), teacher=MarkingTeacher(), student=pupil, students=shared)
+        counts.append(len(pupil.fits))
+    assert counts == [3 * FOLDS + 3, 2 * FOLDS + 1]
+    with open_journal(tmp_path / "both") as first, open_journal(tmp_path / "stages") as second:
+        assert first.graded(1, "crossfit") == second.graded(1, "crossfit")
+
+
+# stops ----------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """Whatever ends a process."""
+
+
+def test_a_run_that_is_stopped_in_any_training_goes_on_to_the_same_bytes(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    """And no fold that was judged is trained again."""
+    config, calm = worlds["classification"].config("method.final=stages"), SpyingStudent()
+    run(config, tmp_path / "calm", calm)
+    for number in range(len(calm.fits)):
+        folder = tmp_path / str(number)
+        pupil = SpyingStudent(stop=lambda n, number=number: Stop() if n == number else None)  # type: ignore[misc]
+        with pytest.raises(Stop):
+            run(config, folder, pupil)
+        again = SpyingStudent()
+        run(config, folder, again)
+        # The second part of two stages begins with the first one.
+        assert len(pupil.fits) + len(again.fits) - len(calm.fits) in (0, 1)
+        assert fingerprint(folder) == fingerprint(tmp_path / "calm"), number
+        assert [path.name for path in (folder / "models").iterdir() if "part" in path.name] == []
+        assert verify_run(folder) == []
+
+
+def test_a_run_that_is_stopped_after_each_commit_goes_on_to_the_same_bytes(
+    worlds: dict[str, FamilyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = worlds["pair"].config()
+    run(config, tmp_path / "calm", SpyingStudent())
+    stages = [name for name, *_ in stages_of(tmp_path / "calm")]
+    assert {"round-0/fold-3", "round-1/crossfit", "round-2/fold-0", "choice", "round-4/train", "test"} <= set(stages)
+    original = Journal._insert_stage
+    for stage in stages:
+        folder = tmp_path / stage.replace("/", "-")
+
+        def insert(self: Journal, name: str, *arguments: Any, stage: str = stage) -> None:
+            original(self, name, *arguments)
+            if name == stage:
+                raise Stop
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Journal, "_insert_stage", insert)
+            with pytest.raises(Stop):
+                run(config, folder, SpyingStudent())
+        run(config, folder, SpyingStudent())
+        assert fingerprint(folder) == fingerprint(tmp_path / "calm"), stage
+
+
+def stages_of(folder: Path) -> list[tuple[str, int, str, dict[str, Any], float]]:
+    with open_journal(folder) as journal:
+        return journal.stages()
+
+
+def test_a_cross_fitted_run_killed_among_its_folds_ends_byte_identical(tmp_path: Path) -> None:
+    """With real students, in processes of their own."""
+    build_world(tmp_path / "world").write_config({"method.name": "crossfit", "method.rounds": 1, "method.folds": 2})
+    (calm,) = harness(tmp_path, [-1])
+    folds = [point for point, name in enumerate(calm["passed"], 1) if "/fold-" in name or "choice" in name or "crossfit" in name]
+    assert len(folds) >= 8
+    kill_at(tmp_path, [folds[0], folds[len(folds) // 2], folds[-1], one_of_each(calm["passed"])[-1]], calm)
+
+
+# the choice -----------------------------------------------------------------------------------
+
+
+def outcome(labels: int, both: int) -> Callable[[bool, bool, int], bool]:
+    """Return who gets which of 24 rows right: as many as told, by what a student has learnt from."""
+    return lambda written, gold, number: number < (both if written else labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "both", "chosen"), [(10, 16, "both"), (16, 10, "labels"), (12, 12, "both"), (13, 12, "labels"), (0, 0, "both")]
+)
+def test_most_gold_rows_right_decides_and_a_tie_is_for_both(
+    labels: int, both: int, chosen: str, worlds: dict[str, FamilyWorld], tmp_path: Path
+) -> None:
+    results = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(labels, both)))
+    worth = results["worth"]
+    assert (worth["chosen"], worth["how"]) == (chosen, "cross-validation")
+    assert [entry["student"] for entry in worth["students"] if entry["chosen"]] == [chosen]
+    assert results["best_round"] == next(entry["round"] for entry in worth["students"] if entry["chosen"])
+    found = {entry["student"]: entry["crossfit"] and round(24 * entry["crossfit"]["value"]) for entry in worth["students"]}
+    assert found == {"labels": labels, "written": None, "both": both}
+    with open_journal(tmp_path / "run") as journal:
+        assert best_round(journal) == results["best_round"]
+    cell = read_cell(tmp_path / "run", "crossfit")
+    assert (cell.best_round, cell.rows) == (results["best_round"], results["rows"])
+
+
+@pytest.mark.parametrize("final", ["labels", "written", "both", "stages"])
+def test_a_fixed_recipe_is_taken_whatever_is_right(final: str, worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    results = run(worlds["classification"].config(f"method.final={final}"), tmp_path / "run", SpyingStudent(outcome(20, 4)))
+    worth = results["worth"]
+    assert (worth["chosen"], worth["how"]) == (final, "method.final")
+    kept = {"labels", "written", final if final in ("both", "stages") else "both"}
+    assert {entry["student"] for entry in worth["students"]} == kept
+    judged = {entry["student"] for entry in worth["students"] if entry["crossfit"]}
+    assert judged == {"labels", final, *({"both"} & kept)}
+    assert verify_run(tmp_path / "run") == []
+
+
+def test_a_teacher_whose_rows_are_all_dropped_leaves_the_labels(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    """Written rows alone are then nothing to train on; the run ends with a student all the same."""
+
+    class Mute(MarkingTeacher):
+        def answer(self, request: Any) -> Any:
+            from dataclasses import replace
+
+            answer = super().answer(request)
+            return answer if request.stage.endswith("rationales") else replace(answer, text="")
+
+    results = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(), Mute())
+    assert [entry["student"] for entry in results["worth"]["students"]] == ["labels", "both"]
+    assert {entry["rows"] for entry in results["worth"]["students"]} == {24}
+    assert verify_run(tmp_path / "run") == []
+
+
+def test_no_gain_twice_ends_the_rounds(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    config = worlds["classification"].config("method.rounds=5", "method.stop=no-gain")
+    for _ in range(2):
+        results = run(config, tmp_path / "run", SpyingStudent())
+        assert [entry["round"] for entry in results["rounds"] if "student" not in entry] == [0, 1, 2]
+
+
+# the table and its words ------------------------------------------------------------------------
+
+
+def test_the_table_is_in_the_terminal_the_results_the_status_and_on_the_page(
+    worlds: dict[str, FamilyWorld], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    results = run(worlds["classification"].config(), folder, SpyingStudent(outcome(4, 24)))
+    students = results["worth"]["students"]
+    assert [(entry["student"], entry["steps"]) for entry in students] == [("labels", 7), ("written", 7), ("both", 7)]
+    assert students[0]["difference"] is None
+    difference = students[2]["difference"]
+    assert (difference["value"], difference["on"], difference["n"]) == (0.6, "test", 10)
+    assert difference["ci95"][0] > 0
+    assert difference["p"] == pytest.approx(2 / 2**6)
+    assert json.loads((folder / "results.json").read_text())["methods"]["crossfit"]["worth"] == results["worth"]
+    assert read_status(folder)["results"]["methods"]["crossfit"]["worth"] == results["worth"]
+    print_results(json.loads((folder / "results.json").read_text()), folder)
+    printed = capsys.readouterr().out
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for said in ("labels alone", "both *", "100.0", "+60.0", "The written rows help"):
+        assert said in printed
+    for said in ("your labels alone", "both together", "100.0", "+60.0", "The written rows help", "Cross-validated"):
+        assert said in page
+    assert "Select" not in page
+    outcome_ = stepsynth(capsys, "status", folder)
+    assert "labels alone" in outcome_.out
+
+
+@pytest.mark.parametrize(
+    ("labels", "both", "said"),
+    [
+        (4, 24, ["The written rows help: labels and written rows together are worth 60.0 points more than your labels alone"]),
+        (12, 12, ["Your labels alone are as good, as far as can be told", "A stronger teacher", "What would help"]),
+        (
+            24,
+            4,
+            ["The final student learns from your labels alone: they got 24 of 24 gold rows right in cross-validation, 4 with"],
+        ),
+        (24, 4, ["Your labels alone are better: labels and written rows together are worth 60.0 points less"]),
+    ],
+)
+def test_the_words_say_plainly_what_the_rows_are_worth(
+    labels: int, both: int, said: list[str], worlds: dict[str, FamilyWorld], tmp_path: Path
+) -> None:
+    words = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(labels, both)))["worth"]["words"]
+    assert all(any(sentence.startswith(part) for sentence in words) for part in said), words
+    assert any("What would help" in sentence for sentence in words) is (both <= labels)
+
+
+def test_without_a_test_set_the_table_is_that_of_cross_validation(
+    worlds: dict[str, FamilyWorld], student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = build_family_world(tmp_path / "world", "classification", student=student, method__name="crossfit")
+    values = json.loads(world.config_path.read_text())
+    del values["data"]["test"]
+    world.config_path.write_text(json.dumps(values))
+    results = run(world.config(), tmp_path / "run", SpyingStudent(outcome(4, 20)))
+    assert results["test"] is None
+    assert [entry["test"] for entry in results["worth"]["students"]] == [None] * 3
+    difference = results["worth"]["students"][-1]["difference"]
+    assert (difference["on"], difference["n"], difference["value"]) == ("crossfit", 20, 0.8)
+    print_results({"task": "t", "methods": {"crossfit": results}}, tmp_path / "run")
+    assert "sealed" not in capsys.readouterr().out
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Cross-validated accuracy" in page
+    assert "flatters a little" in page
+    assert verify_run(tmp_path / "run") == []
+
+
+def test_a_run_that_has_not_ended_has_a_page_and_no_table(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    config = worlds["classification"].config()
+    for stop in (2, 6, 9, 13):
+        folder = tmp_path / str(stop)
+        with pytest.raises(Stop):
+            run(config, folder, SpyingStudent(stop=lambda n, stop=stop: Stop() if n == stop else None))  # type: ignore[misc]
+        directory = RunDirectory.read(folder)
+        with closing(Journal(directory.journal_path)) as journal:
+            results = write_exports(journal, directory)["methods"]["crossfit"]
+            assert (find_worth(journal, config) is not None) == ("worth" in results) == (stop > 11)
+        assert read_status(folder)["state"] == "unfinished"
+        assert verify_run(folder) == []
+
+
+# folds ------------------------------------------------------------------------------------------
+
+
+def gold_rows(labels: list[str], contexts: list[str] | None = None) -> list[Example]:
+    return [Example(f"harvest-{n}", f"text {n}", label, (contexts or [""] * len(labels))[n]) for n, label in enumerate(labels)]
+
+
+def test_folds_are_even_by_label_and_the_same_for_the_same_seed() -> None:
+    rows = gold_rows(["a"] * 30 + ["b"] * 9 + ["c"] * 2)
+    folds = deal_folds(rows, 4, 3)
+    assert folds.count == 4
+    dealt = Counter((row.label, folds.gold(row)) for row in rows)
+    assert sorted(dealt["a", fold] for fold in range(4)) == [7, 7, 8, 8]
+    assert sorted(dealt["b", fold] for fold in range(4)) == [2, 2, 2, 3]
+    assert sorted(dealt["c", fold] for fold in range(4)) == [0, 0, 1, 1]
+    assert [deal_folds(rows, 4, 3).gold(row) for row in rows] == [folds.gold(row) for row in rows]
+    assert [deal_folds(rows, 4, 4).gold(row) for row in rows] != [folds.gold(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("labels", "most", "count"), [("aabb", 4, 2), ("aaabbb", 4, 3), ("aaaab", 4, 4), ("ab", 4, 2), ("aaaa", 2, 2)]
+)
+def test_there_are_fewer_folds_where_labels_have_fewer_rows(labels: str, most: int, count: int) -> None:
+    rows = gold_rows(list(labels))
+    folds = deal_folds(rows, most, 0)
+    assert folds.count == count
+    assert {folds.gold(row) for row in rows} == set(range(count))
+
+
+def test_rows_of_one_context_are_of_one_fold_and_so_is_what_keeps_it() -> None:
+    contexts = [f"Passage {n // 3}" for n in range(12)]
+    rows = gold_rows([""] * 12, contexts)
+    folds = deal_folds(rows, 4, 0)
+    assert all(len({folds.gold(row) for row in rows if row.context == context}) == 1 for context in contexts)
+    assert folds.written(None, "passage  2") == folds.gold(rows[7]) == folds.written("harvest-7", "")
+    assert folds.written(None, "Another passage") is None
+    assert folds.written(None, "") is None
+    assert folds.together(rows[0], rows[1])
+
+
+def test_without_contexts_a_row_is_a_unit_of_its_own() -> None:
+    rows = gold_rows(["x|y", "x", "", "y", "x|y", "x", "", "y"])
+    folds = deal_folds(rows, 2, 0)
+    assert Counter(folds.gold(row) for row in rows) == {0: 4, 1: 4}
+
+
+# configs and comparisons ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change", ["method.label_check=harvest", "method.mistakes_of=minilm-l6", "student.continued=true", "method.folds=1"]
+)
+def test_what_would_judge_dishonestly_is_refused(change: str, worlds: dict[str, FamilyWorld]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        worlds["classification"].config(change)
+    assert change.partition("=")[0].split(".")[1] in str(caught.value)
+
+
+def test_new_keys_are_stored_only_where_they_were_set(worlds: dict[str, FamilyWorld]) -> None:
+    config = worlds["classification"].config("method.name=s3")
+    assert {"folds", "final"} & set(config.resolved()["method"]) == set()
+    changed = worlds["classification"].config("method.folds=3", "method.final=stages")
+    assert (changed.resolved()["method"]["folds"], changed.resolved()["method"]["final"]) == (3, "stages")
+    assert changed.result_digest() != worlds["classification"].config().result_digest()
+
+
+def test_in_a_comparison_it_keeps_its_own_rounds(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    config = worlds["classification"].config()
+    run(config, tmp_path / "run", SpyingStudent())
+    cell = read_cell(tmp_path / "run", "s3")
+    (system, fixed) = parse_systems("crossfit,crossfit:method.final=stages", config)
+    assert _budgeted(config, system, cell, "rows") == config
+    assert fixed.folder == "crossfit-method.final=stages"
+    assert cell.requests == read_requests(tmp_path / "run")
+
+
+def read_requests(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "journal.db")) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+
+
+def test_an_unknown_round_is_refused_by_predict(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    from stepsynth.cli.predicting import _trained_round
+
+    run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(20, 2)))
+    directory = RunDirectory.read(tmp_path / "run")
+    assert _trained_round(directory, tmp_path / "run", None) == 2
+    assert _trained_round(directory, tmp_path / "run", 4) == 4
+    with pytest.raises(RunError, match="no student of round 0"):
+        _trained_round(directory, tmp_path / "run", 0)
