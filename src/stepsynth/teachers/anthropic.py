@@ -22,8 +22,8 @@ from stepsynth.teachers.completions import failure_in, plain_error
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.http import HttpClient
 from stepsynth.teachers.refusals import classify
-from stepsynth.teachers.replies import TRANSIENT, Reply
-from stepsynth.teachers.served import model_ids, unlisted
+from stepsynth.teachers.replies import PROXY_REFUSES, Reply
+from stepsynth.teachers.served import model_ids, not_shown, unlisted
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting, without_again
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Response, Usage
@@ -114,19 +114,21 @@ class AnthropicTeacher:
     async def probe(self) -> str:
         """Check key and model before anything is spent, by the list of models.
 
+        Only an answer asked for can say that a key is wrong; see `OpenAITeacher.probe`.
+
         Raises:
-            TransientError: the server cannot be reached or is overloaded.
-            PermanentError: wrong key.
+            TransientError: the server cannot be reached.
+            PermanentError: wrong URL, or a proxy on the way that refuses.
         """
         model = self._config.model
         reply = await self.http.exchange("GET", f"/v1/models/{quote(model, safe='')}")
         if reply.ok:
             return f"{self._base_url} serves {model!r}."
-        if reply.status != 404:
-            raise self.http.refused(reply)
-        listed = await self.http.exchange("GET", "/v1/models?limit=1000")
-        if listed.status in {401, 403} or listed.status in TRANSIENT:
+        listed = await self.http.exchange("GET", "/v1/models?limit=1000") if reply.status == 404 else reply
+        if listed.status == PROXY_REFUSES:
             raise self.http.refused(listed)
+        if not listed.ok:
+            return not_shown(self._base_url, model, listed)
         return unlisted(self._base_url, model, model_ids(listed) or ())
 
     async def close(self) -> None:

@@ -22,9 +22,9 @@ from stepsynth.teachers.chat import ChatFormat, is_withheld, refuses_many, withh
 from stepsynth.teachers.completions import read_choices, read_completion
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.http import HttpClient
-from stepsynth.teachers.refusals import classify, may_be_the_model
-from stepsynth.teachers.replies import TRANSIENT, Reply
-from stepsynth.teachers.served import model_ids, serves, unlisted
+from stepsynth.teachers.refusals import may_be_the_model
+from stepsynth.teachers.replies import PROXY_REFUSES, Reply
+from stepsynth.teachers.served import model_ids, not_shown, serves, unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from stepsynth.types import Request, Response, Sampling
 
 __all__ = ["OpenAITeacher"]
+
+# Servers without a list of models.
+_NO_LIST = frozenset({404, 405, 501})
 
 
 class OpenAITeacher:
@@ -117,21 +120,25 @@ class OpenAITeacher:
     async def probe(self) -> str:
         """Check server, key and model before anything is spent, by the list of models; nothing is asked that costs.
 
+        Only the chat itself can say that a key or a model is wrong, and that nobody is there: many keys may not
+        ask for the list, and in many gateways the list alone fails.
+
         Returns:
             One sentence on what answered, or that it will be seen when something is asked: not all
             servers have a list, and many serve what theirs does not name.
 
         Raises:
-            TransientError: the server cannot be reached or is overloaded.
-            PermanentError: wrong key or wrong URL.
+            TransientError: the server cannot be reached.
+            PermanentError: wrong URL, or a proxy on the way that refuses.
         """
         unseen = f"whether it serves {self._config.model!r} shows when it is asked."
         if self._config.api_version is not None:
             return f"{self._base_url}: {unseen}"
         reply = await self.http.exchange("GET", "/models")
-        # Gemini says with a 400 that a key is wrong.
-        if reply.status in TRANSIENT or (not reply.ok and classify(reply.status, reply.text) in {"key", "money", "busy"}):
+        if reply.status == PROXY_REFUSES:
             raise self.http.refused(reply)
+        if not reply.ok and reply.status not in _NO_LIST:
+            return not_shown(self._base_url, self._config.model, reply)
         ids = model_ids(reply)
         if ids is None:
             return f"{self._base_url} answered and lists no models: {unseen}"
