@@ -36,8 +36,8 @@ from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
 from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher, probe_teacher
 from stepsynth.teachers.reading import answer_text
-from stepsynth.testing import make_request
 from stepsynth.teachers.served import says_unlisted
+from stepsynth.testing import make_request
 from stepsynth.types import Response
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "teachers.md").read_text(encoding="utf-8")
