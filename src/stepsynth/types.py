@@ -202,12 +202,14 @@ class Candidate:
         key: that request's key.
         text: what `prompts.parse` made of the answer; empty when nothing was left.
         finish_reason: as in `Response`.
+        cut: sentences at its end were left out, since it was longer than real texts are.
     """
 
     request: Request
     key: str
     text: str
     finish_reason: FinishReason = "stop"
+    cut: bool = False
 
     @property
     def example(self) -> Example:

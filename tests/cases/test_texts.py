@@ -150,6 +150,36 @@ def test_case_09_paragraphs_that_are_left_out_are_said(tmp_path: Path, monkeypat
     assert not any("paragraph" in summary for summary in said)
 
 
+def test_sentences_that_are_cut_off_a_long_row_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(SilentProgress, "finish", lambda _, summary: said.append(summary))
+
+    def story(body: dict[str, Any]) -> str:
+        if "few words" in body["messages"][-1]["content"]:
+            return letters(body)
+        seed = body["seed"]
+        first = f"I waited {HOURS[seed % 7]} near the {PLACES[seed // 7 % 8]} for number {seed % 9973}."
+        return f"{first} Nobody came to tell us a single thing about it" + ", not even when we asked them" * 6 + "."
+
+    texts, _ = ran(tmp_path, one_line_gold(), story)
+    assert all(text.startswith("I waited") and "Nobody" not in text for text in texts)
+    reasons, rows = [summary for summary in said if "rows accepted" in summary]
+    assert "first sentences" not in reasons, "a reason is a few words anyway"
+    assert "; 4 rows are only the first sentences of a longer answer (no row is longer than 95 in 100 validation texts" in rows
+    said.clear()
+    (tmp_path / "short").mkdir()
+    ran(tmp_path / "short", one_line_gold(), lambda body: story(body).partition(" Nobody")[0])
+    assert not any("first sentences" in summary for summary in said)
+
+
+def test_a_row_knows_whether_it_was_cut() -> None:
+    rule = Schema(max_words=6)
+    assert rule.verdict(candidate("One two three. Four five. Six seven eight.")).candidate.cut
+    assert not rule.verdict(candidate("One two three. Four five.")).candidate.cut
+    kept = GoldCopy.of(()).verdict(rule.verdict(candidate("One two three. Four five six seven.")).candidate)
+    assert kept.candidate.cut, "the rules after it keep that"
+
+
 def test_case_09_a_letter_without_a_body_is_dropped_with_a_reason(tmp_path: Path) -> None:
     def cut(body: dict[str, Any]) -> Any:
         whole = letters(body)
