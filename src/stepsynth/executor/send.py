@@ -210,7 +210,7 @@ class Executor:
         self._rate.append((self.clock(), self.account.ledger.answers))
 
     def _check_caps(self, request: Request) -> None:
-        """Refuse before a teacher is opened; a batch that is out is brought home all the same."""
+        """Refuse before a teacher is opened; the answers of a batch that is out are fetched all the same."""
         if self.config.mode == "batch":
             return
         cost = self.account.cost([request])

@@ -183,7 +183,7 @@ class AnthropicTeacher:
         model = self._config.model
         if reply.status == 400 and by_schema and _FORMAT_WORDS.search(said):
             self.by_schema = False
-            return AskAgainError(f"{model!r} wants to be asked without a schema.")
+            return AskAgainError(f"{model!r} refused the schema; the request is sent again without it.")
         if reply.status == 404:
             what = f"{self._base_url}{PATH}, model {model!r}: not found ({said!r})."
             return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused", final=True)
@@ -197,7 +197,7 @@ class AnthropicTeacher:
             if not self.without.issuperset(free):
                 self.notes.append(note_of(self._base_url, model, free))
             self.without |= set(free)
-            return AskAgainError(f"{model!r} wants to be asked without {' and '.join(free)}.")
+            return AskAgainError(f"{model!r} refused {' and '.join(free)}; the request is sent again without.")
         return refused_setting(self._config, reply.text, sampling, self._base_url) or self.http.refused(reply)
 
     def _limited(self, reply: Reply) -> TeacherError:
