@@ -109,7 +109,7 @@ class AnthropicTeacher:
             return Response("", "refusal", raw=reply.text)
         if not reply.ok:
             raise self.refused(reply, request.sampling, by_schema=by_schema, without=without)
-        return read_message(reply.text, self.http.refused)
+        return read_message(reply.text, lambda inner: self.refused(inner, request.sampling, by_schema=by_schema, without=without))
 
     async def probe(self) -> str:
         """Check key and model before anything is spent, by the list of models.

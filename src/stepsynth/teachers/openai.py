@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
 from stepsynth.teachers.bodies import read_key
-from stepsynth.teachers.chat import ChatFormat, is_withheld, refuses_many, withheld
+from stepsynth.teachers.chat import ChatFormat, Dialect, is_withheld, refuses_many, withheld
 from stepsynth.teachers.completions import read_choices, read_completion
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.http import HttpClient
@@ -85,8 +85,9 @@ class OpenAITeacher:
             TransientError: overload, time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
+        dialect = self.format.dialect
         reply = await self._ask(request, 1)
-        return self._answers(reply, request.sampling, 1)[0] if reply.ok else withheld(reply)
+        return self._answers(reply, request.sampling, 1, dialect)[0] if reply.ok else withheld(reply)
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests that are equal but for their replicate with one attempt, one request on the wire (``n``).
@@ -164,12 +165,13 @@ class OpenAITeacher:
         raise await self._not_found(reply, error) if may_be_the_model(reply.status, reply.text) else error
 
     async def _many(self, requests: Sequence[Request]) -> list[Response]:
+        dialect = self.format.dialect
         reply = await self._ask(requests[0], len(requests))
         if is_withheld(reply):
             return [withheld(reply) for _ in requests]
         # A choice that failed behind the server was brought all the same.
         came = len(read_choices(reply.text, len(requests))) if reply.ok else 0
-        answers = self._answers(reply, requests[0].sampling, len(requests)) if reply.ok else []
+        answers = self._answers(reply, requests[0].sampling, len(requests), dialect) if reply.ok else []
         self._many_works = came == len(requests)
         if not self._many_works:
             self.rows_limit = 1
@@ -177,9 +179,16 @@ class OpenAITeacher:
             raise self.format.ask_again(reply)
         return answers
 
-    def _answers(self, reply: Reply, sampling: Sampling, most: int) -> list[Response]:
-        """Read a 2xx; the failures that gateways send with one are those of their own codes."""
-        return read_completion(reply.text, most, lambda inner: self.refused(inner, sampling))
+    def _answers(self, reply: Reply, sampling: Sampling, most: int, dialect: Dialect) -> list[Response]:
+        """Read a 2xx; the failures that gateways send with one are those of their own codes, and learned from likewise."""
+
+        def refused(inner: Reply) -> TeacherError:
+            if most > 1 and refuses_many(inner):
+                self._many_works, self.rows_limit = False, 1
+                return self.format.ask_again(inner)
+            return self.format.learn(inner, sampling, dialect) or self.refused(inner, sampling)
+
+        return read_completion(reply.text, most, refused)
 
     def learned(self) -> dict[str, object]:
         """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
