@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from loopback import LoopbackServer, completion
 from stepsynth.config import RunConfig, load_config, parse_config
+from stepsynth.errors import RunError
 from stepsynth.evaluation.squad import f1
 from stepsynth.export import dataset_lines
 from stepsynth.filters.artefact import LabelNaming
@@ -53,7 +54,7 @@ class Constant:
 
 
 def ran(
-    folder: Path, gold: Sequence[tuple[str, str]], answer: Callable[[dict[str, Any]], Any], **task: Any
+    folder: Path, gold: Sequence[tuple[str, str]], answer: Callable[[dict[str, Any]], Any], method: str = "seed-only", **task: Any
 ) -> tuple[list[str], list[str]]:
     """Run seed-only over HTTP; return the data set's texts and the reasons of dropped rows."""
     with (folder / "gold.csv").open("w", newline="", encoding="utf-8") as file:
@@ -69,7 +70,7 @@ def ran(
             },
             "data": {"validation": {"path": "gold.csv"}},
             "teacher": {"backend": "openai", "base_url": server.base_url, "model": "loopback", "sampling": {"max_tokens": 400}},
-            "method": {"name": "seed-only", "seed_rows": 4, "rationales": 2, "label_check": "none"},
+            "method": {"name": method, "seed_rows": 4, "rationales": 2, "label_check": "none"},
             "cache": None,
         }
         config = parse_config(values, base=folder)
@@ -597,3 +598,25 @@ def test_a_config_file_may_say_how_many_paragraphs(tmp_path: Path) -> None:
     )
     config: RunConfig = load_config(path)
     assert config.task.paragraphs == "all"
+
+
+# one text in the place of every answer -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["seed-only", "zerogen"])
+@pytest.mark.parametrize(
+    "notice",
+    ["Your quota is used up, please top up at the desk.", "Bitte laden Sie Ihr Guthaben auf."],
+)
+def test_a_notice_in_the_place_of_every_answer_is_quoted(tmp_path: Path, method: str, notice: str) -> None:
+    with pytest.raises(RunError) as caught:
+        ran(tmp_path, one_line_gold(), lambda _: notice, method=method)
+    assert f"answers say {notice!r}" in caught.value.message
+    assert "a notice of the server" in caught.value.hint
+
+
+def test_answers_that_differ_are_not_quoted(tmp_path: Path) -> None:
+    words = [f"{place} {hour}" for place in PLACES for hour in HOURS]
+    with pytest.raises(RunError) as caught:
+        ran(tmp_path, one_line_gold(), lambda body: f"I cannot write about the {words[body['seed'] % len(words)]}.")
+    assert "answers say" not in caught.value.message

@@ -63,6 +63,7 @@ class Lab:
         rationales: gives label -> accepted reasons, once that stage is done.
         mistakes: gives the harvest rows that a round's student got wrong.
         dropped: gives, for a label, why its reasons were dropped and how many, once that stage is done.
+        repeated: gives what to say where most of these answers are one text, such as a gateway's notice.
     """
 
     config: RunConfig
@@ -73,6 +74,7 @@ class Lab:
     rationales: Callable[[], Mapping[str, Sequence[str]]]
     mistakes: Callable[[int], Sequence[Mistake]]
     dropped: Callable[[str], Mapping[str, int]] = lambda _: {}
+    repeated: Callable[[], str] = str
 
 
 class Method(Protocol):
