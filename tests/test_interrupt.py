@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from loopback import LoopbackServer
+from stepsynth.cli.panel import _Terminal
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import Interrupted, TransientError
 from stepsynth.executor import Executor
@@ -113,6 +116,41 @@ def test_a_stopped_run_goes_on_to_the_same_data_set_and_asks_nothing_twice(
     assert (folder / "dataset.jsonl").read_bytes() == dataset
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_second_signal_says_that_it_stops_at_once_and_that_nothing_is_lost(
+    scene: Scene, tmp_path: Path, second: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = scene.start(tmp_path / "run")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("round-0/seed: 0 /"):
+            break
+    monkeypatch.setattr(scene.server, "latency", 30)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    started = time.monotonic()
+    process.send_signal(second)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, time.monotonic() - started < 15) == (130, True)
+    (said,) = [line for line in errors.splitlines() if not line.startswith("round-0/seed: ")]
+    assert said.startswith("stepsynth: stopped at once; no answer that had come is lost.")
+
+
+def test_a_command_that_is_not_a_run_says_that_it_was_stopped(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.server, "latency", 30)
+    before = len(scene.server.requests)
+    command = [sys.executable, "-m", "stepsynth", "plan", str(scene.world.config_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    while len(scene.server.requests) == before:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "stepsynth: stopped.\n")
+
+
 # in this process --------------------------------------------------------------------------------
 
 
@@ -162,6 +200,28 @@ def test_the_first_signal_asks_and_the_second_ends_at_once() -> None:
             check_stop()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_signal_is_told_by_the_block_that_it_ends() -> None:
+    def twice() -> None:
+        with handle_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="at once; no answer that had come is lost"):
+        twice()
+
+
+def test_the_panel_says_that_a_stop_waits_for_answers() -> None:
+    console = Console(width=120, file=io.StringIO())
+    panel = _Terminal()
+    panel.start("round-0/seed", 10, "rows")
+    with handle_signals():
+        console.print(panel)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert "stopping" not in console.file.getvalue()  # type: ignore[attr-defined]
+        console.print(panel)
+    assert "Ctrl-C once more stops at once" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_handlers_are_given_back_and_a_stop_does_not_outlive_its_run() -> None:

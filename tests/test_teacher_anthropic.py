@@ -172,12 +172,23 @@ def test_probe_names_the_nearest_model(loopback: LoopbackServer) -> None:
     assert loopback.completions == []
 
 
-def test_probe_names_a_wrong_key_by_its_variable(loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 529])
+def test_a_list_that_is_refused_ends_nothing_since_the_chat_may_work(loopback: LoopbackServer, status: int) -> None:
+    loopback.list_fault = Fault.status(status)
+    assert f"does not show its list of models (HTTP {status}" in probe_teacher(make_config(loopback))
+    assert ask(make_config(loopback))[0].text
+
+
+def test_a_wrong_key_is_said_by_the_chat_and_named_by_its_variable(
+    loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MY_KEY", CANARY)
     loopback.api_key = "another"
-    with pytest.raises(PermanentError, match="MY_KEY") as caught:
-        probe_teacher(make_config(loopback, api_key_env="MY_KEY"))
-    assert CANARY not in str(caught.value)
+    config = make_config(loopback, api_key_env="MY_KEY")
+    assert CANARY not in probe_teacher(config)
+    error = failure(config)
+    assert "MY_KEY" in str(error)
+    assert CANARY not in str(error)
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])

@@ -25,6 +25,7 @@ from stepsynth.errors import ConfigError, PermanentError, TeacherError, Transien
 from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher
 from stepsynth.teachers.chat import request_seed
 from stepsynth.teachers.openai import OpenAITeacher
+from stepsynth.teachers.served import says_unlisted
 from stepsynth.types import Message, Request, Response, Sampling
 
 if TYPE_CHECKING:
@@ -485,7 +486,7 @@ def test_probe_warns_of_a_model_that_is_not_listed(loopback: LoopbackServer) -> 
     assert loopback.completions == []
 
 
-@pytest.mark.parametrize("fault", [Fault.status(404), Fault.status(403), Fault("status", 200, body="<html>"), Fault("malformed")])
+@pytest.mark.parametrize("fault", [Fault.status(404), Fault.status(405), Fault("status", 200, body="<html>"), Fault("malformed")])
 def test_probe_without_a_list_says_so_and_asks_nothing_that_costs(loopback: LoopbackServer, fault: Fault) -> None:
     loopback.list_fault = fault
     assert "lists no models: whether it serves 'loopback' shows when it is asked" in probe(make_config(loopback))
@@ -500,18 +501,32 @@ def test_probe_does_not_trust_a_partial_or_empty_list(loopback: LoopbackServer) 
     assert loopback.completions == []
 
 
-def test_probe_names_a_wrong_key(loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [401, 402, 403, 429, 500, 503])
+def test_a_list_that_is_refused_ends_nothing_since_the_chat_may_work(loopback: LoopbackServer, status: int) -> None:
+    loopback.list_fault = Fault.status(status)
+    said = probe(make_config(loopback))
+    assert says_unlisted(said)
+    assert f"does not show its list of models (HTTP {status}" in said
+    assert ("scripted" in said) == (status != 401)
+    assert ask(make_config(loopback)).text
+
+
+def test_a_wrong_key_is_said_by_the_chat_and_its_echo_by_nobody(
+    loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MY_KEY", "sk-" + "w" * 30)
     loopback.api_key = CANARY
+    config = make_config(loopback, api_key_env="MY_KEY")
+    assert "sk-" not in probe(config)
     with pytest.raises(PermanentError, match="refused the key in MY_KEY"):
-        probe(make_config(loopback, api_key_env="MY_KEY"))
-    assert loopback.completions == []
+        ask(config)
 
 
-def test_probe_of_an_overloaded_server_is_transient(loopback: LoopbackServer) -> None:
-    loopback.list_fault = Fault.status(503)
-    with pytest.raises(TransientError, match="503"):
-        probe(make_config(loopback))
+def test_probe_of_a_host_that_nobody_listens_at_is_transient(loopback: LoopbackServer) -> None:
+    config = make_config(loopback)
+    loopback.stop()
+    with pytest.raises(TransientError, match="cannot connect"):
+        probe(config)
 
 
 def test_importing_the_module_loads_no_http_library() -> None:

@@ -9,7 +9,7 @@
     │   ├── RunError              a run directory: locked, from another config, damaged
     │   ├── AssetError            an embedded model that is missing or has the wrong digest
     │   └── BudgetError           a cap in ``budget`` was reached; raise it and run again
-    └── TeacherError              an answer could not be had
+    └── TeacherError              an answer did not come
         ├── TransientError        retryable: overload, time-out, connection reset
         │   └── AskAgainError     the form of the request was refused, the teacher knows another one
         └── PermanentError        not retryable: wrong key, unknown model, refused request

@@ -11,6 +11,7 @@ from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_se
 from stepsynth.errors import DataError
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
+from stepsynth.students.checking import check_base
 from stepsynth.types import Example, digest
 from stepsynth.words import count_words
 
@@ -98,7 +99,7 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
         _refuse_mute_pool(config, contexts)
     if config.method.name != "teacher":
         for model in filter(None, (config.student.model, config.method.mistakes_of)):
-            resolve(model, kind="student", report=progress.note if progress else None)
+            check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
     return Inputs(validation, test, sealed, contexts, seed, read)
 
 

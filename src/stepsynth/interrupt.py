@@ -38,7 +38,11 @@ def check_stop() -> None:
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a clean stop, the second into KeyboardInterrupt."""
+    """Turn the first SIGINT or SIGTERM into a clean stop; the second ends the block at once.
+
+    Raises:
+        Interrupted: the second one came.
+    """
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         if _stop.is_set():
@@ -49,6 +53,12 @@ def handle_signals() -> Iterator[None]:
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        # Said here: the library of the command line ends a program without a word.
+        raise Interrupted(
+            "stopped at once; no answer that had come is lost.",
+            hint="What was still on its way may be billed. Run the same command again to go on.",
+        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

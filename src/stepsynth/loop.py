@@ -23,6 +23,7 @@ from stepsynth.executor import Executor, Generator, TeacherModel
 from stepsynth.filters import Hygiene
 from stepsynth.filters.layout import Layout
 from stepsynth.inputs import Inputs, check_inputs
+from stepsynth.journal.stream import repeated_answer
 from stepsynth.methods import Lab, create_method
 from stepsynth.progress import Progress, SilentProgress
 from stepsynth.prompts import Prompts
@@ -104,6 +105,7 @@ def _lab(config: RunConfig, journal: Journal, inputs: Inputs) -> Lab:
         mistakes=lambda number: find_mistakes(journal, number),
         dropped=lambda label: _dropped_reasons(journal, label),
         **({"together": _folds(config, shown).together} if config.method.crossfits else {}),
+        repeated=lambda: repeated_answer(journal, reasons=True),
     )
 
 

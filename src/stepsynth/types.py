@@ -205,6 +205,7 @@ class Candidate:
         text: what `prompts.parse` made of the answer; empty when nothing was left.
         finish_reason: as in `Response`.
         part: which of the answer's texts it is, where an answer holds several.
+        cut: sentences at its end were left out, since it was longer than real texts are.
     """
 
     request: Request
@@ -212,6 +213,7 @@ class Candidate:
     text: str
     finish_reason: FinishReason = "stop"
     part: int = 0
+    cut: bool = False
 
     @property
     def example(self) -> Example:

@@ -80,7 +80,7 @@ def test_a_proxy_that_wants_credentials_is_named_and_they_are_not_shown(
     error = failure()
     assert isinstance(error, PermanentError)
     assert error.final
-    assert f"the proxy http://{host} (from HTTP_PROXY) wants to know who asks (HTTP 407)" in error.message
+    assert f"the proxy http://{host} (from HTTP_PROXY) asks for a user and a password (HTTP 407)" in error.message
     assert "wrong-secret" not in str(error)
     headers = loopback.requests[0].headers
     assert headers["proxy-authorization"].startswith("Basic ")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from loopback import LoopbackServer, completion
 from stepsynth.config import RunConfig, load_config, parse_config
+from stepsynth.errors import RunError
 from stepsynth.evaluation.squad import f1
 from stepsynth.export import dataset_lines
 from stepsynth.filters.artefact import LabelNaming
@@ -53,7 +54,7 @@ class Constant:
 
 
 def ran(
-    folder: Path, gold: Sequence[tuple[str, str]], answer: Callable[[dict[str, Any]], Any], **task: Any
+    folder: Path, gold: Sequence[tuple[str, str]], answer: Callable[[dict[str, Any]], Any], method: str = "seed-only", **task: Any
 ) -> tuple[list[str], list[str]]:
     """Run seed-only over HTTP; return the data set's texts and the reasons of dropped rows."""
     with (folder / "gold.csv").open("w", newline="", encoding="utf-8") as file:
@@ -69,7 +70,7 @@ def ran(
             },
             "data": {"validation": {"path": "gold.csv"}},
             "teacher": {"backend": "openai", "base_url": server.base_url, "model": "loopback", "sampling": {"max_tokens": 400}},
-            "method": {"name": "seed-only", "seed_rows": 4, "rationales": 2, "label_check": "none"},
+            "method": {"name": method, "seed_rows": 4, "rationales": 2, "label_check": "none"},
             "cache": None,
         }
         config = parse_config(values, base=folder)
@@ -148,6 +149,36 @@ def test_case_09_paragraphs_that_are_left_out_are_said(tmp_path: Path, monkeypat
     (tmp_path / "all").mkdir()
     ran(tmp_path / "all", one_line_gold(), story, paragraphs="all")
     assert not any("paragraph" in summary for summary in said)
+
+
+def test_sentences_that_are_cut_off_a_long_row_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(SilentProgress, "finish", lambda _, summary: said.append(summary))
+
+    def story(body: dict[str, Any]) -> str:
+        if "few words" in body["messages"][-1]["content"]:
+            return letters(body)
+        seed = body["seed"]
+        first = f"I waited {HOURS[seed % 7]} near the {PLACES[seed // 7 % 8]} for number {seed % 9973}."
+        return f"{first} Nobody came to tell us a single thing about it" + ", not even when we asked them" * 6 + "."
+
+    texts, _ = ran(tmp_path, one_line_gold(), story)
+    assert all(text.startswith("I waited") and "Nobody" not in text for text in texts)
+    reasons, rows = [summary for summary in said if "rows accepted" in summary]
+    assert "first sentences" not in reasons, "a reason is a few words anyway"
+    assert "; 4 rows are only the first sentences of a longer answer (no row is longer than 95 in 100 validation texts" in rows
+    said.clear()
+    (tmp_path / "short").mkdir()
+    ran(tmp_path / "short", one_line_gold(), lambda body: story(body).partition(" Nobody")[0])
+    assert not any("first sentences" in summary for summary in said)
+
+
+def test_a_row_knows_whether_it_was_cut() -> None:
+    rule = Schema(max_words=6)
+    assert rule.verdict(candidate("One two three. Four five. Six seven eight.")).candidate.cut
+    assert not rule.verdict(candidate("One two three. Four five.")).candidate.cut
+    kept = GoldCopy.of(()).verdict(rule.verdict(candidate("One two three. Four five six seven.")).candidate)
+    assert kept.candidate.cut, "the rules after it keep that"
 
 
 def test_case_09_a_letter_without_a_body_is_dropped_with_a_reason(tmp_path: Path) -> None:
@@ -567,3 +598,25 @@ def test_a_config_file_may_say_how_many_paragraphs(tmp_path: Path) -> None:
     )
     config: RunConfig = load_config(path)
     assert config.task.paragraphs == "all"
+
+
+# one text in the place of every answer -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["seed-only", "zerogen"])
+@pytest.mark.parametrize(
+    "notice",
+    ["Your quota is used up, please top up at the desk.", "Bitte laden Sie Ihr Guthaben auf."],
+)
+def test_a_notice_in_the_place_of_every_answer_is_quoted(tmp_path: Path, method: str, notice: str) -> None:
+    with pytest.raises(RunError) as caught:
+        ran(tmp_path, one_line_gold(), lambda _: notice, method=method)
+    assert f"answers say {notice!r}" in caught.value.message
+    assert "a notice of the server" in caught.value.hint
+
+
+def test_answers_that_differ_are_not_quoted(tmp_path: Path) -> None:
+    words = [f"{place} {hour}" for place in PLACES for hour in HOURS]
+    with pytest.raises(RunError) as caught:
+        ran(tmp_path, one_line_gold(), lambda body: f"I cannot write about the {words[body['seed'] % len(words)]}.")
+    assert "answers say" not in caught.value.message

@@ -70,7 +70,7 @@ def fetch_hub_file(wanted: HubFile, say: Report) -> Path:
     """Return where the file is, from the hub client's cache or else from the hub.
 
     Raises:
-        AssetError: it cannot be had, or has another digest than the hub names.
+        AssetError: it cannot be fetched, or has another digest than the hub names.
     """
     from huggingface_hub import try_to_load_from_cache
 

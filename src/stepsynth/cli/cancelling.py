@@ -21,9 +21,9 @@ __all__ = ["cancel_batches", "print_cancelled"]
 
 
 def cancel_batches(folder: Path) -> list[dict[str, Any]]:
-    """Ask for the end of every batch of a run that is not brought home.
+    """Ask for the end of every batch of a run whose answers are not fetched.
 
-    The journal is not changed: what was answered comes home with the next `stepsynth run`.
+    The journal is not changed: what was answered is fetched by the next `stepsynth run`.
 
     Returns:
         For each batch ``name`` (ours), ``id`` (the provider's, ``None`` when it knows of none),
@@ -78,6 +78,6 @@ def print_cancelled(found: Sequence[dict[str, Any]]) -> None:
     for batch in found:
         console.print(f"{batch['id'] or batch['name']}: {batch['requests']:,} requests, {batch['outcome']}")
     console.print(
-        "What was answered is billed and not lost: the same `stepsynth run` command with teacher.mode batch brings it home,"
+        "What was answered is billed and not lost: the same `stepsynth run` command with teacher.mode batch fetches it,"
         " then asks for the rest; with --set budget.requests=1 it asks for nothing more."
     )

@@ -28,16 +28,18 @@ def run_to_end(app: Callable[[], object]) -> None:
             app()
         finally:
             flush_streams()
-    except SystemExit:
+    except SystemExit as ended:
         if cut_off(before):
             _leave()
+        if _was_interrupted(ended):
+            _fail("stopped.", 130)
         raise
     except Interrupted as stop:
         _fail(str(stop), 130)
     except StepsynthError as error:
         _fail(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
-        _fail("stopped at once; the same command goes on from the last committed answer.", 130)
+        _fail("stopped.", 130)
     except BrokenPipeError:
         _leave()
     except OSError as error:
@@ -53,6 +55,12 @@ def _fail(message: str, code: int) -> NoReturn:
         typer.echo(f"stepsynth: {message}", err=True)
     silence_streams()
     sys.exit(code)
+
+
+def _was_interrupted(ended: BaseException) -> bool:
+    """Whether a program ends because of Ctrl-C: typer makes a bare exit of that."""
+    cause = ended.__cause__ or ended.__context__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _was_interrupted(cause))
 
 
 def _leave() -> NoReturn:

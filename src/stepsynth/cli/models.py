@@ -54,7 +54,7 @@ def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str
         say: called with one sentence per step.
 
     Raises:
-        AssetError: no model has a name, or one cannot be had.
+        AssetError: no model has a name, or one cannot be fetched.
     """
     kinds = {asset.name: asset.kind for asset in list_assets()}
     found = {}

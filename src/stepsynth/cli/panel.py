@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stepsynth.interrupt import stop_requested
 from stepsynth.progress import Pause, Progress, SilentProgress, Traffic
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _FRAMES_PER_S = 4
 _BAR = 30
 # A shorter pause shows on the panel, and leaves no line.
 _LONG_PAUSE_S = 10.0
+_STOPPING = "stopping: waiting for the answers that are on their way; Ctrl-C once more stops at once"
 
 
 @contextmanager
@@ -213,6 +215,8 @@ class _Terminal:
             for text in [joined] if len(joined) <= options.max_width else parts:
                 if text:
                     yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
+        if stop_requested():
+            yield Text(_STOPPING, style="yellow", overflow="fold")
 
     def start(self, stage: str, target: int, unit: str) -> None:
         self._view = StageView(stage, target, unit)

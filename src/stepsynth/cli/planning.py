@@ -90,7 +90,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         return {**plan, "sample": None, "server": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
     check_price(config.teacher, config.budget, price)
     plan["teacher"]["probe"] = probe_teacher(config.teacher, report)
-    asked, answers, seconds, notes, server = _ask(config, inputs)
+    asked, answers, seconds, notes, server = _ask(config, inputs, report)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
     return {
         **plan,
@@ -120,7 +120,9 @@ def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) ->
     return [round(count * slowest / 60, 1) for count in requests]
 
 
-def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Response], float, list[str], str]:
+def _ask(
+    config: RunConfig, inputs: Inputs, report: Callable[[str], None] | None
+) -> tuple[list[Request], list[Response], float, list[str], str]:
     """Return sample requests, their answers, how many seconds a request will take, and what was learned about the teacher."""
     # A sample is asked for live even where the run will use a batch API: it is wanted now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
@@ -128,13 +130,28 @@ def _ask(config: RunConfig, inputs: Inputs) -> tuple[list[Request], list[Respons
     # One request says how fast a server answers; an engine in this process is asked for a small batch,
     # since it answers many at once far faster than one after the other.
     engine = isinstance(teacher, EngineTeacher)
-    asked = _sample(live, inputs, teacher, _ENGINE_SAMPLE if engine else 1)
+    waits: list[float] = []
+
+    def waiting(wait: float) -> None:
+        waits.append(wait)
+        if report is not None:
+            report(f"the server asks to wait {wait:,.0f} s before it answers")
+
+    asked = _sample(live, inputs, teacher, _ENGINE_SAMPLE if engine else 1, waiting)
+    before = sum(waits)
     started = time.monotonic()
-    answers = ask_sample(live.teacher, teacher, asked)
-    seconds = (time.monotonic() - started) / (len(asked) if engine else live.teacher.concurrency)
+    answers = ask_sample(live.teacher, teacher, asked, waiting)
+    # A wait says how often may be asked, and nothing of how fast an answer is.
+    seconds = max(time.monotonic() - started - (sum(waits) - before), 0.0) / (len(asked) if engine else live.teacher.concurrency)
     remember(live.teacher, teacher)
     server = sample_findings(live.teacher, teacher, answers)
-    return asked, answers, seconds, list(getattr(teacher, "notes", ())), server
+    notes = list(getattr(teacher, "notes", ()))
+    if waits:
+        notes.append(
+            f"the server asked to wait {sum(waits):,.0f} s for the sample. A run waits, too, so it takes longer than the minutes "
+            "above; with the limit of your plan in teacher.requests_per_minute they count that in."
+        )
+    return asked, answers, seconds, notes, server
 
 
 def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[str]:
@@ -181,7 +198,13 @@ def _shown(config: RunConfig, inputs: Inputs) -> tuple[Example, ...]:
     return (*inputs.validation.harvest, *(inputs.validation.select if config.method.crossfits else ()))
 
 
-def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTeacher, count: int) -> list[Request]:
+def _sample(
+    config: RunConfig,
+    inputs: Inputs,
+    teacher: AsyncTeacher | EngineTeacher,
+    count: int,
+    waiting: Callable[[float], object],
+) -> list[Request]:
     """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
     lab = _lab(config, inputs)
     labels = list(config.task.labels) or [""]
@@ -190,7 +213,7 @@ def _sample(config: RunConfig, inputs: Inputs, teacher: AsyncTeacher | EngineTea
         return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
     if create_method(config).takes_seed and config.method.rationales and not inputs.seed:
         request = RationalePlan(lab).request(labels[0], 0, 0)
-        (answer,) = ask_sample(config.teacher, teacher, [request])
+        (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
         found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
         reasons = [candidate.text for candidate in found if candidate.text]
         plan: Any = SeedPlan(lab, {name: reasons or [name] for name in labels})

@@ -133,6 +133,8 @@ def predict_file(
     task = directory.config.task
     examples = load_texts(source, task, columns)
     _refuse_empty(examples, file, task)
+    if form in ("csv", "tsv"):
+        _refuse_half_characters(examples, file)
     number = _trained_round(directory, folder, round_number)
     model = create_student(directory.config).load(directory.model_path(number))
     predictions = model.predict(examples)
@@ -192,6 +194,19 @@ def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig) -> 
                 raise DataError(
                     f"row {number} of {str(file)!r} has an empty {name}: {shown(text)}.", hint="Fill it in or take the row out."
                 )
+
+
+def _refuse_half_characters(examples: Sequence[Example], file: Path) -> None:
+    """Refuse a text that no file in UTF-8 can hold; JSON escapes it."""
+    for number, example in enumerate(examples):
+        try:
+            (example.text + example.context).encode()
+        except UnicodeEncodeError as error:
+            half = str(error.object)[error.start]
+            raise DataError(
+                f"row {number} of {str(file)!r} holds half a surrogate pair ({half!a}), which a table cannot hold.",
+                hint="Write --format jsonl, which keeps it, or take it out.",
+            ) from None
 
 
 def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str, object]:

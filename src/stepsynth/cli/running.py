@@ -12,7 +12,7 @@ from stepsynth.cli.pausing import PauseNotes, read_pause
 from stepsynth.cli.worth import print_worth
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, write_exports
-from stepsynth.filters.layout import left_out_note
+from stepsynth.filters.layout import cut_note, left_out_note
 from stepsynth.inputs import check_inputs
 from stepsynth.interrupt import handle_signals
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
@@ -185,7 +185,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                     "accepted": accepted,
                 }
                 | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}
-                | {name: info[name] for name in ("thought_tokens", "written_tokens", "left_out") if name in info}
+                | {name: info[name] for name in ("thought_tokens", "written_tokens", "left_out", "cut") if name in info}
             )
         return {
             "run": folder.resolve().name,
@@ -245,11 +245,12 @@ def print_status(found: dict[str, Any]) -> None:
 
 
 def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:
-    """Tell of rows that are a small part of an answer; nothing where there are none."""
+    """Tell of rows that are a part of an answer; nothing where there are none."""
     from rich.console import Console
 
-    if count := sum(stage.get("left_out", 0) for stage in stages):
-        Console().print(f"{left_out_note(count)}.", style="yellow", highlight=False, soft_wrap=True)
+    for name, note in (("left_out", left_out_note), ("cut", cut_note)):
+        if count := sum(stage.get(name, 0) for stage in stages):
+            Console().print(f"{note(count)}.", style="yellow", highlight=False, soft_wrap=True)
 
 
 def rebuild(folder: Path) -> dict[str, Any]:

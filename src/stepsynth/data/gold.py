@@ -34,7 +34,7 @@ class Validation:
     Attributes:
         harvest: rows whose mistakes the teacher gets to see; ids ``harvest-<row in the source>``.
         select: rows that pick checkpoints and rounds; ids ``select-<row in the source>``.
-        notes: what was dropped or could not be had on the way, one sentence each.
+        notes: what was dropped or could not be read, one sentence each.
         tally: what of the source was read.
     """
 

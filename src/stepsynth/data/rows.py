@@ -19,7 +19,7 @@ from stepsynth.config import SourceConfig
 from stepsynth.data.columns import Columns, RawRow, Tally, describe, shown
 from stepsynth.data.readers.columnar import is_saved_folder, read_arrow, read_hub, read_parquet, read_saved_folder
 from stepsynth.data.readers.decoding import PACKED, member_name, read_errors, read_lines, read_whole
-from stepsynth.data.readers.delimited import read_table
+from stepsynth.data.readers.delimited import has_stray_quotes, read_table
 from stepsynth.data.readers.excel import read_sheet
 from stepsynth.data.readers.objects import read_document, read_json_lines
 from stepsynth.errors import DataError, did_you_mean
@@ -96,12 +96,18 @@ def _from_lines(
     source: SourceConfig, path: Path, suffix: str, columns: Columns, tally: Tally, keep_empty: bool
 ) -> Iterator[RawRow]:
     name = repr(str(path))
+    quotes = True
+    if source.delimiter == "\t" or (source.delimiter is None and suffix in (".tsv", ".tab")):
+        with closing(read_lines(path, source.encoding)) as lines:
+            quotes = not has_stray_quotes(lines)
     with closing(read_lines(path, source.encoding)) as lines:
         if suffix in (".jsonl", ".ndjson"):
             yield from read_json_lines(lines, name, columns, tally)
         else:
             usual = "," if suffix == ".csv" else "\t"
-            yield from read_table(lines, name, columns, tally, usual=usual, delimiter=source.delimiter, keep_empty=keep_empty)
+            yield from read_table(
+                lines, name, columns, tally, usual=usual, delimiter=source.delimiter, keep_empty=keep_empty, quotes=quotes
+            )
 
 
 def _is_document(path: Path, encoding: str | None) -> bool:

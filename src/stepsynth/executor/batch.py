@@ -1,4 +1,4 @@
-"""Requests through a provider's batch API: a job is written down, sent, waited for, brought home.
+"""Requests through a provider's batch API: a job is written down, sent, waited for, and its answers are fetched.
 
     intent committed -> handed in -> the provider's id committed -> asked after -> answers committed, job closed
 
@@ -335,10 +335,10 @@ def check_nothing_is_out(journal: Journal, missing: Sequence[tuple[str, Request]
     """Refuse to ask live for what a batch at the provider will answer: it would be paid twice.
 
     Raises:
-        RunError: some of the requests are in a batch that is not brought home.
+        RunError: some of the requests are in a batch whose answers are not fetched.
     """
     wanted = {key for key, _ in missing}
     out = sum(len(wanted & journal.jobs.unanswered(job)) for job in journal.jobs.open())
     if out:
-        what = f"{out:,} of these requests are in a batch at the provider that is not brought home yet."
+        what = f"{out:,} of these requests are in a batch at the provider whose answers are not fetched yet."
         raise RunError(what, hint="Set teacher.mode: batch again and run the same command; then it may be live.")

@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+from stepsynth.errors import TransientError
 from stepsynth.executor.account import Account
 from stepsynth.executor.limiter import Limiter
 from stepsynth.executor.live import LiveWork
@@ -38,6 +39,9 @@ __all__ = ["Executor", "ask_sample"]
 
 # Answers per second are told of so many seconds.
 _RATE_OVER_S = 5.0
+# So often, and so long, a sample waits where a server asks for it; somebody looks on.
+_SAMPLE_WAITS = 3
+_LONGEST_SAMPLE_WAIT_S = 30.0
 
 
 class Executor:
@@ -210,7 +214,7 @@ class Executor:
         self._rate.append((self.clock(), self.account.ledger.answers))
 
     def _check_caps(self, request: Request) -> None:
-        """Refuse before a teacher is opened; a batch that is out is brought home all the same."""
+        """Refuse before a teacher is opened; the answers of a batch that is out are fetched all the same."""
         if self.config.mode == "batch":
             return
         cost = self.account.cost([request])
@@ -235,11 +239,24 @@ class Executor:
         return LiveWork
 
 
-def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, requests: Sequence[Request]) -> list[Response]:
-    """Return answers outside any run, in order; nothing is committed, and a failure is not tried again.
+def ask_sample(
+    config: TeacherConfig,
+    teacher: AsyncTeacher | EngineTeacher,
+    requests: Sequence[Request],
+    waiting: Callable[[float], object] = lambda _: None,
+) -> list[Response]:
+    """Return answers outside any run, in order; nothing is committed.
+
+    A failure is not tried again, but that a server asks for a short wait before it answers is none.
+
+    Args:
+        config: of the teacher.
+        teacher: is closed afterwards.
+        requests: what to ask.
+        waiting: told of each wait, in seconds, before it begins.
 
     Raises:
-        TeacherError: an attempt failed.
+        TeacherError: an attempt failed, or the wait is a long one.
     """
     requests = [with_room(config, request) for request in requests]
     if isinstance(teacher, EngineTeacher):
@@ -247,9 +264,24 @@ def ask_sample(config: TeacherConfig, teacher: AsyncTeacher | EngineTeacher, req
         answers = dict(teacher.generate_batch(requests, seeds))
         return [answers[position] for position in range(len(requests))]
 
+    async def patiently(teacher: AsyncTeacher, request: Request) -> Response:
+        for _ in range(_SAMPLE_WAITS):
+            try:
+                return await answer_of(teacher, request)
+            except TransientError as error:
+                seconds = error.retry_after
+                if seconds is None or error.maybe_billed:
+                    raise
+                if seconds > _LONGEST_SAMPLE_WAIT_S:
+                    hint = f"The server asks to wait {seconds:,.0f} s: run the same command again then."
+                    raise TransientError(error.message, hint=hint, kind=error.kind, retry_after=seconds, why=error.why) from None
+            waiting(seconds)
+            await asyncio.sleep(seconds)
+        return await answer_of(teacher, request)
+
     async def ask(teacher: AsyncTeacher) -> list[Response]:
         try:
-            return list(await asyncio.gather(*(answer_of(teacher, request) for request in requests)))
+            return list(await asyncio.gather(*(patiently(teacher, request) for request in requests)))
         finally:
             await teacher.close()
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import RunError, TeacherError
 from stepsynth.executor.collecting import rarely_collected
 from stepsynth.executor.room import thought_share
-from stepsynth.filters.layout import Layout, left_out_note
+from stepsynth.filters.layout import Layout, cut_note, left_out_note
 from stepsynth.filters.normalise import clean
 from stepsynth.filters.parts import split_parts
 from stepsynth.journal import Spent
@@ -133,11 +133,16 @@ class Generator:
         left_out = sum(v.accepted and (v.candidate.key, v.candidate.part) in self._shortened for v in verdicts)
         if left_out:
             info["left_out"] = left_out
+        cut = sum(v.accepted and v.candidate.cut for v in verdicts) if plan.kind != "rationales" else 0
+        if cut:
+            info["cut"] = cut
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
         self._used += self._amount(self._journal.spent(plan.stage))
         summary = _summary(plan, verdicts, missing) + thought_share(self._thought, self._written)
         if left_out:
             summary += f"; {left_out_note(left_out)}"
+        if cut:
+            summary += f"; {cut_note(cut)}"
         self._progress.finish(summary)
 
     def _waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate]) -> list[Verdict]:

@@ -17,7 +17,7 @@ from stepsynth.filters.phrases import ALTERNATIVE, ASSENT, EXPLANATION, GREETING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Layout", "begins_with_title", "left_out_note", "one_paragraph", "whole_lines", "whole_text"]
+__all__ = ["Layout", "begins_with_title", "cut_note", "left_out_note", "one_paragraph", "whole_lines", "whole_text"]
 
 # Below this share of gold texts with line breaks they are chance, such as a break in a cell.
 _BROKEN = 0.1
@@ -71,6 +71,17 @@ def left_out_note(count: int) -> str:
     """
     rows = "1 row is" if count == 1 else f"{count:,} rows are"
     return f"{rows} only the first paragraph of a longer answer (task.paragraphs: all keeps the whole answer)"
+
+
+def cut_note(count: int) -> str:
+    """Return what to say of rows that lost their last sentences, see `Schema.like`.
+
+    Args:
+        count: of such rows, at least one.
+    """
+    rows = "1 row is" if count == 1 else f"{count:,} rows are"
+    why = "no row is longer than 95 in 100 validation texts; task.instruction can ask for shorter ones"
+    return f"{rows} only the first sentences of a longer answer ({why})"
 
 
 def one_paragraph(text: str, *, titles: bool = True) -> tuple[str, bool]:

@@ -95,7 +95,7 @@ class Schema(RowRule):
     def verdict(self, candidate: Candidate) -> Verdict:
         """See `RowRule`."""
         text = leading_sentences(candidate.text, self.max_words)
-        short = candidate if text == candidate.text else replace(candidate, text=text)
+        short = candidate if text == candidate.text else replace(candidate, text=text, cut=True)
         reason = self._reason(short) if short.text or not candidate.text else "too long"
         return Verdict(short if not reason else candidate, reason)
 

@@ -32,7 +32,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A batch that is not brought home yet.
+    """A batch whose answers are not fetched yet.
 
     Attributes:
         name: our own name of it, drawn before it was sent.
@@ -96,7 +96,7 @@ class JobStore:
         return replace(job, id=job_id)
 
     def close(self, job: Job, how: Literal["ended", "failed", "lost"]) -> None:
-        """Write down that nothing more is to be had of a job.
+        """Write down that a job has no further answers.
 
         Args:
             job: the job.

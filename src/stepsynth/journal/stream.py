@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = [
     "each_row",
     "each_training_row",
     "endings",
+    "repeated_answer",
     "rows_at",
     "rows_from_mistakes",
 ]
@@ -34,6 +36,10 @@ _ROWS = (
     " FROM rows r JOIN stages s ON s.name = r.stage"
 )
 _AT_ONCE = 500
+# Of fewer equal answers nothing can be said.
+_REPEATED = 3
+_SHOWN_CHARS = 160
+_FIGURES = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +165,27 @@ def _each(journal: Journal, query: str, values: Sequence[object]) -> Iterator[tu
     except sqlite3.DatabaseError as error:
         hint = "Restore it from a backup, or start a new run."
         raise RunError(f"the journal cannot be read: {error}.", hint=hint) from error
+
+
+def repeated_answer(journal: Journal, *, reasons: bool) -> str:
+    """Return what to say of a text that more than half of all answers are, figures aside; nothing where they differ.
+
+    A gateway's notice ("Your quota is used up") comes in the place of every answer.
+
+    Args:
+        journal: of the run.
+        reasons: look at the answers to requests for reasons; else at those for rows.
+    """
+    texts: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    query = "SELECT r.text FROM rows r JOIN stages s ON s.name = r.stage WHERE (s.kind = 'rationales') = ? AND s.kind != 'import'"
+    for (text,) in _each(journal, query, (reasons,)):
+        form = _FIGURES.sub("0", str(text))
+        texts.setdefault(form, str(text))
+        counts[form] += 1
+    form, count = counts.most_common(1)[0] if counts else ("", 0)
+    if not form or count < _REPEATED or 2 * count <= counts.total():
+        return ""
+    text = " ".join(texts[form].split())
+    shown = text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}..."
+    return f"{count:,} of {counts.total():,} answers say {shown!r}"

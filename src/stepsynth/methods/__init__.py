@@ -70,6 +70,7 @@ class Lab:
         mistakes: gives the harvest rows that a round's student got wrong.
         together: tells whether one prompt may show both of two gold rows.
         dropped: gives, for a label, why its reasons were dropped and how many, once that stage is done.
+        repeated: gives what to say where most of these answers are one text, such as a gateway's notice.
     """
 
     config: RunConfig
@@ -81,6 +82,7 @@ class Lab:
     mistakes: Callable[[int], Sequence[Mistake]]
     dropped: Callable[[str], Mapping[str, int]] = lambda _: {}
     together: Callable[[Example, Example], bool] = lambda *_: True
+    repeated: Callable[[], str] = str
 
 
 class Method(Protocol):

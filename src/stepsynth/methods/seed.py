@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from stepsynth.methods import Lab
     from stepsynth.types import Message, Span
 
-__all__ = ["RationalePlan", "SeedPlan", "ZeroGenPlan"]
+__all__ = ["REPEATED_HINT", "RationalePlan", "SeedPlan", "ZeroGenPlan"]
 
+REPEATED_HINT = "It may be a notice of the server and no answer: see `stepsynth plan`, and start a new run when that is mended."
 _REPLICATES_PER_SEED = 1_000_000
 _SPANS_PER_CONTEXT = 12
 _REASONS_PER_ANSWER = 10
@@ -155,7 +156,9 @@ class SeedPlan(_RowPlan):
                 of = f" for label {label!r}" if label else ""
                 dropped = self.lab.dropped(label)
                 why = f" ({', '.join(f'{count} {reason}' for reason, count in dropped.items())})" if dropped else ""
-                raise RunError(f"the teacher gave no usable rationale{of}{why}.", hint=_advice(dropped))
+                said = self.lab.repeated()
+                what = f"the teacher gave no usable rationale{of}{why}{f'; {said}' if said else ''}."
+                raise RunError(what, hint=REPEATED_HINT if said else _advice(dropped))
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text that shows k reasons, drawn without replacement."""

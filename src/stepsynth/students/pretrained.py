@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import assets
-from stepsynth.errors import ConfigError, RunError
+from stepsynth.errors import RunError
+from stepsynth.students.checking import not_loadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +48,7 @@ def load_base(architecture: Any, config: StudentConfig, **head: object) -> tuple
             where, **head, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and its dependencies' own
-        raise ConfigError(
-            f"student.model {config.model!r} cannot be loaded: {_one_line(error)}",
-            hint="It must be an encoder with safetensors weights: an embedded name, a local folder or a hub id.",
-        ) from error
+        raise not_loadable(config.model, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     network.config.pad_token_id = tokenizer.pad_token_id

@@ -168,7 +168,7 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
     Raises:
         ConfigError: unknown backend, a plug-in that cannot be loaded, a package that is not
             installed, a key variable that is not set, or a setting that the backend does not take.
-        AssetError: the model cannot be had.
+        AssetError: the model cannot be fetched.
     """
     factory = _factory(config)
     if config.backend in _BUILT_IN:
@@ -197,7 +197,7 @@ def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = 
 
     Raises:
         ConfigError: as `create_teacher`.
-        AssetError: the embedded model cannot be had.
+        AssetError: the embedded model cannot be fetched.
         TeacherError: the server is unreachable, refuses the key or lacks the model.
     """
     factory = _factory(config)

@@ -22,8 +22,8 @@ from stepsynth.teachers.completions import failure_in, plain_error
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.http import HttpClient
 from stepsynth.teachers.refusals import classify
-from stepsynth.teachers.replies import TRANSIENT, Reply
-from stepsynth.teachers.served import model_ids, unlisted
+from stepsynth.teachers.replies import PROXY_REFUSES, Reply
+from stepsynth.teachers.served import model_ids, not_shown, unlisted
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting, without_again
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import FinishReason, Response, Usage
@@ -109,24 +109,26 @@ class AnthropicTeacher:
             return Response("", "refusal", raw=reply.text)
         if not reply.ok:
             raise self.refused(reply, request.sampling, by_schema=by_schema, without=without)
-        return read_message(reply.text, self.http.refused)
+        return read_message(reply.text, lambda inner: self.refused(inner, request.sampling, by_schema=by_schema, without=without))
 
     async def probe(self) -> str:
         """Check key and model before anything is spent, by the list of models.
 
+        Only an answer asked for can say that a key is wrong; see `OpenAITeacher.probe`.
+
         Raises:
-            TransientError: the server cannot be reached or is overloaded.
-            PermanentError: wrong key.
+            TransientError: the server cannot be reached.
+            PermanentError: wrong URL, or a proxy on the way that refuses.
         """
         model = self._config.model
         reply = await self.http.exchange("GET", f"/v1/models/{quote(model, safe='')}")
         if reply.ok:
             return f"{self._base_url} serves {model!r}."
-        if reply.status != 404:
-            raise self.http.refused(reply)
-        listed = await self.http.exchange("GET", "/v1/models?limit=1000")
-        if listed.status in {401, 403} or listed.status in TRANSIENT:
+        listed = await self.http.exchange("GET", "/v1/models?limit=1000") if reply.status == 404 else reply
+        if listed.status == PROXY_REFUSES:
             raise self.http.refused(listed)
+        if not listed.ok:
+            return not_shown(self._base_url, model, listed)
         return unlisted(self._base_url, model, model_ids(listed) or ())
 
     async def close(self) -> None:
@@ -181,7 +183,7 @@ class AnthropicTeacher:
         model = self._config.model
         if reply.status == 400 and by_schema and _FORMAT_WORDS.search(said):
             self.by_schema = False
-            return AskAgainError(f"{model!r} wants to be asked without a schema.")
+            return AskAgainError(f"{model!r} refused the schema; the request is sent again without it.")
         if reply.status == 404:
             what = f"{self._base_url}{PATH}, model {model!r}: not found ({said!r})."
             return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused", final=True)
@@ -195,7 +197,7 @@ class AnthropicTeacher:
             if not self.without.issuperset(free):
                 self.notes.append(note_of(self._base_url, model, free))
             self.without |= set(free)
-            return AskAgainError(f"{model!r} wants to be asked without {' and '.join(free)}.")
+            return AskAgainError(f"{model!r} refused {' and '.join(free)}; the request is sent again without.")
         return refused_setting(self._config, reply.text, sampling, self._base_url) or self.http.refused(reply)
 
     def _limited(self, reply: Reply) -> TeacherError:

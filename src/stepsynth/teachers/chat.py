@@ -170,7 +170,9 @@ class ChatFormat:
     def ask_again(self, reply: Reply) -> AskAgainError:
         """Return the error that has a request sent again."""
         message = server_message(reply.text)
-        return AskAgainError(f"{self._base_url} wants to be asked in another way (HTTP {reply.status}: {message!r}).")
+        return AskAgainError(
+            f"{self._base_url} refused the form of a request (HTTP {reply.status}: {message!r}); it is sent in another one."
+        )
 
     def _learned(self, reply: Reply, sampling: Sampling, dialect: Dialect) -> Dialect | None:
         """Return how to ask instead, or ``None`` where nothing can be left out without changing what the user asked for."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import PermanentError, TransientError
 from stepsynth.teachers.bodies import parsed_json, token_count, well_formed
 from stepsynth.teachers.error_body import read_error, server_message
+from stepsynth.teachers.event_stream import is_event_stream, whole_body
 from stepsynth.teachers.refusals import classify, status_of
 from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.types import FinishReason, Response, Usage
@@ -49,6 +50,9 @@ _UNSAID = frozenset(
         *("malformed_function_call", "malformed_response", "unexpected_tool_call", "no_finish_reason"),
     }
 )
+# Where gateways without a status of their own put a number or a name, and what of it is no failure.
+_CODE_NAMES = ("code", "error_code", "errcode", "errorCode")
+_NO_FAILURE = frozenset({"", "0", "200", "ok", "success", "true", "false", "none"})
 # Only bodies with one of these words are looked into: most answers are sound.
 _SUSPECT = re.compile(r'"error"|"base_resp"|"(?:abort(?:ed)?|cancell?ed|network_error|failed|insufficient_system_resource)"')
 
@@ -78,6 +82,8 @@ def read_completion(raw: str, most: int = 1, refused: Callable[[Reply], TeacherE
         raise error
     said = server_message(raw)
     what = "no choices" if isinstance(parsed_json(raw), dict) else "no valid JSON"
+    if is_event_stream(raw):
+        what = "an event stream, which was not asked for, without an end"
     hint = "If it persists, look at the server's log."
     raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
 
@@ -89,7 +95,7 @@ def read_choices(raw: str, most: int = 1) -> list[Response | Reply]:
         raw: the body.
         most: how many choices to read.
     """
-    value = parsed_json(raw)
+    value: object = whole_body(raw) if (streamed := is_event_stream(raw)) else parsed_json(raw)
     if isinstance(value, list):
         # Gemini's errors are arrays, whatever their status.
         value = next((member for member in value if isinstance(member, dict)), {})
@@ -99,7 +105,7 @@ def read_choices(raw: str, most: int = 1) -> list[Response | Reply]:
     choices = _ordered(body.get("choices"))[:most]
     usages = _split(_usage(body.get("usage")), max(len(choices), 1))
     # Each row keeps its own choice; the whole body with every row would grow with their square.
-    raws = [raw] if len(choices) == 1 else [json.dumps({**body, "choices": [choice]}) for choice in choices]
+    raws = [raw] if len(choices) == 1 and not streamed else [json.dumps({**body, "choices": [choice]}) for choice in choices]
     return [_read(choice, usage, text) for choice, usage, text in zip(choices, usages, raws, strict=False)]
 
 
@@ -139,7 +145,21 @@ def failure_in(body: dict[str, Any]) -> Reply | None:
         return _as_reply({"error": error})
     # MiniMax's way; 0 is success.
     code = state.get("status_code") if isinstance(state, dict) else 0
-    return _as_reply({"base_resp": state}) if code and isinstance(code, int) else None
+    if code and isinstance(code, int):
+        return _as_reply({"base_resp": state})
+    return None if body.get("choices") or body.get("content") else _told_by_a_code(body)
+
+
+def _told_by_a_code(body: dict[str, Any]) -> Reply | None:
+    """Return the failure of a gateway that says ``{"code": 1001, "msg": ...}`` or ``{"success": false}``."""
+    code = next((body[name] for name in _CODE_NAMES if isinstance(body.get(name), int | str)), None)
+    failed = code is not None and str(code).strip().lower() not in _NO_FAILURE
+    if not (failed or body.get("success") is False):
+        return None
+    said = server_message(json.dumps(body))
+    # A number alone would be read as a status.
+    shown = f"code {code}" if failed else "success is false"
+    return _as_reply({**body, "message": f"{shown}: {said}" if said else shown, **dict.fromkeys(("msg", "detail"))})
 
 
 def _as_reply(body: dict[str, Any]) -> Reply:

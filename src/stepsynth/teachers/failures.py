@@ -76,7 +76,7 @@ def web_page(base_url: str, status: int, text: str) -> TransientError:
 def proxy_wants_a_password(via: Proxy) -> PermanentError:
     """Return the error for a proxy that answers with a 407."""
     hint = f"Write user and password into it (http://USER:PASSWORD@HOST:PORT), or {via.way_around}."
-    return PermanentError(f"{via.named} wants to know who asks (HTTP 407).", hint=hint, kind="refused", final=True)
+    return PermanentError(f"{via.named} asks for a user and a password (HTTP 407).", hint=hint, kind="refused", final=True)
 
 
 def _proxy_error(error: aiohttp.ClientError, via: Proxy, url: str) -> TeacherError:

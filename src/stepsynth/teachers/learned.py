@@ -36,7 +36,7 @@ _MOST_BYTES = 65_536
 
 @runtime_checkable
 class LearningTeacher(Protocol):
-    """A teacher that finds out how its server wants to be asked."""
+    """A teacher that finds out which form of request its server takes."""
 
     def learned(self) -> dict[str, object]:
         """Return what was found out, as plain JSON values; empty where the usual way of asking works."""

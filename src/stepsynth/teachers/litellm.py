@@ -182,7 +182,7 @@ class LiteLlmTeacher:
         if changed := [name for name in free if name not in self._without and getattr(sampling, name) != 1.0]:
             self.notes.append(note_of("LiteLLM", self._config.model, changed))
         self._without |= set(free)
-        return AskAgainError(f"{self._config.model} through LiteLLM wants to be asked without {' and '.join(free)}.")
+        return AskAgainError(f"{self._config.model} (LiteLLM) refused {' and '.join(free)}; it is asked again without.")
 
     def _scrubbed(self, text: str) -> str:
         for secret in (self._key, *self._headers.values()):

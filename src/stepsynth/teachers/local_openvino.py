@@ -38,7 +38,7 @@ class OpenVinoTeacher:
         report: called with one sentence per step that takes time.
 
     Raises:
-        AssetError: the model cannot be had or the engine cannot read it.
+        AssetError: the model cannot be fetched or the engine cannot read it.
     """
 
     def __init__(self, config: TeacherConfig, *, report: Callable[[str], None] | None = None) -> None:
@@ -56,7 +56,7 @@ class OpenVinoTeacher:
 
         Raises:
             ConfigError: no such model.
-            AssetError: it cannot be had.
+            AssetError: it cannot be fetched.
         """
         from stepsynth.assets import needed_memory, resolve, shortage
 

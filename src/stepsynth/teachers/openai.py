@@ -18,13 +18,13 @@ from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
 from stepsynth.teachers.bodies import read_key
-from stepsynth.teachers.chat import ChatFormat, is_withheld, refuses_many, withheld
+from stepsynth.teachers.chat import ChatFormat, Dialect, is_withheld, refuses_many, withheld
 from stepsynth.teachers.completions import read_choices, read_completion
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.http import HttpClient
-from stepsynth.teachers.refusals import classify, may_be_the_model
-from stepsynth.teachers.replies import TRANSIENT, Reply
-from stepsynth.teachers.served import model_ids, serves, unlisted
+from stepsynth.teachers.refusals import may_be_the_model
+from stepsynth.teachers.replies import PROXY_REFUSES, Reply
+from stepsynth.teachers.served import model_ids, not_shown, serves, unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from stepsynth.types import Request, Response, Sampling
 
 __all__ = ["OpenAITeacher"]
+
+# Servers without a list of models.
+_NO_LIST = frozenset({404, 405, 501})
 
 
 class OpenAITeacher:
@@ -82,8 +85,9 @@ class OpenAITeacher:
             TransientError: overload, time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
+        dialect = self.format.dialect
         reply = await self._ask(request, 1)
-        return self._answers(reply, request.sampling, 1)[0] if reply.ok else withheld(reply)
+        return self._answers(reply, request.sampling, 1, dialect)[0] if reply.ok else withheld(reply)
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests that are equal but for their replicate with one attempt, one request on the wire (``n``).
@@ -117,21 +121,25 @@ class OpenAITeacher:
     async def probe(self) -> str:
         """Check server, key and model before anything is spent, by the list of models; nothing is asked that costs.
 
+        Only the chat itself can say that a key or a model is wrong, and that nobody is there: many keys may not
+        ask for the list, and in many gateways the list alone fails.
+
         Returns:
             One sentence on what answered, or that it will be seen when something is asked: not all
             servers have a list, and many serve what theirs does not name.
 
         Raises:
-            TransientError: the server cannot be reached or is overloaded.
-            PermanentError: wrong key or wrong URL.
+            TransientError: the server cannot be reached.
+            PermanentError: wrong URL, or a proxy on the way that refuses.
         """
         unseen = f"whether it serves {self._config.model!r} shows when it is asked."
         if self._config.api_version is not None:
             return f"{self._base_url}: {unseen}"
         reply = await self.http.exchange("GET", "/models")
-        # Gemini says with a 400 that a key is wrong.
-        if reply.status in TRANSIENT or (not reply.ok and classify(reply.status, reply.text) in {"key", "money", "busy"}):
+        if reply.status == PROXY_REFUSES:
             raise self.http.refused(reply)
+        if not reply.ok and reply.status not in _NO_LIST:
+            return not_shown(self._base_url, self._config.model, reply)
         ids = model_ids(reply)
         if ids is None:
             return f"{self._base_url} answered and lists no models: {unseen}"
@@ -157,12 +165,13 @@ class OpenAITeacher:
         raise await self._not_found(reply, error) if may_be_the_model(reply.status, reply.text) else error
 
     async def _many(self, requests: Sequence[Request]) -> list[Response]:
+        dialect = self.format.dialect
         reply = await self._ask(requests[0], len(requests))
         if is_withheld(reply):
             return [withheld(reply) for _ in requests]
         # A choice that failed behind the server was brought all the same.
         came = len(read_choices(reply.text, len(requests))) if reply.ok else 0
-        answers = self._answers(reply, requests[0].sampling, len(requests)) if reply.ok else []
+        answers = self._answers(reply, requests[0].sampling, len(requests), dialect) if reply.ok else []
         self._many_works = came == len(requests)
         if not self._many_works:
             self.rows_limit = 1
@@ -170,9 +179,16 @@ class OpenAITeacher:
             raise self.format.ask_again(reply)
         return answers
 
-    def _answers(self, reply: Reply, sampling: Sampling, most: int) -> list[Response]:
-        """Read a 2xx; the failures that gateways send with one are those of their own codes."""
-        return read_completion(reply.text, most, lambda inner: self.refused(inner, sampling))
+    def _answers(self, reply: Reply, sampling: Sampling, most: int, dialect: Dialect) -> list[Response]:
+        """Read a 2xx; the failures that gateways send with one are those of their own codes, and learned from likewise."""
+
+        def refused(inner: Reply) -> TeacherError:
+            if most > 1 and refuses_many(inner):
+                self._many_works, self.rows_limit = False, 1
+                return self.format.ask_again(inner)
+            return self.format.learn(inner, sampling, dialect) or self.refused(inner, sampling)
+
+        return read_completion(reply.text, most, refused)
 
     def learned(self) -> dict[str, object]:
         """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""

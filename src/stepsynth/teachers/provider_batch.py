@@ -170,7 +170,7 @@ async def fetched(http: HttpClient, path: str, hint: str) -> Mapping[str, Any]:
         hint: what a reader should check where there is nothing.
 
     Raises:
-        TransientError: it could not be had now, or is no JSON.
+        TransientError: it could not be fetched now, or is no JSON.
         PermanentError: there is nothing, or it is refused.
     """
     reply = await http.exchange("GET", path)

@@ -93,8 +93,19 @@ _STATUS = {
     "unauthenticated": 401, "unauthorized": 401, "permission_error": 403, "permission_denied": 403, "forbidden": 403,
     "not_found": 404, "not_found_error": 404, "invalid_request_error": 400, "invalid_argument": 400, "bad_request": 400,
     "request_too_large": 413, "timeout_error": 504,
+    **dict.fromkeys(
+        ("unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_parameter", "invalid_value"), 400
+    ),
 }  # fmt: skip
 _UNKNOWN_STATUS = 502
+# How a parameter is refused where no code tells: settings tell which one it is.
+_FORM_WORDS = re.compile(
+    r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|invalid) (?:request )?(?:parameter|argument|field|value|keyword)"
+    r"|(?:parameter|argument|field|value)\b.{0,80}\b(?:not|n't) (?:be )?(?:support|allowed|permitted|accepted)"
+    r"|does(?: not|n't) support .{0,40}\b(?:parameter|argument|temperature|top_p|seed|response_format)\b"
+    r"|extra inputs are not permitted|only the default",
+    re.IGNORECASE,
+)
 _RATE_WORDS = re.compile(r"rate[ _-]?limit|too many requests", re.IGNORECASE)
 
 # Not sure enough to end a run: "not available" may be of this minute. The list of models decides.
@@ -151,7 +162,7 @@ def status_of(error: ErrorBody) -> int:
         return 402
     if _KEY_WORDS.search(error.words):
         return 401
-    if _WITHHELD_WORDS.search(error.words):
+    if _WITHHELD_WORDS.search(error.words) or _FORM_WORDS.search(error.words):
         return 400
     return 429 if _RATE_WORDS.search(error.words) else _UNKNOWN_STATUS
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
 
-__all__ = ["NO_MONEY_HINT", "TRANSIENT", "Reply", "refusal_error"]
+__all__ = ["NO_MONEY_HINT", "PROXY_REFUSES", "TRANSIENT", "Reply", "refusal_error"]
 
+PROXY_REFUSES = 407
 TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
 NO_MONEY_HINT = "Add credit or raise the spending limit, then run the same command again: everything obtained is kept."
 # 529 is how Anthropic says that it is overloaded.
@@ -59,7 +60,7 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
     """
     status = reply.status
     via = find_proxy(url)
-    if via is not None and status == 407:
+    if via is not None and status == PROXY_REFUSES:
         return proxy_wants_a_password(via)
     wait = retry_after(reply.headers, reply.text)
     about = classify(status, reply.text, wait=wait)

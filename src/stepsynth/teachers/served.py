@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import did_you_mean
 from stepsynth.teachers.bodies import MESSAGE_CHARS, parsed_json
+from stepsynth.teachers.error_body import server_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepsynth.teachers.replies import Reply
 
-__all__ = ["model_ids", "says_unlisted", "serves", "unlisted"]
+__all__ = ["model_ids", "not_shown", "says_unlisted", "serves", "unlisted"]
 
 _UNLISTED = "does not list"
+_UNAUTHORIZED = 401
+_NOT_SHOWN = "does not show its list of models"
 
 
 def model_ids(reply: Reply) -> list[str] | None:
@@ -48,6 +51,17 @@ def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
     return f"{url} {_UNLISTED} {model!r}; whether it serves it shows when it is asked. {hint}".rstrip()
 
 
+def not_shown(url: str, model: str, reply: Reply) -> str:
+    """Return a sentence on a list that was refused, or failed: that says nothing about the chat.
+
+    Many keys may ask for answers and not for the list, and in many gateways it is the list alone that fails.
+    """
+    # What a 401 says is mostly the key itself, partly masked.
+    words = server_message(reply.text) if reply.status != _UNAUTHORIZED else ""
+    said = f"HTTP {reply.status}: {words!r}" if words else f"HTTP {reply.status}"
+    return f"{url} {_NOT_SHOWN} ({said}); whether it serves {model!r} shows when it is asked."
+
+
 def says_unlisted(sentence: str) -> bool:
-    """Tell whether a sentence is one of `unlisted`."""
-    return _UNLISTED in sentence
+    """Tell whether a sentence is one of `unlisted` or of `not_shown`, which the user should see."""
+    return _UNLISTED in sentence or _NOT_SHOWN in sentence

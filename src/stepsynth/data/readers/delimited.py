@@ -20,7 +20,7 @@ from stepsynth.data.columns import Columns, RawRow, Tally, shown, trimmed
 from stepsynth.data.readers.decoding import MAX_LINE_BYTES
 from stepsynth.errors import DataError
 
-__all__ = ["read_table"]
+__all__ = ["has_stray_quotes", "read_table"]
 
 _DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {"\t": "tab"}
@@ -46,6 +46,7 @@ def read_table(
     usual: str = ",",
     delimiter: str | None = None,
     keep_empty: bool = False,
+    quotes: bool = True,
 ) -> Generator[RawRow, None, None]:
     """Yield the rows of a table.
 
@@ -57,6 +58,7 @@ def read_table(
         usual: the delimiter that the file's suffix stands for.
         delimiter: the one that the user named.
         keep_empty: rows of nothing but delimiters are rows, also at the end of the file.
+        quotes: cells may stand in quotes; else these are characters like others, see `has_stray_quotes`.
 
     Raises:
         DataError: a column is missing, or a line is no row.
@@ -77,7 +79,9 @@ def read_table(
     chosen, blanks = _dialect(first, columns, usual, delimiter or named)
     if chosen != usual and not delimiter and not named:
         tally.notes.append(f"delimiter {_NAMES.get(chosen, repr(chosen))}")
-    records = _records(_chained(first, source), name, chosen, blanks, tally)
+    if not quotes:
+        tally.notes.append("quotes are parts of the texts")
+    records = _records(_chained(first, source), name, chosen, blanks, tally, quotes=quotes)
     header = next(records, None)
     if header is None:
         return
@@ -96,6 +100,39 @@ def read_table(
             inside.refuse(record)
         yield _row(record, cells, places, name, chosen, tally)
     tally.empty += len(pending)
+
+
+def has_stray_quotes(lines: Iterable[str]) -> bool:
+    """Tell whether a table with tabs, such as those of GLUE, was written without quoting, so that its quotes are text.
+
+    It is where each line has as many cells as the header, quotes or not, and reading the quotes as such fails,
+    makes one row of several lines, or rows of other lengths.
+
+    Args:
+        lines: of the whole table, with their ends.
+    """
+    kept: list[str] = []
+    tabs, quoted = -1, False
+    for line in lines:
+        if not line.strip("\r\n"):
+            continue
+        tabs = line.count("\t") if tabs < 0 else tabs
+        if not tabs or line.count("\t") != tabs:
+            return False
+        # Lines without any quote read alike either way; but an open one may swallow them.
+        quoted = quoted or '"' in line
+        if quoted:
+            kept.append(line)
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    reader, rows = csv.reader(kept, delimiter="\t", strict=True), 0
+    try:
+        for cells in reader:
+            rows += 1
+            if len(cells) != tabs + 1 or reader.line_num != rows:
+                return True
+    except csv.Error:
+        return True
+    return False
 
 
 def _preview(source: Iterator[str]) -> tuple[list[str], int]:
@@ -182,8 +219,9 @@ def _is_a_row(cells: Sequence[str], columns: Columns) -> bool:
     return any(cell.casefold() in known or len(cell.split()) > 4 or len(cell) > 60 for cell in cells if cell)
 
 
-def _records(lines: Iterator[str], name: str, delimiter: str, blanks: bool, tally: Tally) -> Iterator[_Record]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=blanks)
+def _records(lines: Iterator[str], name: str, delimiter: str, blanks: bool, tally: Tally, *, quotes: bool) -> Iterator[_Record]:
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=blanks, quoting=quoting)
     before, offset = 0, tally.lines
     try:
         for cells in reader:

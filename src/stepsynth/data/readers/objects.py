@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,28 @@ from stepsynth.errors import DataError
 __all__ = ["find_rows", "parse_documents", "read_document", "read_json_lines"]
 
 _SPLIT = "Save each list as a file of its own, as JSON Lines."
+
+
+class _Repeating(dict[str, Any]):
+    """A JSON object with keys that were given more than once; JSON itself keeps the last value, silently."""
+
+    repeated: frozenset[str] = frozenset()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    repeating = _Repeating(found)
+    repeating.repeated = frozenset(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+    return repeating
+
+
+def _refuse_repeated(row: Mapping[str, Any], picked: Mapping[str, str], where: str) -> None:
+    """Raise `DataError` where a wanted key is there twice: nobody can tell which value is meant."""
+    repeated = getattr(row, "repeated", ())
+    if twice := [theirs for theirs in picked.values() if theirs in repeated]:
+        raise DataError(f"{where} has the key {twice[0]!r} more than once.", hint="Keep the one that is right.")
 
 
 def read_json_lines(
@@ -25,7 +48,7 @@ def read_json_lines(
             tally.empty += 1
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else shown(str(error).split(": line")[0], 100)
             raise DataError(
@@ -37,6 +60,7 @@ def read_json_lines(
                 hint=f"Write {columns.pattern()} on each line.",
             )
         picked = columns.pick(row, f"line {number} of {name}")
+        _refuse_repeated(row, picked, f"line {number} of {name}")
         tally.took(number, 1)
         yield RawRow(number, {ours: row[theirs] for ours, theirs in picked.items()})
 
@@ -47,7 +71,7 @@ def parse_documents(text: str, name: str) -> list[tuple[int, Any]]:
     Raises:
         DataError: it is not JSON to its end.
     """
-    decoder, at, line = json.JSONDecoder(), 0, 1
+    decoder, at, line = json.JSONDecoder(object_pairs_hook=_object), 0, 1
     found: list[tuple[int, Any]] = []
     while True:
         start = at
@@ -88,6 +112,7 @@ def read_document(text: str, name: str, columns: Columns, tally: Tally) -> Itera
         if not isinstance(row, dict):
             raise DataError(f"{where} is {_kind(row)}, not an object: {shown(row)}.", hint=f"Write {columns.pattern()}.")
         picked = columns.pick(row, where)
+        _refuse_repeated(row, picked, where)
         tally.took(line, 1)
         yield RawRow(line, {ours: row[theirs] for ours, theirs in picked.items()})
 

@@ -1,0 +1,66 @@
+"""A completion that came as an event stream although none was asked for, put together to the body that was meant.
+
+data: {"choices": [{"index": 0, "delta": {"content": "The "}}]}
+data: {"choices": [{"index": 0, "delta": {"content": "tram."}, "finish_reason": "stop"}]}
+data: [DONE]
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from stepsynth.teachers.bodies import parsed_json
+
+__all__ = ["is_event_stream", "whole_body"]
+
+_EVENTS = re.compile(r"(?:data|event|id|retry)?:")
+_DONE = "[DONE]"
+
+
+def is_event_stream(raw: str) -> bool:
+    """Whether a body is server-sent events; no JSON begins like that."""
+    return _EVENTS.match(raw.lstrip("\ufeff \r\n")) is not None
+
+
+def whole_body(raw: str) -> dict[str, Any] | None:
+    """Return the body that the events make together, or the first that tells of an error; ``None`` where the stream was cut off.
+
+    Args:
+        raw: the events.
+    """
+    body: dict[str, Any] = {}
+    choices: dict[object, dict[str, Any]] = {}
+    done = False
+    for line in raw.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() != "data":
+            continue
+        done = done or value.strip() == _DONE
+        event = parsed_json(value)
+        if not isinstance(event, dict):
+            continue
+        found = event.get("choices")
+        if event.get("error") or not isinstance(found, list):
+            return event
+        body |= {key: member for key, member in event.items() if key != "choices" and member is not None}
+        for choice in found:
+            if isinstance(choice, dict):
+                _join(choices.setdefault(choice.get("index", 0), {"index": choice.get("index", 0), "message": {}}), choice)
+    if not choices or not (done or all(choice.get("finish_reason") for choice in choices.values())):
+        return None
+    return {**body, "choices": list(choices.values())}
+
+
+def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
+    """Add what one event says of a choice; texts grow, all else is as the last event has it."""
+    said = part.get("delta") if isinstance(part.get("delta"), dict) else part.get("message")
+    message = whole["message"]
+    for key, value in said.items() if isinstance(said, dict) else ():
+        if isinstance(value, str) and key != "role" and isinstance(message.get(key, ""), str):
+            message[key] = message.get(key, "") + value
+        elif value is not None:
+            message[key] = value
+    if isinstance(part.get("text"), str):
+        message["content"] = message.get("content", "") + part["text"]
+    whole |= {key: value for key, value in part.items() if key not in {"index", "delta", "message", "text"} and value is not None}
