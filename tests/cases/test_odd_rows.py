@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ from stepsynth.data.rows import read_rows
 from stepsynth.errors import DataError
 from stepsynth.types import Example
 
-COLUMNS = Columns((("text",), ("label",)), labels=("wet", "dry"))
+COLUMNS = Columns((("text",), ("label",)), labels=frozenset({"wet", "dry"}))
 
 
-def read(path: Path, **how: str) -> tuple[list[tuple[object, object]], Tally]:
+def read(path: Path, **how: Any) -> tuple[list[tuple[object, object]], Tally]:
     tally = Tally()
     rows = list(read_rows(SourceConfig(path=path, **how), COLUMNS, tally))
     return [(row.values["text"], row.values["label"]) for row in rows], tally

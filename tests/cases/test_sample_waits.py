@@ -10,16 +10,17 @@ from loopback import Fault, LoopbackServer
 from openai_client import make_config
 from stepsynth.errors import TransientError
 from stepsynth.executor import ask_sample
-from stepsynth.teachers import create_teacher
+from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.testing import make_request
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_short_wait_that_the_server_asks_for_is_waited_for(loopback: LoopbackServer, status: int) -> None:
     loopback.faults = {1: Fault.status(status, {"Retry-After": "1"}), 2: Fault.status(status, {"Retry-After": "0"})}
-    config, waits = make_config(loopback), []
+    config = make_config(loopback)
+    waits: list[float] = []
     started = time.monotonic()
-    (answer,) = ask_sample(config, create_teacher(config), [make_request()], waits.append)
+    (answer,) = ask_sample(config, OpenAITeacher(config), [make_request()], waits.append)
     assert answer.text
     assert (waits, len(loopback.completions)) == ([1.0, 0.0], 3)
     assert time.monotonic() - started >= 1.0
@@ -29,7 +30,7 @@ def test_a_long_wait_is_said_and_ends_the_sample(loopback: LoopbackServer) -> No
     loopback.faults = {1: Fault.status(429, {"Retry-After": "600"})}
     config = make_config(loopback)
     with pytest.raises(TransientError) as caught:
-        ask_sample(config, create_teacher(config), [make_request()])
+        ask_sample(config, OpenAITeacher(config), [make_request()])
     assert caught.value.hint == "The server asks to wait 600 s: run the same command again then."
     assert "concurrency" not in str(caught.value)
 
@@ -38,9 +39,9 @@ def test_waits_come_to_an_end_and_a_failure_without_one_is_not_tried_again(loopb
     config = make_config(loopback)
     loopback.faults = lambda _: Fault.status(429, {"Retry-After": "0"})
     with pytest.raises(TransientError):
-        ask_sample(config, create_teacher(config), [make_request()])
+        ask_sample(config, OpenAITeacher(config), [make_request()])
     assert len(loopback.completions) == 4
     loopback.faults = lambda _: Fault.status(500)
     with pytest.raises(TransientError):
-        ask_sample(config, create_teacher(config), [make_request()])
+        ask_sample(config, OpenAITeacher(config), [make_request()])
     assert len(loopback.completions) == 5

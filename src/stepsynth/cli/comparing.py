@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.cli.running import run_config
+from stepsynth.cli.screens import print_table
 from stepsynth.compare import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
 from stepsynth.compare.markdown import comparison_rows, forecast_sentence
 from stepsynth.errors import ConfigError, did_you_mean
@@ -102,11 +103,11 @@ def print_comparison(results: dict[str, Any], folder: Path) -> None:
     title = f"{results['task']}: matched by {results['match']}, {results['test_rows']:,} sealed test rows"
     table = Table(title=escape(title), title_justify="left")
     for position, name in enumerate(head):
-        table.add_column(escape(name), justify="left" if position == 0 else "right")
+        table.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row), style="bold" if row[0] == results["reference"] else "")
     console = Console()
-    console.print(table)
+    print_table(console, table, head, rows)
     if text := forecast_sentence(results["forecast"]):
         console.print(text, style="dim", highlight=False)
     for warning in results["warnings"]:

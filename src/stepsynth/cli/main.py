@@ -239,7 +239,7 @@ def verify(folder: RunPath, as_json: Json = False) -> None:
 
     findings = verify_run(folder)
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        _print_json({"run": folder.resolve().name, "whole": not findings, "problems": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             typer.echo(str(finding))
@@ -254,7 +254,7 @@ def cancel(folder: RunPath, as_json: Json = False) -> None:
     from stepsynth.cli.cancelling import cancel_batches, print_cancelled
 
     found = cancel_batches(folder)
-    _print_json(found) if as_json else print_cancelled(found)
+    _print_json({"run": folder.resolve().name, "batches": found}) if as_json else print_cancelled(found)
 
 
 @app.command()

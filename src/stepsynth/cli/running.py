@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.panel import open_panel
 from stepsynth.cli.pausing import PauseNotes, read_pause
+from stepsynth.cli.screens import print_table
 from stepsynth.cli.worth import print_worth
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, write_exports
@@ -116,7 +117,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     table = Table(title=escape(f"{results['task']}: {next(iter(results['methods']))}"), title_justify="left")
     metric = _metric(method)
     for name in ("round", "rows", f"select {metric}", f"sealed-test {metric} [95 %]"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for entry in method["rounds"]:
         best = entry["round"] == method["best_round"]
         mark = " *" if best else "  "
@@ -211,19 +212,18 @@ def print_status(found: dict[str, Any]) -> None:
     console = Console()
     state = f"running ({found['holder']})" if found["holder"] else found["state"]
     table = Table(title=escape(f"{found['run']}: {state}"), title_justify="left")
-    for name, justify in (
-        ("stage", "left"),
-        ("requested", "right"),
-        ("accepted", "right"),
-        ("dropped", "left"),
-        ("seconds", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    head = ("stage", "requested", "accepted", "dropped", "seconds")
+    for name in head:
+        # Why rows were dropped may take several lines; all else is one.
+        left, folded = name in ("stage", "dropped"), name == "dropped"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not folded, min_width=16 if folded else None)
+    rows = []
     for stage in found["stages"]:
         dropped = ", ".join(f"{count} {reason}" for reason, count in stage["dropped"].items())
         counts = (f"{stage['requested']:,}", f"{stage['accepted']:,}") if stage["requested"] else ("", "")
-        table.add_row(stage["stage"], *counts, dropped, f"{stage['seconds']:.1f}")
-    console.print(table)
+        rows.append((stage["stage"], *counts, dropped, f"{stage['seconds']:.1f}"))
+        table.add_row(*map(escape, rows[-1]))
+    print_table(console, table, head, rows)
     tokens = found["tokens"]
     cost = "unknown" if found["cost_usd"] is None else f"{found['cost_usd']:.2f} USD"
     answers = f"{found['requests']:,} answers ({found['from_cache']:,} from other runs)"

@@ -10,11 +10,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
 
-__all__ = ["BROKEN_PIPE", "cut_off", "flush_streams", "json_text", "prepare_streams", "silence_streams", "write_data"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = [
+    "BROKEN_PIPE",
+    "cut_off",
+    "flush_streams",
+    "json_text",
+    "prepare_streams",
+    "print_table",
+    "silence_streams",
+    "write_data",
+]
 
 # What a shell shows of a program that SIGPIPE ended: neither success nor a failure of the command.
 BROKEN_PIPE = 141
@@ -103,3 +118,27 @@ def _fits(text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def print_table(console: Console, table: Table, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, or a few lines for each of its rows where the terminal is narrower: nothing is cut off.
+
+    Args:
+        console: where to.
+        table: with its rows; columns that may not be wrapped say so.
+        head: the names of the columns.
+        rows: the same cells as plain text, the first of a row its name.
+    """
+    from rich.measure import Measurement
+    from rich.padding import Padding
+    from rich.text import Text
+
+    if Measurement.get(console, console.options.update(max_width=10_000), table).minimum <= console.width:
+        console.print(table)
+        return
+    if table.title:
+        console.print(table.title, style="italic", highlight=False)
+    for name, *cells in rows:
+        console.print(Text(name, style="bold", overflow="fold"))
+        said = ", ".join(f"{column} {cell.strip()}" for column, cell in zip(head[1:], cells, strict=True) if cell.strip())
+        console.print(Padding(Text(said, overflow="fold"), (0, 0, 0, 2)))

@@ -15,6 +15,7 @@ import csv
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from stepsynth.data.columns import Columns, RawRow, Tally, shown, trimmed
 from stepsynth.data.readers.decoding import MAX_LINE_BYTES
@@ -220,7 +221,7 @@ def _is_a_row(cells: Sequence[str], columns: Columns) -> bool:
 
 
 def _records(lines: Iterator[str], name: str, delimiter: str, blanks: bool, tally: Tally, *, quotes: bool) -> Iterator[_Record]:
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=blanks, quoting=quoting)
     before, offset = 0, tally.lines
     try:

@@ -1,0 +1,87 @@
+"""Tables on narrow terminals: folded or in lines, and nothing cut off."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepsynth.cli.comparing import print_comparison
+from stepsynth.cli.running import print_status
+from stepsynth.compare.markdown import comparison_rows
+
+
+def system(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "rows": [1234, 2345],
+        "requests": [34567, 45678],
+        "tokens": [1234567, 2345678],
+        "usd": [1.25],
+        "minutes": 12.5,
+        "score": {"value": 0.812, "ci95": [0.78, 0.84]},
+        "difference": {"value": -0.034, "ci95": [-0.05, -0.01], "p_holm": 0.004},
+    }
+
+
+RESULTS = {
+    "task": "[odd] task",
+    "match": "tokens",
+    "test_rows": 1821,
+    "metric": "macro_f1",
+    "reference": "s3",
+    "systems": [system("s3"), system("zerogen"), system("s3:method.rationales=0:student.epochs=7")],
+    "forecast": None,
+    "warnings": [],
+}
+STATUS = {
+    "run": "r",
+    "state": "unfinished",
+    "holder": None,
+    "stages": [
+        {
+            "stage": f"round-{n}/extrapolate",
+            "requested": 12345,
+            "accepted": 9876,
+            "dropped": {"duplicate": 1200, "label in doubt": 800},
+            "seconds": 1234.5,
+        }
+        for n in (1, 2)
+    ],
+    "requests": 5,
+    "from_cache": 0,
+    "tokens": {"prompt": 1, "completion": 2},
+    "cost_usd": None,
+    "batches": [],
+    "pause": None,
+}
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
+def test_a_comparison_loses_no_cell(width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_comparison(RESULTS, Path("out"))
+    out = capsys.readouterr().out
+    assert "…" not in out
+    for row in comparison_rows(RESULTS)[1:]:
+        assert all(squeezed(cell) in squeezed(out) for cell in row), row
+    assert "[odd] task" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("width", [30, 40, 59, 80, 120])
+def test_a_status_loses_no_count_and_no_stage(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_status(json.loads(json.dumps(STATUS)))
+    out = capsys.readouterr().out
+    assert "…" not in out
+    for said in ("round-1/extrapolate", "round-2/extrapolate", "12,345", "9,876", "1234.5", "1200", "doubt"):
+        assert said in out
