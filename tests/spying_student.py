@@ -76,7 +76,9 @@ class SpyingStudent:
         if error := self.stop(len(self.fits)):
             raise error
         self.fits.append((list(train), start))
-        before = json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False}
+        before: dict[str, Any] = (
+            json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False}
+        )
         marks = {mark for row in train for mark in marks_of(f"{row.text} {row.context}")} | set(before["marks"])
         seen = {
             "marks": sorted(marks),
