@@ -27,6 +27,9 @@ from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
+from stepsynth.students.curve import learning_curve
+from stepsynth.tasks import create_family
+from stepsynth.tasks.classification import Classification
 from stepsynth.types import Example
 from stepsynth.verify import verify_run
 from test_kill import harness, kill_at, one_of_each
@@ -406,6 +409,51 @@ def test_a_run_that_has_not_ended_has_a_page_and_no_table(worlds: dict[str, Fami
             assert (find_worth(journal, config) is not None) == ("worth" in results) == (stop > 11)
         assert read_status(folder)["state"] == "unfinished"
         assert verify_run(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "said"),
+    [
+        (0.05, 0.02, "label 24 more rows. Twice as many would bring about 5.0 points (2.0 to 9.0)"),
+        (0.05, -0.01, "how many cannot be said"),
+        (None, None, "how many cannot be said from these rows"),
+    ],
+)
+def test_a_number_of_labels_is_named_only_where_the_curve_is_steep_enough(
+    gain: float | None,
+    low: float | None,
+    said: str,
+    worlds: dict[str, FamilyWorld],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    curve = None if gain is None else {"points": [], "rows": 24, "more": 24, "gain": gain, "gain_ci95": [low, 0.09]}
+    monkeypatch.setattr("stepsynth.classroom.crossfit.learning_curve", lambda *_: curve)
+    words = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent())["worth"]["words"]
+    assert any(said in sentence for sentence in words), words
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_learning_curve_is_that_of_a_probe_out_of_fold(family: str, worlds: dict[str, FamilyWorld]) -> None:
+    """The same rows give the same numbers; questions, and rows that are too few, have none."""
+    config = worlds[family].config()
+    validation, own = check_inputs(config).validation, create_family(config.task)
+    rows = [*validation.harvest, *validation.select]
+    folds = deal_folds(rows, 4, 0)
+    found = learning_curve(config.student, own, rows, folds.gold)
+    assert found == learning_curve(config.student, own, rows, folds.gold)
+    if family == "extractive_qa":
+        assert found is None
+        return
+    assert found is not None
+    points = [point["rows"] for point in found["points"]]
+    assert len(points) == 4
+    assert (points[-1], found["rows"], found["more"]) == (18, 24, 24)
+    low, high = found["gain_ci95"]
+    assert low <= found["gain"] <= high
+    few = [row for label in own.labels for row in rows if row.label == label][:3] if isinstance(own, Classification) else []
+    few = [*few[:2], next(row for row in rows if row.label != few[0].label)]
+    assert learning_curve(config.student, own, few, deal_folds(few, 2, 0).gold) is None
 
 
 # folds ------------------------------------------------------------------------------------------
