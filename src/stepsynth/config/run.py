@@ -22,8 +22,8 @@ MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold",
 # Keys that were added since version 0.1.0, with their defaults; whoever adds one puts it here.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto"},
-    "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "method": {"folds": 4, "final": "auto"},
+    "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
 }
 
 
