@@ -76,9 +76,12 @@ class SpyingStudent:
         if error := self.stop(len(self.fits)):
             raise error
         self.fits.append((list(train), start))
-        before = json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False}
+        before: dict[str, Any] = (
+            json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False}
+        )
+        marks = {mark for row in train for mark in marks_of(f"{row.text} {row.context}")} | set(before["marks"])
         seen = {
-            "marks": sorted({*before["marks"], *(mark for row in train for mark in marks_of(f"{row.text} {row.context}"))}),
+            "marks": sorted(marks),
             "written": before["written"] or any(row.id.startswith("round-") for row in train),
             "gold": before["gold"] or any(not row.id.startswith("round-") for row in train),
         }
@@ -116,5 +119,4 @@ class SpyingModel:
 
 
 def _other(label: str) -> str:
-    pairs = {"kalm": "spitz", "follows": "other", "": "hot"}
-    return {**pairs, **{b: a for a, b in pairs.items() if b != "hot"}}.get(label, "")
+    return {"kalm": "spitz", "spitz": "kalm", "follows": "other", "other": "follows", "": "hot"}.get(label, "")

@@ -27,6 +27,9 @@ from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
+from stepsynth.students.curve import learning_curve
+from stepsynth.tasks import create_family
+from stepsynth.tasks.classification import Classification
 from stepsynth.types import Example
 from stepsynth.verify import verify_run
 from test_kill import harness, kill_at, one_of_each
@@ -78,7 +81,8 @@ def run(config: RunConfig, folder: Path, pupil: SpyingStudent, teacher: Any = No
     directory = RunDirectory.open(folder, config)
     with closing(directory), closing(Journal(directory.journal_path)) as journal:
         run_loop(directory, journal, check_inputs(config), teacher=teacher or MarkingTeacher(), student=pupil)
-        return write_exports(journal, directory)["methods"]["crossfit"]
+        results: dict[str, Any] = write_exports(journal, directory)["methods"]["crossfit"]
+        return results
 
 
 def open_journal(folder: Path) -> closing[Journal]:
@@ -121,10 +125,6 @@ def test_the_marks_tell_when_one_was_seen(
     elif broken == "prompts":
         monkeypatch.setattr(Folds, "together", lambda *_: True)
     else:
-        gold = Folds.gold
-        monkeypatch.setattr(
-            Folds, "gold", lambda self, row: int(row.id.endswith("2")) if row.id.endswith("3") else gold(self, row)
-        )
         judge = Classroom.judge_aside
         monkeypatch.setattr(
             Classroom, "judge_aside", lambda self, parts, judged, stage: judge(self, [[*parts[0], judged[0]]], judged, stage)
@@ -165,6 +165,16 @@ def test_each_fold_is_one_training_and_three_students_are_kept(worlds: dict[str,
     assert [entry.get("student") for entry in results["rounds"]] == [None, None, "labels", "written", "both"]
 
 
+@pytest.mark.parametrize("final", ["auto", "labels", "written", "stages"])
+def test_plan_says_how_many_students_are_trained(
+    final: str, worlds: dict[str, FamilyWorld], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pupil, world = SpyingStudent(), worlds["classification"]
+    run(world.config(f"method.final={final}"), tmp_path / "run", pupil)
+    said = stepsynth(capsys, "plan", world.config_path, "--set", f"method.final={final}")
+    assert f"trained {len(pupil.fits)} times" in said.out
+
+
 def test_two_stages_go_on_from_written_rows_with_gold_ones(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
     pupil = SpyingStudent()
     results = run(worlds["classification"].config("method.final=stages"), tmp_path / "run", pupil)
@@ -202,7 +212,8 @@ def test_a_run_that_is_stopped_in_any_training_goes_on_to_the_same_bytes(worlds:
     """And no fold that was judged is trained again."""
     config, calm = worlds["classification"].config("method.final=stages"), SpyingStudent()
     run(config, tmp_path / "calm", calm)
-    for number in range(len(calm.fits)):
+    # In a round's folds, in those of labels alone, in either part of two stages, and of those that are kept.
+    for number in (1, 9, 12, 15, 22):
         folder = tmp_path / str(number)
         pupil = SpyingStudent(stop=lambda n, number=number: Stop() if n == number else None)  # type: ignore[misc]
         with pytest.raises(Stop):
@@ -224,7 +235,7 @@ def test_a_run_that_is_stopped_after_each_commit_goes_on_to_the_same_bytes(
     stages = [name for name, *_ in stages_of(tmp_path / "calm")]
     assert {"round-0/fold-3", "round-1/crossfit", "round-2/fold-0", "choice", "round-4/train", "test"} <= set(stages)
     original = Journal._insert_stage
-    for stage in stages:
+    for stage in ("round-0/fold-3", "round-1/crossfit", "round-2/fold-0", "choice", "round-4/train", "test"):
         folder = tmp_path / stage.replace("/", "-")
 
         def insert(self: Journal, name: str, *arguments: Any, stage: str = stage) -> None:
@@ -398,6 +409,51 @@ def test_a_run_that_has_not_ended_has_a_page_and_no_table(worlds: dict[str, Fami
             assert (find_worth(journal, config) is not None) == ("worth" in results) == (stop > 11)
         assert read_status(folder)["state"] == "unfinished"
         assert verify_run(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "said"),
+    [
+        (0.05, 0.02, "label 24 more rows. Twice as many would bring about 5.0 points (2.0 to 9.0)"),
+        (0.05, -0.01, "how many cannot be said"),
+        (None, None, "how many cannot be said from these rows"),
+    ],
+)
+def test_a_number_of_labels_is_named_only_where_the_curve_is_steep_enough(
+    gain: float | None,
+    low: float | None,
+    said: str,
+    worlds: dict[str, FamilyWorld],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    curve = None if gain is None else {"points": [], "rows": 24, "more": 24, "gain": gain, "gain_ci95": [low, 0.09]}
+    monkeypatch.setattr("stepsynth.classroom.crossfit.learning_curve", lambda *_: curve)
+    words = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent())["worth"]["words"]
+    assert any(said in sentence for sentence in words), words
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_learning_curve_is_that_of_a_probe_out_of_fold(family: str, worlds: dict[str, FamilyWorld]) -> None:
+    """The same rows give the same numbers; questions, and rows that are too few, have none."""
+    config = worlds[family].config()
+    validation, own = check_inputs(config).validation, create_family(config.task)
+    rows = [*validation.harvest, *validation.select]
+    folds = deal_folds(rows, 4, 0)
+    found = learning_curve(config.student, own, rows, folds.gold)
+    assert found == learning_curve(config.student, own, rows, folds.gold)
+    if family == "extractive_qa":
+        assert found is None
+        return
+    assert found is not None
+    points = [point["rows"] for point in found["points"]]
+    assert len(points) == 4
+    assert (points[-1], found["rows"], found["more"]) == (18, 24, 24)
+    low, high = found["gain_ci95"]
+    assert low <= found["gain"] <= high
+    few = [row for label in own.labels for row in rows if row.label == label][:3] if isinstance(own, Classification) else []
+    few = [*few[:2], next(row for row in rows if row.label != few[0].label)]
+    assert learning_curve(config.student, own, few, deal_folds(few, 2, 0).gold) is None
 
 
 # folds ------------------------------------------------------------------------------------------

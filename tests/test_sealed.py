@@ -19,7 +19,7 @@ from stepsynth.errors import RunError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CANARY = "zqcanary"
-METHODS = ("s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "teacher")
+METHODS = ("s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "crossfit", "teacher")
 # Every family with the loop, which does most; every method where texts are simplest.
 CASES = [*((family, "s3") for family in FAMILIES), *(("classification", method) for method in METHODS[1:])]
 
@@ -78,7 +78,7 @@ def test_nothing_of_the_test_set_is_anywhere_before_it_is_opened(
     """And after it, in no page, data set, model or log; the teacher alone has to be asked its rows, at the very end."""
     world = world_of(tmp_path / "world", family, student)
     out = tmp_path / "out"
-    config = world.config(f"method.name={method}")
+    config = world.config(f"method.name={method}", f"method.label_check={'auto' if method == 'crossfit' else 'harvest'}")
 
     def stop(*_: object) -> None:
         raise Stop

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
-__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "competing", "judged_rounds"]
+__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "competing", "judged_rounds", "trainings"]
 
 # Of predictions that students made of rows which they had not seen.
 SPLIT = "crossfit"
@@ -62,6 +62,12 @@ _AUTO = ("labels", "both")
 def competing(final: str) -> tuple[str, ...]:
     """Return the recipes that are judged: labels alone, and what they are compared with."""
     return _AUTO if final == "auto" else tuple(dict.fromkeys(("labels", final)))
+
+
+def trainings(final: str, rounds: int, folds: int) -> int:
+    """Return how many students a run trains: for every fold in every round and of every other recipe, and what is kept."""
+    others = [RECIPES[name] for name in competing(final) if name != _OF_ROUNDS]
+    return folds * (rounds + 1 + sum(1 + recipe.staged for recipe in others)) + 3
 
 
 def judged_rounds(journal: Journal) -> list[int]:

@@ -123,7 +123,8 @@ def _verdict(difference: dict[str, Any], name: str) -> str:
         return f"The written rows help: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
     if high < 0:
         return f"Your labels alone are better: {subject} are worth {-100 * value:.1f} points less ({interval})."
-    return f"Your labels alone are as good, as far as can be told: {subject} make {_signed(value)} points ({interval})."
+    changes = "written rows alone change" if name == "written" else "written rows beside them change"
+    return f"Your labels alone are as good, as far as can be told: {changes} the score by {_signed(value)} points ({interval})."
 
 
 def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:

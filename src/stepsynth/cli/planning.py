@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from stepsynth.classroom import trainings
 from stepsynth.cli.forecast import forecast, money_warnings, price_as_json
 from stepsynth.cli.panel import dollars
 from stepsynth.data import deal_folds
@@ -83,6 +84,8 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
             "notes": list(inputs.notes),
         },
     }
+    if config.method.crossfits:
+        plan["trainings"] = _trainings(config, inputs)
     rows = _rows(config, inputs)
     price = price_of(config.teacher)
     if rows[1] == 0:
@@ -245,6 +248,12 @@ def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def _trainings(config: RunConfig, inputs: Inputs) -> int:
+    """Return how many students are trained, at most, where every fold takes one."""
+    folds = deal_folds(_shown(config, inputs), config.method.folds, config.seed).count
+    return trainings(config.method.final, config.method.rounds, folds)
+
+
 def _cached(config: RunConfig, inputs: Inputs, path: Path | None) -> dict[str, Any] | None:
     """Return how many requests of the run's first wave are answered already.
 
@@ -286,6 +295,8 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print(f"seed      {data['seed']:,} given rows")
     console.print(f"method    {plan['method']}")
     console.print(f"student   {plan['student']}", markup=False)
+    if "trainings" in plan:
+        console.print(f"          trained {plan['trainings']} times: for every fold in every round, and what is kept")
     if plan["sample"] is None:
         console.print("teacher   is not asked for anything")
         return

@@ -22,6 +22,8 @@ __all__ = ["learning_curve"]
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 # Which rows are left out is luck; of several draws the mean is looked at.
 _DRAWS = 3
+# With many labels a fit takes a second, and there is less luck in many rows.
+_MANY_LABELS = 20
 # Twice the rows lies well within what a line over the logarithm of the rows can be trusted for.
 _TIMES = 2
 
@@ -48,12 +50,15 @@ def learning_curve(
         return None
     vectors = LinearProbe(config, family, examples).features(examples)
     folds = [fold_of(example) for example in examples]
-    points = []
-    for draw in range(_DRAWS):
+    points: list[CurvePoint] = []
+    several = isinstance(family, MultiLabel)
+    for draw in range(_DRAWS if several or len(family.labels) <= _MANY_LABELS else 1):
         for share in _SHARES:
-            rows, scores = _out_of_fold(vectors, examples, folds, share, draw, several=isinstance(family, MultiLabel))
-            if rows:
-                points.append(CurvePoint(draw, rows, scores))
+            # All of the rows are the same rows, whatever is drawn.
+            known = next((point for point in points if share == 1 and point.rows == _size(folds, 1)), None)
+            scores = known.scores if known else _out_of_fold(vectors, examples, folds, share, draw, several=several)
+            if scores:
+                points.append(CurvePoint(draw, _size(folds, share), scores))
     if len({point.rows for point in points}) < len(_SHARES) - 1:
         return None
     largest = max(point.rows for point in points)
@@ -68,26 +73,28 @@ def learning_curve(
     }
 
 
+def _size(folds: Sequence[int], share: float) -> int:
+    """Return how many rows a probe is fitted on, on average over the folds."""
+    count = len(set(folds))
+    return max(1, round(share * len(folds) * (count - 1) / count))
+
+
 def _out_of_fold(
     vectors: Any, examples: Sequence[Example], folds: Sequence[int], share: float, draw: int, *, several: bool
-) -> tuple[int, list[float]]:
-    """Return on how many rows a probe was fitted, and which gold rows probes got right; none where labels were lacking."""
-    scores, sizes = [0.0] * len(examples), []
-    # All of it is the same whatever is drawn.
-    random = Random(f"curve {draw if share < 1 else 0}")
+) -> list[float]:
+    """Return which gold rows probes got right that had not seen them; none where labels were lacking."""
+    scores, random = [0.0] * len(examples), Random(f"curve {draw}")
     for fold in sorted(set(folds)):
         others = [place for place, own in enumerate(folds) if own != fold]
         taken = sorted(random.sample(others, round(share * len(others))))
         if len({examples[place].label for place in taken}) < 2:
-            return 0, []
+            return []
         held = [place for place, own in enumerate(folds) if own == fold]
         guessed = _guesses(vectors, [examples[place].label for place in taken], taken, held, several=several)
         for place, guess in zip(held, guessed, strict=True):
-            scores[place] = float(
-                guess == frozenset(split_labels(examples[place].label)) if several else guess == examples[place].label
-            )
-        sizes.append(len(taken))
-    return round(sum(sizes) / len(sizes)), scores
+            label = examples[place].label
+            scores[place] = float(guess == (frozenset(split_labels(label)) if several else label))
+    return scores
 
 
 def _guesses(vectors: Any, labels: Sequence[str], taken: Sequence[int], held: Sequence[int], *, several: bool) -> list[Any]:
