@@ -386,7 +386,13 @@ def test_warnings_tell_what_the_comparison_cannot_show(world: FamilyWorld, compa
 
 @pytest.mark.parametrize(
     ("steps", "warned"),
-    [((100, 100, None), False), ((100, 110, 100), False), ((100, 112, 100), True), ((300, 100, None), True), ((None,) * 3, False)],
+    [
+        ((100, 100, None), False),
+        ((100, 110, 100), False),
+        ((100, 112, 100), True),
+        ((300, 100, None), True),
+        ((None,) * 3, False),
+    ],
 )
 def test_students_that_were_trained_for_longer_are_told(
     steps: tuple[int | None, ...], warned: bool, world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]
