@@ -21,6 +21,7 @@ import gzip
 import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -48,9 +49,11 @@ LEFT_OUT = 2
 
 
 def rows_of(name: str, count: int) -> list[Example]:
-    """Return the first rows of a data set's training file."""
+    """Return rows of a data set's training file, the same for all."""
     with gzip.open(Path(os.environ["STEPSYNTH_DATA"]) / name / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
-        records = [json.loads(line) for _, line in zip(range(count), lines, strict=False)]
+        records = [json.loads(line) for line in lines]
+    # Some files are in the order of their labels.
+    records = random.Random(0).sample(records, count)
     return [Example(f"{name}-{index}", record["text"], record["label"]) for index, record in enumerate(records)]
 
 
