@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,10 +22,6 @@ from world import LABELS, World, build_world
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A world with one finished run, not to be changed."""
-    import os
-    import subprocess
-    import sys
-
     world = build_world(tmp_path_factory.mktemp("finished"))
     command = [sys.executable, "-m", "stepsynth", "run", str(world.config_path), "--json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -233,3 +232,36 @@ def test_models_pull_without_a_name_brings_what_the_defaults_need(
     assert asked == ["smollm2-135m", "minilm-l6"]
     assert stepsynth(capsys, "models", "pull", "qwen2.5-coder-1.5b").code == 0
     assert asked[2:] == ["qwen2.5-coder-1.5b"]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"KMP_BLOCKTIME": "200"}, {"KMP_BLOCKTIME": "200"}),
+        ({"GOMP_SPINCOUNT": "9"}, {"GOMP_SPINCOUNT": "9"}),
+    ],
+)
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(
+    own: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stepsynth.cli.main import _let_threads_sleep
+
+    monkeypatch.setattr("os.environ", dict(own))
+    _let_threads_sleep()
+    found = dict(os.environ)
+    monkeypatch.undo()
+    assert found == expected
+
+
+def test_the_command_sets_it_before_torch_is_there_and_the_library_sets_nothing() -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "KMP_", "GOMP_"))}
+    show = "print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    for call, expected in {
+        "import stepsynth.classroom, stepsynth.students.classifier": "None False",
+        "m = import_module('stepsynth.cli.main'); m.app = lambda: None; m.main()": "PASSIVE False",
+    }.items():
+        code = ["-c", f"import os, sys; from importlib import import_module; {call}; {show}"]
+        done = subprocess.run([sys.executable, *code], capture_output=True, text=True, env=environment, check=True)
+        assert done.stdout.strip() == expected

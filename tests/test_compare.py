@@ -384,6 +384,37 @@ def test_warnings_tell_what_the_comparison_cannot_show(world: FamilyWorld, compa
     assert any("One seed only" in warning for warning in few["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("steps", "warned"),
+    [
+        ((100, 100, None), False),
+        ((100, 110, 100), False),
+        ((100, 112, 100), True),
+        ((300, 100, None), True),
+        ((None,) * 3, False),
+    ],
+)
+def test_students_that_were_trained_for_longer_are_told(
+    steps: tuple[int | None, ...], warned: bool, world: FamilyWorld, compared: tuple[Path, dict[str, Any], int]
+) -> None:
+    """A tenth more steps is taken for the same; what earlier versions trained, and the teacher, have none to tell."""
+    folder = compared[0] / "s3-0"
+    cells = [cell(name, 0, S3_RIGHT[0], folder, steps=n) for name, n in zip(("s3", "gold", "teacher"), steps, strict=True)]
+    found = summarise(cells, world.config(), "rows", "s3")
+    assert [entry["steps"] for entry in found["systems"]] == [[n] for n in steps]
+    told = [warning for warning in found["warnings"] if "optimiser steps" in warning]
+    assert len(told) == warned
+    assert all("s3" in warning and "gold" in warning and "student.min_steps" in warning for warning in told)
+
+
+def test_every_cell_knows_the_steps_of_its_student(compared: tuple[Path, dict[str, Any], int]) -> None:
+    """As the student's own record has them."""
+    for entry in compared[1]["systems"]:
+        for score, steps in zip(entry["per_seed"], entry["steps"], strict=True):
+            model = compared[0] / f"{entry['name']}-{score['seed']}" / "models" / f"round-{score['round']}"
+            assert steps == json.loads((model / "training.json").read_text())["steps"] > 0
+
+
 def test_differences_are_to_the_user_s_own_labels_unless_another_method_is_named(world: FamilyWorld) -> None:
     """What a user wants to know first is whether anything is better than the labels that are there already."""
     config = world.config()

@@ -373,7 +373,8 @@ def test_the_last_weights_are_kept_and_judged_once(
 # precision -------------------------------------------------------------------------------------
 
 
-def test_bfloat16_is_of_training_alone(base: Path, new_folder: Callable[[], Path]) -> None:
+@pytest.mark.learns
+def test_bfloat16_is_of_training_alone(base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
     """Another rounding gives other weights; they are float32, and so are answers: a loaded student gives the same."""
     from safetensors.torch import load_file
 
@@ -383,7 +384,7 @@ def test_bfloat16_is_of_training_alone(base: Path, new_folder: Callable[[], Path
     assert {str(value.dtype) for found in weights.values() for value in found.values()} == {"torch.float32"}
     assert _sha256(folders["float32"])["model.safetensors"] != _sha256(folders["bfloat16"])["model.safetensors"]
     changed = [float((weights["bfloat16"][name] - value).abs().max()) for name, value in weights["float32"].items()]
-    assert max(changed) < 0.05, "rounding, not another training"
+    margin.below(max(changed), 0.05, "rounding, not another training")
     assert _student(base).load(folders["bfloat16"]).predict(_rows(40, 1)) == models["bfloat16"].predict(_rows(40, 1))
 
 
@@ -429,8 +430,11 @@ def test_a_processor_is_fast_where_it_says_so_and_is_not_limited(
 
 @pytest.mark.learns
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_it_learns_what_the_probe_cannot(precision: str, base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
-    """Which word comes first cannot be told from the words alone: the encoder has to be trained."""
+def test_it_learns_without_the_probe(
+    precision: str, base: Path, new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, margin: Margin
+) -> None:
+    """From a random head: which of two words comes first, which no list of words tells."""
+    monkeypatch.setattr("stepsynth.students.probe_start.start_head", lambda *_, **__: None)
     labels = ("bad", "good")
 
     def ordered(count: int, seed: int) -> list[Example]:
@@ -455,5 +459,5 @@ def test_label_smoothing_reaches_the_loss(base: Path, new_folder: Callable[[], P
         _student(base, min_steps=100, learning_rate=5e-3, label_smoothing=smoothing).fit(_rows(60), [], seed=SEED, out=out)
         losses.append(_record(out)["epochs"][-1]["train_loss"])
     margin.below(losses[0], 0.35, "plain")
-    # Their entropy, below which no training comes, is 0.9.
+    # Their entropy, below which no training comes, is 0.76.
     margin.above(losses[1], 0.7, "smoothed")

@@ -104,6 +104,7 @@ class Cell:
         latency_s: seconds per 1,000 predictions on this machine, ``None`` when all answers were known.
         answer_usd: dollars per 1,000 predictions; 0 for a student.
         details: further numbers of the test evaluation (F1 and the like).
+        steps: optimiser steps of the tested student; ``None`` where there is none, or an earlier version trained it.
     """
 
     system: str
@@ -121,6 +122,7 @@ class Cell:
     latency_s: float | None = None
     answer_usd: float | None = 0.0
     details: dict[str, float] = field(default_factory=dict)
+    steps: int | None = None
 
     @property
     def test(self) -> tuple[float, ...]:
@@ -320,6 +322,7 @@ def read_cell(folder: Path, system: str) -> Cell:
             raise RunError(f"the run at {str(folder)!r} is not finished.", hint="Run the same command again.")
         stages = journal.stages()
         trained = {number: int(info["rows"]) for _, number, kind, info, _ in stages if kind == "train"}
+        steps = {number: info.get("steps") for _, number, kind, info, _ in stages if kind == "train"}
         totals = journal.totals()
         test_info = next(info for _, _, kind, info, _ in stages if kind == "test")
         predicted = float(test_info["seconds"].get(str(best), 0.0))
@@ -344,6 +347,7 @@ def read_cell(folder: Path, system: str) -> Cell:
             latency_s=None if known else 1000 * predicted / evaluation.n,
             answer_usd=_per_thousand(totals.cost_usd, totals.requests) if asks else 0.0,
             details={key: value for key, value in evaluation.details.items() if isinstance(value, float)},
+            steps=steps[best],
         )
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 _SEED = 0
+# Numbers of optimiser steps that are taken for the same.
+_ALIKE = 1.1
 
 
 def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference: str | None) -> dict[str, Any]:
@@ -69,7 +71,11 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
         "minutes": {kind: round(sum(cell.seconds[kind] for cell in cells) / 60, 1) for kind in cells[0].seconds},
         "curve": _curve(budget or []),
         "forecast": _forecast(budget or []),
-        "warnings": [*_size_warnings(systems, by_name, reference), *_cell_warnings(budget or [], config)],
+        "warnings": [
+            *_size_warnings(systems, by_name, reference),
+            *_step_warnings(by_name),
+            *_cell_warnings(budget or [], config),
+        ],
     }
 
 
@@ -89,6 +95,7 @@ def _system(name: str, own: Sequence[Cell], by_name: Mapping[str, Sequence[Cell]
         "per_seed": [{"seed": c.seed, "value": round(v, 6), "round": c.best_round} for c, v in zip(own, per_seed, strict=True)],
         "details": {key: _mean([cell.details[key] for cell in own]) for key in extra},
         "rows": [cell.rows for cell in own],
+        "steps": [cell.steps for cell in own],
         "accepted_rows": [cell.spent_rows for cell in own],
         "requests": [cell.requests for cell in own],
         "tokens": [cell.tokens for cell in own],
@@ -179,6 +186,19 @@ def _size_warnings(systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequ
             "One seed only: the intervals are about these very students and the test rows, and say nothing about other seeds."
         )
     return found
+
+
+def _step_warnings(by_name: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Say where students were trained for longer than others: then not only their rows differ."""
+    steps = {name: [cell.steps for cell in own if cell.steps is not None] for name, own in by_name.items()}
+    ordered = sorted((sum(found) / len(found), name) for name, found in steps.items() if found)
+    if not ordered or ordered[-1][0] <= _ALIKE * ordered[0][0]:
+        return []
+    (few, shortest), (many, longest) = ordered[0], ordered[-1]
+    return [
+        f"Students were trained for {few:,.0f} ({shortest}) to {many:,.0f} optimiser steps ({longest}): a difference between "
+        "methods may come from that. student.epochs: 1 and student.min_steps give all the same number."
+    ]
 
 
 def _cell_warnings(cells: Sequence[Cell], config: RunConfig) -> list[str]:

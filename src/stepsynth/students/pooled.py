@@ -56,13 +56,14 @@ class PooledClassifier(torch.nn.Module):
         Args:
             folder: what `save_pretrained` wrote, or any encoder.
             trained: whether the head is read from the folder, too; else it is random.
-            settings: of ``AutoModel.from_pretrained``.
+            settings: of ``AutoModel.from_pretrained``; code that comes with a model is never run.
 
         Raises:
             ValueError: the model has an encoder and a decoder.
         """
-        settings.pop("ignore_mismatched_sizes", None)
-        body = AutoModel.from_pretrained(folder, **settings)
+        for name in ("ignore_mismatched_sizes", "trust_remote_code", "use_safetensors"):
+            settings.pop(name, None)
+        body = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **settings)
         if body.config.is_encoder_decoder:
             raise ValueError("it has a decoder beside its encoder, which needs student.head: fresh")
         network = cls(body)

@@ -36,6 +36,7 @@ def start_head(network: Network, tokenizer: Tokenizer, rows: Sequence[Row], targ
     """
     import numpy
     import torch
+    from threadpoolctl import threadpool_limits
 
     network.eval()
     vectors = torch.zeros(len(rows), network.head.in_features, dtype=torch.float64)
@@ -44,7 +45,9 @@ def start_head(network: Network, tokenizer: Tokenizer, rows: Sequence[Row], targ
     count = network.head.out_features
     weight, bias = numpy.zeros((count, network.head.in_features)), numpy.zeros(count)
     fit = _each_label if several else _one_label
-    fit(vectors.numpy(), targets, weight, bias)
+    # So little work is quicker on one thread, on a busy machine many times, and the same on any number of cores.
+    with threadpool_limits(1, user_api="blas"):
+        fit(vectors.numpy(), targets, weight, bias)
     with torch.no_grad():
         network.head.weight.copy_(torch.from_numpy(weight))
         network.head.bias.copy_(torch.from_numpy(bias))
