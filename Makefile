@@ -34,16 +34,16 @@ lint: $(VENV)/.test-installed
 	$(BIN)/mypy
 
 test: $(VENV)/.test-installed browser lint
-	$(BIN)/stepsynth models pull
+	$(BIN)/stepsynth models pull smollm2-135m minilm-l6
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.test-installed browser
-	$(BIN)/stepsynth models pull
+	$(BIN)/stepsynth models pull smollm2-135m minilm-l6
 	$(BIN)/python -m pytest -m slow
 
 # The tests that train, over seeds, threads and instruction sets; goes on where it was stopped.
 sweep: $(VENV)/.test-installed
-	$(BIN)/stepsynth models pull
+	$(BIN)/stepsynth models pull smollm2-135m minilm-l6
 	$(BIN)/python tests/sweep.py --save benchmarks/results/sweep.json
 
 # Known vulnerabilities in the versions that are tested; needs the package index.

@@ -220,8 +220,8 @@ def test_models_list_names_all_embedded_models(capsys: pytest.CaptureFixture[str
 def test_models_pull_without_a_name_brings_what_the_defaults_need(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The larger teachers are a gigabyte and more: they come when they are named."""
     asked: list[str] = []
+    monkeypatch.setattr("stepsynth.settling.choose_teacher", lambda wanted: (wanted, ""))
 
     def note(name: str, *, kind: str, report: object) -> str:
         asked.append(name)
@@ -229,9 +229,9 @@ def test_models_pull_without_a_name_brings_what_the_defaults_need(
 
     monkeypatch.setattr("stepsynth.cli.models.resolve", note)
     assert stepsynth(capsys, "models", "pull", "--json").code == 0
-    assert asked == ["smollm2-135m", "minilm-l6"]
-    assert stepsynth(capsys, "models", "pull", "qwen2.5-coder-1.5b").code == 0
-    assert asked[2:] == ["qwen2.5-coder-1.5b"]
+    assert asked == ["qwen2.5-coder-1.5b", "minilm-l6"]
+    assert stepsynth(capsys, "models", "pull", "smollm2-135m").code == 0
+    assert asked[2:] == ["smollm2-135m"]
 
 
 @pytest.mark.parametrize(

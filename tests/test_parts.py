@@ -130,7 +130,7 @@ def run_waves(parts: int, given_parts: int, limit: float = 6.0) -> tuple[list[in
 
 def test_waves_ask_for_as_many_answers_as_the_rows_need() -> None:
     assert run_waves(1, 1) == ([44], 40)
-    assert run_waves(10, 10) == ([6], 40)
+    assert run_waves(10, 10) == ([4], 40)
 
 
 def test_answers_with_too_few_rows_are_asked_for_again_up_to_the_limit() -> None:

@@ -33,7 +33,14 @@ def environment() -> dict[str, str]:
 @pytest.mark.skipif(not (is_cached("smollm2-135m") and is_cached("minilm-l6")), reason="the embedded models are not pulled")
 def test_the_shipped_example_runs_with_the_embedded_models_and_repeats(tmp_path: Path, margin: Margin) -> None:
     """Two runs that share nothing write the same rows: the same batches get the same answers."""
-    small = ["method.seed_rows=24", "method.rounds=1", "method.rationales=4", "student.epochs=2", "cache=null"]
+    small = [
+        "teacher.model=smollm2-135m",
+        "method.seed_rows=24",
+        "method.rounds=1",
+        "method.rationales=4",
+        "student.epochs=2",
+        "cache=null",
+    ]
     overrides = [piece for override in small for piece in ("--set", override)]
     rows = []
     for name in ("one", "two"):

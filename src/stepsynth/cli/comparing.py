@@ -53,7 +53,7 @@ def compare_methods(
         raise ConfigError(f"--match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
     # All cells have one teacher: that of the first cell that there is.
     begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
-    config = settle(config, begun, lambda line: None if quiet else sys.stderr.write(f"{line}\n"), fetch=True)
+    config = settle(config, begun, None if quiet else _say, fetch=True)
     systems = parse_systems(methods, config)
     compared_with = choose_reference(systems, reference)
     planned = list(plan_cells(config, systems, seeds))
@@ -81,6 +81,10 @@ def compare_methods(
     write_atomic(folder / "comparison.md", comparison_markdown(results))
     write_atomic(folder / "comparison.html", render_comparison(results))
     return results
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _check_price(teacher: TeacherConfig) -> None:

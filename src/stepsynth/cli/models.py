@@ -50,7 +50,7 @@ def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str
     """Bring models into the cache; return where each is.
 
     Args:
-        names: those that a config uses by default when none is named; the larger teachers are fetched when wanted.
+        names: those that a config uses by default when none is named: the best teacher that there is room for, and the student.
         say: called with one sentence per step.
 
     Raises:
@@ -58,7 +58,7 @@ def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str
     """
     kinds = {asset.name: asset.kind for asset in list_assets()}
     found = {}
-    for name in names or _defaults():
+    for name in names or _defaults(say):
         if name not in kinds:
             raise AssetError(f"unknown model {name!r}.", hint=did_you_mean(name, kinds))
         found[name] = str(resolve(name, kind=kinds[name], report=say))
@@ -66,7 +66,8 @@ def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str
     return found
 
 
-def _defaults() -> list[str]:
+def _defaults(say: Callable[[str], None]) -> list[str]:
     from stepsynth.config import StudentConfig, TeacherConfig
+    from stepsynth.settling import settle_teacher
 
-    return [section.model_fields["model"].default for section in (TeacherConfig, StudentConfig)]
+    return [settle_teacher(TeacherConfig(), report=say).model, StudentConfig().model]

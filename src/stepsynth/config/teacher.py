@@ -116,7 +116,7 @@ class TeacherConfig(Section):
     """
 
     backend: str = Field(default="openvino", min_length=1, max_length=80)
-    model: str = "smollm2-135m"
+    model: str = AUTO
     base_url: str | None = None
     api_key_env: str | None = None
     api_version: str | None = None
@@ -180,6 +180,16 @@ class TeacherConfig(Section):
         if isinstance(values, dict) and values.get("backend") == "anthropic" and not values.get("base_url"):
             return {**values, "base_url": ANTHROPIC_URL}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unnamed(cls, values: Any) -> Any:
+        """Only the embedded teacher is chosen: other backends keep the name that stood for none from the beginning."""
+        if not isinstance(values, dict) or values.get("backend", "openvino") == "openvino":
+            return values
+        # The invented one takes a starter's config as it is.
+        unnamed = "model" not in values or (values["backend"] == "fake" and values["model"] == AUTO)
+        return {**values, "model": "smollm2-135m"} if unnamed else values
 
     @model_validator(mode="after")
     def _a_model(self) -> TeacherConfig:

@@ -285,7 +285,9 @@ def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_
         parts = plan.request(label, asked[label], len(verdicts)).parts
         rows = asked[label] * parts
         # Laplace's rule keeps the share away from 0 and from rash optimism in small waves.
-        share = (good[label] + 1) / (rows + 2) if rows else 1 / _FIRST_MARGIN
+        # Where answers hold several rows, a margin would mean another answer for every label.
+        first = 1 / _FIRST_MARGIN if parts == 1 else 1.0
+        share = (good[label] + 1) / (rows + 2) if rows else first
         want = math.ceil(lacking / share * (_LATER_MARGIN if rows else 1.0))
         left = math.ceil(target * max_overgeneration) - rows
         counts[label] = max(0, math.ceil(min(want, left) / parts))
