@@ -37,7 +37,10 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
 }
 # Defaults of version 0.1.0 that are others now. Stored configs hold the values of these keys.
-_EARLIER_DEFAULTS: dict[str, dict[str, Any]] = {"student": {"epochs": 5, "min_steps": 0}}
+_EARLIER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "method": {"name": "s3"},
+    "student": {"epochs": 5, "min_steps": 0},
+}
 
 
 def with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +114,7 @@ class MethodConfig(Section):
         match: generate until this is used up, whatever the number of rows; for comparisons.
     """
 
-    name: MethodName = "s3"
+    name: MethodName = "crossfit"
     seed_rows: int = Field(default=400, ge=2)
     rounds: int = Field(default=2, ge=0, le=50)
     rows_per_mistake: int = Field(default=2, ge=1, le=100)
