@@ -200,7 +200,7 @@ class RunConfig(Section):
         if self.method.label_check == "harvest":
             raise ValueError(
                 "method.label_check=harvest does not go with method.name=crossfit: the probe would have seen the rows that "
-                "judge the students; write label_check: none"
+                "judge the students; write method.label_check: none, or method.name: s3 (the default before version 0.2)"
             )
         for key, value in (("method.mistakes_of", self.method.mistakes_of), ("student.continued", self.student.continued)):
             if value:

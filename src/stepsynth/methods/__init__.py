@@ -130,15 +130,17 @@ def seeded(*parts: object) -> random.Random:
     return random.Random(int(digest(parts)[:16], 16))
 
 
-def wanted_form(lab: Lab, label: str, count: int, *parts: object) -> str:
+def wanted_form(lab: Lab, label: str, count: int, *parts: object, source: Example | None = None) -> str:
     """Return how rows shall be written: as harvest rows of their label, drawn by ``parts``, are.
 
     Rows of the whole half where the label has too few to tell; empty where the templates have no use for it.
+    With a source, only rows that its prompt may show are asked for their form.
     """
     if not lab.prompts.capable or not lab.harvest:
         return ""
-    own = [example.text for example in lab.harvest if example.label == label]
-    texts = own if len(own) >= _ENOUGH_FORMS else [example.text for example in lab.harvest]
+    shown = [example for example in lab.harvest if source is None or lab.together(example, source)]
+    own = [example.text for example in shown if example.label == label]
+    texts = own if len(own) >= _ENOUGH_FORMS else [example.text for example in shown]
     return described_form(seeded("form", lab.config.seed, label, *parts).choices(texts, k=count))
 
 

@@ -101,7 +101,7 @@ class ExtrapolationPlan:
                 row=source,
                 examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others))),
                 predicted=self.predicted.get(source.id, ""),
-                form=wanted_form(self.lab, label, count, "extrapolate", self.round_number, source.id, number),
+                form=wanted_form(self.lab, label, count, "extrapolate", self.round_number, source.id, number, source=source),
                 count=count,
             ),
             sampling=sampling_for(self.lab, count),
