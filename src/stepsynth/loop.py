@@ -10,6 +10,7 @@ the same way with fewer stages; with cross-fitting every gold row takes the plac
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,8 @@ def run_loop(
     _begin(journal, inputs)
     executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     method, family = create_method(config), create_family(config.task)
-    classroom = Classroom(directory, journal, family, student or create_student(config), progress, students)
+    staged = student or create_student(_half(config))
+    classroom = Classroom(directory, journal, family, student or create_student(config), progress, students, staged)
     if method.student == "none":
         model = TeacherModel(config, family, executor, journal.gold("harvest"), progress)
         classroom.examine(model)
@@ -91,6 +93,12 @@ def run_loop(
     executor.close()
     classroom.final_test(inputs)
     journal.finish()
+
+
+def _half(config: RunConfig) -> RunConfig:
+    """Return the config of one of two trainings that together make as many optimiser steps as a single one."""
+    steps = math.ceil(config.student.min_steps / 2)
+    return config.model_copy(update={"student": config.student.model_copy(update={"min_steps": steps})})
 
 
 def _lab(config: RunConfig, journal: Journal, inputs: Inputs) -> Lab:

@@ -7,6 +7,7 @@ crossfit.settle(last=2)  # compare, choose, and train the students that are kept
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from stepsynth.students.curve import learning_curve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.classroom.training import Classroom
     from stepsynth.config import RunConfig
@@ -52,11 +53,11 @@ RECIPES: dict[str, Recipe] = {
     "both": Recipe(written=True, gold=True),
     "stages": Recipe(written=True, gold=True, staged=True),
 }
-# Of recipes that get equally many gold rows right the first one is taken.
-PREFERRED = ("both", "stages", "labels", "written")
-# What the rounds' students learn by.
-_OF_ROUNDS = "both"
-_AUTO = ("labels", "both")
+# Of recipes that cannot be told apart the first one is taken.
+PREFERRED = ("stages", "both", "labels", "written")
+# What the rounds' students learn by: gold rows last, so that written ones that are odd do less harm.
+_OF_ROUNDS = "stages"
+_AUTO = ("labels", _OF_ROUNDS)
 
 
 def competing(final: str) -> tuple[str, ...]:
@@ -66,8 +67,8 @@ def competing(final: str) -> tuple[str, ...]:
 
 def trainings(final: str, rounds: int, folds: int) -> int:
     """Return how many students a run trains: for every fold in every round and of every other recipe, and what is kept."""
-    others = [RECIPES[name] for name in competing(final) if name != _OF_ROUNDS]
-    return folds * (rounds + 1 + sum(1 + recipe.staged for recipe in others)) + 3
+    others = [name for name in competing(final) if name != _OF_ROUNDS]
+    return folds * (rounds + 1 + len(others)) + 3
 
 
 def judged_rounds(journal: Journal) -> list[int]:
@@ -154,7 +155,11 @@ class CrossFit:
                 self._keep(last, name, needed=name == chosen)
 
     def _choose(self, last: int, names: Sequence[str]) -> str:
-        """Return the recipe that got most gold rows right out of fold; see `PREFERRED` for ties."""
+        """Return the recipe that got most gold rows right out of fold.
+
+        With few gold rows chance decides much, so labels alone have to be ahead by more than one standard error of the
+        paired difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
+        """
         final = self._config.method.final
         if not self._journal.stage_done("choice"):
             started = time.monotonic()
@@ -162,7 +167,7 @@ class CrossFit:
             judged = dict.fromkeys((*names, _OF_ROUNDS))
             numbers = {name: last if name == _OF_ROUNDS else _number(last, name) for name in judged}
             right = {n: sum(g.score == 1.0 for g in self._journal.graded(number, SPLIT)) for n, number in numbers.items()}
-            chosen = max(sorted(names, key=PREFERRED.index), key=right.__getitem__) if final == "auto" else final
+            chosen = self._best(numbers, names) if final == "auto" else final
             info = {
                 "chosen": chosen,
                 "right": right,
@@ -176,16 +181,22 @@ class CrossFit:
             self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")
         return str(next(info for _, _, kind, info, _ in self._journal.stages() if kind == "choice")["chosen"])
 
+    def _best(self, numbers: Mapping[str, int], names: Sequence[str]) -> str:
+        right = {name: [g.score == 1.0 for g in self._journal.graded(numbers[name], SPLIT)] for name in names}
+        found = max(sorted(names, key=PREFERRED.index), key=lambda name: sum(right[name]))
+        if found != "labels":
+            return found
+        other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(right[name]))
+        apart = sum(a != b for a, b in zip(right[found], right[other], strict=True))
+        return found if sum(right[found]) - sum(right[other]) > math.sqrt(apart) else other
+
     def _keep(self, last: int, name: str, *, needed: bool) -> None:
         recipe, written = RECIPES[name], [row.example for row in self._journal.dataset(last)]
         hopeless = not written or (bool(self._config.task.labels) and len({row.label for row in written}) < 2)
         if name == "written" and hopeless and not needed:
             return
-        rows = [*written * recipe.written, *self._gold * recipe.gold]
-        if recipe.staged and not hopeless:
-            self._classroom.keep(name, _number(last, name), self._gold, start=_number(last, "written"))
-        else:
-            self._classroom.keep(name, _number(last, name), rows)
+        written, gold = written * recipe.written, self._gold * recipe.gold
+        self._classroom.keep(name, _number(last, name), [written, gold] if recipe.staged else [[*written, *gold]])
 
 
 _CALLED = {"labels": "labels alone", "written": "written rows alone", "both": "both", "stages": "both in two stages"}

@@ -98,6 +98,7 @@ class Classroom:
         student: the recipe.
         progress: told about steps.
         shared: a folder of trained students by what they were trained on, or ``None``.
+        staged: the recipe of each of two trainings that follow one another; ``student`` when absent.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class Classroom:
         student: Student,
         progress: Progress,
         shared: Path | None = None,
+        staged: Student | None = None,
     ) -> None:
         self._directory = directory
         self._journal = journal
         self._family = family
         self._student = student
+        self._staged = staged or student
         self._progress = progress
         self._shared = shared
         self._stage = ""
@@ -141,7 +144,7 @@ class Classroom:
         select = self._journal.gold("select")
         if gold:
             rows, select = [*rows, *self._journal.gold("harvest"), *select], []
-        model = self._fit(round_number, rows, select, stage)
+        model = self._fit(round_number, [rows], select, stage)
         if done:
             return
         results = {} if gold else {split: self._grade(model, self._journal.gold(split)) for split in ("harvest", "select")}
@@ -153,14 +156,13 @@ class Classroom:
         self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
         self._tell(f"trained on {len(rows):,} rows", results)
 
-    def keep(self, name: str, number: int, rows: Sequence[Example], start: int | None = None) -> None:
+    def keep(self, name: str, number: int, parts: Sequence[Sequence[Example]]) -> None:
         """Train a student that no gold row judges, and keep it.
 
         Args:
             name: what it is called.
             number: its round.
-            rows: what it learns from.
-            start: the round of the student whose weights it goes on from.
+            parts: what it learns from, one part after the other; empty parts are passed over.
         """
         stage = f"round-{number}/train"
         done = self._journal.stage_done(stage)
@@ -168,12 +170,13 @@ class Classroom:
             return
         check_stop()
         started = time.monotonic()
-        model = self._fit(number, rows, [], stage, None if start is None else self._directory.model_path(start))
+        model = self._fit(number, parts, [], stage)
         if done:
             return
-        info = {"rows": len(rows), "student": name, **steps_of(model)}
+        rows = sum(map(len, parts))
+        info = {"rows": rows, "student": name, **steps_of(model)}
         self._journal.finish_training(stage, number, {}, info, time.monotonic() - started)
-        self._progress.finish(f"the student of {name}: trained on {len(rows):,} rows")
+        self._progress.finish(f"the student of {name}: trained on {rows:,} rows")
 
     def judge_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str) -> list[Graded]:
         """Return what a student that is not kept says of some rows.
@@ -184,7 +187,7 @@ class Classroom:
             stage: the name that is shown.
         """
         check_stop()
-        parts = [part for part in parts if part]
+        parts = self._trainings(parts)
         known = self._shared and self._shared / f"{self._identity_aside(parts, judged)}.json"
         if known and known.is_file():
             found = json.loads(known.read_text(encoding="utf-8"))
@@ -202,13 +205,23 @@ class Classroom:
             self._refuse_hopeless([])
         self._stage = stage
         with self._scratch("fold") as folder:
-            start = None
-            for place, rows in enumerate(parts):
-                out = folder / str(place)
-                out.mkdir(mode=0o700)
-                model = self._student.fit(rows, [], seed=self._directory.config.seed, out=out, start=start, progress=self._step)
-                start = out
-            return model
+            return self._follow(parts, [], None, folder)
+
+    def _trainings(self, parts: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
+        """Leave out empty parts; a probe cannot be trained on and learns from all rows at once."""
+        found = [part for part in parts if part]
+        probe = self._directory.config.student.head == "probe" and len(found) > 1
+        return [[row for part in found for row in part]] if probe else found
+
+    def _follow(self, parts: Sequence[Sequence[Example]], select: Sequence[Example], out: Path | None, folder: Path) -> Model:
+        """Train on one part after the other, the last time into ``out``, and else into new folders of ``folder``."""
+        student, start = self._staged if len(parts) > 1 else self._student, None
+        for place, rows in enumerate(parts, 1):
+            into = out if out and place == len(parts) else folder / str(place)
+            into.mkdir(mode=0o700, exist_ok=True)
+            model = student.fit(rows, select, seed=self._directory.config.seed, out=into, start=start, progress=self._step)
+            start = into
+        return model
 
     def _identity_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example]) -> str:
         return digest([*(self._identity(rows, [], None) for rows in parts), "judged", self._identity(judged, [], None)])
@@ -280,17 +293,17 @@ class Classroom:
         scores = [f"{split} {100 * results[split][0].value:.1f}" for split in ("select", "harvest") if split in results]
         self._progress.finish(f"{what}{': ' if scores else ''}{', '.join(scores)}")
 
-    def _fit(
-        self, round_number: int, rows: Sequence[Example], select: Sequence[Example], stage: str, start: Path | None = None
-    ) -> Model:
+    def _fit(self, round_number: int, parts: Sequence[Sequence[Example]], select: Sequence[Example], stage: str) -> Model:
         directory = self._directory
         if directory.model_whole(round_number):
             return self._student.load(directory.model_path(round_number))
-        self._refuse_hopeless(rows)
-        start = start or self._start(round_number)
+        parts = self._trainings(parts)
+        self._refuse_hopeless([row for part in parts for row in part])
+        start = self._start(round_number)
         with disk_errors(directory.model_path(round_number)):
             part = directory.new_model_folder(round_number)
-            known = self._shared and self._shared / self._identity(rows, select, start)
+            identities = [self._identity(rows, select, start) for rows in parts]
+            known = self._shared and self._shared / (identities[0] if len(parts) == 1 else digest(identities))
             try:
                 if known and (known / "done.json").is_file():
                     for file in known.iterdir():
@@ -298,7 +311,7 @@ class Classroom:
                             shutil.copyfile(file, part / file.name)
                 else:
                     self._stage = stage
-                    self._student.fit(rows, select, seed=directory.config.seed, out=part, start=start, progress=self._step)
+                    self._train_into(part, parts, select, start)
                 kept = directory.keep_model(part, round_number)
             except BaseException:
                 # On a full disk its room may be what the next attempt needs.
@@ -308,6 +321,13 @@ class Classroom:
                 _share(kept, known)
         # Predictions come from the files that are kept, not from the model that was in memory.
         return self._student.load(kept)
+
+    def _train_into(self, out: Path, parts: Sequence[Sequence[Example]], select: Sequence[Example], start: Path | None) -> None:
+        if len(parts) == 1:
+            self._student.fit(parts[0], select, seed=self._directory.config.seed, out=out, start=start, progress=self._step)
+            return
+        with self._scratch("first") as folder:
+            self._follow(parts, select, out, folder)
 
     def _start(self, round_number: int) -> Path | None:
         """Return the weights to go on from, in the ablation that does not train from scratch."""

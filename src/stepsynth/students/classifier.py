@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import DataError, RunError
 from stepsynth.students.batches import HEAD_FILE, Network, Row, Tokenizer, forward, longest, reads_segments, tokenise
 from stepsynth.students.embeddings import only_used_embeddings
-from stepsynth.students.pretrained import load_base, load_trained, save
+from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
 from stepsynth.students.surroundings import quiet, seeded
 from stepsynth.tasks import join_labels, split_labels
 from stepsynth.tasks.classification import MultiLabel
@@ -138,6 +138,7 @@ class Classifier:
                 score = (lambda network: self._score(network, tokenizer, judged, select)) if select else None
                 history = self._trained_on(network, tokenizer, labelled, judged, score, seed=seed, out=out, progress=progress)
             epochs, best, steps = (history.epochs, history.best, history.steps) if history else ([], None, 0)
+            steps += 0 if probe else steps_before(start)
             settings = {"max_length": max_length}
             save(network, tokenizer, out, settings=settings, seed=seed, history=epochs, best=best, steps=steps)
         return ClassifierModel(network, tokenizer, self.family, max_length, steps)

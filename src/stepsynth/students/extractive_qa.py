@@ -18,7 +18,7 @@ from stepsynth.errors import ConfigError, DataError
 from stepsynth.evaluation.squad import exact_match, f1
 from stepsynth.students.batches import Network, Row, Tokenizer, forward, longest, reads_segments
 from stepsynth.students.embeddings import only_used_embeddings
-from stepsynth.students.pretrained import load_base, load_trained, save
+from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
 from stepsynth.students.surroundings import quiet, seeded
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class ExtractiveQA:
                     progress=progress,
                 )
             settings = {**model.settings, "windows": len(rows), "skipped": skipped}
-            epochs, steps = history.epochs, history.steps
+            epochs, steps = history.epochs, history.steps + steps_before(start)
             save(network, tokenizer, out, settings=settings, seed=seed, history=epochs, best=history.best, steps=steps)
         model.steps = steps
         return model

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stepsynth.students.batches import Network, Tokenizer
     from stepsynth.students.trainer import Epoch
 
-__all__ = ["load_base", "load_trained", "save"]
+__all__ = ["load_base", "load_trained", "save", "steps_before"]
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
@@ -107,6 +107,14 @@ def save(
     record: dict[str, Any] = {**settings, "seed": seed, "steps": steps}
     record.update(best_epoch=best.epoch if best else 0, epochs=[_shown(epoch) for epoch in history])
     (out / "training.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def steps_before(start: Path | None) -> int:
+    """Return the optimiser steps that a student has behind it which is trained on; 0 for a base model."""
+    try:
+        return int(json.loads((start / "training.json").read_text(encoding="utf-8")).get("steps", 0)) if start else 0
+    except (OSError, ValueError, AttributeError):
+        return 0
 
 
 def _shown(epoch: Epoch) -> dict[str, float | None]:
