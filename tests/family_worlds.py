@@ -123,7 +123,7 @@ class FamilyWorld(World):
                 "max_length": 48,
                 "stride": 8,
             },
-            "method": {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 3, "label_check": "none"},
+            "method": {"name": "s3", "seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 3, "label_check": "none"},
         }
         for dotted, value in (changes or {}).items():
             *parents, last = dotted.split(".")

@@ -55,7 +55,7 @@ class World:
                 "learning_rate": 3e-3,
                 "max_length": 32,
             },
-            "method": {"seed_rows": 30, "rounds": 2, "rows_per_mistake": 1, "rationales": 4, "label_check": "none"},
+            "method": {"name": "s3", "seed_rows": 30, "rounds": 2, "rows_per_mistake": 1, "rationales": 4, "label_check": "none"},
         }
         for dotted, value in (changes or {}).items():
             *parents, last = dotted.split(".")

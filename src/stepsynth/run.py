@@ -245,6 +245,16 @@ class RunDirectory:
         """
         return _stored_config(path) if (path / "config.json").is_file() else None
 
+    @classmethod
+    def refuse_held(cls, path: Path) -> None:
+        """Do nothing, unless another process writes to a run right now: before anything takes time; `open` takes the lock.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        if (path / "config.json").is_file() and (holder := cls.read(path).holder()):
+            raise _in_use(path, holder)
+
     def close(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
@@ -325,6 +335,10 @@ def _is_part(path: Path) -> bool:
     return path.is_file() and path.name.startswith(".") and path.name.endswith(".part")
 
 
+def _in_use(path: Path, holder: str) -> RunError:
+    return RunError(f"{str(path)!r} is in use by {holder}.", hint="Wait for it, or give another --out.")
+
+
 def _take_lock(path: Path) -> IO[str]:
     file = os.fdopen(os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")
     try:
@@ -332,7 +346,7 @@ def _take_lock(path: Path) -> IO[str]:
     except BlockingIOError:
         holder = file.read(200).strip() or "another process"
         file.close()
-        raise RunError(f"{str(path)!r} is in use by {holder}.", hint="Wait for it, or give another --out.") from None
+        raise _in_use(path, holder) from None
     # What it says is for people; on a full disk the lock holds all the same.
     with contextlib.suppress(OSError):
         os.ftruncate(file.fileno(), 0)

@@ -51,6 +51,7 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
         The content of ``results.json``.
     """
     with handle_signals(), open_panel(quiet=quiet) as progress:
+        RunDirectory.refuse_held(folder)
         config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=config.method.name != "gold")
         inputs = check_inputs(config, progress)
         for note in inputs.notes:
