@@ -16,7 +16,10 @@ from typing import Any
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Example, Prediction, Request, Response
 
-__all__ = ["MarkingTeacher", "SpyingStudent", "marks_of"]
+__all__ = ["STEPS", "MarkingTeacher", "SpyingStudent", "marks_of"]
+
+# That a call of `fit` says it made.
+STEPS = 7
 
 _MARK = re.compile(r"zqmark(\d+)x")
 
@@ -48,7 +51,8 @@ class SpyingStudent:
         stop: raises what it returns, if anything, at the n-th training.
 
     Attributes:
-        fits: rows of every training, with the folder that it went on from.
+        fits: rows of every call of `fit`, with the folder that it went on from; two stages are two calls.
+        outs: the folder that each of them wrote into.
         leaks: ids of judged rows whose mark the judge had seen.
         judged: number of rows that were predicted.
     """
@@ -59,8 +63,14 @@ class SpyingStudent:
         self.right = right or (lambda written, gold, number: number % 3 == 0)
         self.stop = stop
         self.fits: list[tuple[list[Example], Path | None]] = []
+        self.outs: list[Path] = []
         self.leaks: list[str] = []
         self.judged = 0
+
+    @property
+    def trainings(self) -> int:
+        """How many students were trained: one that goes on from another is the same one."""
+        return sum(start is None for _, start in self.fits)
 
     def fit(
         self,
@@ -76,14 +86,16 @@ class SpyingStudent:
         if error := self.stop(len(self.fits)):
             raise error
         self.fits.append((list(train), start))
+        self.outs.append(out)
         before: dict[str, Any] = (
-            json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False}
+            json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False, "steps": 0}
         )
         marks = {mark for row in train for mark in marks_of(f"{row.text} {row.context}")} | set(before["marks"])
         seen = {
             "marks": sorted(marks),
             "written": before["written"] or any(row.id.startswith("round-") for row in train),
             "gold": before["gold"] or any(not row.id.startswith("round-") for row in train),
+            "steps": before["steps"] + STEPS,
         }
         (out / "seen.json").write_text(json.dumps(seen))
         return self.load(out)
@@ -95,12 +107,12 @@ class SpyingStudent:
 class SpyingModel:
     """A trained `SpyingStudent`."""
 
-    def __init__(self, student: SpyingStudent, marks: list[int], written: bool, gold: bool) -> None:
+    def __init__(self, student: SpyingStudent, marks: list[int], written: bool, gold: bool, steps: int) -> None:
         self._student = student
         self._marks = set(marks)
         self._written = written
         self._gold = gold
-        self.steps = 7
+        self.steps = steps
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         found = []
