@@ -425,7 +425,8 @@ def other(value: object) -> object:
 
 @pytest.mark.parametrize("dotted", sorted(set(leaves(parse_config(VALUES).resolved())) - FREE - FIXED))
 def test_the_digest_changes_with_every_other_key(dotted: str) -> None:
-    before = parse_config(VALUES)
+    # Two keys do not go with cross-fitting, which is the default.
+    before = parse_config({**VALUES, "method": {**VALUES.get("method", {}), "name": "s3"}})
     new = OTHERS.get(dotted, other(leaves(before.resolved())[dotted]))
     resolved = before.resolved()
     node = resolved

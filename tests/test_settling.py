@@ -15,6 +15,7 @@ from stepsynth.config import RunConfig, TeacherConfig, load_config, parse_config
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.run import RunDirectory
 from stepsynth.settling import settle, settle_teacher, style_for
+from world import build_world
 
 OPENAI = {"backend": "openai", "base_url": "http://127.0.0.1:1/v1"}
 
@@ -62,7 +63,8 @@ def test_the_templates_fit_the_teacher(teacher: dict[str, Any], style: str) -> N
 
 def test_a_named_style_and_model_stay() -> None:
     named = config({"backend": "openvino", "model": "smollm2-135m"}, task={"prompt_style": "capable"})
-    assert settle(named, None) == named
+    settled = settle(named, None)
+    assert (settled.task, settled.teacher.model) == (named.task, named.teacher.model)
 
 
 def test_a_run_keeps_the_style_and_the_teacher_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,3 +131,15 @@ def test_several_rows_an_answer_need_templates_that_can_ask_for_them() -> None:
 
 def test_the_shipped_example_takes_the_best_embedded_teacher() -> None:
     assert load_config(Path(__file__).parents[1] / "examples" / "shop" / "config.yaml").teacher.model == "auto"
+
+
+def test_capable_teachers_write_with_more_variety_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    world = build_world(tmp_path)
+    plain = settle(world.config("task.prompt_style=capable"), None).teacher.sampling
+    assert (plain.temperature, plain.top_p) == (1.0, 0.95)
+    # A server that refuses a parameter is not told one that nobody set.
+    assert not {"temperature", "top_p"} & plain.model_fields_set
+    own = settle(world.config("task.prompt_style=capable", "teacher.sampling.temperature=0.3"), None).teacher.sampling
+    assert (own.temperature, own.top_p) == (0.3, 0.95)
+    small = settle(world.config("task.prompt_style=small"), None).teacher.sampling
+    assert (small.temperature, small.top_p) == (0.7, 0.9)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepsynth.assets import choose_teacher, list_assets, model_parameters, resolve
-from stepsynth.config.teacher import AUTO
+from stepsynth.config.teacher import AUTO, SamplingConfig
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.prompts import Prompts
 
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BEST_TEACHER", "settle", "settle_teacher", "style_for"]
 
-# Chosen by measurement, see docs/decisions.md, "The embedded teacher".
 BEST_TEACHER = "qwen2.5-coder-1.5b"
-# Models with fewer parameters write better rows from the templates for small ones (benchmarks/templates.py).
+# Which of the embedded models fill in which templates well was judged by reading; see docs/decisions.md.
 _CAPABLE = 0.9e9
+# At the cooler sampling that keeps small models on their label, larger ones write the same few sentences over and over.
+_CAPABLE_SAMPLING = {"temperature": 1.0, "top_p": 0.95}
 
 
 def settle(
@@ -50,12 +51,20 @@ def settle(
     if style == "auto":
         style = begun.task.prompt_style if begun is not None else style_for(teacher)
     task = config.task.model_copy(update={"prompt_style": style})
+    if style == "capable":
+        teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling)})
     if config.method.rows_per_answer > 1 and not Prompts(task).counts("seed"):
         raise ConfigError(
             f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
             hint="Set task.prompt_style: capable, or own templates that say {{ count }}; or leave rows_per_answer out.",
         )
     return config.model_copy(update={"task": task, "teacher": teacher})
+
+
+def _varied(sampling: SamplingConfig) -> SamplingConfig:
+    """Return sampling that varies more, as far as the user has not set it; what was not set still counts as not set."""
+    free = {key: value for key, value in _CAPABLE_SAMPLING.items() if key not in sampling.model_fields_set}
+    return SamplingConfig.model_construct(sampling.model_fields_set, **{**dict(sampling), **free})
 
 
 def settle_teacher(
