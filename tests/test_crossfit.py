@@ -236,8 +236,13 @@ def test_the_halves_of_the_steps_are_never_fewer_than_all(
     steps: int, half: int, worlds: dict[str, FamilyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of an odd number one step more is made; what else a student is told stays as it is."""
-    told = []
-    monkeypatch.setattr("stepsynth.loop.create_student", lambda config: told.append(config.student) or SpyingStudent())
+    told: list[Any] = []
+
+    def create(config: RunConfig) -> SpyingStudent:
+        told.append(config.student)
+        return SpyingStudent()
+
+    monkeypatch.setattr("stepsynth.loop.create_student", create)
     config = worlds["classification"].config(f"student.min_steps={steps}")
     directory = RunDirectory.open(tmp_path / "run", config)
     with closing(directory), closing(Journal(directory.journal_path)) as journal:
