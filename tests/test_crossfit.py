@@ -462,7 +462,7 @@ def test_the_table_is_in_the_terminal_the_results_the_status_and_on_the_page(
     print_results(json.loads((folder / "results.json").read_text()), folder)
     printed = capsys.readouterr().out
     page = (folder / "report.html").read_text(encoding="utf-8")
-    for said in ("labels alone", "both, in", "stages *", "100.0", "+60.0", "The written rows help"):
+    for said in ("labels alone", "both, staged", "100.0", "+60.0", "The written rows help"):
         assert said in printed
     for said in ("your labels alone", "both, written rows first", "100.0", "+60.0", "The written rows help", "Cross-validated"):
         assert said in page

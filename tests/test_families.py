@@ -40,7 +40,7 @@ def small(student: Path) -> list[str]:
         "teacher.model=fake",
         f"student.model={student}",
         "student={epochs: 2, batch_size: 16, learning_rate: 3.0e-3, max_length: 48, stride: 8, model: " + str(student) + "}",
-        "method={seed_rows: 12, rounds: 1, rows_per_mistake: 1, rationales: 3}",
+        "method={seed_rows: 12, rounds: 1, rows_per_mistake: 1, rationales: 3, folds: 2}",
         "data.validation.sample=40",
         "data.test.sample=20",
     ]
@@ -69,8 +69,10 @@ def test_a_family_goes_from_init_to_predict(
     (method,) = results["methods"].values()
     assert results["family"] == family
     assert method["test"]["n"] == 20
-    assert method["rounds"][0]["rows"] == 12
-    assert [entry["round"] for entry in method["rounds"]] == [0, 1]
+    assert method["rounds"][0]["rows"] == 12 + 40
+    kept = {entry["student"]: entry["round"] for entry in method["rounds"] if entry.get("student")}
+    assert [entry["round"] for entry in method["rounds"]] == [0, 1, *kept.values()]
+    assert set(kept) == {"labels", "written", "stages"}
 
     status = stepsynth(capsys, "status", run, "--json")
     found = json.loads(status.out)

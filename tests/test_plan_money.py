@@ -159,7 +159,10 @@ def test_the_printed_plan_says_price_range_and_warning(capsys: pytest.CaptureFix
     assert "sample prompt" in text
 
 
-def test_a_server_of_ones_own_has_no_price_until_it_is_told(capsys: pytest.CaptureFixture[str], world: World) -> None:
+def test_a_server_of_ones_own_has_no_price_until_it_is_told(
+    capsys: pytest.CaptureFixture[str], world: World, loopback: LoopbackServer
+) -> None:
+    loopback.answer = lambda _: "a text about something"
     found = planned(capsys, world, "teacher.price=null", "budget.usd=null")
     assert (found["price"], found["cost_usd"]) == (None, None)
     free = planned(capsys, world, "teacher.price={input: 0, output: 0}", "budget.usd=null")

@@ -164,7 +164,7 @@ def test_a_closed_run_can_be_opened_again_and_a_refused_one_holds_no_lock(tmp_pa
         ({"data__test": {"path": "/data/t.csv"}}, ("data.test was None",)),
         ({"data__contexts": {"path": "/data/c.csv"}}, ("data.contexts was None",)),
         ({"data__seed": {"path": "/data/s.csv"}}, ("data.seed was None",)),
-        ({"method__name": "zerogen"}, ("method.name was 's3', is 'zerogen'",)),
+        ({"method__name": "zerogen"}, ("method.name was 'crossfit', is 'zerogen'",)),
         ({"method__match": {"unit": "tokens", "amount": 9}}, ("method.match was None",)),
         ({"task__family": "multi_label"}, ("task.family was 'classification', is 'multi_label'",)),
         ({"task__order": ["text2", "text1"]}, ("task.order was ['text1', 'text2'], is ['text2', 'text1']",)),

@@ -136,7 +136,7 @@ def test_the_shipped_example_takes_the_best_embedded_teacher() -> None:
 def test_capable_teachers_write_with_more_variety_unless_the_user_says_otherwise(tmp_path: Path) -> None:
     world = build_world(tmp_path)
     plain = settle(world.config("task.prompt_style=capable"), None).teacher.sampling
-    assert (plain.temperature, plain.top_p) == (1.0, 0.95)
+    assert (plain.temperature, plain.top_p) == (0.85, 0.95)
     # A server that refuses a parameter is not told one that nobody set.
     assert not {"temperature", "top_p"} & plain.model_fields_set
     own = settle(world.config("task.prompt_style=capable", "teacher.sampling.temperature=0.3"), None).teacher.sampling

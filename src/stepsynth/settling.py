@@ -27,7 +27,7 @@ BEST_TEACHER = "qwen2.5-coder-1.5b"
 # Which of the embedded models fill in which templates well was judged by reading; see docs/decisions.md.
 _CAPABLE = 0.9e9
 # At the cooler sampling that keeps small models on their label, larger ones write the same few sentences over and over.
-_CAPABLE_SAMPLING = {"temperature": 1.0, "top_p": 0.95}
+_CAPABLE_SAMPLING = {"temperature": 0.85, "top_p": 0.95}
 
 
 def settle(

@@ -57,6 +57,7 @@ STATUS = {
     "cost_usd": None,
     "batches": [],
     "pause": None,
+    "results": {"methods": {"s3": {}}},
 }
 
 

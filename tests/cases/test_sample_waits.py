@@ -16,6 +16,7 @@ from stepsynth.testing import make_request
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_short_wait_that_the_server_asks_for_is_waited_for(loopback: LoopbackServer, status: int) -> None:
+    loopback.answer = lambda _: "a text"
     loopback.faults = {1: Fault.status(status, {"Retry-After": "1"}), 2: Fault.status(status, {"Retry-After": "0"})}
     config = make_config(loopback)
     waits: list[float] = []

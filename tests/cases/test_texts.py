@@ -162,14 +162,14 @@ def test_sentences_that_are_cut_off_a_long_row_are_said(tmp_path: Path, monkeypa
         first = f"I waited {HOURS[seed % 7]} near the {PLACES[seed // 7 % 8]} for number {seed % 9973}."
         return f"{first} Nobody came to tell us a single thing about it" + ", not even when we asked them" * 6 + "."
 
-    texts, _ = ran(tmp_path, one_line_gold(), story)
+    texts, _ = ran(tmp_path, one_line_gold(), story, prompt_style="small")
     assert all(text.startswith("I waited") and "Nobody" not in text for text in texts)
     reasons, rows = [summary for summary in said if "rows accepted" in summary]
     assert "first sentences" not in reasons, "a reason is a few words anyway"
     assert "; 4 rows are only the first sentences of a longer answer (no row is longer than 95 in 100 validation texts" in rows
     said.clear()
     (tmp_path / "short").mkdir()
-    ran(tmp_path / "short", one_line_gold(), lambda body: story(body).partition(" Nobody")[0])
+    ran(tmp_path / "short", one_line_gold(), lambda body: story(body).partition(" Nobody")[0], prompt_style="small")
     assert not any("first sentences" in summary for summary in said)
 
 

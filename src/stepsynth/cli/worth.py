@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["print_worth"]
 
 
-_SHORT = {"labels": "labels alone", "written": "written alone", "both": "both", "stages": "both, in stages"}
+_SHORT = {"labels": "labels alone", "written": "written alone", "both": "both", "stages": "both, staged"}
 
 
 def print_worth(worth: Mapping[str, Any], console: Console) -> None:
