@@ -37,7 +37,7 @@ RESULTS = {
     "forecast": None,
     "warnings": [],
 }
-STATUS = {
+STATUS: dict[str, Any] = {
     "run": "r",
     "state": "unfinished",
     "holder": None,
