@@ -139,15 +139,18 @@ def test_a_second_signal_says_that_it_stops_at_once_and_that_nothing_is_lost(
 
 def test_a_command_that_is_not_a_run_says_that_it_was_stopped(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene.server, "latency", 30)
-    before = len(scene.server.requests)
+    before = len(scene.server.completions)
     command = [sys.executable, "-m", "stepsynth", "plan", str(scene.world.config_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    while len(scene.server.requests) == before:
+    while len(scene.server.completions) == before:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    try:
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert (process.returncode, errors) == (130, "stepsynth: stopped.\n")
 
 
