@@ -143,3 +143,12 @@ def test_capable_teachers_write_with_more_variety_unless_the_user_says_otherwise
     assert (own.temperature, own.top_p) == (0.3, 0.95)
     small = settle(world.config("task.prompt_style=small"), None).teacher.sampling
     assert (small.temperature, small.top_p) == (0.7, 0.9)
+
+
+def test_a_run_keeps_the_sampling_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build_world(tmp_path / "world").config("task.prompt_style=capable")
+    RunDirectory.open(tmp_path / "run", config).close()
+    monkeypatch.setattr(settling, "_CAPABLE_SAMPLING", {"temperature": 1.3, "top_p": 0.5})
+    assert settle(config, None).teacher.sampling.temperature == 1.3
+    with closing(RunDirectory.open(tmp_path / "run", config)) as directory:
+        assert (directory.config.teacher.sampling.temperature, directory.config.teacher.sampling.top_p) == (0.85, 0.95)

@@ -3,7 +3,7 @@
     config = settle(config, None, report=print, fetch=True)
 
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
-(``task.prompt_style: auto``).
+(``task.prompt_style: auto``), and how such templates are sampled where the config says nothing.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def settle(
         config: the user's.
         begun: the config that the run began with, ``None`` for a new run.
         report: told, in one sentence each, what is fetched, and why a smaller model is taken.
-        fetch: whether to fetch a model that is chosen here, and to take a smaller one where it cannot be had.
+        fetch: whether to fetch a model that is chosen here, and to take a smaller one where it cannot be fetched.
 
     Raises:
-        AssetError: no embedded teacher can be had.
+        AssetError: no embedded teacher can be fetched.
         ConfigError: several rows an answer, and templates that ask for one.
     """
     known = begun.teacher if begun is not None and begun.teacher.backend == config.teacher.backend else None
@@ -52,7 +52,7 @@ def settle(
         style = begun.task.prompt_style if begun is not None else style_for(teacher)
     task = config.task.model_copy(update={"prompt_style": style})
     if style == "capable":
-        teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling)})
+        teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
     if config.method.rows_per_answer > 1 and not Prompts(task).counts("seed"):
         raise ConfigError(
             f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
@@ -61,9 +61,13 @@ def settle(
     return config.model_copy(update={"task": task, "teacher": teacher})
 
 
-def _varied(sampling: SamplingConfig) -> SamplingConfig:
-    """Return sampling that varies more, as far as the user has not set it; what was not set still counts as not set."""
-    free = {key: value for key, value in _CAPABLE_SAMPLING.items() if key not in sampling.model_fields_set}
+def _varied(sampling: SamplingConfig, begun: RunConfig | None) -> SamplingConfig:
+    """Return sampling that varies more, as far as the user has not set it; what was not set still counts as not set.
+
+    A run that began goes on with what it began with, whatever a later version samples with.
+    """
+    values = _CAPABLE_SAMPLING if begun is None else {key: getattr(begun.teacher.sampling, key) for key in _CAPABLE_SAMPLING}
+    free = {key: value for key, value in values.items() if key not in sampling.model_fields_set}
     return SamplingConfig.model_construct(sampling.model_fields_set, **{**dict(sampling), **free})
 
 
@@ -77,7 +81,7 @@ def settle_teacher(
     """Return the teacher with its model's name; see `settle`.
 
     Raises:
-        AssetError: no embedded teacher can be had.
+        AssetError: no embedded teacher can be fetched.
     """
     if teacher.model != AUTO:
         return teacher
@@ -91,7 +95,7 @@ def settle_teacher(
 
 
 def _fetched(name: str, say: Callable[[str], None]) -> str:
-    """Return the name of a model that is on this machine now: the given one, or the next smaller that can be had."""
+    """Return the name of a model that is on this machine now: the given one, or the next smaller one that can be fetched."""
     teachers = sorted((a for a in list_assets() if a.kind == "teacher"), key=lambda a: -a.size)
     names = [asset.name for asset in teachers]
     for place, found in enumerate(names[names.index(name) :], start=names.index(name) + 1):

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation.forecast import CurvePoint, forecast
-from stepsynth.students.probe import LinearProbe
+from stepsynth.students.probe import LinearProbe, new_regression
 from stepsynth.tasks import split_labels
 from stepsynth.tasks.classification import Classification, MultiLabel
 
@@ -98,10 +98,8 @@ def _out_of_fold(
 
 
 def _guesses(vectors: Any, labels: Sequence[str], taken: Sequence[int], held: Sequence[int], *, several: bool) -> list[Any]:
-    from sklearn.linear_model import LogisticRegression
-
     def fitted(targets: Sequence[Any]) -> Any:
-        return LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000).fit(vectors[taken], targets)
+        return new_regression().fit(vectors[taken], targets)
 
     if not several:
         return list(fitted(labels).predict(vectors[held]))

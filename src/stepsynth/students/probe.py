@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
-__all__ = ["LinearProbe"]
+__all__ = ["LinearProbe", "new_regression"]
 
 _FOLDS = 5
 _SEED = 0
@@ -122,12 +122,18 @@ class LinearProbe:
         return vectors.numpy()
 
 
+def new_regression() -> Any:
+    """Return the logistic regression, not fitted yet, that probes are and that a student's head starts from."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
+
+
 def _fit(vectors: Any, labels: Sequence[Any]) -> tuple[Any, list[Any]]:
     """Return a fitted classifier and its cross-validated guesses; none where a label has a single row."""
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    classifier = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
+    classifier = new_regression()
     guessed: list[Any] = []
     folds = min(_FOLDS, min(labels.count(label) for label in set(labels)))
     if folds >= 2:

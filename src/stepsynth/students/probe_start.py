@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.students.batches import forward_vectors
+from stepsynth.students.probe import new_regression
 
 if TYPE_CHECKING:
     from stepsynth.students.batches import Network, Row, Tokenizer
@@ -59,7 +60,7 @@ def _one_label(vectors: Any, targets: Sequence[int], weight: Any, bias: Any) -> 
     if len(present) < 2:
         bias[present] = _odds(len(targets), len(targets))
         return
-    classifier = _regression().fit(vectors, targets)
+    classifier = new_regression().fit(vectors, targets)
     if len(present) == 2:
         # A regression of two classes has one row of weights, for the second.
         weight[present] = classifier.coef_ * [[-0.5], [0.5]]
@@ -75,14 +76,8 @@ def _each_label(vectors: Any, targets: Sequence[Sequence[float]], weight: Any, b
         if len(set(holds)) < 2:
             bias[label] = _odds(sum(holds), len(holds))
             continue
-        classifier = _regression().fit(vectors, holds)
+        classifier = new_regression().fit(vectors, holds)
         weight[label], bias[label] = classifier.coef_[0], classifier.intercept_[0]
-
-
-def _regression() -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
 
 
 def _odds(holding: int, rows: int) -> float:
