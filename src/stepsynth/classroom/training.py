@@ -215,8 +215,10 @@ class Classroom:
 
     def _follow(self, parts: Sequence[Sequence[Example]], select: Sequence[Example], out: Path | None, folder: Path) -> Model:
         """Train on one part after the other, the last time into ``out``, and else into new folders of ``folder``."""
-        student, start = self._staged if len(parts) > 1 else self._student, None
+        student, start, stage = self._staged if len(parts) > 1 else self._student, None, self._stage
         for place, rows in enumerate(parts, 1):
+            # Each training counts its own steps.
+            self._stage = stage
             into = out if out and place == len(parts) else folder / str(place)
             into.mkdir(mode=0o700, exist_ok=True)
             model = student.fit(rows, select, seed=self._directory.config.seed, out=into, start=start, progress=self._step)
