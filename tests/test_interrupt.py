@@ -142,7 +142,12 @@ def test_a_command_that_is_not_a_run_says_that_it_was_stopped(scene: Scene, monk
     before = len(scene.server.completions)
     command = [sys.executable, "-m", "stepsynth", "plan", str(scene.world.config_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    # Tests that a shell started in the background were told to ignore Ctrl-C, and so would this command.
+    before_signal = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, before_signal)
     while len(scene.server.completions) == before:
         assert process.poll() is None
         time.sleep(0.01)
