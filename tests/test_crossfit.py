@@ -38,6 +38,8 @@ from world import build_world
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROUNDS, FOLDS = 1, 4
+# As `settle` chooses.
+SEED_FROM = {"classification": "gold", "multi_label": "gold", "pair": "reasons", "extractive_qa": "reasons"}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,9 @@ def worlds(student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     root = tmp_path_factory.mktemp("worlds")
     found = {}
     for family in FAMILIES:
-        world = build_family_world(root / family, family, student=student, method__name="crossfit", method__seed_rows=24)
+        method = {"name": "crossfit", "seed_rows": 24, "seed_from": SEED_FROM[family]}
+        settings = {f"method__{key}": value for key, value in method.items()}
+        world = build_family_world(root / family, family, student=student, **settings)
         world.write_rows("validation.jsonl", marked(family))
         found[family] = world
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from stepsynth.config import TaskConfig, parse_config
 from stepsynth.methods import Lab
 from stepsynth.methods.extrapolation import ExtrapolationPlan
+from stepsynth.methods.s3 import SeedOnly
 from stepsynth.methods.seed import SeedPlan
 from stepsynth.prompts import CAPABLE_TEMPLATES, DEFAULT_TEMPLATES, Prompts, described_form
 from stepsynth.tasks import create_family
@@ -122,3 +124,17 @@ def test_rows_are_wanted_as_long_as_gold_rows_are() -> None:
     assert {f"{n} words, all in lower case." for n in range(2, 10)} >= said
     assert len(said) > 3, "lengths are drawn"
     assert plan.request("good", 3, 0) == plan.request("good", 3, 0)
+
+
+def test_seed_rows_are_written_like_gold_rows_and_from_reasons_where_a_label_has_none() -> None:
+    found = lab("capable")
+    method = found.config.method.model_copy(update={"seed_rows": 7, "seed_from": "gold"})
+    found = replace(found, config=found.config.model_copy(update={"method": method}), rationales=lambda: {"bad": ["r"]})
+    like, reasons, seed = SeedOnly(found.config).plans(0, found)
+    assert (dict(like.targets), dict(reasons.targets), dict(seed.targets)) == ({"good": 4}, {"bad": 50}, {"bad": 3})
+    asked = like.request("good", 0, 0)
+    texts = [row.text for row in found.harvest]
+    assert [m.content for m in asked.messages if m.role == "assistant"][-1] == texts[0]
+    assert {m.content for m in asked.messages if m.role == "assistant"} <= set(texts)
+    assert len({m.content for m in asked.messages if m.role == "user"}) == 1, "the request is repeated word for word"
+    assert asked.source == found.harvest[0].id

@@ -11,7 +11,7 @@ import pytest
 
 from stepsynth import settling
 from stepsynth.assets import model_parameters
-from stepsynth.config import RunConfig, TeacherConfig, load_config, parse_config
+from stepsynth.config import RunConfig, TeacherConfig, load_config, parse_config, parse_stored
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.run import RunDirectory
 from stepsynth.settling import settle, settle_teacher, style_for
@@ -152,3 +152,24 @@ def test_a_run_keeps_the_sampling_that_it_began_with(tmp_path: Path, monkeypatch
     assert settle(config, None).teacher.sampling.temperature == 1.3
     with closing(RunDirectory.open(tmp_path / "run", config)) as directory:
         assert (directory.config.teacher.sampling.temperature, directory.config.teacher.sampling.top_p) == (0.85, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seed_from"),
+    [
+        ((), "gold"),
+        (("method.name=s3",), "reasons"),
+        (("method.seed_from=reasons",), "reasons"),
+        (("method.name=s3", "method.seed_from=gold"), "gold"),
+        (("task.prompts.seed=Write {{ a_text_kind }}.",), "reasons"),
+    ],
+)
+def test_cross_fitting_writes_seed_rows_from_gold_rows_unless_the_user_says_otherwise(
+    changes: tuple[str, ...], seed_from: str, tmp_path: Path
+) -> None:
+    config = build_world(tmp_path / "world").config("method.name=crossfit", *changes)
+    assert settle(config, None).method.seed_from == seed_from
+    # What began goes on as it began; a run of a version without this key began from reasons.
+    begun = parse_stored({**config.resolved(), "method": {k: v for k, v in config.resolved()["method"].items() if k != "seed_from"}})
+    assert begun.method.seed_from == "reasons"
+    assert settle(build_world(tmp_path / "again").config("method.name=crossfit"), begun).method.seed_from == "reasons"

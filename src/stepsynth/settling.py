@@ -3,7 +3,8 @@
     config = settle(config, None, report=print, fetch=True)
 
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
-(``task.prompt_style: auto``), and how such templates are sampled where the config says nothing.
+(``task.prompt_style: auto``),, how such templates are sampled where the config says nothing, and what seed rows are written from
+(``method.seed_from: auto``).
 """
 
 from __future__ import annotations
@@ -53,12 +54,23 @@ def settle(
     task = config.task.model_copy(update={"prompt_style": style})
     if style == "capable":
         teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
-    if config.method.rows_per_answer > 1 and not Prompts(task).counts("seed"):
+    method = config.method.model_copy(update={"seed_from": _seed_from(config, begun)})
+    if method.rows_per_answer > 1 and not Prompts(task).counts("extrapolate" if method.seed_from == "gold" else "seed"):
         raise ConfigError(
             f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
             hint="Set task.prompt_style: capable, or own templates that say {{ count }}; or leave rows_per_answer out.",
         )
-    return config.model_copy(update={"task": task, "teacher": teacher})
+    return config.model_copy(update={"task": task, "teacher": teacher, "method": method})
+
+
+def _seed_from(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "reasons", "gold"]:
+    """Return what seed rows are written from; a prompt that the user wrote is not to lie unused."""
+    if config.method.seed_from != "auto":
+        return config.method.seed_from
+    if begun is not None:
+        return begun.method.seed_from
+    several = config.task.family in ("classification", "multi_label")
+    return "gold" if config.method.crossfits and several and "seed" not in config.task.prompts else "reasons"
 
 
 def _varied(sampling: SamplingConfig, begun: RunConfig | None) -> SamplingConfig:

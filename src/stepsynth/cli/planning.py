@@ -214,14 +214,13 @@ def _sample(
     if config.method.name == "teacher":
         sampling = config.teacher.sampling.frozen()
         return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
-    if create_method(config).takes_seed and config.method.rationales and not inputs.seed:
-        request = RationalePlan(lab).request(labels[0], 0, 0)
+    plan: Any = next(create_method(config).plans(1 if inputs.seed else 0, lab))
+    if isinstance(plan, RationalePlan):
+        request = plan.request(labels[0], 0, 0)
         (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
         found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
         reasons = [candidate.text for candidate in found if candidate.text]
-        plan: Any = SeedPlan(lab, {name: reasons or [name] for name in labels})
-    else:
-        plan = next(create_method(config).plans(1 if inputs.seed else 0, lab))
+        plan = SeedPlan(lab, {name: reasons or [name] for name in labels})
     first = next(iter(plan.targets))
     return [plan.request(first, number, number) for number in range(count)]
 
@@ -238,13 +237,16 @@ def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
         return math.ceil(method.match.amount), math.ceil(method.match.amount)
     takes_seed = create_method(config).takes_seed
     lab = _lab(config, inputs)
-    each = RationalePlan(lab).request(next(iter(config.task.labels), ""), 0, 0).parts
-    reasons = math.ceil(method.rationales / each) * max(1, len(config.task.labels)) if takes_seed and not inputs.seed else 0
+    first = None if inputs.seed else next(create_method(config).plans(0, lab), None)
+    reasons = 0
+    if isinstance(first, RationalePlan):
+        each = first.request(next(iter(first.targets)), 0, 0).parts
+        reasons = math.ceil(method.rationales / each) * len(first.targets)
     seed = 0 if takes_seed and inputs.seed else method.seed_rows
     counts = []
     for accepted, wrong in zip(_ACCEPTED, _WRONG, strict=True):
         rows = seed + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake
-        counts.append(math.ceil((reasons + rows / rows_asked(lab, "seed")) / accepted))
+        counts.append(math.ceil((reasons + rows / rows_asked(lab, "extrapolate" if method.seed_from == "gold" else "seed")) / accepted))
     return counts[0], counts[1]
 
 

@@ -32,7 +32,7 @@ MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold",
 # key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto", "prompt_style": "small"},
-    "method": {"rows_per_answer": 1, "folds": 4, "final": "auto"},
+    "method": {"seed_from": "reasons", "rows_per_answer": 1, "folds": 4, "final": "auto"},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
 }
@@ -87,6 +87,10 @@ class MethodConfig(Section):
             ``gold`` (the validation rows themselves), ``s3+gold`` (both), ``crossfit`` (the loop with
             every validation row in it, by cross-fitting) or ``teacher`` (the large model answers itself).
         seed_rows: accepted rows before any extrapolation, spread evenly over the labels.
+        seed_from: what seed rows are written from: ``reasons`` that the teacher gave before (S3, section 3.1) or
+            ``gold`` rows of their label, shown as the teacher's own answers; labels without a gold row have their rows
+            from reasons. ``auto`` is ``gold`` for ``crossfit`` on classification and several labels unless
+            ``task.prompts.seed`` is set, else ``reasons``.
         rounds: rounds of error extrapolation after the seed.
         rows_per_mistake: accepted rows per mistake of the harvest half.
         rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.
@@ -116,6 +120,7 @@ class MethodConfig(Section):
 
     name: MethodName = "crossfit"
     seed_rows: int = Field(default=400, ge=2)
+    seed_from: Literal["auto", "reasons", "gold"] = "auto"
     rounds: int = Field(default=2, ge=0, le=50)
     rows_per_mistake: int = Field(default=2, ge=1, le=100)
     rationales: int = Field(default=50, ge=0, le=1000)

@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["S3", "S3WithGold", "SeedOnly"]
 
 
+def _seed(lab: Lab) -> Iterator[Plan]:
+    """Yield rows like gold rows, as ``method.seed_from`` says; and reasons per label, then texts that show them."""
+    labels = None
+    if lab.config.method.seed_from == "gold":
+        yield ExtrapolationPlan.of_gold(lab)
+        labels = frozenset(SeedPlan(lab, None).targets) - {row.label for row in lab.harvest}
+        if not labels:
+            return
+    if lab.config.method.rationales:
+        yield RationalePlan(lab, labels=labels)
+        yield SeedPlan(lab, lab.rationales(), labels=labels)
+    else:
+        yield SeedPlan(lab, None, labels=labels)
+
+
 class SeedOnly:
     """Seed data with reasons and nothing else (the paper's "without EES")."""
 
@@ -27,14 +42,9 @@ class SeedOnly:
         self._imported = config.data.seed is not None
 
     def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
-        """Yield reasons per label, then texts that show them; nothing where seed rows were given."""
-        if round_number or self._imported:
-            return
-        if lab.config.method.rationales:
-            yield RationalePlan(lab)
-            yield SeedPlan(lab, lab.rationales())
-        else:
-            yield SeedPlan(lab, None)
+        """Yield the stages of `_seed`; nothing where seed rows were given."""
+        if not round_number and not self._imported:
+            yield from _seed(lab)
 
 
 class S3(SeedOnly):

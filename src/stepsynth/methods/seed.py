@@ -37,16 +37,21 @@ class RationalePlan:
     """Asks for ``method.rationales`` distinct reasons per label; every request is independent.
 
     A list of ten at once where the template can ask for it: asked for one reason at a time a model repeats itself.
+
+    Attributes:
+        labels: the labels that need reasons; ``None`` are all.
     """
 
     lab: Lab
     stage: str = "round-0/rationales"
     kind: str = "rationales"
+    labels: frozenset[str] | None = None
 
     @property
     def targets(self) -> Mapping[str, int]:
         """The same number of reasons for every label; of any question where there are no labels."""
-        return dict.fromkeys(self.lab.config.task.labels or [""], self.lab.config.method.rationales)
+        labels = [label for label in self.lab.config.task.labels or [""] if self.labels is None or label in self.labels]
+        return dict.fromkeys(labels, self.lab.config.method.rationales)
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one reason, or for a list of them."""
@@ -138,6 +143,7 @@ class SeedPlan(_RowPlan):
 
     Attributes:
         rationales: label -> accepted reasons; ``None`` asks without reasons (an ablation).
+        labels: the labels that need rows; ``None`` are all.
 
     Raises:
         RunError: no reason at all for a label.
@@ -146,12 +152,15 @@ class SeedPlan(_RowPlan):
     rationales: Mapping[str, Sequence[str]] | None
     stage: str = "round-0/seed"
     kind: str = "seed"
+    labels: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse to go on without reasons."""
         if self.rationales is None:
             return
         for label in self.lab.config.task.labels or [""]:
+            if self.labels is not None and label not in self.labels:
+                continue
             if not self.rationales.get(label):
                 of = f" for label {label!r}" if label else ""
                 dropped = self.lab.dropped(label)
@@ -159,6 +168,11 @@ class SeedPlan(_RowPlan):
                 said = self.lab.repeated()
                 what = f"the teacher gave no usable rationale{of}{why}{f'; {said}' if said else ''}."
                 raise RunError(what, hint=REPEATED_HINT if said else _advice(dropped))
+
+    @property
+    def targets(self) -> Mapping[str, int]:
+        """``method.seed_rows`` rows, spread as the family says, and of them those of `labels`."""
+        return {label: rows for label, rows in super().targets.items() if self.labels is None or label in self.labels}
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text that shows k reasons, drawn without replacement."""

@@ -34,8 +34,10 @@ _EACH = "{% if count > 1 %}of each{% else %}of it{% endif %}"
 _TASK = "Task: {{ instruction }}\n"
 _WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_kind }},{% else %}{{ a_text_kind }}{% endif %}"
 _WRITE = f"{{{{ instruction }}}} Write {_WANTED} for which the answer is {_MEANING}."
-# Gold rows as the model's own answers: it writes as they are written, and has nothing else to copy.
+# Gold rows as the model's own answers. The request is repeated word for word: a billion parameters then write as the rows are
+# written, each time about something else. Any other last turn is answered with the same few sentences, or with its own words.
 _SHOWN = f"{{{{ instruction }}}} Write {{{{ a_text_kind }}}} for which the answer is {_MEANING}. Write only the text itself."
+_HASTY = f"{{% if predicted %}} A hasty reader takes it for {_TAKEN}.{{% endif %}}"
 
 _CLASSIFICATION = {
     "rationale": f"""\
@@ -65,13 +67,11 @@ what it is about; do not write the text itself. {_NOTES}
 --- assistant
 {{{{ examples[1] }}}}
 --- user
-{_SHOWN}{{% if predicted %}} A hasty reader takes it for {_TAKEN}.{{% endif %}}
+{_SHOWN}{_HASTY}
 --- assistant
 {{{{ text }}}}
 --- user
-{_WRITE} {{% if count > 1 %}}They are{{% else %}}It is{{% endif %}} about something else than the text before.\
-{{% if predicted %}} A hasty reader takes it for "{{{{ predicted }}}}", too, but it is "{{{{ label }}}}".{{% endif %}}
-{_ONLY}{_LENGTH}
+{{% if count > 1 %}}{_WRITE} {_ONLY}{{% else %}}{_SHOWN}{{% endif %}}{_HASTY}
 """,
     "answer": DEFAULT_TEMPLATES["classification"]["answer"],
 }
