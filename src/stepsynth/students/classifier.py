@@ -112,8 +112,9 @@ class Classifier:
 
         With ``keep: best`` the epoch with the highest accuracy on ``select`` is kept (ties: higher micro-F1
         where several labels may hold, then lower loss, then earlier), else, and without ``select``, the last
-        weights. A row with several labels counts as right when all of them are. With a ``start`` its head is
-        trained on; a probe (``head: probe``) always starts from the base model, which it leaves as it is.
+        weights. A row with several labels counts as right when all of them are. With a ``start`` its encoder is
+        trained on, and with ``head: fresh`` its head, too; ``probe-start`` begins a new head on that encoder. A probe
+        (``head: probe``) always starts from the base model, which it leaves as it is.
         Same arguments on one CPU give the same bytes.
 
         Raises:
@@ -127,7 +128,8 @@ class Classifier:
             network, tokenizer = self._base() if start is None or probe else self._trained(start)[:2]
             max_length = longest(self.config.max_length, network, tokenizer)
             rows, targets = _read(network, tokenizer, self.family, train, max_length), self._targets(train)
-            if probe or (start is None and self.config.head == "probe-start"):
+            renewed = start is None or (start / HEAD_FILE).is_file()
+            if probe or (self.config.head == "probe-start" and renewed):
                 from stepsynth.students.probe_start import start_head
 
                 start_head(network, tokenizer, rows, targets, several=self.several)

@@ -2,7 +2,9 @@
 
 A random head pulls the encoder about before it says anything itself (Kumar et al. 2022, "LP-FT"). With two rows a
 label it has hardly begun when the training ends. A regression on the frozen features costs a second
-and is often as good as the finished student; training goes on from there.
+and is often as good as the finished student; training goes on from there. So does a second training, on
+the encoder that the first one left: the head of the first has seen other rows, and with 77 labels the few steps of the
+second do not make it theirs.
 
 The regression is the one of `probe`: C=10, classes weighted by their share.
 """
