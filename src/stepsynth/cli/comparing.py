@@ -53,7 +53,9 @@ def compare_methods(
         raise ConfigError(f"--match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
     # All cells have one teacher: that of the first cell that there is.
     begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
-    config = settle(config, begun, None if quiet else _say, fetch=True)
+    settled = settle(config, begun, None if quiet else _say, fetch=True)
+    # What seed rows are written from depends on the method: it is settled with each cell.
+    config = settled.model_copy(update={"method": settled.method.model_copy(update={"seed_from": config.method.seed_from})})
     systems = parse_systems(methods, config)
     compared_with = choose_reference(systems, reference)
     planned = list(plan_cells(config, systems, seeds))
