@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -684,6 +685,29 @@ def test_a_seed_depends_on_the_request_alone(tmp_path: Path) -> None:
         desk.executor(engine, journal).run(asked)
         journal.close()
     assert one.seeds.items() <= other.seeds.items()
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_an_engine_of_our_own_is_gone_while_students_train(lent: bool, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds gigabytes; one that somebody lent is theirs."""
+    opened: list[weakref.ref[Engine]] = []
+
+    def opening(_: TeacherConfig) -> Engine:
+        engine = Engine()
+        engine.itself = engine  # type: ignore[attr-defined]  # a cycle, as bindings make them
+        opened.append(weakref.ref(engine))
+        return engine
+
+    monkeypatch.setattr("stepsynth.executor.send.create_teacher", opening)
+    journal = desk.journal()
+    executor = desk.executor(Engine() if lent else None, journal)
+    assert len(executor.run(requests(5))) == 5
+    executor.rest()
+    assert [engine() for engine in opened] == ([] if lent else [None])
+    assert len(executor.run(requests(5))) == 5, "what is known needs no teacher"
+    assert len(executor.run(requests(9))) == 9
+    assert len(opened) == (0 if lent else 2)
+    journal.close()
 
 
 @pytest.mark.parametrize("teacher", [only(), Engine()])

@@ -141,6 +141,7 @@ def _write_and_train(writer: _Writer, method: Method, inputs: Inputs, classroom:
             progress.note("No mistakes left on the harvest half: the loop ends here.")
             break
         # Train from scratch on everything so far.
+        writer.rest()
         classroom.train(number, gold=method.student == "gold")
         trained = number
     if method.student == "both":
@@ -164,6 +165,7 @@ def _write_and_crossfit(
         if number and not stages:
             progress.note("No gold row was mistaken: the loop ends here.")
             break
+        writer.rest()
         crossfit.judge(number)
         last = number
     crossfit.settle(last)
@@ -175,6 +177,7 @@ class _Writer:
     def __init__(self, config: RunConfig, journal: Journal, executor: Executor, progress: Progress) -> None:
         self._config = config
         self._journal = journal
+        self._executor = executor
         self._progress = progress
         self._harvest = _shown(config, journal)
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
@@ -198,6 +201,10 @@ class _Writer:
             before = [_as_candidate(row) for row in self._journal.dataset(number)]
             self._generator.run(plan, number, rules, before, facts)
         return plan.stage
+
+    def rest(self) -> None:
+        """Give an engine's memory back before a training: a few gigabytes, for the seconds that opening it again takes."""
+        self._executor.rest()
 
     def take(self, inputs: Inputs) -> None:
         """Write the rows that the user brought as the first stage."""

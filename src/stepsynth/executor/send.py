@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections import Counter, deque
@@ -105,6 +106,7 @@ class Executor:
         self.room = RoomWatch(config)
         self._note = note or (lambda _: None)
         self._teacher = teacher
+        self._lent = teacher is not None
         self._rate: deque[tuple[float, int]] = deque(maxlen=256)
 
     def run(
@@ -176,8 +178,15 @@ class Executor:
                 self._note(line)
             notes.clear()
 
+    def rest(self) -> None:
+        """Give an engine's memory back before a training; it is opened again for the next answer that is not known."""
+        if not self._lent and isinstance(self._teacher, EngineTeacher):
+            self._teacher = None
+            # An engine that is part of a cycle would stay until the collector comes by.
+            gc.collect()
+
     def close(self) -> None:
-        """Forget the teacher, so that an engine's memory is free for training."""
+        """Forget the teacher."""
         self._teacher = None
 
     def key(self, request: Request) -> str:
