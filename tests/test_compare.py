@@ -90,6 +90,21 @@ def test_all_methods_have_the_same_rows(compared: tuple[Path, dict[str, Any], in
     assert (entries["gold"]["rows"], entries["gold"]["requests"]) == ([24, 24], [0, 0])
 
 
+def test_each_method_has_its_own_seed_rows(world: FamilyWorld, tmp_path: Path) -> None:
+    """Whatever the config's own method would take; and the second time nothing is refused or asked."""
+    config = world.config("method.name=s3", "method.rounds=0", "method.folds=2")
+    for _ in range(2):
+        results = compare_methods(config, "s3,crossfit", seeds=1, match="rows", folder=tmp_path / "c", quiet=True)
+    stored = {name: json.loads((tmp_path / "c" / f"{name}-0" / "config.json").read_text()) for name in ("s3", "crossfit")}
+    assert {name: found["config"]["method"].get("seed_from") for name, found in stored.items()} == {"s3": None, "crossfit": "gold"}
+    kinds = {}
+    for name in stored:
+        with closing(Journal(tmp_path / "c" / f"{name}-0" / "journal.db")) as journal:
+            kinds[name] = {kind for _, _, kind, *_ in journal.stages()} & {"rationales", "seed", "extrapolate"}
+    assert kinds == {"s3": {"rationales", "seed"}, "crossfit": {"extrapolate"}}
+    assert [entry["name"] for entry in results["systems"]] == ["s3", "crossfit"]
+
+
 @pytest.mark.parametrize("unit", ["requests", "tokens"])
 def test_all_methods_use_the_same_requests_or_tokens(world: FamilyWorld, unit: str) -> None:
     """Counted over the answers of the plan, and at most one answer more than S3 took."""
