@@ -408,6 +408,7 @@ OTHERS = {
     "teacher__structured": "json",
     "task__prompts": {"seed": "x"},
     "task__prompt_style": "capable",
+    "method__seed_from": "gold",
     "data__validation__columns": {"text": "x"},
     "data__validation__labels": {"1": "pos"},
     "data__test__columns": {"text": "x"},
