@@ -3,14 +3,15 @@
     python benchmarks/templates.py --data shop trec rotten_tomatoes
     python benchmarks/templates.py --models qwen2.5-coder-1.5b --data shop --rows 24 --samples samples.txt
 
-For every model, style (``small``, ``capable``) and task: reasons for each label, seed rows that show them, and
-rows like the mistakes of a linear probe, all through the product's plans and rules. The data sets of
-``$STEPSYNTH_DATA`` give 60 gold rows each (half of them harvest rows) and 2,000 further training rows, on which
-a probe is fitted that judges the labels; test files are not read. ``shop`` has only its own rows: the probe is
-fitted on its validation rows. Cells that are in the results already are not measured again.
+For every model, style (``small``, ``capable``) and task: reasons for each label, seed rows that show them, seed rows
+like gold rows (``method.seed_from: gold``), and rows like the mistakes of a linear probe, all through the product's
+plans and rules. The data sets of ``$STEPSYNTH_DATA`` give 60 gold rows each (half of them harvest rows) and 2,000
+further training rows, on which a probe is fitted that judges the labels; test files are not read. ``shop`` has only
+its own rows: the probe is fitted on its validation rows. Cells that are in the results already are not measured again.
 
 Reported per stage:
 
+- ``distinct``: share of the answers' rows that are not one of the others letter by letter;
 - ``accepted``: share of the answers' rows that pass all rules but the label check;
 - ``faithful``: share of accepted rows whose asked label the probe gives, too;
 - ``probe_right``: share of the gold rows that the probe gets right itself;
@@ -170,6 +171,7 @@ def figures(found: World, verdicts: list[Verdict], took: dict[str, float], *, re
     result: dict[str, Any] = {
         "requests": int(took["requests"]),
         "rows": len(rows),
+        "distinct": round(len({v.candidate.text for v in verdicts}) / max(1, len(verdicts)), 3),
         "accepted": round(len(good) / max(1, len(verdicts)), 3),
         "reasons": dict(Counter(v.reason for v in verdicts if v.reason).most_common()),
         "tokens_per_row": round((took["prompt_tokens"] + took["answer_tokens"]) / max(1, len(good)), 1),
@@ -239,6 +241,8 @@ def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) 
             reasons.setdefault(verdict.candidate.request.label, []).append(verdict.candidate.text)
     plan = SeedPlan(lab, reasons)
     write("seed", plan, Hygiene.for_rows(config, found.harvest, found.harvest, plan.targets))
+    plan = ExtrapolationPlan.of_gold(lab)
+    write("gold", plan, Hygiene.for_rows(config, found.harvest, found.harvest, plan.targets))
     if found.mistakes:
         plan = ExtrapolationPlan.of_mistakes(lab, found.mistakes, 1)
         write("extrapolate", plan, Hygiene.for_rows(config, found.harvest, found.harvest, plan.targets))

@@ -96,7 +96,10 @@ def test_each_method_has_its_own_seed_rows(world: FamilyWorld, tmp_path: Path) -
     for _ in range(2):
         results = compare_methods(config, "s3,crossfit", seeds=1, match="rows", folder=tmp_path / "c", quiet=True)
     stored = {name: json.loads((tmp_path / "c" / f"{name}-0" / "config.json").read_text()) for name in ("s3", "crossfit")}
-    assert {name: found["config"]["method"].get("seed_from") for name, found in stored.items()} == {"s3": None, "crossfit": "gold"}
+    assert {name: found["config"]["method"].get("seed_from") for name, found in stored.items()} == {
+        "s3": None,
+        "crossfit": "gold",
+    }
     kinds = {}
     for name in stored:
         with closing(Journal(tmp_path / "c" / f"{name}-0" / "journal.db")) as journal:

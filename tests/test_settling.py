@@ -170,6 +170,8 @@ def test_cross_fitting_writes_seed_rows_from_gold_rows_unless_the_user_says_othe
     config = build_world(tmp_path / "world").config("method.name=crossfit", *changes)
     assert settle(config, None).method.seed_from == seed_from
     # What began goes on as it began; a run of a version without this key began from reasons.
-    begun = parse_stored({**config.resolved(), "method": {k: v for k, v in config.resolved()["method"].items() if k != "seed_from"}})
+    begun = parse_stored(
+        {**config.resolved(), "method": {k: v for k, v in config.resolved()["method"].items() if k != "seed_from"}}
+    )
     assert begun.method.seed_from == "reasons"
     assert settle(build_world(tmp_path / "again").config("method.name=crossfit"), begun).method.seed_from == "reasons"
