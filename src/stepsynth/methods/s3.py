@@ -17,7 +17,10 @@ __all__ = ["S3", "S3WithGold", "SeedOnly"]
 
 
 def _seed(lab: Lab) -> Iterator[Plan]:
-    """Yield rows like gold rows, as ``method.seed_from`` says; and reasons per label, then texts that show them."""
+    """Yield reasons per label, then texts that show them; with ``method.seed_from: gold`` only for labels without a gold row.
+
+    The others have rows like their gold rows then.
+    """
     labels = None
     if lab.config.method.seed_from == "gold":
         yield ExtrapolationPlan.of_gold(lab)
