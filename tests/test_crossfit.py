@@ -53,7 +53,7 @@ def worlds(student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     root = tmp_path_factory.mktemp("worlds")
     found = {}
     for family in FAMILIES:
-        method = {"name": "crossfit", "seed_rows": 24, "seed_from": SEED_FROM[family]}
+        method: dict[str, Any] = {"name": "crossfit", "seed_rows": 24, "seed_from": SEED_FROM[family]}
         settings = {f"method__{key}": value for key, value in method.items()}
         world = build_family_world(root / family, family, student=student, **settings)
         world.write_rows("validation.jsonl", marked(family))
