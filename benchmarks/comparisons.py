@@ -52,10 +52,44 @@ def compared(name: str, size: str, seeds: int, options: argparse.Namespace) -> d
         reference=options.reference,
     )
     results |= {"data": name, "size": size, "labelled_rows": rows}
+    results["worth"] = worth_of(options.runs.resolve() / f"{name}-{size}", seeds)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / f"comparison-{name}-{size}.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"{name}, {rows} labelled rows, {seeds} seeds: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     return results
+
+
+def worth_of(folder: Path, seeds: int) -> list[dict[str, Any]]:
+    """Return what labels alone, written rows alone and both came to on the sealed test, seed by seed, in the default's runs."""
+    worth = []
+    for seed in range(seeds):
+        file = folder / f"crossfit-{seed}" / "results.json"
+        if file.exists() and (found := json.loads(file.read_text())["methods"]["crossfit"].get("worth")):
+            students = {entry["student"]: entry for entry in found["students"]}
+            worth.append({"seed": seed, "chosen": found["chosen"], "students": students})
+    return worth
+
+
+def print_worth(found: list[dict[str, Any]]) -> None:
+    """Print one line per data set, size and seed."""
+    print(
+        "\n| data | labels | seed | labels alone | written alone: rows, score, minus labels | both: score, minus labels | taken |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for results in found:
+        for entry in results.get("worth", []):
+            cells = []
+            for name, student in entry["students"].items():
+                difference = student["difference"]
+                apart = ""
+                if difference:
+                    low, high = (100 * end for end in difference["ci95"])
+                    apart = f", {100 * difference['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
+                rows = f"{student['rows']}, " if name == "written" else ""
+                cells.append(f"{rows}{100 * student['test']['value']:.1f}{apart}")
+            print(
+                f"| {results['data']} | {results['labelled_rows']} | {entry['seed']} | {' | '.join(cells)} | {entry['chosen']} |"
+            )
 
 
 def averages(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,6 +161,7 @@ def main() -> None:
         print(f"\n## {results['data']}, {results['labelled_rows']} labelled rows\n")
         print(comparison_markdown(results))
     print_summary(summary)
+    print_worth(found)
 
 
 if __name__ == "__main__":
