@@ -127,9 +127,8 @@ def print_summary(summary: dict[str, Any]) -> None:
             paper = f" ({line['paper']:+.2f})" if line["paper"] is not None else ""
             mean = line["mean_over_gold"] or 0.0
             established = ", ".join(line["established"]) or "-"
-            print(
-                f"| {name} | {' | '.join(shown)} | {mean:+.2f} | {established} | {line['mean_s3_ahead_by'] or 0.0:+.2f}{paper} |"
-            )
+            ahead = "-" if line["mean_s3_ahead_by"] is None else f"{line['mean_s3_ahead_by']:+.2f}"
+            print(f"| {name} | {' | '.join(shown)} | {mean:+.2f} | {established} | {ahead}{paper} |")
 
 
 def main() -> None:

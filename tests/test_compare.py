@@ -407,6 +407,7 @@ def test_warnings_tell_what_the_comparison_cannot_show(world: FamilyWorld, compa
     [
         ((100, 100, None), False),
         ((100, 110, 100), False),
+        ((100, 100, 0), False),
         ((100, 112, 100), True),
         ((300, 100, None), True),
         ((None,) * 3, False),

@@ -189,8 +189,11 @@ def _size_warnings(systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequ
 
 
 def _step_warnings(by_name: Mapping[str, Sequence[Cell]]) -> list[str]:
-    """Say where students were trained for longer than others: then not only their rows differ."""
-    steps = {name: [cell.steps for cell in own if cell.steps is not None] for name, own in by_name.items()}
+    """Say where students were trained for longer than others: then not only their rows differ.
+
+    A probe makes no steps, whatever is configured.
+    """
+    steps = {name: [cell.steps for cell in own if cell.steps] for name, own in by_name.items()}
     ordered = sorted((sum(found) / len(found), name) for name, found in steps.items() if found)
     if not ordered or ordered[-1][0] <= _ALIKE * ordered[0][0]:
         return []
