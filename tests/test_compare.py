@@ -91,7 +91,7 @@ def test_all_methods_have_the_same_rows(compared: tuple[Path, dict[str, Any], in
 
 
 def test_each_method_has_its_own_seed_rows(world: FamilyWorld, tmp_path: Path) -> None:
-    """Whatever the config's own method would take; and the second time nothing is refused or asked."""
+    """Whatever the config's own method would take; and the second time nothing is refused."""
     config = world.config("method.name=s3", "method.rounds=0", "method.folds=2")
     for _ in range(2):
         results = compare_methods(config, "s3,crossfit", seeds=1, match="rows", folder=tmp_path / "c", quiet=True)

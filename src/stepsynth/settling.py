@@ -3,7 +3,7 @@
     config = settle(config, None, report=print, fetch=True)
 
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
-(``task.prompt_style: auto``),, how such templates are sampled where the config says nothing, and what seed rows are written from
+(``task.prompt_style: auto``), how such templates are sampled where the config says nothing, and what seed rows are written from
 (``method.seed_from: auto``).
 """
 
@@ -55,7 +55,7 @@ def settle(
     if style == "capable":
         teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
     method = config.method.model_copy(update={"seed_from": _seed_from(config, begun)})
-    if method.rows_per_answer > 1 and not Prompts(task).counts("extrapolate" if method.seed_from == "gold" else "seed"):
+    if method.rows_per_answer > 1 and not Prompts(task).counts(method.seed_template):
         raise ConfigError(
             f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
             hint="Set task.prompt_style: capable, or own templates that say {{ count }}; or leave rows_per_answer out.",

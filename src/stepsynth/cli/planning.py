@@ -246,9 +246,7 @@ def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     counts = []
     for accepted, wrong in zip(_ACCEPTED, _WRONG, strict=True):
         rows = seed + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake
-        counts.append(
-            math.ceil((reasons + rows / rows_asked(lab, "extrapolate" if method.seed_from == "gold" else "seed")) / accepted)
-        )
+        counts.append(math.ceil((reasons + rows / rows_asked(lab, method.seed_template)) / accepted))
     return counts[0], counts[1]
 
 

@@ -143,6 +143,11 @@ class MethodConfig(Section):
         return self.rounds if self.name in ("s3", "s3+gold", "crossfit") else 0
 
     @property
+    def seed_template(self) -> Literal["extrapolate", "seed"]:
+        """The template that seed rows are asked for with."""
+        return "extrapolate" if self.seed_from == "gold" else "seed"
+
+    @property
     def crossfits(self) -> bool:
         """Whether every validation row feeds the loop and judges it."""
         return self.name == "crossfit"
