@@ -409,6 +409,7 @@ OTHERS = {
     "task__prompts": {"seed": "x"},
     "task__prompt_style": "capable",
     "method__seed_from": "gold",
+    "method__demonstrations": "fixed",
     "data__validation__columns": {"text": "x"},
     "data__validation__labels": {"1": "pos"},
     "data__test__columns": {"text": "x"},

@@ -138,3 +138,44 @@ def test_seed_rows_are_written_like_gold_rows_and_from_reasons_where_a_label_has
     assert {m.content for m in asked.messages if m.role == "assistant"} <= set(texts)
     assert len({m.content for m in asked.messages if m.role == "user"}) == 1, "the request is repeated word for word"
     assert asked.source == found.harvest[0].id
+
+
+def shown_first(demonstrations: str, round_number: int, numbers: range) -> list[list[str]]:
+    """Return the texts that stand before the source, request by request."""
+    found = lab("capable")
+    harvest = [Example(f"g{n}", f"text {n}", "good" if n % 2 else "bad") for n in range(16)]
+    method = found.config.method.model_copy(update={"demonstrations": demonstrations})
+    # As with cross-fitting: two folds, and no prompt shows rows of both.
+    found = replace(
+        found,
+        config=found.config.model_copy(update={"method": method}),
+        harvest=harvest,
+        together=lambda one, other: int(one.id[1:]) // 8 == int(other.id[1:]) // 8,
+    )
+    plan = ExtrapolationPlan(found, [row for row in harvest if row.label == "good"], round_number, {"good": 99})
+    requests = [plan.request("good", number, number) for number in numbers]
+    return [[m.content for m in request.messages if m.role == "assistant"][:-1] for request in requests]
+
+
+def test_fixed_demonstrations_are_the_same_first_turns_for_all_rows_of_a_label_and_fold() -> None:
+    """So that an engine reads them once: a request differs only where its own source is one of them."""
+    for fold in (range(4), range(4, 8)):
+        numbers = [number for number in range(64) if number % 8 in fold]
+        shown = shown_first("fixed", 1, range(64))
+        firsts = {tuple(shown[number]) for number in numbers}
+        assert len(firsts) == 3, "the two, or what follows where one of them is the source"
+        assert max(sum(shown[n] == list(pair) for n in numbers) for pair in firsts) == len(numbers) // 2
+        texts = {text for pair in firsts for text in pair}
+        assert {int(text.split()[1]) // 8 for text in texts} == {fold[0] // 4}, "of one fold"
+
+
+def test_fixed_demonstrations_change_with_the_round_and_after_many_requests() -> None:
+    once = shown_first("fixed", 1, range(8))
+    assert once == shown_first("fixed", 1, range(8, 16)) == shown_first("fixed", 1, range(8)), "pure"
+    assert once != shown_first("fixed", 2, range(8))
+    assert once != shown_first("fixed", 1, range(128, 136))
+
+
+def test_drawn_demonstrations_are_others_each_time() -> None:
+    shown = shown_first("drawn", 1, range(0, 64, 8))
+    assert len({tuple(pair) for pair in shown}) > 3

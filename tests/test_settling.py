@@ -175,3 +175,23 @@ def test_cross_fitting_writes_seed_rows_from_gold_rows_unless_the_user_says_othe
     )
     assert begun.method.seed_from == "reasons"
     assert settle(build_world(tmp_path / "again").config("method.name=crossfit"), begun).method.seed_from == "reasons"
+
+
+@pytest.mark.parametrize(
+    ("changes", "demonstrations"),
+    [
+        (("task.prompt_style=capable",), "fixed"),
+        (("task.prompt_style=small",), "drawn"),
+        (("task.prompt_style=small", "method.demonstrations=fixed"), "fixed"),
+    ],
+)
+def test_prompts_show_the_same_gold_rows_again_where_templates_are_capable(
+    changes: tuple[str, ...], demonstrations: str, tmp_path: Path
+) -> None:
+    config = build_world(tmp_path / "world").config(*changes)
+    assert settle(config, None).method.demonstrations == demonstrations
+    # What began goes on as it began; a run of a version without this key drew them.
+    stored = config.resolved()
+    begun = parse_stored({**stored, "method": {k: v for k, v in stored["method"].items() if k != "demonstrations"}})
+    assert begun.method.demonstrations == "drawn"
+    assert settle(build_world(tmp_path / "again").config(changes[0]), begun).method.demonstrations == "drawn"

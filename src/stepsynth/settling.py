@@ -3,8 +3,8 @@
     config = settle(config, None, report=print, fetch=True)
 
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
-(``task.prompt_style: auto``), how such templates are sampled where the config says nothing, and what seed rows are written from
-(``method.seed_from: auto``).
+(``task.prompt_style: auto``), how such templates are sampled where the config says nothing, what seed rows are written from
+(``method.seed_from: auto``), and how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``).
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def settle(
     task = config.task.model_copy(update={"prompt_style": style})
     if style == "capable":
         teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
-    method = config.method.model_copy(update={"seed_from": _seed_from(config, begun)})
+    method = config.method.model_copy(
+        update={"seed_from": _seed_from(config, begun), "demonstrations": _demonstrations(config, begun, style)}
+    )
     if method.rows_per_answer > 1 and not Prompts(task).counts(method.seed_template):
         raise ConfigError(
             f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
@@ -71,6 +73,14 @@ def _seed_from(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "r
         return begun.method.seed_from
     several = config.task.family in ("classification", "multi_label")
     return "gold" if config.method.crossfits and several and "seed" not in config.task.prompts else "reasons"
+
+
+def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> Literal["auto", "fixed", "drawn"]:
+    if config.method.demonstrations != "auto":
+        return config.method.demonstrations
+    if begun is not None:
+        return begun.method.demonstrations
+    return "fixed" if style == "capable" else "drawn"
 
 
 def _varied(sampling: SamplingConfig, begun: RunConfig | None) -> SamplingConfig:

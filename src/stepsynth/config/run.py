@@ -32,7 +32,7 @@ MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold",
 # key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto", "prompt_style": "small"},
-    "method": {"seed_from": "reasons", "rows_per_answer": 1, "folds": 4, "final": "auto"},
+    "method": {"seed_from": "reasons", "demonstrations": "drawn", "rows_per_answer": 1, "folds": 4, "final": "auto"},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
 }
@@ -91,6 +91,9 @@ class MethodConfig(Section):
             ``gold`` rows of their label, shown as the teacher's own answers; labels without a gold row have their rows
             from reasons. ``auto`` is ``gold`` for ``crossfit`` on classification and several labels unless
             ``task.prompts.seed`` is set, else ``reasons``.
+        demonstrations: the gold rows that a prompt shows before the one that it asks for more of: ``fixed`` shows the same
+            ones again and again within a label, so that an engine or a provider which keeps what it has read reads them
+            once; ``drawn`` draws others each time. ``auto`` is ``fixed`` with templates for capable teachers, else ``drawn``.
         rounds: rounds of error extrapolation after the seed.
         rows_per_mistake: accepted rows per mistake of the harvest half.
         rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.
@@ -121,6 +124,7 @@ class MethodConfig(Section):
     name: MethodName = "crossfit"
     seed_rows: int = Field(default=400, ge=2)
     seed_from: Literal["auto", "reasons", "gold"] = "auto"
+    demonstrations: Literal["auto", "fixed", "drawn"] = "auto"
     rounds: int = Field(default=2, ge=0, le=50)
     rows_per_mistake: int = Field(default=2, ge=1, le=100)
     rationales: int = Field(default=50, ge=0, le=1000)

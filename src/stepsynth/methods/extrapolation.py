@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
 from stepsynth.tasks.labels import even_targets
-from stepsynth.types import Request
+from stepsynth.types import Request, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,8 @@ __all__ = ["ExtrapolationPlan"]
 
 _REPLICATES_PER_SEED = 1_000_000
 _EXAMPLES_PER_PROMPT = 2
+# Of a label: after so many requests the rows that are shown first change, for the sake of variety.
+_SHOWN_AGAIN = 128
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,12 @@ class ExtrapolationPlan:
         others = [e for e in self.lab.harvest if e.label == label and e.id != source.id and _apart(e, source)]
         others = [e for e in others if self.lab.together(e, source)]
         count = rows_asked(self.lab, "extrapolate")
-        draw = seeded("extrapolate", config.seed, self.round_number, source.id, number)
         return Request(
             messages=self.lab.prompts.render(
                 "extrapolate",
                 label,
                 row=source,
-                examples=draw.sample(others, min(_EXAMPLES_PER_PROMPT, len(others))),
+                examples=self._shown(others, source, number),
                 predicted=self.predicted.get(source.id, ""),
                 form=wanted_form(self.lab, label, count, "extrapolate", self.round_number, source.id, number, source=source),
                 count=count,
@@ -114,6 +115,17 @@ class ExtrapolationPlan:
             answer=source.answers[0] if source.answers else None,
             parts=count,
         )
+
+    def _shown(self, others: Sequence[Example], source: Example, number: int) -> Sequence[Example]:
+        """Return the gold rows that stand before the source, see ``method.demonstrations``.
+
+        Fixed ones come in one order whatever the source is, so that as many first turns as can be are the same.
+        """
+        seed, count = self.lab.config.seed, min(_EXAMPLES_PER_PROMPT, len(others))
+        if self.lab.config.method.demonstrations != "fixed":
+            return seeded("extrapolate", seed, self.round_number, source.id, number).sample(others, count)
+        turn = number // _SHOWN_AGAIN
+        return sorted(others, key=lambda other: digest((seed, self.round_number, turn, other.id)))[:count]
 
 
 def _apart(one: Example, other: Example) -> bool:
