@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsynth.cli.comparing import compare_methods
-from stepsynth.compare import comparison_markdown
+from stepsynth.comparison import comparison_markdown
 from stepsynth.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -199,10 +199,10 @@ def test_bad_input_is_one_line_and_nothing_is_spent(
     def nobody(*_: object) -> None:
         raise AssertionError("a teacher was asked")
 
-    for where in ("executor.send", "cli.planning"):
+    for where in ("executor.send", "planning.making"):
         monkeypatch.setattr(f"stepsynth.{where}.create_teacher", nobody)
-    monkeypatch.setattr("stepsynth.cli.planning.probe_teacher", nobody)
-    monkeypatch.setattr("stepsynth.cli.running.probe_teacher", nobody)
+    monkeypatch.setattr("stepsynth.planning.making.probe_teacher", nobody)
+    monkeypatch.setattr("stepsynth.execution.probe_teacher", nobody)
     lines = set()
     for command in (("plan",), ("run",), ("compare", "--seeds", "1", "--methods", "s3")):
         outcome = stepsynth(capsys, command[0], world.config_path, *command[1:])

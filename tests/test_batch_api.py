@@ -433,9 +433,8 @@ def test_lines_that_are_none_of_ours_are_passed_over(openai: Desk) -> None:
 
 @pytest.fixture
 def stop() -> Iterator[threading.Event]:
-    interrupt._stop.clear()
-    yield interrupt._stop
-    interrupt._stop.clear()
+    with interrupt.stoppable() as flag:
+        yield flag
 
 
 def test_a_stop_leaves_the_batch_at_the_provider_and_the_next_run_picks_it_up(desk: Desk, stop: threading.Event) -> None:

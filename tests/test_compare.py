@@ -20,7 +20,7 @@ from conditions import THREADS
 from family_worlds import FamilyWorld, build_family_world, lend_student, rows_of
 from stepsynth import failpoints
 from stepsynth.cli.comparing import compare_methods
-from stepsynth.compare import (
+from stepsynth.comparison import (
     Cell,
     CellRound,
     choose_reference,
@@ -30,7 +30,7 @@ from stepsynth.compare import (
     read_cell,
     summarise,
 )
-from stepsynth.compare.markdown import comparison_rows
+from stepsynth.comparison.markdown import comparison_rows
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, RunError, UserError
 from stepsynth.journal import Journal

@@ -18,7 +18,7 @@ from kill_harness import fingerprint
 from spying_student import STEPS, MarkingTeacher, SpyingStudent, marks_of
 from stepsynth.classroom import Classroom, best_round, find_worth
 from stepsynth.cli.running import print_results, read_status
-from stepsynth.compare.cells import _budgeted, parse_systems, read_cell
+from stepsynth.comparison.cells import _budgeted, parse_systems, read_cell
 from stepsynth.config import RunConfig
 from stepsynth.data import Folds, SealedTest, deal_folds
 from stepsynth.errors import ConfigError, RunError
@@ -658,12 +658,12 @@ def read_requests(folder: Path) -> int:
 
 
 def test_an_unknown_round_is_refused_by_predict(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
-    from stepsynth.cli.predicting import _trained_round
+    from stepsynth.execution import trained_round
 
     run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(20, 2)))
     directory = RunDirectory.read(tmp_path / "run")
-    assert _trained_round(directory, tmp_path / "run", None) == 2
-    assert _trained_round(directory, tmp_path / "run", 5) == 5
+    assert trained_round(directory) == 2
+    assert trained_round(directory, 5) == 5
     for number in (0, 1, 4):
         with pytest.raises(RunError, match=f"no student of round {number}"):
-            _trained_round(directory, tmp_path / "run", number)
+            trained_round(directory, number)

@@ -17,10 +17,11 @@ from rich.console import Console
 
 from loopback import LoopbackServer
 from stepsynth.cli.panel import _Terminal
+from stepsynth.cli.signals import handle_signals
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import Interrupted, TransientError
 from stepsynth.executor import Executor
-from stepsynth.interrupt import check_stop, handle_signals, stop_requested
+from stepsynth.interrupt import check_stop, stop_requested
 from stepsynth.journal import Journal
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Message, Request, Response, Sampling
@@ -222,9 +223,9 @@ def test_a_second_signal_is_told_by_the_block_that_it_ends() -> None:
 
 def test_the_panel_says_that_a_stop_waits_for_answers() -> None:
     console = Console(width=120, file=io.StringIO())
-    panel = _Terminal()
-    panel.start("round-0/seed", 10, "rows")
     with handle_signals():
+        panel = _Terminal()
+        panel.start("round-0/seed", 10, "rows")
         console.print(panel)
         os.kill(os.getpid(), signal.SIGINT)
         assert "stopping" not in console.file.getvalue()  # type: ignore[attr-defined]

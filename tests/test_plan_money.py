@@ -15,10 +15,10 @@ from command import stepsynth
 from family_worlds import FamilyWorld, build_family_world, lend_student
 from loopback import LoopbackServer
 from stepsynth.cli.comparing import compare_methods
-from stepsynth.cli.forecast import forecast, money_warnings, price_as_json
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import ConfigError
 from stepsynth.journal import Journal
+from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
 from stepsynth.teachers.prices import Price
 from stepsynth.types import Usage
 from world import World, build_world

@@ -21,11 +21,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepsynth.cli.main import _folder_name
 from stepsynth.config import RunConfig, StudentConfig, parse_config
 from stepsynth.errors import RunError
 from stepsynth.journal import Amount, Job, Journal
-from stepsynth.run import RunDirectory, write_atomic
+from stepsynth.run import RunDirectory, folder_name, write_atomic
 from stepsynth.teachers.provider_batch import draw_name
 from stepsynth.types import Example, Message, Request, Response, Sampling, Usage
 
@@ -391,7 +390,7 @@ def test_shared_answers_lie_beside_the_runs(tmp_path: Path) -> None:
 )
 def test_a_task_name_stays_inside_its_parent(tmp_path: Path, name: str) -> None:
     """S6."""
-    folder = tmp_path / _folder_name(name)
+    folder = tmp_path / folder_name(name)
     folder.mkdir()
     assert folder.resolve().parent == tmp_path.resolve()
     assert not folder.name.startswith(("-", "."))
@@ -399,7 +398,7 @@ def test_a_task_name_stays_inside_its_parent(tmp_path: Path, name: str) -> None:
 
 @given(name=st.text())
 @settings(deadline=None)
-def test_any_task_name_is_one_short_plain_folder_name(name: str) -> None:
-    found = _folder_name(name)
+def test_any_task_name_is_one_short_plainfolder_name(name: str) -> None:
+    found = folder_name(name)
     assert re.fullmatch(r"[\w-]+", found)
     assert len(os.fsencode(found)) <= 255

@@ -90,7 +90,8 @@ def test_nothing_of_the_test_set_is_anywhere_before_it_is_opened(
     assert len(asked(out / "run")) > 0 or method == "gold"
     assert (out / "answers.db").is_file()
     assert holders(out) == []
-    from stepsynth.cli.running import read_status, rebuild
+    from stepsynth.cli.running import read_status
+    from stepsynth.execution import rebuild
 
     # What can be had of a run that has not ended.
     rebuild(out / "run")

@@ -22,9 +22,11 @@ RANKS = {
     **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets", "spans"), 2),
     **dict.fromkeys(("methods", "run", "inputs", "settling"), 3),
     **dict.fromkeys(("executor", "classroom"), 4),
-    **dict.fromkeys(("loop", "compare"), 5),
-    **dict.fromkeys(("export", "report", "presets", "verify"), 6),
-    **dict.fromkeys(("cli", "__main__", "testing"), 7),
+    **dict.fromkeys(("loop", "comparison"), 5),
+    **dict.fromkeys(("export", "report", "presets", "verify", "pausing"), 6),
+    **dict.fromkeys(("execution", "planning"), 7),
+    **dict.fromkeys(("api",), 8),
+    **dict.fromkeys(("cli", "__main__", "testing"), 9),
 }
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
 # engines and students fetch their models from assets, and the command line is one program.

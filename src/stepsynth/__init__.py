@@ -1,7 +1,118 @@
-"""stepsynth: training sets for small models, written by large ones, steered by mistakes."""
+"""stepsynth: training sets for small models, written by large ones, steered by mistakes.
+
+    import stepsynth as ss
+
+    task = ss.Classification("tickets", "Decide which team a ticket belongs to.", {"billing": "invoices", "technical": "faults"})
+    run = ss.synthesize(task, validation="labelled.csv", test="test.csv")
+    run.dataset(), run.scores, run.student.predict(["Where is my invoice?"])
+
+Everything public is here; each name is imported when it is first used, so that ``import stepsynth`` is light.
+"""
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepsynth.api.calls import compare, plan, synthesize
+    from stepsynth.api.comparison import Comparison
+    from stepsynth.api.config import Config, load_config
+    from stepsynth.api.nouns import (
+        S3,
+        AnthropicTeacher,
+        Budget,
+        Classification,
+        CrossFit,
+        EmbeddedTeacher,
+        ExtractiveQA,
+        Gold,
+        GoldGen,
+        MultiLabel,
+        OpenAITeacher,
+        Pair,
+        S3WithGold,
+        SeedOnly,
+        Source,
+        Student,
+        Teacher,
+        TeacherAlone,
+        ZeroGen,
+    )
+    from stepsynth.api.run import Run
+    from stepsynth.api.student import TrainedStudent
+    from stepsynth.errors import (
+        AssetError,
+        BudgetError,
+        ConfigError,
+        DataError,
+        Interrupted,
+        RunError,
+        StepsynthError,
+        TeacherError,
+        UserError,
+    )
+
+__all__ = [
+    "S3",
+    "AnthropicTeacher",
+    "AssetError",
+    "Budget",
+    "BudgetError",
+    "Classification",
+    "Comparison",
+    "Config",
+    "ConfigError",
+    "CrossFit",
+    "DataError",
+    "EmbeddedTeacher",
+    "ExtractiveQA",
+    "Gold",
+    "GoldGen",
+    "Interrupted",
+    "MultiLabel",
+    "OpenAITeacher",
+    "Pair",
+    "Run",
+    "RunError",
+    "S3WithGold",
+    "SeedOnly",
+    "Source",
+    "StepsynthError",
+    "Student",
+    "Teacher",
+    "TeacherAlone",
+    "TeacherError",
+    "TrainedStudent",
+    "UserError",
+    "ZeroGen",
+    "__version__",
+    "compare",
+    "load_config",
+    "plan",
+    "synthesize",
+]
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "calls": ("compare", "plan", "synthesize"),
+    "comparison": ("Comparison",),
+    "config": ("Config", "load_config"),
+    "run": ("Run",),
+    "student": ("TrainedStudent",),
+}
+_MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
+_MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'stepsynth' has no attribute {name!r}")
+    found: object = getattr(import_module(_MODULES.get(name, "stepsynth.api.nouns")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

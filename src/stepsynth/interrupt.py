@@ -1,29 +1,49 @@
-"""A clean stop: the first Ctrl-C or SIGTERM asks for it, the second one ends at once.
+"""A clean stop: whatever is in flight is waited for and committed, then `Interrupted` ends the run.
 
-Whatever is in flight is waited for and committed; then `Interrupted` ends the run.
+    with stoppable() as stop:        # whoever may be asked to stop: the command line, a notebook's cell
+        run_loop(...)                # asks `check_stop` where everything is committed
+    stop.set()                       # from a signal handler or another thread
+
+The flag belongs to a context (`contextvars`): two runs in two threads do not stop one another.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
-__all__ = ["check_stop", "handle_signals", "stop_requested"]
+__all__ = ["check_stop", "current_stop", "stop_requested", "stoppable"]
 
-_stop = threading.Event()
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """Yield the flag that asks for a clean stop of what runs in the block."""
+    stop = threading.Event()
+    token = _stop.set(stop)
+    try:
+        yield stop
+    finally:
+        _stop.reset(token)
+
+
+def current_stop() -> threading.Event | None:
+    """Return the flag of the block that this runs in, for a thread with a context of its own; ``None`` outside of any."""
+    return _stop.get()
 
 
 def stop_requested() -> bool:
     """Whether a stop was asked for."""
-    return _stop.is_set()
+    stop = _stop.get()
+    return stop is not None and stop.is_set()
 
 
 def check_stop() -> None:
@@ -32,34 +52,5 @@ def check_stop() -> None:
     Raises:
         Interrupted: when a stop was asked for.
     """
-    if _stop.is_set():
+    if stop_requested():
         raise Interrupted("stopped; nothing is lost.", hint="Run the same command again to go on.")
-
-
-@contextmanager
-def handle_signals() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a clean stop; the second ends the block at once.
-
-    Raises:
-        Interrupted: the second one came.
-    """
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        if _stop.is_set():
-            raise KeyboardInterrupt
-        _stop.set()
-
-    _stop.clear()
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        # Said here: the library of the command line ends a program without a word.
-        raise Interrupted(
-            "stopped at once; no answer that had come is lost.",
-            hint="What was still on its way may be billed. Run the same command again to go on.",
-        ) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _stop.clear()

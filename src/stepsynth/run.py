@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING
 from stepsynth.assets import cache_folder
 from stepsynth.config import USER_CACHE, RunConfig, parse_stored
 from stepsynth.config.changes import changes_between, moved_defaults
+from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 from stepsynth.journal import holds_nothing
@@ -42,6 +43,7 @@ __all__ = [
     "RunDirectory",
     "answers_path",
     "disk_errors",
+    "folder_name",
     "no_run",
     "refuse_input",
     "write_atomic",
@@ -146,6 +148,11 @@ def refuse_input(out: Path | None, files: Iterable[Path]) -> None:
                 raise ConfigError("--out is the input file.", hint="Name another file.")
 
 
+def folder_name(task: str) -> str:
+    """Return a name for a task's run that stays inside its folder, whatever the task is called."""
+    return re.sub(r"[^\w-]+", "-", task).strip("-_")[:60] or "run"
+
+
 def answers_path(cache: Path | None, runs: Path) -> Path | None:
     """Return the file of answers that runs share, ``None`` where there shall be none.
 
@@ -212,6 +219,7 @@ class RunDirectory:
             if not known or _stored_config(path).resolved() != config.resolved():
                 document = {"format": _FORMAT, "digest": config.result_digest(), "config": config.resolved()}
                 write_atomic(existing, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+            _keep_given(config)
         except BaseException:
             lock.close()
             raise
@@ -405,6 +413,15 @@ def _same(path: Path, config: RunConfig) -> bool:
         f"{str(path)!r} was made by an earlier version, whose defaults were others.",
         hint=f"To go on with it, write into the config: {', '.join(defaults)}. Or give another --out: nothing was touched.",
     )
+
+
+def _keep_given(config: RunConfig) -> None:
+    """Write the rows that a program gave to where the config says they are, so that the run goes on without that program."""
+    for source in (config.data.validation, config.data.test, config.data.contexts, config.data.seed):
+        # Their digest is in the name: what is there is what would be written.
+        if source is not None and source.rows is not None and source.path is not None and not source.path.exists():
+            source.path.parent.mkdir(exist_ok=True, parents=True, mode=0o700)
+            write_atomic(source.path, given_lines(source.rows))
 
 
 def _start_over(path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from stepsynth.cli.comparing import print_comparison
 from stepsynth.cli.running import print_status
-from stepsynth.compare.markdown import comparison_rows
+from stepsynth.comparison.markdown import comparison_rows
 
 
 def system(name: str) -> dict[str, Any]:

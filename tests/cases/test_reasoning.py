@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from loopback import LoopbackServer
-from stepsynth.cli.planning import _no_text
 from stepsynth.config import SamplingConfig, TeacherConfig, parse_config
 from stepsynth.errors import PermanentError, RunError
 from stepsynth.executor import Executor, TeacherModel
 from stepsynth.executor.room import with_room
 from stepsynth.journal import Journal
+from stepsynth.planning.making import _no_text
 from stepsynth.progress import SilentProgress
 from stepsynth.tasks import create_family
 from stepsynth.teachers.completions import read_completion

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from loopback import Fault, LoopbackServer, Seen
 from stepsynth.cli.panel import open_panel
-from stepsynth.cli.pausing import PauseNotes, read_pause
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import PermanentError, TeacherError, TransientError
 from stepsynth.executor import Executor
 from stepsynth.executor.outcomes import Outcomes
 from stepsynth.executor.pace import Pace
 from stepsynth.journal import Journal
+from stepsynth.pausing import PauseNotes, read_pause
 from stepsynth.progress import Pause, SilentProgress
 from stepsynth.run import RunDirectory
 from stepsynth.teachers.anthropic import AnthropicTeacher

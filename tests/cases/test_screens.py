@@ -55,8 +55,7 @@ def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             model_path=lambda number: tmp_path,
         )
         monkeypatch.setattr(predicting, "RunDirectory", SimpleNamespace(read=lambda folder: directory))
-        monkeypatch.setattr(predicting, "Journal", lambda path: SimpleNamespace(rounds=lambda: [0], close=lambda: None))
-        monkeypatch.setattr(predicting, "best_round", lambda *arguments: 0)
+        monkeypatch.setattr(predicting, "trained_round", lambda *arguments: 0)
         monkeypatch.setattr(predicting, "create_student", lambda config: Rote(list(labels)))
         return task
 

@@ -27,11 +27,11 @@ from typing import Any
 import pytest
 
 from loopback import Fault, LoopbackServer, Seen
+from stepsynth.cli.signals import handle_signals
 from stepsynth.config import BudgetConfig, TeacherConfig, parse_config
 from stepsynth.errors import BudgetError, Interrupted, PermanentError, TransientError
 from stepsynth.executor import Executor, Generator
 from stepsynth.filters import Hygiene
-from stepsynth.interrupt import handle_signals
 from stepsynth.journal import Journal, Row, Totals
 from stepsynth.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher, gold_text

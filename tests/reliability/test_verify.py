@@ -13,8 +13,8 @@ import pytest
 
 from kill_harness import fingerprint
 from reliability.runs import copied, go_on
-from stepsynth.cli.running import rebuild
 from stepsynth.errors import RunError
+from stepsynth.execution import rebuild
 from stepsynth.journal import Journal
 from stepsynth.run import RunDirectory
 from stepsynth.verify import Finding, verify_run

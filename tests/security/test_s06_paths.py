@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from command import stepsynth
 from stepsynth import assets
 from stepsynth.assets.sources import _unpack
-from stepsynth.cli.main import _folder_name
-from stepsynth.compare import parse_systems
-from stepsynth.compare.cells import System
+from stepsynth.comparison import parse_systems
+from stepsynth.comparison.cells import System
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, UserError
+from stepsynth.run import folder_name
 from world import World, build_world
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def is_a_plain_name(name: str) -> bool:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_s06_the_folder_of_a_task_is_a_plain_name(name: str) -> None:
-    assert is_a_plain_name(_folder_name(name))
+    assert is_a_plain_name(folder_name(name))
 
 
 @given(st.text(min_size=1, max_size=400))
 def test_s06_whatever_a_task_is_called_its_folder_is_a_plain_name(name: str) -> None:
-    assert is_a_plain_name(_folder_name(name))
+    assert is_a_plain_name(folder_name(name))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "\0" not in name])

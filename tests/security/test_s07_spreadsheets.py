@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from report_story import comparison
 from stepsynth.cli.predicting import _csv
-from stepsynth.compare.markdown import comparison_markdown
+from stepsynth.comparison.markdown import comparison_markdown
 
 BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
 FORMULAS = (

@@ -6,8 +6,8 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.cli.running import open_journal
 from stepsynth.errors import ConfigError
+from stepsynth.execution import open_journal
 from stepsynth.run import RunDirectory
 from stepsynth.teachers import BatchApiTeacher, create_teacher
 

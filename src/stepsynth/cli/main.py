@@ -110,8 +110,9 @@ def init(
 @app.command()
 def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check config and data, ask the teacher for a few samples (kept nowhere), and say what the run will take."""
-    from stepsynth.cli.planning import make_plan, print_plan
+    from stepsynth.cli.planning import print_plan
     from stepsynth.config import load_config
+    from stepsynth.planning import make_plan
 
     found = make_plan(load_config(config, overrides), runs=config.parent / "runs", report=lambda line: typer.echo(line, err=True))
     _print_json(found) if as_json else print_plan(found)
@@ -128,9 +129,10 @@ def run(
     """Run the loop, or go on with a run that was interrupted."""
     from stepsynth.cli.running import print_results, run_config
     from stepsynth.config import load_config
+    from stepsynth.run import folder_name
 
     loaded = load_config(config, overrides)
-    folder = out or config.parent / "runs" / _folder_name(loaded.task.name)
+    folder = out or config.parent / "runs" / folder_name(loaded.task.name)
     results = run_config(loaded, folder, quiet=quiet or as_json)
     if as_json:
         _print_json(results)
@@ -157,9 +159,10 @@ def compare(
     """Run several methods with several seeds at the same budget, and compare them; goes on where it was stopped."""
     from stepsynth.cli.comparing import compare_methods, print_comparison
     from stepsynth.config import load_config
+    from stepsynth.run import folder_name
 
     loaded = load_config(config, overrides)
-    folder = out or config.parent / "runs" / f"compare-{_folder_name(loaded.task.name)}"
+    folder = out or config.parent / "runs" / f"compare-{folder_name(loaded.task.name)}"
     results = compare_methods(
         loaded, methods, seeds=seeds, match=match, folder=folder, reference=reference, quiet=quiet or as_json
     )
@@ -234,7 +237,7 @@ def status(folder: RunPath, as_json: Json = False) -> None:
 @app.command()
 def report(folder: RunPath, as_json: Json = False) -> None:
     """Write the page, the data set and the numbers of a run again."""
-    from stepsynth.cli.running import rebuild
+    from stepsynth.execution import rebuild
 
     results = rebuild(folder)
     if as_json:
@@ -422,13 +425,6 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
             raise ConfigError(f"{option} {value!r} is not of the form NAME=VALUE.", hint=f"Example: {option} {example}")
         pairs[key] = text
     return pairs
-
-
-def _folder_name(name: str) -> str:
-    """Make a folder name that stays inside its parent, whatever the task is called."""
-    import re
-
-    return re.sub(r"[^\w-]+", "-", name).strip("-_")[:60] or "run"
 
 
 def _print_json(value: Any) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stepsynth.interrupt import stop_requested
+from stepsynth.interrupt import current_stop
 from stepsynth.progress import Pause, Progress, SilentProgress, Traffic
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ class _Terminal:
 
     def __init__(self) -> None:
         self.live: Live | None = None
+        # It is drawn by a thread of its own.
+        self._stop = current_stop()
         self._view: StageView | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -215,7 +217,7 @@ class _Terminal:
             for text in [joined] if len(joined) <= options.max_width else parts:
                 if text:
                     yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
-        if stop_requested():
+        if self._stop is not None and self._stop.is_set():
             yield Text(_STOPPING, style="yellow", overflow="fold")
 
     def start(self, stage: str, target: int, unit: str) -> None:

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,8 @@ from stepsynth.config import parse_source
 from stepsynth.data import load_texts
 from stepsynth.data.columns import shown
 from stepsynth.data.examples import kept_field, written_field
-from stepsynth.errors import ConfigError, DataError, RunError, did_you_mean
-from stepsynth.journal import Journal
-from stepsynth.loop import best_round
+from stepsynth.errors import ConfigError, DataError, did_you_mean
+from stepsynth.execution import trained_round
 from stepsynth.run import RunDirectory, refuse_input, write_out
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family, split_labels
@@ -135,7 +133,7 @@ def predict_file(
     _refuse_empty(examples, file, task)
     if form in ("csv", "tsv"):
         _refuse_half_characters(examples, file)
-    number = _trained_round(directory, folder, round_number)
+    number = trained_round(directory, round_number)
     model = create_student(directory.config).load(directory.model_path(number))
     predictions = model.predict(examples)
     rows = [_row(task, example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
@@ -156,32 +154,6 @@ def predict_file(
             f"{changed:,} cell{'s' * (changed != 1)} got a leading apostrophe so that no spreadsheet runs "
             f"{'them as formulas' if changed != 1 else 'it as a formula'}; --exact leaves it out.\n"
         )
-
-
-def _trained_round(directory: RunDirectory, folder: Path, wanted_round: int | None) -> int:
-    """Return the round whose student answers.
-
-    Raises:
-        RunError: the run has no such student, or it is damaged.
-    """
-    if not directory.journal_path.is_file():
-        raise RunError(f"the run at {str(folder)!r} has not started.", hint="Run it first.")
-    with closing(Journal(directory.journal_path)) as journal:
-        rounds = journal.rounds()
-        if not rounds or (wanted_round is not None and wanted_round not in rounds):
-            wanted = "trained student" if wanted_round is None else f"student of round {wanted_round}"
-            raise RunError(f"the run at {str(folder)!r} has no {wanted}.", hint=f"Trained rounds: {rounds or 'none yet'}.")
-        number = best_round(journal) if wanted_round is None else wanted_round
-    if directory.config.method.name == "teacher":
-        raise RunError(
-            f"the run at {str(folder)!r} has no student: the teacher answered itself.", hint="Name a run of another method."
-        )
-    if not directory.model_whole(number):
-        raise RunError(
-            f"the student of round {number} is missing or damaged.",
-            hint="Run the same `stepsynth run` command again to train it anew.",
-        )
-    return number
 
 
 def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig) -> None:

@@ -1,29 +1,21 @@
-"""``run``, ``status`` and ``report``."""
+"""``run`` and ``status``."""
 
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.panel import open_panel
-from stepsynth.cli.pausing import PauseNotes, read_pause
 from stepsynth.cli.screens import print_table
+from stepsynth.cli.signals import handle_signals
 from stepsynth.cli.worth import print_worth
-from stepsynth.errors import RunError
-from stepsynth.export import build_results, write_exports
+from stepsynth.execution import attempt_log, execute, open_journal
+from stepsynth.export import build_results
 from stepsynth.filters.layout import cut_note, left_out_note
-from stepsynth.inputs import check_inputs
-from stepsynth.interrupt import handle_signals
-from stepsynth.journal import AnswerStore, Journal, holds_nothing
 from stepsynth.journal.stream import count_rows, endings
-from stepsynth.loop import run_loop
-from stepsynth.run import JOURNAL, RunDirectory
-from stepsynth.settling import settle
-from stepsynth.teachers import probe_teacher
-from stepsynth.teachers.prices import price_of
-from stepsynth.teachers.served import says_unlisted
+from stepsynth.pausing import read_pause
+from stepsynth.run import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,15 +23,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from stepsynth.config import RunConfig, TeacherConfig
-    from stepsynth.journal.answers import SharedAnswers
-    from stepsynth.progress import Progress
+    from stepsynth.config import RunConfig
 
-__all__ = ["open_answers", "open_journal", "print_results", "print_status", "read_status", "rebuild", "run_config"]
+__all__ = ["print_results", "print_status", "read_status", "run_config"]
 
 
 def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students: Path | None = None) -> dict[str, Any]:
-    """Run or resume; everything is checked before the folder is made or a request is sent.
+    """Run or resume, with a panel, and with signals that ask for a clean stop; see `stepsynth.execution.execute`.
 
     Args:
         config: the checked config.
@@ -51,55 +41,22 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
         The content of ``results.json``.
     """
     with handle_signals(), open_panel(quiet=quiet) as progress:
-        RunDirectory.refuse_held(folder)
-        config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=config.method.name != "gold")
-        inputs = check_inputs(config, progress)
-        for note in inputs.notes:
-            progress.note(note)
-        # A run that has answers may have all that it needs, and then needs no teacher.
-        if holds_nothing(folder / JOURNAL) and config.method.name != "gold":
-            said = probe_teacher(config.teacher, progress.note)
-            if says_unlisted(said):
-                progress.note(said)
-        with closing(RunDirectory.open(folder, config)) as directory, _logging(folder):
-            shared = open_answers(directory.cache_path(), config.teacher, progress)
-            with closing(Journal(directory.journal_path, shared)) as journal:
-                run_loop(directory, journal, inputs, students=students, progress=PauseNotes(progress, folder))
-                return write_exports(journal, directory)
-
-
-def open_answers(path: Path | None, teacher: TeacherConfig, progress: Progress) -> SharedAnswers | None:
-    """Open the answers that runs share; a file that cannot be used is said, and the run goes on without it."""
-    if path is None:
-        return None
-    price = price_of(teacher)
-    try:
-        return AnswerStore.shared(path, note=progress.note, price=price.cost if price else None)
-    except RunError as error:
-        progress.note(f"No answers of other runs are used or kept: {error}")
-        return None
+        return execute(config, folder, progress=progress, students=students, log=_whole_log)
 
 
 @contextmanager
-def _logging(folder: Path) -> Iterator[None]:
-    """Keep warnings of libraries out of the panel and in ``logs/attempt-n.log``."""
-    logs = folder / "logs"
-    logs.mkdir(mode=0o700, exist_ok=True)
-    number = 1 + sum(1 for _ in logs.glob("attempt-*.log"))
-    handler = logging.FileHandler(logs / f"attempt-{number}.log", encoding="utf-8")
-    (logs / f"attempt-{number}.log").chmod(0o600)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    before = root.handlers[:]
-    root.handlers[:] = [handler]
-    logging.captureWarnings(True)
-    logging.getLogger("stepsynth").info("attempt %d began at %s", number, time.strftime("%Y-%m-%dT%H:%M:%S"))
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = before
-        handler.close()
+def _whole_log(folder: Path) -> Iterator[None]:
+    """Keep warnings of all libraries out of the panel and in ``logs/attempt-n.log``."""
+    with attempt_log(folder) as handler:
+        root = logging.getLogger()
+        before = root.handlers[:]
+        root.handlers[:] = [handler]
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            root.handlers[:] = before
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
@@ -252,28 +209,6 @@ def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:
     for name, note in (("left_out", left_out_note), ("cut", cut_note)):
         if count := sum(stage.get(name, 0) for stage in stages):
             Console().print(f"{note(count)}.", style="yellow", highlight=False, soft_wrap=True)
-
-
-def rebuild(folder: Path) -> dict[str, Any]:
-    """Write the derived files of a run again; return the results."""
-    directory = RunDirectory.read(folder)
-    with closing(open_journal(directory)) as journal:
-        if not journal.rounds():
-            raise RunError(
-                f"the run at {str(folder)!r} has no trained student yet.", hint="Run it first, or see `stepsynth status`."
-            )
-        return write_exports(journal, directory)
-
-
-def open_journal(directory: RunDirectory) -> Journal:
-    """Open the journal of a run that exists.
-
-    Raises:
-        RunError: it has none yet.
-    """
-    if not directory.journal_path.is_file():
-        raise RunError(f"the run at {str(directory.path)!r} has no journal yet.", hint="Start it with `stepsynth run`.")
-    return Journal(directory.journal_path)
 
 
 def _percent(score: dict[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from stepsynth.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["load_config", "load_teacher", "parse_config", "parse_source", "parse_stored"]
+__all__ = ["first_problem", "load_config", "load_teacher", "parse_config", "parse_source", "parse_stored"]
 
 # How the keys of well-known services look; a digit tells them from names with dashes.
 _KEY = re.compile(
@@ -65,7 +65,7 @@ def load_teacher(path: Path, overrides: list[str] | None = None) -> tuple[Teache
     try:
         found = _TeacherSections.model_validate({name: values[name] for name in ("teacher", "budget") if name in values})
     except ValidationError as error:
-        raise ConfigError(_first_problem(error)) from None
+        raise ConfigError(first_problem(error)) from None
     return found.teacher, found.budget
 
 
@@ -118,7 +118,7 @@ def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_first_problem(error)) from None
+        raise ConfigError(first_problem(error)) from None
     if base is None:
         return config
     data = config.data
@@ -146,7 +146,7 @@ def parse_source(values: dict[str, Any]) -> SourceConfig:
     try:
         return SourceConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_first_problem(error)) from None
+        raise ConfigError(first_problem(error)) from None
 
 
 def _refuse_secrets(value: object, where: str, *, name: str = "") -> None:
@@ -194,7 +194,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value.") from None
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Return what is wrong with values, in a line: the key, the value, what to write."""
     problems = error.errors(include_url=False)
     # A slip of the pen makes two problems: a key that is unknown and one that is missing. The first one tells more.
     problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])

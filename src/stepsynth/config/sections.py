@@ -6,11 +6,14 @@ import codecs
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from stepsynth.config.labels import refuse_alike, refuse_no_labels, refuse_repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "FREE_SOURCE_KEYS",
@@ -162,6 +165,19 @@ class SourceConfig(Section):
 
     # The config's folder; no part of what is stored, so that a project can move.
     _base: Path | None = PrivateAttr(default=None)
+    # Rows that a program gave; ``path`` is where a run keeps them.
+    _rows: tuple[dict[str, Any], ...] | None = PrivateAttr(default=None)
+
+    @property
+    def rows(self) -> tuple[dict[str, Any], ...] | None:
+        """The rows themselves, where a program gave them; ``None`` where they are read from their place."""
+        return self._rows
+
+    def holding(self, rows: Iterable[dict[str, Any]]) -> SourceConfig:
+        """Return the same source with its rows in memory."""
+        copy = self.model_copy()
+        copy._rows = tuple(rows)
+        return copy
 
     @property
     def base(self) -> Path | None:

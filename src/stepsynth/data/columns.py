@@ -186,7 +186,9 @@ def shown(value: object, width: int = 60) -> str:
 
 
 def describe(source: SourceConfig) -> str:
-    """Return the name of a source for messages: its path, or hub id and split."""
+    """Return the name of a source for messages: its path, or hub id and split; the role of rows that a program gave."""
+    if source.rows is not None and source.path is not None:
+        return f"the {source.path.name.partition('-')[0]} rows"
     if source.path is not None:
         return repr(str(source.path))
     return f"hub data set {source.hub!r} (split {source.split!r})"

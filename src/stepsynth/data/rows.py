@@ -17,6 +17,7 @@ from pathlib import Path
 
 from stepsynth.config import SourceConfig
 from stepsynth.data.columns import Columns, RawRow, Tally, describe, shown
+from stepsynth.data.given import read_given
 from stepsynth.data.readers.columnar import is_saved_folder, read_arrow, read_hub, read_parquet, read_saved_folder
 from stepsynth.data.readers.decoding import PACKED, member_name, read_errors, read_lines, read_whole
 from stepsynth.data.readers.delimited import has_stray_quotes, read_table
@@ -24,11 +25,13 @@ from stepsynth.data.readers.excel import read_sheet
 from stepsynth.data.readers.objects import read_document, read_json_lines
 from stepsynth.errors import DataError, did_you_mean
 
-__all__ = ["Columns", "RawRow", "Tally", "check_file", "describe", "read_file", "read_lines", "read_rows", "shown"]
+__all__ = ["SUFFIXES", "Columns", "RawRow", "Tally", "check_file", "describe", "read_file", "read_lines", "read_rows", "shown"]
 
 _TEXT = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
 _BINARY = (".parquet", ".arrow", ".feather", ".xlsx", ".xlsm")
 _SUFFIXES = (*_TEXT, *_BINARY)
+# What a file of rows may be called, packed or not.
+SUFFIXES = (*_SUFFIXES, *(f"{suffix}{packed}" for suffix in _TEXT for packed in PACKED), ".zip")
 _REFUSED = {
     ".xls": "Save it as .xlsx or as CSV (UTF-8): the old Excel format is not read.",
     ".xlsb": "Save it as .xlsx or as CSV (UTF-8): the binary Excel format is not read.",
@@ -43,7 +46,7 @@ _REFUSED = {
 
 
 def read_rows(source: SourceConfig, columns: Columns, tally: Tally | None = None) -> Generator[RawRow, None, None]:
-    """Yield the raw rows of a file or a hub data set in their order.
+    """Yield the raw rows of a file or a hub data set, or those that a program gave, in their order.
 
     Args:
         source: where they are.
@@ -55,6 +58,8 @@ def read_rows(source: SourceConfig, columns: Columns, tally: Tally | None = None
             damaged, or lacks a column.
     """
     columns.refuse_double_use()
+    if source.rows is not None:
+        return read_given(source, columns, tally or Tally())
     if source.path is None:
         return read_hub(source, columns, tally or Tally())
     if is_saved_folder(source.path):
@@ -161,9 +166,8 @@ def _refuse_settings(source: SourceConfig, suffix: str) -> None:
 
 
 def _neighbours(folder: Path, name: str) -> str:
-    suffixes = (*_SUFFIXES, *(f"{suffix}{packed}" for suffix in _TEXT for packed in PACKED), ".zip")
     try:
-        files = [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name.lower().endswith(suffixes)]
+        files = [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name.lower().endswith(SUFFIXES)]
     except (OSError, ValueError):
         return f"There is no folder {str(folder)!r} either; check the path."
     said = did_you_mean(name, sorted(files)[:200])[:300]

@@ -24,7 +24,7 @@ def render_comparison(results: dict[str, Any]) -> str:
     The same results give the same characters.
 
     Args:
-        results: from `stepsynth.compare.summarise`, or the content of its ``results.json``.
+        results: from `stepsynth.comparison.summarise`, or the content of its ``results.json``.
     """
     systems = results["systems"]
     # What every method has may be compared side by side.

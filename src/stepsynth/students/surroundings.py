@@ -4,18 +4,22 @@ with quiet(), seeded(0):
     ...  # transformers prints nothing; random numbers start at seed 0
 
 Library users have their own generators and their own log level; both are as before afterwards.
+These states belong to the process: trainings in several threads take turns.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["quiet", "seeded"]
+
+_turn = threading.RLock()
 
 
 @contextmanager
@@ -27,14 +31,13 @@ def seeded(seed: int) -> Iterator[None]:
     import numpy
     import torch
 
-    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
-    fill = memory.fill_uninitialized_memory
-    states = random.getstate(), numpy.random.get_state()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # With the devices named, torch does not warn on machines that have many.
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+    with _turn, torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*deterministic.*")
+        deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        fill, states = memory.fill_uninitialized_memory, (random.getstate(), numpy.random.get_state())
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False
@@ -53,12 +56,13 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    with _turn:
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepsynth.compare.cells import (
+from stepsynth.comparison.cells import (
     Cell,
     CellRound,
     Match,
@@ -13,8 +13,8 @@ from stepsynth.compare.cells import (
     read_cell,
     run_cells,
 )
-from stepsynth.compare.markdown import comparison_markdown
-from stepsynth.compare.summary import summarise
+from stepsynth.comparison.markdown import comparison_markdown
+from stepsynth.comparison.summary import summarise
 
 __all__ = [
     "Cell",

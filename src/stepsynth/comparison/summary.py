@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom import artefacts
-from stepsynth.compare.cells import BUDGET
+from stepsynth.comparison.cells import BUDGET
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, forecast
 from stepsynth.evaluation.power import too_small_for
@@ -23,7 +23,7 @@ from stepsynth.run import RunDirectory
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.compare.cells import Cell, Match
+    from stepsynth.comparison.cells import Cell, Match
     from stepsynth.config import RunConfig
 
 __all__ = ["summarise"]

@@ -1,0 +1,5 @@
+"""The library's public face: the nouns of a config, `synthesize`, `plan` and `compare`, and what they give back."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,295 @@
+"""`synthesize`, `plan` and `compare`: what the commands do, called from Python.
+
+A call builds the config that a YAML file of the same keys would give, and runs it in the same way: same rows, digests and files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.api.comparison import Comparison
+from stepsynth.api.nouns import Source
+from stepsynth.api.progress import open_progress
+from stepsynth.api.run import Run
+from stepsynth.api.waiting import run_apart
+from stepsynth.config import RunConfig, parse_config
+from stepsynth.data.given import place_of, rows_of
+from stepsynth.data.rows import SUFFIXES
+from stepsynth.errors import ConfigError
+from stepsynth.execution import execute, execute_comparison
+from stepsynth.run import folder_name
+from stepsynth.types import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.api.nouns import Budget, Method, Student, Task, Teacher
+    from stepsynth.progress import Progress
+
+__all__ = ["compare", "compare_config", "make_config", "plan", "plan_config", "run_config", "synthesize"]
+
+_STOPPING = "Stopping: the answers that are on their way are waited for; interrupt once more to stop at once."
+
+
+def synthesize(
+    task: Task,
+    *,
+    validation: object,
+    test: object = None,
+    contexts: object = None,
+    start_from: object = None,
+    teacher: Teacher | None = None,
+    method: Method | None = None,
+    student: Student | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = "user",
+    progress: bool | Progress | None = None,
+) -> Run:
+    """Write a data set and train a student, or go on where an earlier call was stopped.
+
+    Everything is checked before anything is spent. The call works in a thread of its own, so that it can be made in a notebook,
+    inside a running event loop and in any thread. Interrupted once, it waits for the answers that are on their way, keeps them
+    and raises `Interrupted`; the same call goes on from there.
+
+    Args:
+        task: what the student has to decide.
+        validation: labelled rows (60 to a few hundred): a path, a hub id, a pandas or polars frame, a
+            ``datasets.Dataset``, a pyarrow table, a list of dicts, a dict of columns, or a `Source` around one of them.
+        test: rows for the final score, opened once at the end; the same forms.
+        contexts: pairs and questions: texts to write about; the same forms, or a list of texts.
+        start_from: written rows to start from, in the place of seed rows; the same forms.
+        teacher: the large model; by default the best embedded one that the machine has room for.
+        method: how data is made; by default `CrossFit`.
+        student: the small model.
+        budget: hard caps.
+        seed: of everything that is drawn.
+        out: the run directory; by default ``runs/NAME`` in the current folder, with the task's name.
+        cache: the file with answers that runs share: ``user`` is the one of this user, ``None`` is none.
+        progress: ``True`` draws bars, ``False`` nothing; ``None`` decides by where it runs; or an own object.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: what is wrong with the input, in one line; or a cap that was reached.
+        TeacherError: the teacher does not answer.
+        Interrupted: it was interrupted; nothing that had come is lost.
+
+    Example:
+        >>> run = synthesize(task, validation="labelled.csv", test="test.csv", out="runs/tickets")  # doctest: +SKIP
+        >>> run.dataset(), run.scores  # doctest: +SKIP
+    """
+    folder = _folder(out, task, "")
+    config = make_config(
+        task,
+        folder,
+        validation=validation,
+        test=test,
+        contexts=contexts,
+        start_from=start_from,
+        teacher=teacher,
+        method=method,
+        student=student,
+        budget=budget,
+        seed=seed,
+        cache=cache,
+    )
+    return run_config(config, folder, progress=progress)
+
+
+def run_config(config: RunConfig, out: str | os.PathLike[str] | None = None, *, progress: bool | Progress | None = None) -> Run:
+    """Run a config that was loaded from a file, or go on with it; see `synthesize`.
+
+    Args:
+        config: from `load_config`.
+        out: the run directory; by default ``runs/NAME`` in the current folder.
+        progress: see `synthesize`.
+
+    Example:
+        >>> run = run_config(load_config("config.yaml"))  # doctest: +SKIP
+    """
+    folder = Path(out) if out is not None else Path("runs") / folder_name(config.task.name)
+    with open_progress(progress) as shown:
+        run_apart(lambda: execute(config, folder, progress=shown), stopping=lambda: shown.note(_STOPPING))
+    return Run.load(folder)
+
+
+def plan(task: Task, *, validation: object, progress: bool | Progress | None = None, **settings: Any) -> dict[str, Any]:
+    """Check everything, ask the teacher for a sample (kept nowhere), and say what a run will take.
+
+    Args:
+        task: as for `synthesize`, and so are ``validation`` and the others.
+        validation: labelled rows.
+        progress: see `synthesize`.
+        settings: the other arguments of `synthesize`.
+
+    Returns:
+        ``requests``, ``tokens``, ``cost_usd`` and ``minutes`` (least and most), ``sample``, ``warnings``, ``data``, ...
+
+    Raises:
+        UserError: what a run would be refused for.
+        TeacherError: the teacher does not answer.
+
+    Example:
+        >>> plan(task, validation="labelled.csv")["requests"]  # doctest: +SKIP
+        [190, 410]
+    """
+    folder = _folder(settings.pop("out", None), task, "")
+    return plan_config(make_config(task, folder, validation=validation, **settings), folder.parent, progress=progress)
+
+
+def plan_config(config: RunConfig, runs: Path, *, progress: bool | Progress | None = None) -> dict[str, Any]:
+    """Plan a config; see `plan`.
+
+    Args:
+        config: the config.
+        runs: the folder that run directories lie in.
+        progress: see `synthesize`.
+    """
+    from stepsynth.planning import make_plan
+
+    with open_progress(progress) as shown:
+        return run_apart(lambda: make_plan(config, runs=runs, report=shown.note))
+
+
+def compare(
+    task: Task,
+    methods: Sequence[Method | str],
+    *,
+    validation: object,
+    test: object,
+    seeds: int = 5,
+    match: str = "rows",
+    reference: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | Progress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Run several methods with several seeds at the same budget, and compare them on the same sealed test rows.
+
+    Args:
+        task: as for `synthesize`.
+        methods: methods, or strings as the command takes them (``"s3:method.rationales=0"``). The first `S3` or
+            `CrossFit` says how the loop is run; what another one sets differently is a change of that one.
+        validation: labelled rows, see `synthesize`.
+        test: rows for the scores.
+        seeds: how many, from ``seed`` on.
+        match: what all methods use equally: ``rows``, ``requests``, ``tokens`` or ``usd``.
+        reference: the method that the others are compared with; ``gold`` where it takes part.
+        out: the folder; by default ``runs/compare-NAME``.
+        progress: see `synthesize`.
+        settings: the other arguments of `synthesize`.
+
+    Raises:
+        UserError: what is wrong with the input, before anything is spent.
+        Interrupted: it was interrupted; the same call goes on.
+
+    Example:
+        >>> compare(task, [S3(), ZeroGen(), Gold()], validation=rows, test="test.csv", seeds=5).to_pandas()  # doctest: +SKIP
+    """
+    folder = _folder(out, task, "compare-")
+    base, _ = _systems(methods)
+    config = make_config(task, folder, validation=validation, test=test, method=base, **settings)
+    return compare_config(config, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress)
+
+
+def compare_config(
+    config: RunConfig,
+    methods: Sequence[Method | str],
+    *,
+    seeds: int,
+    match: str,
+    reference: str | None,
+    folder: Path,
+    progress: bool | Progress | None = None,
+) -> Comparison:
+    """Compare methods for a config; see `compare`."""
+    _, systems = _systems(methods)
+    with open_progress(progress) as shown:
+
+        def run_cell(cell: RunConfig, path: Path, title: str, students: Path) -> None:
+            shown.note(title)
+            execute(cell, path, progress=shown, students=students)
+
+        def work() -> dict[str, Any]:
+            return execute_comparison(
+                config, systems, seeds=seeds, match=match, folder=folder, reference=reference, run=run_cell, note=shown.note
+            )
+
+        results = run_apart(work, stopping=lambda: shown.note(_STOPPING))
+    return Comparison(folder, results)
+
+
+def _systems(methods: Sequence[Method | str]) -> tuple[Method | None, str]:
+    """Return the method that says how the loop is run, and all of them as the command takes them."""
+    if isinstance(methods, str) or not methods:
+        raise ConfigError(f"methods is {methods!r}, not a list of methods.", hint="Write [S3(), Gold()] or ['s3', 'gold'].")
+    given = [method for method in methods if not isinstance(method, str)]
+    base = next((method for method in given if method.fixed["name"] in ("s3", "crossfit")), given[0] if given else None)
+    shared = {key: value for key, value in base.values.items() if key != "name"} if base else {}
+    parts = []
+    for method in methods:
+        if isinstance(method, str):
+            parts.append(method)
+            continue
+        own = {key: value for key, value in method.values.items() if key != "name" and shared.get(key) != value}
+        parts.append(":".join([method.name, *(f"method.{key}={json.dumps(value)}" for key, value in own.items())]))
+    return base, ",".join(parts)
+
+
+def make_config(
+    task: Task,
+    folder: Path,
+    *,
+    validation: object,
+    test: object = None,
+    contexts: object = None,
+    start_from: object = None,
+    teacher: Teacher | None = None,
+    method: Method | None = None,
+    student: Student | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = "user",
+) -> RunConfig:
+    """Return the config that a YAML file with the same keys gives; rows of the program are kept in the run's folder.
+
+    Raises:
+        ConfigError: a wrong value.
+        DataError: rows of no known form.
+    """
+    sections = {"task": task, "teacher": teacher, "method": method, "student": student, "budget": budget}
+    for name, section in sections.items():
+        if section is not None and not hasattr(section, "values"):
+            raise ConfigError(
+                f"{name} is {section!r}, a {type(section).__name__}.", hint=f"Give one of the {name} classes of stepsynth."
+            )
+    sources = {"validation": validation, "test": test, "contexts": contexts, "seed": start_from}
+    found = {role: _source(data, role, folder) for role, data in sources.items() if data is not None}
+    values: dict[str, Any] = {name: section.values for name, section in sections.items() if section is not None}
+    values |= {"data": {role: value for role, (value, _) in found.items()}, "seed": seed}
+    values["cache"] = None if cache is None else os.fspath(cache)
+    config = parse_config(values, base=Path.cwd())
+    held = {role: getattr(config.data, role).holding(rows) for role, (_, rows) in found.items() if rows is not None}
+    return config.model_copy(update={"data": config.data.model_copy(update=held)}) if held else config
+
+
+def _source(data: object, role: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, object]] | None]:
+    """Return a source as a config has it, and its rows where the program holds them."""
+    data, settings = (data.data, data.settings) if isinstance(data, Source) else (data, {})
+    rows = rows_of(data, role)
+    if rows is None:
+        place = dict(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
+        return {**place, **settings}, None
+    # Named by what is in it: rows that changed do not stand where a run's rows are.
+    name = f"{role}-{digest(rows)[:12]}.jsonl"
+    return {"path": str((folder / "data" / name).absolute()), **settings}, rows
+
+
+def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:
+    return Path(out) if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}"

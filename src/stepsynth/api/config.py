@@ -1,0 +1,109 @@
+"""`Config`: a whole run's config, from a YAML file or from a run directory, that can be run and written down again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PrivateAttr
+
+from stepsynth.config import RunConfig
+from stepsynth.config import load_config as load_run_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepsynth.api.comparison import Comparison
+    from stepsynth.api.nouns import Method
+    from stepsynth.api.run import Run
+    from stepsynth.progress import Progress
+
+__all__ = ["Config", "load_config"]
+
+
+class Config(RunConfig):
+    """What a YAML config says, checked: ``config.task``, ``config.method.rounds``, ...; see docs/config.md.
+
+    Example:
+        >>> run = load_config("config.yaml").run()  # doctest: +SKIP
+        >>> print(run.config.to_yaml())  # doctest: +SKIP
+    """
+
+    _home: Path = PrivateAttr(default=Path())
+
+    @classmethod
+    def of(cls, config: RunConfig, home: Path = Path()) -> Config:
+        """Return the same config as this class.
+
+        Args:
+            config: the config.
+            home: the folder beside whose ``runs`` folder a run lies by default.
+        """
+        found = cls.model_construct(_fields_set=config.model_fields_set, **dict(config))
+        found._home = home
+        return found
+
+    def to_yaml(self) -> str:
+        """Return a YAML config that gives the same run: what `load_config` reads, and the command line."""
+        import yaml
+
+        return str(yaml.safe_dump(self.written(), sort_keys=False, allow_unicode=True))
+
+    def run(self, out: str | os.PathLike[str] | None = None, *, progress: bool | Progress | None = None) -> Run:
+        """Run it, or go on with it; see `stepsynth.synthesize`.
+
+        Args:
+            out: the run directory; by default ``runs/NAME`` beside the file that the config was read from.
+            progress: see `stepsynth.synthesize`.
+        """
+        from stepsynth.api.calls import run_config
+
+        return run_config(self, out if out is not None else self._runs(""), progress=progress)
+
+    def plan(self, *, progress: bool | Progress | None = None) -> dict[str, Any]:
+        """Check everything and say what a run will take; see `stepsynth.plan`."""
+        from stepsynth.api.calls import plan_config
+
+        return plan_config(self, self._home / "runs", progress=progress)
+
+    def compare(
+        self,
+        methods: Sequence[Method | str],
+        *,
+        seeds: int = 5,
+        match: str = "rows",
+        reference: str | None = None,
+        out: str | os.PathLike[str] | None = None,
+        progress: bool | Progress | None = None,
+    ) -> Comparison:
+        """Compare methods; see `stepsynth.compare`."""
+        from stepsynth.api.calls import compare_config
+
+        folder = Path(out) if out is not None else self._runs("compare-")
+        return compare_config(self, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress)
+
+    def _runs(self, prefix: str) -> Path:
+        from stepsynth.run import folder_name
+
+        return self._home / "runs" / f"{prefix}{folder_name(self.task.name)}"
+
+
+def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | Sequence[str] = ()) -> Config:
+    """Read a YAML config.
+
+    Args:
+        path: the file; relative paths in it are taken from its folder.
+        overrides: changed keys, ``{"method.rounds": 3}`` or ``["method.rounds=3"]``.
+
+    Raises:
+        ConfigError: no such file, an unknown key, a wrong value.
+
+    Example:
+        >>> load_config("config.yaml", {"method.rounds": 3}).run()  # doctest: +SKIP
+    """
+    import json
+
+    changes = overrides.items() if hasattr(overrides, "items") else ()
+    given = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes] or list(overrides)
+    return Config.of(load_run_config(Path(path), given), Path(path).parent)

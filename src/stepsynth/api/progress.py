@@ -1,0 +1,117 @@
+"""What a call shows while it works: tqdm's bars, which suit terminals and notebooks alike.
+
+with open_progress(True) as progress:
+    execute(config, folder, progress=progress)
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.progress import SilentProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepsynth.progress import Pause, Progress, Traffic
+
+__all__ = ["open_progress"]
+
+_LONG_PAUSE_S = 10.0
+
+
+@contextmanager
+def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
+    """Yield where a call reports to.
+
+    Args:
+        progress: ``True`` draws bars, ``False`` nothing; ``None`` draws bars on a terminal and in a notebook, and logs
+            elsewhere (logger ``stepsynth``, level INFO); or an own object.
+    """
+    if progress is not None and not isinstance(progress, bool):
+        yield progress
+    elif progress is False:
+        yield SilentProgress()
+    elif progress or sys.stderr.isatty() or _in_notebook():
+        bars = _Bars()
+        try:
+            yield bars
+        finally:
+            bars.close()
+    else:
+        yield _Logged()
+
+
+def _in_notebook() -> bool:
+    # Only where IPython runs already; a terminal's is a terminal.
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class _Logged(SilentProgress):
+    """A log line for every stage, note and long pause."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("stepsynth")
+        self._stage = ""
+
+    def start(self, stage: str, target: int, unit: str) -> None:
+        self._stage = stage
+        self._log.info("%s: 0 / %d %s", stage, target, unit)
+
+    def finish(self, summary: str) -> None:
+        self._log.info("%s: %s", self._stage, summary)
+
+    def note(self, message: str) -> None:
+        self._log.info("%s", message)
+
+    def paused(self, pause: Pause | None) -> None:
+        if pause is not None and pause.seconds >= _LONG_PAUSE_S:
+            self._log.warning("%s", pause)
+
+
+class _Bars(SilentProgress):
+    """One bar for the stage at work; finished stages leave a line."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            # Without notebook widgets tqdm draws with characters, which is what is wanted then.
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
+        self._tqdm: Any = tqdm
+        self._bar: Any = None
+        self._stage = ""
+
+    def start(self, stage: str, target: int, unit: str) -> None:
+        self.close()
+        self._stage = stage
+        self._bar = self._tqdm(total=target, desc=stage, unit=f" {unit}", leave=False, file=sys.stderr, dynamic_ncols=True)
+
+    def advance(self, done: int, *, answers: int = 0, traffic: Traffic | None = None) -> None:
+        if self._bar is None:
+            return
+        # A wave that is judged in plan order may take accepted rows back: a bar does not.
+        self._bar.update(max(done - self._bar.n, 0))
+        if traffic is not None:
+            cost = {} if not traffic.usd else {"usd": f"{traffic.usd:.4f}"}
+            self._bar.set_postfix({"answers": traffic.answers, **cost}, refresh=False)
+
+    def finish(self, summary: str) -> None:
+        self.close()
+        self.note(f"{self._stage}: {summary}")
+
+    def note(self, message: str) -> None:
+        self._tqdm.write(message, file=sys.stderr)
+
+    def paused(self, pause: Pause | None) -> None:
+        if pause is not None and pause.seconds >= _LONG_PAUSE_S:
+            self.note(f"{pause}.")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

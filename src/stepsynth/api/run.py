@@ -1,0 +1,199 @@
+"""`Run`: a run directory in Python, finished or not, and its student.
+
+run = Run.load("runs/tickets")
+run.dataset().to_pandas(); run.scores; run.student.predict(["Where is my invoice?"])
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.api.config import Config
+from stepsynth.api.student import TrainedStudent
+from stepsynth.classroom import find_mistakes
+from stepsynth.errors import RunError
+from stepsynth.execution import open_journal, rebuild, trained_round
+from stepsynth.export import build_results
+from stepsynth.journal.stream import each_row
+from stepsynth.run import RunDirectory
+from stepsynth.tasks import create_family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import datasets
+    import pandas
+
+    from stepsynth.journal import Journal
+    from stepsynth.verify import Finding
+
+__all__ = ["Run"]
+
+_REASONS = "rationales"
+
+
+class Run:
+    """What a run made; read from its directory each time, so that it is up to date while the run goes on elsewhere.
+
+    Args:
+        path: the run directory.
+
+    Attributes:
+        path: the run directory.
+        config: what it was run with.
+
+    Raises:
+        RunError: there is no run.
+
+    Example:
+        >>> run = Run.load("runs/tickets")  # doctest: +SKIP
+        >>> run.scores[-1]["test"]["value"]  # doctest: +SKIP
+        0.714
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._directory = RunDirectory.read(self.path)
+        self.config = Config.of(self._directory.config)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Run:
+        """Return the run in a directory; see the class."""
+        return cls(path)
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        with closing(open_journal(self._directory)) as journal:
+            yield journal
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end; if not, the call that began it goes on."""
+        with self._journal() as journal:
+            return journal.meta("finished") is not None
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The content of ``results.json``; see docs/results_json.md."""
+        with self._journal() as journal:
+            return build_results(journal, self._directory)
+
+    @property
+    def _method(self) -> dict[str, Any]:
+        (method,) = self.results["methods"].values()
+        return dict(method)
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        """A dict per trained student, in the order of training.
+
+        ``round``, ``rows`` (that it learnt from), ``student`` (with cross-fitting: ``labels``, ``written``, ``both`` or
+        ``stages``), ``best`` (whether it is the final one), and the scores ``crossfit``, ``select`` and ``test``, each
+        ``None`` or a dict with ``metric``, ``value``, ``ci95`` and ``n``.
+        """
+        method = self._method
+        return [
+            {
+                "round": entry["round"],
+                "rows": entry["rows"],
+                "student": entry.get("student"),
+                "best": entry["round"] == method["best_round"],
+                **{split: entry.get(split) for split in ("crossfit", "select", "test")},
+            }
+            for entry in method["rounds"]
+        ]
+
+    def rows(self, *, accepted: bool | None = True, round: int | None = None) -> list[dict[str, Any]]:
+        """Return the written rows in the order of the plan.
+
+        Args:
+            accepted: ``True`` gives those in the data set, ``False`` the dropped ones, ``None`` all.
+            round: those of one round.
+
+        Returns:
+            Dicts with the task's columns (``text`` and ``label``, ...), ``round``, ``kind``, ``stage``, ``source`` (the gold row
+            that it is written like) and ``dropped``: why, empty for accepted rows.
+        """
+        family = create_family(self.config.task)
+        with self._journal() as journal:
+            return [
+                {
+                    **family.record(row.example),
+                    "round": row.round,
+                    "kind": row.kind,
+                    "stage": row.stage,
+                    "source": row.source,
+                    "dropped": row.reason,
+                }
+                for row in each_row(journal, accepted=accepted)
+                if row.kind != _REASONS and round in (None, row.round)
+            ]
+
+    def dataset(self) -> datasets.Dataset:
+        """Return the accepted rows as a ``datasets.Dataset``, with the columns of `rows`."""
+        import datasets
+
+        rows = [{name: value for name, value in row.items() if name != "dropped"} for row in self.rows()]
+        return datasets.Dataset.from_list(rows)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the accepted rows as a pandas frame, with the columns of `rows`."""
+        return self.dataset().to_pandas()
+
+    def mistakes(self, round: int = 0) -> list[dict[str, Any]]:
+        """Return the labelled rows that a round's student got wrong: the task's columns, ``predicted`` and ``confidence``."""
+        family = create_family(self.config.task)
+        with self._journal() as journal:
+            return [
+                {**family.record(mistake.example), "predicted": mistake.predicted, "confidence": mistake.confidence}
+                for mistake in find_mistakes(journal, round)
+            ]
+
+    @cached_property
+    def student(self) -> TrainedStudent:
+        """The final student.
+
+        Raises:
+            RunError: none was trained yet, or its files are damaged.
+        """
+        return self.student_of(None)
+
+    def student_of(self, round: int | None) -> TrainedStudent:
+        """Return the student of a round; of the best one for ``None``.
+
+        Raises:
+            RunError: there is none.
+        """
+        number = trained_round(self._directory, round)
+        return TrainedStudent(self.config, self._directory.model_path(number))
+
+    def report(self) -> Path:
+        """Write page, data set and numbers again, and return the path of the page.
+
+        Raises:
+            RunError: no student was trained yet.
+        """
+        rebuild(self.path)
+        return self.path / "report.html"
+
+    def verify(self) -> list[Finding]:
+        """Return what is wrong with the run's files; nothing when it is whole."""
+        from stepsynth.verify import verify_run
+
+        return verify_run(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the students, and of the rows by round, for a notebook."""
+        from stepsynth.api.html import run_as_html
+
+        try:
+            return run_as_html(self)
+        except RunError as error:
+            return run_as_html(self, problem=str(error))

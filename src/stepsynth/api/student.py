@@ -1,0 +1,100 @@
+"""A trained student in Python: labels and probabilities for new texts, and transformers' own pipeline."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.data.columns import shown
+from stepsynth.data.examples import kept_field, text_columns, written_field
+from stepsynth.errors import ConfigError, DataError
+from stepsynth.students import create_student
+from stepsynth.tasks import split_labels
+from stepsynth.types import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from stepsynth.config import RunConfig
+    from stepsynth.students import Model
+    from stepsynth.types import Prediction
+
+__all__ = ["TrainedStudent"]
+
+
+class TrainedStudent:
+    """A student of a run.
+
+    Args:
+        config: the run's.
+        path: the folder with its weights (safetensors) and tokenizer.
+
+    Example:
+        >>> run.student.predict(["Where is my invoice?"])  # doctest: +SKIP
+        ['payment']
+    """
+
+    def __init__(self, config: RunConfig, path: Path) -> None:
+        self.path = path
+        self._config = config
+
+    @cached_property
+    def _model(self) -> Model:
+        return create_student(self._config).load(self.path)
+
+    def predict(self, texts: Iterable[str | Mapping[str, str]]) -> list[Any]:
+        """Return an answer per text: a label; a list of labels where several may hold; of questions the answer's text.
+
+        Args:
+            texts: texts; for pairs and questions dicts with the columns of a row: ``text1`` and ``text2``, or ``context``
+                and ``question``.
+
+        Raises:
+            DataError: a row that is neither, or has an empty text.
+        """
+        several = self._config.task.family == "multi_label"
+        return [list(split_labels(p.label)) if several else p.label for p in self._predictions(texts)]
+
+    def predict_proba(self, texts: Iterable[str | Mapping[str, str]]) -> list[dict[str, float]]:
+        """Return label -> probability per text; see `predict`."""
+        return [dict(prediction.probabilities) for prediction in self._predictions(texts)]
+
+    def pipeline(self, **settings: Any) -> Any:
+        """Return transformers' own pipeline around this student: ``text-classification``.
+
+        Args:
+            settings: of ``transformers.pipeline``, for instance ``device``, ``batch_size``, ``top_k``.
+
+        Raises:
+            ConfigError: questions are answered by windows of a passage, for which transformers has no pipeline any more.
+        """
+        if self._config.task.family == "extractive_qa":
+            raise ConfigError("transformers has no pipeline for extractive questions.", hint="Use predict().")
+        from stepsynth.students.pipeline import text_classification
+
+        return text_classification(self._config.student, self.path, **settings)
+
+    def _predictions(self, texts: Iterable[str | Mapping[str, str]]) -> list[Prediction]:
+        if isinstance(texts, str):
+            raise DataError("predict takes a list of texts, and got one text.", hint="Write predict([text]).")
+        examples = [self._example(number, text) for number, text in enumerate(texts)]
+        return self._model.predict(examples) if examples else []
+
+    def _example(self, number: int, given: str | Mapping[str, str]) -> Example:
+        task = self._config.task
+        names = text_columns(task)
+        row = {names[0]: given} if isinstance(given, str) and len(names) == 1 else given
+        wanted = " and ".join(names)
+        if isinstance(row, str) or not hasattr(row, "get"):
+            raise DataError(
+                f"row {number} is {shown(given)}.", hint=f"Give a {'text' if len(names) == 1 else 'dict with ' + wanted}."
+            )
+        for name in names:
+            if not isinstance(row.get(name), str) or not row[name].strip():
+                raise DataError(f"row {number} has {shown(row.get(name))} for its {name}.", hint="Give a text that is not empty.")
+        kept = kept_field(task)
+        return Example(str(number), row[written_field(task)], context=row[kept] if kept else "")
+
+    def __repr__(self) -> str:
+        return f"TrainedStudent({str(self.path)!r})"

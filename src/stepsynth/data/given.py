@@ -1,0 +1,155 @@
+"""Rows that a Python program holds: frames, data sets, lists of dicts.
+
+    rows = rows_of(frame, "validation")        # a list of dicts, or None for what names a file or a hub id
+
+Libraries of frames are known by the methods that they have, so that none of them is imported here.
+A run keeps such rows in a file of its own (`given_lines`), so that it goes on from a shell, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.data.columns import Columns, RawRow, Tally, describe, shown
+from stepsynth.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stepsynth.config import SourceConfig
+
+__all__ = ["given_lines", "place_of", "read_given", "rows_of"]
+
+_SOURCE_KEYS = {"path", "hub"}
+
+
+def rows_of(data: object, role: str) -> list[dict[str, object]] | None:
+    """Return the rows of what a program holds; ``None`` where ``data`` says where rows are: a path, a hub id, a mapping with one.
+
+    Args:
+        data: a pandas or polars frame, a pyarrow table, a ``datasets.Dataset``, a list (or another iterable) of
+            dicts, a dict of columns, a list of texts (``contexts`` only), or a path, hub id or mapping.
+        role: key of the source in the config's ``data``, for messages.
+
+    Raises:
+        DataError: it is none of these, or holds no rows.
+    """
+    if isinstance(data, str | os.PathLike) or (isinstance(data, Mapping) and _SOURCE_KEYS & set(data)):
+        return None
+    rows = [_plain_row(row, number, role) for number, row in enumerate(_each(data, role))]
+    if not rows:
+        raise DataError(f"{role} has no rows.", hint="Give rows with a text and a label.")
+    return rows
+
+
+def _each(data: object, role: str) -> Iterable[object]:
+    """Yield the rows of any of the forms that are known."""
+    if isinstance(data, Mapping):
+        return _turned(data, role)
+    if hasattr(data, "keys") and hasattr(data, "num_rows") and not hasattr(data, "column_names"):
+        names = ", ".join(map(repr, data.keys()))
+        raise DataError(f"{role} has several splits: {names}.", hint="Give one of them, for instance data['train'].")
+    if hasattr(data, "features") and hasattr(data, "column_names"):
+        return _of_dataset(data)
+    # polars, pyarrow, pandas.
+    for name, call in (("to_dicts", ()), ("to_pylist", ()), ("to_dict", ("records",))):
+        if callable(method := getattr(data, name, None)):
+            return _called(method, call)
+    if isinstance(data, Iterable) and not isinstance(data, bytes):
+        return data
+    raise DataError(
+        f"{role} is {shown(data)}, a {type(data).__name__}, which holds no rows.",
+        hint="Give a DataFrame, a list of dicts, a datasets.Dataset, a path or a hub id.",
+    )
+
+
+def _called(method: Callable[..., Iterable[object]], arguments: tuple[str, ...]) -> Iterable[object]:
+    return method(*arguments)
+
+
+def _of_dataset(data: Any) -> Iterator[dict[str, object]]:
+    """Yield the rows of a `datasets` data set, with the names of its classes in the place of their numbers."""
+    features = data.features or {}
+    for row in data:
+        yield {name: _named(value, features.get(name)) for name, value in row.items()}
+
+
+def _named(value: object, feature: Any) -> object:
+    if isinstance(value, list):
+        inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else None)
+        return [_named(item, inner) for item in value]
+    known = hasattr(feature, "int2str") and isinstance(value, int) and 0 <= value < len(feature.names)
+    return feature.int2str(value) if known else value
+
+
+def _turned(columns: Mapping[Any, Any], role: str) -> list[dict[object, object]]:
+    """Return the rows of a mapping of columns."""
+    listed = {name: list(column) for name, column in columns.items() if _is_column(column)}
+    if len(listed) < len(columns) or len({len(column) for column in listed.values()}) > 1:
+        raise DataError(
+            f"{role} is a mapping that is neither a source nor columns of one length: {shown(dict(columns))}.",
+            hint="Give {'path': ...}, {'hub': ...}, or one list of values for each column.",
+        )
+    return [dict(zip(listed, row, strict=True)) for row in zip(*listed.values(), strict=True)]
+
+
+def _is_column(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _plain_row(row: object, number: int, role: str) -> dict[str, object]:
+    if isinstance(row, str) and role == "contexts":
+        return {"context": row}
+    if not isinstance(row, Mapping):
+        kind = "a text" if isinstance(row, str) else f"a {type(row).__name__}"
+        raise DataError(
+            f"row {number} of {role} is {kind}, not a dict: {shown(row)}.",
+            hint="Give dicts such as {'text': ..., 'label': ...}.",
+        )
+    return {str(name): _plain(value) for name, value in row.items()}
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it: numpy's numbers as Python's, what is missing as ``None``."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return None if isnan(value) else value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if callable(to_list := getattr(value, "tolist", None)):
+        # numpy's scalars and arrays.
+        return _plain(to_list())
+    # pandas' NA and NaT are equal to nothing.
+    return None if value != value or type(value).__name__ == "NAType" else str(value)
+
+
+def read_given(source: SourceConfig, columns: Columns, tally: Tally) -> Generator[RawRow, None, None]:
+    """Yield the rows that a source holds."""
+    name = describe(source)
+    for number, row in enumerate(source.rows or ()):
+        picked = columns.pick(row, f"row {number} of {name}")
+        tally.took(0, 1)
+        yield RawRow(0, {ours: row[theirs] for ours, theirs in picked.items()})
+
+
+def given_lines(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    """Yield rows as JSON lines, the form in which a run keeps them."""
+    for row in rows:
+        yield json.dumps(row, ensure_ascii=True) + "\n"
+
+
+def place_of(data: str | os.PathLike[str], suffixes: Sequence[str]) -> dict[str, str]:
+    """Return ``path`` or ``hub`` for what names one of the two: a hub id has one slash at most, and no suffix of a file.
+
+    A file or folder that is there is a path, whatever it is called.
+    """
+    text = os.fspath(data)
+    is_path = not isinstance(data, str) or os.path.exists(text) or text.lower().endswith(tuple(suffixes))
+    return {"path": text} if is_path or text.startswith((".", "/", "~")) or text.count("/") > 1 else {"hub": text}

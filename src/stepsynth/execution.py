@@ -1,0 +1,249 @@
+"""One attempt at a run or a comparison, from a config to written files; the caller decides about signals, logs and the display.
+
+results = execute(config, Path("runs/tickets"))
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from stepsynth.classroom import best_round
+from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
+from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.export import write_exports
+from stepsynth.inputs import check_inputs
+from stepsynth.journal import AnswerStore, Journal, holds_nothing
+from stepsynth.loop import run_loop
+from stepsynth.pausing import PauseNotes
+from stepsynth.progress import SilentProgress
+from stepsynth.report import render_comparison
+from stepsynth.run import JOURNAL, RunDirectory, write_atomic
+from stepsynth.settling import settle
+from stepsynth.teachers import probe_teacher
+from stepsynth.teachers.prices import price_of
+from stepsynth.teachers.served import says_unlisted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from stepsynth.config import RunConfig, TeacherConfig
+    from stepsynth.journal.answers import SharedAnswers
+    from stepsynth.progress import Progress
+
+__all__ = ["attempt_log", "execute", "execute_comparison", "open_journal", "package_log", "rebuild", "trained_round"]
+
+
+def execute(
+    config: RunConfig,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    students: Path | None = None,
+    log: Callable[[Path], AbstractContextManager[object]] | None = None,
+) -> dict[str, Any]:
+    """Run or resume; everything is checked before the folder is made or a request is sent.
+
+    Args:
+        config: the checked config.
+        folder: the run directory.
+        progress: told what happens.
+        students: a folder of trained students that several runs share.
+        log: opens the log of this attempt, given the run directory; `package_log` when absent.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        StepsynthError: whatever stopped it; everything obtained is kept.
+        Interrupted: a stop was asked for, see `stepsynth.interrupt`.
+    """
+    progress = progress or SilentProgress()
+    RunDirectory.refuse_held(folder)
+    config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=config.method.name != "gold")
+    inputs = check_inputs(config, progress)
+    for note in inputs.notes:
+        progress.note(note)
+    # A run that has answers may have all that it needs, and then needs no teacher.
+    if holds_nothing(folder / JOURNAL) and config.method.name != "gold":
+        said = probe_teacher(config.teacher, progress.note)
+        if says_unlisted(said):
+            progress.note(said)
+    with closing(RunDirectory.open(folder, config)) as directory, (log or package_log)(folder):
+        shared = _open_answers(directory.cache_path(), config.teacher, progress)
+        with closing(Journal(directory.journal_path, shared)) as journal:
+            run_loop(directory, journal, inputs, students=students, progress=PauseNotes(progress, folder))
+            return write_exports(journal, directory)
+
+
+def _open_answers(path: Path | None, teacher: TeacherConfig, progress: Progress) -> SharedAnswers | None:
+    """Open the answers that runs share; a file that cannot be used is said, and the run goes on without it."""
+    if path is None:
+        return None
+    price = price_of(teacher)
+    try:
+        return AnswerStore.shared(path, note=progress.note, price=price.cost if price else None)
+    except RunError as error:
+        progress.note(f"No answers of other runs are used or kept: {error}")
+        return None
+
+
+@contextmanager
+def package_log(folder: Path) -> Iterator[logging.Handler]:
+    """Write what this package logs into ``logs/attempt-n.log``; no other logger is touched."""
+    with attempt_log(folder) as handler:
+        logger = logging.getLogger("stepsynth")
+        logger.addHandler(handler)
+        try:
+            yield handler
+        finally:
+            logger.removeHandler(handler)
+
+
+@contextmanager
+def attempt_log(folder: Path) -> Iterator[logging.Handler]:
+    """Yield a handler that writes ``logs/attempt-n.log`` of a run directory; nothing is attached to it."""
+    logs = folder / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    number = 1 + sum(1 for _ in logs.glob("attempt-*.log"))
+    handler = logging.FileHandler(logs / f"attempt-{number}.log", encoding="utf-8")
+    (logs / f"attempt-{number}.log").chmod(0o600)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    began = f"attempt {number} began at {time.strftime('%Y-%m-%dT%H:%M:%S')}"
+    handler.handle(logging.LogRecord("stepsynth", logging.INFO, __file__, 0, began, None, None))
+    try:
+        yield handler
+    finally:
+        handler.close()
+
+
+def rebuild(folder: Path) -> dict[str, Any]:
+    """Write the derived files of a run again; return the results.
+
+    Raises:
+        RunError: no student was trained yet.
+    """
+    directory = RunDirectory.read(folder)
+    with closing(open_journal(directory)) as journal:
+        if not journal.rounds():
+            raise RunError(
+                f"the run at {str(folder)!r} has no trained student yet.", hint="Run it first, or see `stepsynth status`."
+            )
+        return write_exports(journal, directory)
+
+
+def open_journal(directory: RunDirectory) -> Journal:
+    """Open the journal of a run that exists.
+
+    Raises:
+        RunError: it has none yet.
+    """
+    if not directory.journal_path.is_file():
+        raise RunError(f"the run at {str(directory.path)!r} has no journal yet.", hint="Start it with `stepsynth run`.")
+    return Journal(directory.journal_path)
+
+
+def trained_round(directory: RunDirectory, wanted_round: int | None = None) -> int:
+    """Return the round whose student answers: the best one, or the one that is wanted.
+
+    Raises:
+        RunError: the run has no such student, or it is damaged.
+    """
+    folder = directory.path
+    if not directory.journal_path.is_file():
+        raise RunError(f"the run at {str(folder)!r} has not started.", hint="Run it first.")
+    with closing(Journal(directory.journal_path)) as journal:
+        rounds = journal.rounds()
+        if not rounds or (wanted_round is not None and wanted_round not in rounds):
+            wanted = "trained student" if wanted_round is None else f"student of round {wanted_round}"
+            raise RunError(f"the run at {str(folder)!r} has no {wanted}.", hint=f"Trained rounds: {rounds or 'none yet'}.")
+        number = best_round(journal) if wanted_round is None else wanted_round
+    if directory.config.method.name == "teacher":
+        raise RunError(
+            f"the run at {str(folder)!r} has no student: the teacher answered itself.", hint="Name a run of another method."
+        )
+    if not directory.model_whole(number):
+        raise RunError(
+            f"the student of round {number} is missing or damaged.",
+            hint="Run the same `stepsynth run` command again to train it anew.",
+        )
+    return number
+
+
+def execute_comparison(
+    config: RunConfig,
+    methods: str,
+    *,
+    seeds: int,
+    match: str,
+    folder: Path,
+    reference: str | None = None,
+    run: Callable[[RunConfig, Path, str, Path], object],
+    note: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Run, or go on with, a comparison; write its numbers, table and page into ``folder``.
+
+    Args:
+        config: the task and how S3 is run.
+        methods: see `stepsynth.comparison.parse_systems`.
+        seeds: how many, from ``config.seed`` on.
+        match: ``rows``, ``requests``, ``tokens`` or ``usd``.
+        folder: gets one run directory per method and seed.
+        reference: the method that the others are compared with; see `stepsynth.comparison.choose_reference`.
+        run: runs one cell; called with its config, its run directory, its title, and the folder of shared students.
+        note: told, in one sentence each, what is fetched or chosen.
+
+    Raises:
+        UserError: what is wrong with the input, before anything is spent.
+    """
+    if match not in get_args(Match):
+        raise ConfigError(f"--match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
+    # All cells have one teacher: that of the first cell that there is.
+    begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
+    settled = settle(config, begun, note, fetch=True)
+    # What seed rows are written from depends on the method: it is settled with each cell.
+    config = settled.model_copy(update={"method": settled.method.model_copy(update={"seed_from": config.method.seed_from})})
+    systems = parse_systems(methods, config)
+    compared_with = choose_reference(systems, reference)
+    planned = list(plan_cells(config, systems, seeds))
+    if match == "usd":
+        for teacher in [config.teacher, *(changed.teacher for _, changed, _ in planned)]:
+            _check_price(teacher)
+    _check_cells(config, planned, seeds)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Name another folder.") from None
+
+    def run_cell(cell: RunConfig, path: Path, title: str) -> None:
+        run(cell, path, title, folder / "students")
+
+    cells = run_cells(config, systems, seeds=seeds, match=cast("Match", match), folder=folder, run=run_cell)
+    results = summarise(cells, config, cast("Match", match), compared_with)
+    write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(folder / "comparison.md", comparison_markdown(results))
+    write_atomic(folder / "comparison.html", render_comparison(results))
+    return results
+
+
+def _check_cells(config: RunConfig, planned: Sequence[Any], seeds: int) -> None:
+    for offset in range(seeds):
+        check_inputs(config.model_copy(update={"seed": config.seed + offset}))
+    for system, changed, seed in planned:
+        if system.changes and seed == config.seed:
+            check_inputs(changed)
+
+
+def _check_price(teacher: TeacherConfig) -> None:
+    price = price_of(teacher)
+    if price is None or price.free:
+        found = "none is known" if price is None else "there is nothing to pay"
+        raise ConfigError(
+            f"--match usd needs a price, and {found} for {teacher.model!r}.",
+            hint="Match rows, requests or tokens, or set teacher.price.",
+        )

@@ -1,0 +1,7 @@
+"""What a run will take, before it begins: requests, tokens, dollars, minutes."""
+
+from __future__ import annotations
+
+from stepsynth.planning.making import make_plan
+
+__all__ = ["make_plan"]

@@ -1,0 +1,277 @@
+"""A plan: check everything, ask the teacher for a sample, say what a run will take."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from stepsynth.classroom import trainings
+from stepsynth.data import deal_folds
+from stepsynth.errors import RunError
+from stepsynth.executor import ask_sample
+from stepsynth.executor.account import check_price
+from stepsynth.executor.room import advised_room, with_room
+from stepsynth.executor.waves import candidates_of, next_wave
+from stepsynth.filters.layout import Layout
+from stepsynth.inputs import Inputs, check_inputs
+from stepsynth.journal import AnswerStore
+from stepsynth.methods import Lab, create_method, rows_asked
+from stepsynth.methods.seed import RationalePlan, SeedPlan
+from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
+from stepsynth.prompts import Prompts
+from stepsynth.run import answers_path
+from stepsynth.settling import settle
+from stepsynth.tasks import create_family
+from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
+from stepsynth.teachers.findings import sample_findings, thoughts_of
+from stepsynth.teachers.learned import remember
+from stepsynth.teachers.prices import price_of
+from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
+from stepsynth.types import Mistake, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stepsynth.config import RunConfig, TeacherConfig
+    from stepsynth.teachers import AsyncTeacher
+    from stepsynth.types import Example, Response
+
+__all__ = ["make_plan"]
+
+# Measured on the shipped example and three public sets: share of answers that hygiene lets pass,
+# and share of the harvest half that a first student gets wrong.
+_ACCEPTED = (0.95, 0.3)
+_WRONG = (0.1, 0.7)
+_ENGINE_SAMPLE = 16
+
+
+def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Check config, data, prompts and teacher; return the plan as plain values.
+
+    Args:
+        config: the checked config.
+        runs: the folder that run directories lie in, for a cache with a relative path.
+        report: called with one sentence per step that takes time, such as fetching an embedded model.
+
+    Raises:
+        UserError: whatever a run would stump on, before it starts.
+        TeacherError: the teacher does not answer.
+    """
+    config = settle(config, None, report, fetch=config.method.name != "gold")
+    inputs = check_inputs(config)
+    plan: dict[str, Any] = {
+        "task": config.task.name,
+        "family": config.task.family,
+        "method": config.method.name,
+        "teacher": {**config.teacher.identity(), "probe": None},
+        "student": config.student.model,
+        "data": {
+            "harvest": len(inputs.validation.harvest),
+            "select": len(inputs.validation.select),
+            "test": inputs.sealed.n if inputs.sealed else None,
+            "contexts": len(inputs.contexts),
+            "seed": len(inputs.seed),
+            "read": {
+                name: {"rows": t.rows, "lines": t.lines, "empty": t.empty, "said": t.say()} for name, t in inputs.tallies.items()
+            },
+            "notes": list(inputs.notes),
+        },
+    }
+    if config.method.crossfits:
+        plan["trainings"] = _trainings(config, inputs)
+    rows = _rows(config, inputs)
+    price = price_of(config.teacher)
+    if rows[1] == 0:
+        nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
+        return {**plan, "sample": None, "server": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
+    check_price(config.teacher, config.budget, price)
+    plan["teacher"]["probe"] = probe_teacher(config.teacher, report)
+    asked, answers, seconds, notes, server = _ask(config, inputs, report)
+    expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
+    return {
+        **plan,
+        "sample": {
+            "messages": [[m.role, m.content] for m in asked[0].messages],
+            "answer": answer_text(config.teacher, answers[0]),
+        },
+        "server": server or None,
+        **expected,
+        "minutes": _minutes(config.teacher, expected["requests"], seconds),
+        "price": price_as_json(price),
+        "cached": _cached(config, inputs, answers_path(config.cache, runs or Path("runs"))),
+        "warnings": [
+            *notes,
+            *_thought_warnings(config, answers),
+            *_no_text(config, answers),
+            *money_warnings(config.budget, expected, price),
+        ],
+    }
+
+
+def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) -> list[float] | None:
+    """Return how long requests take at this pace, no faster than they may be sent; ``None`` where nobody knows."""
+    if teacher.mode == "batch":
+        return None
+    slowest = max(seconds, 60.0 / teacher.requests_per_minute if teacher.requests_per_minute else 0.0)
+    return [round(count * slowest / 60, 1) for count in requests]
+
+
+def _ask(
+    config: RunConfig, inputs: Inputs, report: Callable[[str], None] | None
+) -> tuple[list[Request], list[Response], float, list[str], str]:
+    """Return sample requests, their answers, how many seconds a request will take, and what was learned about the teacher."""
+    # A sample is asked for live even where the run will use a batch API: it is wanted now.
+    live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
+    teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(live.teacher))
+    # One request says how fast a server answers; an engine in this process is asked for a small batch,
+    # since it answers many at once far faster than one after the other.
+    engine = isinstance(teacher, EngineTeacher)
+    waits: list[float] = []
+
+    def waiting(wait: float) -> None:
+        waits.append(wait)
+        if report is not None:
+            report(f"the server asks to wait {wait:,.0f} s before it answers")
+
+    asked = _sample(live, inputs, teacher, _ENGINE_SAMPLE if engine else 1, waiting)
+    before = sum(waits)
+    started = time.monotonic()
+    answers = ask_sample(live.teacher, teacher, asked, waiting)
+    # A wait says how often may be asked, and nothing of how fast an answer is.
+    seconds = max(time.monotonic() - started - (sum(waits) - before), 0.0) / (len(asked) if engine else live.teacher.concurrency)
+    remember(live.teacher, teacher)
+    server = sample_findings(live.teacher, teacher, answers)
+    notes = list(getattr(teacher, "notes", ()))
+    if waits:
+        notes.append(
+            f"the server asked to wait {sum(waits):,.0f} s for the sample. A run waits, too, so it takes longer than the minutes "
+            "above; with the limit of your plan in teacher.requests_per_minute they count that in."
+        )
+    return asked, answers, seconds, notes, server
+
+
+def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[str]:
+    """Return what a model that thinks takes, and whether it has room to answer."""
+    written, thought = sum(a.usage.completion_tokens for a in answers), sum(hidden_tokens(answer) for answer in answers)
+    found = []
+    if thought:
+        found.append(f"{thought:,} of the sample's {written:,} tokens written were thoughts, which count as output.")
+    if any(is_cut_off_in_thought(config.teacher, answer) for answer in answers):
+        most = max(answer.usage.completion_tokens for answer in answers)
+        found.append(
+            f"the sample was cut off before it said anything: set teacher.reasoning_tokens to about {advised_room(most):,}, "
+            "or raise sampling.max_tokens."
+        )
+    elif thought > config.teacher.sampling.max_tokens / 2 and not config.teacher.reasoning_tokens:
+        found.append(f"answers that think longer are cut off: set teacher.reasoning_tokens to about {advised_room(thought):,}.")
+    return found
+
+
+def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
+    """Return why a sample whose answers ended by themselves holds no text."""
+    if all(answer.finish_reason == "refusal" for answer in answers):
+        return ["the sample answer was refused: the teacher, or a filter before it, declines to write it."]
+    if any(answer_text(config.teacher, a).strip() for a in answers) or is_cut_off_in_thought(config.teacher, answers[0]):
+        return []
+    if '"tool_calls"' in answers[0].raw and re.search(r'"tool_calls":\s{0,5}\[\s{0,20}\{', answers[0].raw):
+        return ["the sample answer holds no text: the teacher called a tool instead, take another model."]
+    where = thoughts_of(answers[0]).found
+    went = f"what the teacher wrote is {where}, as thoughts" if where != "none seen" else "the server sent an empty one"
+    return [f"the sample answer holds no text: {went}. Switch thinking off in teacher.options, or take another model."]
+
+
+def _lab(config: RunConfig, inputs: Inputs) -> Lab:
+    harvest, family = _shown(config, inputs), create_family(config.task)
+    mistakes = [Mistake(example, "", 1.0) for example in harvest]
+    lab = Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
+    return (
+        replace(lab, together=deal_folds(harvest, config.method.folds, config.seed).together) if config.method.crossfits else lab
+    )
+
+
+def _shown(config: RunConfig, inputs: Inputs) -> tuple[Example, ...]:
+    """Return the gold rows that may feed the loop."""
+    return (*inputs.validation.harvest, *(inputs.validation.select if config.method.crossfits else ()))
+
+
+def _sample(
+    config: RunConfig,
+    inputs: Inputs,
+    teacher: AsyncTeacher | EngineTeacher,
+    count: int,
+    waiting: Callable[[float], object],
+) -> list[Request]:
+    """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
+    lab = _lab(config, inputs)
+    labels = list(config.task.labels) or [""]
+    if config.method.name == "teacher":
+        sampling = config.teacher.sampling.frozen()
+        return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
+    plan: Any = next(create_method(config).plans(1 if inputs.seed else 0, lab))
+    if isinstance(plan, RationalePlan):
+        request = plan.request(labels[0], 0, 0)
+        (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
+        found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
+        reasons = [candidate.text for candidate in found if candidate.text]
+        plan = SeedPlan(lab, {name: reasons or [name] for name in labels})
+    first = next(iter(plan.targets))
+    return [plan.request(first, number, number) for number in range(count)]
+
+
+def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
+    """Return the fewest and the most answers that are likely to be asked for."""
+    method, harvest = config.method, len(_shown(config, inputs))
+    if method.name == "gold":
+        return 0, 0
+    if method.name == "teacher":
+        asked = len(inputs.validation.select) + (inputs.sealed.n if inputs.sealed else 0)
+        return asked, asked
+    if method.match and method.match.unit == "requests":
+        return math.ceil(method.match.amount), math.ceil(method.match.amount)
+    takes_seed = create_method(config).takes_seed
+    lab = _lab(config, inputs)
+    first = None if inputs.seed else next(create_method(config).plans(0, lab), None)
+    reasons = 0
+    if isinstance(first, RationalePlan):
+        each = first.request(next(iter(first.targets)), 0, 0).parts
+        reasons = math.ceil(method.rationales / each) * len(first.targets)
+    seed = 0 if takes_seed and inputs.seed else method.seed_rows
+    counts = []
+    for accepted, wrong in zip(_ACCEPTED, _WRONG, strict=True):
+        rows = seed + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake
+        counts.append(math.ceil((reasons + rows / rows_asked(lab, method.seed_template)) / accepted))
+    return counts[0], counts[1]
+
+
+def _trainings(config: RunConfig, inputs: Inputs) -> int:
+    """Return how many students are trained, at most, where every fold takes one."""
+    folds = deal_folds(_shown(config, inputs), config.method.folds, config.seed).count
+    return trainings(config.method.final, config.method.rounds, folds)
+
+
+def _cached(config: RunConfig, inputs: Inputs, path: Path | None) -> dict[str, Any] | None:
+    """Return how many requests of the run's first wave are answered already.
+
+    ``None`` where no answers are shared, or where what is asked first is not known before.
+    """
+    first = None if inputs.seed else next(create_method(config).plans(0, _lab(config, inputs)), None)
+    if path is None or first is None or config.method.match is not None:
+        return None
+    identity = config.teacher.identity()
+    wave = next_wave(first, [], Counter(), config.method.max_overgeneration)
+    wanted = {request.key(identity): with_room(config.teacher, request).sampling.max_tokens for request in wave}
+    found = {"path": str(path), "requests": 0, "of": len(wanted), "problem": None}
+    if not path.is_file():
+        return found
+    try:
+        with closing(AnswerStore.shared(path)) as store:
+            # Through the plain store: having been planned is no use that keeps an answer from being pruned.
+            return {**found, "requests": len(AnswerStore(store.connection).find_many(list(wanted.items())))}
+    except RunError as error:
+        return {**found, "problem": error.message}

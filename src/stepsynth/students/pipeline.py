@@ -1,0 +1,55 @@
+"""Transformers' own ``text-classification`` pipeline around a student. Imports torch and transformers at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
+
+from stepsynth.students.batches import HEAD_FILE
+from stepsynth.students.pooled import PooledClassifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from stepsynth.config import StudentConfig
+
+__all__ = ["text_classification"]
+
+
+class _AsTransformers(PreTrainedModel):  # type: ignore[misc]
+    """A `PooledClassifier` in the shape that pipelines expect."""
+
+    # The encoder inside attends as it was loaded; nothing is chosen here.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def __init__(self, network: PooledClassifier) -> None:
+        super().__init__(network.config)
+        self.network = network
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        """Return logits."""
+        return self.network(**inputs)
+
+
+def text_classification(student: StudentConfig, folder: Path, **settings: Any) -> Any:
+    """Return the pipeline; texts longer than the student reads are cut as in training.
+
+    Args:
+        student: gives ``max_length``.
+        folder: the student's.
+        settings: of ``transformers.pipeline``.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if (folder / HEAD_FILE).is_file():
+        model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder))
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
+    return pipeline(
+        "text-classification",
+        model=model.eval(),
+        tokenizer=tokenizer,
+        **{"truncation": True, "max_length": student.max_length, **settings},
+    )
