@@ -121,6 +121,14 @@ def test_small_sums_keep_their_digits(value: float, text: str) -> None:
     assert dollars(value) == text
 
 
+def test_the_count_of_rows_never_falls(clock: Clock) -> None:
+    found = advanced(clock, done=37)
+    found.advance(35, 340, BUSY)
+    assert found.done == 37
+    found.advance(38, 342, BUSY)
+    assert found.done == 38
+
+
 def drawn(width: int, shown: StageView | None) -> list[str]:
     terminal = panel._Terminal()
     terminal._view = shown

@@ -95,7 +95,8 @@ class StageView:
         # What was known before anything was bought came at once and says nothing of pace or cost.
         if traffic is not None and self._before is not None and traffic.answers == self._before.answers:
             self._first = (self.clock(), done)
-        self.done, self.answers, self.traffic = done, answers, traffic or self.traffic
+        # Once a wave is whole, the rules that look at all its rows may drop some that were counted: a count does not fall for that.
+        self.done, self.answers, self.traffic = max(self.done, done), answers, traffic or self.traffic
 
     @property
     def seconds(self) -> float:
@@ -266,7 +267,7 @@ class _Lines:
             return
         self._next = self._clock() + _LINE_EVERY_S
         parts = [f"{view.rate:.1f} {view.unit}/s", *view.traffic_parts(), *view.cost_parts(), f"{view.left()} left"]
-        self._say(f"{view.stage}: {done:,} / {view.target:,} {view.unit}; {'; '.join(parts)}")
+        self._say(f"{view.stage}: {view.done:,} / {view.target:,} {view.unit}; {'; '.join(parts)}")
 
     def finish(self, summary: str) -> None:
         self._say(f"{self._view.stage}: {self._view.summary(summary)}")
