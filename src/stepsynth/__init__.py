@@ -52,6 +52,8 @@ if TYPE_CHECKING:
         TeacherError,
         UserError,
     )
+    from stepsynth.filters import RowFilter
+    from stepsynth.types import Example
 
 __all__ = [
     "S3",
@@ -66,6 +68,7 @@ __all__ = [
     "CrossFit",
     "DataError",
     "EmbeddedTeacher",
+    "Example",
     "ExtractiveQA",
     "Gold",
     "GoldGen",
@@ -73,6 +76,7 @@ __all__ = [
     "MultiLabel",
     "OpenAITeacher",
     "Pair",
+    "RowFilter",
     "Run",
     "RunError",
     "S3WithGold",
@@ -103,6 +107,7 @@ _PLACES = {
     "student": ("TrainedStudent",),
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
+_MODULES |= {"RowFilter": "stepsynth.filters", "Example": "stepsynth.types"}
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 
 

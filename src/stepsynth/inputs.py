@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
 from stepsynth.errors import DataError
+from stepsynth.filters import own_filters
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
 from stepsynth.students.checking import check_base
@@ -87,6 +88,7 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
         UserError: the first thing that is wrong, in one line.
     """
     Prompts(config.task).check()
+    own_filters(config)
     validation = load_validation(config)
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None

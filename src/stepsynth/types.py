@@ -70,6 +70,10 @@ class Example:
             empty for question answering.
         context: what is kept as it is: the other text of a pair, or the passage of a question.
         answers: right answers of a question, each a span of the context; one for written rows.
+
+    Example:
+        >>> Example("row-1", "Where is my invoice?", "billing").label
+        'billing'
     """
 
     id: str

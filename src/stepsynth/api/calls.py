@@ -20,6 +20,8 @@ from stepsynth.data.given import place_of, rows_of
 from stepsynth.data.rows import SUFFIXES
 from stepsynth.errors import ConfigError
 from stepsynth.execution import execute, execute_comparison
+from stepsynth.filters import RowFilter
+from stepsynth.filters.own import describe_filter
 from stepsynth.run import folder_name
 from stepsynth.types import digest
 
@@ -44,6 +46,7 @@ def synthesize(
     teacher: Teacher | None = None,
     method: Method | None = None,
     student: Student | None = None,
+    filters: Sequence[RowFilter | str] = (),
     budget: Budget | None = None,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
@@ -66,6 +69,7 @@ def synthesize(
         teacher: the large model; by default the best embedded one that the machine has room for.
         method: how data is made; by default `CrossFit`.
         student: the small model.
+        filters: rules that every written row has to pass: instances of a `RowFilter`, or names that a package registered.
         budget: hard caps.
         seed: of everything that is drawn.
         out: the run directory; by default ``runs/NAME`` in the current folder, with the task's name.
@@ -95,6 +99,7 @@ def synthesize(
         teacher=teacher,
         method=method,
         student=student,
+        filters=filters,
         budget=budget,
         seed=seed,
         cache=cache,
@@ -253,6 +258,7 @@ def make_config(
     teacher: Teacher | None = None,
     method: Method | None = None,
     student: Student | None = None,
+    filters: Sequence[RowFilter | str] = (),
     budget: Budget | None = None,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = "user",
@@ -273,8 +279,12 @@ def make_config(
     found = {role: _source(data, role, folder) for role, data in sources.items() if data is not None}
     values: dict[str, Any] = {name: section.values for name, section in sections.items() if section is not None}
     values |= {"data": {role: value for role, (value, _) in found.items()}, "seed": seed}
+    if filters:
+        values["filters"] = [describe_filter(own) for own in filters]
     values["cache"] = None if cache is None else os.fspath(cache)
     config = parse_config(values, base=Path.cwd())
+    if filters:
+        config = config.with_filters(tuple(own if isinstance(own, RowFilter) else None for own in filters))
     held = {role: getattr(config.data, role).holding(rows) for role, (_, rows) in found.items() if rows is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=held)}) if held else config
 

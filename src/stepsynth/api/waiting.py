@@ -41,10 +41,15 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
     failed: list[BaseException] = []
     # Not `Thread.join`: interrupted, it takes the thread for ended.
     ended = threading.Event()
+    # An interrupt in the middle of a thread's start leaves open whether it began: it is started again, and only one works.
+    turn, workers = threading.Lock(), list[int]()
     with stoppable() as stop:
         context = contextvars.copy_context()
 
         def call() -> None:
+            if not turn.acquire(blocking=False):
+                return
+            workers.append(threading.get_ident())
             try:
                 result.append(context.run(work))
             except BaseException as error:
@@ -52,17 +57,23 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
             finally:
                 ended.set()
 
-        thread = threading.Thread(target=call, name="stepsynth", daemon=True)
-        thread.start()
-        while not ended.is_set():
+        asked = told = 0
+        while True:
             try:
-                ended.wait(_TICK_S)
+                # All in here, so that an interrupt which comes meanwhile is counted, too.
+                if not workers:
+                    threading.Thread(target=call, name="stepsynth", daemon=True).start()
+                if told < asked and workers:
+                    told += 1
+                    if told > 1:
+                        _raise_in(workers[0])
+                    else:
+                        stop.set()
+                        stopping()
+                if ended.wait(_TICK_S):
+                    break
             except KeyboardInterrupt:
-                if stop.is_set():
-                    _raise_in(thread)
-                else:
-                    stop.set()
-                    stopping()
+                asked += 1
     if not failed:
         return result[0]
     if isinstance(failed[0], KeyboardInterrupt):
@@ -73,6 +84,6 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
     raise failed[0]
 
 
-def _raise_in(thread: threading.Thread) -> None:
+def _raise_in(thread: int) -> None:
     """Raise `KeyboardInterrupt` in a thread, as soon as it runs Python code again."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))

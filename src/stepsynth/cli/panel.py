@@ -95,7 +95,7 @@ class StageView:
         # What was known before anything was bought came at once and says nothing of pace or cost.
         if traffic is not None and self._before is not None and traffic.answers == self._before.answers:
             self._first = (self.clock(), done)
-        # Once a wave is whole, the rules that look at all its rows may drop some that were counted: a count does not fall for that.
+        # Once a wave is whole, rules that look at all its rows may drop some that were counted: the count does not fall for that.
         self.done, self.answers, self.traffic = max(self.done, done), answers, traffic or self.traffic
 
     @property

@@ -9,7 +9,16 @@ names the environment variable that holds its key.
 from __future__ import annotations
 
 from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source, parse_stored
-from stepsynth.config.run import USER_CACHE, BudgetConfig, MatchConfig, MethodConfig, MethodName, RunConfig, with_later_keys
+from stepsynth.config.run import (
+    USER_CACHE,
+    BudgetConfig,
+    MatchConfig,
+    MethodConfig,
+    MethodName,
+    OwnFilterConfig,
+    RunConfig,
+    with_later_keys,
+)
 from stepsynth.config.sections import (
     FREE_SOURCE_KEYS,
     DataConfig,
@@ -34,6 +43,7 @@ __all__ = [
     "MatchConfig",
     "MethodConfig",
     "MethodName",
+    "OwnFilterConfig",
     "PriceConfig",
     "RunConfig",
     "SamplingConfig",

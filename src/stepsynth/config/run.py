@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
@@ -17,6 +17,7 @@ __all__ = [
     "MatchConfig",
     "MethodConfig",
     "MethodName",
+    "OwnFilterConfig",
     "RunConfig",
     "earlier_defaults",
     "with_later_keys",
@@ -176,11 +177,24 @@ class BudgetConfig(Section):
     usd: float | None = Field(default=None, gt=0)
 
 
+class OwnFilterConfig(Section):
+    """A filter of the user's.
+
+    Attributes:
+        name: its name, under which a package registered it; in a script the class's.
+        options: what it is made with; part of what a run is known by.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class RunConfig(Section):
     """One run.
 
     ``cache`` is the file with answers that several runs share: ``user`` is the one that all runs of
-    a user share, a relative path lies beside the run directory, ``null`` turns it off.
+    a user share, a relative path lies beside the run directory, ``null`` turns it off. ``filters`` are rules of
+    the user's own, see `stepsynth.filters.own`.
     """
 
     task: TaskConfig
@@ -191,6 +205,30 @@ class RunConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     cache: Path | None = USER_CACHE
+    filters: tuple[OwnFilterConfig, ...] = ()
+
+    # Filters that a program gave, by their place in ``filters``.
+    _given_filters: tuple[Any, ...] | None = PrivateAttr(default=None)
+
+    @property
+    def given_filters(self) -> tuple[Any, ...] | None:
+        """The filters themselves, where a program gave them."""
+        return self._given_filters
+
+    def with_filters(self, given: tuple[Any, ...]) -> RunConfig:
+        """Return the same config with the filters of a program, one for each of ``filters``; ``None`` for registered ones."""
+        copy = self.model_copy()
+        copy._given_filters = given
+        return copy
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _named_filters(cls, value: Any) -> Any:
+        return (
+            [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+            if isinstance(value, list | tuple)
+            else value
+        )
 
     @model_validator(mode="after")
     def _windows_move_on(self) -> RunConfig:
@@ -233,6 +271,8 @@ class RunConfig(Section):
             for key, before in keys.items():
                 if values[section][key] == before:
                     del values[section][key]
+        if not values["filters"]:
+            del values["filters"]
         for name in _SOURCES:
             source = values["data"][name] or {}
             for key in FREE_SOURCE_KEYS[1:]:

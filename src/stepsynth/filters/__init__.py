@@ -17,6 +17,7 @@ from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import Judge, LabelCheck
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.leakage import GoldCopy
+from stepsynth.filters.own import OwnRule, RowFilter, own_filters
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
 from stepsynth.types import Verdict
 from stepsynth.words import count_words
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.types import Candidate, Example
 
-__all__ = ["REASONS", "Filter", "Hygiene"]
+__all__ = ["REASONS", "Filter", "Hygiene", "RowFilter", "own_filters"]
 
 # Where real questions do without the mark, written ones may.
 _MARKED = 0.9
@@ -98,6 +99,7 @@ class Hygiene:
         rules: list[Filter] = [
             Schema.like([count_words(example.text) for example in harvest], question=asks and marked, paragraphs=more, gaps=gaps),
             GoldCopy.of([example.text for example in gold]),
+            *(OwnRule(own) for own in own_filters(config)),
             AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, config.task.labels),
         ]
         if judge is not None:

@@ -1,0 +1,149 @@
+"""Filters of a user: a class in a script, or one that a package registered.
+
+    class NoUrls(RowFilter):
+        reason = "has a web address"
+
+        def keep(self, row: Example) -> bool:
+            return "http" not in row.text
+
+In Python it is given as ``filters=[NoUrls()]``; in YAML by the name under which a package registered the class as an entry point
+of the group ``stepsynth.filters``::
+
+    filters: [no-urls, {name: longer-than, options: {words: 5}}]
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.filters.alone import RowRule
+from stepsynth.types import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepsynth.config import OwnFilterConfig, RunConfig
+    from stepsynth.types import Candidate, Example
+
+__all__ = ["FILTER_PLUGINS", "OwnRule", "RowFilter", "describe_filter", "own_filters"]
+
+# The entry-point group under which packages register filters.
+FILTER_PLUGINS = "stepsynth.filters"
+
+
+class RowFilter(ABC):
+    """One rule that every written row has to pass; it looks at one row only and is the same each time.
+
+    Its constructor's arguments belong into attributes of the same names: they are its `identity`, by which a run
+    that goes on knows that the rule is still the same.
+
+    Attributes:
+        name: what it is called in configs; the class's name when absent.
+        reason: why a row was dropped, a few words for tables and pages; the name when absent.
+
+    Example:
+        >>> class Short(RowFilter):
+        ...     reason = "more than ten words"
+        ...
+        ...     def keep(self, row):
+        ...         return len(row.text.split()) <= 10
+        >>> Short().keep(Example("1", "A few words."))
+        True
+    """
+
+    name: ClassVar[str] = ""
+    reason: ClassVar[str] = ""
+
+    @abstractmethod
+    def keep(self, row: Example) -> bool:
+        """Return whether a row may stay: its ``text``, ``label``, and of pairs and questions its ``context`` and ``answers``."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what can change its verdicts, as JSON values; its public attributes unless a subclass says otherwise."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+
+class OwnRule(RowRule):
+    """A user's filter among the rules of a run.
+
+    Args:
+        own: the filter.
+    """
+
+    def __init__(self, own: RowFilter) -> None:
+        self._own = own
+        self._reason = own.reason or own.name or type(own).__name__
+
+    def verdict(self, candidate: Candidate) -> Verdict:
+        """Ask it.
+
+        Raises:
+            RunError: it failed; the message names the row.
+        """
+        try:
+            kept = self._own.keep(candidate.example)
+        except Exception as error:
+            raise RunError(
+                f"the filter {_name(self._own)!r} failed on row {candidate.example.id!r}: {type(error).__name__}: {error}.",
+                hint="Mend it and run the same again: no answer is lost.",
+            ) from error
+        return Verdict(candidate) if kept else replace(Verdict(candidate), reason=self._reason)
+
+
+def _name(own: RowFilter) -> str:
+    return own.name or type(own).__name__
+
+
+def describe_filter(own: object) -> dict[str, Any]:
+    """Return a filter as a config has it.
+
+    Raises:
+        ConfigError: it is no `RowFilter`, or its identity is not JSON.
+    """
+    if isinstance(own, str | dict):
+        return {"name": own} if isinstance(own, str) else own
+    if not isinstance(own, RowFilter):
+        hint = "Give an instance." if isinstance(own, type) else "Derive its class from stepsynth.RowFilter."
+        raise ConfigError(f"filters holds {own!r}, which is no filter.", hint=hint)
+    try:
+        options = json.loads(json.dumps(dict(own.identity())))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the identity of the filter {_name(own)!r} is not JSON: {error}.",
+            hint="Let identity() return numbers, texts, lists and dicts only.",
+        ) from None
+    return {"name": _name(own), "options": options}
+
+
+def own_filters(config: RunConfig) -> list[RowFilter]:
+    """Return the filters of a config: those that the program gave, or made by what packages registered.
+
+    Raises:
+        ConfigError: there is no such filter, or it cannot be made with these options.
+    """
+    given = config.given_filters or ()
+    held = [*given, *[None] * (len(config.filters) - len(given))]
+    return [own or _registered(entry) for own, entry in zip(held, config.filters, strict=True)]
+
+
+def _registered(entry: OwnFilterConfig) -> RowFilter:
+    points = entry_points(group=FILTER_PLUGINS)
+    point = next((point for point in points if point.name == entry.name), None)
+    if point is None:
+        raise ConfigError(
+            f"filter {entry.name!r} is not known. {did_you_mean(entry.name, points.names)}".strip(),
+            hint=f"A filter of a script is given by it, with filters=[...]; others are registered under {FILTER_PLUGINS!r}.",
+        )
+    try:
+        made: RowFilter = point.load()(**entry.options)
+    except Exception as error:
+        raise ConfigError(
+            f"filter {entry.name!r} cannot be made with {entry.options!r}: {type(error).__name__}: {error}.",
+            hint="Correct its options.",
+        ) from error
+    return made
