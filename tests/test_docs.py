@@ -1,0 +1,55 @@
+"""The documents: links lead somewhere, the README stays short, what it promises is tested, nothing was left open."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_TEST = re.compile(r"`tests/(?:[\w/]*/)?(test_\w+\.py)`(?:[^`|]*?)(?:: `(test_\w+)`)?")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors(text: str) -> set[str]:
+    """Return the names under which a page's headings are linked."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in _HEADING.findall(text)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    broken = []
+    for target in _LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        if not found.exists() or (anchor and anchor not in anchors(found.read_text(encoding="utf-8"))):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nothing_was_left_open(page: Path) -> None:
+    assert not re.search(r"@@|\bTODO\b|\bTBD\b|\bXXX\b", page.read_text(encoding="utf-8"))
+
+
+def test_the_readme_is_short_and_has_both_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) < 900
+    assert "```\nmake quickstart\n```" in text
+    assert "```\nmake test\n```" in text
+
+
+def test_the_tests_that_documents_name_exist() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for page in PAGES:
+        for file, name in _TEST.findall(page.read_text(encoding="utf-8")):
+            if file not in sources or (name and f"def {name}(" not in sources[file]):
+                missing.append(f"{page.name}: {file} {name}")
+    assert missing == []
