@@ -97,7 +97,7 @@ __all__ = [
     "synthesize",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _PLACES = {
     "calls": ("compare", "plan", "synthesize"),

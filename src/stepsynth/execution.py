@@ -63,7 +63,7 @@ def execute(
         StepsynthError: whatever stopped it; everything obtained is kept.
         Interrupted: a stop was asked for, see `stepsynth.interrupt`.
     """
-    progress = progress or SilentProgress()
+    progress = SilentProgress() if progress is None else progress
     RunDirectory.refuse_held(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=config.method.name != "gold")
     inputs = check_inputs(config, progress)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -91,6 +93,8 @@ def test_a_run_says_what_it_made(world: World, finished: ss.Run) -> None:
     assert [entry["round"] for entry in entries] == [0, 1]
     assert sum(entry["best"] for entry in entries) == 1
     assert next(entry for entry in entries if entry["best"])["test"]["n"] == 30
+    with pytest.raises(ss.RunError, match=r"round 7 .* has no student"):
+        finished.mistakes(round=7)
     mistakes = finished.mistakes(round=0)
     assert mistakes, "this student is not so good"
     assert all(row["predicted"] != row["label"] for row in mistakes)
@@ -111,6 +115,9 @@ def test_the_student_answers_alone_and_as_a_pipeline(world: World, finished: ss.
     assert finished.student.predict([]) == []
     with pytest.raises(ss.DataError, match=r"Write predict\(\[text\]\)"):
         finished.student.predict("one text")
+    with pytest.raises(ss.DataError, match=r"got a DataFrame\. Write predict\(data\['text'\]\)"):
+        finished.student.predict(pandas.DataFrame({"text": texts}))
+    assert finished.student.predict(pandas.Series(texts)) == labels
     with pytest.raises(ss.DataError, match=r"row 1 has ' ' for its text"):
         finished.student.predict(["fine", "  "])
 
@@ -153,6 +160,10 @@ def test_a_config_goes_round(world: World, finished: ss.Run, tmp_path: Path) -> 
     with pytest.raises(ss.ConfigError, match="Did you mean 'rounds'"):
         ss.load_config(tmp_path / "again.yaml", {"method.round": 0})
     assert changed.plan(progress=False)["method"] == "seed-only"
+    for text in ("Say # of items", "Decide: what", "yes", "a\nb", "*all* of it"):
+        assert ss.load_config(tmp_path / "again.yaml", {"task.instruction": text}).task.instruction == text
+    found = changed.compare([ss.S3(**{**METHOD, "seed_rows": 15}), ss.Gold()], seeds=1, progress=False, out=tmp_path / "objects")
+    assert ss.Run.load(found.path / "s3-0").config.method.seed_rows == 15
     table = changed.compare(["gold", "gold:student.head=probe"], seeds=1, progress=False).to_pandas()
     assert table["rows"].nunique() == 1
 
@@ -193,6 +204,11 @@ def student(world: World) -> ss.Student:
         ([{"text": "a", "label": "klam"}, {"text": "b", "label": "rund"}], "klam"),
         ([{"text": "a", "label": float("nan")}], "row 0 of the validation rows"),
         ({"text": ["a"], "label": ["kalm", "rund"]}, "neither a source nor columns of one length"),
+        ("", "validation is an empty text"),
+        (None, "validation is missing"),
+        ([{"text": b"a", "label": "kalm"}], "b'a' is bytes, not a text"),
+        (pandas.DataFrame([["a", "b", "kalm"]], columns=["text", "text", "label"]), "more than one column 'text'"),
+        (pandas.Series(["a", "b"]), "row 0 of validation is a text, not a dict"),
         ("missing.csv", r"'.*missing.csv' does not exist"),
     ],
 )
@@ -213,6 +229,16 @@ def test_bad_rows_are_one_line_before_anything_is_made(rows: object, said: str, 
         (lambda: ss.Classification("t", "Decide.", ["one"]), "needs at least two"),
         (lambda: ss.Source("a.csv", column={}), "Source has no argument 'column'. Did you mean 'columns'?"),
         (lambda: ss.Budget(usd=0), "Budget: usd must be more than 0, not 0."),
+        (lambda: ss.synthesize(task(), validation=[], method=ss.S3), "method is the class S3. Write S3(...)."),  # type: ignore[arg-type]
+        (lambda: ss.synthesize("t", validation=[]), "task is 't', a str. Give one of stepsynth's task classes."),  # type: ignore[arg-type]
+        (lambda: ss.synthesize(task(), validation=[], out=3), "out is 3, a int."),  # type: ignore[arg-type]
+        (lambda: ss.synthesize(task(), validation=[], filters=3), "filters is 3, not a list of filters."),  # type: ignore[arg-type]
+        (lambda: ss.plan(task(), validation=[], taecher=None), "plan has no argument 'taecher'. Did you mean 'teacher'?"),
+        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], sees=2), "compare has no argument 'sees'."),
+        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], seeds=0), "seeds is 0. Give how many"),
+        (lambda: ss.compare(task(), ss.Gold(), validation=[], test=[]), "not a list of methods"),  # type: ignore[arg-type]
+        (lambda: ss.compare(task(), [ss.Gold], validation=[], test=[]), "method is the class Gold"),  # type: ignore[list-item]
+        (lambda: ss.load_config(3), "the config is 3, a int."),  # type: ignore[arg-type]
         (lambda: ss.synthesize(task(), validation=[], method="s3"), "method is 's3', a str."),  # type: ignore[arg-type]
     ],
 )
@@ -296,6 +322,44 @@ def test_a_second_interrupt_ends_at_once() -> None:
     check_stop()
 
 
+class Short(ss.RowFilter):
+    def keep(self, row: ss.Example) -> bool:
+        return len(row.text) < 1000
+
+
+def test_a_run_is_where_it_was_made_wherever_the_program_goes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = call(world, Path("relative"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.path == tmp_path / "relative"
+    assert run.student.predict([rows(world, "test.csv")[0]["text"]])
+
+
+def test_first_calls_in_several_threads_at_once(world: World, tmp_path: Path) -> None:
+    """In a fresh process, where nothing heavy was imported yet."""
+    code = f"""
+import sys, threading
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from world import World
+from api.test_synthesize import call
+errors = []
+def one(name):
+    try:
+        call(World(Path({str(world.folder)!r})), Path({str(tmp_path)!r}) / name)
+    except BaseException as error:
+        errors.append(repr(error))
+threads = [threading.Thread(target=one, args=(name,)) for name in ("a", "b")]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not errors, errors
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
 def test_methods_are_compared(world: World, tmp_path: Path) -> None:
     found = ss.compare(
         task(),
@@ -305,6 +369,7 @@ def test_methods_are_compared(world: World, tmp_path: Path) -> None:
         teacher=ss.Teacher(backend="fake", model="fake"),
         student=student(world),
         seeds=2,
+        filters=[Short()],
         cache=None,
         out=tmp_path / "compare",
         progress=False,
@@ -317,7 +382,9 @@ def test_methods_are_compared(world: World, tmp_path: Path) -> None:
     assert found.report().is_file()
     assert "zerogen" in found._repr_html_()
     assert "| zerogen |" in str(found)
-    assert ss.Run.load(tmp_path / "compare" / "zerogen-1").finished
+    cell = ss.Run.load(tmp_path / "compare" / "zerogen-1")
+    assert cell.finished
+    assert [entry.name for entry in cell.config.filters] == ["Short"]
 
 
 def test_a_plan_says_what_a_run_takes(world: World, tmp_path: Path) -> None:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.comparison import Comparison
-from stepsynth.api.nouns import Source
+from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
 from stepsynth.api.progress import open_progress
 from stepsynth.api.run import Run
 from stepsynth.api.waiting import run_apart
-from stepsynth.config import RunConfig, parse_config
+from stepsynth.config import MethodConfig, RunConfig, parse_config
 from stepsynth.data.given import place_of, rows_of
 from stepsynth.data.rows import SUFFIXES
-from stepsynth.errors import ConfigError
+from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.execution import execute, execute_comparison
 from stepsynth.filters import RowFilter
 from stepsynth.filters.own import describe_filter
@@ -26,13 +27,13 @@ from stepsynth.run import folder_name
 from stepsynth.types import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from stepsynth.api.nouns import Budget, Method, Student, Task, Teacher
     from stepsynth.progress import Progress
 
 __all__ = ["compare", "compare_config", "make_config", "plan", "plan_config", "run_config", "synthesize"]
 
+_NOUNS: dict[str, type] = {"task": Task, "teacher": Teacher, "method": Method, "student": Student, "budget": Budget}
 _STOPPING = "Stopping: the answers that are on their way are waited for; interrupt once more to stop at once."
 
 
@@ -118,7 +119,7 @@ def run_config(config: RunConfig, out: str | os.PathLike[str] | None = None, *, 
     Example:
         >>> run = run_config(load_config("config.yaml"))  # doctest: +SKIP
     """
-    folder = Path(out) if out is not None else Path("runs") / folder_name(config.task.name)
+    folder = _absolute(out if out is not None else Path("runs") / folder_name(config.task.name))
     with open_progress(progress) as shown:
         run_apart(lambda: execute(config, folder, progress=shown), stopping=lambda: shown.note(_STOPPING))
     return Run.load(folder)
@@ -144,6 +145,7 @@ def plan(task: Task, *, validation: object, progress: bool | Progress | None = N
         >>> plan(task, validation="labelled.csv")["requests"]  # doctest: +SKIP
         [190, 410]
     """
+    _check_settings("plan", settings, {"out"})
     folder = _folder(settings.pop("out", None), task, "")
     return plan_config(make_config(task, folder, validation=validation, **settings), folder.parent, progress=progress)
 
@@ -197,6 +199,10 @@ def compare(
     Example:
         >>> compare(task, [S3(), ZeroGen(), Gold()], validation=rows, test="test.csv", seeds=5).to_pandas()  # doctest: +SKIP
     """
+    _check_settings("compare", settings, set())
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise ConfigError(f"seeds is {seeds!r}.", hint="Give how many: 1 or more.")
+    methods = _listed_methods(methods)
     folder = _folder(out, task, "compare-")
     base, _ = _systems(methods)
     config = make_config(task, folder, validation=validation, test=test, method=base, **settings)
@@ -213,8 +219,12 @@ def compare_config(
     folder: Path,
     progress: bool | Progress | None = None,
 ) -> Comparison:
-    """Compare methods for a config; see `compare`."""
-    _, systems = _systems(methods)
+    """Compare methods for a config; see `compare`. What the first method sets itself goes before what the config says."""
+    methods = _listed_methods(methods)
+    base, systems = _systems(methods)
+    if base is not None:
+        own = {key: value for key, value in base.values.items() if key != "name"}
+        config = config.model_copy(update={"method": MethodConfig.model_validate({**dict(config.method), **own})})
     with open_progress(progress) as shown:
 
         def run_cell(cell: RunConfig, path: Path, title: str, students: Path) -> None:
@@ -230,10 +240,25 @@ def compare_config(
     return Comparison(folder, results)
 
 
+def _check_settings(call: str, settings: Mapping[str, object], more: set[str]) -> None:
+    known = {"test", "contexts", "start_from", "teacher", "method", "student", "filters", "budget", "seed", "cache"} | more
+    if call == "compare":
+        known -= {"test", "method"}
+    if unknown := next((key for key in settings if key not in known), None):
+        raise ConfigError(f"{call} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
+
+
+def _listed_methods(methods: object) -> list[Method | str]:
+    if isinstance(methods, str | Method | type) or not isinstance(methods, Iterable) or not (listed := list(methods)):
+        raise ConfigError(f"methods is {methods!r}, not a list of methods.", hint="Write [S3(), Gold()] or ['s3', 'gold'].")
+    for method in listed:
+        if not isinstance(method, str):
+            _check_noun("method", method)
+    return listed
+
+
 def _systems(methods: Sequence[Method | str]) -> tuple[Method | None, str]:
     """Return the method that says how the loop is run, and all of them as the command takes them."""
-    if isinstance(methods, str) or not methods:
-        raise ConfigError(f"methods is {methods!r}, not a list of methods.", hint="Write [S3(), Gold()] or ['s3', 'gold'].")
     given = [method for method in methods if not isinstance(method, str)]
     base = next((method for method in given if method.fixed["name"] in ("s3", "crossfit")), given[0] if given else None)
     shared = {key: value for key, value in base.values.items() if key != "name"} if base else {}
@@ -271,10 +296,11 @@ def make_config(
     """
     sections = {"task": task, "teacher": teacher, "method": method, "student": student, "budget": budget}
     for name, section in sections.items():
-        if section is not None and not hasattr(section, "values"):
-            raise ConfigError(
-                f"{name} is {section!r}, a {type(section).__name__}.", hint=f"Give one of the {name} classes of stepsynth."
-            )
+        if section is not None:
+            _check_noun(name, section)
+    filters = _listed(filters)
+    if validation is None:
+        raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts, a hub id.")
     sources = {"validation": validation, "test": test, "contexts": contexts, "seed": start_from}
     found = {role: _source(data, role, folder) for role, data in sources.items() if data is not None}
     values: dict[str, Any] = {name: section.values for name, section in sections.items() if section is not None}
@@ -289,10 +315,16 @@ def make_config(
     return config.model_copy(update={"data": config.data.model_copy(update=held)}) if held else config
 
 
+def _listed(filters: object) -> list[Any]:
+    if isinstance(filters, str | dict | RowFilter) or not isinstance(filters, Iterable):
+        raise ConfigError(f"filters is {filters!r}, not a list of filters.", hint="Write filters=[...].")
+    return list(filters)
+
+
 def _source(data: object, role: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, object]] | None]:
     """Return a source as a config has it, and its rows where the program holds them."""
     data, settings = (data.data, data.settings) if isinstance(data, Source) else (data, {})
-    rows = rows_of(data, role)
+    rows = rows_of(data, "start_from" if role == "seed" else role)
     if rows is None:
         place = dict(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
         return {**place, **settings}, None
@@ -302,4 +334,19 @@ def _source(data: object, role: str, folder: Path) -> tuple[dict[str, Any], list
 
 
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:
-    return Path(out) if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}"
+    _check_noun("task", task)
+    return _absolute(out if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}")
+
+
+def _absolute(out: object) -> Path:
+    """Return a folder as it is now: the program may go elsewhere meanwhile."""
+    if not isinstance(out, str | os.PathLike):
+        raise ConfigError(f"out is {out!r}, a {type(out).__name__}.", hint="Give the path of a folder.")
+    return Path(out).expanduser().absolute()
+
+
+def _check_noun(name: str, given: object) -> None:
+    if not isinstance(given, _NOUNS[name]):
+        what = f"the class {given.__name__}" if isinstance(given, type) else f"{given!r}, a {type(given).__name__}"
+        hint = f"Write {given.__name__}(...)." if isinstance(given, type) else f"Give one of stepsynth's {name} classes."
+        raise ConfigError(f"{name} is {what}.", hint=hint)

@@ -10,6 +10,7 @@ from pydantic import PrivateAttr
 
 from stepsynth.config import RunConfig
 from stepsynth.config import load_config as load_run_config
+from stepsynth.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +81,7 @@ class Config(RunConfig):
         """Compare methods; see `stepsynth.compare`."""
         from stepsynth.api.calls import compare_config
 
-        folder = Path(out) if out is not None else self._runs("compare-")
+        folder = Path(out).expanduser().absolute() if out is not None else self._runs("compare-")
         return compare_config(self, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress)
 
     def _runs(self, prefix: str) -> Path:
@@ -104,6 +105,20 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
     """
     import json
 
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"the config is {path!r}, a {type(path).__name__}.", hint="Give the path of a YAML file.")
+    file = Path(path).expanduser().absolute()
     changes = overrides.items() if hasattr(overrides, "items") else ()
-    given = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes] or list(overrides)
-    return Config.of(load_run_config(Path(path), given), Path(path).parent)
+    try:
+        # JSON is YAML: a text stays that text, whatever it looks like.
+        given = [f"{key}={json.dumps(_plain_number(value))}" for key, value in changes] or list(overrides)
+    except TypeError as error:
+        raise ConfigError(f"the overrides hold what is no plain value: {error}.", hint="Give numbers, texts and lists.") from None
+    return Config.of(load_run_config(file, given), file.parent)
+
+
+def _plain_number(value: object) -> object:
+    """Return numpy's numbers as Python's, and a path as text."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") else value

@@ -8,6 +8,7 @@ Each takes the keys of its section in a YAML config as keyword arguments, checks
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
@@ -84,7 +85,16 @@ class _Noun:
 
 
 def _values(value: Any) -> Any:
-    return value.values if isinstance(value, _Noun) else value
+    """Return a plain value: a noun's keys, a path as text, numpy's numbers as Python's, a copy of a list."""
+    if isinstance(value, _Noun):
+        return value.values
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, dict):
+        return {key: _values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_values(inner) for inner in value]
+    return value.item() if hasattr(value, "item") and callable(value.item) else value
 
 
 # tasks ----------------------------------------------------------------------------------
@@ -206,6 +216,9 @@ class Source:
         if unknown := next((key for key in settings if key not in known), None):
             raise ConfigError(f"Source has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
         self.data, self.settings = data, settings
+
+    def __repr__(self) -> str:
+        return f"Source({type(self.data).__name__}{''.join(f', {key}={value!r}' for key, value in self.settings.items())})"
 
 
 # methods --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.errors import ConfigError
 from stepsynth.progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
             elsewhere (logger ``stepsynth``, level INFO); or an own object.
     """
     if progress is not None and not isinstance(progress, bool):
+        if missing := [name for name in ("start", "advance", "finish", "note", "paused") if not hasattr(progress, name)]:
+            raise ConfigError(
+                f"progress is {progress!r}, which has no method {missing[0]!r}.", hint="Give True, False, None or such an object."
+            )
         yield progress
     elif progress is False:
         yield SilentProgress()

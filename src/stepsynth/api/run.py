@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.config import Config
 from stepsynth.api.student import TrainedStudent
-from stepsynth.classroom import find_mistakes
+from stepsynth.classroom import find_mistakes, judged_rounds
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.export import build_results
@@ -56,7 +56,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser().absolute()
         self._directory = RunDirectory.read(self.path)
         self.config = Config.of(self._directory.config)
 
@@ -148,6 +148,9 @@ class Run:
         """Return the labelled rows that a round's student got wrong: the task's columns, ``predicted`` and ``confidence``."""
         family = create_family(self.config.task)
         with self._journal() as journal:
+            judged = sorted({*journal.rounds(), *judged_rounds(journal)})
+            if round not in judged:
+                raise RunError(f"round {round!r} of the run at {str(self.path)!r} has no student.", hint=f"Rounds: {judged}.")
             return [
                 {**family.record(mistake.example), "predicted": mistake.predicted, "confidence": mistake.confidence}
                 for mistake in find_mistakes(journal, round)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from stepsynth.tasks import split_labels
 from stepsynth.types import Example
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from stepsynth.config import RunConfig
@@ -78,6 +78,10 @@ class TrainedStudent:
     def _predictions(self, texts: Iterable[str | Mapping[str, str]]) -> list[Prediction]:
         if isinstance(texts, str):
             raise DataError("predict takes a list of texts, and got one text.", hint="Write predict([text]).")
+        if hasattr(texts, "columns") or isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+            names = text_columns(self._config.task)
+            hint = f"Write predict(data[{names[0]!r}])." if len(names) == 1 else f"Give dicts with {' and '.join(names)}."
+            raise DataError(f"predict takes a list of texts, and got a {type(texts).__name__}.", hint=hint)
         examples = [self._example(number, text) for number, text in enumerate(texts)]
         return self._model.predict(examples) if examples else []
 

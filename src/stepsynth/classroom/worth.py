@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["find_worth"]
 
 _SEED = 0
+_ALPHA = 0.05
 _NAMES = {
     "labels": "your labels alone",
     "written": "the written rows alone",
@@ -105,7 +106,7 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
     difference = differences[compared] if compared else None
     if difference:
         sentences.append(_verdict(difference, str(compared)))
-    if found["chosen"] == "labels" or difference is None or difference["ci95"][0] <= 0:
+    if found["chosen"] == "labels" or difference is None or not _established(difference) or difference["value"] < 0:
         sentences += _advice(found["curve"], config)
     return sentences
 
@@ -119,12 +120,23 @@ def _verdict(difference: dict[str, Any], name: str) -> str:
     rows = "sealed test rows" if difference["on"] == "test" else "of your own rows, cross-validated"
     interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {difference['n']:,} {rows}"
     subject = "written rows alone" if name == "written" else "labels and written rows together"
-    if low > 0:
+    if _established(difference) and value > 0:
         return f"The written rows help: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
-    if high < 0:
+    if _established(difference):
         return f"Your labels alone are better: {subject} are worth {-100 * value:.1f} points less ({interval})."
     changes = "written rows alone change" if name == "written" else "written rows beside them change"
+    if low > 0:
+        return (
+            f"The written rows may help: {changes} the score by {_signed(value)} points ({interval}), "
+            f"which is not established (p = {difference['p']:.2f})."
+        )
     return f"Your labels alone are as good, as far as can be told: {changes} the score by {_signed(value)} points ({interval})."
+
+
+def _established(difference: dict[str, Any]) -> bool:
+    """Whether interval and test agree that there is a difference: on few rows one of them alone may say so."""
+    low, high = difference["ci95"]
+    return bool((low > 0 or high < 0) and difference["p"] < _ALPHA)
 
 
 def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.running import run_config
 from stepsynth.cli.screens import print_table
-from stepsynth.comparison.markdown import comparison_rows, forecast_sentence
+from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched
 from stepsynth.execution import execute_comparison
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def print_comparison(results: dict[str, Any], folder: Path) -> None:
     from rich.table import Table
 
     head, *rows = comparison_rows(results)
-    title = f"{results['task']}: matched by {results['match']}, {results['test_rows']:,} sealed test rows"
+    title = f"{results['task']}: {results['test_rows']:,} sealed test rows{matched(results, ', ')}"
     table = Table(title=escape(title), title_justify="left")
     for position, name in enumerate(head):
         table.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)

@@ -39,7 +39,7 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Use this answers file instead of the default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]
 Delimiter = Annotated[str | None, typer.Option(help="What stands between the cells of a table; found out when absent.")]
@@ -156,7 +156,7 @@ def compare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run several methods with several seeds at the same budget, and compare them; goes on where it was stopped."""
+    """Run several methods with several seeds, the baselines at the budget of s3; goes on where it was stopped."""
     from stepsynth.cli.comparing import compare_methods, print_comparison
     from stepsynth.config import load_config
     from stepsynth.run import folder_name

@@ -17,7 +17,10 @@ def print_plan(plan: dict[str, Any]) -> None:
     console = Console(highlight=False)
     data = plan["data"]
     test = f"{data['test']:,} sealed test rows" if data["test"] else "no test set"
-    console.print(f"task      {plan['task']}: {data['harvest']:,} harvest + {data['select']:,} select rows, {test}", markup=False)
+    halves = f"{data['harvest']:,} harvest + {data['select']:,} select rows"
+    # With cross-fitting every row feeds the loop and judges it.
+    gold = f"{data['harvest'] + data['select']:,} validation rows" if "trainings" in plan else halves
+    console.print(f"task      {plan['task']}: {gold}, {test}", markup=False)
     for name, read in data["read"].items():
         console.print(f"read      {name}: {read['said']}", markup=False)
     for note in data["notes"]:

@@ -199,14 +199,11 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
 
 
 def _in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
-    """Give the sources of a config that was made from plain values the folder that relative ones start from."""
+    """Give a config that was made from plain values what values do not hold: folders, and rows and filters of a program."""
     sources = {name: getattr(config.data, name) for name in ("validation", "test", "contexts", "seed")}
-    kept = {
-        name: source.beside(old.base)
-        for name, old in sources.items()
-        if old and old.base and (source := getattr(changed.data, name))
-    }
-    return changed.model_copy(update={"data": changed.data.model_copy(update=kept)})
+    kept = {name: source.in_place_of(old) for name, old in sources.items() if old and (source := getattr(changed.data, name))}
+    changed = changed.model_copy(update={"data": changed.data.model_copy(update=kept)})
+    return changed if config.given_filters is None else changed.with_filters(config.given_filters)
 
 
 def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iterator[tuple[System, RunConfig, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence"]
+__all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence", "matched"]
 
 _HEAD = ("method", "rows", "requests", "tokens", "cost", "minutes", "score", "difference", "p (Holm)")
 
@@ -25,7 +25,7 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     rows = comparison_rows(results)
     seeds = ", ".join(map(str, results["seeds"]))
     lines = [
-        f"# {results['task']}: {len(results['systems'])} methods, matched by {results['match']}",
+        f"# {results['task']}: {len(results['systems'])} methods{matched(results, ', ')}",
         "",
         f"Teacher `{results['teacher']['model']}`, student `{results['student']}`, seeds {seeds}, "
         f"{results['test_rows']:,} sealed test rows, the same for every method and seed. Intervals are over seeds and rows; "
@@ -46,6 +46,11 @@ def comparison_markdown(results: dict[str, Any]) -> str:
         lines += [text, ""]
     lines += [f"- {warning}" for warning in results["warnings"]]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def matched(results: dict[str, Any], before: str) -> str:
+    """Return by what methods are matched, after ``before``; nothing where no method sets a budget, or all keep their own."""
+    return f"{before}matched by {results['match']}" if results["budget"] else ""
 
 
 def forecast_sentence(forecast: dict[str, Any] | None) -> str:

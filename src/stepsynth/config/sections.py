@@ -179,6 +179,12 @@ class SourceConfig(Section):
         copy._rows = tuple(rows)
         return copy
 
+    def in_place_of(self, other: SourceConfig) -> SourceConfig:
+        """Return the same source with the folder and the rows of another one, whose values it was made from."""
+        copy = self.model_copy()
+        copy._base, copy._rows = other._base, other._rows
+        return copy
+
     @property
     def base(self) -> Path | None:
         """The config's folder, where the config came from a file."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from enum import Enum
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +40,21 @@ def rows_of(data: object, role: str) -> list[dict[str, object]] | None:
     Raises:
         DataError: it is none of these, or holds no rows.
     """
-    if isinstance(data, str | os.PathLike) or (isinstance(data, Mapping) and _SOURCE_KEYS & set(data)):
+    if isinstance(data, str | os.PathLike) or (isinstance(data, Mapping) and _is_place(data)):
+        if not data:
+            raise DataError(f"{role} is an empty text.", hint="Give a path, a hub id or rows.")
         return None
     rows = [_plain_row(row, number, role) for number, row in enumerate(_each(data, role))]
     if not rows:
-        raise DataError(f"{role} has no rows.", hint="Give rows with a text and a label.")
+        raise DataError(
+            f"{role} has no rows.", hint="Give texts." if role == "contexts" else "Give rows with a text and a label."
+        )
     return rows
+
+
+def _is_place(data: Mapping[Any, Any]) -> bool:
+    """Whether a mapping says where rows are; one with such a column holds lists."""
+    return any(isinstance(data.get(key), str | os.PathLike) for key in _SOURCE_KEYS)
 
 
 def _each(data: object, role: str) -> Iterable[object]:
@@ -55,6 +66,11 @@ def _each(data: object, role: str) -> Iterable[object]:
         raise DataError(f"{role} has several splits: {names}.", hint="Give one of them, for instance data['train'].")
     if hasattr(data, "features") and hasattr(data, "column_names"):
         return _of_dataset(data)
+    # A Series of pandas or polars is a list of values.
+    if hasattr(data, "to_list") and not hasattr(data, "columns"):
+        return _called(data.to_list, ())
+    if hasattr(data, "columns") and (twice := [name for name, count in Counter(map(str, data.columns)).items() if count > 1]):
+        raise DataError(f"{role} has more than one column {twice[0]!r}.", hint="Rename all but one of them.")
     # polars, pyarrow, pandas.
     for name, call in (("to_dicts", ()), ("to_pylist", ()), ("to_dict", ("records",))):
         if callable(method := getattr(data, name, None)):
@@ -115,14 +131,18 @@ def _plain_row(row: object, number: int, role: str) -> dict[str, object]:
 
 def _plain(value: object) -> object:
     """Return a value as JSON has it: numpy's numbers as Python's, what is missing as ``None``."""
+    if isinstance(value, Enum):
+        return _plain(value.value)
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return None if isnan(value) else value
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, bytes | bytearray):
+        raise DataError(f"{shown(value)} is bytes, not a text.", hint="Decode it first: value.decode('utf-8').")
     if callable(to_list := getattr(value, "tolist", None)):
         # numpy's scalars and arrays.
         return _plain(to_list())

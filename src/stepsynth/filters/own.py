@@ -86,10 +86,11 @@ class OwnRule(RowRule):
             RunError: it failed; the message names the row.
         """
         try:
-            kept = self._own.keep(candidate.example)
+            kept = bool(self._own.keep(candidate.example))
         except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RunError(
-                f"the filter {_name(self._own)!r} failed on row {candidate.example.id!r}: {type(error).__name__}: {error}.",
+                f"the filter {_name(self._own)!r} failed on row {candidate.example.id!r}: {said}.",
                 hint="Mend it and run the same again: no answer is lost.",
             ) from error
         return Verdict(candidate) if kept else replace(Verdict(candidate), reason=self._reason)
@@ -112,7 +113,7 @@ def describe_filter(own: object) -> dict[str, Any]:
         raise ConfigError(f"filters holds {own!r}, which is no filter.", hint=hint)
     try:
         options = json.loads(json.dumps(dict(own.identity())))
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise ConfigError(
             f"the identity of the filter {_name(own)!r} is not JSON: {error}.",
             hint="Let identity() return numbers, texts, lists and dicts only.",

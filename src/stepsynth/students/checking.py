@@ -47,10 +47,10 @@ def check_base(model: str, where: Path | str, family: Family) -> None:
     """
     if model in ASSETS:
         return
-    from transformers import AutoConfig, AutoTokenizer
-
     try:
         with quiet():
+            from transformers import AutoConfig, AutoTokenizer
+
             found = AutoConfig.from_pretrained(where, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # as of `load_base`

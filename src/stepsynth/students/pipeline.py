@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from stepsynth.students.batches import HEAD_FILE
 from stepsynth.students.pooled import PooledClassifier
+from stepsynth.students.surroundings import quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +48,11 @@ def text_classification(student: StudentConfig, folder: Path, **settings: Any) -
         model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder))
     else:
         model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
-    return pipeline(
-        "text-classification",
-        model=model.eval(),
-        tokenizer=tokenizer,
-        **{"truncation": True, "max_length": student.max_length, **settings},
-    )
+    # It warns of every class that it does not know by name.
+    with quiet():
+        return pipeline(
+            "text-classification",
+            model=model.eval(),
+            tokenizer=tokenizer,
+            **{"truncation": True, "max_length": student.max_length, **settings},
+        )

@@ -53,10 +53,11 @@ def seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and notices (such as the fresh head's) off the screen."""
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
     with _turn:
+        # In turn as well: imported by several threads at once for the first time, it fails.
+        from transformers.utils import logging as transformers_logging
+
+        logging: Any = transformers_logging
         level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
