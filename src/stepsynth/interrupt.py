@@ -4,7 +4,7 @@
         run_loop(...)                # asks `check_stop` where everything is committed
     stop.set()                       # from a signal handler or another thread
 
-The flag belongs to a context (`contextvars`): two runs in two threads do not stop one another.
+The flag belongs to a context (`contextvars`): two runs in two threads do not stop one another. A block within a block stops with it.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 __all__ = ["check_stop", "current_stop", "stop_requested", "stoppable"]
 
-_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+# The flags of all blocks around, the innermost last.
+_stops: ContextVar[tuple[threading.Event, ...]] = ContextVar("stops", default=())
 
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
     """Yield the flag that asks for a clean stop of what runs in the block."""
     stop = threading.Event()
-    token = _stop.set(stop)
+    token = _stops.set((*_stops.get(), stop))
     try:
         yield stop
     finally:
-        _stop.reset(token)
+        _stops.reset(token)
 
 
 def current_stop() -> threading.Event | None:
     """Return the flag of the block that this runs in, for a thread with a context of its own; ``None`` outside of any."""
-    return _stop.get()
+    return next(reversed(_stops.get()), None)
 
 
 def stop_requested() -> bool:
     """Whether a stop was asked for."""
-    stop = _stop.get()
-    return stop is not None and stop.is_set()
+    return any(stop.is_set() for stop in _stops.get())
 
 
 def check_stop() -> None:

@@ -50,7 +50,7 @@ def comparison_markdown(results: dict[str, Any]) -> str:
 
 def matched(results: dict[str, Any], before: str) -> str:
     """Return by what methods are matched, after ``before``; nothing where no method sets a budget, or all keep their own."""
-    return f"{before}matched by {results['match']}" if results["budget"] else ""
+    return f"{before}matched by {results['match']}" if results.get("budget") else ""
 
 
 def forecast_sentence(forecast: dict[str, Any] | None) -> str:
