@@ -43,11 +43,11 @@ def text_classification(student: StudentConfig, folder: Path, **settings: Any) -
         folder: the student's.
         settings: of ``transformers.pipeline``.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if (folder / HEAD_FILE).is_file():
-        model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder))
+        model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder, trust_remote_code=False))
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
     # It warns of every class that it does not know by name.
     with quiet():
         return pipeline(
