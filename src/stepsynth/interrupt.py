@@ -4,7 +4,8 @@
         run_loop(...)                # asks `check_stop` where everything is committed
     stop.set()                       # from a signal handler or another thread
 
-The flag belongs to a context (`contextvars`): two runs in two threads do not stop one another. A block within a block stops with it.
+The flag belongs to a context (`contextvars`): two runs in two threads do not stop one another. A block within a block
+stops with it.
 """
 
 from __future__ import annotations
