@@ -47,10 +47,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             model_whole=lambda number: True,
             model_path=lambda number: tmp_path,
         )
-        journal = SimpleNamespace(rounds=lambda: [0], close=lambda: None)
         monkeypatch.setattr(predicting, "RunDirectory", SimpleNamespace(read=lambda folder: directory))
-        monkeypatch.setattr(predicting, "Journal", lambda path: journal)
-        monkeypatch.setattr(predicting, "best_round", lambda *arguments: 0)
+        monkeypatch.setattr(predicting, "trained_round", lambda *arguments: 0)
         monkeypatch.setattr(predicting, "create_student", lambda config: Rote(answer))
         file = write_rows(tmp_path / "new.jsonl", rows)
         target = tmp_path / out if out else None
