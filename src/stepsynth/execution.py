@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from stepsynth.comparison.cells import System
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.journal.answers import SharedAnswers
     from stepsynth.progress import Progress
@@ -231,7 +232,7 @@ def execute_comparison(
     return results
 
 
-def _check_cells(config: RunConfig, planned: Sequence[Any], seeds: int) -> None:
+def _check_cells(config: RunConfig, planned: Sequence[tuple[System, RunConfig, int]], seeds: int) -> None:
     for offset in range(seeds):
         check_inputs(config.model_copy(update={"seed": config.seed + offset}))
     for system, changed, seed in planned:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pause", "Progress", "SilentProgress", "Traffic"]
 
+# A shorter pause is shown while it lasts, and leaves no line.
+_LONG_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -30,6 +33,11 @@ class Pause:
     who: str
     why: str
     ended: bool = False
+
+    @property
+    def long(self) -> bool:
+        """Whether it deserves a line of its own; one that ends the run is told of by the error."""
+        return not self.ended and self.seconds >= _LONG_S
 
     def __str__(self) -> str:
         """Say who asks, until when by this machine's clock, and why; without a full stop."""

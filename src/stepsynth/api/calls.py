@@ -5,6 +5,7 @@ A call builds the config that a YAML file of the same keys would give, and runs 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Iterable
@@ -108,18 +109,15 @@ def synthesize(
     return run_config(config, folder, progress=progress)
 
 
-def run_config(config: RunConfig, out: str | os.PathLike[str] | None = None, *, progress: bool | Progress | None = None) -> Run:
-    """Run a config that was loaded from a file, or go on with it; see `synthesize`.
+def run_config(config: RunConfig, out: str | os.PathLike[str], *, progress: bool | Progress | None = None) -> Run:
+    """Run a config, or go on with it; see `synthesize`.
 
     Args:
-        config: from `load_config`.
-        out: the run directory; by default ``runs/NAME`` in the current folder.
+        config: the config.
+        out: the run directory.
         progress: see `synthesize`.
-
-    Example:
-        >>> run = run_config(load_config("config.yaml"))  # doctest: +SKIP
     """
-    folder = _absolute(out if out is not None else Path("runs") / folder_name(config.task.name))
+    folder = _absolute(out)
     with open_progress(progress) as shown:
         run_apart(lambda: execute(config, folder, progress=shown), stopping=lambda: shown.note(_STOPPING))
     return Run.load(folder)
@@ -145,7 +143,7 @@ def plan(task: Task, *, validation: object, progress: bool | Progress | None = N
         >>> plan(task, validation="labelled.csv")["requests"]  # doctest: +SKIP
         [190, 410]
     """
-    _check_settings("plan", settings, {"out"})
+    _check_settings("plan", settings, {*_SETTINGS, "out"})
     folder = _folder(settings.pop("out", None), task, "")
     return plan_config(make_config(task, folder, validation=validation, **settings), folder.parent, progress=progress)
 
@@ -199,7 +197,7 @@ def compare(
     Example:
         >>> compare(task, [S3(), ZeroGen(), Gold()], validation=rows, test="test.csv", seeds=5).to_pandas()  # doctest: +SKIP
     """
-    _check_settings("compare", settings, set())
+    _check_settings("compare", settings, _SETTINGS - {"test", "method"})
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"seeds is {seeds!r}.", hint="Give how many: 1 or more.")
     methods = _listed_methods(methods)
@@ -240,10 +238,7 @@ def compare_config(
     return Comparison(folder, results)
 
 
-def _check_settings(call: str, settings: Mapping[str, object], more: set[str]) -> None:
-    known = {"test", "contexts", "start_from", "teacher", "method", "student", "filters", "budget", "seed", "cache"} | more
-    if call == "compare":
-        known -= {"test", "method"}
+def _check_settings(call: str, settings: Mapping[str, object], known: set[str]) -> None:
     if unknown := next((key for key in settings if key not in known), None):
         raise ConfigError(f"{call} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
 
@@ -313,6 +308,10 @@ def make_config(
         config = config.with_filters(tuple(own if isinstance(own, RowFilter) else None for own in filters))
     held = {role: getattr(config.data, role).holding(rows) for role, (_, rows) in found.items() if rows is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=held)}) if held else config
+
+
+# What `plan` and `compare` hand on.
+_SETTINGS = set(inspect.signature(make_config).parameters) - {"task", "folder", "validation"}
 
 
 def _listed(filters: object) -> list[Any]:

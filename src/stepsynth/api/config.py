@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
+from stepsynth.api.nouns import plain_value
 from stepsynth.config import RunConfig
 from stepsynth.config import load_config as load_run_config
 from stepsynth.errors import ConfigError
@@ -111,14 +112,7 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
     changes = overrides.items() if hasattr(overrides, "items") else ()
     try:
         # JSON is YAML: a text stays that text, whatever it looks like.
-        given = [f"{key}={json.dumps(_plain_number(value))}" for key, value in changes] or list(overrides)
+        given = [f"{key}={json.dumps(plain_value(value))}" for key, value in changes] or list(overrides)
     except TypeError as error:
         raise ConfigError(f"the overrides hold what is no plain value: {error}.", hint="Give numbers, texts and lists.") from None
     return Config.of(load_run_config(file, given), file.parent)
-
-
-def _plain_number(value: object) -> object:
-    """Return numpy's numbers as Python's, and a path as text."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value.item() if hasattr(value, "item") else value

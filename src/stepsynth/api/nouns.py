@@ -42,6 +42,7 @@ __all__ = [
     "Teacher",
     "TeacherAlone",
     "ZeroGen",
+    "plain_value",
 ]
 
 
@@ -62,7 +63,7 @@ class _Noun:
         name, known = type(self).__name__, self.keys or set(self.section.model_fields) - set(self.fixed)
         if unknown := next((key for key in settings if key not in known), None):
             raise ConfigError(f"{name} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
-        given = {key: _values(value) for key, value in settings.items()}
+        given = {key: plain_value(value) for key, value in settings.items()}
         try:
             self.section.model_validate({**self.fixed, **given})
         except ValidationError as error:
@@ -84,16 +85,16 @@ class _Noun:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._given.items())})"
 
 
-def _values(value: Any) -> Any:
-    """Return a plain value: a noun's keys, a path as text, numpy's numbers as Python's, a copy of a list."""
+def plain_value(value: Any) -> Any:
+    """Return a value as a config has it: a noun's keys, a path as text, numpy's numbers as Python's, a copy of a list."""
     if isinstance(value, _Noun):
         return value.values
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, dict):
-        return {key: _values(inner) for key, inner in value.items()}
+        return {key: plain_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_values(inner) for inner in value]
+        return [plain_value(inner) for inner in value]
     return value.item() if hasattr(value, "item") and callable(value.item) else value
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["open_progress"]
 
-_LONG_PAUSE_S = 10.0
-
 
 @contextmanager
 def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
@@ -75,7 +73,7 @@ class _Logged(SilentProgress):
         self._log.info("%s", message)
 
     def paused(self, pause: Pause | None) -> None:
-        if pause is not None and pause.seconds >= _LONG_PAUSE_S:
+        if pause is not None and pause.long:
             self._log.warning("%s", pause)
 
 
@@ -113,7 +111,7 @@ class _Bars(SilentProgress):
         self._tqdm.write(message, file=sys.stderr)
 
     def paused(self, pause: Pause | None) -> None:
-        if pause is not None and pause.seconds >= _LONG_PAUSE_S:
+        if pause is not None and pause.long:
             self.note(f"{pause}.")
 
     def close(self) -> None:

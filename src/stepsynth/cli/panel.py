@@ -29,8 +29,6 @@ __all__ = ["StageView", "dollars", "open_panel"]
 _LINE_EVERY_S = 10.0
 _FRAMES_PER_S = 4
 _BAR = 30
-# A shorter pause shows on the panel, and leaves no line.
-_LONG_PAUSE_S = 10.0
 _STOPPING = "stopping: waiting for the answers that are on their way; Ctrl-C once more stops at once"
 
 
@@ -173,16 +171,11 @@ class StageView:
         return f"{text} [{self.seconds:.0f} s{paid}]"
 
 
-def _worth_a_line(pause: Pause | None) -> bool:
-    """Whether a pause is told of in a line that stays; one that ends the run is told of by the error."""
-    return pause is not None and not pause.ended and pause.seconds >= _LONG_PAUSE_S
-
-
 class _Quiet(SilentProgress):
     """Says nothing but why nothing happens for long."""
 
     def paused(self, pause: Pause | None) -> None:
-        if _worth_a_line(pause):
+        if pause is not None and pause.long:
             sys.stderr.write(f"stepsynth: {pause}.\n")
             sys.stderr.flush()
 
@@ -239,7 +232,7 @@ class _Terminal:
     def paused(self, pause: Pause | None) -> None:
         if self._view is not None:
             self._view.pause = pause
-        if _worth_a_line(pause):
+        if pause is not None and pause.long:
             self._print(f"{pause}.")
 
     def _print(self, line: str) -> None:
@@ -276,7 +269,7 @@ class _Lines:
         self._say(message)
 
     def paused(self, pause: Pause | None) -> None:
-        if _worth_a_line(pause):
+        if pause is not None and pause.long:
             self._say(f"{pause}.")
 
     def _say(self, line: str) -> None:

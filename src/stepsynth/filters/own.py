@@ -100,14 +100,14 @@ def _name(own: RowFilter) -> str:
     return own.name or type(own).__name__
 
 
-def describe_filter(own: object) -> dict[str, Any]:
+def describe_filter(own: object) -> str | dict[str, Any]:
     """Return a filter as a config has it.
 
     Raises:
         ConfigError: it is no `RowFilter`, or its identity is not JSON.
     """
     if isinstance(own, str | dict):
-        return {"name": own} if isinstance(own, str) else own
+        return own
     if not isinstance(own, RowFilter):
         hint = "Give an instance." if isinstance(own, type) else "Derive its class from stepsynth.RowFilter."
         raise ConfigError(f"filters holds {own!r}, which is no filter.", hint=hint)
