@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "stepsynth"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Rooms by rank; a room imports lower ranks only.
 RANKS = {
-    **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress", "words"), 0),
+    **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress", "registry", "words"), 0),
     **dict.fromkeys(("config", "data", "tasks", "evaluation"), 1),
     **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets", "spans"), 2),
     **dict.fromkeys(("methods", "run", "inputs", "settling"), 3),
@@ -32,6 +32,7 @@ RANKS = {
 # engines and students fetch their models from assets, and the command line is one program.
 SIBLINGS = {
     ("interrupt", "errors"),
+    ("registry", "errors"),
     ("data", "config"),
     ("data", "tasks"),
     ("tasks", "config"),

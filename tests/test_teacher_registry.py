@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from stepsynth import teachers
+from stepsynth import registry
 from stepsynth.config import TeacherConfig
-from stepsynth.config import teacher as teacher_section
 from stepsynth.config.teacher import BACKENDS
 from stepsynth.errors import ConfigError, TransientError
+from stepsynth.registry import FAMILIES, METHODS, STUDENTS, TEACHERS, Registry
 from stepsynth.teachers import AsyncTeacher, BatchApiTeacher, create_teacher, probe_teacher
 from stepsynth.testing import TeacherContract
 from stepsynth.types import Request, Response
@@ -74,16 +74,21 @@ def overloaded(config: TeacherConfig) -> Any:
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("PluginTeacher", "ProbedTeacher", "CheckedTeacher", "fails", "refuses", "no_teacher", "overloaded", "missing")
     points = EntryPoints(EntryPoint(name.lower(), f"{__name__}:{name}", "stepsynth.teachers") for name in names)
-    for module in (teachers, teacher_section):
-        monkeypatch.setattr(module, "entry_points", lambda group: points if group == "stepsynth.teachers" else EntryPoints())
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == TEACHERS.group else EntryPoints())
 
 
 def make_config(backend: str) -> TeacherConfig:
     return TeacherConfig(backend=backend, model="m")
 
 
-def test_every_backend_of_the_config_has_a_place() -> None:
-    assert set(teachers._BUILT_IN) == set(BACKENDS)
+@pytest.mark.parametrize("kinds", [TEACHERS, METHODS, FAMILIES, STUDENTS], ids=lambda kinds: kinds.kind)
+def test_every_built_in_name_has_a_place(kinds: Registry) -> None:
+    assert all(callable(kinds.load(name)) for name in kinds.built_in)
+
+
+def test_a_program_does_not_take_a_built_in_name() -> None:
+    with pytest.raises(ConfigError, match="the method 's3' of this program has the name of a built-in one"):
+        METHODS.add("s3", object)
 
 
 @pytest.mark.usefixtures("plugins")
@@ -148,7 +153,7 @@ def test_mode_batch_gets_the_providers_batch_api(backend: str) -> None:
 
 def test_a_plugin_that_was_uninstalled_since_is_an_unknown_backend() -> None:
     config = make_config("fake").model_copy(update={"backend": "gone"})
-    with pytest.raises(ConfigError, match="unknown backend 'gone'"):
+    with pytest.raises(ConfigError, match="teacher 'gone' is not known"):
         create_teacher(config)
 
 

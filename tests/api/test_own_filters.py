@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import stepsynth as ss
+from stepsynth import registry
 from stepsynth.cli.running import run_config as run_from_cli
-from stepsynth.filters import own
+from stepsynth.registry import FILTERS
 from world import LABELS, World, build_world
 
 METHOD = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, "label_check": "none"}
@@ -74,13 +75,13 @@ def test_a_class_in_a_script_drops_rows_and_is_named_everywhere(world: World, tm
     assert call(world, tmp_path / "run", NoWord(word)).scores == run.scores
     with pytest.raises(ss.RunError, match="filters was"):
         call(world, tmp_path / "run", NoWord("another"))
-    with pytest.raises(ss.ConfigError, match=r"filter 'NoWord' is not known\..*A filter of a script is given by it"):
+    with pytest.raises(ss.ConfigError, match=r"filter 'NoWord' is not known\..*One of a script is given to the call itself"):
         run_from_cli(run.config, tmp_path / "run", quiet=True)
 
 
 def test_a_registered_one_runs_from_yaml_and_from_python(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("no-word", f"{__name__}:NoWord", own.FILTER_PLUGINS)
-    monkeypatch.setattr(own, "entry_points", lambda group: EntryPoints([point] if group == own.FILTER_PLUGINS else []))
+    point = EntryPoint("no-word", f"{__name__}:NoWord", FILTERS.group)
+    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints([point] if group == FILTERS.group else []))
     monkeypatch.setattr(EntryPoint, "load", lambda self: NoWord)
     word = call(world, tmp_path / "plain").rows()[0]["text"].split()[1]
     entry = {"name": "no-word", "options": {"word": word}}

@@ -28,13 +28,12 @@ from stepsynth.config.sections import (
     StudentConfig,
     TaskConfig,
 )
-from stepsynth.config.teacher import BACKENDS, FREE_TEACHER_KEYS, TEACHER_PLUGINS, PriceConfig, SamplingConfig, TeacherConfig
+from stepsynth.config.teacher import BACKENDS, FREE_TEACHER_KEYS, PriceConfig, SamplingConfig, TeacherConfig
 
 __all__ = [
     "BACKENDS",
     "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
-    "TEACHER_PLUGINS",
     "USER_CACHE",
     "BudgetConfig",
     "DataConfig",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from stepsynth.config.sections import Section
 from stepsynth.config.wire import KEY_HEADERS, SECRET, SECRET_NAME, SERVERS, check_fields, check_headers
 from stepsynth.errors import did_you_mean
+from stepsynth.registry import TEACHERS
 from stepsynth.types import Sampling
 
 if TYPE_CHECKING:
@@ -21,15 +21,12 @@ __all__ = [
     "AUTO",
     "BACKENDS",
     "FREE_TEACHER_KEYS",
-    "TEACHER_PLUGINS",
     "PriceConfig",
     "SamplingConfig",
     "TeacherConfig",
 ]
 
-BACKENDS = ("openvino", "openai", "anthropic", "transformers", "vllm", "litellm", "fake")
-# The entry-point group under which other packages register teachers.
-TEACHER_PLUGINS = "stepsynth.teachers"
+BACKENDS = tuple(TEACHERS.built_in)
 # The model that is chosen when a run begins.
 AUTO = "auto"
 ANTHROPIC_URL = "https://api.anthropic.com"
@@ -138,12 +135,9 @@ class TeacherConfig(Section):
     @field_validator("backend")
     @classmethod
     def _known_backend(cls, value: str) -> str:
-        if value in BACKENDS:
+        if value in (known := TEACHERS.names()):
             return value
-        plugins = entry_points(group=TEACHER_PLUGINS).names
-        if value in plugins:
-            return value
-        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, {*BACKENDS, *plugins})}")
+        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, known)}")
 
     @field_validator("api_key_env")
     @classmethod

@@ -17,11 +17,11 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.errors import ConfigError, RunError
 from stepsynth.filters.alone import RowRule
+from stepsynth.registry import FILTERS
 from stepsynth.types import Verdict
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from stepsynth.config import OwnFilterConfig, RunConfig
     from stepsynth.types import Candidate, Example
 
-__all__ = ["FILTER_PLUGINS", "OwnRule", "RowFilter", "describe_filter", "own_filters"]
-
-# The entry-point group under which packages register filters.
-FILTER_PLUGINS = "stepsynth.filters"
+__all__ = ["OwnRule", "RowFilter", "describe_filter", "own_filters"]
 
 
 class RowFilter(ABC):
@@ -133,15 +130,9 @@ def own_filters(config: RunConfig) -> list[RowFilter]:
 
 
 def _registered(entry: OwnFilterConfig) -> RowFilter:
-    points = entry_points(group=FILTER_PLUGINS)
-    point = next((point for point in points if point.name == entry.name), None)
-    if point is None:
-        raise ConfigError(
-            f"filter {entry.name!r} is not known. {did_you_mean(entry.name, points.names)}".strip(),
-            hint=f"A filter of a script is given by it, with filters=[...]; others are registered under {FILTER_PLUGINS!r}.",
-        )
+    plugin = FILTERS.load(entry.name)
     try:
-        made: RowFilter = point.load()(**entry.options)
+        made: RowFilter = plugin(**entry.options)
     except Exception as error:
         raise ConfigError(
             f"filter {entry.name!r} cannot be made with {entry.options!r}: {type(error).__name__}: {error}.",

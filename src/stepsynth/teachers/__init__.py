@@ -8,12 +8,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from stepsynth.config.teacher import TEACHER_PLUGINS
 from stepsynth.config.wire import SERVERS
-from stepsynth.errors import AskAgainError, ConfigError, StepsynthError, did_you_mean
+from stepsynth.errors import AskAgainError, ConfigError
+from stepsynth.registry import TEACHERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -36,15 +35,6 @@ __all__ = [
 # So many forms of one request are tried; no teacher knows more.
 MOST_FORMS = 8
 
-_BUILT_IN = {
-    "openvino": "stepsynth.teachers.local_openvino:OpenVinoTeacher",
-    "openai": "stepsynth.teachers.openai:OpenAITeacher",
-    "anthropic": "stepsynth.teachers.anthropic:AnthropicTeacher",
-    "transformers": "stepsynth.teachers.local_transformers:TransformersTeacher",
-    "vllm": "stepsynth.teachers.local_vllm:VllmTeacher",
-    "litellm": "stepsynth.teachers.litellm:LiteLlmTeacher",
-    "fake": "stepsynth.teachers.fake:from_config",
-}
 _BATCH_APIS = {
     "openai": "stepsynth.teachers.openai_batch:OpenAIBatchTeacher",
     "anthropic": "stepsynth.teachers.anthropic_batch:AnthropicBatchTeacher",
@@ -171,14 +161,14 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
         AssetError: the model cannot be fetched.
     """
     factory = _factory(config)
-    if config.backend in _BUILT_IN:
+    if config.backend in TEACHERS.built_in:
         built = factory(config)
         if config.backend in SERVERS and not fresh:
             from stepsynth.teachers.learned import recall
 
             recall(config, built)
         return built  # type: ignore[no-any-return]
-    teacher = _guarded(config.backend, lambda: factory(config))
+    teacher = TEACHERS.guarded(config.backend, lambda: factory(config))
     if not isinstance(teacher, AsyncTeacher | EngineTeacher):
         what = f"the plug-in {config.backend!r} made a {type(teacher).__name__}, which is no teacher."
         raise ConfigError(what, hint="It must have generate() and close(), or generate_batch(); see docs/teachers.md.")
@@ -205,7 +195,8 @@ def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = 
     if callable(check):
         if config.backend == "openvino":
             return str(check(config, report))
-        return str(check(config) if config.backend in _BUILT_IN else _guarded(config.backend, lambda: check(config)))
+        ours = config.backend in TEACHERS.built_in
+        return str(check(config) if ours else TEACHERS.guarded(config.backend, lambda: check(config)))
     teacher = create_teacher(config)
     probe = getattr(teacher, "probe", None)
     if probe is None or isinstance(teacher, EngineTeacher):
@@ -224,24 +215,7 @@ def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = 
 def _factory(config: TeacherConfig) -> Any:
     """Return what makes the teacher: a class, or a plug-in's callable."""
     backend = config.backend
-    where = _BATCH_APIS.get(backend, "") if config.mode == "batch" else _BUILT_IN.get(backend, "")
-    if where:
+    if config.mode == "batch" and (where := _BATCH_APIS.get(backend)):
         module, _, name = where.partition(":")
         return getattr(import_module(module), name)
-    found = [point for point in entry_points(group=TEACHER_PLUGINS) if point.name == backend]
-    if not found:
-        known = {*_BUILT_IN, *entry_points(group=TEACHER_PLUGINS).names}
-        raise ConfigError(f"unknown backend {backend!r}.", hint=did_you_mean(backend, known))
-    return _guarded(backend, found[0].load)
-
-
-def _guarded(backend: str, work: Callable[[], Any]) -> Any:
-    """Run a plug-in's code; what it raises besides our own errors becomes one line."""
-    try:
-        return work()
-    except StepsynthError:
-        raise
-    except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        what = f"the teacher plug-in {backend!r} failed: {said}."
-    raise ConfigError(what, hint="Ask its author, or uninstall it.")
+    return TEACHERS.load(backend)

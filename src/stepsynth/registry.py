@@ -1,0 +1,145 @@
+"""What can be chosen by name: task families, methods, teachers, students and filters; ours, a program's, a package's.
+
+    METHODS.load("s3")(config)
+    METHODS.names()
+
+A name is looked up among ours first, then among what the program has given (`Registry.add`), then among the
+entry points that installed packages registered. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["FAMILIES", "FILTERS", "METHODS", "STUDENTS", "TEACHERS", "Registry"]
+
+T = TypeVar("T")
+
+
+class Registry:
+    """The things of one kind, by name.
+
+    Args:
+        kind: what one is called in messages, for instance ``method``.
+        group: the entry-point group under which packages register theirs.
+        built_in: name -> ``module:attribute`` of ours.
+
+    Example:
+        >>> shapes = Registry("shape", "example.shapes", {"circle": "fractions:Fraction"})
+        >>> shapes.load("circle")
+        <class 'fractions.Fraction'>
+        >>> shapes.names()
+        ['circle']
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str]) -> None:
+        self.kind, self.group = kind, group
+        self.built_in: dict[str, str] = dict(built_in)
+        self._given: dict[str, Any] = {}
+
+    def names(self) -> list[str]:
+        """Return every name that can be chosen: ours in their order, then the others sorted."""
+        others = {*self._given, *entry_points(group=self.group).names} - set(self.built_in)
+        return [*self.built_in, *sorted(others)]
+
+    def add(self, name: str, thing: Any) -> None:
+        """Let a name stand for what a program brought, for the rest of the process; the last one given counts.
+
+        Raises:
+            ConfigError: the name is one of ours.
+        """
+        if name in self.built_in:
+            raise ConfigError(
+                f"the {self.kind} {name!r} of this program has the name of a built-in one.", hint="Give it another name."
+            )
+        self._given[name] = thing
+
+    def load(self, name: str) -> Any:
+        """Return what a name stands for; a plug-in's module is imported here.
+
+        Raises:
+            ConfigError: nothing has this name, or the plug-in cannot be imported.
+        """
+        if where := self.built_in.get(name):
+            module, _, attribute = where.partition(":")
+            return getattr(import_module(module), attribute)
+        if name in self._given:
+            return self._given[name]
+        point = next((point for point in entry_points(group=self.group) if point.name == name), None)
+        if point is None:
+            guess = did_you_mean(name, self.names())
+            raise ConfigError(
+                f"{self.kind} {name!r} is not known. {guess}".strip(),
+                hint=f"One of a script is given to the call itself; a package registers its own under {self.group!r}.",
+            )
+        return self.guarded(name, point.load)
+
+    def guarded(self, name: str, work: Callable[[], T]) -> T:
+        """Run a plug-in's code.
+
+        Raises:
+            ConfigError: it raised something that is not one of our errors.
+        """
+        try:
+            return work()
+        except StepsynthError:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        what = f"the {self.kind} plug-in {name!r} failed: {said}."
+        raise ConfigError(what, hint="Ask its author, or uninstall it.")
+
+
+TEACHERS = Registry(
+    "teacher",
+    "stepsynth.teachers",
+    {
+        "openvino": "stepsynth.teachers.local_openvino:OpenVinoTeacher",
+        "openai": "stepsynth.teachers.openai:OpenAITeacher",
+        "anthropic": "stepsynth.teachers.anthropic:AnthropicTeacher",
+        "transformers": "stepsynth.teachers.local_transformers:TransformersTeacher",
+        "vllm": "stepsynth.teachers.local_vllm:VllmTeacher",
+        "litellm": "stepsynth.teachers.litellm:LiteLlmTeacher",
+        "fake": "stepsynth.teachers.fake:from_config",
+    },
+)
+METHODS = Registry(
+    "method",
+    "stepsynth.methods",
+    {
+        "s3": "stepsynth.methods.s3:S3",
+        "seed-only": "stepsynth.methods.s3:SeedOnly",
+        "zerogen": "stepsynth.methods.baselines:ZeroGen",
+        "goldgen": "stepsynth.methods.baselines:GoldGen",
+        "gold": "stepsynth.methods.baselines:Gold",
+        "s3+gold": "stepsynth.methods.s3:S3WithGold",
+        "crossfit": "stepsynth.methods.crossfit:CrossFit",
+        "teacher": "stepsynth.methods.baselines:Teacher",
+    },
+)
+FAMILIES = Registry(
+    "task family",
+    "stepsynth.families",
+    {
+        "classification": "stepsynth.tasks.classification:Classification",
+        "multi_label": "stepsynth.tasks.classification:MultiLabel",
+        "pair": "stepsynth.tasks.pair:Pair",
+        "extractive_qa": "stepsynth.tasks.extractive_qa:ExtractiveQA",
+    },
+)
+STUDENTS = Registry(
+    "student",
+    "stepsynth.students",
+    {
+        "classifier": "stepsynth.students.classifier:Classifier",
+        "extractive_qa": "stepsynth.students.extractive_qa:ExtractiveQA",
+    },
+)
+FILTERS = Registry("filter", "stepsynth.filters", {})

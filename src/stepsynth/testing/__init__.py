@@ -1,0 +1,7 @@
+"""Contracts as tests, for whoever writes a plug-in: derive a class, give what it asks for, and pytest finds the tests."""
+
+from __future__ import annotations
+
+from stepsynth.testing.teachers import TEMPLATE_LIKE, TeacherContract, make_request
+
+__all__ = ["TEMPLATE_LIKE", "TeacherContract", "make_request"]
