@@ -17,7 +17,7 @@ from stepsynth import failpoints
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import BudgetError, TeacherError, TransientError
 from stepsynth.executor import Executor
-from stepsynth.journal import Amount, AnswerStore, Journal
+from stepsynth.journal import Cost, AnswerStore, Journal
 from stepsynth.types import Message, Request, Response, Sampling, Usage
 
 FREE = {"input": 0, "output": 0}
@@ -328,7 +328,7 @@ def test_a_cap_that_no_group_fits_is_used_up_by_single_requests(journal: Journal
 # the ledger ---------------------------------------------------------------------------------------
 
 
-def in_file(path: Path) -> Amount:
+def in_file(path: Path) -> Cost:
     """What a process that starts now would count as sent, were this one killed."""
     connection = sqlite3.connect(path)
     ((sends, tokens),) = connection.execute(
@@ -336,7 +336,7 @@ def in_file(path: Path) -> Amount:
         " FROM ledger"
     )
     connection.close()
-    return Amount(sends, tokens)
+    return Cost(sends, tokens)
 
 
 @pytest.mark.parametrize("concurrency", [1, 8, 32])
@@ -359,14 +359,14 @@ def test_whatever_was_sent_at_any_moment_is_in_the_file_already(tmp_path: Path, 
     executor(server, journal, concurrency=concurrency).run(requests(150))
     assert len(ahead) == 180
     assert max(ahead) <= concurrency
-    assert in_file(tmp_path / "journal.db") == Amount(180, 150 * 9)
+    assert in_file(tmp_path / "journal.db") == Cost(180, 150 * 9)
 
 
 def test_a_reservation_that_was_left_open_counts_as_sent_and_against_the_cap(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal(path)
     executor(Server(), journal).run(requests(10))
-    journal.ledger.open = Amount(6, 600, 0.5)
+    journal.ledger.open = Cost(6, 600, 0.5)
     journal.commit_ledger()
     journal.close()
     again, server = Journal(path), Server()
@@ -382,7 +382,7 @@ def test_looking_at_a_journal_settles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     for _ in range(2):
         journal = Journal(path)
-        journal.ledger.open = Amount(6, 600, 0.5)
+        journal.ledger.open = Cost(6, 600, 0.5)
         journal.commit_ledger()
         assert Journal(path).totals().unsettled == 6
         journal.close()
@@ -399,7 +399,7 @@ def test_a_journal_from_before_the_ledger_counts_its_answers_as_sent(tmp_path: P
     again = Journal(path)
     totals = again.totals()
     assert (totals.attempts, totals.requests, totals.bought_tokens, totals.cost_usd) == (10, 10, 90, 0.0)
-    assert again.ledger.spent == Amount(10, 90, 0.0)
+    assert again.ledger.spent == Cost(10, 90, 0.0)
     again.close()
 
 

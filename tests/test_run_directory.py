@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from stepsynth.config import RunConfig, StudentConfig, parse_config
 from stepsynth.errors import RunError
-from stepsynth.journal import Amount, Job, Journal
+from stepsynth.journal import Cost, Job, Journal
 from stepsynth.run import RunDirectory, folder_name, write_atomic
 from stepsynth.teachers.provider_batch import draw_name
 from stepsynth.types import Example, Message, Request, Response, Sampling, Usage
@@ -245,7 +245,7 @@ def test_a_run_with_something_to_lose_keeps_its_config(tmp_path: Path, what: str
                 if what == "a job":
                     journal.jobs.intend(Job(draw_name(1), ("k" * 64,), 0.0))
                 else:
-                    journal.ledger.open = Amount(1, 10, 0.1)
+                    journal.ledger.open = Cost(1, 10, 0.1)
                     journal.commit_ledger()
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock"}
     with pytest.raises(RunError, match="seed was 0, is 7"):

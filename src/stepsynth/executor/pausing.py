@@ -34,18 +34,28 @@ class Pauses:
     Args:
         config: ``longest_pause_s``; ``attempts`` is how many pauses may follow each other without an answer between.
         tell: told of a pause when it begins, and ``None`` when it is over.
+        wall: seconds since 1970; only what is told of a pause goes by it.
 
     Attributes:
         now: the pause that is on, if any.
+        resume_at: when it ends, by the clock of those who wait; it outlives the call that it began in.
     """
 
-    def __init__(self, config: TeacherConfig, tell: Callable[[Pause | None], object] | None) -> None:
+    def __init__(
+        self,
+        config: TeacherConfig,
+        tell: Callable[[Pause | None], object] | None,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._config = config
         self._tell = tell
+        self._wall = wall
         self._in_a_row = 0
         self._waited = 0.0
         self._longest = config.longest_pause_s
         self.now: Pause | None = None
+        self.resume_at = 0.0
 
     def answered(self) -> None:
         """Note that there was an answer: the next pause is a first one again."""
@@ -62,7 +72,7 @@ class Pauses:
         why = error.why or error.message
         kept = "Everything obtained is kept; run the same command again then."
         if seconds > self._longest:
-            pause = Pause(seconds, time.time() + seconds, who, why, ended=True)
+            pause = Pause(seconds, self._wall() + seconds, who, why, ended=True)
             self._say(pause)
             return TransientError(
                 f"{pause}.", hint=f"{kept[:-1]} (teacher.longest_pause_s is {self._longest:g}).", kind=error.kind
@@ -86,11 +96,15 @@ class Pauses:
 
     def begin(self, seconds: float, error: TransientError) -> None:
         """Tell of a pause, unless it ends no later than the one that is on."""
-        until = time.time() + seconds
+        until = self._wall() + seconds
         if self.now is None or until > self.now.until + _TELL_AGAIN_S:
             self._waited += seconds
             self.now = Pause(seconds, until, self._who(), error.why or error.message)
             self._say(self.now)
+
+    def hold(self, until: float) -> None:
+        """Note when requests may be sent again; the longest of several pauses counts."""
+        self.resume_at = max(self.resume_at, until)
 
     def end(self) -> None:
         """Tell that the pause is over."""

@@ -1,4 +1,4 @@
-"""Requests become answers: what is known costs nothing, the rest is work for the teacher, inside every cap."""
+"""Requests become answers: what is known costs nothing, the rest goes to the teacher, inside every cap."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import gc
 import random
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stepsynth.errors import TransientError
-from stepsynth.executor.account import Account
+from stepsynth.executor.budget import BudgetGuard
+from stepsynth.executor.committer import Committer
+from stepsynth.executor.dispatcher import Context, Dispatcher
 from stepsynth.executor.limiter import Limiter
-from stepsynth.executor.live import LiveWork
+from stepsynth.executor.live import AsyncDispatcher
+from stepsynth.executor.local import LocalDispatcher
 from stepsynth.executor.outcomes import Outcomes
 from stepsynth.executor.pace import Pace
 from stepsynth.executor.pausing import Pauses
 from stepsynth.executor.room import RoomWatch, with_room
-from stepsynth.executor.work import EngineWork, Work
+from stepsynth.executor.scheduler import TeacherState
 from stepsynth.interrupt import check_stop
 from stepsynth.progress import Traffic
 from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
@@ -64,11 +67,10 @@ class Executor:
         config: as given.
         journal: as given.
         identity: what request keys are made with.
-        account: what was spent, is reserved and may be spent.
+        budget: what was spent, is reserved and may be spent.
         room: notices answers that have no room to say anything.
         limiter: how many requests may be in flight; remembered from one `run` to the next.
         retries: attempts that were made again by this executor, by kind of the failure before.
-        paused_until: when the pause ends that the server asked for, by ``clock``.
         pauses: what the server asked for so far.
         pace: requests per minute, as set or learned.
         outcomes: whether anything was answered, and what was refused.
@@ -93,21 +95,30 @@ class Executor:
         self.config = config
         self.journal = journal
         self.identity = config.identity()
-        self.account = Account(config, journal, budget, price_of(config))
+        self.budget = BudgetGuard(config, journal.ledger, budget, price_of(config))
         self.limiter = Limiter(config.concurrency)
         self.retries: Counter[str] = Counter()
         self.pause = pause
         self.clock = clock
         self.jitter = jitter or random.Random()
-        self.paused_until = 0.0
         self.pauses = Pauses(config, paused)
         self.pace = Pace(config.requests_per_minute)
         self.outcomes = Outcomes(answered_before=journal.ledger.answers > 0)
         self.room = RoomWatch(config)
+        self._state = TeacherState(self.limiter, self.pace, self.pauses, self.outcomes, self.retries)
         self._note = note or (lambda _: None)
         self._teacher = teacher
         self._lent = teacher is not None
         self._rate: deque[tuple[float, int]] = deque(maxlen=256)
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause ends that the server asked for, by ``clock``."""
+        return self.pauses.resume_at
+
+    @paused_until.setter
+    def paused_until(self, until: float) -> None:
+        self.pauses.resume_at = until
 
     def run(
         self, requests: Sequence[Request], answered: Callable[[dict[str, Response | TeacherError]], None] | None = None
@@ -134,18 +145,18 @@ class Executor:
         if missing:
             check_stop()
             self._check_batches(missing)
-            self.account.start()
+            self.budget.start()
             self._check_caps(missing[0][1])
             teacher = self._teacher = self._teacher or create_teacher(self.config)
-            self._rate.append((self.clock(), self.account.ledger.answers))
+            self._rate.append((self.clock(), self.budget.ledger.answers))
             try:
-                self._work(teacher)(self, known, answered).run(teacher, missing)
+                self._dispatcher(teacher, missing, known, answered).run()
             finally:
                 self._tell(teacher)
             check_stop()
             left = next((request for key, request in missing if key not in known), None)
             if left is not None:
-                raise self.account.refuse(self.account.cost([left]))
+                raise self.budget.refuse(self.budget.cost([left]))
         return known
 
     def _known(self, keyed: dict[str, Request]) -> tuple[dict[str, Response | TeacherError], list[tuple[str, Request]]]:
@@ -199,36 +210,32 @@ class Executor:
 
     def traffic(self) -> Traffic:
         """Return what goes to and fro at this moment; cheap enough for every call of a progress bar."""
-        ledger, now = self.account.ledger, self.clock()
+        ledger, now = self.budget.ledger, self.clock()
         while len(self._rate) > 1 and now - self._rate[0][0] > _RATE_OVER_S:
             self._rate.popleft()
         since, before = self._rate[0] if self._rate else (now, ledger.answers)
         # What an engine has been handed beyond its width waits; what a provider's batch holds knows no limit of ours.
         limit = 0 if self.config.mode == "batch" else self.limiter.limit
         return Traffic(
-            sent=ledger.attempts + self.account.in_flight,
+            sent=ledger.attempts + self.budget.in_flight,
             in_flight=min(self.limiter.in_flight, limit) if limit else self.limiter.in_flight,
             limit=limit,
             answers=ledger.answers,
             retries=dict(self.retries),
             tokens=ledger.prompt_tokens + ledger.completion_tokens,
-            usd=None if self.account.price is None and not ledger.answers else ledger.cost_usd,
+            usd=None if self.budget.price is None and not ledger.answers else ledger.cost_usd,
             per_second=(ledger.answers - before) / (now - since) if now > since else 0.0,
             pause=self.pauses.now,
             per_minute=self.pace.per_minute,
         )
 
-    def note_answers(self) -> None:
-        """Remember how many answers there are now, for the rate."""
-        self._rate.append((self.clock(), self.account.ledger.answers))
-
     def _check_caps(self, request: Request) -> None:
         """Refuse before a teacher is opened; the answers of a batch that is out are fetched all the same."""
         if self.config.mode == "batch":
             return
-        cost = self.account.cost([request])
-        if not self.account.fits(cost):
-            raise self.account.refuse(cost)
+        cost = self.budget.cost([request])
+        if not self.budget.fits(cost):
+            raise self.budget.refuse(cost)
 
     def _check_batches(self, missing: Sequence[tuple[str, Request]]) -> None:
         """Refuse to ask live for what a batch at the provider will answer."""
@@ -237,15 +244,48 @@ class Executor:
 
             check_nothing_is_out(self.journal, missing)
 
-    def _work(self, teacher: object) -> type[Work]:
+    def _dispatcher(
+        self,
+        teacher: AsyncTeacher | EngineTeacher | BatchApiTeacher,
+        missing: list[tuple[str, Request]],
+        known: dict[str, Response | TeacherError],
+        answered: Callable[[dict[str, Response | TeacherError]], None] | None,
+    ) -> Dispatcher:
         """Return the way of asking a teacher."""
-        if isinstance(teacher, EngineTeacher):
-            return EngineWork
-        if self.config.mode == "batch":
-            from stepsynth.executor.batch import BatchApiWork
 
-            return BatchApiWork
-        return LiveWork
+        def show() -> None:
+            if answered is not None:
+                answered(known)
+
+        context = self._context(known, show)
+        if isinstance(teacher, EngineTeacher):
+            return LocalDispatcher(teacher, missing, context)
+        if self.config.mode == "batch":
+            from stepsynth.executor.batch import BatchDispatcher
+
+            return BatchDispatcher(cast("BatchApiTeacher", teacher), missing, context)
+        return AsyncDispatcher(cast("AsyncTeacher", teacher), missing, context)
+
+    def _context(self, known: dict[str, Response | TeacherError], show: Callable[[], None]) -> Context:
+        def told() -> None:
+            self._rate.append((self.clock(), self.budget.ledger.answers))
+            show()
+
+        journal, identity = self.journal, self.identity
+        committer = Committer(journal, identity, self.budget, self.room, clock=self.clock, known=known, told=told)
+        return Context(
+            config=self.config,
+            state=self._state,
+            budget=self.budget,
+            committer=committer,
+            room=self.room,
+            known=known,
+            show=show,
+            jobs=journal.jobs,
+            pause=self.pause,
+            clock=self.clock,
+            jitter=self.jitter,
+        )
 
 
 def ask_sample(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from stepsynth.journal.answers import AnswerStore
 from stepsynth.journal.jobs import Job, JobStore
-from stepsynth.journal.ledger import Amount, Ledger
+from stepsynth.journal.ledger import Cost, Ledger
 from stepsynth.journal.records import Row, Spent, Totals
 from stepsynth.journal.runs import LEARNING, Journal, holds_nothing
 
 __all__ = [
     "LEARNING",
-    "Amount",
     "AnswerStore",
+    "Cost",
     "Job",
     "JobStore",
     "Journal",

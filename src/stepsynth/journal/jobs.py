@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from stepsynth.journal.database import select, transaction
-from stepsynth.journal.ledger import Amount
+from stepsynth.journal.ledger import Cost
 
 if TYPE_CHECKING:
     import sqlite3
@@ -46,7 +46,7 @@ class Job:
     name: str
     keys: tuple[str, ...]
     created: float
-    worst: Amount = field(default_factory=Amount)
+    worst: Cost = field(default_factory=Cost)
     id: str | None = None
 
 
@@ -70,7 +70,7 @@ class JobStore:
         found = []
         for name, listed, created, tokens, usd, job_id in select(self._connection, query):
             keys = tuple(json.loads(listed))
-            found.append(Job(name, keys, created, Amount(len(keys), tokens, usd), job_id))
+            found.append(Job(name, keys, created, Cost(len(keys), tokens, usd), job_id))
         return found
 
     def unanswered(self, job: Job) -> set[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Usage
 
-__all__ = ["LEDGER_TABLE", "Amount", "Ledger"]
+__all__ = ["LEDGER_TABLE", "Cost", "Ledger"]
 
 # A journal that is older than this table has paid for its answers, too.
 LEDGER_TABLE = """
@@ -39,7 +39,7 @@ INSERT INTO ledger SELECT 1, COUNT(*), COUNT(*), COALESCE(SUM(prompt_tokens), 0)
 
 
 @dataclass(slots=True)
-class Amount:
+class Cost:
     """Something to send, or sent.
 
     Attributes:
@@ -52,8 +52,8 @@ class Amount:
     tokens: int = 0
     usd: float = 0.0
 
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(self.sends + other.sends, self.tokens + other.tokens, self.usd + other.usd)
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.sends + other.sends, self.tokens + other.tokens, self.usd + other.usd)
 
 
 @dataclass(slots=True)
@@ -83,9 +83,9 @@ class Ledger:
     unpriced: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     billed_twice: int = 0
-    doubtful: Amount = field(default_factory=Amount)
-    lost: Amount = field(default_factory=Amount)
-    open: Amount = field(default_factory=Amount)
+    doubtful: Cost = field(default_factory=Cost)
+    lost: Cost = field(default_factory=Cost)
+    open: Cost = field(default_factory=Cost)
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Ledger:
@@ -94,7 +94,7 @@ class Ledger:
         if row is None:
             return cls()
         _, sent, answers, read, written, usd, unpriced, failures, twice, *amounts = row
-        doubtful, lost, held = (Amount(*amounts[at : at + 3]) for at in (0, 3, 6))
+        doubtful, lost, held = (Cost(*amounts[at : at + 3]) for at in (0, 3, 6))
         return cls(sent, answers, read, written, usd, unpriced, json.loads(failures), twice, doubtful, lost, held)
 
     @property
@@ -103,10 +103,10 @@ class Ledger:
         return self.sent + self.lost.sends
 
     @property
-    def spent(self) -> Amount:
+    def spent(self) -> Cost:
         """What caps are held against, requests in flight left out: bought, doubtful and lost."""
         tokens = self.prompt_tokens + self.completion_tokens
-        paid = Amount(self.sent, tokens + self.doubtful.tokens, self.usd + self.doubtful.usd)
+        paid = Cost(self.sent, tokens + self.doubtful.tokens, self.usd + self.doubtful.usd)
         return paid + self.lost
 
     @property
@@ -135,7 +135,7 @@ class Ledger:
 
     def count_as_lost(self) -> None:
         """Count what another process reserved and never settled as sent."""
-        self.lost, self.open = self.lost + self.open, Amount()
+        self.lost, self.open = self.lost + self.open, Cost()
 
     def copy(self) -> Ledger:
         """Return the ledger of this moment, which later counting leaves alone."""

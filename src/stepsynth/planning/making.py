@@ -15,7 +15,7 @@ from stepsynth.classroom import trainings
 from stepsynth.data import deal_folds
 from stepsynth.errors import RunError
 from stepsynth.executor import ask_sample
-from stepsynth.executor.account import check_price
+from stepsynth.executor.budget import check_price
 from stepsynth.executor.room import advised_room, with_room
 from stepsynth.executor.waves import candidates_of, next_wave
 from stepsynth.filters.layout import Layout

@@ -1,8 +1,8 @@
 """Caps that hold: nothing is sent that is not reserved in the journal and inside every cap.
 
-    account.begin(cost)     in memory: takes one send out of what the journal has reserved
-    account.reserve(...)    before each commit: settles what was sent and plans to reserve the next sends
-    account.confirm()       after it: they are reserved
+    budget.begin(cost)     in memory: takes one send out of what the journal has reserved
+    budget.reserve(...)    before each commit: settles what was sent and plans to reserve the next sends
+    budget.confirm()       after it: they are reserved
 
 A request in flight counts as its worst case until its answer tells what it took, so a cap can be
 reached but never passed; close to it fewer requests are in flight. A killed process leaves its
@@ -15,18 +15,18 @@ import math
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import BudgetError, ConfigError, TransientError
-from stepsynth.journal import Amount
+from stepsynth.journal import Cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepsynth.config import BudgetConfig, TeacherConfig
     from stepsynth.errors import TeacherError
-    from stepsynth.journal import Journal
+    from stepsynth.journal import Ledger
     from stepsynth.teachers.prices import Price
     from stepsynth.types import Request, Response
 
-__all__ = ["Account", "check_price"]
+__all__ = ["BudgetGuard", "check_price"]
 
 # No tokenizer makes more than one token of a byte; chat templates add a few of their own.
 _TOKENS_PER_MESSAGE = 8
@@ -46,12 +46,12 @@ def check_price(config: TeacherConfig, budget: BudgetConfig, price: Price | None
         )
 
 
-class Account:
+class BudgetGuard:
     """What a run has spent, has reserved and may spend.
 
     Args:
         config: its teacher's concurrency is how many sends are reserved at once.
-        journal: its ledger is the truth.
+        ledger: the journal's, which is the truth; sends and failures are counted in it.
         budget: the caps.
         price: what the teacher costs, ``None`` when unknown.
 
@@ -59,43 +59,43 @@ class Account:
         ConfigError: dollars are capped and the price is unknown.
     """
 
-    def __init__(self, config: TeacherConfig, journal: Journal, budget: BudgetConfig, price: Price | None) -> None:
+    def __init__(self, config: TeacherConfig, ledger: Ledger, budget: BudgetConfig, price: Price | None) -> None:
         check_price(config, budget, price)
-        self.ledger = journal.ledger
+        self.ledger = ledger
         self.price = price
         self._budget = budget
         self._uncapped = budget.requests is None and budget.tokens is None and budget.usd is None
         self._block = config.concurrency
-        self._out = Amount()
-        self._left = Amount()
-        self._next: Amount | None = None
-        self._largest = Amount(1, 1, 0.0)
-        self._over = Amount()
+        self._out = Cost()
+        self._left = Cost()
+        self._next: Cost | None = None
+        self._largest = Cost(1, 1, 0.0)
+        self._over = Cost()
         self.changed = False
 
-    def cost(self, requests: Sequence[Request]) -> Amount:
+    def cost(self, requests: Sequence[Request]) -> Cost:
         """Return the worst case of one send with these requests, whose prompts are equal."""
         cost = self._worst(requests)
         cost.tokens += len(requests) * self._over.tokens
         cost.usd += len(requests) * self._over.usd
-        self._largest = Amount(1, max(self._largest.tokens, cost.tokens), max(self._largest.usd, cost.usd))
+        self._largest = Cost(1, max(self._largest.tokens, cost.tokens), max(self._largest.usd, cost.usd))
         return cost
 
-    def _worst(self, requests: Sequence[Request]) -> Amount:
+    def _worst(self, requests: Sequence[Request]) -> Cost:
         messages, most = requests[0].messages, requests[0].sampling.max_tokens
         prompt = sum(len(m.content.encode("utf-8", "surrogatepass")) + _TOKENS_PER_MESSAGE for m in messages)
         prompt += _TOKENS_PER_PROMPT
         usd = self.price.worst(prompt, most) if self.price is not None else 0.0
-        return Amount(1, len(requests) * (prompt + most), len(requests) * usd)
+        return Cost(1, len(requests) * (prompt + most), len(requests) * usd)
 
     def start(self) -> None:
         """Begin to send: what is still reserved was left by a process that was killed."""
-        self._out, self._left, self._next = Amount(), Amount(), None
-        if self.ledger.open != Amount():
+        self._out, self._left, self._next = Cost(), Cost(), None
+        if self.ledger.open != Cost():
             self.ledger.count_as_lost()
             self.changed = True
 
-    def fits(self, cost: Amount) -> bool:
+    def fits(self, cost: Cost) -> bool:
         """Whether every cap holds when this is sent and everything in flight takes its worst case."""
         if self._uncapped:
             return True
@@ -106,7 +106,7 @@ class Account:
             and (budget.usd is None or spent.usd + self._out.usd + cost.usd <= budget.usd)
         )
 
-    def begin(self, cost: Amount) -> bool:
+    def begin(self, cost: Cost) -> bool:
         """Take a send out of what is reserved, it is on its way then; ``False``: reserve first.
 
         While a commit is on its way, the old reservation and the new one both have to hold it: nobody
@@ -121,7 +121,7 @@ class Account:
         self.changed = True
         return True
 
-    def hold(self, cost: Amount) -> None:
+    def hold(self, cost: Cost) -> None:
         """Count something as being on its way that is written down elsewhere, such as a provider's batch."""
         self._out += cost
 
@@ -130,31 +130,35 @@ class Account:
         """Sends of which nothing was heard yet."""
         return self._out.sends
 
-    def release(self, cost: Amount) -> None:
+    def release(self, cost: Cost) -> None:
         """Count something as being on its way no longer."""
         self._out = _less(self._out, cost)
         self.changed = True
 
-    def count_sent(self, cost: Amount) -> None:
+    def count_sent(self, cost: Cost) -> None:
         """Count a send that ended, in an answer or a failure."""
         self.ledger.sent += cost.sends
         self.changed = True
 
-    def answered(self, cost: Amount, requests: Sequence[Request], responses: Sequence[Response]) -> None:
+    def count_sent_again(self) -> None:
+        """Count a send whose attempt before may be billed, too."""
+        self.ledger.billed_twice += 1
+
+    def answered(self, cost: Cost, requests: Sequence[Request], responses: Sequence[Response]) -> None:
         """Replace a send's worst case by what its answers took; adding them to the work counts them in the ledger."""
         self.release(cost)
         tokens = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in responses)
         usd = sum(r.usage.cost_usd or 0.0 for r in responses)
         if not tokens and not usd:
             # A server that counts nothing: a cap can only be held against what it may have been.
-            self.ledger.doubtful += Amount(0, cost.tokens, cost.usd)
+            self.ledger.doubtful += Cost(0, cost.tokens, cost.usd)
         if tokens > cost.tokens or usd > cost.usd:
             # A long template of the server's own, for instance: later requests reserve for it, too.
             worst, count = self._worst(requests), len(requests)
             self._over.tokens = max(self._over.tokens, math.ceil((tokens - worst.tokens) / count))
             self._over.usd = max(self._over.usd, (usd - worst.usd) / count)
 
-    def failed(self, cost: Amount, error: TeacherError) -> bool:
+    def failed(self, cost: Cost, error: TeacherError) -> bool:
         """Release a failed send; return whether it may be billed all the same, in which case it counts as its worst case."""
         self.release(cost)
         self.ledger.count_failure(error.kind)
@@ -163,7 +167,7 @@ class Account:
             self.ledger.doubtful += cost
         return doubtful
 
-    def reserve(self, most: int, least: Amount | None = None) -> None:
+    def reserve(self, most: int, least: Cost | None = None) -> None:
         """Settle, and plan what to reserve; the commit that follows makes it durable, `confirm` usable.
 
         Args:
@@ -179,29 +183,29 @@ class Account:
         if budget.usd is not None and each.usd > 0:
             sends = min(sends, int((budget.usd - spent.usd - self._out.usd) / each.usd))
         sends = max(0, sends)
-        left = Amount(sends, sends * each.tokens, sends * each.usd)
+        left = Cost(sends, sends * each.tokens, sends * each.usd)
         if least is not None and not _holds(left, least):
             left = least
         self._next = left
-        held = Amount(self._out.sends + left.sends, self._out.tokens + left.tokens, max(0.0, self._out.usd) + left.usd)
+        held = Cost(self._out.sends + left.sends, self._out.tokens + left.tokens, max(0.0, self._out.usd) + left.usd)
         if held != self.ledger.open:
             self.ledger.open = held
             self.changed = True
 
     def confirm(self) -> None:
         """Use what was planned: it is durable now."""
-        self._left, self._next = self._next or Amount(), None
+        self._left, self._next = self._next or Cost(), None
 
     def forget(self) -> None:
         """Send nothing on reservations: a commit failed."""
-        self._left, self._next = Amount(), None
+        self._left, self._next = Cost(), None
         self.changed = True
 
     def low(self, waiting: int) -> bool:
         """Whether so little is reserved that those who wait will soon have to wait for a commit."""
         return self._left.sends < min(waiting, self._block // 2)
 
-    def refuse(self, cost: Amount | None = None) -> BudgetError:
+    def refuse(self, cost: Cost | None = None) -> BudgetError:
         """Return the error for a cap that was reached, with the numbers.
 
         Args:
@@ -227,12 +231,12 @@ class Account:
         )
 
 
-def _holds(left: Amount, cost: Amount) -> bool:
+def _holds(left: Cost, cost: Cost) -> bool:
     return left.sends >= cost.sends and left.tokens >= cost.tokens and left.usd >= cost.usd
 
 
-def _less(left: Amount, cost: Amount) -> Amount:
-    return Amount(left.sends - cost.sends, left.tokens - cost.tokens, left.usd - cost.usd)
+def _less(left: Cost, cost: Cost) -> Cost:
+    return Cost(left.sends - cost.sends, left.tokens - cost.tokens, left.usd - cost.usd)
 
 
 def _of(cap: int | None) -> str:
