@@ -17,7 +17,7 @@ from stepsynth import failpoints
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import BudgetError, TeacherError, TransientError
 from stepsynth.executor import Executor
-from stepsynth.journal import Cost, AnswerStore, Journal
+from stepsynth.journal import AnswerStore, Cost, Journal
 from stepsynth.types import Message, Request, Response, Sampling, Usage
 
 FREE = {"input": 0, "output": 0}

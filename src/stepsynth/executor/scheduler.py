@@ -134,7 +134,7 @@ class Commit:
     least: Cost | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Report `Scheduler.waited` after so many seconds.
 
