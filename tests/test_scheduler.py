@@ -86,7 +86,7 @@ CASES = st.builds(
     rows=st.sampled_from([1, 1, 3]),
     concurrency=st.integers(1, 12),
     attempts=st.integers(1, 4),
-    per_minute=st.sampled_from([None, None, None, 30, 600]),
+    per_minute=st.sampled_from([None, None, 3, 30]),
     budget=st.one_of(
         st.just(BudgetConfig()),
         st.builds(BudgetConfig, requests=st.integers(1, 60)),
@@ -380,6 +380,20 @@ def test_after_a_pause_one_request_goes_first() -> None:
     assert actions(world) == ([first], []), "and it has lost no attempt"
     assert first.attempts == 1
     assert world.pauses.resume_at == 0
+
+
+def test_requests_per_minute_let_one_through_at_its_turn() -> None:
+    world = World(Case(requests=5, concurrency=4, per_minute=6))
+    first, (wait,) = actions(world)
+    assert len(first) == 1
+    assert wait.turn
+    assert 10.0 <= wait.seconds <= 10.2
+    assert actions(world) == ([], []), "it is waited for once"
+    world.now = wait.seconds
+    world.scheduler.waited(wait)
+    second, (another,) = actions(world)
+    assert len(second) == 1
+    assert another.turn
 
 
 def test_a_pause_of_an_earlier_run_is_kept_to() -> None:
