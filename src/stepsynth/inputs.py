@@ -13,6 +13,7 @@ from stepsynth.filters import own_filters
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
 from stepsynth.students.checking import check_base
+from stepsynth.tasks import create_family
 from stepsynth.types import Example, digest
 from stepsynth.words import count_words
 
@@ -96,7 +97,7 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
     shown = (*validation.harvest, *(validation.select if config.method.crossfits else ()))
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
-    if config.task.family == "extractive_qa":
+    if create_family(config.task).spans:
         _refuse_long_answers(config, validation)
         _refuse_mute_pool(config, contexts)
     if config.method.name != "teacher":

@@ -17,7 +17,7 @@ from stepsynth.interrupt import check_stop
 from stepsynth.journal.stream import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.methods.seed import REPEATED_HINT
 from stepsynth.run import disk_errors, write_atomic
-from stepsynth.tasks import create_family
+from stepsynth.tasks import stored_family
 from stepsynth.types import Graded, Mistake, Prediction, digest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def artefacts(journal: Journal, config: RunConfig) -> list[str]:
     """
     written = [row.example for row in dataset_sample(journal)]
     gold = [*journal.gold("harvest"), *journal.gold("select")]
-    return [probe.message for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED) if probe.flagged]
+    return [probe.message for probe in artefact_probe(written, gold, stored_family(config.task).texts, _SEED) if probe.flagged]
 
 
 class Classroom:
@@ -362,12 +362,13 @@ class Classroom:
 
     def _identity(self, rows: Sequence[Example], select: Sequence[Example], start: Path | None) -> str:
         config = self._directory.config
+        own = [config.task.options, config.task.identity] if config.task.identity else []
         return digest(
             {
                 "rows": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows],
                 "select": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in select],
                 "student": config.resolved()["student"],
-                "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields)],
+                "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields), *own],
                 "seed": config.seed,
                 "start": (start / "done.json").read_text(encoding="utf-8") if start else None,
             }

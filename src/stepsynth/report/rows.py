@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.classroom import judged_rounds
 from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.report.scores import mapping
+from stepsynth.tasks import stored_family
 from stepsynth.types import Span
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def _miss(
     marks: list[tuple[Span, str]] = []
     if example is not None:
         context, text = example.context, example.text
-        if config.task.family == "extractive_qa":
+        if stored_family(config.task).spans:
             marks = [(answer, "gold") for answer in example.answers]
             marks.append((Span(prediction.label, prediction.start), "said"))
             answers = list(dict.fromkeys(answer.text for answer in example.answers))
