@@ -20,7 +20,7 @@ from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.execution import trained_round
 from stepsynth.run import RunDirectory, refuse_input, write_out
 from stepsynth.students import create_student
-from stepsynth.tasks import create_family
+from stepsynth.tasks import create_family, stored_family
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,19 +42,24 @@ _OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".parquet", ".arrow", ".feather", "
 _INPUTS = ("text", "text1", "text2", "context", "question")
 
 
-def parse_columns(options: Sequence[str]) -> dict[str, str]:
+def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[str, str]:
     """Return our name -> the file's column, of ``--column`` options.
 
     Args:
         options: ``question=Query`` and the like; a name alone is the column of ``text``.
+        folder: the run; its family may have columns of its own.
 
     Raises:
         ConfigError: one of our names is given twice.
+        RunError: there is no run.
     """
+    names = _INPUTS
+    if options and folder is not None:
+        names = (*names, *stored_family(RunDirectory.read(folder).config.task).text_columns)
     columns: dict[str, str] = {}
     for option in options:
         ours, equals, theirs = option.partition("=")
-        if not equals or ours not in _INPUTS:
+        if not equals or ours not in names:
             ours, theirs = "text", option
         if ours in columns:
             raise ConfigError(

@@ -55,7 +55,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "name": results.get("run") or config.task.name,
         "config": config,
         "kept": family.page_names,
-        "family": family.summary,
+        "family": family,
         "facts": _facts(journal, method, config, best, stages),
         "learner": _learner(config, best),
         "worth": worth,

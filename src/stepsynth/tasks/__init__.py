@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import ConfigError
 from stepsynth.registry import FAMILIES
+from stepsynth.tasks.classification import Classification, MultiLabel
+from stepsynth.tasks.extractive_qa import ExtractiveQA
 from stepsynth.tasks.family import AnswerKind, SplitRule, TaskFamily
 from stepsynth.tasks.labels import even_targets, join_labels, label_phrase, label_words, split_labels
+from stepsynth.tasks.pair import Pair
 
 if TYPE_CHECKING:
     from stepsynth.config import TaskConfig
 
 __all__ = [
     "AnswerKind",
+    "Classification",
+    "ExtractiveQA",
+    "MultiLabel",
+    "Pair",
     "SplitRule",
     "TaskFamily",
     "create_family",
@@ -27,9 +34,30 @@ __all__ = [
     "join_labels",
     "label_phrase",
     "label_words",
+    "register_family",
     "split_labels",
     "stored_family",
 ]
+
+
+def register_family(family: object) -> str:
+    """Let the class of a program be chosen by its name, and return that name.
+
+    Args:
+        family: a class derived from `TaskFamily`; one of ours keeps its name.
+
+    Raises:
+        ConfigError: it is no such class, lacks a method, or has the name of one of ours.
+    """
+    if not (isinstance(family, type) and issubclass(family, TaskFamily)):
+        raise ConfigError(f"family is {family!r}.", hint="Derive its class from stepsynth.TaskFamily, and give the class.")
+    if missing := sorted(getattr(family, "__abstractmethods__", ())):
+        raise ConfigError(f"the task family {family.__name__!r} lacks {', '.join(missing)}().", hint="Write it.")
+    if own := next((name for name in FAMILIES.built_in if FAMILIES.load(name) is family), None):
+        return own
+    name = family.name or family.__name__
+    FAMILIES.add(name, family)
+    return name
 
 
 def create_family(task: TaskConfig) -> TaskFamily:

@@ -57,6 +57,7 @@ class TaskFamily(ABC):
         labels: the task's labels.
 
     Example:
+        >>> from stepsynth.tasks import Classification
         >>> class Rating(Classification):
         ...     metric = "within_one"
         ...
@@ -346,13 +347,12 @@ class TaskFamily(ABC):
         own: dict[str, Any] = {}
         for cls in reversed(type(self).__mro__):
             if not _is_ours(cls):
-                own.update({key: value for key, value in vars(cls).items() if key not in _FREE and _is_plain(key, value)})
-        declared = ("metric", "answer_kind", "written", "kept", "student")
-        return {**own, **{key: getattr(self, key) for key in declared}}
+                own.update({key: value for key, value in vars(cls).items() if key != "name" and _is_plain(key, value)})
+        return {**own, **{key: getattr(self, key) for key in _DECLARED}}
 
 
-# What changes no result, or is in the config itself.
-_FREE = ("name", "summary")
+# What a finished run can be shown by without its class.
+_DECLARED = ("metric", "answer_kind", "written", "kept", "student", "summary", "page_names")
 
 
 def _is_ours(cls: type) -> bool:

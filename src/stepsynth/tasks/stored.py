@@ -18,12 +18,14 @@ class StoredFamily(TaskFamily):
 
     def __init__(self, task: TaskConfig) -> None:
         super().__init__(task)
-        self.summary = f"rows of the family {task.family}"
-        known = task.identity
-        self.metric, self.written = str(known.get("metric", self.metric)), str(known.get("written", self.written))
-        self.kept = str(known.get("kept", self.kept))
-        if (kind := known.get("answer_kind")) in ("label", "labels", "span"):
-            self.answer_kind = kind
+        known = {"summary": f"rows of the family {task.family}", **task.identity}
+        for key in ("summary", "metric", "written", "kept", "answer_kind"):
+            setattr(self, key, known.get(key, getattr(self, key)))
+
+    @property
+    def page_names(self) -> dict[str, str]:
+        """As the run's config has them."""
+        return dict(self.task.identity.get("page_names", super().page_names))
 
     def score(self, example: Example, prediction: Prediction) -> float:
         """Return whether the answer is the right one, letter by letter."""
