@@ -29,7 +29,7 @@ class Rating(Classification):
 
     def score(self, example: ss.Example, prediction: Prediction) -> float:
         apart = abs(self.labels.index(example.label) - self.labels.index(prediction.label))
-        return max(0.0, 1 - apart / self.options["steps"])
+        return max(0.0, 1 - apart / int(self.options["steps"]))
 
 
 class Reply(ss.TaskFamily):

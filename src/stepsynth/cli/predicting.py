@@ -53,7 +53,7 @@ def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[st
         ConfigError: one of our names is given twice.
         RunError: there is no run.
     """
-    names = _INPUTS
+    names: tuple[str, ...] = _INPUTS
     if options and folder is not None:
         names = (*names, *stored_family(RunDirectory.read(folder).config.task).text_columns)
     columns: dict[str, str] = {}
