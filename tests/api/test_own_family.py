@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
@@ -21,6 +23,7 @@ from stepsynth import registry
 from stepsynth.config import TaskConfig
 from stepsynth.registry import FAMILIES
 from stepsynth.tasks import Classification
+from stepsynth.teachers.fake import gold_text
 from stepsynth.types import Prediction
 from world import LABELS, World, build_world
 
@@ -130,10 +133,10 @@ def test_a_run_goes_on_with_the_same_family_only(world: World, tmp_path: Path, m
     assert call(world, tmp_path / "run", rating()).scores == run.scores
     with pytest.raises(ss.RunError, match=r"task\.options"):
         call(world, tmp_path / "run", rating(steps=1))
-    monkeypatch.setattr(Rating, "metric", "nearness")
-    with pytest.raises(ss.RunError, match=r"task\.identity\.metric was 'closeness', is 'nearness'"):
-        call(world, tmp_path / "run", rating())
-    monkeypatch.undo()
+    with monkeypatch.context() as changed:
+        changed.setattr(Rating, "metric", "nearness")
+        with pytest.raises(ss.RunError, match=r"task\.identity\.metric was 'closeness', is 'nearness'"):
+            call(world, tmp_path / "run", rating())
     monkeypatch.setattr(Rating, "version", 2, raising=False)
     with pytest.raises(ss.RunError, match=r"task\.identity\.version was None, is 2"):
         call(world, tmp_path / "run", rating())
@@ -298,3 +301,29 @@ def test_a_score_of_its_own_stands_beside_the_tables_of_the_family_that_it_deriv
     assert (found.metric, found.value) == ("closeness", round(2 / 3, 6))
     assert found.details["accuracy"] == round(1 / 3, 6)
     assert found.ci95[0] <= found.value <= found.ci95[1]
+
+
+def test_the_documentation_does_what_it_says(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every snippet of "Your own family", in order, with a small student and the fake teacher; its contract holds, too."""
+    text = (Path(__file__).parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text.partition("## Your own family")[2], re.DOTALL)
+    assert len(snippets) == 3
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *((gold_text(str(1 + n % 3), n), str(1 + n % 3)) for n in range(36))])
+    student = ss.Student(str(world.folder / "student"), **STUDENT)
+    teacher = ss.Teacher(backend="fake", model="fake")
+    small = functools.partial(ss.synthesize, student=student, teacher=teacher, cache=None, progress=False)
+    monkeypatch.setattr(ss, "synthesize", small)
+    scope: dict[str, Any] = {"__name__": "my_package"}
+    for code in snippets:
+        exec(compile(code, "families.md", "exec"), scope)
+    assert scope["run"].finished
+    assert scope["run"].scores[0]["select"]["metric"] == "closeness"
+    assert scope["run"].config.task.options == {"steps": 1}
+    contract = scope["TestStars"]()
+    for name in dir(contract):
+        if name.startswith("test_"):
+            getattr(contract, name)()
+    tone = ss.Task("tone", "Name the tone.", family=scope["Reply"], labels=["warm", "cold"])
+    assert tone.values["family"] == "Reply"
