@@ -11,8 +11,9 @@ from family_rows import PAIR, PAIR_ROWS, QA, QA_ROWS, TAG_ROWS, TAGS
 from family_worlds import rows_of
 from own_families import Rating, Reply
 from stepsynth.errors import UserError
+from stepsynth.prompts import Prompts
 from stepsynth.registry import FAMILIES
-from stepsynth.tasks import Classification, TaskFamily
+from stepsynth.tasks import AnswerKind, Classification, TaskFamily
 from stepsynth.testing import FamilyContract
 from stepsynth.types import Evaluation, Example, Prediction
 
@@ -76,6 +77,48 @@ class TestAReplyToALetter(FamilyContract):
 
     def task(self) -> Mapping[str, Any]:
         return {"labels": ["follows", "other"]}
+
+
+class Topics(TaskFamily):
+    """Any number of labels for a remark on a text that is kept."""
+
+    answer_kind: AnswerKind = "labels"
+    kept, written = "passage", "remark"
+
+    def score(self, example: Example, prediction: Prediction) -> float:
+        return float(set(self.labels_of(example)) == set(self.plain_answer(prediction)))
+
+
+class TestTopicsOfARemark(FamilyContract):
+    family = Topics
+    rows: ClassVar = [
+        {"passage": f"passage {n // 2} of a book", "remark": f"remark {n}", "labels": row["labels"]}
+        for n, row in enumerate(TAG_ROWS)
+    ]
+
+    def task(self) -> Mapping[str, Any]:
+        return keys(TAGS)
+
+    def test_templates_show_both_texts_and_ask_for_all_labels(self) -> None:
+        family, examples = self._loaded()
+        (asked,) = Prompts(family.task).question(examples[0])
+        assert "Passage: passage 0 of a book" in asked.content
+        assert "Answer with all that hold" in asked.content
+
+
+class Finding(TaskFamily):
+    """A question about a report, in columns of its own."""
+
+    answer_kind: AnswerKind = "span"
+    kept, written = "report", "asked"
+
+    def score(self, example: Example, prediction: Prediction) -> float:
+        return float(prediction.label in {answer.text for answer in example.answers})
+
+
+class TestAFindingInAReport(FamilyContract):
+    family = Finding
+    rows: ClassVar = [{"report": row["context"], "asked": row["question"], "answers": row["answers"]} for row in QA_ROWS]
 
 
 # what it finds ---------------------------------------------------------------------------

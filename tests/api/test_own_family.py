@@ -22,7 +22,7 @@ from own_families import Rating, Reply
 from stepsynth import registry
 from stepsynth.config import TaskConfig
 from stepsynth.registry import FAMILIES
-from stepsynth.tasks import Classification
+from stepsynth.tasks import AnswerKind, Classification
 from stepsynth.teachers.fake import gold_text
 from stepsynth.types import Prediction
 from world import LABELS, World, build_world
@@ -227,6 +227,27 @@ class Odd(Classification):
         return {"what": object()}
 
 
+class Lopsided(Classification):
+    def score(self, example: ss.Example, prediction: Prediction) -> float:
+        return 0.5
+
+
+class Unsure(Classification):
+    def score(self, example: ss.Example, prediction: Prediction) -> float:
+        raise TypeError("no idea")
+
+
+class Torn(Classification):
+    split_rule = "by_lable"  # type: ignore[assignment]
+
+
+class Rootless(ss.TaskFamily):
+    answer_kind: AnswerKind = "span"
+
+    def score(self, example: ss.Example, prediction: Prediction) -> float:
+        return 1.0
+
+
 class Failing(Classification):
     def __init__(self, task: Any) -> None:
         raise KeyError("nothing")
@@ -240,6 +261,10 @@ class Failing(Classification):
         (int, "Derive its class from stepsynth.TaskFamily, and give the class."),
         ("ratng", "Task: family is 'ratng'. Did you mean 'rating'?"),
         (Failing, "the task family plug-in 'Failing' failed: KeyError: 'nothing'."),
+        (Lopsided, "the task family 'Lopsided' scores the right answer of row 'harvest-"),
+        (Unsure, "the task family 'Unsure' failed on the validation rows: TypeError: no idea."),
+        (Torn, "the split_rule of the task family 'Torn' is 'by_lable'. Did you mean 'by_label'?"),
+        (Rootless, "family 'Rootless' answers with spans of a text that its rows do not keep; set kept"),
         (Odd, "the identity of the task family 'Odd' is not JSON"),
     ],
 )
@@ -301,6 +326,20 @@ def test_a_score_of_its_own_stands_beside_the_tables_of_the_family_that_it_deriv
     assert (found.metric, found.value) == ("closeness", round(2 / 3, 6))
     assert found.details["accuracy"] == round(1 / 3, 6)
     assert found.ci95[0] <= found.value <= found.ci95[1]
+
+
+class Faithless(Classification):
+    """Scores right answers only."""
+
+    def score(self, example: ss.Example, prediction: Prediction) -> float:
+        return {example.label: 1.0}[prediction.label]
+
+
+def test_one_that_fails_later_is_one_line_and_nothing_is_lost(world: World, tmp_path: Path) -> None:
+    task = ss.Task("t", "Decide.", family=Faithless, labels=list(LABELS))
+    with pytest.raises(ss.RunError, match="the task family 'Faithless' failed on what a student answered: KeyError: "):
+        call(world, tmp_path / "run", task)
+    assert len(asked(tmp_path / "run")) >= 12
 
 
 def test_the_documentation_does_what_it_says(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

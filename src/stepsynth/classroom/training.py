@@ -18,6 +18,7 @@ from stepsynth.journal.stream import count_rows, dataset_sample, each_training_r
 from stepsynth.methods.seed import REPEATED_HINT
 from stepsynth.run import disk_errors, write_atomic
 from stepsynth.tasks import stored_family
+from stepsynth.tasks.guarding import guard_own
 from stepsynth.types import Graded, Mistake, Prediction, digest
 
 if TYPE_CHECKING:
@@ -282,14 +283,14 @@ class Classroom:
         return self.evaluate(examples, graded), graded
 
     def _graded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Graded]:
-        return [
-            Graded(prediction, self._family.gold(example), self._family.score(example, prediction))
-            for example, prediction in zip(examples, predictions, strict=True)
-        ]
+        pairs = zip(examples, predictions, strict=True)
+        with guard_own(self._family, "what a student answered"):
+            return [Graded(found, self._family.gold(example), self._family.score(example, found)) for example, found in pairs]
 
     def evaluate(self, examples: Sequence[Example], graded: Sequence[Graded]) -> Evaluation:
         """Score what was predicted of some rows, by one student or by several."""
-        return self._family.evaluate(examples, [found.prediction for found in graded])
+        with guard_own(self._family, "what a student answered"):
+            return self._family.evaluate(examples, [found.prediction for found in graded])
 
     def _tell(self, what: str, results: dict[str, tuple[Evaluation, list[Graded]]]) -> None:
         scores = [f"{split} {100 * results[split][0].value:.1f}" for split in ("select", "harvest") if split in results]

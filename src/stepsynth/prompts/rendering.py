@@ -110,7 +110,7 @@ class Prompts:
             ConfigError: see `check`.
         """
         row, names = row or Example("", ""), self._names
-        fields = {("context" if f.context else "text"): f.name for f in self.task.fields.values()}
+        fields = self.family.prompt_names
         # Two places that are empty when there are fewer examples; an empty turn is left out.
         shown = [*examples, *[Example("", "")] * (2 - len(examples))]
         values = {

@@ -8,9 +8,9 @@ A family is one class, see `stepsynth.tasks.TaskFamily`: other rooms ask it, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from stepsynth.errors import ConfigError
+from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.registry import FAMILIES
 from stepsynth.tasks.classification import Classification, MultiLabel
 from stepsynth.tasks.extractive_qa import ExtractiveQA
@@ -71,7 +71,13 @@ def create_family(task: TaskConfig) -> TaskFamily:
         return made(task)  # type: ignore[no-any-return]
     if not (isinstance(made, type) and issubclass(made, TaskFamily)):
         raise ConfigError(f"the task family {task.family!r} is {made!r}.", hint="Derive its class from stepsynth.TaskFamily.")
-    return FAMILIES.guarded(task.family, lambda: made(task))
+    family: TaskFamily = FAMILIES.guarded(task.family, lambda: made(task))
+    for what, known in (("answer_kind", get_args(AnswerKind)), ("split_rule", get_args(SplitRule))):
+        if (found := getattr(family, what)) not in known:
+            raise ConfigError(
+                f"the {what} of the task family {task.family!r} is {found!r}.", hint=did_you_mean(str(found), known)
+            )
+    return family
 
 
 def stored_family(task: TaskConfig) -> TaskFamily:

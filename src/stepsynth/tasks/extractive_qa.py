@@ -23,7 +23,6 @@ class ExtractiveQA(TaskFamily):
     answer_kind: AnswerKind = "span"
     written = "question"
     kept = "context"
-    student = "extractive_qa"
 
     def score(self, example: Example, prediction: Prediction) -> float:
         """Return whether the answer equals one of the gold answers, normalised as in SQuAD."""
@@ -33,6 +32,11 @@ class ExtractiveQA(TaskFamily):
         """Return exact match and F1; where a subclass scores otherwise, its score beside them."""
         found = evaluate_extractive_qa(gold, predictions)
         return found if type(self).score is ExtractiveQA.score else self.scored_beside(found, gold, predictions)
+
+    @property
+    def prompt_names(self) -> dict[str, str]:
+        """None: the templates of questions say passage and question themselves."""
+        return {}
 
     @property
     def page_names(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from stepsynth.evaluation.statistics import plain, wilson
 from stepsynth.tasks.answers import read_label, read_labels, read_span
 from stepsynth.tasks.capable import CAPABLE_TEMPLATES
 from stepsynth.tasks.labels import combination_targets, even_targets, rarest_labels, split_labels
-from stepsynth.tasks.templates import DEFAULT_TEMPLATES
+from stepsynth.tasks.templates import ANY_OF, DEFAULT_TEMPLATES, ONE_OF
 from stepsynth.types import Evaluation, Prediction
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class TaskFamily(ABC):
             that the row keeps.
         written: the column of the text that the teacher writes.
         kept: the column of the text that a row keeps as it is; empty where there is none.
-        student: name of the student that learns it, as in `stepsynth.registry.STUDENTS`.
+        student: name of the student that learns it, as in `stepsynth.registry.STUDENTS`; by the kind of answer when absent.
         prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``) in the place of
             the defaults; a task's own go before them.
         options: the keys that ``task.options`` may have, with their defaults; in an object, the values.
@@ -71,7 +71,7 @@ class TaskFamily(ABC):
     answer_kind: AnswerKind = "label"
     written: str = "text"
     kept: str = ""
-    student: str = "classifier"
+    student: str = ""
     prompts: Mapping[str, str] = {}
     options: Mapping[str, Any] = {}
 
@@ -79,6 +79,7 @@ class TaskFamily(ABC):
         self.task = task
         self.labels = list(task.labels)
         self.options = {**self.options, **task.options}
+        self.student = self.student or ("extractive_qa" if self.spans else "classifier")
 
     # what an answer is ------------------------------------------------------------------------
 
@@ -181,12 +182,16 @@ class TaskFamily(ABC):
         Args:
             capable: those for models of a billion parameters and more.
         """
-        if self.spans or self.several_labels:
-            like = "extractive_qa" if self.spans else "multi_label"
-        else:
-            like = "pair" if self.has_context else "classification"
-        defaults = (CAPABLE_TEMPLATES if capable else DEFAULT_TEMPLATES)[like]
+        like = "extractive_qa" if self.spans else "pair" if self.has_context else "classification"
+        defaults = dict((CAPABLE_TEMPLATES if capable else DEFAULT_TEMPLATES)[like])
+        if self.several_labels:
+            defaults["answer"] = defaults["answer"].replace(ONE_OF, ANY_OF)
         return {name: self.prompts.get(name, default) for name, default in defaults.items()}
+
+    @property
+    def prompt_names(self) -> dict[str, str]:
+        """What templates call the kept text (``context``) and the written one (``text``), where they have names."""
+        return self.page_names
 
     def variables(self, label: str, row: Example) -> Mapping[str, object]:
         """Return further variables of templates; those that every family has are in docs/config.md.
@@ -298,6 +303,8 @@ class TaskFamily(ABC):
             ValueError: what is wrong, in one line.
         """
         if cls.answer_kind == "span":
+            if not cls.kept:
+                raise ValueError(f"family {task.family!r} answers with spans of a text that its rows do not keep; set kept")
             if task.labels:
                 raise ValueError("a question answering task has no labels; take task.labels out")
         elif len(task.labels) < 2:
