@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from stepsynth.registry import FAMILIES
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "stepsynth"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -167,6 +169,69 @@ def test_help_takes_little_time() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(times) < HELP_CPU_SECONDS
+
+
+def family_branches(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines where something depends on a family's name or class, and not on what the family answers."""
+    names = set(FAMILIES.built_in)
+    classes = {where.partition(":")[2] for where in FAMILIES.built_in.values()}
+
+    def names_a_family(node: ast.AST) -> bool:
+        """Whether a value is a family's name: ``task.family`` or a constant."""
+        named = isinstance(node, ast.Attribute) and node.attr == "family" and "task" in ast.unparse(node.value)
+        return named or (isinstance(node, ast.Constant) and node.value in names)
+
+    for node in ast.walk(tree):
+        parts: list[ast.AST] = []
+        match node:
+            case ast.Compare(left=left, comparators=others):
+                sides = [left, *others]
+                parts = [part for side in sides for part in (side.elts if isinstance(side, ast.Tuple | ast.List) else [side])]
+            case ast.Subscript(slice=key) | ast.MatchValue(value=key):
+                parts = [key]
+            case ast.Match(subject=subject):
+                parts = [subject]
+            case ast.Call(func=ast.Attribute(attr="get" | "startswith"), args=[key, *_]):
+                parts = [key]
+            case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, kind]):
+                if any(isinstance(name, ast.Name | ast.Attribute) and last_name(name) in classes for name in ast.walk(kind)):
+                    yield node.lineno
+        if any(map(names_a_family, parts)):
+            yield getattr(node, "lineno", 0) or getattr(parts[0], "lineno", 0)
+
+
+def last_name(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr
+
+
+def test_nothing_branches_on_a_family_but_the_families() -> None:
+    """A new family is one class: other rooms ask it, and know none by name. A config must know which ones are ours."""
+    pages = re.compile(r"family (?:==|!=|in |not )|" + "|".join(f"'{name}'" for name in FAMILIES.built_in))
+    found = [path.name for path in SOURCE.rglob("*.j2") if pages.search(path.read_text(encoding="utf-8"))]
+    for path in MODULES:
+        if room(dotted(path)) not in ("tasks", "config"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found += [f"{dotted(path)}:{line}" for line in family_branches(tree)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "a = 1 if config.task.family == 'mine' else 2",
+        "a = task.family in ('x', 'y')",
+        "a = kind == 'extractive_qa'",
+        "a = family in ('classification', 'pair')",
+        "a = TABLE[task.family]",
+        "a = TABLE.get(config.task.family, 1)",
+        "match task.family:\n    case 'x': pass",
+        "match family:\n    case 'pair': pass",
+        "a = isinstance(family, MultiLabel)",
+        "a = isinstance(family, (tasks.Pair, str))",
+    ],
+)
+def test_a_branch_on_a_family_is_found(code: str) -> None:
+    assert list(family_branches(ast.parse(code)))
 
 
 def test_no_data_becomes_code() -> None:

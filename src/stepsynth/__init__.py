@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SeedOnly,
         Source,
         Student,
+        Task,
         Teacher,
         TeacherAlone,
         ZeroGen,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         UserError,
     )
     from stepsynth.filters import RowFilter
+    from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
 __all__ = [
@@ -84,6 +86,8 @@ __all__ = [
     "Source",
     "StepsynthError",
     "Student",
+    "Task",
+    "TaskFamily",
     "Teacher",
     "TeacherAlone",
     "TeacherError",
@@ -107,7 +111,7 @@ _PLACES = {
     "student": ("TrainedStudent",),
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
-_MODULES |= {"RowFilter": "stepsynth.filters", "Example": "stepsynth.types"}
+_MODULES |= {"RowFilter": "stepsynth.filters", "TaskFamily": "stepsynth.tasks", "Example": "stepsynth.types"}
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.classroom import best_round, find_worth, judged_rounds
 from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.run import write_atomic
-from stepsynth.tasks import create_family
+from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +90,7 @@ def dataset_lines(journal: Journal, config: RunConfig, upto_round: int | None = 
     A row's columns are those that its family is read from, so the file can be a config's
     ``data.seed``. Only a few rows are in memory at a time.
     """
-    family = create_family(config.task)
+    family = stored_family(config.task)
     for row in each_training_row(journal, upto_round):
         yield json.dumps(
             {

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
-from stepsynth.errors import DataError
+from stepsynth.errors import ConfigError, DataError
 from stepsynth.filters import own_filters
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
 from stepsynth.students.checking import check_base
+from stepsynth.tasks import create_family
+from stepsynth.tasks.guarding import guard_own
 from stepsynth.types import Example, digest
 from stepsynth.words import count_words
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.data import SealedInfo
     from stepsynth.progress import Progress
+    from stepsynth.tasks import TaskFamily
 
 __all__ = ["Inputs", "check_inputs", "rows_digest"]
 
@@ -96,13 +99,38 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
     shown = (*validation.harvest, *(validation.select if config.method.crossfits else ()))
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
-    if config.task.family == "extractive_qa":
+    family = create_family(config.task)
+    _try_own(family, (*validation.harvest, *validation.select))
+    if family.spans:
         _refuse_long_answers(config, validation)
         _refuse_mute_pool(config, contexts)
     if config.method.name != "teacher":
         for model in filter(None, (config.student.model, config.method.mistakes_of)):
             check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
     return Inputs(validation, test, sealed, contexts, seed, read)
+
+
+def _try_own(family: TaskFamily, rows: Sequence[Example]) -> None:
+    """Let a user's own family score the right answers, before a teacher is paid: what fails, fails here.
+
+    Raises:
+        ConfigError: it fails, or right answers do not score 1.0.
+    """
+    # The package's own say nothing of themselves.
+    if not family.identity():
+        return
+    starts = [row.answers[0].start if row.answers else -1 for row in rows]
+    with guard_own(family, "the validation rows", ConfigError, "stepsynth.testing.FamilyContract helps to find out why."):
+        right = [family.decided(row, family.gold(row), start) for row, start in zip(rows, starts, strict=True)]
+        scores = [(row, family.score(row, prediction)) for row, prediction in zip(rows, right, strict=True)]
+        family.evaluate(rows, right)
+        for row in rows:
+            family.texts(row)
+    if wrong := next(((row, score) for row, score in scores if score != 1.0), None):
+        raise ConfigError(
+            f"the task family {family.task.family!r} scores the right answer of row {wrong[0].id!r} with {wrong[1]!r}.",
+            hint="A right answer scores 1.0, a wrong one less, and none less than 0.",
+        )
 
 
 def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:

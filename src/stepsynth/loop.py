@@ -227,7 +227,7 @@ class _Writer:
         There is none when it is off, when the family has no single label, or when it is no better than chance.
         """
         config = self._config
-        if not config.method.checks_labels or config.task.family not in ("classification", "pair"):
+        if not config.method.checks_labels or not create_family(config.task).one_label:
             return None, {}
         probe = LinearProbe(config.student, create_family(config.task), self._harvest)
         low, _ = wilson(probe.correct, probe.n)

@@ -9,18 +9,20 @@ That is which embedded model the teacher is (``teacher.model: auto``) and which 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.assets import choose_teacher, list_assets, model_parameters, resolve
 from stepsynth.config.teacher import AUTO, SamplingConfig
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.prompts import Prompts
+from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-    from stepsynth.config import RunConfig, TeacherConfig
+    from stepsynth.config import RunConfig, TaskConfig, TeacherConfig
 
 __all__ = ["BEST_TEACHER", "settle", "settle_teacher", "style_for"]
 
@@ -51,7 +53,7 @@ def settle(
     style = config.task.prompt_style
     if style == "auto":
         style = begun.task.prompt_style if begun is not None else style_for(teacher)
-    task = config.task.model_copy(update={"prompt_style": style})
+    task = config.task.model_copy(update={"prompt_style": style, "identity": _identity(config.task)})
     if style == "capable":
         teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
     method = config.method.model_copy(
@@ -65,14 +67,30 @@ def settle(
     return config.model_copy(update={"task": task, "teacher": teacher, "method": method})
 
 
+def _identity(task: TaskConfig) -> dict[str, Any]:
+    """Return what a family says of itself, which nothing else in the config does: a run goes on only while that is the same.
+
+    Raises:
+        ConfigError: it is not JSON.
+    """
+    family = create_family(task)
+    try:
+        return dict(json.loads(json.dumps(dict(family.identity()))))
+    except Exception as error:
+        raise ConfigError(
+            f"the identity of the task family {task.family!r} is not JSON: {error}.",
+            hint="Let identity() return numbers, texts, lists and dicts only.",
+        ) from None
+
+
 def _seed_from(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "reasons", "gold"]:
     """Return what seed rows are written from; a prompt that the user wrote is not to lie unused."""
     if config.method.seed_from != "auto":
         return config.method.seed_from
     if begun is not None:
         return begun.method.seed_from
-    several = config.task.family in ("classification", "multi_label")
-    return "gold" if config.method.crossfits and several and "seed" not in config.task.prompts else "reasons"
+    alone = not create_family(config.task).has_context
+    return "gold" if config.method.crossfits and alone and "seed" not in config.task.prompts else "reasons"
 
 
 def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> Literal["auto", "fixed", "drawn"]:

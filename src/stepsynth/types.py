@@ -285,7 +285,7 @@ class Graded:
     Attributes:
         prediction: what the student said.
         gold: the right answer as tables show it.
-        score: 1.0 right, 0.0 wrong.
+        score: 1.0 right; less is wrong, 0.0 at the least.
     """
 
     prediction: Prediction

@@ -49,7 +49,7 @@ def without_tokenizer(folder: Path) -> None:
 
 @pytest.mark.parametrize("family", ["classification", "pair", "multi_label", "extractive_qa"])
 def test_a_whole_encoder_passes_for_every_family(whole: Path, family: str) -> None:
-    check_base(str(whole), whole, family)  # type: ignore[arg-type]
+    check_base(str(whole), whole, family)
 
 
 @pytest.mark.parametrize(

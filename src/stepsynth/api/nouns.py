@@ -16,11 +16,14 @@ from pydantic import ValidationError
 from stepsynth.config import BudgetConfig, MethodConfig, SourceConfig, StudentConfig, TaskConfig, TeacherConfig
 from stepsynth.config.loading import first_problem
 from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.tasks import register_family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
+
+    from stepsynth.tasks import TaskFamily
 
 __all__ = [
     "S3",
@@ -39,6 +42,7 @@ __all__ = [
     "SeedOnly",
     "Source",
     "Student",
+    "Task",
     "Teacher",
     "TeacherAlone",
     "ZeroGen",
@@ -58,9 +62,11 @@ class _Noun:
     section: ClassVar[type[BaseModel]]
     fixed: ClassVar[Mapping[str, object]] = {}
     keys: ClassVar[frozenset[str]] = frozenset()
+    # What a run fills in itself.
+    settled: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **settings: Any) -> None:
-        name, known = type(self).__name__, self.keys or set(self.section.model_fields) - set(self.fixed)
+        name, known = type(self).__name__, self.keys or set(self.section.model_fields) - set(self.fixed) - self.settled
         if unknown := next((key for key in settings if key not in known), None):
             raise ConfigError(f"{name} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
         given = {key: plain_value(value) for key, value in settings.items()}
@@ -102,9 +108,30 @@ def plain_value(value: Any) -> Any:
 
 
 class Task(_Noun):
-    """What the student has to decide; see the keys of ``task``."""
+    """What the student has to decide, of any family; `Classification` and the others are shorter.
+
+    Args:
+        name: short name, used in file names and titles.
+        instruction: one sentence that tells a person what to decide.
+        family: an own class, derived from `TaskFamily` or from a family of `stepsynth.tasks`; or the name of a family, ours or
+            one that a package registered.
+        settings: other keys of ``task``: ``labels``, ``text_kind``, ``options``, ...
+
+    Raises:
+        ConfigError: what is wrong, in one line.
+
+    Example:
+        >>> Task("tickets", "Decide who answers.", family="classification", labels=["billing", "technical"]).values["family"]
+        'classification'
+    """
 
     section = TaskConfig
+    settled = frozenset({"identity"})
+
+    def __init__(self, name: str, instruction: str, *, family: type[TaskFamily] | str | None = None, **settings: Any) -> None:
+        if family is not None:
+            settings["family"] = family if isinstance(family, str) else register_family(family)
+        super().__init__(name=name, instruction=instruction, **settings)
 
 
 class Classification(Task):

@@ -20,7 +20,7 @@ from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.export import build_results
 from stepsynth.journal.stream import each_row
 from stepsynth.run import RunDirectory
-from stepsynth.tasks import create_family
+from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ class Run:
             Dicts with the task's columns (``text`` and ``label``, ...), ``round``, ``kind``, ``stage``, ``source`` (the gold row
             that it is written like) and ``dropped``: why, empty for accepted rows.
         """
-        family = create_family(self.config.task)
+        family = stored_family(self.config.task)
         with self._journal() as journal:
             return [
                 {
@@ -146,7 +146,7 @@ class Run:
 
     def mistakes(self, round: int = 0) -> list[dict[str, Any]]:
         """Return the labelled rows that a round's student got wrong: the task's columns, ``predicted`` and ``confidence``."""
-        family = create_family(self.config.task)
+        family = stored_family(self.config.task)
         with self._journal() as journal:
             judged = sorted({*journal.rounds(), *judged_rounds(journal)})
             if round not in judged:

@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.data.columns import shown
-from stepsynth.data.examples import kept_field, text_columns, written_field
 from stepsynth.errors import ConfigError, DataError
 from stepsynth.students import create_student
-from stepsynth.tasks import split_labels
+from stepsynth.tasks import create_family
 from stepsynth.types import Example
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.students import Model
+    from stepsynth.tasks import TaskFamily
     from stepsynth.types import Prediction
 
 __all__ = ["TrainedStudent"]
@@ -40,6 +40,10 @@ class TrainedStudent:
         self._config = config
 
     @cached_property
+    def _family(self) -> TaskFamily:
+        return create_family(self._config.task)
+
+    @cached_property
     def _model(self) -> Model:
         return create_student(self._config).load(self.path)
 
@@ -53,8 +57,7 @@ class TrainedStudent:
         Raises:
             DataError: a row that is neither, or has an empty text.
         """
-        several = self._config.task.family == "multi_label"
-        return [list(split_labels(p.label)) if several else p.label for p in self._predictions(texts)]
+        return [self._family.plain_answer(prediction) for prediction in self._predictions(texts)]
 
     def predict_proba(self, texts: Iterable[str | Mapping[str, str]]) -> list[dict[str, float]]:
         """Return label -> probability per text; see `predict`."""
@@ -69,7 +72,7 @@ class TrainedStudent:
         Raises:
             ConfigError: questions are answered by windows of a passage, for which transformers has no pipeline any more.
         """
-        if self._config.task.family == "extractive_qa":
+        if self._family.spans:
             raise ConfigError("transformers has no pipeline for extractive questions.", hint="Use predict().")
         from stepsynth.students.pipeline import text_classification
 
@@ -79,15 +82,15 @@ class TrainedStudent:
         if isinstance(texts, str):
             raise DataError("predict takes a list of texts, and got one text.", hint="Write predict([text]).")
         if hasattr(texts, "columns") or isinstance(texts, Mapping) or not isinstance(texts, Iterable):
-            names = text_columns(self._config.task)
+            names = self._family.text_columns
             hint = f"Write predict(data[{names[0]!r}])." if len(names) == 1 else f"Give dicts with {' and '.join(names)}."
             raise DataError(f"predict takes a list of texts, and got a {type(texts).__name__}.", hint=hint)
         examples = [self._example(number, text) for number, text in enumerate(texts)]
         return self._model.predict(examples) if examples else []
 
     def _example(self, number: int, given: str | Mapping[str, str]) -> Example:
-        task = self._config.task
-        names = text_columns(task)
+        family = self._family
+        names = family.text_columns
         row = {names[0]: given} if isinstance(given, str) and len(names) == 1 else given
         wanted = " and ".join(names)
         if isinstance(row, str) or not hasattr(row, "get"):
@@ -97,8 +100,7 @@ class TrainedStudent:
         for name in names:
             if not isinstance(row.get(name), str) or not row[name].strip():
                 raise DataError(f"row {number} has {shown(row.get(name))} for its {name}.", hint="Give a text that is not empty.")
-        kept = kept_field(task)
-        return Example(str(number), row[written_field(task)], context=row[kept] if kept else "")
+        return Example(str(number), row[family.written], context=row[family.kept] if family.kept else "")
 
     def __repr__(self) -> str:
         return f"TrainedStudent({str(self.path)!r})"

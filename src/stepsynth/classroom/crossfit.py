@@ -155,7 +155,7 @@ class CrossFit:
                 self._keep(last, name, needed=name == chosen)
 
     def _choose(self, last: int, names: Sequence[str]) -> str:
-        """Return the recipe that got most gold rows right out of fold.
+        """Return the recipe that got most gold rows right out of fold, or the highest score where a family scores by degrees.
 
         With few gold rows chance decides much, so labels alone have to be ahead by more than one standard error of the
         paired difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
@@ -182,13 +182,14 @@ class CrossFit:
         return str(next(info for _, _, kind, info, _ in self._journal.stages() if kind == "choice")["chosen"])
 
     def _best(self, numbers: Mapping[str, int], names: Sequence[str]) -> str:
-        right = {name: [g.score == 1.0 for g in self._journal.graded(numbers[name], SPLIT)] for name in names}
-        found = max(sorted(names, key=PREFERRED.index), key=lambda name: sum(right[name]))
+        scores = {name: [g.score for g in self._journal.graded(numbers[name], SPLIT)] for name in names}
+        found = max(sorted(names, key=PREFERRED.index), key=lambda name: sum(scores[name]))
         if found != "labels":
             return found
-        other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(right[name]))
-        apart = sum(a != b for a, b in zip(right[found], right[other], strict=True))
-        return found if sum(right[found]) - sum(right[other]) > math.sqrt(apart) else other
+        other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(scores[name]))
+        # The number of rows that only one of them got right, where a row is right or wrong.
+        apart = sum((a - b) ** 2 for a, b in zip(scores[found], scores[other], strict=True))
+        return found if sum(scores[found]) - sum(scores[other]) > math.sqrt(apart) else other
 
     def _keep(self, last: int, name: str, *, needed: bool) -> None:
         recipe, written = RECIPES[name], [row.example for row in self._journal.dataset(last)]

@@ -17,7 +17,8 @@ from stepsynth.interrupt import check_stop
 from stepsynth.journal.stream import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.methods.seed import REPEATED_HINT
 from stepsynth.run import disk_errors, write_atomic
-from stepsynth.tasks import create_family
+from stepsynth.tasks import stored_family
+from stepsynth.tasks.guarding import guard_own
 from stepsynth.types import Graded, Mistake, Prediction, digest
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def artefacts(journal: Journal, config: RunConfig) -> list[str]:
     """
     written = [row.example for row in dataset_sample(journal)]
     gold = [*journal.gold("harvest"), *journal.gold("select")]
-    return [probe.message for probe in artefact_probe(written, gold, create_family(config.task).texts, _SEED) if probe.flagged]
+    return [probe.message for probe in artefact_probe(written, gold, stored_family(config.task).texts, _SEED) if probe.flagged]
 
 
 class Classroom:
@@ -282,14 +283,14 @@ class Classroom:
         return self.evaluate(examples, graded), graded
 
     def _graded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Graded]:
-        return [
-            Graded(prediction, self._family.gold(example), self._family.score(example, prediction))
-            for example, prediction in zip(examples, predictions, strict=True)
-        ]
+        pairs = zip(examples, predictions, strict=True)
+        with guard_own(self._family, "what a student answered"):
+            return [Graded(found, self._family.gold(example), self._family.score(example, found)) for example, found in pairs]
 
     def evaluate(self, examples: Sequence[Example], graded: Sequence[Graded]) -> Evaluation:
         """Score what was predicted of some rows, by one student or by several."""
-        return self._family.evaluate(examples, [found.prediction for found in graded])
+        with guard_own(self._family, "what a student answered"):
+            return self._family.evaluate(examples, [found.prediction for found in graded])
 
     def _tell(self, what: str, results: dict[str, tuple[Evaluation, list[Graded]]]) -> None:
         scores = [f"{split} {100 * results[split][0].value:.1f}" for split in ("select", "harvest") if split in results]
@@ -362,12 +363,13 @@ class Classroom:
 
     def _identity(self, rows: Sequence[Example], select: Sequence[Example], start: Path | None) -> str:
         config = self._directory.config
+        own = [config.task.options, config.task.identity] if config.task.identity else []
         return digest(
             {
                 "rows": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows],
                 "select": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in select],
                 "student": config.resolved()["student"],
-                "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields)],
+                "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields), *own],
                 "seed": config.seed,
                 "start": (start / "done.json").read_text(encoding="utf-8") if start else None,
             }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.classroom.crossfit import RECIPES, SPLIT
 from stepsynth.classroom.training import find_choice
 from stepsynth.evaluation.statistics import paired_difference
+from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,7 +156,7 @@ def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:
     else:
         found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
     found.append("A stronger teacher (teacher.model) writes rows that teach more.")
-    if config.task.family in ("pair", "extractive_qa"):
+    if stored_family(config.task).has_context:
         found.append("So do more texts without labels to write about (data.contexts).")
     else:
         found.append("So may your own texts without labels, once a strong model or a person has labelled them (data.seed).")

@@ -295,7 +295,7 @@ def predict(
     predict_file(
         folder,
         file,
-        columns=parse_columns(column or []),
+        columns=parse_columns(column or [], folder),
         output=Output(out, "json" if as_json else form, exact=exact),
         round_number=round_number,
         reading=_reading(encoding, delimiter, sheet),

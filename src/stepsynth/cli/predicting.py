@@ -20,12 +20,13 @@ from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.execution import trained_round
 from stepsynth.run import RunDirectory, refuse_input, write_out
 from stepsynth.students import create_student
-from stepsynth.tasks import create_family, split_labels
+from stepsynth.tasks import create_family, stored_family
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stepsynth.config import TaskConfig
+    from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example, Prediction
 
 __all__ = ["Output", "parse_columns", "predict_file"]
@@ -41,19 +42,24 @@ _OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".parquet", ".arrow", ".feather", "
 _INPUTS = ("text", "text1", "text2", "context", "question")
 
 
-def parse_columns(options: Sequence[str]) -> dict[str, str]:
+def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[str, str]:
     """Return our name -> the file's column, of ``--column`` options.
 
     Args:
         options: ``question=Query`` and the like; a name alone is the column of ``text``.
+        folder: the run; its family may have columns of its own.
 
     Raises:
         ConfigError: one of our names is given twice.
+        RunError: there is no run.
     """
+    names: tuple[str, ...] = _INPUTS
+    if options and folder is not None:
+        names = (*names, *stored_family(RunDirectory.read(folder).config.task).text_columns)
     columns: dict[str, str] = {}
     for option in options:
         ours, equals, theirs = option.partition("=")
-        if not equals or ours not in _INPUTS:
+        if not equals or ours not in names:
             ours, theirs = "text", option
         if ours in columns:
             raise ConfigError(
@@ -136,7 +142,8 @@ def predict_file(
     number = trained_round(directory, round_number)
     model = create_student(directory.config).load(directory.model_path(number))
     predictions = model.predict(examples)
-    rows = [_row(task, example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+    family = create_family(task)
+    rows = [_row(family, example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
     changed = 0
     if form == "json":
         content = json_text({"run": folder.resolve().name, "round": number, "predictions": rows}) + "\n"
@@ -181,15 +188,10 @@ def _refuse_half_characters(examples: Sequence[Example], file: Path) -> None:
             ) from None
 
 
-def _row(task: TaskConfig, example: Example, prediction: Prediction) -> dict[str, object]:
+def _row(family: TaskFamily, example: Example, prediction: Prediction) -> dict[str, object]:
     """Return the row as it is read from a file, with what was predicted in place of the gold answer."""
-    row = {name: value for name, value in create_family(task).record(example).items() if name in _INPUTS}
-    if task.family == "extractive_qa":
-        return {**row, "answer": prediction.label, "answer_start": prediction.start, "probability": prediction.confidence}
-    found: dict[str, object] = {"label": prediction.label}
-    if task.family == "multi_label":
-        found = {"labels": list(split_labels(prediction.label))}
-    return {**row, **found, "probabilities": dict(prediction.probabilities)}
+    row = {name: value for name, value in family.record(example).items() if name in family.text_columns}
+    return {**row, **family.predicted(prediction)}
 
 
 def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool, delimiter: str = ",") -> tuple[str, int]:

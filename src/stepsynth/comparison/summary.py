@@ -19,6 +19,7 @@ from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paire
 from stepsynth.evaluation.statistics import holm, mcnemar, paired_difference
 from stepsynth.journal import Journal
 from stepsynth.run import RunDirectory
+from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -210,7 +211,7 @@ def _cell_warnings(cells: Sequence[Cell], config: RunConfig) -> list[str]:
         judged = [entry for entry in cell.rounds if entry.harvest and entry.select]
         if len(judged) > 1 and (drift := halves_drift([e.harvest for e in judged], [e.select for e in judged], _SEED)):
             found.append(f"{cell.system}, seed {cell.seed}: {drift.message}")
-        if config.task.family != "extractive_qa":
+        if not stored_family(config.task).spans:
             found += _artefacts(cell)
     return found
 

@@ -108,15 +108,20 @@ def _yaml_problem(error: Exception) -> str:
     return " ".join(said.split())[:200].rstrip(".")
 
 
-def parse_config(values: dict[str, Any], base: Path | None = None) -> RunConfig:
+def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bool = False) -> RunConfig:
     """Check plain values and return the config; relative data paths are joined to ``base``.
+
+    Args:
+        values: the sections.
+        base: the config's folder.
+        stored: they are of a run on disk: the class of its task's family need not be there.
 
     Raises:
         ConfigError: for an unknown key or a wrong value, naming it and what to write.
     """
     _refuse_secrets(values, "")
     try:
-        config = RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values, context={"stored": stored})
     except ValidationError as error:
         raise ConfigError(first_problem(error)) from None
     if base is None:
@@ -134,7 +139,7 @@ def parse_stored(values: dict[str, Any]) -> RunConfig:
     Raises:
         ConfigError: as `parse_config`.
     """
-    return parse_config(with_later_keys(values))
+    return parse_config(with_later_keys(values), stored=True)
 
 
 def parse_source(values: dict[str, Any]) -> SourceConfig:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig
+from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig, family_class
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
 from stepsynth.types import digest
 
@@ -32,7 +32,7 @@ MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold",
 # Keys that were added since version 0.1.0, each with the value that stands for what was done before there was such a
 # key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
-    "task": {"paragraphs": "auto", "prompt_style": "small"},
+    "task": {"paragraphs": "auto", "prompt_style": "small", "options": {}, "identity": {}},
     "method": {"seed_from": "reasons", "demonstrations": "drawn", "rows_per_answer": 1, "folds": 4, "final": "auto"},
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
@@ -231,18 +231,9 @@ class RunConfig(Section):
         )
 
     @model_validator(mode="after")
-    def _windows_move_on(self) -> RunConfig:
-        student = self.student
-        if self.task.family == "extractive_qa" and student.stride >= student.max_length:
-            raise ValueError(f"student.stride={student.stride} must be smaller than student.max_length={student.max_length}")
-        return self
-
-    @model_validator(mode="after")
-    def _enough_rows(self) -> RunConfig:
-        if self.task.family != "multi_label" and self.method.seed_rows < len(self.task.labels):
-            raise ValueError(
-                f"method.seed_rows={self.method.seed_rows} is less than one row for each of {len(self.task.labels)} labels"
-            )
+    def _fits_its_family(self, info: ValidationInfo) -> RunConfig:
+        if family := family_class(self.task.family, info):
+            family.check_config(self)
         return self
 
     @model_validator(mode="after")
@@ -286,6 +277,8 @@ class RunConfig(Section):
         for dotted in earlier_defaults():
             section, key = dotted.split(".")
             values[section].setdefault(key, filled[section][key])
+        # Settled by the run itself.
+        values["task"].pop("identity", None)
         return values
 
     def result_digest(self) -> str:

@@ -6,11 +6,22 @@ import codecs
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from stepsynth.config.labels import refuse_alike, refuse_no_labels, refuse_repeats
+from stepsynth.config.labels import refuse_no_labels, refuse_repeats
+from stepsynth.registry import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,15 +36,15 @@ __all__ = [
     "SourceConfig",
     "StudentConfig",
     "TaskConfig",
+    "family_class",
 ]
 
 # How a file is read: its rows are compared when a run is resumed, so where and in which form they lie is free.
 FREE_SOURCE_KEYS = ("path", "delimiter", "encoding", "sheet")
+# Ours; a program or a package may bring others.
 Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
 Prompt = Literal["rationale", "seed", "zerogen", "extrapolate", "answer"]
 Column = Literal["text", "label", "labels", "text1", "text2", "context", "question", "answers", "answer", "answer_start"]
-# Labels of a row that has several are joined by this.
-SEPARATOR = "|"
 
 # What cannot be the id of a data set on the hub.
 _PLACE = re.compile(r"[./~]|[A-Za-z]:[\\/]")
@@ -67,7 +78,8 @@ class TaskConfig(Section):
 
     Attributes:
         family: ``classification`` (one label per text), ``multi_label`` (any number of them),
-            ``pair`` (one label per two texts) or ``extractive_qa`` (an answer inside a passage).
+            ``pair`` (one label per two texts), ``extractive_qa`` (an answer inside a passage), or the name
+            of an own one, see `stepsynth.tasks.TaskFamily`.
         name: short name, used in file names and titles.
         instruction: one sentence that tells a person what to decide.
         text_kind: what one text is, for instance ``sentence from a movie review``; for pairs
@@ -80,9 +92,11 @@ class TaskConfig(Section):
         paragraphs: what is taken of an answer: ``all`` of them, the ``first``, or as gold texts are (``auto``).
         prompt_style: which default templates are used: those for ``small`` teachers, those for ``capable``
             ones (about a billion parameters and more), or what fits the teacher (``auto``).
+        options: own families only: what the family is made with.
+        identity: own families only: what the family says of itself; filled in when a run begins.
     """
 
-    family: Family = "classification"
+    family: str = "classification"
     name: str = Field(min_length=1, max_length=80)
     instruction: str = Field(min_length=1, max_length=2000)
     text_kind: str = Field(default="text", min_length=1, max_length=200)
@@ -92,6 +106,8 @@ class TaskConfig(Section):
     prompts: dict[Prompt, str] = {}
     paragraphs: Literal["auto", "first", "all"] = "auto"
     prompt_style: Literal["auto", "small", "capable"] = "auto"
+    options: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -103,29 +119,40 @@ class TaskConfig(Section):
         meanings = value if isinstance(value, dict) else dict.fromkeys(value)
         return {str(k): "" if v is None else str(v) for k, v in meanings.items()}
 
+    @field_validator("family", mode="before")
+    @classmethod
+    def _known_family(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and (value in FAMILIES.built_in or _is_stored(info) or value in FAMILIES.names()):
+            return value
+        raise _not_among(FAMILIES.names())
+
     @model_validator(mode="after")
-    def _fits_its_family(self) -> TaskConfig:
-        if self.family == "extractive_qa":
-            if self.labels:
-                raise ValueError("a question answering task has no labels; take task.labels out")
-        elif len(self.labels) < 2:
-            have = f"holds one label only ({next(iter(self.labels))!r})" if self.labels else "has no labels"
-            raise ValueError(f"task.labels {have}; a classifier needs at least two")
-        refuse_alike(self.labels)
-        if self.family == "multi_label" and (bad := [label for label in self.labels if SEPARATOR in label or not label]):
-            raise ValueError(f"label {bad[0]!r} is empty or holds {SEPARATOR!r}, which joins the labels of a row")
-        if self.family == "pair":
-            kept = [name for name, field in self.fields.items() if field.context]
-            if len(self.fields) != 2 or len(kept) != 1:
-                raise ValueError(
-                    "a pair needs fields {text1: {name: ...}, text2: {name: ...}}, one of them with context: true; "
-                    f"found {len(self.fields)} fields, {len(kept)} of them kept as the context"
-                )
-            if len(set(self.order)) != 2:
-                raise ValueError(f"order {list(self.order)!r} names a field twice; write [text1, text2] or [text2, text1]")
-        elif self.fields:
-            raise ValueError(f"family {self.family!r} has no fields; only a pair has")
+    def _fits_its_family(self, info: ValidationInfo) -> TaskConfig:
+        if family := family_class(self.family, info):
+            family.check_task(self)
         return self
+
+
+def _is_stored(info: ValidationInfo) -> bool:
+    """Whether the values are those of a run on disk, which can be read without the family's class."""
+    return bool(info.context and info.context.get("stored"))
+
+
+def family_class(name: str, info: ValidationInfo) -> Any:
+    """Return the class whose checks a config has to pass; of an own family, a stored config has passed them already."""
+    return None if _is_stored(info) and name not in FAMILIES.built_in else FAMILIES.load(name)
+
+
+def _not_among(names: Iterable[str]) -> PydanticCustomError:
+    return PydanticCustomError("literal_error", "is none of the known ones", {"expected": ", ".join(map(repr, names))})
+
+
+def _column(value: Any, info: ValidationInfo) -> Any:
+    """Refuse a name that no family has for a column; what an own family has is checked where its rows are read."""
+    own = set(FAMILIES.names()) - set(FAMILIES.built_in)
+    if value in get_args(Column) or (isinstance(value, str) and (own or _is_stored(info))):
+        return value
+    raise _not_among(get_args(Column))
 
 
 class SourceConfig(Section):
@@ -158,7 +185,7 @@ class SourceConfig(Section):
     delimiter: str | None = None
     encoding: str | None = None
     sheet: str | None = None
-    columns: dict[Column, str] = {}
+    columns: dict[Annotated[str, BeforeValidator(_column)], str] = {}
     labels: dict[str, str] = {}
     sample: int | None = Field(default=None, ge=2)
     seed: int | None = Field(default=None, ge=0)

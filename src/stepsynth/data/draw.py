@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
 from stepsynth.data.columns import describe
 from stepsynth.data.halves import apportion
 from stepsynth.errors import DataError
-from stepsynth.tasks import split_labels
+from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
     from stepsynth.config import SourceConfig, TaskConfig
@@ -42,7 +42,8 @@ def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: 
     """
     size, random = source.sample or 0, Random(f"sample {seed}")
     heaps: dict[str, list[tuple[float, int, Example]]] = defaultdict(list)
-    counts = dict.fromkeys(task.labels if task.family in ("classification", "pair") else (), 0)
+    family = create_family(task)
+    counts = dict.fromkeys(task.labels if family.one_label else (), 0)
     for number, row in enumerate(rows):
         counts[row.label] = counts.get(row.label, 0) + 1
         item = (-random.random(), -number, row)
@@ -55,11 +56,11 @@ def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: 
         raise DataError(
             f"data.{role}.sample is {size}, but {describe(source)} has {total} rows.", hint="Lower 'sample' or leave it out."
         )
-    strata = _by_rarest(present) if task.family == "multi_label" else {label: label for label in present}
+    strata = family.strata(present)
     sizes: Counter[str] = Counter()
     for label, count in present.items():
         sizes[strata[label]] += count
-    if size < len(sizes) and task.family == "multi_label":
+    if size < len(sizes) and family.several_labels:
         strata, sizes = dict.fromkeys(present, ""), Counter({"": total})
     if size < len(sizes):
         raise DataError(
@@ -75,11 +76,3 @@ def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: 
         item for stratum, quota in apportion(sizes, size, least=least).items() for item in heapq.nlargest(quota, held[stratum])
     ]
     return [row for _, _, row in sorted(drawn, reverse=True)]
-
-
-def _by_rarest(present: Mapping[str, int]) -> dict[str, str]:
-    """Return joined labels -> the rarest of them."""
-    counts: Counter[str] = Counter()
-    for joined, count in present.items():
-        counts.update(dict.fromkeys(split_labels(joined), count))
-    return {joined: min(split_labels(joined), key=lambda label: (counts[label], label), default="") for joined in present}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from stepsynth.data.columns import Columns, Tally, describe, shown
 from stepsynth.data.labels import LabelFinder, label_list, label_text, literal
 from stepsynth.errors import ConfigError, DataError, did_you_mean
-from stepsynth.tasks import join_labels
+from stepsynth.tasks import create_family, join_labels, stored_family
 from stepsynth.types import Example, Span
 
 if TYPE_CHECKING:
@@ -30,33 +30,21 @@ __all__ = ["RowReader", "check_text", "kept_field", "text_columns", "wanted_colu
 MAX_WORDS = 20_000
 MAX_CHARACTERS = 1_000_000
 _MOST_PLACES = 100
-_ANSWERS = {
-    "classification": ("label",),
-    "multi_label": ("labels",),
-    "pair": ("label",),
-    "extractive_qa": ("answers", "answer"),
-}
 
 
 def kept_field(task: TaskConfig) -> str:
     """Return the column of the text that a row keeps: ``text1``, ``text2`` or ``context``; empty where there is none."""
-    if task.family == "pair":
-        return next(name for name, field in task.fields.items() if field.context)
-    return "context" if task.family == "extractive_qa" else ""
+    return stored_family(task).kept
 
 
 def written_field(task: TaskConfig) -> str:
     """Return the column of the text that the teacher writes."""
-    if task.family == "pair":
-        return next(name for name, field in task.fields.items() if not field.context)
-    return "question" if task.family == "extractive_qa" else "text"
+    return stored_family(task).written
 
 
 def text_columns(task: TaskConfig) -> tuple[str, ...]:
     """Return our names of a row's texts, in the order of files: one, or two where a row keeps a context."""
-    if task.family == "pair":
-        return ("text1", "text2")
-    return tuple(name for name in (kept_field(task), written_field(task)) if name)
+    return stored_family(task).text_columns
 
 
 def wanted_columns(task: TaskConfig, named: Mapping[str, str], role: str, *, labelled: bool = True) -> Columns:
@@ -71,9 +59,9 @@ def wanted_columns(task: TaskConfig, named: Mapping[str, str], role: str, *, lab
     Raises:
         ConfigError: ``named`` has a name that the family does not have.
     """
-    texts = text_columns(task)
-    answers = _ANSWERS[task.family] if labelled else ()
-    optional = ("answer_start",) if labelled and task.family == "extractive_qa" else ()
+    family = stored_family(task)
+    texts = family.text_columns
+    answers, optional = (family.answer_columns, family.optional_columns) if labelled else ((), ())
     for name in named:
         if name not in (known := (*texts, *answers, *optional)):
             where = f"data.{role}.columns names" if role else "there is"
@@ -117,7 +105,7 @@ class RowReader:
         self._task = task
         self._source = source
         self._role = role
-        self._kept, self._written = kept_field(task), written_field(task)
+        self._family = create_family(task)
 
     def example(self, row_id: str, raw: RawRow, where: str) -> Example | None:
         """Return the checked row; ``None`` where it has an unknown label, which is counted.
@@ -142,14 +130,16 @@ class RowReader:
             ) from None
 
     def _example(self, row_id: str, raw: RawRow, where: str) -> Example | None:
-        texts = {name: check_text(raw.values[name], name, where) for name in text_columns(self._task)}
-        text, context = texts[self._written], texts.get(self._kept, "")
-        if self._task.family == "extractive_qa":
+        family = self._family
+        texts = {name: check_text(raw.values[name], name, where) for name in family.text_columns}
+        text, context = texts[family.written], texts.get(family.kept, "")
+        if family.spans:
             return Example(row_id, text, context=context, answers=_answers(raw.values, context, where))
-        if self._task.family == "multi_label":
-            label = self._labels(raw.values["labels"], where)
+        (answer,) = (raw.values[name] for name in family.answer_columns)
+        if family.several_labels:
+            label = self._labels(answer, where)
         else:
-            label = self._known(label_text(raw.values["label"], self._source.labels, where), where)
+            label = self._known(label_text(answer, self._source.labels, where), where)
         return None if label is None else Example(row_id, text, label, context)
 
     def refuse_unknown(self) -> None:
@@ -159,7 +149,7 @@ class RowReader:
         first = next(iter(self.unknown))
         counted = ", ".join(f"{shown(value, 40)} x {count}" for value, count in self.unknown.most_common(8))
         more = f" and {len(self.unknown) - 8} more" if len(self.unknown) > 8 else ""
-        joined = " Several labels of a row are a JSON list, or joined by '|'." if self._task.family == "multi_label" else ""
+        joined = " Several labels of a row are a JSON list, or joined by '|'." if self._family.several_labels else ""
         raise DataError(
             f"{describe(self._source)} has labels that task.labels does not have: {counted}{more}.",
             hint=f"{did_you_mean(first, self._task.labels)} Or map them with data.{self._role}.labels.{joined}",

@@ -19,12 +19,10 @@ from stepsynth.data.examples import RowReader
 from stepsynth.data.halves import Halves, cut_by_label, cut_by_unit, distinct, fingerprint, units_by_context
 from stepsynth.data.rows import read_rows
 from stepsynth.errors import ConfigError, DataError, RunError
-from stepsynth.tasks import split_labels
+from stepsynth.tasks import SplitRule, create_family
 from stepsynth.types import Example, canonical_json
 
 __all__ = ["SealedInfo", "SealedTest", "Validation", "load_seed", "load_source", "load_validation"]
-
-_ONE_LABEL = ("classification", "pair")
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,15 @@ def load_validation(config: RunConfig) -> Validation:
     """Load the validation rows, drop repeated texts and cut them.
 
     Of rows with the same texts (case and white space aside) the first is kept; where they carry
-    different labels, none is. How the cut is made depends on the family:
+    different labels, none is. How the cut is made depends on the family's `stepsynth.tasks.TaskFamily.split_rule`:
 
-    * classification: every label is in both halves, in proportion to its rows;
-    * multi_label: rows are dealt out from the rarest label on; a label that is not in both halves
-      is noted, not refused;
-    * pair: as classification, with the rows of one context in one half, since mistakes show their
+    * ``by_label`` (classification): every label is in both halves, in proportion to its rows;
+    * ``by_labels`` (multi_label): rows are dealt out from the rarest label on; a label that is not in both halves
+      is noted, not refused; rows of one context stay together, where rows have one;
+    * ``by_label_and_context`` (pair): as ``by_label``, with the rows of one context in one half, since mistakes show their
       contexts to the teacher; where the labels cannot be cut so, rows are dealt out one by one, and
       that is noted;
-    * extractive_qa: the rows of one context are in one half, always.
+    * ``by_context`` (extractive_qa): the rows of one context are in one half, always.
 
     Raises:
         DataError: anything wrong with the source, or too few rows (of a label, or contexts) for two halves.
@@ -122,7 +120,7 @@ def load_validation(config: RunConfig) -> Validation:
     kept, notes = distinct(rows)
     if len(rows) > 1 and len({fingerprint(row) for row in rows}) == 1:
         raise DataError(f"all {len(rows)} rows of {describe(source)} hold the same text.", hint="Give rows with different texts.")
-    cut = {"multi_label": _cut_labels, "pair": _cut_pairs, "extractive_qa": _cut_questions}.get(task.family, _cut_texts)
+    cut = _CUTS[create_family(task).split_rule]
     (harvest, select), more = cut(kept, config, f" ({'; '.join(note.rstrip('.').lower() for note in notes)})" if notes else "")
     return Validation(harvest, select, (*notes, *more), tally)
 
@@ -154,16 +152,16 @@ class SealedTest:
         Raises:
             DataError: anything wrong with the source or one of its rows.
         """
-        known = {fingerprint(row) for row in validation}
+        known, family = {fingerprint(row) for row in validation}, create_family(self._task)
         sha256, counts, n, shared = hashlib.sha256(), Counter[str](), 0, 0
         tally = Tally()
         for row in _rows(self._source, self._task, "test", self._seed, tally=tally):
             sha256.update(_canonical(row))
-            counts.update(_carried(row, self._task))
+            counts.update(family.labels_of(row))
             n += 1
             shared += fingerprint(row) in known
         ordered = {label: counts[label] for label in self._task.labels}
-        if self._task.family in _ONE_LABEL:
+        if family.one_label:
             _refuse_single(ordered, describe(self._source))
         return SealedInfo(n, sha256.hexdigest(), ordered, shared, tally)
 
@@ -219,12 +217,6 @@ def _checked(reader: RowReader, source: SourceConfig, prefix: str) -> Iterator[E
     reader.refuse_unknown()
 
 
-def _carried(row: Example, task: TaskConfig) -> Sequence[str]:
-    if task.family == "multi_label":
-        return split_labels(row.label)
-    return (row.label,) if task.family in _ONE_LABEL else ()
-
-
 def _refuse_single(counts: Mapping[str, int], what: str) -> None:
     present = [label for label, count in counts.items() if count]
     if len(present) == 1:
@@ -238,12 +230,13 @@ def _refuse_few(rows: Sequence[Example], needed: int, what: str, config: RunConf
     if len(rows) < needed:
         raise DataError(
             f"{describe(config.data.validation)} has {len(rows)} usable row{'s' * (len(rows) != 1)} for {what}{after}.",
-            hint="Give at least two rows per label." if config.task.family in _ONE_LABEL else "Give more rows.",
+            hint="Give at least two rows per label." if create_family(config.task).one_label else "Give more rows.",
         )
 
 
 def _count(rows: Iterable[Example], config: RunConfig) -> dict[str, int]:
-    counts = Counter(label for row in rows for label in _carried(row, config.task))
+    family = create_family(config.task)
+    counts = Counter(label for row in rows for label in family.labels_of(row))
     return {label: counts[label] for label in config.task.labels}
 
 
@@ -286,7 +279,8 @@ def _cut_labels(rows: Sequence[Example], config: RunConfig, after: str) -> tuple
             f"no row of {describe(config.data.validation)} has a label.",
             hint="Is the column 'labels' the right one? Name it with columns: {labels: ...}.",
         )
-    halves = cut_by_unit([[row] for row in rows], config.data.harvest_share, config.seed)
+    units = units_by_context(rows) if any(row.context for row in rows) else [[row] for row in rows]
+    halves = cut_by_unit(units, config.data.harvest_share, config.seed)
     found = [_count(half, config) for half in halves]
     notes = []
     if missing := [label for label, count in counts.items() if not count]:
@@ -306,3 +300,11 @@ def _cut_questions(rows: Sequence[Example], config: RunConfig, after: str) -> tu
             hint="Give questions about several contexts.",
         )
     return cut_by_unit(units, config.data.harvest_share, config.seed), []
+
+
+_CUTS: dict[SplitRule, _Cut] = {
+    "by_label": _cut_texts,
+    "by_labels": _cut_labels,
+    "by_label_and_context": _cut_pairs,
+    "by_context": _cut_questions,
+}

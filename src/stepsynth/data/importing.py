@@ -29,7 +29,7 @@ from stepsynth.data.readers.decoding import read_whole
 from stepsynth.data.readers.objects import find_rows, parse_documents
 from stepsynth.data.rows import check_file, read_file
 from stepsynth.errors import DataError
-from stepsynth.tasks import create_family, split_labels
+from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,8 +171,8 @@ def _content(rows: Iterable[Example], task: TaskConfig) -> str:
 
 
 def _counted(rows: Iterable[Example], task: TaskConfig) -> dict[str, int]:
-    multi = task.family == "multi_label"
-    counts = Counter(label for row in rows for label in (split_labels(row.label) if multi else (row.label,)))
+    family = create_family(task)
+    counts = Counter(label for row in rows for label in family.labels_of(row))
     return {label: counts[label] for label in task.labels}
 
 
@@ -195,7 +195,7 @@ def _known_names(found: Mapping[str, object], task: TaskConfig) -> dict[str, str
     wanted = wanted_columns(task, {}, "")
     missing = [name for group in wanted.needed if not any(name in found for name in group) for name in group]
     mapping = {name: theirs for name in missing for theirs in _NAMES.get(name, ()) if theirs in found}
-    if task.family == "pair" and "text1" in missing and "text2" in missing:
+    if "text1" in missing and "text2" in missing:
         if "C" in found and "X" in found:
             mapping |= {kept_field(task): "C", written_field(task): "X"}
         for first, second in _PAIRS:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from stepsynth.config import SourceConfig
 from stepsynth.data.columns import shown
-from stepsynth.data.examples import check_text, kept_field, text_columns, wanted_columns, written_field
+from stepsynth.data.examples import check_text, wanted_columns
 from stepsynth.data.rows import read_file, read_lines
 from stepsynth.errors import DataError
+from stepsynth.tasks import create_family
 from stepsynth.types import Example
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def load_texts(source: SourceConfig | Path, task: TaskConfig, columns: Mapping[s
         raise DataError("texts to predict are read from a file.", hint="Give its 'path'.")
     wanted = wanted_columns(task, columns or {}, "", labelled=False)
     wanted.refuse_double_use()
-    names, kept, written = text_columns(task), kept_field(task), written_field(task)
+    family = create_family(task)
+    names, kept, written = family.text_columns, family.kept, family.written
     if path.suffix.lower() == ".txt" and path.is_file():
         if len(names) > 1:
             raise DataError(
@@ -56,8 +58,7 @@ def load_texts(source: SourceConfig | Path, task: TaskConfig, columns: Mapping[s
     with closing(read_file(source, wanted, keep_empty=True)) as raw_rows:
         for number, raw in enumerate(raw_rows):
             where = f"row {number} of {str(path)!r}"
-            strict = task.family == "extractive_qa"
-            texts = {n: check_text(raw.values[n], n, where) if strict else _string(raw.values[n], n, where) for n in names}
+            texts = {n: check_text(raw.values[n], n, where) if family.spans else _string(raw.values[n], n, where) for n in names}
             rows.append(Example(str(number), texts[written], context=texts.get(kept, "")))
     return _some(rows, path)
 

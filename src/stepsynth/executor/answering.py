@@ -13,8 +13,7 @@ from stepsynth.errors import RunError
 from stepsynth.executor.room import advised_room
 from stepsynth.filters.normalise import clean
 from stepsynth.methods import seeded
-from stepsynth.prompts import Prompts, read_answer
-from stepsynth.tasks.labels import split_labels
+from stepsynth.prompts import Prompts
 from stepsynth.teachers.reading import is_cut_off_in_thought
 from stepsynth.types import Prediction, Request, Response
 
@@ -54,6 +53,7 @@ class TeacherModel:
         self, config: RunConfig, family: TaskFamily, executor: Executor, harvest: Sequence[Example], progress: Progress
     ) -> None:
         self._config = config
+        self._family = family
         self._executor = executor
         self._progress = progress
         self._prompts = Prompts(config.task)
@@ -102,21 +102,15 @@ class TeacherModel:
         raise RunError(f"{undecided:,} of {len(came):,} answers of the teacher decided nothing ({how}).", hint=hint)
 
     def _prediction(self, example: Example, answer: object) -> Prediction:
-        task = self._config.task
         text = self._executor.text(answer) if isinstance(answer, Response) else ""
-        if task.family == "extractive_qa":
+        if self._family.spans:
             text = clean(text)
-        decided = read_answer(text, task, example)
+        decided = self._family.read_answer(text, example)
         if decided is None:
             self.undecided += 1
             # A guess, the same whenever it is made.
-            guesses = [""] if task.family == "extractive_qa" else list(task.labels)
-            decided = seeded("guess", example.text, example.context).choice(guesses), -1
-        label, start = decided
-        if task.family == "extractive_qa":
-            return Prediction(example.id, label, {label: 1.0}, start)
-        chosen = set(split_labels(label)) if task.family == "multi_label" else {label}
-        return Prediction(example.id, label, {name: float(name in chosen) for name in task.labels})
+            decided = seeded("guess", example.text, example.context).choice(self._family.guesses), -1
+        return self._family.decided(example, *decided)
 
 
 def _shots(config: RunConfig, harvest: Sequence[Example]) -> list[Example]:

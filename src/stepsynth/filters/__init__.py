@@ -19,6 +19,7 @@ from stepsynth.filters.layout import Layout
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.own import OwnRule, RowFilter, own_filters
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
+from stepsynth.tasks import create_family
 from stepsynth.types import Verdict
 from stepsynth.words import count_words
 
@@ -90,7 +91,7 @@ class Hygiene:
             targets: label -> rows wanted from this stage; ``None`` takes all that are good.
             judge: checks labels, if given.
         """
-        asks = config.task.family == "extractive_qa"
+        asks = create_family(config.task).spans
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
         layout = Layout.like([example.text for example in harvest], config.task.paragraphs)
         # Where real texts have gaps, a form letter or code, say, written ones may.

@@ -56,7 +56,7 @@ class ExtrapolationPlan:
         the same total is spread evenly over the labels that have mistakes: a student errs more
         often in one direction, and the rows that cure it should not tilt the classes the other way.
         """
-        method, several = lab.config.method, lab.config.task.family == "multi_label"
+        method, several = lab.config.method, lab.family.several_labels
         # Nobody can be asked for a text of no label at all.
         sources = [mistake.example for mistake in mistakes if mistake.example.label or not several]
         counts = Counter(source.label for source in sources)

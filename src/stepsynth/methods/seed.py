@@ -94,7 +94,7 @@ class _RowPlan:
         order = self._orders.setdefault(
             label, seeded("contexts", self.lab.config.seed, label).sample(range(len(contexts)), len(contexts))
         )
-        if self.lab.config.task.family != "extractive_qa":
+        if not self.lab.family.spans:
             return Example("", "", context=contexts[order[number % len(order)]])
         for step in range(len(order)):
             turn, place = divmod(number + step, len(order))

@@ -19,8 +19,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError
-from stepsynth.prompts.capable import CAPABLE_TEMPLATES
-from stepsynth.prompts.templates import DEFAULT_TEMPLATES
+from stepsynth.tasks import TaskFamily, create_family
 from stepsynth.tasks.labels import called, carried_labels, label_names
 from stepsynth.types import Example, Message, Span
 
@@ -50,6 +49,11 @@ class Prompts:
 
     task: TaskConfig
 
+    @cached_property
+    def family(self) -> TaskFamily:
+        """The task's family."""
+        return create_family(self.task)
+
     @property
     def capable(self) -> bool:
         """Whether the templates are those for capable models, which can use more than small ones."""
@@ -58,7 +62,7 @@ class Prompts:
     @property
     def templates(self) -> Mapping[str, str]:
         """Name -> template, as the task's family, its style and its own templates say."""
-        defaults = (CAPABLE_TEMPLATES if self.capable else DEFAULT_TEMPLATES)[self.task.family]
+        defaults = self.family.templates(capable=self.capable)
         return {name: self.task.prompts.get(name, default) for name, default in defaults.items()}  # type: ignore[call-overload]
 
     def counts(self, name: str) -> bool:
@@ -106,7 +110,7 @@ class Prompts:
             ConfigError: see `check`.
         """
         row, names = row or Example("", ""), self._names
-        fields = {("context" if f.context else "text"): f.name for f in self.task.fields.values()}
+        fields = self.family.prompt_names
         # Two places that are empty when there are fewer examples; an empty turn is left out.
         shown = [*examples, *[Example("", "")] * (2 - len(examples))]
         values = {
@@ -133,6 +137,7 @@ class Prompts:
             "example_contexts": [example.context for example in shown],
             "example_clozes": [_cloze(example) for example in shown],
             "example_answers": [example.answers[0].text if example.answers else "" for example in shown],
+            **self.family.variables(label, row),
         }
         return _render(name, self.templates[name], values)
 
@@ -150,7 +155,7 @@ class Prompts:
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        return label_names(self.task.labels, several=self.task.family == "multi_label")
+        return label_names(self.task.labels, several=self.family.several_labels)
 
 
 def _render(name: str, source: str, values: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.classroom import artefacts
 from stepsynth.evaluation.drift import halves_drift
+from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ def cautions_of(
             "nothing could prevent it, since the test set is read only after the last training."
         )
     found += _drift(journal)
-    if config.task.family != "extractive_qa":
+    if not stored_family(config.task).spans:
         found += artefacts(journal, config)
     for stage in stages:
         found += _of_stage(stage)

@@ -18,6 +18,7 @@ from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
 from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_of
 from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
 from stepsynth.report.template import fill
+from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["render_report"]
 
-_FAMILIES = {
-    "classification": "one label per text",
-    "multi_label": "any number of labels per text",
-    "pair": "one label per pair of texts",
-    "extractive_qa": "questions with their answer in a passage",
-}
 _HEADLINE = {"f1": "F1", "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
 
 
@@ -46,6 +41,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         results: the content of ``results.json``; optional keys may be absent.
         config: the run's config.
     """
+    family = stored_family(config.task)
     method = mapping(mapping(results.get("methods")).get(config.method.name))
     rounds = rounds_of(journal, method)
     best = best_of(journal, method, rounds)
@@ -58,8 +54,8 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     values = {
         "name": results.get("run") or config.task.name,
         "config": config,
-        "kept": _kept(config),
-        "family": _FAMILIES[config.task.family],
+        "kept": family.page_names,
+        "family": family,
         "facts": _facts(journal, method, config, best, stages),
         "learner": _learner(config, best),
         "worth": worth,
@@ -94,16 +90,6 @@ def _learner(config: RunConfig, best: RoundScores | None) -> str:
         "crossfit": f"the final student (round {number})",
         "s3+gold": f"the last student (round {number}), trained on written and validation rows",
     }.get(config.method.name, f"the best student (round {number})")
-
-
-def _kept(config: RunConfig) -> dict[str, str]:
-    """Return what the kept and the written text are called, for families that keep one."""
-    task = config.task
-    if task.family == "extractive_qa":
-        return {"context": "passage", "text": "question"}
-    if task.family == "pair":
-        return {"context" if field.context else "text": field.name for field in task.fields.values()}
-    return {}
 
 
 def _facts(

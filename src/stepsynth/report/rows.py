@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.classroom import judged_rounds
 from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.report.scores import mapping
+from stepsynth.tasks import stored_family
 from stepsynth.types import Span
 
 if TYPE_CHECKING:
@@ -251,27 +252,27 @@ def misses_of(journal: Journal, number: int, config: RunConfig) -> Misses:
     before = {g.prediction.example_id: g.score == 1.0 for g in feeding(journal, number - 1, config)}
     written, further = rows_from_mistakes(journal, number + 1, _MOST_WRITTEN)
     outcomes = {True: "fixed", False: "still wrong", None: ""}
-    mistakes = []
+    mistakes, spans = [], stored_family(config.task).spans
     for g in graded:
         if g.score == 1.0:
             continue
         name = g.prediction.example_id
         new, outcome = before.get(name, False), outcomes[after.get(name)]
-        mistakes.append(_miss(g, examples.get(name), written.get(name, []), further[name], new, outcome, config))
+        mistakes.append(_miss(g, examples.get(name), written.get(name, []), further[name], new, outcome, spans=spans))
     ended = Counter(miss.outcome for miss in mistakes)
     broken = sum(1 for example, was in right.items() if was and after.get(example) is False)
     return Misses(number, len(graded), mistakes, bool(after), ended["fixed"], ended["still wrong"], broken)
 
 
 def _miss(
-    graded: Graded, example: Example | None, written: Sequence[Row], further: int, new: bool, outcome: str, config: RunConfig
+    graded: Graded, example: Example | None, written: Sequence[Row], further: int, new: bool, outcome: str, *, spans: bool
 ) -> Miss:
     prediction = graded.prediction
     gold, context, text = graded.gold, "", prediction.example_id
     marks: list[tuple[Span, str]] = []
     if example is not None:
         context, text = example.context, example.text
-        if config.task.family == "extractive_qa":
+        if spans:
             marks = [(answer, "gold") for answer in example.answers]
             marks.append((Span(prediction.label, prediction.start), "said"))
             answers = list(dict.fromkeys(answer.text for answer in example.answers))

@@ -57,14 +57,9 @@ class Student(Protocol):
 
 def create_student(config: RunConfig) -> Student:
     """Return the student for a config's task family; no heavy import happens before this call."""
+    from stepsynth.registry import STUDENTS
     from stepsynth.tasks import create_family
-    from stepsynth.tasks.classification import Classification
 
     family = create_family(config.task)
-    if isinstance(family, Classification):
-        from stepsynth.students.classifier import Classifier
-
-        return Classifier(config.student, family)
-    from stepsynth.students.extractive_qa import ExtractiveQA
-
-    return ExtractiveQA(config.student, family)
+    made: Student = STUDENTS.load(family.student)(config.student, family)
+    return made

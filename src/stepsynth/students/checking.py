@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stepsynth.assets.catalogue import ASSETS
 from stepsynth.errors import ConfigError
+from stepsynth.registry import FAMILIES
 from stepsynth.students.surroundings import quiet
-
-if TYPE_CHECKING:
-    from stepsynth.config import Family
 
 __all__ = ["check_base", "not_loadable"]
 
@@ -34,13 +32,13 @@ def not_loadable(model: str, why: Exception | str) -> ConfigError:
     return ConfigError(f"student.model {model!r} cannot be loaded: {said}", hint=_HINT)
 
 
-def check_base(model: str, where: Path | str, family: Family) -> None:
+def check_base(model: str, where: Path | str, family: str) -> None:
     """Refuse a local folder or a hub id that no student of a task family can be made of.
 
     Args:
         model: as the config names it; an embedded one is known to be good.
         where: what `stepsynth.assets.resolve` made of it.
-        family: of the task.
+        family: name of the task's.
 
     Raises:
         ConfigError: no such repository, another kind of model, no tokenizer, or no whole safetensors weights.
@@ -58,19 +56,20 @@ def check_base(model: str, where: Path | str, family: Family) -> None:
     # Where there are no files of it, the library makes one up that knows no word.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise not_loadable(model, "its tokenizer's files (tokenizer.json and the like) are missing.")
-    if type(found) not in _known(family):
-        kind = "questions" if family == "extractive_qa" else "labels"
+    spans = FAMILIES.load(family).answer_kind == "span"
+    if type(found) not in _known(spans=spans):
+        kind = "questions" if spans else "labels"
         raise not_loadable(model, f"a model of the type {found.model_type!r} has no form that learns {kind}.")
     why = _local_weights(where) if isinstance(where, Path) else _hub_weights(where)
     if why:
         raise not_loadable(model, why)
 
 
-def _known(family: Family) -> Any:
-    """Return the configs of the models that the family's students are made of."""
+def _known(*, spans: bool) -> Any:
+    """Return the configs of the models that students of a family are made of."""
     from transformers.models.auto import modeling_auto
 
-    if family == "extractive_qa":
+    if spans:
         return modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING
     return modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 

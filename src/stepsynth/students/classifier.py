@@ -26,13 +26,12 @@ from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
 from stepsynth.students.surroundings import quiet, seeded
 from stepsynth.tasks import join_labels, split_labels
-from stepsynth.tasks.classification import MultiLabel
 from stepsynth.types import Prediction
 
 if TYPE_CHECKING:
     from stepsynth.config import StudentConfig
     from stepsynth.students.trainer import History, Scores
-    from stepsynth.tasks.classification import Classification
+    from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
 __all__ = ["Classifier", "ClassifierModel"]
@@ -54,7 +53,7 @@ class ClassifierModel:
     """
 
     def __init__(
-        self, network: Network, tokenizer: Tokenizer, family: Classification, max_length: int, steps: int | None = None
+        self, network: Network, tokenizer: Tokenizer, family: TaskFamily, max_length: int, steps: int | None = None
     ) -> None:
         self.steps = steps
         self.labels = list(family.labels)
@@ -71,7 +70,7 @@ class ClassifierModel:
         """
         rows = _read(self._network, self._tokenizer, self._family, examples, self._max_length)
         answers: list[Prediction | None] = [None] * len(rows)
-        several = isinstance(self._family, MultiLabel)
+        several = self._family.several_labels
         for positions, output in forward(self._network, self._tokenizer, rows):
             logits = output.logits.cpu().double()
             for position, row in zip(positions, (logits.sigmoid() if several else logits.softmax(-1)).tolist(), strict=True):
@@ -92,8 +91,8 @@ class Classifier:
         family: how rows are read; its labels, in order, are the network's outputs.
     """
 
-    def __init__(self, config: StudentConfig, family: Classification) -> None:
-        self.several = isinstance(family, MultiLabel)
+    def __init__(self, config: StudentConfig, family: TaskFamily) -> None:
+        self.several = family.several_labels
         self.config = config.model_copy(update={"label_smoothing": 0.0}) if self.several else config
         self.family = family
         self.labels = list(family.labels)
@@ -241,9 +240,7 @@ def _architecture(*, pooled: bool) -> Any:
     return AutoModelForSequenceClassification
 
 
-def _read(
-    network: Network, tokenizer: Tokenizer, family: Classification, examples: Sequence[Example], max_length: int
-) -> list[Row]:
+def _read(network: Network, tokenizer: Tokenizer, family: TaskFamily, examples: Sequence[Example], max_length: int) -> list[Row]:
     texts = [family.texts(example) for example in examples]
     return tokenise(tokenizer, texts, max_length, segments=reads_segments(network))
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.evaluation.forecast import CurvePoint, forecast
 from stepsynth.students.probe import LinearProbe, new_regression
 from stepsynth.tasks import split_labels
-from stepsynth.tasks.classification import Classification, MultiLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,12 +45,12 @@ def learning_curve(
         and further ones that the forecast is about), ``gain`` with ``gain_ci95``; ``None`` for questions,
         and where rows are too few to leave some out.
     """
-    if not isinstance(family, Classification):
+    if family.spans:
         return None
     vectors = LinearProbe(config, family, examples).features(examples)
     folds = [fold_of(example) for example in examples]
     points: list[CurvePoint] = []
-    several = isinstance(family, MultiLabel)
+    several = family.several_labels
     for draw in range(_DRAWS if several or len(family.labels) <= _MANY_LABELS else 1):
         for share in _SHARES:
             # All of the rows are the same rows, whatever is drawn.

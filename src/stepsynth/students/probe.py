@@ -15,7 +15,6 @@ from stepsynth import assets
 from stepsynth.students.batches import encodable
 from stepsynth.students.surroundings import quiet
 from stepsynth.tasks import split_labels
-from stepsynth.tasks.classification import MultiLabel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +47,7 @@ class LinearProbe:
         self._config = config
         self._family = family
         self._encoder: tuple[Any, Any] | None = None
-        self._several = isinstance(family, MultiLabel)
+        self._several = family.several_labels
         self.n = len(examples)
         vectors = self._features(examples)
         if self._several:

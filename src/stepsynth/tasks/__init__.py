@@ -1,82 +1,92 @@
-"""Task families: what differs between classification, pairs and questions; all else is the same for all.
+"""Task families: what differs between classification, pairs, questions and a user's own; all else is the same for all.
 
     family = create_family(config.task)
     family.evaluate(gold, predictions)
 
-A family knows how its rows are compared, scored and written down. How they are read is the data
-room's business, how they are asked for the prompts'.
+A family is one class, see `stepsynth.tasks.TaskFamily`: other rooms ask it, and know no family by its name.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, get_args
 
+from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.registry import FAMILIES
+from stepsynth.tasks.classification import Classification, MultiLabel
+from stepsynth.tasks.extractive_qa import ExtractiveQA
+from stepsynth.tasks.family import AnswerKind, SplitRule, TaskFamily
 from stepsynth.tasks.labels import even_targets, join_labels, label_phrase, label_words, split_labels
+from stepsynth.tasks.pair import Pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from stepsynth.config import TaskConfig
-    from stepsynth.types import Evaluation, Example, Prediction
 
-__all__ = ["TaskFamily", "create_family", "even_targets", "join_labels", "label_phrase", "label_words", "split_labels"]
+__all__ = [
+    "AnswerKind",
+    "Classification",
+    "ExtractiveQA",
+    "MultiLabel",
+    "Pair",
+    "SplitRule",
+    "TaskFamily",
+    "create_family",
+    "even_targets",
+    "join_labels",
+    "label_phrase",
+    "label_words",
+    "register_family",
+    "split_labels",
+    "stored_family",
+]
 
 
-class TaskFamily(Protocol):
-    """One kind of task.
+def register_family(family: object) -> str:
+    """Let the class of a program be chosen by its name, and return that name.
 
-    Attributes:
-        metric: name of the score that rounds are compared by.
-        has_context: whether a row keeps a given text beside the written one.
+    Args:
+        family: a class derived from `TaskFamily`; one of ours keeps its name.
+
+    Raises:
+        ConfigError: it is no such class, lacks a method, or has the name of one of ours.
     """
-
-    metric: str
-    has_context: bool
-
-    def groups(self, gold: Sequence[Example], rows: int) -> dict[str, int]:
-        """Return label -> rows wanted of ``rows``, for a stage that is spread over the whole task.
-
-        Args:
-            gold: the harvest rows, whose distribution a family may follow.
-            rows: in all.
-        """
-        ...
-
-    def score(self, example: Example, prediction: Prediction) -> float:
-        """Return 1.0 for a right answer and 0.0 for a wrong one, by `metric`."""
-        ...
-
-    def evaluate(self, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
-        """Score predictions, one per gold row in the same order.
-
-        Raises:
-            ValueError: no rows, or predictions of other rows.
-        """
-        ...
-
-    def gold(self, example: Example) -> str:
-        """Return the right answer in the form that tables show."""
-        ...
-
-    def texts(self, example: Example) -> tuple[str, ...]:
-        """Return what the student reads, in its order: one text or two."""
-        ...
-
-    def record(self, example: Example) -> Mapping[str, object]:
-        """Return the row as it is written to a file, in the columns that it can be read from again."""
-        ...
+    if not (isinstance(family, type) and issubclass(family, TaskFamily)):
+        raise ConfigError(f"family is {family!r}.", hint="Derive its class from stepsynth.TaskFamily, and give the class.")
+    if missing := sorted(getattr(family, "__abstractmethods__", ())):
+        raise ConfigError(f"the task family {family.__name__!r} lacks {', '.join(missing)}().", hint="Write it.")
+    if own := next((name for name in FAMILIES.built_in if FAMILIES.load(name) is family), None):
+        return own
+    name = family.name or family.__name__
+    FAMILIES.add(name, family)
+    return name
 
 
 def create_family(task: TaskConfig) -> TaskFamily:
-    """Return the family of a task."""
-    from stepsynth.tasks.classification import Classification, MultiLabel
-    from stepsynth.tasks.extractive_qa import ExtractiveQA
-    from stepsynth.tasks.pair import Pair
+    """Return the family of a task.
 
-    families: dict[str, Callable[[TaskConfig], TaskFamily]] = {
-        "classification": Classification,
-        "multi_label": MultiLabel,
-        "pair": Pair,
-        "extractive_qa": ExtractiveQA,
-    }
-    return families[task.family](task)
+    Raises:
+        ConfigError: there is no such family here, or it cannot be made.
+    """
+    made = FAMILIES.load(task.family)
+    if task.family in FAMILIES.built_in:
+        return made(task)  # type: ignore[no-any-return]
+    if not (isinstance(made, type) and issubclass(made, TaskFamily)):
+        raise ConfigError(f"the task family {task.family!r} is {made!r}.", hint="Derive its class from stepsynth.TaskFamily.")
+    family: TaskFamily = FAMILIES.guarded(task.family, lambda: made(task))
+    for what, known in (("answer_kind", get_args(AnswerKind)), ("split_rule", get_args(SplitRule))):
+        if (found := getattr(family, what)) not in known:
+            raise ConfigError(
+                f"the {what} of the task family {task.family!r} is {found!r}.", hint=did_you_mean(str(found), known)
+            )
+    return family
+
+
+def stored_family(task: TaskConfig) -> TaskFamily:
+    """Return the family of a finished run; where its class is not here, what the run's config tells of it.
+
+    That is enough to show rows and scores; to write or score rows `create_family` is needed.
+    """
+    if task.family in FAMILIES.built_in or task.family in FAMILIES.names():
+        return create_family(task)
+    from stepsynth.tasks.stored import StoredFamily
+
+    return StoredFamily(task)

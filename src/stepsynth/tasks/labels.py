@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from stepsynth.words import read_form
@@ -10,12 +11,14 @@ from stepsynth.words import read_form
 __all__ = [
     "called",
     "carried_labels",
+    "combination_targets",
     "even_targets",
     "join_labels",
     "keeps_signs",
     "label_names",
     "label_phrase",
     "label_words",
+    "rarest_labels",
     "split_labels",
 ]
 
@@ -93,6 +96,40 @@ def even_targets(rows: int, labels: Sequence[str]) -> dict[str, int]:
     """Spread ``rows`` over the labels; the first ones get what does not divide evenly."""
     each, rest = divmod(rows, len(labels))
     return {label: each + (position < rest) for position, label in enumerate(labels)}
+
+
+def combination_targets(rows: int, joined: Iterable[str]) -> dict[str, int]:
+    """Spread ``rows`` over the combinations of labels that real rows have, as often as they occur.
+
+    Every combination that occurs gets a row while there are enough; then the commonest first.
+
+    Args:
+        rows: in all.
+        joined: the labels of each real row; rows without any do not count.
+    """
+    counts = Counter(label for label in joined if label)
+    ordered = sorted(counts, key=lambda label: (-counts[label], label))[:rows]
+    total = sum(counts[label] for label in ordered)
+    # Largest remainder, with one row each put aside first.
+    spare = rows - len(ordered)
+    exact = {label: spare * counts[label] / total for label in ordered}
+    targets = {label: 1 + int(exact[label]) for label in ordered}
+    by_remainder = sorted(ordered, key=lambda label: (int(exact[label]) - exact[label], label))
+    for label in by_remainder[: rows - sum(targets.values())]:
+        targets[label] += 1
+    return targets
+
+
+def rarest_labels(present: Mapping[str, int]) -> dict[str, str]:
+    """Return joined labels -> the rarest of them.
+
+    Args:
+        present: joined labels -> rows.
+    """
+    counts: Counter[str] = Counter()
+    for joined, count in present.items():
+        counts.update(dict.fromkeys(split_labels(joined), count))
+    return {joined: min(split_labels(joined), key=lambda label: (counts[label], label), default="") for joined in present}
 
 
 def _words(label: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stepsynth.testing.families import FamilyContract
 from stepsynth.testing.teachers import TEMPLATE_LIKE, TeacherContract, make_request
 
-__all__ = ["TEMPLATE_LIKE", "TeacherContract", "make_request"]
+__all__ = ["TEMPLATE_LIKE", "FamilyContract", "TeacherContract", "make_request"]

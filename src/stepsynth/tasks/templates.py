@@ -9,15 +9,17 @@ rows are shown, it is filled in once for each, with the right answer as the teac
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_TEMPLATES"]
+__all__ = ["ANY_OF", "DEFAULT_TEMPLATES", "ONE_OF"]
 
 _DESCRIBED = "{% if description %} ({{ description }}){% endif %}"
 
 # classification and multi_label ---------------------------------------------------------
 _WRITE = f"Write {{{{ a_text_kind }}}}. Category: {{{{ label }}}}{_DESCRIBED}."
 _LABELS = "{% for name, meaning in labels.items() %}\n- {{ name }}{% if meaning %}: {{ meaning }}{% endif %}{% endfor %}"
-_ASK = f"{{{{ instruction }}}} Answer with one of these words and nothing else:{_LABELS}\nText: "
-_ASK_SEVERAL = f"{{{{ instruction }}}} Answer with all that hold, separated by commas, or with none:{_LABELS}\nText: "
+# How one label is asked for, and how any number of them.
+ONE_OF = "Answer with one of these words and nothing else:"
+ANY_OF = "Answer with all that hold, separated by commas, or with none:"
+_ASK = f"{{{{ instruction }}}} {ONE_OF}{_LABELS}\nText: "
 
 _CLASSIFICATION = {
     "rationale": """\
@@ -77,8 +79,7 @@ The zip of this jacket broke after two days and nobody answers my calls.
 _KEPT = "{{ context_name[:1] | upper }}{{ context_name[1:] }}: "
 _PAIR_ASK = f"Write {{{{ a_text_name }}}} for which this holds: {{{{ label }}}}{_DESCRIBED}."
 _PAIR_DECIDE = (
-    f"{{{{ instruction }}}} Answer with one of these words and nothing else:{_LABELS}\n{_KEPT}{{{{ context }}}}\n"
-    "{{ text_name[:1] | upper }}{{ text_name[1:] }}: "
+    f"{{{{ instruction }}}} {ONE_OF}{_LABELS}\n{_KEPT}{{{{ context }}}}\n{{{{ text_name[:1] | upper }}}}{{{{ text_name[1:] }}}}: "
 )
 
 _PAIR = {
@@ -194,7 +195,7 @@ Question: {{{{ text }}}}
 
 DEFAULT_TEMPLATES: dict[str, dict[str, str]] = {
     "classification": _CLASSIFICATION,
-    "multi_label": {**_CLASSIFICATION, "answer": _CLASSIFICATION["answer"].replace(_ASK, _ASK_SEVERAL)},
+    "multi_label": {**_CLASSIFICATION, "answer": _CLASSIFICATION["answer"].replace(ONE_OF, ANY_OF)},
     "pair": _PAIR,
     "extractive_qa": _EXTRACTIVE_QA,
 }

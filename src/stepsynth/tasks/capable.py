@@ -1,4 +1,4 @@
-"""The templates for models of about a billion parameters and more; see `stepsynth.prompts.templates` for the others.
+"""The templates for models of about a billion parameters and more; see `stepsynth.tasks.templates` for the others.
 
 Such a model follows an instruction, and copies whatever it is shown: so nothing is shown but the task's
 own rows, as answers that it gave before. A mistake is shown with its right label and the label that the
@@ -9,7 +9,7 @@ engine reads it once.
 
 from __future__ import annotations
 
-from stepsynth.prompts.templates import DEFAULT_TEMPLATES
+from stepsynth.tasks.templates import DEFAULT_TEMPLATES
 
 __all__ = ["CAPABLE_TEMPLATES"]
 

@@ -1,0 +1,377 @@
+"""What a task family is: the base class of all kinds of tasks, with defaults for all but the score."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from stepsynth.config.labels import refuse_alike
+from stepsynth.errors import did_you_mean
+from stepsynth.evaluation.metrics import check_rows
+from stepsynth.evaluation.seeds import hierarchical_interval
+from stepsynth.evaluation.statistics import plain, wilson
+from stepsynth.tasks.answers import read_label, read_labels, read_span
+from stepsynth.tasks.capable import CAPABLE_TEMPLATES
+from stepsynth.tasks.labels import combination_targets, even_targets, rarest_labels, split_labels
+from stepsynth.tasks.templates import ANY_OF, DEFAULT_TEMPLATES, ONE_OF
+from stepsynth.types import Evaluation, Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepsynth.config import RunConfig, TaskConfig
+    from stepsynth.types import Example
+
+__all__ = ["SEPARATOR", "AnswerKind", "SplitRule", "TaskFamily"]
+
+AnswerKind = Literal["label", "labels", "span"]
+SplitRule = Literal["by_label", "by_labels", "by_label_and_context", "by_context"]
+# Labels of a row that has several are joined by this.
+SEPARATOR = "|"
+_ANSWER_COLUMNS: dict[AnswerKind, tuple[str, ...]] = {"label": ("label",), "labels": ("labels",), "span": ("answers", "answer")}
+
+
+class TaskFamily(ABC):
+    """One kind of task: the columns of its rows, how they are asked for, read, cut and scored.
+
+    A subclass says at least when an answer is right (`score`). All else follows from what an answer is (`answer_kind`)
+    and from whether a row keeps a given text (`kept`), and can be replaced one by one.
+
+    Args:
+        task: the task; its labels, options and own templates.
+
+    Attributes:
+        name: what it is called in configs; the class's name when absent.
+        summary: what a row is, a few words for pages.
+        metric: name of the score that rounds are compared by.
+        answer_kind: what answers a row: one of the task's ``label``, any number of ``labels``, or a ``span`` of the text
+            that the row keeps.
+        written: the column of the text that the teacher writes.
+        kept: the column of the text that a row keeps as it is; empty where there is none.
+        student: name of the student that learns it, as in `stepsynth.registry.STUDENTS`; by the kind of answer when absent.
+        prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``) in the place of
+            the defaults; a task's own go before them.
+        options: the keys that ``task.options`` may have, with their defaults; in an object, the values.
+        labels: the task's labels.
+
+    Example:
+        >>> from stepsynth.tasks import Classification
+        >>> class Rating(Classification):
+        ...     metric = "within_one"
+        ...
+        ...     def score(self, example, prediction):
+        ...         return float(abs(self.labels.index(example.label) - self.labels.index(prediction.label)) <= 1)
+    """
+
+    name: ClassVar[str] = ""
+    summary: str = "one answer per text"
+    metric: str = "score"
+    answer_kind: AnswerKind = "label"
+    written: str = "text"
+    kept: str = ""
+    student: str = ""
+    prompts: Mapping[str, str] = {}
+    options: Mapping[str, Any] = {}
+
+    def __init__(self, task: TaskConfig) -> None:
+        self.task = task
+        self.labels = list(task.labels)
+        self.options = {**self.options, **task.options}
+        self.student = self.student or ("extractive_qa" if self.spans else "classifier")
+
+    # what an answer is ------------------------------------------------------------------------
+
+    @property
+    def one_label(self) -> bool:
+        """Whether a row has exactly one of the task's labels."""
+        return self.answer_kind == "label"
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether a row may have any number of labels, joined by ``|`` inside."""
+        return self.answer_kind == "labels"
+
+    @property
+    def spans(self) -> bool:
+        """Whether the answer is a piece of the text that the row keeps."""
+        return self.answer_kind == "span"
+
+    @property
+    def has_context(self) -> bool:
+        """Whether a row keeps a given text beside the written one."""
+        return bool(self.kept)
+
+    # columns ----------------------------------------------------------------------------------
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of a row's texts, in the order of files."""
+        return (self.kept, self.written) if self.kept else (self.written,)
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """The columns that may hold the answer; one of them is enough."""
+        return _ANSWER_COLUMNS[self.answer_kind]
+
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns of labelled rows that may be missing."""
+        return ("answer_start",) if self.spans else ()
+
+    def record(self, example: Example) -> dict[str, object]:
+        """Return the row as it is written to a file, in the columns that it can be read from again."""
+        texts = {self.kept: example.context, self.written: example.text}
+        row: dict[str, object] = {column: texts[column] for column in self.text_columns}
+        if self.spans:
+            answers = {"text": [a.text for a in example.answers], "answer_start": [a.start for a in example.answers]}
+            return {**row, "answers": answers}
+        if self.several_labels:
+            return {**row, "labels": list(split_labels(example.label))}
+        return {**row, "label": example.label}
+
+    # data -------------------------------------------------------------------------------------
+
+    def labels_of(self, example: Example) -> tuple[str, ...]:
+        """Return the labels that a row carries; none where answers are spans."""
+        if self.several_labels:
+            return split_labels(example.label)
+        return (example.label,) if self.one_label else ()
+
+    @property
+    def split_rule(self) -> SplitRule:
+        """How the validation rows are cut in two, see `stepsynth.data.load_validation`.
+
+        ``by_label``: each label in both halves; ``by_labels``: dealt out from the rarest label on;
+        ``by_label_and_context``: as ``by_label``, one context in one half where that can be; ``by_context``: always so.
+        """
+        if self.spans:
+            return "by_context"
+        if self.several_labels:
+            return "by_labels"
+        return "by_label_and_context" if self.has_context else "by_label"
+
+    def strata(self, present: Mapping[str, int]) -> dict[str, str]:
+        """Return, for each label (or joined labels) of a source, the group that a sample draws it in.
+
+        Args:
+            present: label -> rows.
+        """
+        return rarest_labels(present) if self.several_labels else {label: label for label in present}
+
+    def groups(self, gold: Sequence[Example], rows: int) -> dict[str, int]:
+        """Return label -> rows wanted of ``rows``, for a stage that is spread over the whole task.
+
+        Evenly over the labels; over the combinations that real rows have, as often as they occur; one group where
+        answers are spans.
+
+        Args:
+            gold: the harvest rows, whose distribution a family may follow.
+            rows: in all.
+        """
+        if self.spans:
+            return {"": rows}
+        return combination_targets(rows, [row.label for row in gold]) if self.several_labels else even_targets(rows, self.labels)
+
+    # prompts ----------------------------------------------------------------------------------
+
+    def templates(self, *, capable: bool) -> dict[str, str]:
+        """Return the default templates by name.
+
+        Args:
+            capable: those for models of a billion parameters and more.
+        """
+        like = "extractive_qa" if self.spans else "pair" if self.has_context else "classification"
+        defaults = dict((CAPABLE_TEMPLATES if capable else DEFAULT_TEMPLATES)[like])
+        if self.several_labels:
+            defaults["answer"] = defaults["answer"].replace(ONE_OF, ANY_OF)
+        return {name: self.prompts.get(name, default) for name, default in defaults.items()}
+
+    @property
+    def prompt_names(self) -> dict[str, str]:
+        """What templates call the kept text (``context``) and the written one (``text``), where they have names."""
+        return self.page_names
+
+    def variables(self, label: str, row: Example) -> Mapping[str, object]:
+        """Return further variables of templates; those that every family has are in docs/config.md.
+
+        Args:
+            label: the label asked for.
+            row: the row that is shown; empty where none is.
+        """
+        del label, row
+        return {}
+
+    def read_answer(self, text: str, row: Example) -> tuple[str, int] | None:
+        """Return what a teacher that answers itself decided, or ``None`` when that is nothing.
+
+        Args:
+            text: its words.
+            row: the row that it was asked about.
+
+        Returns:
+            The label (several joined by ``|``) and -1, or a span's text and where it begins in the row's context.
+        """
+        if self.spans:
+            return read_span(text, row.context)
+        found = (read_labels if self.several_labels else read_label)(text, self.labels)
+        return None if found is None else (found, -1)
+
+    @property
+    def guesses(self) -> list[str]:
+        """What an answer that decided nothing is taken for, one of them by chance."""
+        return [""] if self.spans else self.labels
+
+    # predictions --------------------------------------------------------------------------------
+
+    def texts(self, example: Example) -> tuple[str, ...]:
+        """Return what the student reads, in its order: one text or two."""
+        return (example.text, example.context) if self.has_context else (example.text,)
+
+    def decided(self, example: Example, answer: str, start: int = -1) -> Prediction:
+        """Return a decision that is sure of itself as a prediction.
+
+        Args:
+            example: the row.
+            answer: from `read_answer`, and so is ``start``.
+            start: where a span begins.
+        """
+        if self.spans:
+            return Prediction(example.id, answer, {answer: 1.0}, start)
+        chosen = set(split_labels(answer)) if self.several_labels else {answer}
+        return Prediction(example.id, answer, {label: float(label in chosen) for label in self.labels})
+
+    def gold(self, example: Example) -> str:
+        """Return the right answer in the form that tables show."""
+        return example.answers[0].text if self.spans else example.label
+
+    def plain_answer(self, prediction: Prediction) -> str | list[str]:
+        """Return what was predicted as a program wants it: a label, a list of labels, or a text."""
+        return list(split_labels(prediction.label)) if self.several_labels else prediction.label
+
+    def predicted(self, prediction: Prediction) -> dict[str, object]:
+        """Return what was predicted, in the columns that ``stepsynth predict`` writes."""
+        if self.spans:
+            return {"answer": prediction.label, "answer_start": prediction.start, "probability": prediction.confidence}
+        column = "labels" if self.several_labels else "label"
+        return {column: self.plain_answer(prediction), "probabilities": dict(prediction.probabilities)}
+
+    # scores -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def score(self, example: Example, prediction: Prediction) -> float:
+        """Return 1.0 for a right answer and less, down to 0.0, for a wrong one; what is less than 1.0 is a mistake."""
+
+    def evaluate(self, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
+        """Score predictions, one per gold row in the same order: the mean of `score`, with its interval.
+
+        Raises:
+            ValueError: no rows, or predictions of other rows.
+        """
+        check_rows(gold, predictions)
+        scores = [float(self.score(example, prediction)) for example, prediction in zip(gold, predictions, strict=True)]
+        right = sum(score == 1.0 for score in scores)
+        shares = set(scores) <= {0.0, 1.0}
+        interval = wilson(right, len(scores)) if shares else hierarchical_interval([scores], seed=0)
+        return Evaluation(self.metric, plain(sum(scores) / len(scores)), interval, len(scores))
+
+    def scored_beside(self, found: Evaluation, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
+        """Return the mean of `score`, with another metric's value and tables as its details.
+
+        Args:
+            found: what the other metric says of the same rows.
+            gold: as for `evaluate`, and so are ``predictions``.
+            predictions: one per gold row.
+        """
+        return replace(TaskFamily.evaluate(self, gold, predictions), details={found.metric: found.value, **found.details})
+
+    # pages ------------------------------------------------------------------------------------
+
+    @property
+    def page_names(self) -> dict[str, str]:
+        """What pages call the kept text (``context``) and the written one (``text``); empty where none is kept."""
+        return {"context": self.kept, "text": self.written} if self.has_context else {}
+
+    # configs ----------------------------------------------------------------------------------
+
+    @classmethod
+    def check_task(cls, task: TaskConfig) -> None:
+        """Refuse a task that this family cannot have; called when a config is read.
+
+        Raises:
+            ValueError: what is wrong, in one line.
+        """
+        if cls.answer_kind == "span":
+            if not cls.kept:
+                raise ValueError(f"family {task.family!r} answers with spans of a text that its rows do not keep; set kept")
+            if task.labels:
+                raise ValueError("a question answering task has no labels; take task.labels out")
+        elif len(task.labels) < 2:
+            have = f"holds one label only ({next(iter(task.labels))!r})" if task.labels else "has no labels"
+            raise ValueError(f"task.labels {have}; a classifier needs at least two")
+        refuse_alike(task.labels)
+        bad = [label for label in task.labels if SEPARATOR in label or not label] if cls.answer_kind == "labels" else []
+        if bad:
+            raise ValueError(f"label {bad[0]!r} is empty or holds {SEPARATOR!r}, which joins the labels of a row")
+        cls.check_fields(task)
+        if unknown := next((key for key in task.options if key not in cls.options), None):
+            raise ValueError(f"family {task.family!r} has no option {unknown!r}. {did_you_mean(unknown, cls.options)}".strip())
+
+    @classmethod
+    def check_fields(cls, task: TaskConfig) -> None:
+        """Refuse ``task.fields`` that this family has no use for.
+
+        Raises:
+            ValueError: what is wrong, in one line.
+        """
+        if task.fields:
+            raise ValueError(f"family {task.family!r} has no fields; only a pair has")
+
+    @classmethod
+    def check_config(cls, config: RunConfig) -> None:
+        """Refuse a config whose other sections do not go with this family; called when a config is read.
+
+        Raises:
+            ValueError: what is wrong, in one line.
+        """
+        student, method = config.student, config.method
+        if cls.answer_kind == "span" and student.stride >= student.max_length:
+            raise ValueError(f"student.stride={student.stride} must be smaller than student.max_length={student.max_length}")
+        if cls.answer_kind != "labels" and method.seed_rows < len(config.task.labels):
+            raise ValueError(
+                f"method.seed_rows={method.seed_rows} is less than one row for each of {len(config.task.labels)} labels"
+            )
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what can change a result, as JSON values: a run goes on only while it is the same.
+
+        Nothing for the package's own families. Else what an answer is and how it is scored, and every public attribute of
+        the classes outside of the package. A class whose methods change says so with one, for instance ``version = 2``.
+        """
+        if _is_ours(type(self)):
+            return {}
+        own: dict[str, Any] = {}
+        for cls in reversed(type(self).__mro__):
+            if not _is_ours(cls):
+                own.update({key: value for key, value in vars(cls).items() if key != "name" and _is_plain(key, value)})
+        return {**own, **{key: getattr(self, key) for key in _DECLARED}}
+
+
+# What a finished run can be shown by without its class.
+_DECLARED = ("metric", "answer_kind", "written", "kept", "student", "summary", "page_names")
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith("stepsynth.")
+
+
+def _is_plain(key: str, value: object) -> bool:
+    """Whether an attribute of a class is public and a JSON value."""
+    if key.startswith("_") or not isinstance(value, str | int | float | list | tuple | dict | None):
+        return False
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
