@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import best_round, find_worth, judged_rounds
+from stepsynth.classroom import find_worth, judged_rounds
+from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.run import write_atomic
 from stepsynth.tasks import create_family

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.config import Config
 from stepsynth.api.student import TrainedStudent
-from stepsynth.classroom import find_mistakes, judged_rounds
+from stepsynth.classroom import judged_rounds
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.export import build_results
+from stepsynth.journal.results import find_mistakes
 from stepsynth.journal.stream import each_row
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import create_family

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom.crossfit import RECIPES, SPLIT
-from stepsynth.classroom.training import find_choice
 from stepsynth.evaluation.statistics import paired_difference
+from stepsynth.journal.results import find_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
 
-from stepsynth.classroom import best_round
 from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
+from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows
 from stepsynth.run import RunDirectory
 

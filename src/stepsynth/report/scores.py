@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import best_round
+from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows
 from stepsynth.types import Evaluation
 
