@@ -22,6 +22,7 @@ from stepsynth.journal.results import find_mistakes
 from stepsynth.journal.stream import each_row
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import create_family
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from stepsynth.verify import Finding
 
 __all__ = ["Run"]
-
-_REASONS = "rationales"
 
 
 class Run:
@@ -131,7 +130,7 @@ class Run:
                     "dropped": row.reason,
                 }
                 for row in each_row(journal, accepted=accepted)
-                if row.kind != _REASONS and round in (None, row.round)
+                if row.kind != StageKind.RATIONALES and round in (None, row.round)
             ]
 
     def dataset(self) -> datasets.Dataset:

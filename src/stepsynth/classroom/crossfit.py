@@ -172,7 +172,7 @@ class CrossFit:
         paired difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
         """
         final = self._config.method.final
-        if not self._journal.stage_done("choice"):
+        if not self._journal.stage_done(StageKind.CHOICE):
             started = time.monotonic()
             # The rounds' recipe was judged in any case.
             judged = dict.fromkeys((*names, _OF_ROUNDS))
@@ -186,7 +186,7 @@ class CrossFit:
                 "judged": numbers,
                 "curve": learning_curve(self._config.student, self._family, self._gold, self._folds.gold),
             }
-            self._journal.finish_training("choice", last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
+            self._journal.finish_training(StageKind.CHOICE, last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
             why = "as method.final says" if final != "auto" else "by gold rows right in cross-validation"
             found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
             self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")

@@ -248,7 +248,7 @@ def candidates_of(request: Request, key: str, answer: Response, said: str, layou
 
 
 def _is_reason(request: Request) -> bool:
-    return request.stage.endswith("rationales")
+    return request.stage.endswith(StageKind.RATIONALES)
 
 
 def _lost_words(text: str, said: str) -> bool:
