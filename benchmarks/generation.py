@@ -75,7 +75,7 @@ def ours(config: RunConfig, asked: list[Request], folder: Path) -> tuple[int, fl
     answers = executor.run(asked)
     responses = [answers[executor.key(request)] for request in asked]
     texts = [(r, a) for r, a in zip(asked, responses, strict=True) if isinstance(a, Response)]
-    hygiene.judge([Candidate(r, executor.key(r), clean(a.text, truncated=a.finish_reason == "length")) for r, a in texts], [])
+    hygiene.judge([Candidate.of(r, executor.key(r), clean(a.text, truncated=a.finish_reason == "length")) for r, a in texts], [])
     seconds = time.perf_counter() - started
     journal.close()
     # Counted in the same way as for the bare engine: the answer's text, tokenised again.

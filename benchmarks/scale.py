@@ -290,7 +290,7 @@ def rows(count: int) -> list[Candidate]:
         seed = number if number % 10 else number // 2
         words = [WORDS[(seed * step + step * step) % len(WORDS)] for step in (1, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)]
         request = Request(messages, Sampling(), 0, "round-0/seed", number, "ab"[number % 2])
-        found.append(Candidate(request, f"{number:064}", f"{' '.join(words)} {seed}."))
+        found.append(Candidate.of(request, f"{number:064}", f"{' '.join(words)} {seed}."))
     return found
 
 
@@ -306,7 +306,7 @@ def measure_rows(count: int) -> dict[str, Any]:
         for i in range(200)
     ]
     candidates = rows(count)
-    rules = Hygiene.for_rows(found, gold, gold, {"a": count, "b": count})
+    rules = Hygiene.for_rows(found.task, gold, gold, {"a": count, "b": count})
     peak, started = Peak(), time.perf_counter()
     verdicts = rules.judge(candidates, [])
     judged, judge_mb = time.perf_counter() - started, peak.stop()

@@ -155,7 +155,7 @@ class Writer:
             candidates: list[Candidate] = []
             for place, request in enumerate(wave):
                 candidates += candidates_of(request, str(place), answers[place], answers[place].text, layout)
-            verdicts += rules.judge(candidates, [v.candidate for v in verdicts if v.accepted])
+            verdicts += rules.judge(candidates, [v.candidate.row for v in verdicts if v.accepted])
         return verdicts, took
 
 
@@ -166,7 +166,7 @@ def hash_seed(request: Any) -> int:
 
 def figures(found: World, verdicts: list[Verdict], took: dict[str, float], *, reasons: bool) -> dict[str, Any]:
     """Return a stage's figures."""
-    rows = [v.candidate for v in verdicts if v.accepted]
+    rows = [v.candidate.row for v in verdicts if v.accepted]
     good = [v for v in verdicts if v.reason in ("", "surplus")]
     result: dict[str, Any] = {
         "requests": int(took["requests"]),
@@ -232,20 +232,20 @@ def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) 
         result[name] = figures(found, verdicts, took, reasons=name == "rationales")
         asked = plan.request(next(iter(plan.targets)), 0, 0)
         shown.extend(f"[{message.role}] {message.content}" for message in asked.messages)
-        shown.extend(f"{v.reason or 'ok':14}| {v.candidate.request.label:12}| {v.candidate.text}" for v in verdicts)
+        shown.extend(f"{v.reason or 'ok':14}| {v.candidate.label:12}| {v.candidate.text}" for v in verdicts)
         return verdicts
 
     plan: Plan = RationalePlan(lab)
     for verdict in write("rationales", plan, Hygiene.for_rationales(plan.targets)):
         if verdict.accepted:
-            reasons.setdefault(verdict.candidate.request.label, []).append(verdict.candidate.text)
+            reasons.setdefault(verdict.candidate.label, []).append(verdict.candidate.text)
     plan = SeedPlan(lab, reasons)
-    write("seed", plan, Hygiene.for_rows(config, found.harvest, found.harvest, plan.targets))
+    write("seed", plan, Hygiene.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     plan = ExtrapolationPlan.of_gold(lab)
-    write("gold", plan, Hygiene.for_rows(config, found.harvest, found.harvest, plan.targets))
+    write("gold", plan, Hygiene.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     if found.mistakes:
         plan = ExtrapolationPlan.of_mistakes(lab, found.mistakes, 1)
-        write("extrapolate", plan, Hygiene.for_rows(config, found.harvest, found.harvest, plan.targets))
+        write("extrapolate", plan, Hygiene.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     result["load_average"] = round(os.getloadavg()[0], 1)
     return result, shown
 

@@ -225,7 +225,7 @@ def _stage(
         key = request.key(TEACHER)
         answers.append((key, request, Response(row.text, "stop", Usage(40, 12, story.cost))))
         reason = story.drops[index % len(story.drops)] if kind != "rationales" else ""
-        verdicts.append(Verdict(Candidate(request, key, story.rewrite(row.text)), reason))
+        verdicts.append(Verdict(Candidate.of(request, key, story.rewrite(row.text)), reason))
     journal.commit_answers(answers, TEACHER)
     journal.finish_stage(name, number, kind, verdicts, info, 12.5)
 

@@ -16,7 +16,7 @@ from command import stepsynth
 from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, rows_of
 from kill_harness import fingerprint
 from spying_student import STEPS, MarkingTeacher, SpyingStudent, marks_of
-from stepsynth.classroom import Classroom, best_round, find_worth
+from stepsynth.classroom import Classroom, find_worth
 from stepsynth.cli.running import print_results, read_status
 from stepsynth.comparison.cells import _budgeted, parse_systems, read_cell
 from stepsynth.config import RunConfig
@@ -25,6 +25,7 @@ from stepsynth.errors import ConfigError, RunError
 from stepsynth.export import write_exports
 from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
+from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
 from stepsynth.students.curve import learning_curve

@@ -412,7 +412,7 @@ def rules(plan: Plan) -> Hygiene:
     harvest = [Example(f"h{label}{i}", gold_text(label, i), label) for label in LABELS for i in range(10)]
     task = {"name": "t", "instruction": "Decide.", "labels": list(LABELS)}
     config = parse_config({"task": task, "data": {"validation": {"path": "v.csv"}}})
-    return Hygiene.for_rows(config, harvest, harvest, plan.targets)
+    return Hygiene.for_rows(config.task, harvest, harvest, plan.targets)
 
 
 def test_every_label_gets_exactly_its_rows(desk: Desk) -> None:
@@ -487,7 +487,7 @@ class Noting(RowRule):
         self.thresholds: set[tuple[int, int, int]] = set()
 
     def verdict(self, candidate: Candidate) -> Verdict:
-        self.seen.append(candidate.key)
+        self.seen.append(candidate.row.key)
         self.thresholds.add(gc.get_threshold())
         return Verdict(candidate)
 
@@ -603,7 +603,7 @@ def test_what_earlier_stages_took_counts_towards_the_match(desk: Desk, again: bo
     assert spent >= 10
     if again:
         writer = generator()
-        writer.run(reasons, 0, Hygiene(()), [])
+        assert writer.skip_done(reasons)
     writer.run(Plan({"kalm": 1}), 0, ALL, [])
     assert spent + len(journal.rows(stage="round-0/seed")) == 30
     journal.close()

@@ -7,6 +7,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,7 +145,7 @@ def candidate(
     turns = [Message("user", "Write."), *(Message("assistant", turn) for turn in shown), Message("user", "Again.")]
     span = Span(answer, 0) if answer else None
     asked = Request(tuple(turns), Sampling(), index, stage, index, label, context=context, answer=span)
-    return Candidate(asked, f"key-{stage}-{index}", text, finish)
+    return Candidate.of(asked, f"key-{stage}-{index}", text, finish)
 
 
 def reasons(verdicts: Sequence[Verdict]) -> list[str]:
@@ -301,7 +302,7 @@ def test_a_dropped_row_keeps_its_text() -> None:
 
 def test_the_second_of_equal_texts_is_dropped_whatever_its_label() -> None:
     rows = [candidate("A film."), candidate("a FILM!", "neg", index=1), candidate("Another film.", index=2)]
-    assert reasons(Duplicate().judge(rows, [candidate("Another, film", stage="round-1/extrapolate")])) == [
+    assert reasons(Duplicate().judge(rows, [candidate("Another, film", stage="round-1/extrapolate").row])) == [
         "",
         "duplicate",
         "duplicate",
@@ -335,8 +336,8 @@ def test_what_the_prompt_showed_as_an_answer_may_not_come_back() -> None:
 
 def test_surplus_keeps_exactly_the_target_of_each_label() -> None:
     rows = [candidate(f"text {i}", ("pos", "neg", "new")[i % 3], index=i) for i in range(30)]
-    verdicts = Surplus({"pos": 3, "neg": 0}).judge(rows, [candidate("x"), candidate("y", stage="round-1/extrapolate")])
-    kept = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+    verdicts = Surplus({"pos": 3, "neg": 0}).judge(rows, [candidate("x").row, candidate("y", stage="round-1/extrapolate").row])
+    kept = Counter(v.candidate.label for v in verdicts if v.accepted)
     assert kept == {"pos": 2}, "one of the three is there already; another stage's rows do not count"
     assert set(reasons(verdicts)) == {"", "surplus"}
     assert reasons(verdicts)[::3] == ["", ""] + ["surplus"] * 8
@@ -367,7 +368,7 @@ def test_rows_name_their_label_as_often_as_gold_at_every_point_of_the_plan(named
 
 def test_naming_goes_on_where_earlier_stages_left_off() -> None:
     rule = LabelNaming({"positive": 0.5}, {})
-    plain = [candidate("plain", "positive", stage="round-0/seed")]
+    plain = [candidate("plain", "positive", stage="round-0/seed").row]
     assert reasons(rule.judge([candidate("positive!", "positive")], plain)) == [""]
     assert reasons(rule.judge([candidate("positive!", "positive")], [])) == ["names the label"]
 
@@ -430,7 +431,7 @@ def test_equal_texts_about_different_contexts_are_different_rows() -> None:
         candidate("A claim.", index=3),
     ]
     assert reasons(Duplicate().judge(rows, [])) == ["", "", "duplicate", ""]
-    earlier = [candidate("A claim", context="Another note", stage="round-1/extrapolate")]
+    earlier = [candidate("A claim", context="Another note", stage="round-1/extrapolate").row]
     assert reasons(Duplicate().judge(rows, earlier)) == ["", "duplicate", "duplicate", ""]
 
 
@@ -501,9 +502,9 @@ def test_questions_hold_their_answer_as_often_as_gold_at_every_point_of_the_plan
 
 def test_naming_an_answer_goes_on_where_earlier_stages_left_off() -> None:
     rule, row = AnswerNaming(0.5), candidate("Is it Ann?", "", answer="Ann")
-    assert reasons(rule.judge([row], [candidate("Who is it?", "", answer="Ann", stage="round-0/seed")])) == [""]
+    assert reasons(rule.judge([row], [candidate("Who is it?", "", answer="Ann", stage="round-0/seed").row])) == [""]
     assert reasons(rule.judge([row], [])) == ["names the answer"]
-    assert reasons(rule.judge([row], [candidate("Is it Ann?", "", answer="Ann", stage="round-0/seed")] * 2)) == [
+    assert reasons(rule.judge([row], [candidate("Is it Ann?", "", answer="Ann", stage="round-0/seed").row] * 2)) == [
         "names the answer"
     ]
 
@@ -581,18 +582,18 @@ def run_config(family: str = "classification", **method: object) -> RunConfig:
 
 
 def hygiene(targets: Mapping[str, int]) -> Hygiene:
-    return Hygiene.for_rows(run_config(), GOLD, GOLD, targets, Sceptic())
+    return Hygiene.for_rows(run_config().task, GOLD, GOLD, targets, label_check=LabelCheck(Sceptic(), 1.0))
 
 
 def asked_hygiene(rows: int = 9) -> Hygiene:
-    return Hygiene.for_rows(run_config("extractive_qa"), ASKED_GOLD, ASKED_GOLD, {"": rows})
+    return Hygiene.for_rows(run_config("extractive_qa").task, ASKED_GOLD, ASKED_GOLD, {"": rows})
 
 
 @pytest.mark.parametrize("reason", CASES)
 def test_every_reason_is_given_by_its_rule(reason: str) -> None:
     before = [
-        candidate("An hour well spent with a smile until the end.", index=90),
-        candidate("The second of two wanted rows here.", index=91),
+        candidate("An hour well spent with a smile until the end.", index=90).row,
+        candidate("The second of two wanted rows here.", index=91).row,
     ]
     targets = {"pos": 2 if reason == "surplus" else 9}
     assert reasons(hygiene(targets).judge([CASES[reason]], before)) == [reason]
@@ -612,13 +613,13 @@ def test_requested_is_accepted_plus_dropped_each_with_a_known_reason() -> None:
     good = [candidate(f"An honest text about film number {i} of many.", index=100 + i) for i in range(5)]
     failed = candidate("", index=200)
     rows = [*CASES.values(), *good, failed]
-    rows = [Candidate(c.request, f"k{i}", c.text, c.finish_reason) for i, c in enumerate(rows)]
-    answers: dict[str, Response | TransientError] = {c.key: Response(c.text) for c in rows[:-1]}
-    answers[rows[-1].key] = TransientError("gone")
+    rows = [replace(c, row=replace(c.row, key=f"k{i}")) for i, c in enumerate(rows)]
+    answers: dict[str, Response | TransientError] = {c.row.key: Response(c.text) for c in rows[:-1]}
+    answers[rows[-1].row.key] = TransientError("gone")
     verdicts = judged_as_they_come(hygiene({"pos": 4}), rows, [answers])
     counts = Counter(reasons(verdicts))
     assert len(verdicts) == len(rows) == counts.total()
-    assert [v.candidate.key for v in verdicts] == [row.key for row in rows]
+    assert [v.candidate.row.key for v in verdicts] == [c.row.key for c in rows]
     assert set(counts) <= {"", *REASONS}
     assert counts["failed"] == 1
     assert counts[""] == 4
@@ -629,8 +630,8 @@ def test_requested_is_accepted_plus_dropped_each_with_a_known_reason() -> None:
 def test_the_accepted_set_does_not_depend_on_the_order_in_which_answers_came(seed: int) -> None:
     rows = [candidate(CASES[name].text, index=i) for i, name in enumerate([*CASES, *CASES])]
     rows += [candidate(f"An honest text about film number {i % 7} of many.", index=50 + i) for i in range(20)]
-    rows = [Candidate(c.request, f"k{i}", c.text, c.finish_reason) for i, c in enumerate(rows)]
-    arrived = {c.key: Response(c.text, usage=Usage(1, 1), finish_reason=c.finish_reason) for c in rows}
+    rows = [replace(c, row=replace(c.row, key=f"k{i}")) for i, c in enumerate(rows)]
+    arrived = {c.row.key: Response(c.text, usage=Usage(1, 1), finish_reason=c.finish_reason) for c in rows}
     shuffled = list(arrived.items())
     chance = random.Random(seed)
     chance.shuffle(shuffled)
@@ -644,12 +645,12 @@ def judged_as_they_come(
     rules: Hygiene, rows: list[Candidate], seen: Sequence[Mapping[str, Response | TeacherError]]
 ) -> list[Verdict]:
     """Judge a wave whose answers are shown as ``seen`` one after the other, the last time whole."""
-    by_request = {id(row.request): row for row in rows}
-    executor = SimpleNamespace(key=lambda request: by_request[id(request)].key, traffic=lambda: None)
+    wave = [Request((Message("user", "Write."),), Sampling(), place, "s", place, row.label) for place, row in enumerate(rows)]
+    executor = SimpleNamespace(key=lambda request: rows[request.index].row.key, traffic=lambda: None)
     generator: Any = SimpleNamespace(
-        _executor=executor, _progress=SilentProgress(), _candidates=lambda request, answers: [by_request[id(request)]]
+        _executor=executor, _progress=SilentProgress(), _candidates=lambda request, answers: [rows[request.index]]
     )
-    live = _Live(generator, [row.request for row in rows], rules.quick(), [], 0, 1.0)
+    live = _Live(generator, wave, rules.quick(), [], 0, 1.0)
     for answers in seen:
         live._next = 0.0
         live.show(dict(answers))
@@ -673,7 +674,7 @@ def test_the_quick_rules_ask_no_judge() -> None:
 @pytest.mark.parametrize("family", ["classification", "multi_label", "pair", "extractive_qa"])
 def test_a_family_gets_the_rules_that_fit_it(family: str) -> None:
     gold = ASKED_GOLD if family == "extractive_qa" else GOLD
-    rules = {type(rule): rule for rule in Hygiene.for_rows(run_config(family), gold, gold, {"": 3}).filters}
+    rules = {type(rule): rule for rule in Hygiene.for_rows(run_config(family).task, gold, gold, {"": 3}).filters}
     schema = rules[Schema]
     assert isinstance(schema, Schema)
     assert schema.question is (family == "extractive_qa")
@@ -683,27 +684,27 @@ def test_a_family_gets_the_rules_that_fit_it(family: str) -> None:
 
 
 def test_the_ratio_of_the_label_check_is_the_configs() -> None:
-    rules = Hygiene.for_rows(run_config(label_check_ratio=0.25), GOLD, GOLD, {"pos": 3}, Sceptic()).filters
+    rules = Hygiene.for_rows(run_config().task, GOLD, GOLD, {"pos": 3}, label_check=LabelCheck(Sceptic(), 0.25)).filters
     assert [rule.ratio for rule in rules if isinstance(rule, LabelCheck)] == [0.25]
 
 
 def test_without_targets_all_that_is_good_is_taken() -> None:
     rows = [candidate(f"An honest text about film number {i} of many.", index=i) for i in range(9)]
-    assert reasons(Hygiene.for_rows(run_config(), GOLD, GOLD, None).judge(rows, [])) == [""] * 9
+    assert reasons(Hygiene.for_rows(run_config().task, GOLD, GOLD, None).judge(rows, [])) == [""] * 9
     assert reasons(hygiene({"pos": 4}).judge(rows, [])) == [""] * 4 + ["surplus"] * 5
 
 
 def test_no_row_of_either_half_may_be_copied_but_only_the_harvest_half_sets_the_measure() -> None:
     select = [Example("s0", "an evening that went by too fast", "pos"), Example("s1", "this is pos " + "word " * 30, "pos")]
-    rules = Hygiene.for_rows(run_config(), [*GOLD, *select], GOLD, {"pos": 9})
+    rules = Hygiene.for_rows(run_config().task, [*GOLD, *select], GOLD, {"pos": 9})
     assert reasons(rules.judge([candidate(select[0].text)], [])) == ["copy"]
     assert reasons(rules.judge([candidate("Honestly a pos of a film, no less.")], [])) == ["names the label"]
     (schema,) = (rule for rule in rules.filters if isinstance(rule, Schema))
     assert schema.max_words < 30
-    asked = Hygiene.for_rows(run_config("extractive_qa"), [*ASKED_GOLD, *select], ASKED_GOLD, {"": 9})
+    asked = Hygiene.for_rows(run_config("extractive_qa").task, [*ASKED_GOLD, *select], ASKED_GOLD, {"": 9})
     question = Example("s2", "When did the other boat leave?", answers=(Span("boat", 0),))
     assert reasons(asked.judge([candidate(question.text, "")], [])) == [""]
-    more = Hygiene.for_rows(run_config("extractive_qa"), [*ASKED_GOLD, question], ASKED_GOLD, {"": 9})
+    more = Hygiene.for_rows(run_config("extractive_qa").task, [*ASKED_GOLD, question], ASKED_GOLD, {"": 9})
     assert reasons(more.judge([candidate(question.text, "")], [])) == ["copy"]
 
 

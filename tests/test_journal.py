@@ -77,7 +77,7 @@ def test_answers_prompts_gold_and_rows_come_back_as_they_went_in(
     journal.commit_answers([(key, asked, response) for (key, asked), response in zip(keyed, responses, strict=True)], TEACHER)
     journal.start({"fact": "value"}, {"harvest": [Example(f"harvest-{i}", text, "pos") for i, text in enumerate(texts)]})
     verdicts = [
-        Verdict(Candidate(asked, key, text), "" if i % 2 else "meta")
+        Verdict(Candidate.of(asked, key, text), "" if i % 2 else "meta")
         for i, ((key, asked), text) in enumerate(zip(keyed, texts, strict=True))
     ]
     journal.finish_stage("round-0/seed", 0, "seed", verdicts, {"missing": {}}, 1.5)
@@ -108,14 +108,14 @@ def test_contexts_and_answers_come_back_byte_for_byte(
         replace(request(i), context=context, answer=answers[0] if answers else None)
         for i, (_, context, answers) in enumerate(rows)
     ]
-    candidates = [Candidate(one, f"k{i}", text) for i, (one, (text, _, _)) in enumerate(zip(asked, rows, strict=True))]
+    candidates = [Candidate.of(one, f"k{i}", text) for i, (one, (text, _, _)) in enumerate(zip(asked, rows, strict=True))]
     journal = Journal(path)
     journal.start({}, {"harvest": gold})
     journal.finish_stage("round-0/seed", 0, "seed", [Verdict(candidate) for candidate in candidates], {}, 0.0)
     journal.close()
     again = Journal(path)
     assert again.gold("harvest") == gold
-    assert [row.example for row in again.dataset()] == [candidate.example for candidate in candidates]
+    assert [row.example for row in again.dataset()] == [candidate.row.example for candidate in candidates]
     assert [(row.context, row.answer) for row in again.rows()] == [(one.context, one.answer) for one in asked]
     again.close()
 
@@ -139,7 +139,7 @@ def test_rows_come_in_the_order_of_the_run_and_the_data_set_has_no_rationales(jo
         ("round-0/rationales", 0, "rationales"),
     ):
         verdicts = [
-            Verdict(Candidate(replace(request(i), source="harvest-3"), f"k{i}", f"{name} {i}"), ("", "meta", "")[i])
+            Verdict(Candidate.of(replace(request(i), source="harvest-3"), f"k{i}", f"{name} {i}"), ("", "meta", "")[i])
             for i in range(3)
         ]
         journal.finish_stage(name, number, kind, verdicts, {}, 0.0)
@@ -159,7 +159,7 @@ def test_rows_are_read_a_few_at_a_time_as_if_all_at_once(journal: Journal) -> No
     sources = ["harvest-0", "harvest-1", "harvest-0", "harvest-0", None, "harvest-1"]
     for name, kind, number in (("round-0/rationales", "rationales", 0), ("round-1/extrapolate", "extrapolate", 1)):
         candidates = [
-            Candidate(replace(request(i), source=source, label="ab"[i % 2]), f"k{i}", f"{name} {i}")
+            Candidate.of(replace(request(i), source=source, label="ab"[i % 2]), f"k{i}", f"{name} {i}")
             for i, source in enumerate(sources)
         ]
         reasons = ["", "meta", "", "", "", "copy"]
@@ -246,8 +246,8 @@ class Sealed:
 
 
 def test_a_stage_is_written_whole_or_not_at_all(journal: Journal) -> None:
-    good = Verdict(Candidate(request(), "k", "text"))
-    bad = Verdict(Candidate(replace(request(), label=object()), "k", "text"))  # type: ignore[arg-type]
+    good = Verdict(Candidate.of(request(), "k", "text"))
+    bad = Verdict(Candidate.of(replace(request(), label=object()), "k", "text"))  # type: ignore[arg-type]
     with pytest.raises(sqlite3.Error):
         journal.finish_stage("round-0/seed", 0, "seed", [good, bad], {}, 0.0)
     assert journal.rows() == []
@@ -275,7 +275,7 @@ def test_totals_add_up_and_count_answers_of_other_runs_apart(tmp_path: Path) -> 
 
 def spend(journal: Journal, stage: str, answers: list[tuple[str, Request, Response]]) -> None:
     journal.commit_answers(answers, TEACHER)
-    verdicts = [Verdict(Candidate(asked, key, response.text), "meta") for key, asked, response in answers]
+    verdicts = [Verdict(Candidate.of(asked, key, response.text), "meta") for key, asked, response in answers]
     journal.finish_stage(stage, 0, "seed", verdicts, {}, 0.0)
 
 

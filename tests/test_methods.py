@@ -22,7 +22,8 @@ from stepsynth.executor.waves import Generator
 from stepsynth.filters import Hygiene
 from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
-from stepsynth.loop import find_mistakes, run_loop
+from stepsynth.journal.results import find_mistakes
+from stepsynth.loop import run_loop
 from stepsynth.methods import Plan, create_method
 from stepsynth.progress import SilentProgress, Traffic
 from stepsynth.run import RunDirectory

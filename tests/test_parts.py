@@ -82,8 +82,8 @@ def request(parts: int, *, number: int = 0, label: str = "a", stage: str = "roun
 
 def test_each_part_is_a_candidate_with_the_answers_key() -> None:
     found = candidates_of(request(3), "k", Response(""), numbered(THREE), Layout())
-    assert [(c.text, c.key, c.part) for c in found] == [(text, "k", n) for n, text in enumerate(THREE)]
-    assert len({c.example.id for c in found}) == 3
+    assert [(c.text, c.row.key, c.row.part) for c in found] == [(text, "k", n) for n, text in enumerate(THREE)]
+    assert len({c.row.example.id for c in found}) == 3
 
 
 def test_fewer_parts_than_asked_for_are_fewer_candidates_and_more_are_left_out() -> None:
@@ -119,11 +119,11 @@ def run_waves(parts: int, given_parts: int, limit: float = 6.0) -> tuple[list[in
     plan, verdicts, asked, waves = Plan(parts), list[Verdict](), Counter[str](), []
     while wave := next_wave(plan, verdicts, asked, limit):
         waves.append(len(wave))
-        accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+        accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
         for sent in wave:
             for part in range(given_parts):
                 full = accepted[sent.label] >= plan.targets[sent.label]
-                verdicts.append(Verdict(Candidate(sent, "k", "x", part=part), "surplus" if full else ""))
+                verdicts.append(Verdict(Candidate.of(sent, "k", "x", part=part), "surplus" if full else ""))
                 accepted[sent.label] += 1
     return waves, sum(v.accepted for v in verdicts)
 

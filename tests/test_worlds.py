@@ -11,7 +11,7 @@ from conditions import Margin
 from family_worlds import FAMILIES, build_family_world
 from stepsynth.cli.running import run_config
 from stepsynth.journal import Journal
-from stepsynth.loop import find_mistakes
+from stepsynth.journal.results import find_mistakes
 from world import World, build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")

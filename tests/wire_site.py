@@ -112,7 +112,7 @@ def write(
         for plan in create_method(config).plans(0, lab):
             rules = Hygiene.for_rationales(plan.targets)
             if plan.kind != "rationales":
-                rules = Hygiene.for_rows(config, GOLD, GOLD, plan.targets, None)
+                rules = Hygiene.for_rows(config.task, GOLD, GOLD, plan.targets)
             generator.run(plan, 0, rules, [])
         found.rows = journal.rows()
         found.infos = [info for _, _, _, info, _ in journal.stages()]

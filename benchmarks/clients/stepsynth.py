@@ -83,7 +83,7 @@ def work(job: Job) -> dict[int, str | None]:
     generator = Generator(executor, journal, max_overgeneration=spares, progress=SilentProgress())
     plan = RowPlan(job, config)
     gold = [*validation.harvest, *validation.select]
-    hygiene = Hygiene.for_rows(config, gold, validation.harvest, plan.targets)
+    hygiene = Hygiene.for_rows(config.task, gold, validation.harvest, plan.targets)
     try:
         generator.run(plan, 0, hygiene, [])
     except TeacherError as error:

@@ -11,12 +11,12 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from stepsynth.classroom import best_round
 from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.export import write_exports
 from stepsynth.inputs import check_inputs
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
+from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
 from stepsynth.pausing import PauseNotes
 from stepsynth.progress import SilentProgress

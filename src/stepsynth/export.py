@@ -6,10 +6,13 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import best_round, find_worth, judged_rounds
+from stepsynth.classroom import find_worth, judged_rounds
+from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.run import write_atomic
 from stepsynth.tasks import stored_family
+from stepsynth.tasks import create_family
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +47,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     test = journal.evaluation(best, "test") if best is not None else None
     dropped: Counter[str] = Counter()
     for count in counts:
-        if count.reason and count.kind != "rationales":
+        if count.reason and count.kind != StageKind.RATIONALES:
             dropped[count.reason] += count.rows
     method: dict[str, Any] = {
         "rounds": rounds,
@@ -59,7 +62,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "stages": _stages(counts),
         "label_check": next((info["label_check"] for *_, info, _ in journal.stages() if "label_check" in info), None),
     }
-    infos = [info for _, _, kind, info, _ in journal.stages() if config.method.name == "teacher" and kind in {"train", "test"}]
+    scored = (StageKind.TRAIN, StageKind.TEST)
+    infos = [info for _, _, kind, info, _ in journal.stages() if config.method.name == "teacher" and kind in scored]
     # What both stages count is the same model's; the later count holds the earlier one.
     if guessed := max((int(info.get("undecided") or 0) for info in infos), default=0):
         method["undecided"] = guessed
@@ -137,7 +141,7 @@ def _stages(counts: Sequence[RowCount]) -> list[dict[str, Any]]:
 
 def _training_rows(journal: Journal, number: int | None) -> int:
     """Return how many rows a round's student learnt from, gold ones included where the method takes them."""
-    told = {r: info["rows"] for _, r, kind, info, _ in journal.stages() if kind in ("crossfit", "train")}
+    told = {r: info["rows"] for _, r, kind, info, _ in journal.stages() if kind in (StageKind.CROSSFIT, StageKind.TRAIN)}
     return int(told.get(number, 0)) if number is not None else 0
 
 

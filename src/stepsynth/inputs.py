@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
 from stepsynth.errors import ConfigError, DataError
+from stepsynth.errors import DataError, RunError
 from stepsynth.filters import own_filters
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.data import SealedInfo
+    from stepsynth.journal import Journal
     from stepsynth.progress import Progress
     from stepsynth.tasks import TaskFamily
 
-__all__ = ["Inputs", "check_inputs", "rows_digest"]
+__all__ = ["Inputs", "begin_journal", "check_inputs", "rows_digest"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,23 @@ class Inputs:
         return facts
 
 
+def begin_journal(journal: Journal, inputs: Inputs) -> None:
+    """Write the gold rows and facts of a run, or check that they are those that it began with.
+
+    Raises:
+        RunError: they are others.
+    """
+    facts = inputs.facts()
+    if journal.meta("validation_sha256") is None:
+        journal.start(facts, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
+    for name, value in facts.items():
+        if journal.meta(name) != value:
+            raise RunError(
+                f"the {name.split('_')[0]} rows are not those that this run began with.",
+                hint="Put the old file back, or give another --out: nothing was touched.",
+            )
+
+
 def rows_digest(rows: Sequence[Example]) -> str:
     """Return the sha256 by which a run knows its gold and given rows again; ids are not part of it."""
     return digest([[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows])
@@ -91,7 +110,7 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
         UserError: the first thing that is wrong, in one line.
     """
     Prompts(config.task).check()
-    own_filters(config)
+    own_filters(config.filters, config.given_filters or ())
     validation = load_validation(config)
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None

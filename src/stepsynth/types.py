@@ -1,6 +1,6 @@
 """The frozen values that flow through a run, in the order in which they appear.
 
-``Request -> Response -> Candidate -> Verdict -> Example -> Prediction -> Mistake``, and
+``Request -> Response -> GeneratedRow -> Candidate -> Verdict -> Example -> Prediction -> Graded -> Mistake``, and
 ``Evaluation`` for what a student scored. None of them knows where it is stored.
 """
 
@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Literal
 
 __all__ = [
     "Candidate",
+    "DropReason",
     "Evaluation",
     "Example",
+    "GeneratedRow",
     "Graded",
     "Message",
     "Mistake",
@@ -24,6 +27,7 @@ __all__ = [
     "Response",
     "Sampling",
     "Span",
+    "StageKind",
     "Usage",
     "Verdict",
     "canonical_json",
@@ -32,6 +36,53 @@ __all__ = [
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "refusal"]
+
+
+class StageKind(StrEnum):
+    """What a stage does. A method of another package may write rows under a name of its own."""
+
+    RATIONALES = "rationales"
+    """The teacher writes reasons why a text would have its label."""
+    IMPORT = "import"
+    """Rows that the user brought are taken."""
+    SEED = "seed"
+    """The teacher writes rows from reasons."""
+    ZEROGEN = "zerogen"
+    """The teacher writes rows with a plain prompt."""
+    EXTRAPOLATE = "extrapolate"
+    """The teacher writes rows like gold rows, as a rule like those that the student got wrong."""
+    FOLD = "fold"
+    """A student that is not kept judges one fold."""
+    CROSSFIT = "crossfit"
+    """All folds of a round are judged."""
+    CHOICE = "choice"
+    """What the final student learns from is chosen."""
+    TRAIN = "train"
+    """A student is trained and kept."""
+    TEST = "test"
+    """The kept students are scored on the sealed test set."""
+
+
+class DropReason(StrEnum):
+    """Why a written row is not used; the filter of a user has words of its own. `stepsynth.filters.REASONS` explains them."""
+
+    FAILED = "failed"
+    REFUSAL = "refusal"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    TOO_SHORT = "too short"
+    TOO_LONG = "too long"
+    META = "meta"
+    PLACEHOLDER = "placeholder"
+    DUPLICATE = "duplicate"
+    COPY = "copy"
+    NAMES_LABEL = "names the label"
+    REPETITIVE = "repetitive"
+    NAMES_ANSWER = "names the answer"
+    NO_QUESTION = "no question"
+    LABEL_IN_DOUBT = "label in doubt"
+    SURPLUS = "surplus"
+
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -200,32 +251,92 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A parsed answer that has not been judged yet.
+class GeneratedRow:
+    """A row that the teacher wrote or the user brought, and what it was asked for.
 
     Attributes:
-        request: the request that it answers.
-        key: that request's key.
-        text: what `prompts.parse` made of the answer; empty when nothing was left.
-        finish_reason: as in `Response`.
-        part: which of the answer's texts it is, where an answer holds several.
-        cut: sentences at its end were left out, since it was longer than real texts are.
+        stage: stage that asked for it.
+        position: place of its request in the stage's plan; of a row in the journal its own place in the stage.
+        key: key of the answer that it was read from; empty for rows that the user brought.
+        label: the asked label.
+        source: id of the gold row that it was written like, if any.
+        text: the text; empty when nothing was left of the answer.
+        context: the text that the row keeps, if any.
+        answer: the answer that the question was written for, if any.
+        part: which of its answer's rows it is, where an answer holds several.
     """
 
-    request: Request
+    stage: str
+    position: int
     key: str
+    label: str
+    source: str | None
     text: str
-    finish_reason: FinishReason = "stop"
+    context: str = ""
+    answer: Span | None = None
     part: int = 0
-    cut: bool = False
 
     @property
     def example(self) -> Example:
-        """The row that it would be."""
-        request = self.request
-        answers = (request.answer,) if request.answer else ()
-        place = f"{request.index}.{self.part}" if self.part else f"{request.index}"
-        return Example(f"{request.stage}/{place}", self.text, request.label, request.context, answers)
+        """The row as training data."""
+        place = f"{self.position}.{self.part}" if self.part else f"{self.position}"
+        answers = (self.answer,) if self.answer else ()
+        return Example(f"{self.stage}/{place}", self.text, self.label, self.context, answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A generated row that has not been judged yet, with what is known of its answer only until then.
+
+    Attributes:
+        row: the row; its text is what `stepsynth.filters.normalise.clean` made of the answer.
+        finish_reason: as in `Response`.
+        shown: the answers that its prompt gave as examples, which it may have copied.
+        cut: sentences at its end were left out, since it was longer than real texts are.
+    """
+
+    row: GeneratedRow
+    finish_reason: FinishReason = "stop"
+    shown: tuple[str, ...] = ()
+    cut: bool = False
+
+    @classmethod
+    def of(cls, request: Request, key: str, text: str, finish_reason: FinishReason = "stop", part: int = 0) -> Candidate:
+        """Return the row that an answer to a request gives.
+
+        Args:
+            request: the request.
+            key: its key.
+            text: the row's text.
+            finish_reason: as in `Response`.
+            part: which of the answer's rows it is.
+        """
+        row = GeneratedRow(
+            stage=request.stage,
+            position=request.index,
+            key=key,
+            label=request.label,
+            source=request.source,
+            text=text,
+            context=request.context,
+            answer=request.answer,
+            part=part,
+        )
+        return cls(row, finish_reason, shown=tuple(m.content for m in request.messages if m.role == "assistant"))
+
+    @property
+    def text(self) -> str:
+        """The row's text."""
+        return self.row.text
+
+    @property
+    def label(self) -> str:
+        """The label that it was asked for."""
+        return self.row.label
+
+    def with_text(self, text: str, *, cut: bool) -> Candidate:
+        """Return the same with another text."""
+        return replace(self, row=replace(self.row, text=text), cut=cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +344,8 @@ class Verdict:
     """What the filters said of a candidate.
 
     Attributes:
-        candidate: the candidate, its text possibly rewritten by a normalising filter.
-        reason: empty for accepted rows, else the name of the rule that dropped it.
+        candidate: the candidate; a filter may have shortened its text.
+        reason: empty for accepted rows, else why it was dropped: a `DropReason`, or the words of a user's filter.
     """
 
     candidate: Candidate

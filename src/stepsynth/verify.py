@@ -34,6 +34,7 @@ from stepsynth.journal import Journal
 from stepsynth.journal.answers import kept_request
 from stepsynth.journal.database import decoded, reading_uri
 from stepsynth.run import RunDirectory, no_run
+from stepsynth.types import DropReason, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "verify_run"]
 
 Kind = Literal["config", "journal", "gold", "model", "derived"]
-# A request has no answer where all its attempts failed; given rows were never asked for.
-_ANSWERLESS = "failed"
-_GIVEN = "import"
 _SHOWN = 3
 
 
@@ -133,7 +131,7 @@ def _stages(path: Path, journal: Journal) -> list[Finding]:
         stages = {name: (number, kind, info) for name, number, kind, info, _ in journal.stages()}
         found = [*_rows(connection, stages), *_keys(connection)]
         for name, (number, kind, info) in stages.items():
-            if kind in ("train", "crossfit"):
+            if kind in (StageKind.TRAIN, StageKind.CROSSFIT):
                 found += _training(connection, journal, name, number, info)
     return [Finding("journal", where, what, _BACKUP) for where, what in found]
 
@@ -158,10 +156,11 @@ def _rows(connection: sqlite3.Connection, stages: dict[str, tuple[int, str, dict
             if accepted[stage][label] + missing != targets.get(label):
                 have = f"{accepted[stage][label]:,} accepted and {missing:,} missing"
                 yield stage, f"wanted {targets.get(label)} rows of {label!r}, but accounts for {have}"
+    # A request has no answer where all its attempts failed; given rows were never asked for.
     orphans = connection.execute(
         "SELECT r.stage, COUNT(*) FROM rows r JOIN stages s ON s.name = r.stage WHERE r.reason != ? AND s.kind != ?"
         " AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = r.key) GROUP BY r.stage",
-        (_ANSWERLESS, _GIVEN),
+        (DropReason.FAILED, StageKind.IMPORT),
     )
     for stage, count in orphans:
         yield stage, f"has {count:,} rows whose answers are missing"

@@ -422,7 +422,7 @@ def test_stops_of_any_script_end_a_sentence(text: str, kept: str) -> None:
 
 
 def candidate(text: str, label: str = "tram", index: int = 0) -> Candidate:
-    return Candidate(Request((Message("user", "x"),), Sampling(), index, "s", index, label), f"k{index}", text, "stop")
+    return Candidate.of(Request((Message("user", "x"),), Sampling(), index, "s", index, label), f"k{index}", text, "stop")
 
 
 SENTENCE = "\u6628\u5929\u665a\u4e0a\u6211\u5728\u706b\u8f66\u7ad9\u95e8\u53e3\u7b49\u4e86\u4e09\u4e2a\u5c0f\u65f6"

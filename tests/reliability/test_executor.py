@@ -216,7 +216,7 @@ def rules(plan: Plan) -> Hygiene:
     harvest = [Example(f"h{label}{i}", gold_text(label, i), label) for label in LABELS for i in range(10)]
     task = {"name": "t", "instruction": "Decide.", "labels": list(LABELS)}
     config = parse_config({"task": task, "data": {"validation": {"path": "v.csv"}}})
-    return Hygiene.for_rows(config, harvest, harvest, plan.targets)
+    return Hygiene.for_rows(config.task, harvest, harvest, plan.targets)
 
 
 def stage(path: Path, teacher: object, plan: Plan, config: TeacherConfig) -> list[Row]:

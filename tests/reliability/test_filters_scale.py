@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from stepsynth.filters.artefact import LabelNaming
 from stepsynth.filters.duplicate import Duplicate
-from stepsynth.types import Candidate, Message, Request, Sampling, Verdict
+from stepsynth.types import Candidate, GeneratedRow, Message, Request, Sampling, Verdict
 
 WORDS = ("sour", "pos", "posh", "Pos!", "a plum", "A, plum.", "\ud800", "neg again")
 
 
 def candidate(text: str, number: int) -> Candidate:
-    return Candidate(
+    return Candidate.of(
         Request((Message("user", ""),), Sampling(), 0, "round-0/seed", number, ("pos", "neg")[number % 2]), "k", text
     )
 
@@ -29,7 +29,7 @@ def rules() -> list[Duplicate | LabelNaming]:
 @settings(deadline=None, max_examples=200)
 def test_a_rule_that_remembers_judges_as_a_new_one_does(waves: list[list[str]], preview: bool, cut: int) -> None:
     for place in range(len(rules())):
-        remembering, accepted = rules()[place], list[Candidate]()
+        remembering, accepted = rules()[place], list[GeneratedRow]()
         for number, texts in enumerate(waves):
             rows = [candidate(text, position) for position, text in enumerate(texts)]
             if preview:
@@ -40,7 +40,7 @@ def test_a_rule_that_remembers_judges_as_a_new_one_does(waves: list[list[str]], 
                 del accepted[:cut]
             found = remembering.judge(rows, list(accepted))
             assert reasons(found) == reasons(rules()[place].judge(rows, list(accepted)))
-            accepted += [verdict.candidate for verdict in found if verdict.accepted]
+            accepted += [verdict.candidate.row for verdict in found if verdict.accepted]
 
 
 def reasons(verdicts: Sequence[Verdict]) -> list[str]:
@@ -60,10 +60,10 @@ def test_each_accepted_row_is_looked_at_once_however_many_waves_there_are(
 
     for room in ("duplicate", "artefact"):
         monkeypatch.setattr(f"stepsynth.filters.{room}.comparable", count)
-    remembering, accepted = rule(), list[Candidate]()
+    remembering, accepted = rule(), list[GeneratedRow]()
     for wave in range(40):
         rows = [candidate(f"text {wave} {number}", number) for number in range(25)]
-        accepted += [verdict.candidate for verdict in remembering.judge(rows, list(accepted)) if verdict.accepted]
+        accepted += [verdict.candidate.row for verdict in remembering.judge(rows, list(accepted)) if verdict.accepted]
     assert len(accepted) == 1000
     # A row is looked at when it is judged and when it counts as accepted; two texts, or text and meaning, each time.
     assert looked <= 4 * len(accepted)
@@ -72,7 +72,7 @@ def test_each_accepted_row_is_looked_at_once_however_many_waves_there_are(
 def test_a_million_remembered_texts_take_little_room() -> None:
     """What is kept of a row does not grow with its text."""
     remembering = Duplicate()
-    long = candidate("word " * 5000, 0)
+    long = candidate("word " * 5000, 0).row
     remembering.judge([], [long])
     (kept,) = remembering._accepted
     assert len(kept) == 16

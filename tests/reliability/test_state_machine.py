@@ -30,7 +30,7 @@ from stepsynth.filters import Hygiene
 from stepsynth.journal import Journal
 from stepsynth.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher
-from stepsynth.types import Candidate, Message, Request, Sampling
+from stepsynth.types import Message, Request, Sampling
 
 LABELS = ("a", "b")
 STAGES = ("round-0/rationales", "round-0/seed", "round-1/extrapolate", "round-2/extrapolate")
@@ -77,12 +77,8 @@ def teacher() -> FakeTeacher:
 
 def write(journal: Journal, executor: Executor, stage: str) -> None:
     plan = Plan(stage)
-    before = [
-        Candidate(Request((Message("user", ""),), Sampling(), 0, row.stage, row.position, row.label), row.key, row.text)
-        for row in journal.dataset()
-    ]
     generator = Generator(executor, journal, max_overgeneration=6, progress=SilentProgress())
-    generator.run(plan, int(stage[6]), Hygiene.for_rationales(plan.targets), before)
+    generator.run(plan, int(stage[6]), Hygiene.for_rationales(plan.targets), journal.dataset())
 
 
 def rows(journal: Journal) -> list[tuple[object, ...]]:

@@ -105,7 +105,7 @@ def test_r20_gold_rows_come_back_from_the_journal_letter_by_letter(tmp_path: Pat
 @QUICK
 def test_r20_a_row_is_one_line_of_the_dataset_and_comes_back_from_it(tmp_path: Path, text: str) -> None:
     with closing(Journal(tmp_path / f"{next(numbers)}.db")) as journal:
-        verdicts = [Verdict(Candidate(request(text, index=i), "k", text)) for i in range(2)]
+        verdicts = [Verdict(Candidate.of(request(text, index=i), "k", text)) for i in range(2)]
         journal.finish_stage("round-0/seed", 0, "seed", verdicts, {}, 0.0)
         (row, _) = journal.rows()
         assert (row.text, row.context, row.answer) == (text, text, Span(text, 3))
@@ -179,7 +179,7 @@ def test_r20_the_page_shows_any_text_or_the_replacement_character_for_what_no_pa
         with closing(Journal(directory.journal_path)) as journal:
             journal.start({"validation_sha256": "x"}, {"harvest": [Example("harvest-0", texts[0], "a")]})
             for number, text in enumerate(texts):
-                verdicts = [Verdict(Candidate(request(text), f"k{number}", text))]
+                verdicts = [Verdict(Candidate.of(request(text), f"k{number}", text))]
                 journal.finish_stage(f"round-{number}/seed", number, "seed", verdicts, {"targets": {}, "missing": {}}, 0.0)
             write_exports(journal, directory)
         page = (tmp_path / "run" / "report.html").read_bytes().decode("utf-8")

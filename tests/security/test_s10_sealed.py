@@ -52,7 +52,7 @@ def shared(text: str, gold: str) -> float:
 def judged(text: str) -> str:
     """Return the reason for which a given row is dropped, if it is."""
     request = Request((Message("user", ""),), Sampling(), 0, "round-0/import", 0, "a")
-    (verdict,) = Hygiene.for_given([Example("g", GOLD, "a")]).judge([Candidate(request, "", text)], [])
+    (verdict,) = Hygiene.for_given([Example("g", GOLD, "a")]).judge([Candidate.of(request, "", text)], [])
     return verdict.reason
 
 

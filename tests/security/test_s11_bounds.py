@@ -41,7 +41,7 @@ LABELLED = TaskConfig(name="t", instruction="Decide.", labels={"kalm": "about ka
 
 def as_candidate(text: str, answer: Span | None = None) -> Candidate:
     request = Request((Message("user", "x"), Message("assistant", text[:9999])), Sampling(), 0, "s", 0, "kalm", None, "", answer)
-    return Candidate(request, "k", text)
+    return Candidate.of(request, "k", text)
 
 
 def _schema(text: str) -> object:

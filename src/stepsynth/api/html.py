@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.types import StageKind
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,7 +28,9 @@ def run_as_html(run: Run, problem: str = "") -> str:
     if problem:
         return f"<div><p>{title}</p><p>{escape(problem)}</p></div>"
     stages = next(iter(run.results["methods"].values()))["stages"]
-    asked, kept = (sum(stage[name] for stage in stages if stage["kind"] != "rationales") for name in ("requested", "accepted"))
+    asked, kept = (
+        sum(stage[name] for stage in stages if stage["kind"] != StageKind.RATIONALES) for name in ("requested", "accepted")
+    )
     scores = [entry for entry in run.scores if any(entry[split] for split in ("crossfit", "select", "test"))]
     head = ("student", "rows", "validation", "sealed test", "")
     rows = []

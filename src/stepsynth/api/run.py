@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.config import Config
 from stepsynth.api.student import TrainedStudent
-from stepsynth.classroom import find_mistakes, judged_rounds
+from stepsynth.classroom import judged_rounds
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.export import build_results
+from stepsynth.journal.results import find_mistakes
 from stepsynth.journal.stream import each_row
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import stored_family
+from stepsynth.tasks import create_family
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from stepsynth.verify import Finding
 
 __all__ = ["Run"]
-
-_REASONS = "rationales"
 
 
 class Run:
@@ -130,7 +131,7 @@ class Run:
                     "dropped": row.reason,
                 }
                 for row in each_row(journal, accepted=accepted)
-                if row.kind != _REASONS and round in (None, row.round)
+                if row.kind != StageKind.RATIONALES and round in (None, row.round)
             ]
 
     def dataset(self) -> datasets.Dataset:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from stepsynth.classroom.crossfit import CrossFit, judged_rounds, trainings
-from stepsynth.classroom.training import Classroom, artefacts, best_round, find_choice, find_mistakes
+from stepsynth.classroom.rounds import Halves, RoundJudge
+from stepsynth.classroom.training import Classroom, artefacts, with_half_the_steps
 from stepsynth.classroom.worth import find_worth
 
 __all__ = [
     "Classroom",
     "CrossFit",
+    "Halves",
+    "RoundJudge",
     "artefacts",
-    "best_round",
-    "find_choice",
-    "find_mistakes",
     "find_worth",
     "judged_rounds",
     "trainings",
+    "with_half_the_steps",
 ]

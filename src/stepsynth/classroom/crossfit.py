@@ -12,7 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepsynth.journal.results import find_choice
 from stepsynth.students.curve import learning_curve
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +75,9 @@ def trainings(final: str, rounds: int, folds: int) -> int:
 
 def judged_rounds(journal: Journal) -> list[int]:
     """Return the rounds of the loop whose students were judged by cross-fitting."""
-    return [number for _, number, kind, info, _ in journal.stages() if kind == "crossfit" and info["recipe"] == _OF_ROUNDS]
+    return [
+        number for _, number, kind, info, _ in journal.stages() if kind == StageKind.CROSSFIT and info["recipe"] == _OF_ROUNDS
+    ]
 
 
 class CrossFit:
@@ -88,6 +92,9 @@ class CrossFit:
         progress: told about the choice.
     """
 
+    no_gain = "Two rounds in a row did not gain in cross-validation: the loop ends here."
+    no_mistakes = "No gold row was mistaken: the loop ends here."
+
     def __init__(
         self, classroom: Classroom, journal: Journal, config: RunConfig, family: TaskFamily, folds: Folds, progress: Progress
     ) -> None:
@@ -98,6 +105,10 @@ class CrossFit:
         self._folds = folds
         self._progress = progress
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
+
+    def scores(self, before: int) -> list[list[float]]:
+        """Return what each round before one scored, gold row by gold row."""
+        return self._classroom.scores(before, SPLIT)
 
     def judge(self, number: int, name: str = _OF_ROUNDS) -> None:
         """Predict every gold row by a student that had not seen it; the predictions are the evaluation of a round.
@@ -120,7 +131,7 @@ class CrossFit:
         graded = self._journal.graded(number, SPLIT)
         evaluation = self._classroom.evaluate(self._gold, graded)
         info = {"rows": len(written) + len(self._gold) * RECIPES[name].gold, "recipe": name, "folds": self._folds.count}
-        self._journal.finish_training(stage, number, {SPLIT: (evaluation, [])}, info, 0.0, kind="crossfit")
+        self._journal.finish_training(stage, number, {SPLIT: (evaluation, [])}, info, 0.0, kind=StageKind.CROSSFIT)
         right = sum(g.score == 1.0 for g in graded)
         self._progress.note(f"{stage}, {_CALLED[name]}: {right:,} of {len(graded):,} gold rows right in cross-validation.")
 
@@ -161,7 +172,7 @@ class CrossFit:
         paired difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
         """
         final = self._config.method.final
-        if not self._journal.stage_done("choice"):
+        if not self._journal.stage_done(StageKind.CHOICE):
             started = time.monotonic()
             # The rounds' recipe was judged in any case.
             judged = dict.fromkeys((*names, _OF_ROUNDS))
@@ -175,11 +186,11 @@ class CrossFit:
                 "judged": numbers,
                 "curve": learning_curve(self._config.student, self._family, self._gold, self._folds.gold),
             }
-            self._journal.finish_training("choice", last + 1, {}, info, time.monotonic() - started, kind="choice")
+            self._journal.finish_training(StageKind.CHOICE, last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
             why = "as method.final says" if final != "auto" else "by gold rows right in cross-validation"
             found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
             self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")
-        return str(next(info for _, _, kind, info, _ in self._journal.stages() if kind == "choice")["chosen"])
+        return str((find_choice(self._journal) or {})["chosen"])
 
     def _best(self, numbers: Mapping[str, int], names: Sequence[str]) -> str:
         scores = {name: [g.score for g in self._journal.graded(numbers[name], SPLIT)] for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections import Counter
@@ -14,12 +15,15 @@ from stepsynth.evaluation.artefact import artefact_probe
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.normalise import comparable
 from stepsynth.interrupt import check_stop
+from stepsynth.journal.results import best_round, find_choice
 from stepsynth.journal.stream import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.methods.seed import REPEATED_HINT
 from stepsynth.run import disk_errors, write_atomic
 from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
 from stepsynth.types import Graded, Mistake, Prediction, digest
+from stepsynth.tasks import create_family
+from stepsynth.types import DropReason, Graded, Prediction, StageKind, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,47 +38,16 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Evaluation, Example
 
-__all__ = ["Classroom", "artefacts", "best_round", "find_choice", "find_mistakes"]
+__all__ = ["Classroom", "artefacts", "with_half_the_steps"]
 
 _OTHER_ADVICE = "See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher."
-_ADVICE = {
-    "truncated": "Raise sampling.max_tokens; a model that thinks needs teacher.reasoning_tokens.",
-    "failed": "The server answered none of them: see what it says to `stepsynth plan`.",
-    "refusal": "The provider declines: reword task.instruction and task.labels, or take another teacher.",
+_ADVICE: dict[str, str] = {
+    DropReason.TRUNCATED: "Raise sampling.max_tokens; a model that thinks needs teacher.reasoning_tokens.",
+    DropReason.FAILED: "The server answered none of them: see what it says to `stepsynth plan`.",
+    DropReason.REFUSAL: "The provider declines: reword task.instruction and task.labels, or take another teacher.",
 }
 # The probe's folds are the same whenever a page is made.
 _SEED = 0
-
-
-def best_round(journal: Journal) -> int:
-    """Return the round whose student did best on the select half; of equals the latest.
-
-    A student that was trained on the select half, too, cannot be judged by it: it is its
-    method's last word. Of students that were compared by cross-fitting it is the chosen one.
-    """
-    rounds = journal.rounds()
-    kinds = {info.get("student"): number for _, number, kind, info, _ in journal.stages() if kind == "train"}
-    if (choice := find_choice(journal)) and choice["chosen"] in kinds:
-        return kinds[choice["chosen"]]
-    if journal.evaluation(rounds[-1], "select") is None:
-        return rounds[-1]
-    return max(rounds, key=lambda number: (_select_score(journal, number), number))
-
-
-def find_choice(journal: Journal) -> dict[str, Any] | None:
-    """Return what was chosen by cross-fitting and why, ``None`` where nothing was."""
-    return next((info for _, _, kind, info, _ in journal.stages() if kind == "choice"), None)
-
-
-def find_mistakes(journal: Journal, round_number: int) -> list[Mistake]:
-    """Return the harvest rows that a round's student got wrong, in order (S3, section 3.2).
-
-    With cross-fitting these are all gold rows. Where another student was asked (``method.mistakes_of``), they are that one's.
-    """
-    gold = {example.id: example for split in ("harvest", "select") for example in journal.gold(split)}
-    splits = ("crossfit", "harvest-other", "harvest")
-    graded = next((found for split in splits if (found := journal.graded(round_number, split))), [])
-    return [Mistake(gold[g.prediction.example_id], g.prediction.label, g.prediction.confidence) for g in graded if g.score < 1.0]
 
 
 def artefacts(journal: Journal, config: RunConfig) -> list[str]:
@@ -87,6 +60,12 @@ def artefacts(journal: Journal, config: RunConfig) -> list[str]:
     written = [row.example for row in dataset_sample(journal)]
     gold = [*journal.gold("harvest"), *journal.gold("select")]
     return [probe.message for probe in artefact_probe(written, gold, stored_family(config.task).texts, _SEED) if probe.flagged]
+
+
+def with_half_the_steps(config: RunConfig) -> RunConfig:
+    """Return the config of one of two trainings that together make as many optimiser steps as a single one."""
+    steps = math.ceil(config.student.min_steps / 2)
+    return config.model_copy(update={"student": config.student.model_copy(update={"min_steps": steps})})
 
 
 class Classroom:
@@ -380,7 +359,7 @@ class Classroom:
         if not rows or (self._directory.config.task.labels and len(labels) < 2):
             reasons: Counter[str] = Counter()
             for count in count_rows(self._journal):
-                reasons[count.reason] += count.rows if count.reason and count.kind != "rationales" else 0
+                reasons[count.reason] += count.rows if count.reason and count.kind != StageKind.RATIONALES else 0
             dropped = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(4) if count)
             said = repeated_answer(self._journal, reasons=False)
             raise RunError(
@@ -417,8 +396,3 @@ def _share(kept: Path, known: Path) -> None:
         part.replace(known)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _select_score(journal: Journal, round_number: int) -> float:
-    evaluation = journal.evaluation(round_number, "select")
-    return evaluation.value if evaluation else 0.0

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom.crossfit import RECIPES, SPLIT
-from stepsynth.classroom.training import find_choice
 from stepsynth.evaluation.statistics import paired_difference
 from stepsynth.tasks import stored_family
+from stepsynth.journal.results import find_choice
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
     choice = find_choice(journal)
     if choice is None:
         return None
-    kept = {info["student"]: (number, info) for _, number, kind, info, _ in journal.stages() if kind == "train"}
+    kept = {info["student"]: (number, info) for _, number, kind, info, _ in journal.stages() if kind == StageKind.TRAIN}
     tested = any(journal.evaluation(number, "test") for number, _ in kept.values())
     judged = choice["judged"]
     places = {name: kept[name][0] if name in kept else None for name in RECIPES} if tested else judged

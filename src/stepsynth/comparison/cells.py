@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
 
-from stepsynth.classroom import best_round
 from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
+from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows
 from stepsynth.run import RunDirectory
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -318,10 +319,10 @@ def read_cell(folder: Path, system: str) -> Cell:
         if evaluation is None:
             raise RunError(f"the run at {str(folder)!r} is not finished.", hint="Run the same command again.")
         stages = journal.stages()
-        trained = {number: int(info["rows"]) for _, number, kind, info, _ in stages if kind == "train"}
-        steps = {number: info.get("steps") for _, number, kind, info, _ in stages if kind == "train"}
+        trained = {number: int(info["rows"]) for _, number, kind, info, _ in stages if kind == StageKind.TRAIN}
+        steps = {number: info.get("steps") for _, number, kind, info, _ in stages if kind == StageKind.TRAIN}
         totals = journal.totals()
-        test_info = next(info for _, _, kind, info, _ in stages if kind == "test")
+        test_info = next(info for _, _, kind, info, _ in stages if kind == StageKind.TEST)
         predicted = float(test_info["seconds"].get(str(best), 0.0))
         asks = directory.config.method.name == "teacher"
         known = totals.from_cache > 0 if asks else False
@@ -351,7 +352,7 @@ def read_cell(folder: Path, system: str) -> Cell:
 def _seconds(stages: Sequence[tuple[str, int, str, dict[str, Any], float]]) -> dict[str, float]:
     found = {"generating": 0.0, "training": 0.0, "testing": 0.0}
     for _, _, kind, _, seconds in stages:
-        found["testing" if kind == "test" else "training" if kind in LEARNING else "generating"] += seconds
+        found["testing" if kind == StageKind.TEST else "training" if kind in LEARNING else "generating"] += seconds
     return found
 
 

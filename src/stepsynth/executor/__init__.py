@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from stepsynth.executor.answering import TeacherModel
 from stepsynth.executor.send import Executor, ask_sample
+from stepsynth.executor.stages import StageRunner
 from stepsynth.executor.waves import Generator
 
-__all__ = ["Executor", "Generator", "TeacherModel", "ask_sample"]
+__all__ = ["Executor", "Generator", "StageRunner", "TeacherModel", "ask_sample"]

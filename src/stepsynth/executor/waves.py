@@ -27,7 +27,7 @@ from stepsynth.filters.normalise import clean
 from stepsynth.filters.parts import split_parts
 from stepsynth.journal import Spent
 from stepsynth.teachers.reading import hidden_tokens
-from stepsynth.types import Candidate, Response, Verdict
+from stepsynth.types import Candidate, DropReason, Response, StageKind, Verdict
 from stepsynth.words import count_words
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal
     from stepsynth.methods import Plan
     from stepsynth.progress import Progress
-    from stepsynth.types import Request
+    from stepsynth.types import GeneratedRow, Request
 
 __all__ = ["Generator", "candidates_of", "next_wave"]
 
@@ -86,14 +86,21 @@ class Generator:
 
     def matched(self, plan: Plan) -> bool:
         """Whether a stage goes on until the match is used up; reasons are a means, not the rows compared."""
-        return self._match is not None and plan.kind != "rationales"
+        return self._match is not None and plan.kind != StageKind.RATIONALES
+
+    def skip_done(self, plan: Plan) -> bool:
+        """Pass over a stage that is done, and return whether it is; what it used up counts towards the match."""
+        done = self._journal.stage_done(plan.stage)
+        if done:
+            self._used += self._amount(self._journal.spent(plan.stage))
+        return done
 
     def run(
         self,
         plan: Plan,
         round_number: int,
         hygiene: Hygiene,
-        before: Sequence[Candidate],
+        before: Sequence[GeneratedRow],
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Write one stage, unless it is done.
@@ -108,14 +115,13 @@ class Generator:
         Raises:
             StepsynthError: whatever ended the requests; all answers are committed.
         """
-        if self._journal.stage_done(plan.stage):
-            self._used += self._amount(self._journal.spent(plan.stage))
+        if self.skip_done(plan):
             return
         with rarely_collected():
             self._run(plan, round_number, hygiene, before, facts or {})
 
     def _run(
-        self, plan: Plan, round_number: int, hygiene: Hygiene, before: Sequence[Candidate], facts: Mapping[str, Any]
+        self, plan: Plan, round_number: int, hygiene: Hygiene, before: Sequence[GeneratedRow], facts: Mapping[str, Any]
     ) -> None:
         started = time.monotonic()
         self._thought = self._written = 0
@@ -125,15 +131,15 @@ class Generator:
             verdicts, missing = self._matched_waves(plan, hygiene, list(before), self._match), {}
         else:
             verdicts = self._waves(plan, hygiene, list(before))
-            accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
+            accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
             missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
         info: dict[str, Any] = {"targets": dict(plan.targets), "missing": missing, **facts}
         if self._thought:
             info |= {"thought_tokens": self._thought, "written_tokens": self._written}
-        left_out = sum(v.accepted and (v.candidate.key, v.candidate.part) in self._shortened for v in verdicts)
+        left_out = sum(v.accepted and (v.candidate.row.key, v.candidate.row.part) in self._shortened for v in verdicts)
         if left_out:
             info["left_out"] = left_out
-        cut = sum(v.accepted and v.candidate.cut for v in verdicts) if plan.kind != "rationales" else 0
+        cut = sum(v.accepted and v.candidate.cut for v in verdicts) if plan.kind != StageKind.RATIONALES else 0
         if cut:
             info["cut"] = cut
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
@@ -145,20 +151,20 @@ class Generator:
             summary += f"; {cut_note(cut)}"
         self._progress.finish(summary)
 
-    def _waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate]) -> list[Verdict]:
+    def _waves(self, plan: Plan, hygiene: Hygiene, before: list[GeneratedRow]) -> list[Verdict]:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
         while True:
             wave = next_wave(plan, verdicts, asked, self._limit)
             if not wave:
                 return verdicts
-            accepted = before + [v.candidate for v in verdicts if v.accepted]
+            accepted = before + [v.candidate.row for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
             self._count(answers)
             verdicts += hygiene.finish(live.looked_at(answers, len(wave)), accepted)
 
-    def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[Candidate], match: MatchConfig) -> list[Verdict]:
+    def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[GeneratedRow], match: MatchConfig) -> list[Verdict]:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
         used, each, counted = self._used, 1.0, 0
@@ -166,7 +172,7 @@ class Generator:
             left = math.ceil((match.amount - used) / each)
             size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
             wave = _in_turn(plan, size, asked, len(verdicts))
-            accepted = before + [v.candidate for v in verdicts if v.accepted]
+            accepted = before + [v.candidate.row for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
             self._count(answers)
@@ -210,11 +216,11 @@ class Generator:
         key = self._executor.key(request)
         answer = answers.get(key)
         if not isinstance(answer, Response):
-            return [Candidate(request, key, "")]
+            return [Candidate.of(request, key, "")]
         said = self._executor.text(answer)
         found = candidates_of(request, key, answer, said, self._layout)
         if request.parts == 1 and not (_is_reason(request) or self._layout.whole) and "\n" in said.strip():
-            self._shortened |= {(key, c.part) for c in found if _lost_words(c.text, said)}
+            self._shortened |= {(key, c.row.part) for c in found if _lost_words(c.text, said)}
         return found
 
 
@@ -233,16 +239,16 @@ def candidates_of(request: Request, key: str, answer: Response, said: str, layou
     cut = answer.finish_reason == "length"
     layout = Layout(titles=False) if reason else layout
     if request.parts == 1:
-        return [Candidate(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
+        return [Candidate.of(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
     parts = split_parts(said, cut=cut, paragraphs=layout.whole)[: request.parts]
     alone = cut and not reason and len(parts) == 1
     # What was cut off is left out already; the others are whole.
     ended = "stop" if cut and not alone else answer.finish_reason
-    return [Candidate(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
+    return [Candidate.of(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
 
 
 def _is_reason(request: Request) -> bool:
-    return request.stage.endswith("rationales")
+    return request.stage.endswith(StageKind.RATIONALES)
 
 
 def _lost_words(text: str, said: str) -> bool:
@@ -275,8 +281,8 @@ def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_
         asked: requests so far by label; the new ones are added.
         max_overgeneration: most rows asked for per wanted row.
     """
-    accepted = Counter(v.candidate.request.label for v in verdicts if v.accepted)
-    good = Counter(v.candidate.request.label for v in verdicts if v.reason in ("", "surplus"))
+    accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
+    good = Counter(v.candidate.label for v in verdicts if v.reason in ("", DropReason.SURPLUS))
     counts: dict[str, int] = {}
     for label, target in plan.targets.items():
         lacking = target - accepted[label]
@@ -313,7 +319,7 @@ class _Live:
         generator: Generator,
         wave: list[Request],
         hygiene: Hygiene,
-        accepted: list[Candidate],
+        accepted: list[GeneratedRow],
         in_stage: int,
         kept: float,
     ) -> None:
@@ -340,7 +346,7 @@ class _Live:
         if started >= self._next:
             new = [verdict for position in sorted(self._new) for verdict in self._looked_at[position]]
             self._new.clear()
-            passed = [v.candidate for v in self._hygiene.finish(new, self._accepted) if v.accepted]
+            passed = [v.candidate.row for v in self._hygiene.finish(new, self._accepted) if v.accepted]
             self._accepted += passed
             self._passed += len(passed)
             self._next = time.monotonic() + (time.monotonic() - started) / _LIVE_SHARE
@@ -358,14 +364,14 @@ class _Live:
             failed = isinstance(answers.get(key), TeacherError)
             for position in self._open.pop(key, ()):
                 found = self._generator._candidates(self._wave[position], answers)
-                self._looked_at[position] = [Verdict(c, "failed") if failed else self._hygiene.look(c) for c in found]
+                self._looked_at[position] = [Verdict(c, DropReason.FAILED) if failed else self._hygiene.look(c) for c in found]
                 self._new.append(position)
 
 
 def _kept(verdicts: list[Verdict]) -> float:
     """Return the share that the label check kept so far, by Laplace's rule."""
     accepted = sum(verdict.accepted for verdict in verdicts)
-    doubted = sum(verdict.reason == "label in doubt" for verdict in verdicts)
+    doubted = sum(verdict.reason == DropReason.LABEL_IN_DOUBT for verdict in verdicts)
     return (accepted + 2) / (accepted + doubted + 2)
 
 

@@ -14,20 +14,21 @@ from stepsynth.filters.alone import RowRule
 from stepsynth.filters.artefact import AnswerNaming, LabelNaming
 from stepsynth.filters.balance import Surplus
 from stepsynth.filters.duplicate import Duplicate
-from stepsynth.filters.label_check import Judge, LabelCheck
+from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.own import OwnRule, RowFilter, own_filters
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
 from stepsynth.tasks import create_family
 from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 from stepsynth.words import count_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.config import RunConfig
-    from stepsynth.types import Candidate, Example
+    from stepsynth.config import TaskConfig
+    from stepsynth.types import Candidate, Example, GeneratedRow
 
 __all__ = ["REASONS", "Filter", "Hygiene", "RowFilter", "own_filters"]
 
@@ -35,29 +36,29 @@ __all__ = ["REASONS", "Filter", "Hygiene", "RowFilter", "own_filters"]
 _MARKED = 0.9
 
 REASONS: dict[str, str] = {
-    "failed": "the teacher gave no answer after every attempt",
-    "refusal": "the teacher declined or talked about being a model",
-    "empty": "nothing was left of the answer",
-    "truncated": "the answer was cut off before its first sentence ended",
-    "too short": "shorter than the shortest gold texts",
-    "too long": "much longer than the longest gold texts",
-    "meta": "talks about the task instead of doing it",
-    "placeholder": "leaves a gap to fill in, such as [Name]",
-    "duplicate": "the same text was accepted before",
-    "copy": "copied from a validation row or from the prompt",
-    "names the label": "names its label more often than real texts do",
-    "repetitive": "says the same words over and over",
-    "names the answer": "holds its own answer more often than real questions do",
-    "no question": "does not end with a question mark",
-    "label in doubt": "gold rows suggest another label than the one that was asked for",
-    "surplus": "good, but its label already has all the rows it needs",
+    DropReason.FAILED: "the teacher gave no answer after every attempt",
+    DropReason.REFUSAL: "the teacher declined or talked about being a model",
+    DropReason.EMPTY: "nothing was left of the answer",
+    DropReason.TRUNCATED: "the answer was cut off before its first sentence ended",
+    DropReason.TOO_SHORT: "shorter than the shortest gold texts",
+    DropReason.TOO_LONG: "much longer than the longest gold texts",
+    DropReason.META: "talks about the task instead of doing it",
+    DropReason.PLACEHOLDER: "leaves a gap to fill in, such as [Name]",
+    DropReason.DUPLICATE: "the same text was accepted before",
+    DropReason.COPY: "copied from a validation row or from the prompt",
+    DropReason.NAMES_LABEL: "names its label more often than real texts do",
+    DropReason.REPETITIVE: "says the same words over and over",
+    DropReason.NAMES_ANSWER: "holds its own answer more often than real questions do",
+    DropReason.NO_QUESTION: "does not end with a question mark",
+    DropReason.LABEL_IN_DOUBT: "gold rows suggest another label than the one that was asked for",
+    DropReason.SURPLUS: "good, but its label already has all the rows it needs",
 }
 
 
 class Filter(Protocol):
     """One rule."""
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """Return one verdict per candidate, in the same order.
 
         Args:
@@ -76,35 +77,38 @@ class Hygiene:
     @classmethod
     def for_rows(
         cls,
-        config: RunConfig,
+        task: TaskConfig,
         gold: Sequence[Example],
         harvest: Sequence[Example],
         targets: Mapping[str, int] | None,
-        judge: Judge | None = None,
+        *,
+        own: Sequence[RowFilter] = (),
+        label_check: LabelCheck | None = None,
     ) -> Hygiene:
         """Rules for training rows.
 
         Args:
-            config: task and method.
+            task: its family, its labels, and whether texts have paragraphs.
             gold: all validation rows: none of them may be copied.
             harvest: the rows that show how long real texts are and how often they name a label.
             targets: label -> rows wanted from this stage; ``None`` takes all that are good.
-            judge: checks labels, if given.
+            own: the user's filters.
+            label_check: the rule that doubts labels, if there is one.
         """
-        asks = create_family(config.task).spans
+        asks = create_family(task).spans
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
-        layout = Layout.like([example.text for example in harvest], config.task.paragraphs)
+        layout = Layout.like([example.text for example in harvest], task.paragraphs)
         # Where real texts have gaps, a form letter or code, say, written ones may.
         gaps = any(has_gap(example.text) for example in harvest)
-        more = config.task.paragraphs == "all" and not layout.lines
+        more = task.paragraphs == "all" and not layout.lines
         rules: list[Filter] = [
             Schema.like([count_words(example.text) for example in harvest], question=asks and marked, paragraphs=more, gaps=gaps),
             GoldCopy.of([example.text for example in gold]),
-            *(OwnRule(own) for own in own_filters(config)),
-            AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, config.task.labels),
+            *(OwnRule(rule) for rule in own),
+            AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, task.labels),
         ]
-        if judge is not None:
-            rules.append(LabelCheck(judge, config.method.label_check_ratio))
+        if label_check is not None:
+            rules.append(label_check)
         rules.append(Duplicate())
         return cls((*rules, Surplus(targets)) if targets is not None else tuple(rules))
 
@@ -122,7 +126,7 @@ class Hygiene:
         """Return the rules that cost next to nothing, for a preview while answers come in."""
         return Hygiene(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """Apply every rule to what the rules before it let pass; see `Filter.judge`."""
         return self.finish([self.look(candidate) for candidate in candidates], accepted)
 
@@ -135,7 +139,7 @@ class Hygiene:
                 break
         return verdict
 
-    def finish(self, looked_at: Sequence[Verdict], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def finish(self, looked_at: Sequence[Verdict], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """Apply the other rules to what `look` let pass, in plan order; see `Filter.judge`."""
         verdicts = list(looked_at)
         for rule in self.filters[len(self._alone) :]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepsynth.types import Candidate, Verdict
+    from stepsynth.types import Candidate, GeneratedRow, Verdict
 
 __all__ = ["RowRule"]
 
@@ -20,6 +20,6 @@ class RowRule(ABC):
     def verdict(self, candidate: Candidate) -> Verdict:
         """Return the verdict on one row; it may hold a shortened row in the place of the given one."""
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
         return [self.verdict(candidate) for candidate in candidates]

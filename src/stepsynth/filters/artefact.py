@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from stepsynth.filters.growing import Growing
 from stepsynth.filters.normalise import comparable
 from stepsynth.tasks.labels import label_words
-from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 from stepsynth.words import SPACELESS, is_spaceless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.types import Candidate, Example
+    from stepsynth.types import Candidate, Example, GeneratedRow
 
 __all__ = ["AnswerNaming", "LabelNaming"]
 
@@ -49,31 +49,30 @@ class LabelNaming:
             limits[label] = sum(_names(text, label, meanings.get(label, "")) for text in texts) / len(texts)
         return cls(limits, meanings)
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
         new, void = self._growing.news(accepted)
         if void:
             self._accepted.clear()
-        for candidate in new:
-            count, naming = self._accepted.get(candidate.request.label, (0, 0))
-            self._accepted[candidate.request.label] = count + 1, naming + self._named(candidate)
+        for row in new:
+            count, naming = self._accepted.get(row.label, (0, 0))
+            self._accepted[row.label] = count + 1, naming + self._named(row)
         rows = {label: count for label, (count, _) in self._accepted.items()}
         named = {label: naming for label, (_, naming) in self._accepted.items()}
         verdicts = []
         for candidate in candidates:
-            label = candidate.request.label
-            names = self._named(candidate)
+            label = candidate.label
+            names = self._named(candidate.row)
             allowed = named.get(label, 0) + 1 <= self.limits.get(label, 0.0) * (rows.get(label, 0) + 1)
             keep = not names or allowed
             if keep:
                 rows[label] = rows.get(label, 0) + 1
                 named[label] = named.get(label, 0) + names
-            verdicts.append(Verdict(candidate, "" if keep else "names the label"))
+            verdicts.append(Verdict(candidate, "" if keep else DropReason.NAMES_LABEL))
         return verdicts
 
-    def _named(self, candidate: Candidate) -> bool:
-        label = candidate.request.label
-        return _names(candidate.text, label, self.meanings.get(label, ""))
+    def _named(self, row: GeneratedRow) -> bool:
+        return _names(row.text, row.label, self.meanings.get(row.label, ""))
 
 
 @dataclass(frozen=True)
@@ -93,23 +92,23 @@ class AnswerNaming:
         """Measure the rate on real questions."""
         return cls(sum(_holds(e.text, [a.text for a in e.answers]) for e in harvest) / len(harvest))
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
         new, void = self._growing.news(accepted)
         if void:
             self._accepted.clear()
-        self._accepted.update(named=sum(self._named(candidate) for candidate in new))
+        self._accepted.update(named=sum(self._named(row) for row in new))
         rows, named = len(accepted), self._accepted["named"]
         verdicts = []
         for candidate in candidates:
-            names = self._named(candidate)
+            names = self._named(candidate.row)
             keep = not names or named + 1 <= self.limit * (rows + 1)
             rows, named = rows + keep, named + (keep and names)
-            verdicts.append(Verdict(candidate, "" if keep else "names the answer"))
+            verdicts.append(Verdict(candidate, "" if keep else DropReason.NAMES_ANSWER))
         return verdicts
 
-    def _named(self, candidate: Candidate) -> bool:
-        return _holds(candidate.text, [answer.text for answer in candidate.example.answers])
+    def _named(self, row: GeneratedRow) -> bool:
+        return _holds(row.text, [row.answer.text] if row.answer else [])
 
 
 def _holds(question: str, answers: Sequence[str]) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.types import Candidate
+    from stepsynth.types import Candidate, GeneratedRow
 
 __all__ = ["Surplus"]
 
@@ -25,17 +25,17 @@ class Surplus:
 
     targets: Mapping[str, int]
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`; only accepted rows of the candidates' own stage count."""
-        stage = candidates[0].request.stage if candidates else ""
+        stage = candidates[0].row.stage if candidates else ""
         have: dict[str, int] = {}
-        for candidate in accepted:
-            if candidate.request.stage == stage:
-                have[candidate.request.label] = have.get(candidate.request.label, 0) + 1
+        for row in accepted:
+            if row.stage == stage:
+                have[row.label] = have.get(row.label, 0) + 1
         verdicts = []
         for candidate in candidates:
-            label = candidate.request.label
+            label = candidate.label
             full = have.get(label, 0) >= self.targets.get(label, 0)
-            verdicts.append(Verdict(candidate, "surplus" if full else ""))
+            verdicts.append(Verdict(candidate, DropReason.SURPLUS if full else ""))
             have[label] = have.get(label, 0) + (not full)
         return verdicts

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from stepsynth.filters.growing import Growing
 from stepsynth.filters.normalise import comparable
-from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepsynth.types import Candidate
+    from stepsynth.types import Candidate, GeneratedRow
 
 __all__ = ["Duplicate"]
 
@@ -24,7 +24,7 @@ class Duplicate:
         self._growing = Growing()
         self._accepted: set[bytes] = set()
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
         new, void = self._growing.news(accepted)
         if void:
@@ -33,14 +33,14 @@ class Duplicate:
         seen: set[bytes] = set()
         verdicts = []
         for candidate in candidates:
-            row = _identity(candidate)
-            verdicts.append(Verdict(candidate, "duplicate" if row in seen or row in self._accepted else ""))
+            row = _identity(candidate.row)
+            verdicts.append(Verdict(candidate, DropReason.DUPLICATE if row in seen or row in self._accepted else ""))
             seen.add(row)
         return verdicts
 
 
-def _identity(candidate: Candidate) -> bytes:
+def _identity(row: GeneratedRow) -> bytes:
     """Return 128 bits of a hash in the place of two texts: a million rows take 100 MB, however long they are."""
-    context, text = comparable(candidate.request.context), comparable(candidate.text)
+    context, text = comparable(row.context), comparable(row.text)
     # Comparable texts hold no NUL, so no two pairs give the same bytes.
     return hashlib.blake2b(f"{context}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepsynth.types import Candidate
+    from stepsynth.types import GeneratedRow
 
 __all__ = ["Growing"]
 
@@ -16,9 +16,9 @@ class Growing:
     """Remembers which accepted rows a rule has counted already."""
 
     def __init__(self) -> None:
-        self._counted: list[Candidate] = []
+        self._counted: list[GeneratedRow] = []
 
-    def news(self, accepted: Sequence[Candidate]) -> tuple[Sequence[Candidate], bool]:
+    def news(self, accepted: Sequence[GeneratedRow]) -> tuple[Sequence[GeneratedRow], bool]:
         """Return the rows that are new since the last call, and whether what was counted before is void.
 
         Args:

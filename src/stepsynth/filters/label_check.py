@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.types import Candidate, Example
+    from stepsynth.types import Candidate, Example, GeneratedRow
 
 __all__ = ["Judge", "LabelCheck"]
 
@@ -40,13 +40,13 @@ class LabelCheck:
     adviser: Judge
     ratio: float
 
-    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[Candidate]) -> list[Verdict]:
+    def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
         verdicts = []
-        answers = self.adviser.probabilities([candidate.example for candidate in candidates])
+        answers = self.adviser.probabilities([candidate.row.example for candidate in candidates])
         for candidate, probabilities in zip(candidates, answers, strict=True):
-            asked = probabilities.get(candidate.request.label)
+            asked = probabilities.get(candidate.label)
             # A label without gold rows is unknown to the judge: it cannot object to it.
             doubt = asked is not None and asked < self.ratio * max(probabilities.values())
-            verdicts.append(Verdict(candidate, "label in doubt" if doubt else ""))
+            verdicts.append(Verdict(candidate, DropReason.LABEL_IN_DOUBT if doubt else ""))
         return verdicts

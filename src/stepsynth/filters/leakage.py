@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import comparable
-from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 from stepsynth.words import is_spaceless
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ class GoldCopy(RowRule):
         """See `RowRule`."""
         text = comparable(candidate.text)
         # Turns that showed the form of an answer are no more the teacher's own than gold rows are.
-        shown = GoldCopy.of(m.content for m in candidate.request.messages if m.role == "assistant")
+        shown = GoldCopy.of(candidate.shown)
         # A written text that repeats its whole context says nothing about how the two relate.
-        repeats = bool(candidate.request.context) and text == comparable(candidate.request.context)
+        repeats = bool(candidate.row.context) and text == comparable(candidate.row.context)
         copied = repeats or self.copied(text) or shown.copied(text)
-        return Verdict(candidate, "copy" if copied else "")
+        return Verdict(candidate, DropReason.COPY if copied else "")
 
     def copied(self, text: str) -> bool:
         """Whether most of a text (in comparable form) was copied from one of the indexed ones."""

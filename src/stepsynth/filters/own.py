@@ -25,9 +25,9 @@ from stepsynth.registry import FILTERS
 from stepsynth.types import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from stepsynth.config import OwnFilterConfig, RunConfig
+    from stepsynth.config import OwnFilterConfig
     from stepsynth.types import Candidate, Example
 
 __all__ = ["OwnRule", "RowFilter", "describe_filter", "own_filters"]
@@ -83,11 +83,11 @@ class OwnRule(RowRule):
             RunError: it failed; the message names the row.
         """
         try:
-            kept = bool(self._own.keep(candidate.example))
+            kept = bool(self._own.keep(candidate.row.example))
         except Exception as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RunError(
-                f"the filter {_name(self._own)!r} failed on row {candidate.example.id!r}: {said}.",
+                f"the filter {_name(self._own)!r} failed on row {candidate.row.example.id!r}: {said}.",
                 hint="Mend it and run the same again: no answer is lost.",
             ) from error
         return Verdict(candidate) if kept else replace(Verdict(candidate), reason=self._reason)
@@ -118,15 +118,18 @@ def describe_filter(own: object) -> str | dict[str, Any]:
     return {"name": _name(own), "options": options}
 
 
-def own_filters(config: RunConfig) -> list[RowFilter]:
+def own_filters(entries: Sequence[OwnFilterConfig], given: Sequence[RowFilter | None] = ()) -> list[RowFilter]:
     """Return the filters of a config: those that the program gave, or made by what packages registered.
+
+    Args:
+        entries: what the config says of each.
+        given: the instances that the program gave for the first of them.
 
     Raises:
         ConfigError: there is no such filter, or it cannot be made with these options.
     """
-    given = config.given_filters or ()
-    held = [*given, *[None] * (len(config.filters) - len(given))]
-    return [own or _registered(entry) for own, entry in zip(held, config.filters, strict=True)]
+    held = [*given, *[None] * (len(entries) - len(given))]
+    return [own or _registered(entry) for own, entry in zip(held, entries, strict=True)]
 
 
 def _registered(entry: OwnFilterConfig) -> RowFilter:

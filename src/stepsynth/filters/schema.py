@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import leading_sentences
 from stepsynth.filters.phrases import OTHER_META, OTHER_REFUSAL, THOUGHT_ALOUD
-from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 from stepsynth.words import count_words, pieces
 
 if TYPE_CHECKING:
@@ -95,28 +95,28 @@ class Schema(RowRule):
     def verdict(self, candidate: Candidate) -> Verdict:
         """See `RowRule`."""
         text = leading_sentences(candidate.text, self.max_words)
-        short = candidate if text == candidate.text else replace(candidate, text=text, cut=True)
-        reason = self._reason(short) if short.text or not candidate.text else "too long"
+        short = candidate if text == candidate.text else candidate.with_text(text, cut=True)
+        reason = self._reason(short) if short.text or not candidate.text else DropReason.TOO_LONG
         return Verdict(short if not reason else candidate, reason)
 
     def _reason(self, candidate: Candidate) -> str:
         if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text) or OTHER_REFUSAL.match(candidate.text):
-            return "refusal"
+            return DropReason.REFUSAL
         words = count_words(candidate.text)
         if not _WORD.search(candidate.text):
-            return "truncated" if candidate.finish_reason == "length" else "empty"
+            return DropReason.TRUNCATED if candidate.finish_reason == "length" else DropReason.EMPTY
         if words < self.min_words:
-            return "too short"
+            return DropReason.TOO_SHORT
         if self.meta and _is_meta(candidate.text):
-            return "meta"
+            return DropReason.META
         if not self.gaps and has_gap(candidate.text):
-            return "placeholder"
+            return DropReason.PLACEHOLDER
         if self.question and not ends_with_question_mark(candidate.text):
-            return "no question"
+            return DropReason.NO_QUESTION
         if words <= _TOO_FEW_TO_REPEAT:
             return ""
         said = [piece.casefold() for piece in pieces(candidate.text)]
-        return "repetitive" if len(set(said)) < len(said) / 2 else ""
+        return DropReason.REPETITIVE if len(set(said)) < len(said) / 2 else ""
 
 
 def _is_meta(text: str) -> bool:

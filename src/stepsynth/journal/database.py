@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["connect", "decoded", "encoded", "first", "reading_uri", "select", "transaction"]
+__all__ = ["connect", "decoded", "each", "encoded", "first", "reading_uri", "select", "transaction"]
 
 # What opening a file for writing gives where a folder may be read only.
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -115,8 +115,13 @@ def select(connection: sqlite3.Connection, query: str, values: Sequence[object] 
     Raises:
         RunError: the file cannot be read.
     """
+    return list(each(connection, query, values))
+
+
+def each(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query, few of them in memory at a time; see `select`."""
     try:
-        return connection.execute(query, values).fetchall()
+        yield from connection.execute(query, values)
     except sqlite3.DatabaseError as error:
         raise RunError(f"the journal cannot be read: {error}.", hint="Restore it from a backup, or start a new run.") from error
 

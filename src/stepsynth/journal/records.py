@@ -7,56 +7,41 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.journal.database import decoded
-from stepsynth.types import Example, Span
+from stepsynth.types import GeneratedRow, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Row", "Spent", "Totals"]
+__all__ = ["SELECT_ROWS", "Row", "Spent", "Totals"]
+
+# Columns in the order in which `Row.read` takes them.
+SELECT_ROWS = (
+    "SELECT r.stage, s.round, s.kind, r.position, r.key, r.label, r.source, r.text, r.reason, r.context, r.answer"
+    " FROM rows r JOIN stages s ON s.name = r.stage"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One planned row as it ended: accepted, or dropped for a reason.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(GeneratedRow):
+    """One planned row as it ended: accepted, or dropped for a reason; its text as the filters left it.
 
     Attributes:
-        stage: stage that asked for it.
-        round: round of that stage.
-        kind: ``rationales``, ``import``, ``seed``, ``zerogen`` or ``extrapolate``.
-        position: place in the stage's plan.
-        key: key of the answer it was parsed from.
-        label: the asked label.
-        source: id of the mistake it was written from, if any.
-        text: the text after hygiene (as far as hygiene got).
-        reason: empty when accepted.
-        context: the text that the row keeps, if any.
-        answer: the answer that the question was written for, if any.
+        round: round of its stage.
+        kind: kind of its stage, see `stepsynth.types.StageKind`.
+        reason: empty when accepted, else see `stepsynth.types.Verdict`.
     """
 
-    stage: str
     round: int
     kind: str
-    position: int
-    key: str
-    label: str
-    source: str | None
-    text: str
     reason: str
-    context: str = ""
-    answer: Span | None = None
 
     @classmethod
     def read(cls, *kept: Any) -> Row:
-        """Return a row from how the journal keeps it, in the order of the attributes."""
+        """Return a row from how the journal keeps it, see `SELECT_ROWS`."""
         stage, number, kind, position, key, label, source, text, reason, context, answer = kept
         span = next((Span(*found) for found in json.loads(decoded(answer))), None)
-        return cls(stage, number, kind, position, key, label, source, decoded(text), reason, decoded(context), span)
-
-    @property
-    def example(self) -> Example:
-        """The row as training data."""
-        answers = (self.answer,) if self.answer else ()
-        return Example(f"{self.stage}/{self.position}", self.text, self.label, self.context, answers)
+        written = (stage, position, key, label, source, decoded(text), decoded(context), span)
+        return cls(*written, round=number, kind=kind, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

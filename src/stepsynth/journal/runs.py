@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
 from stepsynth.journal.answers import ANSWERS_TABLE, AnswerStore, answer_records
-from stepsynth.journal.database import connect, decoded, encoded, first, select, transaction
+from stepsynth.journal.database import connect, decoded, each, encoded, first, select, transaction
 from stepsynth.journal.jobs import JOBS_TABLE, JobStore
 from stepsynth.journal.ledger import LEDGER_TABLE, Ledger
-from stepsynth.journal.records import Row, Spent, Totals
-from stepsynth.types import Candidate, Evaluation, Example, Graded, Prediction, Request, Response, Span, canonical_json
+from stepsynth.journal.records import SELECT_ROWS, Row, Spent, Totals
+from stepsynth.types import Evaluation, Example, Graded, Prediction, Request, Response, Span, StageKind, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stepsynth.types import Verdict
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "holds_nothing"]
 
 # Kinds of stages in which students learn, are judged or tested; all others ask the teacher.
-LEARNING = ("fold", "crossfit", "choice", "train", "test")
+LEARNING = (StageKind.FOLD, StageKind.CROSSFIT, StageKind.CHOICE, StageKind.TRAIN, StageKind.TEST)
+_ASKING = 1
+# In which order the stages of a round come; those that write rows are in one place.
+_PLACES = {StageKind.RATIONALES: 0, **{kind: place for place, kind in enumerate(LEARNING, _ASKING + 1)}}
+_WHEN = " ".join(f"WHEN '{kind}' THEN {place}" for kind, place in _PLACES.items())
+_BY_PLACE = f"round, CASE kind {_WHEN} ELSE {_ASKING} END, name"
 
 # Append only: a journal of any released version is brought up to date when it is opened.
 _MIGRATIONS: tuple[str, ...] = (
@@ -73,6 +78,18 @@ class Journal:
         self._shared = shared
         self.ledger = Ledger.read(self._connection)
         self.jobs = JobStore(self._connection)
+
+    def select(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query on the journal's tables; for the readers of this package.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        return select(self._connection, query, values)
+
+    def each(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query, few in memory at a time; nothing may be written before the last one; see `select`."""
+        return each(self._connection, query, values)
 
     def close(self) -> None:
         """Close the journal and the shared answers."""
@@ -225,7 +242,7 @@ class Journal:
         results: Mapping[str, tuple[Evaluation, Sequence[Graded]]],
         info: dict[str, Any],
         seconds: float,
-        kind: str = "train",
+        kind: StageKind = StageKind.TRAIN,
     ) -> None:
         """Write what a student predicted and scored on some splits, and that the stage is done.
 
@@ -248,7 +265,7 @@ class Journal:
         """Write what a student that is not kept predicted of some rows of a split, by their place in it."""
         with transaction(self._connection, f"stage {name}"):
             self._insert_predictions(round_number, split, graded)
-            self._insert_stage(name, round_number, "fold", info, seconds)
+            self._insert_stage(name, round_number, StageKind.FOLD, info, seconds)
 
     def finish_test(
         self,
@@ -262,7 +279,7 @@ class Journal:
         with transaction(self._connection, f"stage {name}"):
             for number, result in results.items():
                 self._insert_evaluation(number, "test", *result)
-            self._insert_stage(name, round_number, "test", info, seconds)
+            self._insert_stage(name, round_number, StageKind.TEST, info, seconds)
 
     def _insert_evaluation(self, round_number: int, split: str, evaluation: Evaluation, graded: Sequence[Graded]) -> None:
         self._insert_predictions(round_number, split, dict(enumerate(graded)))
@@ -289,17 +306,13 @@ class Journal:
 
     def stages(self) -> list[tuple[str, int, str, dict[str, Any], float]]:
         """Return finished stages as ``(name, round, kind, info, seconds)``, in the order of a run."""
-        query = (
-            "SELECT name, round, kind, info, seconds FROM stages ORDER BY round,"
-            " CASE kind WHEN 'rationales' THEN 0 WHEN 'fold' THEN 2 WHEN 'crossfit' THEN 3 WHEN 'choice' THEN 4"
-            " WHEN 'train' THEN 5 WHEN 'test' THEN 6 ELSE 1 END, name"
-        )
+        query = "SELECT name, round, kind, info, seconds FROM stages"
+        query += f" ORDER BY {_BY_PLACE}"
         return [(n, r, k, json.loads(i), s) for n, r, k, i, s in select(self._connection, query)]
 
     def rows(self, *, stage: str | None = None, accepted: bool | None = None) -> list[Row]:
         """Return planned rows in plan order, of one stage or of all, accepted or dropped or both."""
-        query = "SELECT r.stage, s.round, s.kind, r.position, r.key, r.label, r.source, r.text, r.reason, r.context, r.answer"
-        query += " FROM rows r JOIN stages s ON s.name = r.stage WHERE 1"
+        query = f"{SELECT_ROWS} WHERE 1"
         values: list[object] = []
         if stage is not None:
             query += " AND r.stage = ?"
@@ -307,12 +320,12 @@ class Journal:
         if accepted is not None:
             query += " AND (r.reason = '') = ?"
             values.append(accepted)
-        query += " ORDER BY s.round, s.kind != 'rationales', r.stage, r.position"
-        return [Row.read(*found) for found in select(self._connection, query, values)]
+        query += " ORDER BY s.round, s.kind != ?, r.stage, r.position"
+        return [Row.read(*found) for found in self.select(query, [*values, StageKind.RATIONALES])]
 
     def dataset(self, upto_round: int | None = None) -> list[Row]:
         """Return the accepted training rows (no rationales) of all rounds up to one, in plan order."""
-        rows = (row for row in self.rows(accepted=True) if row.kind != "rationales")
+        rows = (row for row in self.rows(accepted=True) if row.kind != StageKind.RATIONALES)
         return [row for row in rows if upto_round is None or row.round <= upto_round]
 
     # evaluations -----------------------------------------------------------------------
@@ -337,19 +350,15 @@ class Journal:
             for i, label, p, start, gold, score in select(self._connection, query, (round_number, split))
         ]
 
-    def rounds(self, kind: str = "train") -> list[int]:
+    def rounds(self, kind: str = StageKind.TRAIN) -> list[int]:
         """Return the rounds that have a student, in order; with ``crossfit`` those whose students were judged and not kept."""
         return [r for (r,) in select(self._connection, "SELECT round FROM stages WHERE kind = ? ORDER BY round", (kind,))]
 
 
 def _row_values(verdict: Verdict) -> tuple[object, ...]:
-    candidate: Candidate = verdict.candidate
-    request = candidate.request
-    answer = _spans([request.answer] if request.answer else [])
-    return (
-        *(candidate.key, request.label, request.source, encoded(candidate.text)),
-        *(encoded(request.context), answer, verdict.reason),
-    )
+    row = verdict.candidate.row
+    answer = _spans([row.answer] if row.answer else [])
+    return (row.key, row.label, row.source, encoded(row.text), encoded(row.context), answer, verdict.reason)
 
 
 def _spans(spans: Sequence[Span]) -> str | bytes:

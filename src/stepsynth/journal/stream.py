@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stepsynth.errors import RunError
-from stepsynth.journal.database import select
-from stepsynth.journal.records import Row
+from stepsynth.journal.records import SELECT_ROWS, Row
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from stepsynth.journal.runs import Journal
 
@@ -31,10 +29,6 @@ __all__ = [
     "rows_from_mistakes",
 ]
 
-_ROWS = (
-    "SELECT r.stage, s.round, s.kind, r.position, r.key, r.label, r.source, r.text, r.reason, r.context, r.answer"
-    " FROM rows r JOIN stages s ON s.name = r.stage"
-)
 _AT_ONCE = 500
 # Of fewer equal answers nothing can be said.
 _REPEATED = 3
@@ -65,16 +59,16 @@ class RowCount:
     @property
     def in_dataset(self) -> bool:
         """Whether they are accepted training rows."""
-        return not self.reason and self.kind != "rationales"
+        return not self.reason and self.kind != StageKind.RATIONALES
 
 
 def count_rows(journal: Journal) -> list[RowCount]:
     """Return the planned rows by stage, label and reason, stages in the order of the plan."""
     query = (
         "SELECT r.stage, s.round, s.kind, r.label, r.reason, COUNT(*) FROM rows r JOIN stages s ON s.name = r.stage"
-        " GROUP BY r.stage, r.label, r.reason ORDER BY s.round, s.kind != 'rationales', r.stage, r.label, r.reason"
+        " GROUP BY r.stage, r.label, r.reason ORDER BY s.round, s.kind != ?, r.stage, r.label, r.reason"
     )
-    return [RowCount(*found) for found in select(journal._connection, query)]
+    return [RowCount(*found) for found in journal.select(query, (StageKind.RATIONALES,))]
 
 
 def endings(counts: Iterable[RowCount]) -> defaultdict[str, Counter[str]]:
@@ -96,25 +90,25 @@ def each_row(journal: Journal, *, accepted: bool | None = None, upto_round: int 
     Raises:
         RunError: the file cannot be read.
     """
-    stages = "SELECT name, round, kind FROM stages ORDER BY round, kind != 'rationales', name"
+    stages = "SELECT name, round, kind FROM stages ORDER BY round, kind != ?, name"
     # Stage by stage, rows come in the order of the primary key: nothing has to be sorted.
-    query = f"{_ROWS} WHERE r.stage = ?"
+    query = f"{SELECT_ROWS} WHERE r.stage = ?"
     query += "" if accepted is None else " AND (r.reason = '') = ?"
     wanted = () if accepted is None else (accepted,)
-    for stage, number, _ in select(journal._connection, stages):
+    for stage, number, _ in journal.select(stages, (StageKind.RATIONALES,)):
         if upto_round is None or number <= upto_round:
-            for found in _each(journal, f"{query} ORDER BY r.position", (stage, *wanted)):
+            for found in journal.each(f"{query} ORDER BY r.position", (stage, *wanted)):
                 yield Row.read(*found)
 
 
 def each_training_row(journal: Journal, upto_round: int | None = None) -> Iterator[Row]:
     """Yield the rows that `Journal.dataset` returns; see `each_row`."""
-    return (row for row in each_row(journal, accepted=True, upto_round=upto_round) if row.kind != "rationales")
+    return (row for row in each_row(journal, accepted=True, upto_round=upto_round) if row.kind != StageKind.RATIONALES)
 
 
 def each_ending(journal: Journal, stage: str) -> Iterator[tuple[int, str, str]]:
     """Yield position, label and reason of a stage's rows, in plan order; see `each_row`."""
-    yield from _each(journal, "SELECT position, label, reason FROM rows WHERE stage = ? ORDER BY position", (stage,))
+    yield from journal.each("SELECT position, label, reason FROM rows WHERE stage = ? ORDER BY position", (stage,))
 
 
 def rows_at(journal: Journal, stage: str, positions: Iterable[int]) -> dict[int, Row]:
@@ -123,7 +117,7 @@ def rows_at(journal: Journal, stage: str, positions: Iterable[int]) -> dict[int,
     for start in range(0, len(places), _AT_ONCE):
         some = places[start : start + _AT_ONCE]
         marks = ",".join("?" * len(some))
-        for kept in select(journal._connection, f"{_ROWS} WHERE r.stage = ? AND r.position IN ({marks})", (stage, *some)):
+        for kept in journal.select(f"{SELECT_ROWS} WHERE r.stage = ? AND r.position IN ({marks})", (stage, *some)):
             found[kept[3]] = Row.read(*kept)
     return found
 
@@ -140,7 +134,7 @@ def rows_from_mistakes(journal: Journal, round_number: int, most: int) -> tuple[
     query += " WHERE s.round = ? AND r.source IS NOT NULL ORDER BY r.stage, r.position"
     places: defaultdict[str, list[int]] = defaultdict(list)
     seen: Counter[str] = Counter()
-    for source, stage, position in _each(journal, query, (round_number,)):
+    for source, stage, position in journal.each(query, (round_number,)):
         seen[source] += 1
         if seen[source] <= most:
             places[stage].append(position)
@@ -159,14 +153,6 @@ def dataset_sample(journal: Journal, most: int = 20_000) -> list[Row]:
     return list(islice(each_training_row(journal), 0, None, max(1, -(-total // most))))
 
 
-def _each(journal: Journal, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-    try:
-        yield from journal._connection.execute(query, values)
-    except sqlite3.DatabaseError as error:
-        hint = "Restore it from a backup, or start a new run."
-        raise RunError(f"the journal cannot be read: {error}.", hint=hint) from error
-
-
 def repeated_answer(journal: Journal, *, reasons: bool) -> str:
     """Return what to say of a text that more than half of all answers are, figures aside; nothing where they differ.
 
@@ -178,8 +164,8 @@ def repeated_answer(journal: Journal, *, reasons: bool) -> str:
     """
     texts: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    query = "SELECT r.text FROM rows r JOIN stages s ON s.name = r.stage WHERE (s.kind = 'rationales') = ? AND s.kind != 'import'"
-    for (text,) in _each(journal, query, (reasons,)):
+    query = "SELECT r.text FROM rows r JOIN stages s ON s.name = r.stage WHERE (s.kind = ?) = ? AND s.kind != ?"
+    for (text,) in journal.each(query, (StageKind.RATIONALES, reasons, StageKind.IMPORT)):
         form = _FIGURES.sub("0", str(text))
         texts.setdefault(form, str(text))
         counts[form] += 1

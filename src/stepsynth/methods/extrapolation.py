@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
 from stepsynth.tasks.labels import even_targets
-from stepsynth.types import Request, digest
+from stepsynth.types import Request, StageKind, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class ExtrapolationPlan:
     round_number: int
     targets: Mapping[str, int]
     predicted: Mapping[str, str] = field(default_factory=dict)
-    kind: str = "extrapolate"
+    kind: str = StageKind.EXTRAPOLATE
 
     @classmethod
     def of_mistakes(cls, lab: Lab, mistakes: Sequence[Mistake], round_number: int) -> ExtrapolationPlan:

@@ -15,7 +15,7 @@ from stepsynth.errors import DataError, RunError
 from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
 from stepsynth.spans import draw_spans
 from stepsynth.tasks.labels import carried_labels
-from stepsynth.types import Example, Request, Sampling
+from stepsynth.types import DropReason, Example, Request, Sampling, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class RationalePlan:
 
     lab: Lab
     stage: str = "round-0/rationales"
-    kind: str = "rationales"
+    kind: str = StageKind.RATIONALES
     labels: frozenset[str] | None = None
 
     @property
@@ -151,7 +151,7 @@ class SeedPlan(_RowPlan):
 
     rationales: Mapping[str, Sequence[str]] | None
     stage: str = "round-0/seed"
-    kind: str = "seed"
+    kind: str = StageKind.SEED
     labels: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
@@ -192,12 +192,15 @@ class SeedPlan(_RowPlan):
 def _advice(dropped: Mapping[str, int]) -> str:
     """Return what to do where no reason is left: it depends on why they were dropped."""
     chief = max(dropped, key=lambda reason: dropped[reason], default="")
-    return {
-        "truncated": "A model that thinks needs teacher.reasoning_tokens, others sampling.max_tokens; then start a new run.",
-        "failed": "The server answered none of them: see what it says to `stepsynth plan`, and start a new run.",
-        "refusal": "The provider declines: reword task.instruction and task.labels, or take another teacher.",
-        "empty": "The teacher's answers hold no text: ask it with `stepsynth plan`, or take another teacher.",
-    }.get(chief, "Describe the label in task.labels, or override task.prompts.rationale.")
+    advice: dict[str, str] = {
+        DropReason.TRUNCATED: (
+            "A model that thinks needs teacher.reasoning_tokens, others sampling.max_tokens; then start a new run."
+        ),
+        DropReason.FAILED: "The server answered none of them: see what it says to `stepsynth plan`, and start a new run.",
+        DropReason.REFUSAL: "The provider declines: reword task.instruction and task.labels, or take another teacher.",
+        DropReason.EMPTY: "The teacher's answers hold no text: ask it with `stepsynth plan`, or take another teacher.",
+    }
+    return advice.get(chief, "Describe the label in task.labels, or override task.prompts.rationale.")
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class ZeroGenPlan(_RowPlan):
     """Asks for rows with the plain zero-shot prompt."""
 
     stage: str = "round-0/zerogen"
-    kind: str = "zerogen"
+    kind: str = StageKind.ZEROGEN
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text."""

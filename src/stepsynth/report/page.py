@@ -19,6 +19,7 @@ from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_
 from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
 from stepsynth.report.template import fill
 from stepsynth.tasks import stored_family
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ def _facts(
     journal: Journal, method: Mapping[str, Any], config: RunConfig, best: RoundScores | None, stages: Sequence[Stage]
 ) -> dict[str, Any]:
     totals = journal.totals()
-    accepted = sum(stage.accepted for stage in stages if stage.kind != "rationales")
+    accepted = sum(stage.accepted for stage in stages if stage.kind != StageKind.RATIONALES)
     tokens = mapping(method.get("tokens"))
     cost = method.get("cost_usd", totals.cost_usd)
     if config.teacher.backend == "openvino":

@@ -13,6 +13,7 @@ from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mi
 from stepsynth.report.scores import mapping
 from stepsynth.tasks import stored_family
 from stepsynth.types import Span
+from stepsynth.types import Span, StageKind
 
 if TYPE_CHECKING:
     from stepsynth.config import RunConfig
@@ -176,7 +177,7 @@ def samples_of(
     for stage in stages:
         if not stage.accepted and not stage.dropped:
             continue
-        number = 3 * len(labels) if stage.kind == "rationales" and labels else 6
+        number = 3 * len(labels) if stage.kind == StageKind.RATIONALES and labels else 6
         kept = _spread(accepted[stage.name], number, labels)
         lost = _spread(stage.reasons, 3, list(stage.reasons))
         places = _places(journal, stage.name, [("", *pick) for pick in kept], lost)

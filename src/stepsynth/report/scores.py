@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import best_round
+from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows
-from stepsynth.types import Evaluation
+from stepsynth.types import Evaluation, StageKind
 
 if TYPE_CHECKING:
     from stepsynth.journal import Journal
@@ -112,7 +112,7 @@ def rounds_of(journal: Journal, method: Mapping[str, Any]) -> list[RoundScores]:
     for count in count_rows(journal):
         if count.in_dataset:
             sizes[count.round] += count.rows
-    trained = {n: info.get("rows") for _, n, kind, info, _ in journal.stages() if kind in ("crossfit", "train")}
+    trained = {n: info.get("rows") for _, n, kind, info, _ in journal.stages() if kind in (StageKind.CROSSFIT, StageKind.TRAIN)}
     entries = []
     for number in sorted({*journal.rounds(), *told}):
         found = {

@@ -1,0 +1,48 @@
+"""What a run's students came to, as its journal tells it: their mistakes, the choice among them, the best round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.types import Mistake, StageKind
+
+if TYPE_CHECKING:
+    from stepsynth.journal.runs import Journal
+
+__all__ = ["best_round", "find_choice", "find_mistakes"]
+
+
+def best_round(journal: Journal) -> int:
+    """Return the round whose student did best on the select half; ties go to the latest.
+
+    A student that was trained on the select half, too, cannot be judged by it: it is its
+    method's last word. Of students that were compared by cross-fitting it is the chosen one.
+    """
+    rounds = journal.rounds()
+    kinds = {info.get("student"): number for _, number, kind, info, _ in journal.stages() if kind == StageKind.TRAIN}
+    if (choice := find_choice(journal)) and choice["chosen"] in kinds:
+        return kinds[choice["chosen"]]
+    if journal.evaluation(rounds[-1], "select") is None:
+        return rounds[-1]
+    return max(rounds, key=lambda number: (_select_score(journal, number), number))
+
+
+def find_choice(journal: Journal) -> dict[str, Any] | None:
+    """Return what was chosen by cross-fitting and why, ``None`` where nothing was."""
+    return next((info for _, _, kind, info, _ in journal.stages() if kind == StageKind.CHOICE), None)
+
+
+def find_mistakes(journal: Journal, round_number: int) -> list[Mistake]:
+    """Return the harvest rows that a round's student got wrong, in order (S3, section 3.2).
+
+    With cross-fitting these are all gold rows. Where another student was asked (``method.mistakes_of``), they are that one's.
+    """
+    gold = {example.id: example for split in ("harvest", "select") for example in journal.gold(split)}
+    splits = ("crossfit", "harvest-other", "harvest")
+    graded = next((found for split in splits if (found := journal.graded(round_number, split))), [])
+    return [Mistake(gold[g.prediction.example_id], g.prediction.label, g.prediction.confidence) for g in graded if g.score < 1.0]
+
+
+def _select_score(journal: Journal, round_number: int) -> float:
+    evaluation = journal.evaluation(round_number, "select")
+    return evaluation.value if evaluation else 0.0
