@@ -11,7 +11,6 @@ from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.run import write_atomic
 from stepsynth.tasks import stored_family
-from stepsynth.tasks import create_family
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
-from stepsynth.errors import ConfigError, DataError
-from stepsynth.errors import DataError, RunError
+from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.filters import own_filters
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans

@@ -22,7 +22,6 @@ from stepsynth.journal.results import find_mistakes
 from stepsynth.journal.stream import each_row
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import stored_family
-from stepsynth.tasks import create_family
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:

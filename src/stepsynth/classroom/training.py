@@ -21,8 +21,6 @@ from stepsynth.methods.seed import REPEATED_HINT
 from stepsynth.run import disk_errors, write_atomic
 from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
-from stepsynth.types import Graded, Mistake, Prediction, digest
-from stepsynth.tasks import create_family
 from stepsynth.types import DropReason, Graded, Prediction, StageKind, digest
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom.crossfit import RECIPES, SPLIT
 from stepsynth.evaluation.statistics import paired_difference
-from stepsynth.tasks import stored_family
 from stepsynth.journal.results import find_choice
+from stepsynth.tasks import stored_family
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:

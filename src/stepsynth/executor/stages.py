@@ -104,8 +104,7 @@ class StageRunner:
         the probe is no better than chance.
         """
         if self._checked is None:
-            method, family = self._config.method, self._config.task.family
-            wanted = method.checks_labels and family in ("classification", "pair")
+            wanted = self._config.method.checks_labels and create_family(self._config.task).one_label
             self._checked = self._fit_label_check(method.label_check_ratio) if wanted else (None, {})
         return self._checked
 

@@ -20,7 +20,6 @@ from stepsynth.filters.leakage import GoldCopy
 from stepsynth.filters.own import OwnRule, RowFilter, own_filters
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
 from stepsynth.tasks import create_family
-from stepsynth.types import Verdict
 from stepsynth.types import DropReason, Verdict
 from stepsynth.words import count_words
 

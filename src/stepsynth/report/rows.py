@@ -12,7 +12,6 @@ from stepsynth.classroom import judged_rounds
 from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.report.scores import mapping
 from stepsynth.tasks import stored_family
-from stepsynth.types import Span
 from stepsynth.types import Span, StageKind
 
 if TYPE_CHECKING:
