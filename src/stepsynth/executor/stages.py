@@ -105,7 +105,7 @@ class StageRunner:
         """
         if self._checked is None:
             wanted = self._config.method.checks_labels and create_family(self._config.task).one_label
-            self._checked = self._fit_label_check(method.label_check_ratio) if wanted else (None, {})
+            self._checked = self._fit_label_check(self._config.method.label_check_ratio) if wanted else (None, {})
         return self._checked
 
     def _fit_label_check(self, ratio: float) -> tuple[LabelCheck | None, dict[str, Any]]:
