@@ -4,34 +4,34 @@
     scheduler.failed(call, error, now)
     while (action := scheduler.next(now)) is not None:
         ...                                          actions: what to do now
-    scheduler.ended                                  nothing more will be asked for
+    scheduler.ended                                  whether it is over
 
-Whoever drives it (`live.AsyncDispatcher`, or a test) reports every event, carries out the actions that `next` hands out until
-there are none, and then waits for the next event. Times come in as arguments, in seconds of any clock.
+Its driver (`live.AsyncDispatcher`, or a test) reports every event, carries out the actions that `next` returns until there are
+none, and then waits for the next event. Times are arguments, in seconds of the driver's clock.
 
-A call is one send: a request, or several that the server answers at once. It is in one of these states:
+A call is what goes to the server at once: one request, or several that share a prompt. Its states:
 
-    waiting ────Send────> in flight ────answered────────────────────> done
-       ^                      │ failed: another form is known,
-       ├──────────────────────┤ or a limit that says how long         (no attempt is lost)
-       │                      │ failed, attempts are left
-       ├───Wait is over─── backing off
-       │                      │ failed for good
-       │                      └──────────────────GiveUp─────────────> done
-       └ only part of it was answered: the rest waits, one by one
+    from         when                                          to           action
+    waiting      it comes first, and everything allows it      in flight    Send
+    in flight    it is answered                                done; requests that got no answer wait again, one by one
+    in flight    its form is refused, another one is known     waiting      (no attempt is lost)
+    in flight    a rate limit says how long to wait            waiting      (no attempt is lost), and everything pauses
+    in flight    it fails, and attempts are left               backing off  Wait
+    in flight    it fails for good                             done         GiveUp
+    backing off  its wait is over                              waiting, before all others
 
-Retries have one owner, this module: exactly ``attempts`` attempts per request, and at most one more after a time-out that may
-be billed.
+This is the only owner of retries: exactly ``attempts`` attempts per request, and at most one more after a time-out that may be
+billed.
 
-The whole is in one of these states. Jobs are sent in the first one only.
+The scheduler as a whole is in one of these states, and sends in the first one only:
 
-    open      a call is sent as soon as the limiter, the pace, the caps and what is reserved allow
-    held      a server asked for a wait: nothing is sent until all such waits are over (`Wait`), then the limiter begins with one
-    doubtful  too many refusals in a row: what is in flight is waited for; an answer opens it, without one the teacher is given up
-    capped    nothing is in flight and the next call fits no cap; calls that wait or back off stay unanswered
-    ending    an error, or a stop was asked for: what is in flight is waited for
+    open      a call is sent when limiter, pace and caps allow it and it is reserved in the journal (else: Commit)
+    paused    a server asked to wait: until all such waits are over nothing is sent, then the limiter starts again with one
+    doubtful  too many refusals in a row: in-flight calls are waited for; one answer reopens it, none ends it with an error
+    capped    nothing is in flight and the next call fits no cap: it is over, and what waits or backs off stays unanswered
+    ending    an error or a stop: in-flight calls are waited for, then it is over
 
-``ended`` is true when nothing is in flight and it is capped or ending, or when no call waits or backs off.
+It is also over when no call waits, backs off or is in flight.
 """
 
 from __future__ import annotations
