@@ -188,6 +188,14 @@ def test_a_final_error_is_known_at_once(desk: Desk) -> None:
     assert desk.paper.ledgers == []
 
 
+def test_an_answer_that_cannot_be_read_is_kept_all_the_same(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RoomWatch, "saw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        desk.add(1)
+    desk.committer.commit()
+    assert list(desk.known) == ["0"]
+
+
 def test_more_within_the_transaction_fails_with_it(desk: Desk) -> None:
     def defect() -> None:
         raise ZeroDivisionError

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stepsynth import failpoints
-from stepsynth.config import BudgetConfig, TeacherConfig
+from stepsynth.config import BudgetConfig, PriceConfig, TeacherConfig
 from stepsynth.errors import BudgetError, TeacherError, TransientError
 from stepsynth.executor import Executor
 from stepsynth.journal import AnswerStore, Cost, Journal
@@ -241,6 +241,34 @@ def test_a_defect_in_a_teacher_costs_no_answer_of_others(journal: Journal) -> No
         executor(server, journal).run(requests(100))
     assert journal.totals().requests == len(server.sent) - 1 < 40
     assert journal.totals().attempts == len(server.sent)
+
+
+def test_a_defect_in_who_is_told_of_pauses_ends_the_run_and_costs_no_answer(journal: Journal) -> None:
+    def busy(server: Server, request: Request, attempt: int) -> Response | Exception:
+        wait = request.replicate == 20 and attempt == 1
+        return TransientError("busy", kind="overload", retry_after=3) if wait else numbered(server, request, attempt)
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    server, clock = Server(busy), Time()
+    settings = TeacherConfig(backend="openai", base_url="http://127.0.0.1:9/v1", price=PriceConfig(input=0, output=0))
+    asker = Executor(settings, journal, BudgetConfig(), teacher=server, pause=clock.pause, clock=lambda: clock.now, paused=broken)
+    with pytest.raises(ZeroDivisionError):
+        asker.run(requests(60))
+    assert journal.totals().requests == len(server.sent) - 1
+    assert journal.totals().unsettled == 0
+
+
+def test_an_answer_that_cannot_be_counted_ends_the_run_and_not_its_loop(journal: Journal) -> None:
+    def odd(server: Server, request: Request, attempt: int) -> Response | Exception:
+        usage: Any = Usage(None, None)  # type: ignore[arg-type]
+        return Response("Text.", usage=usage) if request.replicate == 20 else numbered(server, request, attempt)
+
+    server = Server(odd)
+    with pytest.raises(TypeError):
+        executor(server, journal).run(requests(60))
+    assert journal.totals().requests == len(server.sent) - 1
 
 
 # several rows by one request ----------------------------------------------------------------------

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import AskAgainError, PermanentError, RunError, TeacherError, TransientError
 from stepsynth.executor import scheduler as module
+from stepsynth.executor.actions import Call, Commit, GiveUp, Send, Wait
 from stepsynth.executor.budget import BudgetGuard
 from stepsynth.executor.limiter import Limiter
 from stepsynth.executor.outcomes import Outcomes
 from stepsynth.executor.pace import Pace
 from stepsynth.executor.pausing import Pauses
-from stepsynth.executor.scheduler import Call, Commit, GiveUp, Scheduler, Send, TeacherState, Wait
+from stepsynth.executor.scheduler import Scheduler, TeacherState
 from stepsynth.journal import Cost, Ledger
 from stepsynth.teachers import MOST_FORMS
 from stepsynth.teachers.prices import Price
@@ -417,6 +418,17 @@ def test_after_the_end_is_asked_for_what_is_in_flight_is_waited_for_and_nothing_
         scheduler.failed(call, TransientError("full", kind="overload"), 1.0)
         assert actions(world)[0] == []
     assert scheduler.ended
+
+
+def test_after_a_stop_no_pause_begins_and_none_that_is_too_long_takes_the_place_of_the_stop() -> None:
+    world = World(Case(requests=20, concurrency=4))
+    calls, _ = actions(world)
+    world.scheduler.stop()
+    for call, seconds in zip(calls, (5.0, 1e6, 5.0, 1e6), strict=True):
+        world.scheduler.failed(call, TransientError("full", kind="overload", retry_after=seconds), 1.0)
+    assert actions(world) == ([], [])
+    assert world.pauses.now is None
+    assert world.scheduler.conclusion() is None
 
 
 def test_the_first_error_is_the_one_that_is_told() -> None:

@@ -89,9 +89,10 @@ class Committer:
         """Take an answer: fill in its price, count it, keep it for the next group."""
         response = self.priced(response)
         self._budget.ledger.count_answer(response.usage)
-        self._room.saw(key, request.sampling.max_tokens, response)
         self._budget.changed = True
         self._fresh.append((key, request, response))
+        # It reads the answer, so it comes last: whatever it makes of it, the answer is kept.
+        self._room.saw(key, request.sampling.max_tokens, response)
 
     def priced(self, response: Response) -> Response:
         """Return an answer with its dollars, where a price is known; what a teacher told stays."""

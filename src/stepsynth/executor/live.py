@@ -14,18 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from stepsynth.errors import TeacherError, TransientError
+from stepsynth.executor.actions import Commit, GiveUp, Send, Wait
 from stepsynth.executor.committer import COMMIT_EVERY_S
 from stepsynth.executor.dispatcher import Dispatcher
 from stepsynth.executor.grouping import grouped
-from stepsynth.executor.scheduler import Commit, GiveUp, Scheduler, Send, Wait
+from stepsynth.executor.scheduler import Scheduler
 from stepsynth.interrupt import stop_requested
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from stepsynth.executor.actions import Action, Call
     from stepsynth.executor.committer import Group
     from stepsynth.executor.dispatcher import Context
-    from stepsynth.executor.scheduler import Action, Call
     from stepsynth.journal import Cost
     from stepsynth.teachers import AsyncTeacher
     from stepsynth.types import Request, Response
@@ -107,13 +108,16 @@ class AsyncDispatcher(Dispatcher):
                 task.cancel()
             if self._writing is not None:
                 await asyncio.wait([self._writing])
-            self._pauses.end()
             # After a second Ctrl-C it may still be at work.
             self._thread.shutdown()
             try:
+                # Before all that may fail.
                 self._committer.commit()
             finally:
-                await self._teacher.close()
+                try:
+                    await self._teacher.close()
+                finally:
+                    self._pauses.end()
 
     async def _watch(self) -> None:
         """Commit what waits while no further answer comes, and hear of a stop while everybody sleeps."""

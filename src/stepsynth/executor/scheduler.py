@@ -4,43 +4,44 @@
     scheduler.failed(call, error, now)
     while (action := scheduler.next(now)) is not None:
         ...                                          actions: what to do now
-    scheduler.ended                                  nothing more will be asked for
+    scheduler.ended                                  whether it is over
 
-Whoever drives it (`live.AsyncDispatcher`, or a test) reports every event, carries out the actions that `next` hands out until
-there are none, and then waits for the next event. Times come in as arguments, in seconds of any clock.
+Its driver (`live.AsyncDispatcher`, or a test) reports every event, carries out the actions that `next` returns until there are
+none, and then waits for the next event. Times are arguments, in seconds of the driver's clock.
 
-A call is one send: a request, or several that the server answers at once. It is in one of these states:
+A call is what goes to the server at once: one request, or several that share a prompt. Its states:
 
-    waiting ────Send────> in flight ────answered────────────────────> done
-       ^                      │ failed: another form is known,
-       ├──────────────────────┤ or a limit that says how long         (no attempt is lost)
-       │                      │ failed, attempts are left
-       ├───Wait is over─── backing off
-       │                      │ failed for good
-       │                      └──────────────────GiveUp─────────────> done
-       └ only part of it was answered: the rest waits, one by one
+    from         when                                          to           action
+    waiting      it comes first, and everything allows it      in flight    Send
+    in flight    it is answered                                done; requests that got no answer wait again, one by one
+    in flight    its form is refused, another one is known     waiting      (no attempt is lost)
+    in flight    a rate limit says how long to wait            waiting      (no attempt is lost), and everything pauses
+    in flight    it fails, and attempts are left               backing off  Wait
+    in flight    it fails for good                             done         GiveUp
+    backing off  its wait is over                              waiting, before all others
 
-Retries have one owner, this module: exactly ``attempts`` attempts per request, and at most one more after a time-out that may
-be billed.
+This is the only owner of retries: exactly ``attempts`` attempts per request, and at most one more after a time-out that may be
+billed.
 
-The whole is in one of these states. Jobs are sent in the first one only.
+The scheduler as a whole is in one of these states, and sends in the first one only:
 
-    open      a call is sent as soon as the limiter, the pace, the caps and what is reserved allow
-    held      a server asked for a wait: nothing is sent until all such waits are over (`Wait`), then the limiter begins with one
-    doubtful  too many refusals in a row: what is in flight is waited for; an answer opens it, without one the teacher is given up
-    capped    nothing is in flight and the next call fits no cap; calls that wait or back off stay unanswered
-    ending    an error, or a stop was asked for: what is in flight is waited for
+    open      a call is sent when limiter, pace and caps allow it and it is reserved in the journal (else: Commit)
+    paused    a server asked to wait: until all such waits are over nothing is sent, then the limiter starts again with one
+    doubtful  too many refusals in a row: in-flight calls are waited for; one answer reopens it, none ends it with an error
+    capped    nothing is in flight and the next call fits no cap: it is over, and what waits or backs off stays unanswered
+    ending    an error or a stop: in-flight calls are waited for, then it is over
 
-``ended`` is true when nothing is in flight and it is capped or ending, or when no call waits or backs off.
+It is also over when no call waits, backs off or is in flight.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import AskAgainError, TransientError
+from stepsynth.executor.actions import Action, Call, Commit, GiveUp, Send, Wait
 from stepsynth.teachers import MOST_FORMS
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from stepsynth.journal import Cost
     from stepsynth.types import Request, Response
 
-__all__ = ["Action", "Call", "Commit", "GiveUp", "Scheduler", "Send", "TeacherState", "Wait"]
+__all__ = ["Scheduler", "TeacherState"]
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
@@ -86,78 +87,6 @@ class TeacherState:
     pauses: Pauses
     outcomes: Outcomes
     retries: Counter[str]
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """One send: a request, or several that are asked for at once.
-
-    Attributes:
-        items: key and request.
-        attempts: sends so far, those left out that were no fault of the request.
-        forms: forms of the request that the server refused.
-        timeouts: attempts that ran into a time-out and may be billed.
-        doubtful: whether the last attempt may be billed although it failed.
-        cost: the worst case of the next or present attempt.
-        number: of the present attempt, as the limiter counts.
-    """
-
-    items: list[tuple[str, Request]]
-    attempts: int = 0
-    forms: int = 0
-    timeouts: int = 0
-    doubtful: bool = False
-    cost: Cost = field(init=False)
-    number: int = 0
-
-    @property
-    def requests(self) -> list[Request]:
-        """What is asked for."""
-        return [request for _, request in self.items]
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Make one attempt at a call, which the journal has reserved; report `Scheduler.answered`, `failed` or `broke_down`."""
-
-    call: Call
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Reserve more sends in the journal, unless a commit is on its way already; report `Scheduler.committed` at its end.
-
-    Attributes:
-        least: the send that is held up until then, if one is.
-    """
-
-    least: Cost | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Report `Scheduler.waited` after so many seconds.
-
-    Attributes:
-        seconds: how long.
-        call: the call that backs off; ``None`` where all wait.
-        turn: whether it is the pace that the next request waits for, and no pause of the server.
-    """
-
-    seconds: float
-    call: Call | None = None
-    turn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """These requests will have no answer, for this reason."""
-
-    keys: tuple[str, ...]
-    error: TeacherError
-
-
-Action = Send | Commit | Wait | GiveUp
 
 
 class Scheduler:
