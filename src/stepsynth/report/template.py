@@ -17,7 +17,7 @@ from stepsynth import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jinja2 import Environment
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 __all__ = ["LONGEST", "fill", "percent", "signed", "words"]
 
@@ -49,7 +49,7 @@ def words(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> ImmutableSandboxedEnvironment:
     """Templates are compiled once in a process: a comparison fills the same one for every cell."""
     from jinja2 import FunctionLoader, StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
