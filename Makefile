@@ -3,8 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
+# Where torch alone comes from, if not from where pip looks. Without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# saves the GPU libraries, 2.5 GB to download, that torch from PyPI brings along.
+TORCH_INDEX ?=
+# Processes that the tests run in, of at most 8: a number, or logical for one per processor; 0 is none besides pytest itself.
+WORKERS ?= logical
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test test-slow sweep lint browser audit clean
+.PHONY: quickstart install test test-slow sweep lint style browser audit clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.installed
@@ -15,11 +21,12 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/.test-installed: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 # The page is opened in a real browser; without one (and without the rights to install it) that test says so and skips.
@@ -28,14 +35,25 @@ browser:
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || echo "no Chromium here: the browser test will be skipped"
 
-lint: $(VENV)/.test-installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: style
 	$(BIN)/mypy
 
-test: $(VENV)/.test-installed browser lint
+style: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy works while the tests wait for something; what it says is shown after them, and what failed is named last.
+test: style browser
 	$(BIN)/stepsynth models pull smollm2-135m minilm-l6
-	$(BIN)/python -m pytest
+	@said=$$(mktemp) || exit; \
+	$(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
+	trap 'kill $$types 2>/dev/null; rm -f "$$said"' EXIT; trap 'exit 130' INT TERM; \
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal; tested=$$?; \
+	wait $$types; typed=$$?; \
+	echo "mypy:"; cat "$$said"; \
+	test $$tested = 0 || echo "make test: pytest failed" >&2; \
+	test $$typed = 0 || echo "make test: mypy failed" >&2; \
+	exit $$((tested || typed))
 
 test-slow: $(VENV)/.test-installed browser
 	$(BIN)/stepsynth models pull smollm2-135m minilm-l6

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+# What is computed here is too small for several threads, which wait for one another busily; the sweep sets other numbers.
+# Read by torch, and by numpy's and scipy's linear algebra, when they are imported, and by processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from conditions import Margin, training_threads
 from guard import children_guard as children_guard
@@ -21,6 +29,22 @@ def own_answers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEPSYNTH_ANSWERS", "answers.db")
         yield
+
+
+_modules_frozen = 0
+
+
+@pytest.fixture(autouse=True)
+def little_to_collect() -> None:
+    """Take what libraries made when they were imported out of the garbage collector's sight.
+
+    transformers collects after every training, and looks through a million objects for it: most of the time of a tiny one.
+    """
+    global _modules_frozen
+    if len(sys.modules) > _modules_frozen + 100:
+        gc.collect()
+        gc.freeze()
+        _modules_frozen = len(sys.modules)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conditions import THREADS
 from stepsynth.inputs import Inputs, check_inputs
 from stepsynth.methods import Lab
 from stepsynth.prompts import Prompts
@@ -194,21 +193,13 @@ def asked(folder: Path) -> list[str]:
 
 def main() -> None:
     """Kill runs at places spread over their fail points; see the module's docstring."""
-    import gc
     import warnings
 
-    import torch
-
-    from kill_harness import killed_and_resumed
-    from stepsynth.cli.running import run_config
+    from kill_harness import import_what_a_run_imports, killed_and_resumed
 
     warnings.simplefilter("error")
-    torch.set_num_threads(THREADS)
     count, *folders = sys.argv[1:]
-    # Every run is a fork of this process: what is imported here, and put out of the collector's way, is so once.
-    run_config(World(Path(folders[0])).config(), Path(folders[0]) / "first", quiet=True)
-    gc.collect()
-    gc.freeze()
+    import_what_a_run_imports(World(Path(folders[0])), Path(folders[0]))
     for folder in map(Path, folders):
         world = World(folder)
         calm = killed_and_resumed(world, folder / "kills", -1)

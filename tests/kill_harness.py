@@ -1,19 +1,23 @@
 """Kills runs at fail points and resumes them; run as a program, so that every run starts from a clean process.
 
-    python tests/kill_harness.py FOLDER POINT [POINT ...]      # -1: uninterrupted, 0: list the points
+    python tests/kill_harness.py FOLDER POINT [POINT ...]      # -1: uninterrupted
+    python tests/kill_harness.py FOLDER                        # points are read from standard input
 
-Heavy modules are imported once and each run is a fork, which makes a killed-and-resumed run cost
+Modules are imported once and each run is a fork, which makes a killed-and-resumed run cost
 a second instead of ten. Prints one JSON object per point.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import importlib
 import json
 import os
 import sqlite3
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -100,18 +104,34 @@ def killed_and_resumed(world: World, root: Path, point: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    warnings.simplefilter("error")
+def import_what_a_run_imports(world: World, root: Path) -> None:
+    """Find it out in a fork, so that nothing else of that run is left here, and put it out of the collector's way."""
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer  # noqa: F401
-
-    import stepsynth.report
-    import stepsynth.students.classifier  # noqa: F401
 
     torch.set_num_threads(THREADS)
+    told = root / "modules"
+
+    def work() -> None:
+        running.run_config(world.config("cache=null"), root / "imports" / "run", quiet=True)
+        told.write_text("\n".join(sys.modules), encoding="utf-8")
+
+    forked(work, -1)
+    for name in told.read_text(encoding="utf-8").split():
+        # Some that a library made up cannot be imported by their name.
+        with suppress(Exception):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    warnings.simplefilter("error")
     root = Path(sys.argv[1])
-    for point in map(int, sys.argv[2:]):
-        sys.stdout.write(json.dumps(killed_and_resumed(World(root / "world"), root / "kills", point)) + "\n")
+    world = World(root / "world")
+    (root / "kills").mkdir(exist_ok=True)
+    import_what_a_run_imports(world, root / "kills")
+    for point in map(int, sys.argv[2:] or sys.stdin):
+        sys.stdout.write(json.dumps(killed_and_resumed(world, root / "kills", point)) + "\n")
         sys.stdout.flush()
 
 

@@ -192,6 +192,8 @@ class BatchServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are written one after the other; Nagle would keep the body back for 40 ms.
+    disable_nagle_algorithm = True
     provider: BatchServer
 
     def log_message(self, format: str, *args: object) -> None:

@@ -33,7 +33,7 @@ from stepsynth.tasks import create_family
 from stepsynth.tasks.classification import Classification
 from stepsynth.types import Example
 from stepsynth.verify import verify_run
-from test_kill import harness, kill_at, one_of_each
+from test_kill import Harness, kill_at, one_of_each
 from world import build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -340,10 +340,12 @@ def stages_of(folder: Path) -> list[tuple[str, int, str, dict[str, Any], float]]
 def test_a_cross_fitted_run_killed_among_its_folds_ends_byte_identical(tmp_path: Path) -> None:
     """With real students, in processes of their own."""
     build_world(tmp_path / "world").write_config({"method.name": "crossfit", "method.rounds": 1, "method.folds": 2})
-    (calm,) = harness(tmp_path, [-1])
-    folds = [point for point, name in enumerate(calm["passed"], 1) if "/fold-" in name or "choice" in name or "crossfit" in name]
-    assert len(folds) >= 8
-    kill_at(tmp_path, [folds[0], folds[len(folds) // 2], folds[-1], one_of_each(calm["passed"])[-1]], calm)
+    with Harness(tmp_path) as harness:
+        calm = harness.kill(-1)
+        passed = enumerate(calm["passed"], 1)
+        folds = [point for point, name in passed if "/fold-" in name or "choice" in name or "crossfit" in name]
+        assert len(folds) >= 8
+        kill_at(harness, [folds[0], folds[len(folds) // 2], folds[-1], one_of_each(calm["passed"])[-1]], calm)
 
 
 # the choice -----------------------------------------------------------------------------------

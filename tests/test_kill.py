@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,52 @@ from world import build_world
 HARNESS = Path(__file__).with_name("kill_harness.py")
 
 
-def harness(folder: Path, points: list[int]) -> list[dict[str, Any]]:
-    command = [sys.executable, str(HARNESS), str(folder), *map(str, points)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+class Harness:
+    """A process that kills runs of the world in a folder, as long as it is asked to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._errors = (folder / "harness.log").open("w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, str(HARNESS), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            bufsize=1,
+        )
+
+    def __enter__(self) -> Harness:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+        self._errors.close()
+
+    def kill(self, point: int) -> dict[str, Any]:
+        """Kill a run at a point (-1: at none), start it again, and say what came of it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{point}\n")
+        line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            pytest.fail(self._errors.read()[-2000:])
+        found: dict[str, Any] = json.loads(line)
+        return found
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     folder = tmp_path_factory.mktemp("kill")
     build_world(folder / "world").write_config({"method.label_check": "harvest"})
-    return folder
+    with Harness(folder) as harness:
+        yield harness
 
 
-def kill_at(folder: Path, points: list[int], calm: dict[str, Any]) -> None:
+def kill_at(harness: Harness, points: list[int], calm: dict[str, Any]) -> None:
     """Kill a run at each of the points, start it again, and look."""
     names = calm["passed"]
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = [o for part in pool.map(lambda half: harness(folder, half), (points[::2], points[1::2])) for o in part]
-    assert len(outcomes) == len(points)
+    outcomes = [harness.kill(point) for point in points]
     assert sum(outcome["signal"] == 9 for outcome in outcomes) > 0.8 * len(points)
     for outcome in outcomes:
         where = f"killed at {outcome['point']}: {names[outcome['point'] - 1]}"
@@ -47,9 +73,9 @@ def kill_at(folder: Path, points: list[int], calm: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def calm(folder: Path) -> dict[str, Any]:
+def calm(harness: Harness) -> dict[str, Any]:
     """What a run that nobody kills passes and leaves."""
-    (calm,) = harness(folder, [-1])
+    calm = harness.kill(-1)
     assert calm["signal"] == 0
     assert any("commit" in name for name in calm["passed"])
     assert any("rename: model" in name for name in calm["passed"])
@@ -69,14 +95,14 @@ def one_of_each(names: list[str]) -> list[int]:
 
 
 def test_a_run_killed_at_each_kind_of_commit_and_rename_ends_byte_identical_and_asks_nothing_twice(
-    folder: Path, calm: dict[str, Any]
+    harness: Harness, calm: dict[str, Any]
 ) -> None:
-    kill_at(folder, one_of_each(calm["passed"]), calm)
+    kill_at(harness, one_of_each(calm["passed"]), calm)
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_every_commit_and_rename_ends_byte_identical_and_asks_nothing_twice(
-    folder: Path, calm: dict[str, Any]
+    harness: Harness, calm: dict[str, Any]
 ) -> None:
     rest = sorted({*range(1, len(calm["passed"]) + 1)} - {*one_of_each(calm["passed"])})
-    kill_at(folder, rest, calm)
+    kill_at(harness, rest, calm)

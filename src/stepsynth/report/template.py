@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from stepsynth import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 __all__ = ["LONGEST", "fill", "percent", "signed", "words"]
 
@@ -31,16 +34,7 @@ def fill(name: str, values: Mapping[str, Any]) -> str:
         name: of the template, beside this file.
         values: what it shows.
     """
-    from jinja2 import FunctionLoader, StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_source)
-    )
-    environment.filters.update(
-        count=_count, percent=percent, signed=signed, clip=_clip, brief=_brief, words=words, dollars=_dollars, p=_p
-    )
-    page = environment.get_template(name).render({**values, "version": __version__})
+    page = _environment().get_template(name).render({**values, "version": __version__})
     return _UNFIT.sub("\ufffd", re.sub("\r\n?", "\n", page))
 
 
@@ -52,6 +46,21 @@ def percent(value: Any) -> str:
 def words(name: str) -> str:
     """Return a name from the code as words: ``exact_match`` -> ``exact match``."""
     return name.replace("_", " ")
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Templates are compiled once in a process: a comparison fills the same one for every cell."""
+    from jinja2 import FunctionLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_source)
+    )
+    environment.filters.update(
+        count=_count, percent=percent, signed=signed, clip=_clip, brief=_brief, words=words, dollars=_dollars, p=_p
+    )
+    return environment
 
 
 def _source(name: str) -> str:
