@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ExtractiveQA,
         Gold,
         GoldGen,
+        Method,
         MultiLabel,
         OpenAITeacher,
         Pair,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         UserError,
     )
     from stepsynth.filters import RowFilter
+    from stepsynth.methods.prompted import PromptPlan
     from stepsynth.types import Example
 
 __all__ = [
@@ -73,9 +75,11 @@ __all__ = [
     "Gold",
     "GoldGen",
     "Interrupted",
+    "Method",
     "MultiLabel",
     "OpenAITeacher",
     "Pair",
+    "PromptPlan",
     "RowFilter",
     "Run",
     "RunError",
@@ -107,7 +111,7 @@ _PLACES = {
     "student": ("TrainedStudent",),
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
-_MODULES |= {"RowFilter": "stepsynth.filters", "Example": "stepsynth.types"}
+_MODULES |= {"RowFilter": "stepsynth.filters", "Example": "stepsynth.types", "PromptPlan": "stepsynth.methods.prompted"}
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 
 

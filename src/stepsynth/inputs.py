@@ -10,6 +10,7 @@ from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
 from stepsynth.errors import DataError
 from stepsynth.filters import own_filters
+from stepsynth.methods import create_method
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
 from stepsynth.students.checking import check_base
@@ -89,17 +90,19 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
     """
     Prompts(config.task).check()
     own_filters(config)
+    method = create_method(config)
     validation = load_validation(config)
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
     read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}
-    shown = (*validation.harvest, *(validation.select if config.method.crossfits else ()))
+    shown = (*validation.harvest, *(validation.select if method.crossfits else ()))
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
     if config.task.family == "extractive_qa":
         _refuse_long_answers(config, validation)
-        _refuse_mute_pool(config, contexts)
-    if config.method.name != "teacher":
+        if method.draws_phrases and not config.data.seed:
+            _refuse_mute_pool(contexts)
+    if method.student != "none":
         for model in filter(None, (config.student.model, config.method.mistakes_of)):
             check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
     return Inputs(validation, test, sealed, contexts, seed, read)
@@ -118,10 +121,8 @@ def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:
             )
 
 
-def _refuse_mute_pool(config: RunConfig, contexts: Sequence[str]) -> None:
+def _refuse_mute_pool(contexts: Sequence[str]) -> None:
     """Refuse contexts without any phrase to ask for, where questions are to be written about them."""
-    if config.data.seed or config.method.name in ("goldgen", "gold", "teacher"):
-        return
     if not any(draw_spans(context, 1, random.Random(0)) for context in contexts):
         raise DataError(
             f"none of the {len(contexts)} contexts has a phrase, a name, a number or a date to ask for.",

@@ -26,6 +26,8 @@ from stepsynth.filters.layout import Layout
 from stepsynth.inputs import Inputs, check_inputs
 from stepsynth.journal.stream import repeated_answer
 from stepsynth.methods import Lab, create_method
+from stepsynth.methods.base import student_notes
+from stepsynth.methods.own import plans_of
 from stepsynth.progress import Progress, SilentProgress
 from stepsynth.prompts import Prompts
 from stepsynth.students import Student, create_student
@@ -73,9 +75,9 @@ def run_loop(
         StepsynthError: whatever stopped it; everything obtained is kept.
     """
     config, progress = directory.config, progress or SilentProgress()
-    _begin(journal, inputs)
-    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     method, family = create_method(config), create_family(config.task)
+    _begin(journal, inputs, method)
+    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     staged = student or create_student(_half(config))
     classroom = Classroom(directory, journal, family, student or create_student(config), progress, students, staged)
     if method.student == "none":
@@ -84,7 +86,7 @@ def run_loop(
         classroom.final_test(inputs, model)
         journal.finish()
         return
-    writer, lab = _Writer(config, journal, executor, progress), _lab(config, journal, inputs)
+    writer, lab = _Writer(config, method, journal, executor, progress), _lab(config, method, journal, inputs)
     if method.student == "crossfit":
         _write_and_crossfit(writer, method, inputs, classroom, journal, lab, progress)
     else:
@@ -101,8 +103,8 @@ def _half(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"student": config.student.model_copy(update={"min_steps": steps})})
 
 
-def _lab(config: RunConfig, journal: Journal, inputs: Inputs) -> Lab:
-    shown = _shown(config, journal)
+def _lab(config: RunConfig, method: Method, journal: Journal, inputs: Inputs) -> Lab:
+    shown = _shown(method, journal)
     return Lab(
         config,
         Prompts(config.task),
@@ -112,14 +114,14 @@ def _lab(config: RunConfig, journal: Journal, inputs: Inputs) -> Lab:
         rationales=lambda: _rationales(journal, config.task.labels),
         mistakes=lambda number: find_mistakes(journal, number),
         dropped=lambda label: _dropped_reasons(journal, label),
-        **({"together": _folds(config, shown).together} if config.method.crossfits else {}),
+        **({"together": _folds(config, shown).together} if method.crossfits else {}),
         repeated=lambda: repeated_answer(journal, reasons=True),
     )
 
 
-def _shown(config: RunConfig, journal: Journal) -> list[Example]:
+def _shown(method: Method, journal: Journal) -> list[Example]:
     """Return the gold rows that may feed the loop."""
-    return [*journal.gold("harvest"), *(journal.gold("select") if config.method.crossfits else [])]
+    return [*journal.gold("harvest"), *(journal.gold("select") if method.crossfits else [])]
 
 
 def _folds(config: RunConfig, gold: Sequence[Example]) -> Folds:
@@ -136,7 +138,7 @@ def _write_and_train(writer: _Writer, method: Method, inputs: Inputs, classroom:
             progress.note("Two rounds in a row did not gain on the select half: the loop ends here.")
             break
         # Seed data, or rows like the mistakes on the harvest half with their gold labels.
-        stages = [writer.write(plan, number) for plan in method.plans(number, lab)]
+        stages = [writer.write(plan, number) for plan in plans_of(method, number, lab)]
         if number and not stages:
             progress.note("No mistakes left on the harvest half: the loop ends here.")
             break
@@ -161,7 +163,7 @@ def _write_and_crossfit(
         if number and config.method.stop == "no-gain" and should_stop(classroom.scores(number, "crossfit")):
             progress.note("Two rounds in a row did not gain in cross-validation: the loop ends here.")
             break
-        stages = [writer.write(plan, number) for plan in method.plans(number, lab)]
+        stages = [writer.write(plan, number) for plan in plans_of(method, number, lab)]
         if number and not stages:
             progress.note("No gold row was mistaken: the loop ends here.")
             break
@@ -174,18 +176,23 @@ def _write_and_crossfit(
 class _Writer:
     """Turns plans into accepted rows, by the rules that the run's gold rows set."""
 
-    def __init__(self, config: RunConfig, journal: Journal, executor: Executor, progress: Progress) -> None:
+    def __init__(self, config: RunConfig, method: Method, journal: Journal, executor: Executor, progress: Progress) -> None:
         self._config = config
+        self._checks_labels = method.doubts_labels(config)
         self._journal = journal
         self._executor = executor
         self._progress = progress
-        self._harvest = _shown(config, journal)
+        self._harvest = _shown(method, journal)
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
         self._judged: tuple[LinearProbe | None, dict[str, Any]] | None = None
-        method = config.method
         layout = Layout.like([example.text for example in self._harvest], config.task.paragraphs)
         self._generator = Generator(
-            executor, journal, max_overgeneration=method.max_overgeneration, progress=progress, match=method.match, layout=layout
+            executor,
+            journal,
+            max_overgeneration=config.method.max_overgeneration,
+            progress=progress,
+            match=config.method.match,
+            layout=layout,
         )
 
     def write(self, plan: Plan, number: int) -> str:
@@ -227,7 +234,7 @@ class _Writer:
         There is none when it is off, when the family has no single label, or when it is no better than chance.
         """
         config = self._config
-        if not config.method.checks_labels or config.task.family not in ("classification", "pair"):
+        if not self._checks_labels or config.task.family not in ("classification", "pair"):
             return None, {}
         probe = LinearProbe(config.student, create_family(config.task), self._harvest)
         low, _ = wilson(probe.correct, probe.n)
@@ -238,16 +245,22 @@ class _Writer:
         return (probe if used else None), {"label_check": {"used": used, "right": probe.correct, "of": probe.n}}
 
 
-def _begin(journal: Journal, inputs: Inputs) -> None:
+def _begin(journal: Journal, inputs: Inputs, method: Method) -> None:
     """Write the gold rows and facts, or check that they are those that the run began with."""
-    facts = inputs.facts()
+    facts, notes = inputs.facts(), student_notes(method)
     if journal.meta("validation_sha256") is None:
-        journal.start(facts, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
+        journal.start({**facts, **notes}, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
     for name, value in facts.items():
         if journal.meta(name) != value:
             raise RunError(
                 f"the {name.split('_')[0]} rows are not those that this run began with.",
                 hint="Put the old file back, or give another --out: nothing was touched.",
+            )
+    for name, value in notes.items():
+        if (began := journal.meta(name)) != value:
+            raise RunError(
+                f"the method {method.name!r} trains its student on {value!r}, and did on {began!r} when this run began.",
+                hint="Put its class back as it was, or give another --out: nothing was touched.",
             )
 
 
