@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
-from stepsynth.config import MethodName, RunConfig, load_config, parse_config, parse_stored
+from stepsynth.config import RunConfig, load_config, parse_config, parse_stored
 from stepsynth.errors import ConfigError
+from stepsynth.methods import create_method
+from stepsynth.registry import METHODS
 
 VALUES: dict[str, Any] = {
     "task": {"name": "t", "instruction": "Decide.", "labels": {"pos": "liked", "neg": "disliked"}},
@@ -206,16 +208,17 @@ def test_rows_of_several_labels_need_not_be_as_many_as_the_labels() -> None:
     assert "3 labels" in refused(values(task={**PAIR, "labels": labels}, method={"seed_rows": 2}))
 
 
-@pytest.mark.parametrize("name", get_args(MethodName))
+@pytest.mark.parametrize("name", METHODS.built_in)
 def test_only_the_loop_goes_round_and_only_zerogen_sees_no_gold_row(name: str) -> None:
-    method = parse_config(values(method={"name": name, "rounds": 3})).method
-    assert method.extrapolation_rounds == (3 if name in ("s3", "s3+gold", "crossfit") else 0)
-    assert method.label_check == "auto"
-    assert method.checks_labels is (name not in ("zerogen", "crossfit"))
+    config = parse_config(values(method={"name": name, "rounds": 3}))
+    method = create_method(config)
+    assert method.rounds == (3 if name in ("s3", "s3+gold", "crossfit") else 0)
+    assert config.method.label_check == "auto"
+    assert method.doubts_labels(config) is (name not in ("zerogen", "crossfit"))
     for check, checks in (("harvest", True), ("none", False)):
         if (name, check) == ("crossfit", "harvest"):
             continue
-        assert parse_config(values(method={"name": name, "label_check": check})).method.checks_labels is checks
+        assert method.doubts_labels(parse_config(values(method={"name": name, "label_check": check}))) is checks
 
 
 def test_a_match_is_read() -> None:

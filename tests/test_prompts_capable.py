@@ -130,7 +130,7 @@ def test_seed_rows_are_written_like_gold_rows_and_from_reasons_where_a_label_has
     found = lab("capable")
     method = found.config.method.model_copy(update={"seed_rows": 7, "seed_from": "gold"})
     found = replace(found, config=found.config.model_copy(update={"method": method}), rationales=lambda: {"bad": ["r"]})
-    like, reasons, seed = SeedOnly(found.config).plans(0, found)
+    like, reasons, seed = SeedOnly().plans(0, found)
     assert (dict(like.targets), dict(reasons.targets), dict(seed.targets)) == ({"good": 4}, {"bad": 50}, {"bad": 3})
     asked = like.request("good", 0, 0)
     texts = [row.text for row in found.harvest]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stepsynth.registry import FAMILIES
+from stepsynth.registry import FAMILIES, METHODS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "stepsynth"
@@ -41,6 +41,8 @@ SIBLINGS = {
     ("tasks", "evaluation"),
     ("teachers", "assets"),
     ("run", "settling"),
+    ("inputs", "methods"),
+    ("settling", "methods"),
     ("students", "assets"),
     ("export", "report"),
     ("verify", "export"),
@@ -110,6 +112,56 @@ def test_a_module_imports_lower_ranks_only() -> None:
 
 def test_every_room_has_a_rank_and_every_rank_a_room() -> None:
     assert {room(dotted(path)) for path in MODULES} - {""} == set(RANKS)
+
+
+def method_branches(source: str) -> list[int]:
+    """Return the lines that decide by a method's name: a comparison, a look-up, a case."""
+    # The other names are also those of templates, of splits, of kinds of rows or of what trains a student.
+    only_methods = {"s3", "seed-only", "goldgen", "s3+gold"}
+    named = re.compile(r"(method|system)(\(\))?\.(name|method|fixed)\b")
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Compare():
+                sides = [node.left, *node.comparators]
+            case ast.Match():
+                sides = [node.subject, *(part.value for part in ast.walk(node) if isinstance(part, ast.MatchValue))]
+            case ast.Call(func=ast.Attribute(attr="get" | "startswith" | "endswith", value=value), args=args):
+                sides = [value, *args]
+            case ast.Subscript(slice=ast.expr()):
+                sides = [node.value, node.slice] if named.search(ast.unparse(node.slice)) else []
+            case _:
+                continue
+        texts = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
+        words = {text for text in texts if isinstance(text, str)}
+        asks = any(named.search(ast.unparse(side)) for side in sides)
+        if words & only_methods or (asks and words & set(METHODS.built_in)):
+            found.append(node.lineno)
+    return found
+
+
+def test_nothing_outside_of_methods_decides_by_the_name_of_a_method() -> None:
+    """What is special about a method is an attribute of its class, so that a new one is one file."""
+    rooms = [path for path in MODULES if room(dotted(path)) not in ("methods", "registry")]
+    assert not [f"{dotted(path)}:{line}" for path in rooms for line in method_branches(path.read_text(encoding="utf-8"))]
+    asked = re.compile(r"method\.name\s*(==|!=|in\b|not\b)")
+    assert not [path.name for path in SOURCE.rglob("*.j2") if asked.search(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if config.method.name == "gold": pass',
+        'if config.method.name in ("goldgen", "gold", "teacher"): pass',
+        'said = {"teacher": 1, "s3+gold": 2}.get(config.method.name, 3)',
+        'if name.split(":")[0] == "s3": pass',
+        'asks = system.method not in ("crossfit",)',
+        "match config.method.name:\n    case 'zerogen': pass",
+    ],
+)
+def test_a_branch_on_a_name_is_found(line: str) -> None:
+    assert method_branches(line)
+    assert not method_branches('if trains == "crossfit" or split == "gold": pass')
 
 
 def is_face(tree: ast.Module) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ExtractiveQA,
         Gold,
         GoldGen,
+        Method,
         MultiLabel,
         OpenAITeacher,
         Pair,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         UserError,
     )
     from stepsynth.filters import RowFilter
+    from stepsynth.methods.prompted import PromptPlan
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
@@ -75,9 +77,11 @@ __all__ = [
     "Gold",
     "GoldGen",
     "Interrupted",
+    "Method",
     "MultiLabel",
     "OpenAITeacher",
     "Pair",
+    "PromptPlan",
     "RowFilter",
     "Run",
     "RunError",
@@ -112,6 +116,7 @@ _PLACES = {
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
 _MODULES |= {"RowFilter": "stepsynth.filters", "TaskFamily": "stepsynth.tasks", "Example": "stepsynth.types"}
+_MODULES |= {"PromptPlan": "stepsynth.methods.prompted"}
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 
 

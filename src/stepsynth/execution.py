@@ -18,6 +18,7 @@ from stepsynth.inputs import check_inputs
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
 from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
+from stepsynth.methods import create_method, trains_on
 from stepsynth.pausing import PauseNotes
 from stepsynth.progress import SilentProgress
 from stepsynth.report import render_comparison
@@ -66,12 +67,12 @@ def execute(
     """
     progress = SilentProgress() if progress is None else progress
     RunDirectory.refuse_held(folder)
-    config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=config.method.name != "gold")
+    config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
     inputs = check_inputs(config, progress)
     for note in inputs.notes:
         progress.note(note)
     # A run that has answers may have all that it needs, and then needs no teacher.
-    if holds_nothing(folder / JOURNAL) and config.method.name != "gold":
+    if holds_nothing(folder / JOURNAL) and create_method(config).asks:
         said = probe_teacher(config.teacher, progress.note)
         if says_unlisted(said):
             progress.note(said)
@@ -164,7 +165,8 @@ def trained_round(directory: RunDirectory, wanted_round: int | None = None) -> i
             wanted = "trained student" if wanted_round is None else f"student of round {wanted_round}"
             raise RunError(f"the run at {str(folder)!r} has no {wanted}.", hint=f"Trained rounds: {rounds or 'none yet'}.")
         number = best_round(journal) if wanted_round is None else wanted_round
-    if directory.config.method.name == "teacher":
+        trains = trains_on(directory.config, journal)
+    if trains == "none":
         raise RunError(
             f"the run at {str(folder)!r} has no student: the teacher answered itself.", hint="Name a run of another method."
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.classroom import find_worth, judged_rounds
 from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows, each_training_row
+from stepsynth.methods import trains_on
 from stepsynth.run import write_atomic
 from stepsynth.tasks import stored_family
 from stepsynth.types import StageKind
@@ -32,7 +33,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     half), ``test`` (that round on the sealed test set, or ``None``), ``rows`` (of the best
     round's training set), ``requests``, ``tokens``, ``cost_usd`` (``None``: unknown price),
     ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target),
-    ``undecided`` (of the method ``teacher``, where there are any: answers that count as guesses),
+    ``undecided`` (where the teacher answers itself, and there are any: answers that count as guesses),
     ``stages`` (what became of every row that was asked for) and ``label_check`` (whether it was
     used, and how many harvest rows its probe got right). With cross-fitting there is ``worth``, see
     `stepsynth.classroom.worth.find_worth`, and rounds that were judged by it have ``crossfit``.
@@ -61,8 +62,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "stages": _stages(counts),
         "label_check": next((info["label_check"] for *_, info, _ in journal.stages() if "label_check" in info), None),
     }
-    scored = (StageKind.TRAIN, StageKind.TEST)
-    infos = [info for _, _, kind, info, _ in journal.stages() if config.method.name == "teacher" and kind in scored]
+    scored, alone = (StageKind.TRAIN, StageKind.TEST), trains_on(config, journal) == "none"
+    infos = [info for _, _, kind, info, _ in journal.stages() if alone and kind in scored]
     # What both stages count is the same model's; the later count holds the earlier one.
     if guessed := max((int(info.get("undecided") or 0) for info in infos), default=0):
         method["undecided"] = guessed

@@ -10,6 +10,8 @@ from stepsynth.assets import resolve
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.filters import own_filters
+from stepsynth.methods import create_method
+from stepsynth.methods.base import student_notes
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
 from stepsynth.students.checking import check_base
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.data import SealedInfo
     from stepsynth.journal import Journal
+    from stepsynth.methods import Method
     from stepsynth.progress import Progress
     from stepsynth.tasks import TaskFamily
 
@@ -80,20 +83,26 @@ class Inputs:
         return facts
 
 
-def begin_journal(journal: Journal, inputs: Inputs) -> None:
+def begin_journal(journal: Journal, inputs: Inputs, method: Method) -> None:
     """Write the gold rows and facts of a run, or check that they are those that it began with.
 
     Raises:
-        RunError: they are others.
+        RunError: they are others, or a method of the user's trains its student on something else now.
     """
-    facts = inputs.facts()
+    facts, notes = inputs.facts(), student_notes(method)
     if journal.meta("validation_sha256") is None:
-        journal.start(facts, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
+        journal.start({**facts, **notes}, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
     for name, value in facts.items():
         if journal.meta(name) != value:
             raise RunError(
                 f"the {name.split('_')[0]} rows are not those that this run began with.",
                 hint="Put the old file back, or give another --out: nothing was touched.",
+            )
+    for name, value in notes.items():
+        if (began := journal.meta(name)) != value:
+            raise RunError(
+                f"the method {method.name!r} trains its student on {value!r}, and did on {began!r} when this run began.",
+                hint="Put its class back as it was, or give another --out: nothing was touched.",
             )
 
 
@@ -110,19 +119,21 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
     """
     Prompts(config.task).check()
     own_filters(config.filters, config.given_filters or ())
+    method = create_method(config)
     validation = load_validation(config)
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
     read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}
-    shown = (*validation.harvest, *(validation.select if config.method.crossfits else ()))
+    shown = (*validation.harvest, *(validation.select if method.crossfits else ()))
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
     family = create_family(config.task)
     _try_own(family, (*validation.harvest, *validation.select))
     if family.spans:
         _refuse_long_answers(config, validation)
-        _refuse_mute_pool(config, contexts)
-    if config.method.name != "teacher":
+        if method.draws_phrases and not config.data.seed:
+            _refuse_mute_pool(contexts)
+    if method.student != "none":
         for model in filter(None, (config.student.model, config.method.mistakes_of)):
             check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
     return Inputs(validation, test, sealed, contexts, seed, read)
@@ -164,10 +175,8 @@ def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:
             )
 
 
-def _refuse_mute_pool(config: RunConfig, contexts: Sequence[str]) -> None:
+def _refuse_mute_pool(contexts: Sequence[str]) -> None:
     """Refuse contexts without any phrase to ask for, where questions are to be written about them."""
-    if config.data.seed or config.method.name in ("goldgen", "gold", "teacher"):
-        return
     if not any(draw_spans(context, 1, random.Random(0)) for context in contexts):
         raise DataError(
             f"none of the {len(contexts)} contexts has a phrase, a name, a number or a date to ask for.",

@@ -19,6 +19,7 @@ from stepsynth.executor import Executor, StageRunner, TeacherModel
 from stepsynth.inputs import begin_journal
 from stepsynth.methods import create_method
 from stepsynth.methods.context import lab_of_run
+from stepsynth.methods.own import plans_of
 from stepsynth.progress import Progress, SilentProgress
 from stepsynth.students import Student, create_student
 from stepsynth.tasks import create_family
@@ -61,9 +62,9 @@ def run_loop(
         StepsynthError: whatever stopped it; everything obtained is kept.
     """
     config, progress = directory.config, progress or SilentProgress()
-    begin_journal(journal, inputs)
-    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     method, family = create_method(config), create_family(config.task)
+    begin_journal(journal, inputs, method)
+    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     staged = student or create_student(with_half_the_steps(config))
     classroom = Classroom(directory, journal, family, student or create_student(config), progress, students, staged)
     if method.student == "none":
@@ -72,7 +73,7 @@ def run_loop(
         classroom.final_test(inputs, model)
         journal.finish()
         return
-    runner, lab = StageRunner(config, journal, executor, progress), lab_of_run(config, journal, inputs.contexts)
+    runner, lab = StageRunner(config, method, journal, executor, progress), lab_of_run(config, method, journal, inputs.contexts)
     judge: RoundJudge = Halves(classroom, method.student)
     if method.student == "crossfit":
         folds = deal_folds(lab.harvest, config.method.folds, config.seed)
@@ -94,7 +95,7 @@ def _go_rounds(method: Method, lab: Lab, runner: StageRunner, judge: RoundJudge,
             progress.note(judge.no_gain)
             break
         # At first seed data with rationales; later rows like the mistakes of the round before, with their gold labels.
-        stages = [runner.write(plan, number) for plan in method.plans(number, lab)]
+        stages = [runner.write(plan, number) for plan in plans_of(method, number, lab)]
         if number and not stages:
             progress.note(judge.no_mistakes)
             break

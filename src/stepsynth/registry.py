@@ -1,6 +1,6 @@
 """What can be chosen by name: task families, methods, teachers, students and filters; ours, a program's, a package's.
 
-    METHODS.load("s3")(config)
+    METHODS.load("s3")(rounds=2)
     METHODS.names()
 
 A name is looked up among ours first, then among what the program has given (`Registry.add`), then among the
@@ -121,7 +121,7 @@ METHODS = Registry(
         "gold": "stepsynth.methods.baselines:Gold",
         "s3+gold": "stepsynth.methods.s3:S3WithGold",
         "crossfit": "stepsynth.methods.crossfit:CrossFit",
-        "teacher": "stepsynth.methods.baselines:Teacher",
+        "teacher": "stepsynth.methods.baselines:TeacherAlone",
     },
 )
 FAMILIES = Registry(

@@ -4,7 +4,8 @@
 
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
 (``task.prompt_style: auto``), how such templates are sampled where the config says nothing, what seed rows are written from
-(``method.seed_from: auto``), and how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``).
+(``method.seed_from: auto``), how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``), and with which
+options a method of the user's is made that the config does not name.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.assets import choose_teacher, list_assets, model_parameters, resolve
 from stepsynth.config.teacher import AUTO, SamplingConfig
 from stepsynth.errors import AssetError, ConfigError
+from stepsynth.methods import create_method
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from stepsynth.config import RunConfig, TaskConfig, TeacherConfig
+    from stepsynth.methods import Method
 
 __all__ = ["BEST_TEACHER", "settle", "settle_teacher", "style_for"]
 
@@ -46,8 +49,9 @@ def settle(
 
     Raises:
         AssetError: no embedded teacher can be fetched.
-        ConfigError: several rows an answer, and templates that ask for one.
+        ConfigError: several rows an answer, and templates that ask for one; or a method that there is not.
     """
+    made = create_method(config)
     known = begun.teacher if begun is not None and begun.teacher.backend == config.teacher.backend else None
     teacher = settle_teacher(config.teacher, known, report, fetch=fetch)
     style = config.task.prompt_style
@@ -57,7 +61,11 @@ def settle(
     if style == "capable":
         teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
     method = config.method.model_copy(
-        update={"seed_from": _seed_from(config, begun), "demonstrations": _demonstrations(config, begun, style)}
+        update={
+            "seed_from": _seed_from(config, begun, made),
+            "demonstrations": _demonstrations(config, begun, style),
+            "options": made.options,
+        }
     )
     if method.rows_per_answer > 1 and not Prompts(task).counts(method.seed_template):
         raise ConfigError(
@@ -83,14 +91,14 @@ def _identity(task: TaskConfig) -> dict[str, Any]:
         ) from None
 
 
-def _seed_from(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "reasons", "gold"]:
+def _seed_from(config: RunConfig, begun: RunConfig | None, method: Method) -> Literal["auto", "reasons", "gold"]:
     """Return what seed rows are written from; a prompt that the user wrote is not to lie unused."""
     if config.method.seed_from != "auto":
         return config.method.seed_from
     if begun is not None:
         return begun.method.seed_from
     alone = not create_family(config.task).has_context
-    return "gold" if config.method.crossfits and alone and "seed" not in config.task.prompts else "reasons"
+    return method.seeds_from if alone and "seed" not in config.task.prompts else "reasons"
 
 
 def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> Literal["auto", "fixed", "drawn"]:

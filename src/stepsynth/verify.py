@@ -33,6 +33,7 @@ from stepsynth.inputs import rows_digest
 from stepsynth.journal import Journal
 from stepsynth.journal.answers import kept_request
 from stepsynth.journal.database import decoded, reading_uri
+from stepsynth.methods import trains_on
 from stepsynth.run import RunDirectory, no_run
 from stepsynth.types import DropReason, StageKind
 
@@ -210,7 +211,7 @@ def _gold(journal: Journal) -> list[Finding]:
 
 
 def _models(directory: RunDirectory, journal: Journal) -> list[Finding]:
-    if directory.config.method.name == "teacher":
+    if trains_on(directory.config, journal) == "none":
         return []
     return [
         Finding("model", f"models/round-{number}", fault, _AGAIN)

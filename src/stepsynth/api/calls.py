@@ -24,6 +24,7 @@ from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.execution import execute, execute_comparison
 from stepsynth.filters import RowFilter
 from stepsynth.filters.own import describe_filter
+from stepsynth.methods import register_method
 from stepsynth.run import folder_name
 from stepsynth.types import digest
 
@@ -221,7 +222,7 @@ def compare_config(
     methods = _listed_methods(methods)
     base, systems = _systems(methods)
     if base is not None:
-        own = {key: value for key, value in base.values.items() if key != "name"}
+        own = _shared_settings(base)
         config = config.model_copy(update={"method": MethodConfig.model_validate({**dict(config.method), **own})})
     with open_progress(progress) as shown:
 
@@ -249,22 +250,38 @@ def _listed_methods(methods: object) -> list[Method | str]:
     for method in listed:
         if not isinstance(method, str):
             _check_noun("method", method)
+            register_method(method)
     return listed
 
 
 def _systems(methods: Sequence[Method | str]) -> tuple[Method | None, str]:
     """Return the method that says how the loop is run, and all of them as the command takes them."""
     given = [method for method in methods if not isinstance(method, str)]
-    base = next((method for method in given if method.fixed["name"] in ("s3", "crossfit")), given[0] if given else None)
-    shared = {key: value for key, value in base.values.items() if key != "name"} if base else {}
+    base = next((method for method in given if method.leads), given[0] if given else None)
+    shared = _shared_settings(base) if base else {}
     parts = []
     for method in methods:
         if isinstance(method, str):
             parts.append(method)
             continue
-        own = {key: value for key, value in method.values.items() if key != "name" and shared.get(key) != value}
+        own = {key: value for key, value in _shared_settings(method).items() if shared.get(key) != value}
+        usual = _usual_options(method)
+        own |= {f"options.{key}": value for key, value in method.options.items() if key not in usual or usual[key] != value}
         parts.append(":".join([method.name, *(f"method.{key}={json.dumps(value)}" for key, value in own.items())]))
     return base, ",".join(parts)
+
+
+def _shared_settings(method: Method) -> dict[str, Any]:
+    """Return what a method sets that others may have, too."""
+    return {key: value for key, value in method.values.items() if key not in ("name", "options")}
+
+
+def _usual_options(method: Method) -> dict[str, Any]:
+    """Return the options of a method that is made without any; none where that cannot be."""
+    try:
+        return type(method)().options
+    except Exception:
+        return {}
 
 
 def make_config(
@@ -293,6 +310,8 @@ def make_config(
     for name, section in sections.items():
         if section is not None:
             _check_noun(name, section)
+    if method is not None:
+        register_method(method)
     filters = _listed(filters)
     if validation is None:
         raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts, a hub id.")

@@ -8,23 +8,21 @@ Each takes the keys of its section in a YAML config as keyword arguments, checks
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import ValidationError
-
-from stepsynth.config import BudgetConfig, MethodConfig, SourceConfig, StudentConfig, TaskConfig, TeacherConfig
-from stepsynth.config.loading import first_problem
+from stepsynth.config import BudgetConfig, SourceConfig, StudentConfig, TaskConfig, TeacherConfig
+from stepsynth.config.nouns import Noun, plain_value
 from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.methods import Method
+from stepsynth.methods.baselines import Gold, GoldGen, TeacherAlone, ZeroGen
+from stepsynth.methods.crossfit import CrossFit
+from stepsynth.methods.s3 import S3, S3WithGold, SeedOnly
 from stepsynth.tasks import register_family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pydantic import BaseModel
-
     from stepsynth.tasks import TaskFamily
-
 __all__ = [
     "S3",
     "AnthropicTeacher",
@@ -35,6 +33,7 @@ __all__ = [
     "ExtractiveQA",
     "Gold",
     "GoldGen",
+    "Method",
     "MultiLabel",
     "OpenAITeacher",
     "Pair",
@@ -50,64 +49,10 @@ __all__ = [
 ]
 
 
-class _Noun:
-    """A section of a config with some of its keys fixed.
-
-    Attributes:
-        section: the section's class.
-        fixed: the keys that say which noun this is.
-        keys: the keys that may be given; all but the fixed ones where there are none.
-    """
-
-    section: ClassVar[type[BaseModel]]
-    fixed: ClassVar[Mapping[str, object]] = {}
-    keys: ClassVar[frozenset[str]] = frozenset()
-    # What a run fills in itself.
-    settled: ClassVar[frozenset[str]] = frozenset()
-
-    def __init__(self, **settings: Any) -> None:
-        name, known = type(self).__name__, self.keys or set(self.section.model_fields) - set(self.fixed) - self.settled
-        if unknown := next((key for key in settings if key not in known), None):
-            raise ConfigError(f"{name} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
-        given = {key: plain_value(value) for key, value in settings.items()}
-        try:
-            self.section.model_validate({**self.fixed, **given})
-        except ValidationError as error:
-            raise ConfigError(f"{name}: {first_problem(error)}") from None
-        self._given = given
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The section as a YAML config has it: what was given, and which kind it is."""
-        return {**self.fixed, **self._given}
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and isinstance(other, _Noun) and self.values == other.values
-
-    def __hash__(self) -> int:
-        return hash((type(self), repr(self.values)))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._given.items())})"
-
-
-def plain_value(value: Any) -> Any:
-    """Return a value as a config has it: a noun's keys, a path as text, numpy's numbers as Python's, a copy of a list."""
-    if isinstance(value, _Noun):
-        return value.values
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, dict):
-        return {key: plain_value(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_value(inner) for inner in value]
-    return value.item() if hasattr(value, "item") and callable(value.item) else value
-
-
 # tasks ----------------------------------------------------------------------------------
 
 
-class Task(_Noun):
+class Task(Noun):
     """What the student has to decide, of any family; `Classification` and the others are shorter.
 
     Args:
@@ -249,126 +194,10 @@ class Source:
         return f"Source({type(self.data).__name__}{''.join(f', {key}={value!r}' for key, value in self.settings.items())})"
 
 
-# methods --------------------------------------------------------------------------------
-
-_ROWS = {"seed_rows", "rows_per_answer", "max_overgeneration"}
-_REASONS = {"rationales", "rationales_per_row", "seed_from", "demonstrations"}
-_CHECK = {"label_check", "label_check_ratio"}
-_LOOP = {"rounds", "rows_per_mistake", "balance", "stop"}
-
-
-class Method(_Noun):
-    """How data is made; see the keys of ``method``."""
-
-    section = MethodConfig
-
-    @property
-    def name(self) -> str:
-        """What it is called in a config, in results and on pages."""
-        return str(self.fixed["name"])
-
-
-class CrossFit(Method):
-    """The default: the loop with every labelled row in it, and a last student from written and labelled rows.
-
-    Example:
-        >>> CrossFit(rounds=1, seed_rows=120).name
-        'crossfit'
-    """
-
-    fixed: ClassVar = {"name": "crossfit"}
-    keys = frozenset(_ROWS | _REASONS | _LOOP | {"folds", "final"})
-
-
-class S3(Method):
-    """The paper's loop: half of the labelled rows supply mistakes, the other half picks the best round (arXiv 2310.13671).
-
-    Example:
-        >>> S3(rounds=2, seed_rows=300).values
-        {'name': 's3', 'rounds': 2, 'seed_rows': 300}
-    """
-
-    fixed: ClassVar = {"name": "s3"}
-    keys = frozenset(_ROWS | _REASONS | _LOOP | _CHECK | {"mistakes_of"})
-
-
-class S3WithGold(Method):
-    """`S3`, and a last student on its rows and the labelled rows together.
-
-    Example:
-        >>> S3WithGold(rounds=1).name
-        's3+gold'
-    """
-
-    fixed: ClassVar = {"name": "s3+gold"}
-    keys = S3.keys
-
-
-class SeedOnly(Method):
-    """The first stage of `S3` alone: rows from reasons (the paper's ablation).
-
-    Example:
-        >>> SeedOnly(seed_rows=200).name
-        'seed-only'
-    """
-
-    fixed: ClassVar = {"name": "seed-only"}
-    keys = frozenset(_ROWS | _REASONS | _CHECK)
-
-
-class ZeroGen(Method):
-    """Plain prompts, no reasons, no feedback (Ye et al. 2022).
-
-    Example:
-        >>> ZeroGen(seed_rows=200).name
-        'zerogen'
-    """
-
-    fixed: ClassVar = {"name": "zerogen"}
-    keys = frozenset(_ROWS | _CHECK)
-
-
-class GoldGen(Method):
-    """Rows like all labelled rows of the harvest half, not only like the mistakes.
-
-    Example:
-        >>> GoldGen(seed_rows=200).name
-        'goldgen'
-    """
-
-    fixed: ClassVar = {"name": "goldgen"}
-    keys = frozenset(_ROWS | _CHECK | {"demonstrations"})
-
-
-class Gold(Method):
-    """The labelled rows themselves, nothing written: the number to beat.
-
-    Example:
-        >>> Gold().values
-        {'name': 'gold'}
-    """
-
-    fixed: ClassVar = {"name": "gold"}
-    # A baseline that writes nothing takes part in a budget, which counts rows.
-    keys = frozenset({"seed_rows"})
-
-
-class TeacherAlone(Method):
-    """The large model answers itself, without a student.
-
-    Example:
-        >>> TeacherAlone(few_shot=2).name
-        'teacher'
-    """
-
-    fixed: ClassVar = {"name": "teacher"}
-    keys = frozenset({"few_shot"})
-
-
 # teachers -------------------------------------------------------------------------------
 
 
-class Teacher(_Noun):
+class Teacher(Noun):
     """Any teacher: ``backend`` and the keys that go with it; `OpenAITeacher` and the others are shorter.
 
     Example:
@@ -436,7 +265,7 @@ class AnthropicTeacher(Teacher):
 # student and budget -----------------------------------------------------------------------
 
 
-class Student(_Noun):
+class Student(Noun):
     """The small model and how it is trained; see the keys of ``student``.
 
     Example:
@@ -450,7 +279,7 @@ class Student(_Noun):
         super().__init__(model=model, **settings)
 
 
-class Budget(_Noun):
+class Budget(Noun):
     """Hard caps, never passed: ``requests``, ``tokens``, ``usd``.
 
     Example:

@@ -14,16 +14,19 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from stepsynth.config import MatchConfig, MethodName, RunConfig, parse_config, with_later_keys
+from stepsynth.classroom import best_round
+from stepsynth.config import MatchConfig, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
 from stepsynth.journal.results import best_round
 from stepsynth.journal.stream import count_rows
+from stepsynth.methods import create_method, method_class, trains_on
+from stepsynth.registry import METHODS
 from stepsynth.run import RunDirectory
 from stepsynth.types import StageKind
 
@@ -36,13 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "CellRound", "Match", "System", "choose_reference", "parse_systems", "plan_cells", "read_cell", "run_cells"]
 
 Match = Literal["rows", "requests", "tokens", "usd"]
-# The loop runs first for every seed, and what it used up is what the others may.
-BUDGET = "s3"
 # It must reach the same number of rows, so it may ask more often than a run normally would.
 _REACH = 15.0
-_WITHOUT_BUDGET = ("gold", "teacher", "s3+gold", "crossfit")
 # What makes a cell comparable at all, or names its system.
-_FIXED = ("method", "method.name", "method.match", "data", "seed")
+_FIXED = ("method", "method.name", "method.match", "method.options", "data", "seed")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,17 @@ class System:
     def folder(self) -> str:
         """Return the name in a form that is a folder's name."""
         return re.sub(r"[^\w.+=-]+", "-", self.name).strip("-")[:80]
+
+    @property
+    def sets_budget(self) -> bool:
+        """Whether it runs first for every seed, and what it used up is what the others may."""
+        return sets_budget(self.name)
+
+    @property
+    def takes_budget(self) -> bool:
+        """Whether it is given the budget; an ablation of the loop keeps its own rounds and is only measured."""
+        method = method_class(self.method)
+        return method.takes_budget and not method.sets_budget and method.student == "written"
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,11 @@ class Cell:
         return next(entry.test for entry in self.rounds if entry.number == self.best_round)
 
 
+def sets_budget(name: str) -> bool:
+    """Whether a system of this name sets the budget of the others: a method as the config has it, without a change."""
+    return ":" not in name and method_class(name).sets_budget
+
+
 def parse_systems(text: str, config: RunConfig) -> list[System]:
     """Read ``s3,zerogen,s3:method.rationales=0:method.rounds=1``.
 
@@ -142,10 +158,10 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
         ConfigError: an unknown method, a change that does not fit, the same system twice, or none.
     """
     systems = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, *changes = part.split(":")
-        if name not in get_args(MethodName):
-            raise ConfigError(f"unknown method {name!r} in --methods.", hint=did_you_mean(name, get_args(MethodName)))
+    for part in filter(None, (part.strip() for part in _split(text, ","))):
+        name, *changes = _split(part, ":")
+        if name not in METHODS.built_in and name not in (known := METHODS.names()):
+            raise ConfigError(f"unknown method {name!r} in --methods.", hint=did_you_mean(name, known))
         pairs = []
         for change in changes:
             key, separator, value = change.partition("=")
@@ -160,13 +176,26 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
             except (yaml.YAMLError, ValueError, RecursionError):
                 raise ConfigError(f"{value!r} in --methods is not a YAML value.", hint="Example: s3:method.rounds=1") from None
         systems.append(System(part, name, tuple(pairs)))
-        _changed(config, systems[-1])
+        create_method(_changed(config, systems[-1]))
     if not systems:
         raise ConfigError("--methods names no method.", hint="Example: --methods gold,zerogen,seed-only,goldgen,s3")
     for position, system in enumerate(systems):
         if system.folder in {other.folder for other in systems[:position]}:
             raise ConfigError(f"{system.name!r} is in --methods twice.", hint="Name it once.")
     return systems
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """Split at a sign that stands neither in brackets nor in double quotes: a value may be a list, a mapping or a text."""
+    parts, depth, quoted = [""], 0, False
+    for sign in text:
+        quoted ^= sign == '"'
+        depth += 0 if quoted else (sign in "[{") - (sign in "]}")
+        if sign == mark and not quoted and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def choose_reference(systems: Sequence[System], wanted: str | None) -> str | None:
@@ -182,12 +211,16 @@ def choose_reference(systems: Sequence[System], wanted: str | None) -> str | Non
     names = [system.name for system in systems]
     if wanted is not None and wanted not in names:
         raise ConfigError(f"--reference {wanted!r} is not in --methods.", hint=did_you_mean(wanted, names))
-    return wanted or next((name for name in ("gold", BUDGET) if name in names), None)
+    plain = [(name, method_class(name)) for name in names if ":" not in name]
+    ordered = sorted(plain, key=lambda found: not found[1].is_reference)
+    return wanted or next((name for name, method in ordered if method.is_reference or method.sets_budget), None)
 
 
 def _changed(config: RunConfig, system: System) -> RunConfig:
     # What is left out would be taken for the default.
     values = with_later_keys(config.resolved())
+    if system.method != config.method.name:
+        values["method"]["options"] = {}
     for dotted, value in (("method.name", system.method), *system.changes):
         *parents, last = dotted.split(".")
         node = values
@@ -219,7 +252,7 @@ def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iter
         raise ConfigError(
             "a comparison needs data.test.", hint="Give a labelled test file; it is opened at the end of each cell."
         )
-    ordered = sorted(systems, key=lambda system: system.name != BUDGET)
+    ordered = sorted(systems, key=lambda system: not system.sets_budget)
     for offset in range(seeds):
         for system in ordered:
             changed = _changed(config, system)
@@ -256,7 +289,7 @@ def run_cells(
     cells: list[Cell] = []
     total = seeds * len(systems)
     for number, (system, changed, seed) in enumerate(plan_cells(config, systems, seeds), start=1):
-        budget = next((cell for cell in cells if cell.system == BUDGET and cell.seed == seed), None)
+        budget = next((cell for cell in cells if sets_budget(cell.system) and cell.seed == seed), None)
         cell_config = _budgeted(changed, system, budget, match)
         cell_folder = _cell_folder(folder, system, seed)
         run(cell_config, cell_folder, f"{system.name}, seed {seed} ({number} of {total})")
@@ -270,13 +303,13 @@ def _cell_folder(folder: Path, system: System, seed: int) -> Path:
 
 def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:
     """Refuse cells that another config made, before a new one is paid for; their budgets are not judged here."""
-    budgeted = any(system.name == BUDGET for system in systems)
+    budgeted = any(system.sets_budget for system in systems)
     for system, changed, seed in plan_cells(config, systems, seeds):
         cell_folder = _cell_folder(folder, system, seed)
         if not (cell_folder / "config.json").exists():
             continue
         expected, stored = changed, RunDirectory.read(cell_folder).config.method
-        if budgeted and system.method not in (*_WITHOUT_BUDGET, BUDGET):
+        if budgeted and system.takes_budget:
             update: dict[str, Any] = {"max_overgeneration": max(_REACH, changed.method.max_overgeneration)}
             if match != "rows":
                 known = stored.match is not None and stored.match.unit == match
@@ -289,7 +322,7 @@ def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match
 
 def _budgeted(config: RunConfig, system: System, budget: Cell | None, match: Match) -> RunConfig:
     """Give a cell the loop's budget; an ablation of the loop keeps its own rounds and is only measured."""
-    if budget is None or system.method in (*_WITHOUT_BUDGET, BUDGET):
+    if budget is None or not system.takes_budget:
         return config
     update: dict[str, Any] = {"max_overgeneration": max(_REACH, config.method.max_overgeneration)}
     if match == "rows":
@@ -324,7 +357,7 @@ def read_cell(folder: Path, system: str) -> Cell:
         totals = journal.totals()
         test_info = next(info for _, _, kind, info, _ in stages if kind == StageKind.TEST)
         predicted = float(test_info["seconds"].get(str(best), 0.0))
-        asks = directory.config.method.name == "teacher"
+        asks = trains_on(directory.config, journal) == "none"
         known = totals.from_cache > 0 if asks else False
         spent = _spent(journal, totals, [name for name, _, kind, *_ in stages if kind not in LEARNING])
         return Cell(

@@ -11,13 +11,15 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom import artefacts
-from stepsynth.comparison.cells import BUDGET
+from stepsynth.comparison.cells import sets_budget
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, forecast
 from stepsynth.evaluation.power import too_small_for
 from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
 from stepsynth.evaluation.statistics import holm, mcnemar, paired_difference
 from stepsynth.journal import Journal
+from stepsynth.methods import method_class
+from stepsynth.registry import METHODS
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import stored_family
 
@@ -52,8 +54,9 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
     """
     names = list(dict.fromkeys(cell.system for cell in cells))
     by_name = {name: sorted((c for c in cells if c.system == name), key=lambda c: c.seed) for name in names}
-    budget = by_name.get(BUDGET)
-    systems = [_system(name, own, by_name, reference) for name, own in by_name.items()]
+    budgeting = next((name for name in names if sets_budget(name)), None)
+    budget = by_name.get(budgeting or "")
+    systems = [_system(name, own, by_name, reference, budgeting) for name, own in by_name.items()]
     compared = [found for entry in systems for found in (entry["difference"], entry.get("against_student")) if found]
     for found, adjusted in zip(compared, holm([found["p"] for found in compared]), strict=True):
         found["p_holm"] = adjusted
@@ -65,7 +68,7 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
         "metric": cells[0].metric,
         "match": match,
         "reference": reference,
-        "budget": BUDGET if budget else None,
+        "budget": budgeting,
         "seeds": sorted({cell.seed for cell in cells}),
         "test_rows": len(cells[0].test),
         "systems": systems,
@@ -80,11 +83,14 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
     }
 
 
-def _system(name: str, own: Sequence[Cell], by_name: Mapping[str, Sequence[Cell]], reference: str | None) -> dict[str, Any]:
+def _system(
+    name: str, own: Sequence[Cell], by_name: Mapping[str, Sequence[Cell]], reference: str | None, budgeting: str | None
+) -> dict[str, Any]:
     other = by_name.get(reference or "")
-    student = by_name.get(BUDGET)
+    student = by_name.get(budgeting or "")
+    method = method_class(name.split(":")[0])
     # Whether the student can take the teacher's place is asked of the loop's student, whatever the reference is.
-    asks = name.split(":")[0] == "teacher" and reference != BUDGET
+    asks = method.student == "none" and reference != budgeting
     against_student = {"against_student": _difference(own, student)} if asks and student else {}
     scores = [cell.test for cell in own]
     low, high = hierarchical_interval(scores, _SEED)
@@ -92,6 +98,8 @@ def _system(name: str, own: Sequence[Cell], by_name: Mapping[str, Sequence[Cell]
     extra = sorted(set.intersection(*(set(cell.details) for cell in own)))
     return {
         "name": name,
+        # For who reads this without the class of the method.
+        **({} if method.name in METHODS.built_in else {"student": method.student}),
         "score": {"value": round(sum(per_seed) / len(per_seed), 6), "ci95": [low, high]},
         "per_seed": [{"seed": c.seed, "value": round(v, 6), "round": c.best_round} for c, v in zip(own, per_seed, strict=True)],
         "details": {key: _mean([cell.details[key] for cell in own]) for key in extra},

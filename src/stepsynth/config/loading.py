@@ -15,6 +15,7 @@ from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
 from stepsynth.config.sections import Section, SourceConfig
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.registry import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,11 +120,9 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
     Raises:
         ConfigError: for an unknown key or a wrong value, naming it and what to write.
     """
-    _refuse_secrets(values, "")
-    try:
-        config = RunConfig.model_validate(values, context={"stored": stored})
-    except ValidationError as error:
-        raise ConfigError(first_problem(error)) from None
+    config = _checked(values, stored)
+    if not stored and (name := config.method.name) not in METHODS.built_in and name not in (known := METHODS.names()):
+        raise ConfigError(f"method.name is {name!r}. {did_you_mean(name, known)}")
     if base is None:
         return config
     data = config.data
@@ -137,9 +136,17 @@ def parse_stored(values: dict[str, Any]) -> RunConfig:
     """Check what `RunConfig.resolved` gave, in this version or an earlier one, and return the config.
 
     Raises:
-        ConfigError: as `parse_config`.
+        ConfigError: as `parse_config`; but a method need not be known, to be read about.
     """
     return parse_config(with_later_keys(values), stored=True)
+
+
+def _checked(values: dict[str, Any], stored: bool) -> RunConfig:
+    _refuse_secrets(values, "")
+    try:
+        return RunConfig.model_validate(values, context={"stored": stored})
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from None
 
 
 def parse_source(values: dict[str, Any]) -> SourceConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 
 from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig, family_class
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
+from stepsynth.registry import METHODS
 from stepsynth.types import digest
 
 __all__ = [
@@ -16,7 +18,6 @@ __all__ = [
     "BudgetConfig",
     "MatchConfig",
     "MethodConfig",
-    "MethodName",
     "OwnFilterConfig",
     "RunConfig",
     "earlier_defaults",
@@ -26,14 +27,20 @@ __all__ = [
 # The one file of answers that all runs of a user share; where it lies is `run.answers_path`'s business.
 USER_CACHE = Path("user")
 _SOURCES = ("validation", "test", "contexts", "seed")
-MethodName = Literal["s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "crossfit", "teacher"]
 
 
 # Keys that were added since version 0.1.0, each with the value that stands for what was done before there was such a
 # key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto", "prompt_style": "small", "options": {}, "identity": {}},
-    "method": {"seed_from": "reasons", "demonstrations": "drawn", "rows_per_answer": 1, "folds": 4, "final": "auto"},
+    "method": {
+        "seed_from": "reasons",
+        "demonstrations": "drawn",
+        "rows_per_answer": 1,
+        "folds": 4,
+        "final": "auto",
+        "options": {},
+    },
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
 }
@@ -53,7 +60,7 @@ def with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
     filled = dict(values)
     for section, keys in _LATER_KEYS.items():
         if isinstance(own := values.get(section, {}), dict):
-            filled[section] = {**own, **{key: before for key, before in keys.items() if key not in own}}
+            filled[section] = {**own, **{key: deepcopy(before) for key, before in keys.items() if key not in own}}
     return filled
 
 
@@ -86,7 +93,8 @@ class MethodConfig(Section):
         name: ``s3`` (the loop), ``seed-only`` (no extrapolation), ``zerogen`` (plain prompts, no
             reasons, no feedback), ``goldgen`` (extrapolates every harvest row, not only mistakes),
             ``gold`` (the validation rows themselves), ``s3+gold`` (both), ``crossfit`` (the loop with
-            every validation row in it, by cross-fitting) or ``teacher`` (the large model answers itself).
+            every validation row in it, by cross-fitting), ``teacher`` (the large model answers itself), or
+            the name of one of the user's, see `stepsynth.methods.Method`.
         seed_rows: accepted rows before any extrapolation, spread evenly over the labels.
         seed_from: what seed rows are written from: ``reasons`` that the teacher gave before (S3, section 3.1) or
             ``gold`` rows of their label, shown as the teacher's own answers; labels without a gold row have their rows
@@ -120,9 +128,10 @@ class MethodConfig(Section):
             ``written`` rows, ``both`` together or in two ``stages`` (written rows, then validation
             rows); ``auto`` chooses between ``labels`` and ``both`` by cross-validation.
         match: generate until this is used up, whatever the number of rows; for comparisons.
+        options: what a method of the user's is made with; part of what a run is known by.
     """
 
-    name: MethodName = "crossfit"
+    name: str = Field(default="crossfit", min_length=1, max_length=80)
     seed_rows: int = Field(default=400, ge=2)
     seed_from: Literal["auto", "reasons", "gold"] = "auto"
     demonstrations: Literal["auto", "fixed", "drawn"] = "auto"
@@ -141,26 +150,12 @@ class MethodConfig(Section):
     folds: int = Field(default=4, ge=2, le=20)
     final: Literal["auto", "labels", "written", "both", "stages"] = "auto"
     match: MatchConfig | None = None
-
-    @property
-    def extrapolation_rounds(self) -> int:
-        """Rounds of extrapolation that really run: none unless the loop does."""
-        return self.rounds if self.name in ("s3", "s3+gold", "crossfit") else 0
+    options: dict[str, Any] = Field(default={})
 
     @property
     def seed_template(self) -> Literal["extrapolate", "seed"]:
         """The template that seed rows are asked for with."""
         return "extrapolate" if self.seed_from == "gold" else "seed"
-
-    @property
-    def crossfits(self) -> bool:
-        """Whether every validation row feeds the loop and judges it."""
-        return self.name == "crossfit"
-
-    @property
-    def checks_labels(self) -> bool:
-        """Whether rows are judged by what the harvest half teaches."""
-        return self.label_check == "harvest" or (self.label_check == "auto" and self.name not in ("zerogen", "crossfit"))
 
 
 class BudgetConfig(Section):
@@ -237,17 +232,10 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _judged_honestly(self) -> RunConfig:
-        if not self.method.crossfits:
-            return self
-        if self.method.label_check == "harvest":
-            raise ValueError(
-                "method.label_check=harvest does not go with method.name=crossfit: the probe would have seen the rows that "
-                "judge the students; write method.label_check: none, or method.name: s3 (the default before version 0.2)"
-            )
-        for key, value in (("method.mistakes_of", self.method.mistakes_of), ("student.continued", self.student.continued)):
-            if value:
-                raise ValueError(f"{key}={value!r} does not go with method.name=crossfit; use it with method.name=s3")
+    def _fits_its_method(self) -> RunConfig:
+        # One of the user's is asked when it is made: a finished run can be read without its class.
+        if self.method.name in METHODS.built_in:
+            METHODS.load(self.method.name).check(self)
         return self
 
     def resolved(self) -> dict[str, Any]:

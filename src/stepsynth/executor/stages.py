@@ -1,6 +1,6 @@
 """Stages that write rows: a plan becomes accepted rows, by the rules that the run's gold rows set.
 
-runner = StageRunner(config, journal, executor, progress)
+runner = StageRunner(config, method, journal, executor, progress)
 runner.take(inputs.seed)  # rows that the user brought are the first stage
 runner.write(plan, 0)
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.executor.send import Executor
     from stepsynth.journal import Journal
-    from stepsynth.methods import Plan
+    from stepsynth.methods import Method, Plan
     from stepsynth.progress import Progress
     from stepsynth.types import Example
 
@@ -41,18 +41,20 @@ class StageRunner:
 
     Args:
         config: of the run.
+        method: of the run.
         journal: where gold rows and earlier rows come from, and where the stages go.
         executor: gets the answers.
         progress: told about accepted rows.
     """
 
-    def __init__(self, config: RunConfig, journal: Journal, executor: Executor, progress: Progress) -> None:
+    def __init__(self, config: RunConfig, method: Method, journal: Journal, executor: Executor, progress: Progress) -> None:
         self._config = config
         self._journal = journal
         self._executor = executor
         self._progress = progress
-        self._harvest = feeding_rows(journal, config.method)
+        self._harvest = feeding_rows(journal, method)
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
+        self._checks_labels = method.doubts_labels(config)
         self._checked: tuple[LabelCheck | None, dict[str, Any]] | None = None
         self._generator = Generator(
             executor,
@@ -104,7 +106,7 @@ class StageRunner:
         the probe is no better than chance.
         """
         if self._checked is None:
-            wanted = self._config.method.checks_labels and create_family(self._config.task).one_label
+            wanted = self._checks_labels and create_family(self._config.task).one_label
             self._checked = self._fit_label_check(self._config.method.label_check_ratio) if wanted else (None, {})
         return self._checked
 

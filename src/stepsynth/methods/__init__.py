@@ -3,7 +3,7 @@
     method = create_method(config)
     for plan in method.plans(0, lab): ...
 
-A method is a small module behind one Protocol. Its plans are pure: the n-th request for a label is
+A method is a class, in one file: ours lie here, one of the user's anywhere. Its plans are pure: the n-th request for a label is
 always the same, however often and in whatever order it is asked for, so that a run repeats and
 resumes, and so that methods with prompts in common share their answers.
 """
@@ -14,18 +14,31 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from stepsynth.methods.base import Method, create_method, method_class, register_method, trains_on
 from stepsynth.prompts import described_form
 from stepsynth.types import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepsynth.config import RunConfig
     from stepsynth.prompts import Prompts
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example, Mistake, Request, Sampling
 
-__all__ = ["Lab", "Method", "Plan", "create_method", "rows_asked", "sampling_for", "seeded", "wanted_form"]
+__all__ = [
+    "Lab",
+    "Method",
+    "Plan",
+    "create_method",
+    "method_class",
+    "register_method",
+    "rows_asked",
+    "sampling_for",
+    "seeded",
+    "trains_on",
+    "wanted_form",
+]
 
 
 # Of fewer rows the lengths would be those of these few.
@@ -83,46 +96,6 @@ class Lab:
     dropped: Callable[[str], Mapping[str, int]] = lambda _: {}
     together: Callable[[Example, Example], bool] = lambda *_: True
     repeated: Callable[[], str] = str
-
-
-class Method(Protocol):
-    """One way to make training data.
-
-    Attributes:
-        rounds: rounds of data after the first.
-        student: what trains the student: ``written`` rows, ``gold`` rows, ``both`` (a last
-            student on both, after the rounds), ``crossfit`` (written rows and the gold rows that do
-            not judge it), or ``none`` (the teacher answers itself).
-        takes_seed: whether rows that the user brought (``data.seed``) stand in for its seed rows.
-    """
-
-    rounds: int
-    student: str
-    takes_seed: bool
-
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
-        """Yield a round's stages in order; each is finished before the next is asked for.
-
-        A later round that yields nothing ends the loop.
-        """
-        ...
-
-
-def create_method(config: RunConfig) -> Method:
-    """Return the configured method."""
-    from stepsynth.methods import baselines, crossfit, s3
-
-    methods: dict[str, Callable[[RunConfig], Method]] = {
-        "s3": s3.S3,
-        "seed-only": s3.SeedOnly,
-        "s3+gold": s3.S3WithGold,
-        "crossfit": crossfit.CrossFit,
-        "zerogen": baselines.ZeroGen,
-        "goldgen": baselines.GoldGen,
-        "gold": baselines.Gold,
-        "teacher": baselines.Teacher,
-    }
-    return methods[config.method.name](config)
 
 
 def seeded(*parts: object) -> random.Random:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stepsynth.methods.base import CHECK, ROWS, Method, Trains
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.methods.seed import ZeroGenPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepsynth.config import RunConfig
     from stepsynth.methods import Lab, Plan
 
-__all__ = ["Gold", "GoldGen", "Teacher", "ZeroGen"]
+__all__ = ["Gold", "GoldGen", "TeacherAlone", "ZeroGen"]
 
 
-class _OneRound:
-    rounds = 0
-    student = "written"
-    takes_seed = False
+class ZeroGen(Method):
+    """Plain prompts per label: no reasons, no gold row, no feedback (Ye et al. 2022).
 
-    def __init__(self, config: RunConfig) -> None:
-        del config
+    Example:
+        >>> ZeroGen(seed_rows=200).name
+        'zerogen'
+    """
 
-
-class ZeroGen(_OneRound):
-    """Plain zero-shot prompts per label: no reasons, no gold row, no feedback (Ye et al. 2022)."""
+    name = "zerogen"
+    draws_phrases = True
+    # By its definition it sees no gold row.
+    checks_labels = False
 
     def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
         """Yield the one stage."""
@@ -34,8 +35,16 @@ class ZeroGen(_OneRound):
             yield ZeroGenPlan(lab)
 
 
-class GoldGen(_OneRound):
-    """Extrapolates all rows of the harvest half instead of a student's mistakes (a baseline of the S3 paper)."""
+class GoldGen(Method):
+    """Rows like all labelled rows of the harvest half, not only like the mistakes (a baseline of the S3 paper).
+
+    Example:
+        >>> GoldGen(seed_rows=200).name
+        'goldgen'
+    """
+
+    name = "goldgen"
+    keys = ROWS | CHECK | {"demonstrations"}
 
     def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
         """Yield the one stage."""
@@ -43,10 +52,21 @@ class GoldGen(_OneRound):
             yield ExtrapolationPlan.of_gold(lab)
 
 
-class Gold(_OneRound):
-    """The validation rows themselves are the training data; nothing is asked."""
+class Gold(Method):
+    """The labelled rows themselves, nothing written: the number to beat.
 
-    student = "gold"
+    Example:
+        >>> Gold().values
+        {'name': 'gold'}
+    """
+
+    name = "gold"
+    # A baseline that writes nothing takes part in a budget, which counts rows.
+    keys = frozenset({"seed_rows"})
+    student: Trains = "gold"
+    asks = False
+    takes_budget = False
+    is_reference = True
 
     def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
         """Yield nothing."""
@@ -54,7 +74,15 @@ class Gold(_OneRound):
         yield from ()
 
 
-class Teacher(Gold):
-    """No student: the large model answers the rows itself."""
+class TeacherAlone(Gold):
+    """The large model answers the rows itself, without a student.
 
+    Example:
+        >>> TeacherAlone(few_shot=2).name
+        'teacher'
+    """
+
+    name = "teacher"
+    keys = frozenset({"few_shot"})
     student = "none"
+    asks = True

@@ -15,8 +15,9 @@ from stepsynth.tasks import create_family
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.config import MethodConfig, RunConfig
+    from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
+    from stepsynth.methods import Method
     from stepsynth.types import Example
 
 __all__ = ["feeding_rows", "lab_of_run"]
@@ -24,21 +25,22 @@ __all__ = ["feeding_rows", "lab_of_run"]
 _REASONS = "round-0/rationales"
 
 
-def feeding_rows(journal: Journal, method: MethodConfig) -> list[Example]:
+def feeding_rows(journal: Journal, method: Method) -> list[Example]:
     """Return the gold rows that may feed the loop: the harvest half, or with cross-fitting all of them."""
     return [*journal.gold("harvest"), *(journal.gold("select") if method.crossfits else [])]
 
 
-def lab_of_run(config: RunConfig, journal: Journal, contexts: Sequence[str]) -> Lab:
+def lab_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str]) -> Lab:
     """Return what the method of a run may look at.
 
     Args:
         config: of the run.
+        method: of the run.
         journal: of the run; it is read when the method asks, so that it tells of the stages before.
         contexts: texts to write about, for families that keep one.
     """
-    harvest = feeding_rows(journal, config.method)
-    folds = deal_folds(harvest, config.method.folds, config.seed) if config.method.crossfits else None
+    harvest = feeding_rows(journal, method)
+    folds = deal_folds(harvest, config.method.folds, config.seed) if method.crossfits else None
     return Lab(
         config,
         Prompts(config.task),

@@ -8,12 +8,25 @@ one fold only, so that a written row belongs to one fold and can be kept from th
 
 from __future__ import annotations
 
+from stepsynth.methods.base import LOOP, REASONS, ROWS, Trains
 from stepsynth.methods.s3 import S3
 
 __all__ = ["CrossFit"]
 
 
 class CrossFit(S3):
-    """The loop of S3 whose mistakes are those of students that had not seen the rows they got wrong."""
+    """The default: the loop with every labelled row in it, and a last student from written and labelled rows.
 
-    student = "crossfit"
+    Its mistakes are those of students that had not seen the rows they got wrong.
+
+    Example:
+        >>> CrossFit(rounds=1, seed_rows=120).name
+        'crossfit'
+    """
+
+    name = "crossfit"
+    keys = ROWS | REASONS | LOOP | {"folds", "final"}
+    student: Trains = "crossfit"
+    checks_labels = False
+    seeds_from = "gold"
+    leads = True

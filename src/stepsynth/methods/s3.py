@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stepsynth.methods.base import CHECK, LOOP, REASONS, ROWS, Method, Trains
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepsynth.config import RunConfig
     from stepsynth.methods import Lab, Plan
 
 __all__ = ["S3", "S3WithGold", "SeedOnly"]
@@ -34,28 +34,40 @@ def _seed(lab: Lab) -> Iterator[Plan]:
         yield SeedPlan(lab, None, labels=labels)
 
 
-class SeedOnly:
-    """Seed data with reasons and nothing else (the paper's "without EES")."""
+class SeedOnly(Method):
+    """The first stage of `S3` alone: rows from reasons (the paper's ablation, "without EES").
 
-    rounds = 0
-    student = "written"
+    Example:
+        >>> SeedOnly(seed_rows=200).name
+        'seed-only'
+    """
+
+    name = "seed-only"
+    keys = ROWS | REASONS | CHECK
     takes_seed = True
-
-    def __init__(self, config: RunConfig) -> None:
-        self._imported = config.data.seed is not None
+    draws_phrases = True
 
     def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
         """Yield the stages of `_seed`; nothing where seed rows were given."""
-        if not round_number and not self._imported:
+        if not round_number and lab.config.data.seed is None:
             yield from _seed(lab)
 
 
 class S3(SeedOnly):
-    """Seed data, then error extrapolation round by round (S3, sections 3.1 and 3.2)."""
+    """The paper's loop: half of the labelled rows supply mistakes, the other half picks the best round (arXiv 2310.13671).
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        self.rounds = config.method.rounds
+    Seed data, then error extrapolation round by round (sections 3.1 and 3.2).
+
+    Example:
+        >>> S3(rounds=2, seed_rows=300).values
+        {'name': 's3', 'rounds': 2, 'seed_rows': 300}
+    """
+
+    name = "s3"
+    keys = ROWS | REASONS | LOOP | CHECK | {"mistakes_of"}
+    takes_budget = False
+    sets_budget = True
+    leads = True
 
     def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
         """Yield the seed stages; for later rounds rows like the mistakes of the round before."""
@@ -66,6 +78,12 @@ class S3(SeedOnly):
 
 
 class S3WithGold(S3):
-    """S3's data and the validation rows together; to be reported apart from S3."""
+    """`S3`, and a last student on its rows and the labelled rows together; to be reported apart from S3.
 
-    student = "both"
+    Example:
+        >>> S3WithGold(rounds=1).name
+        's3+gold'
+    """
+
+    name = "s3+gold"
+    student: Trains = "both"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stepsynth.methods import Lab
     from stepsynth.types import Message, Span
 
-__all__ = ["REPEATED_HINT", "RationalePlan", "SeedPlan", "ZeroGenPlan"]
+__all__ = ["REPEATED_HINT", "RationalePlan", "RowPlan", "SeedPlan", "ZeroGenPlan"]
 
 REPEATED_HINT = "It may be a notice of the server and no answer: see `stepsynth plan`, and start a new run when that is mended."
 _REPLICATES_PER_SEED = 1_000_000
@@ -76,8 +76,8 @@ def _for_reasons(sampling: Sampling, count: int) -> Sampling:
 
 
 @dataclass(frozen=True)
-class _RowPlan:
-    """What plain and reasoned rows have in common."""
+class RowPlan:
+    """What all rows have in common that no gold row is shown for: how many there are, and which context each keeps."""
 
     lab: Lab
 
@@ -86,7 +86,7 @@ class _RowPlan:
         """``method.seed_rows`` rows, spread as the family says."""
         return self.lab.family.groups(self.lab.harvest, self.lab.config.method.seed_rows)
 
-    def _given(self, label: str, number: int) -> Example:
+    def given(self, label: str, number: int) -> Example:
         """Return the context and the answer that the ``number``-th row of a label keeps."""
         if not self.lab.family.has_context:
             return Example("", "")
@@ -120,9 +120,10 @@ class _RowPlan:
     def _drawn(self) -> dict[int, Sequence[Span]]:
         return {}
 
-    def _row(
+    def row(
         self, messages: tuple[Message, ...], label: str, number: int, index: int, stage: str, given: Example, count: int
     ) -> Request:
+        """Return the request for a row that keeps a given context and answer."""
         config = self.lab.config
         return Request(
             messages=messages,
@@ -138,7 +139,7 @@ class _RowPlan:
 
 
 @dataclass(frozen=True)
-class SeedPlan(_RowPlan):
+class SeedPlan(RowPlan):
     """Asks for seed rows.
 
     Attributes:
@@ -182,11 +183,11 @@ class SeedPlan(_RowPlan):
             reasons = [reason for part in carried_labels(label, self.rationales) or ("",) for reason in self.rationales[part]]
             draw = seeded("seed", self.lab.config.seed, label, number)
             shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
-        given = self._given(label, number)
+        given = self.given(label, number)
         count = rows_asked(self.lab, "seed")
         form = wanted_form(self.lab, label, count, "seed", number)
         messages = self.lab.prompts.render("seed", label, rationales=shown, row=given, form=form, count=count)
-        return self._row(messages, label, number, index, self.stage, given, count)
+        return self.row(messages, label, number, index, self.stage, given, count)
 
 
 def _advice(dropped: Mapping[str, int]) -> str:
@@ -204,7 +205,7 @@ def _advice(dropped: Mapping[str, int]) -> str:
 
 
 @dataclass(frozen=True)
-class ZeroGenPlan(_RowPlan):
+class ZeroGenPlan(RowPlan):
     """Asks for rows with the plain zero-shot prompt."""
 
     stage: str = "round-0/zerogen"
@@ -212,7 +213,7 @@ class ZeroGenPlan(_RowPlan):
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text."""
-        given = self._given(label, number)
+        given = self.given(label, number)
         count = rows_asked(self.lab, "zerogen")
         messages = self.lab.prompts.render("zerogen", label, row=given, count=count)
-        return self._row(messages, label, number, index, self.stage, given, count)
+        return self.row(messages, label, number, index, self.stage, given, count)

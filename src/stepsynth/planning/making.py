@@ -21,8 +21,8 @@ from stepsynth.executor.waves import candidates_of, next_wave
 from stepsynth.filters.layout import Layout
 from stepsynth.inputs import Inputs, check_inputs
 from stepsynth.journal import AnswerStore
-from stepsynth.methods import Lab, create_method, rows_asked
-from stepsynth.methods.seed import RationalePlan, SeedPlan
+from stepsynth.methods import Lab, create_method
+from stepsynth.methods.own import plans_of
 from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
 from stepsynth.prompts import Prompts
 from stepsynth.run import answers_path
@@ -36,9 +36,10 @@ from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in
 from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stepsynth.config import RunConfig, TeacherConfig
+    from stepsynth.methods import Method, Plan
     from stepsynth.teachers import AsyncTeacher
     from stepsynth.types import Example, Response
 
@@ -63,8 +64,8 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         UserError: whatever a run would stump on, before it starts.
         TeacherError: the teacher does not answer.
     """
-    config = settle(config, None, report, fetch=config.method.name != "gold")
-    inputs = check_inputs(config)
+    config = settle(config, None, report, fetch=create_method(config).asks)
+    method, inputs = create_method(config), check_inputs(config)
     plan: dict[str, Any] = {
         "task": config.task.name,
         "family": config.task.family,
@@ -83,8 +84,8 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
             "notes": list(inputs.notes),
         },
     }
-    if config.method.crossfits:
-        plan["trainings"] = _trainings(config, inputs)
+    if method.crossfits:
+        plan["trainings"] = _trainings(config, method, inputs)
     rows = _rows(config, inputs)
     price = price_of(config.teacher)
     if rows[1] == 0:
@@ -186,18 +187,18 @@ def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
     return [f"the sample answer holds no text: {went}. Switch thinking off in teacher.options, or take another model."]
 
 
-def _lab(config: RunConfig, inputs: Inputs) -> Lab:
-    harvest, family = _shown(config, inputs), create_family(config.task)
+def _lab(config: RunConfig, method: Method, inputs: Inputs) -> Lab:
+    """Return what a method may look at, as if its student had got every gold row wrong, and every label were a reason."""
+    harvest, family = _shown(method, inputs), create_family(config.task)
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
-    lab = Lab(config, Prompts(config.task), family, harvest, inputs.contexts, rationales=dict, mistakes=lambda _: mistakes)
-    return (
-        replace(lab, together=deal_folds(harvest, config.method.folds, config.seed).together) if config.method.crossfits else lab
-    )
+    reasons = {name: [name or "reason"] for name in config.task.labels or [""]}
+    lab = Lab(config, Prompts(config.task), family, harvest, inputs.contexts, lambda: reasons, lambda _: mistakes)
+    return replace(lab, together=deal_folds(harvest, config.method.folds, config.seed).together) if method.crossfits else lab
 
 
-def _shown(config: RunConfig, inputs: Inputs) -> tuple[Example, ...]:
+def _shown(method: Method, inputs: Inputs) -> tuple[Example, ...]:
     """Return the gold rows that may feed the loop."""
-    return (*inputs.validation.harvest, *(inputs.validation.select if config.method.crossfits else ()))
+    return (*inputs.validation.harvest, *(inputs.validation.select if method.crossfits else ()))
 
 
 def _sample(
@@ -208,51 +209,81 @@ def _sample(
     waiting: Callable[[float], object],
 ) -> list[Request]:
     """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
-    lab = _lab(config, inputs)
-    labels = list(config.task.labels) or [""]
-    if config.method.name == "teacher":
+    method = create_method(config)
+    lab = _lab(config, method, inputs)
+    if method.student == "none":
         sampling = config.teacher.sampling.frozen()
         return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
-    plan: Any = next(create_method(config).plans(1 if inputs.seed else 0, lab))
-    if isinstance(plan, RationalePlan):
-        request = plan.request(labels[0], 0, 0)
+    plan = next(_plans(method, lab))
+    if plan.kind == "rationales":
+        request = plan.request(next(iter(plan.targets)), 0, 0)
         (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
         found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
         reasons = [candidate.text for candidate in found if candidate.text]
-        plan = SeedPlan(lab, {name: reasons or [name] for name in labels})
+        given = {name: reasons or [name] for name in config.task.labels or [""]}
+        later = _plans(method, replace(lab, rationales=lambda: given))
+        plan = next((found for found in later if found.kind != "rationales"), plan)
     first = next(iter(plan.targets))
     return [plan.request(first, number, number) for number in range(count)]
 
 
+def _plans(method: Method, lab: Lab) -> Iterator[Plan]:
+    """Yield the plans of all rounds."""
+    for number in range(method.rounds + 1):
+        yield from plans_of(method, number, lab)
+
+
 def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     """Return the fewest and the most answers that are likely to be asked for."""
-    method, harvest = config.method, len(_shown(config, inputs))
-    if method.name == "gold":
+    method, match = create_method(config), config.method.match
+    if not method.asks:
         return 0, 0
-    if method.name == "teacher":
+    if method.student == "none":
         asked = len(inputs.validation.select) + (inputs.sealed.n if inputs.sealed else 0)
         return asked, asked
-    if method.match and method.match.unit == "requests":
-        return math.ceil(method.match.amount), math.ceil(method.match.amount)
-    takes_seed = create_method(config).takes_seed
-    lab = _lab(config, inputs)
-    first = None if inputs.seed else next(create_method(config).plans(0, lab), None)
-    reasons = 0
-    if isinstance(first, RationalePlan):
-        each = first.request(next(iter(first.targets)), 0, 0).parts
-        reasons = math.ceil(method.rationales / each) * len(first.targets)
-    seed = 0 if takes_seed and inputs.seed else method.seed_rows
-    counts = []
-    for accepted, wrong in zip(_ACCEPTED, _WRONG, strict=True):
-        rows = seed + method.extrapolation_rounds * harvest * wrong * method.rows_per_mistake
-        counts.append(math.ceil((reasons + rows / rows_asked(lab, method.seed_template)) / accepted))
+    if match and match.unit == "requests":
+        return math.ceil(match.amount), math.ceil(match.amount)
+    lab = _lab(config, method, inputs)
+    always, by_mistakes = 0.0, 0.0
+    for number in range(method.rounds + 1):
+        looked: list[int] = []
+        plans = list(plans_of(method, number, replace(lab, mistakes=_noting(lab, looked))))
+        answers = sum(map(_answers, plans))
+        if looked:
+            by_mistakes += answers
+        else:
+            always += answers
+        if number and not plans:
+            break
+    counts = [math.ceil((always + by_mistakes * wrong) / share) for share, wrong in zip(_ACCEPTED, _WRONG, strict=True)]
     return counts[0], counts[1]
 
 
-def _trainings(config: RunConfig, inputs: Inputs) -> int:
+def _noting(lab: Lab, looked: list[int]) -> Callable[[int], Sequence[Mistake]]:
+    """Return ``lab.mistakes`` that tells whether it was called: then a plan is as large as there are mistakes."""
+
+    def mistakes(number: int) -> Sequence[Mistake]:
+        looked.append(number)
+        return lab.mistakes(number)
+
+    return mistakes
+
+
+def _answers(plan: Plan) -> float:
+    """Return how many answers a plan's rows take if none is dropped; reasons of a label come in whole answers."""
+    targets = {label: target for label, target in plan.targets.items() if target}
+    if not targets:
+        return 0.0
+    each = plan.request(next(iter(targets)), 0, 0).parts
+    if plan.kind == "rationales":
+        return sum(math.ceil(target / each) for target in targets.values())
+    return sum(targets.values()) / each
+
+
+def _trainings(config: RunConfig, method: Method, inputs: Inputs) -> int:
     """Return how many students are trained, at most, where every fold takes one."""
-    folds = deal_folds(_shown(config, inputs), config.method.folds, config.seed).count
-    return trainings(config.method.final, config.method.rounds, folds)
+    folds = deal_folds(_shown(method, inputs), config.method.folds, config.seed).count
+    return trainings(config.method.final, method.rounds, folds)
 
 
 def _cached(config: RunConfig, inputs: Inputs, path: Path | None) -> dict[str, Any] | None:
@@ -260,7 +291,8 @@ def _cached(config: RunConfig, inputs: Inputs, path: Path | None) -> dict[str, A
 
     ``None`` where no answers are shared, or where what is asked first is not known before.
     """
-    first = None if inputs.seed else next(create_method(config).plans(0, _lab(config, inputs)), None)
+    method = create_method(config)
+    first = None if inputs.seed else next(plans_of(method, 0, _lab(config, method, inputs)), None)
     if path is None or first is None or config.method.match is not None:
         return None
     identity = config.teacher.identity()

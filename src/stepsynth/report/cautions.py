@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.classroom import artefacts
 from stepsynth.evaluation.drift import halves_drift
+from stepsynth.methods import trains_on
 from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
+    from stepsynth.methods.base import Trains
     from stepsynth.report.rows import Stage
     from stepsynth.report.scores import RoundScores, Score
 
@@ -35,9 +37,10 @@ def cautions_of(
         stages: of the run.
         config: of the run.
     """
-    found = _scored(best, test, config)
+    trains = trains_on(config, journal)
+    found = _scored(best, test, config, trains)
     judged, split = (test, "test") if test else (best.scores.get("select") if best else None, "select")
-    if judged is None and best and config.method.crossfits:
+    if judged is None and best and trains == "crossfit":
         judged, split = best.scores.get("crossfit"), "validation"
     if judged and judged.half > _WIDE_INTERVAL:
         found.append(
@@ -59,18 +62,18 @@ def cautions_of(
     return found
 
 
-def _scored(best: RoundScores | None, test: Score | None, config: RunConfig) -> list[str]:
+def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, trains: Trains) -> list[str]:
     if best is None:
         return ["No student has been evaluated yet: this page shows rows only."]
     if test is not None:
         return []
     given = "has not been scored yet" if config.data.test else "was not given"
     select = best.scores.get("select")
-    if config.method.crossfits:
+    if trains == "crossfit":
         reason = "Cross-validation on your labels chose the final student, so it flatters a little."
     elif select is None:
         reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else has."
-    elif config.method.name == "teacher":
+    elif trains == "none":
         reason = "The figures are those of the select half."
     else:
         reason = f"Select {select.metric} chose the best round, so it flatters the student."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.methods.base import built_in_student
 from stepsynth.report.comparison_figures import Forest, Mark, curve_figure, forest_figure
 from stepsynth.report.template import fill, percent, signed, words
 
@@ -144,7 +145,7 @@ def _is_established(difference: dict[str, Any]) -> bool:
 
 
 def _is_teacher(entry: dict[str, Any]) -> bool:
-    return str(entry["name"]).split(":")[0] == "teacher"
+    return (built_in_student(str(entry["name"]).split(":")[0]) or entry.get("student")) == "none"
 
 
 def _side(entry: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from stepsynth.classroom import judged_rounds
 from stepsynth.filters import REASONS
 from stepsynth.journal import LEARNING
 from stepsynth.journal.stream import count_rows
+from stepsynth.methods import trains_on
 from stepsynth.report.cautions import cautions_of
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
+    from stepsynth.methods.base import Trains
 
 __all__ = ["render_report"]
 
@@ -42,23 +44,24 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         results: the content of ``results.json``; optional keys may be absent.
         config: the run's config.
     """
-    family = stored_family(config.task)
+    family, trains = stored_family(config.task), trains_on(config, journal)
     method = mapping(mapping(results.get("methods")).get(config.method.name))
     rounds = rounds_of(journal, method)
     best = best_of(journal, method, rounds)
     test = (best.scores.get("test") if best else None) or score_of(method.get("test"))
     worth = mapping(method.get("worth"))
-    shown = test or (best.scores.get("crossfit" if config.method.crossfits else "select") if best else None)
+    shown = test or (best.scores.get("crossfit" if trains == "crossfit" else "select") if best else None)
     counts = count_rows(journal)
     stages = stages_of(journal, counts)
     ranked = [reason for reason, _ in sum((Counter(s.reasons) for s in stages), Counter[str]()).most_common()]
     values = {
         "name": results.get("run") or config.task.name,
         "config": config,
+        "trains": trains,
         "kept": family.page_names,
         "family": family,
         "facts": _facts(journal, method, config, best, stages),
-        "learner": _learner(config, best),
+        "learner": _learner(trains, best),
         "worth": worth,
         "called": {entry["round"]: entry["called"] for entry in worth.get("students", ())},
         "best": best,
@@ -74,7 +77,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "meanings": [(reason, REASONS[reason]) for reason in ranked if reason in REASONS],
         "samples": samples_of(journal, stages, counts, list(config.task.labels)),
         "misses": [misses_of(journal, entry.number, config) for entry in rounds if feeding(journal, entry.number, config)],
-        "figures": _figures(_of_loop(journal, config, rounds), stages, ranked),
+        "figures": _figures(_of_loop(journal, trains, rounds), stages, ranked),
         "learning": LEARNING,
         "series": SERIES,
         "yaml": yaml.safe_dump(config.written(), sort_keys=False, allow_unicode=True, width=100),
@@ -82,15 +85,16 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     return fill("page.html.j2", values)
 
 
-def _learner(config: RunConfig, best: RoundScores | None) -> str:
+def _learner(trains: Trains, best: RoundScores | None) -> str:
     """Say whose score the headline gives."""
     number = best.number if best else "unknown"
     return {
-        "teacher": "the teacher itself",
+        "none": "the teacher itself",
         "gold": "the student trained on the validation rows",
         "crossfit": f"the final student (round {number})",
-        "s3+gold": f"the last student (round {number}), trained on written and validation rows",
-    }.get(config.method.name, f"the best student (round {number})")
+        "both": f"the last student (round {number}), trained on written and validation rows",
+        "written": f"the best student (round {number})",
+    }[trains]
 
 
 def _facts(
@@ -114,10 +118,10 @@ def _facts(
     }
 
 
-def _of_loop(journal: Journal, config: RunConfig, rounds: Sequence[RoundScores]) -> list[RoundScores]:
+def _of_loop(journal: Journal, trains: Trains, rounds: Sequence[RoundScores]) -> list[RoundScores]:
     """Leave out students that are no step after the round before: those that are kept after cross-fitting."""
     judged = judged_rounds(journal)
-    return [entry for entry in rounds if not config.method.crossfits or entry.number in judged]
+    return [entry for entry in rounds if trains != "crossfit" or entry.number in judged]
 
 
 def _figures(rounds: Sequence[RoundScores], stages: Sequence[Stage], ranked: Sequence[str]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.classroom import judged_rounds
 from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mistakes
+from stepsynth.methods import trains_on
 from stepsynth.report.scores import mapping
 from stepsynth.tasks import stored_family
 from stepsynth.types import Span, StageKind
@@ -238,7 +239,7 @@ def _shown(rows: Sequence[Row], known: tuple[str, Span | None] | None = None) ->
 
 def feeding(journal: Journal, number: int, config: RunConfig) -> list[Graded]:
     """Return what was predicted in a round of the rows that feed the loop: the harvest half, or all by cross-fitting."""
-    if not config.method.crossfits:
+    if trains_on(config, journal) != "crossfit":
         return journal.graded(number, "harvest")
     return journal.graded(number, "crossfit") if number in judged_rounds(journal) else []
 

@@ -1,0 +1,286 @@
+"""`Method`: the class that ours derive from, and those of users; how the one that a config names is found and made.
+
+    class Paraphrase(Method):
+        name = "paraphrase"
+
+        def __init__(self, per_label: int = 3, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.per_label = per_label
+
+        def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]: ...
+
+In Python it is given as ``method=Paraphrase(per_label=5)``; in YAML by the name under which a package registered the class as an
+entry point of the group ``stepsynth.methods``::
+
+    method: {name: paraphrase, options: {per_label: 5}}
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
+
+from stepsynth.config import MethodConfig
+from stepsynth.config.nouns import Noun, plain_value
+from stepsynth.errors import ConfigError, StepsynthError
+from stepsynth.registry import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from stepsynth.config import RunConfig
+    from stepsynth.journal import Journal
+    from stepsynth.methods import Lab, Plan
+
+__all__ = [
+    "CHECK",
+    "LOOP",
+    "REASONS",
+    "ROWS",
+    "Method",
+    "Trains",
+    "built_in_student",
+    "create_method",
+    "method_class",
+    "register_method",
+    "student_notes",
+    "trains_on",
+]
+
+# Keys of the section ``method`` that methods have in common.
+ROWS = frozenset({"seed_rows", "rows_per_answer", "max_overgeneration"})
+REASONS = frozenset({"rationales", "rationales_per_row", "seed_from", "demonstrations"})
+CHECK = frozenset({"label_check", "label_check_ratio"})
+LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})
+
+Trains = Literal["written", "gold", "both", "crossfit", "none"]
+# As notes in a journal: what trains the student, for who reads the run without the method's class.
+_NOTE = "method_student"
+_NAME = re.compile(r"[\w.+-]{1,80}")
+
+
+class Method(Noun, ABC):
+    """One way to make training data; derive a class from it, or from one of ours, for a new way.
+
+    A class says `plans`, and as attributes whatever differs from the values here. Its constructor's own arguments are its
+    options: plain values, kept in attributes of the same names. They are part of what a run is known by.
+
+    Attributes:
+        name: what it is called in configs, in results and on pages; the class's name when absent.
+        keys: the keys of the section ``method`` that it reads.
+        student: what trains the student: ``written`` rows, ``gold`` rows, ``both`` (a last student on both, after the
+            rounds), ``crossfit`` (written rows and the gold rows that do not judge it; all gold rows feed the loop), or
+            ``none`` (the teacher answers itself).
+        rounds: rounds of data after the first; ``method.rounds`` where `keys` holds it.
+        takes_seed: whether rows that the user brought (``data.seed``) stand in for its seed rows.
+        asks: whether the teacher is asked at all.
+        draws_phrases: whether questions are written about phrases drawn from contexts.
+        checks_labels: whether ``method.label_check: auto`` lets the gold rows doubt labels; never with ``crossfit``.
+        seeds_from: what ``method.seed_from: auto`` stands for, where the task allows it.
+        takes_budget: whether a comparison gives it the budget: ``method.seed_rows``, or ``method.match``.
+        sets_budget: whether it sets the budget of the others. Not inherited.
+        is_reference: whether a comparison compares the others with it where nothing else is named. Not inherited.
+        leads: whether in ``compare`` its settings are also those of the others. Not inherited.
+
+    Example:
+        >>> class Nothing(Method):
+        ...     student = "gold"
+        ...
+        ...     def plans(self, round_number, lab):
+        ...         yield from ()
+        >>> Nothing().values
+        {'name': 'Nothing'}
+    """
+
+    section = MethodConfig
+    name: ClassVar[str] = ""
+    keys: ClassVar[frozenset[str]] = ROWS | CHECK
+    student: Trains = "written"
+    rounds: int = 0
+    takes_seed: bool = False
+    asks: bool = True
+    draws_phrases: bool = False
+    checks_labels: bool = True
+    seeds_from: Literal["reasons", "gold"] = "reasons"
+    takes_budget: bool = True
+    sets_budget: bool = False
+    is_reference: bool = False
+    leads: bool = False
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        own: dict[str, Any] = {"name": cls.__name__, "sets_budget": False, "is_reference": False, "leads": False}
+        for fact, value in own.items():
+            if fact not in vars(cls):
+                setattr(cls, fact, value)
+        cls.fixed = {"name": cls.name}
+
+    @abstractmethod
+    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+        """Yield a round's stages in order; each is finished before the next is asked for.
+
+        A later round that yields nothing ends the loop.
+        """
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return its options: plain values by which a run knows that the method is still the same, and which make it again.
+
+        Raises:
+            ConfigError: an argument of the constructor is not kept in an attribute of its name.
+        """
+        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names = [name for name, given in inspect.signature(type(self)).parameters.items() if given.kind not in kinds]
+        if missing := next((name for name in names if not hasattr(self, name)), None):
+            raise ConfigError(
+                f"the method {self.name!r} does not keep its argument {missing!r}.",
+                hint=f"Write self.{missing} = {missing} in its constructor.",
+            )
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def check(cls, config: RunConfig) -> None:
+        """Refuse a config that does not go with the method.
+
+        Raises:
+            ValueError: what does not go with it, and what to write.
+        """
+        if cls.student != "crossfit":
+            return
+        if config.method.label_check == "harvest":
+            raise ValueError(
+                f"method.label_check=harvest does not go with method.name={cls.name}: the probe would have seen the rows that "
+                "judge the students; write method.label_check: none, or method.name: s3 (the default before version 0.2)"
+            )
+        for key, value in (("method.mistakes_of", config.method.mistakes_of), ("student.continued", config.student.continued)):
+            if value:
+                raise ValueError(f"{key}={value!r} does not go with method.name={cls.name}; use it with method.name=s3")
+
+    def doubts_labels(self, config: RunConfig) -> bool:
+        """Whether rows are judged by what the harvest half teaches."""
+        wanted = config.method.label_check
+        return wanted == "harvest" or (wanted == "auto" and self.checks_labels and not self.crossfits)
+
+    @property
+    def crossfits(self) -> bool:
+        """Whether every validation row feeds the loop and judges it."""
+        return self.student == "crossfit"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its `identity` as a config holds it.
+
+        Raises:
+            ConfigError: it is not JSON.
+        """
+        try:
+            found: dict[str, Any] = json.loads(json.dumps(plain_value(dict(self.identity())), allow_nan=False))
+        except StepsynthError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the identity of the method {self.name!r} is not JSON: {' '.join(str(error).split())}.",
+                hint="Let its arguments be numbers, texts, lists and dicts.",
+            ) from None
+        return found
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The section as a YAML config has it."""
+        options = self.options
+        return {**self.fixed, **self._given, **({"options": options} if options else {})}
+
+    def __repr__(self) -> str:
+        given = {**self._given, **dict(self.identity())}
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+
+def register_method(method: Method) -> None:
+    """Make the class of a program's method known by its name, for the rest of the process.
+
+    Raises:
+        ConfigError: its name is one of ours or cannot be one, or its options do not make it again.
+    """
+    own = type(method)
+    if own.name in METHODS.built_in and METHODS.load(own.name) is own:
+        return
+    if not _NAME.fullmatch(own.name):
+        raise ConfigError(f"{own.name!r} cannot be the name of a method.", hint="Take letters, digits and . _ + - only.")
+    METHODS.add(own.name, own)
+    if (again := _made(own, own.name, method.options).options) != method.options:
+        raise ConfigError(
+            f"the method {own.name!r} made with {method.options!r} says that it was made with {again!r}.",
+            hint="Let identity() return the arguments of its constructor.",
+        )
+
+
+def create_method(config: RunConfig) -> Method:
+    """Return the configured method.
+
+    Raises:
+        ConfigError: there is none of this name, it cannot be made with these options, or the config does not go with it.
+    """
+    name, options = config.method.name, config.method.options
+    if name in METHODS.built_in and options:
+        raise ConfigError(
+            f"method.options is {options!r}, but {name!r} has none.", hint="Its settings are keys of method itself."
+        )
+    method = _made(method_class(name), name, options)
+    if "rounds" in method.keys:
+        method.rounds = config.method.rounds
+    try:
+        method.check(config)
+    except ValueError as error:
+        raise ConfigError(f"config: {error}.") from None
+    return method
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the class of a method, for what it says of all that are made of it.
+
+    Raises:
+        ConfigError: there is none, or it is no method.
+    """
+    found = METHODS.guarded(name, lambda: METHODS.load(name))
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ConfigError(f"the method {name!r} is {found!r}, no class of methods.", hint="Derive it from stepsynth.Method.")
+    return found
+
+
+def _made(own: type[Method], name: str, options: Mapping[str, Any]) -> Method:
+    try:
+        method = own(**options)
+    except StepsynthError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(
+            f"method {name!r} cannot be made with {dict(options)!r}: {said}.", hint="Correct method.options."
+        ) from error
+    if key := next(iter(method._given), None):
+        raise ConfigError(f"method.options holds {key!r}, which is a key of method itself.", hint=f"Write method.{key}.")
+    if method.student not in get_args(Trains):
+        raise ConfigError(
+            f"the method {name!r} trains its student on {method.student!r}.", hint=f"Known: {', '.join(get_args(Trains))}."
+        )
+    return method
+
+
+def student_notes(method: Method) -> dict[str, str]:
+    """Return what a run's journal is to say of a method, for who reads it without the class; nothing of ours."""
+    return {} if method.name in METHODS.built_in else {_NOTE: method.student}
+
+
+def built_in_student(name: str) -> Trains | None:
+    """Return what trains the student of a method of ours, ``None`` for one of the user's."""
+    if name not in METHODS.built_in:
+        return None
+    built_in: type[Method] = METHODS.load(name)
+    return built_in.student
+
+
+def trains_on(config: RunConfig, journal: Journal) -> Trains:
+    """Return what trained a run's student, see `Method.student`; the class of a method of the user's need not be there."""
+    return built_in_student(config.method.name) or cast("Trains", journal.meta(_NOTE) or "written")
