@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from stepsynth.classroom import best_round
 from stepsynth.config import MatchConfig, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
