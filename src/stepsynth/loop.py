@@ -61,9 +61,9 @@ def run_loop(
         StepsynthError: whatever stopped it; everything obtained is kept.
     """
     config, progress = directory.config, progress or SilentProgress()
+    method, family = create_method(config), create_family(config.task)
     begin_journal(journal, inputs)
     executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
-    method, family = create_method(config), create_family(config.task)
     staged = student or create_student(with_half_the_steps(config))
     classroom = Classroom(directory, journal, family, student or create_student(config), progress, students, staged)
     if method.student == "none":
@@ -72,7 +72,8 @@ def run_loop(
         classroom.final_test(inputs, model)
         journal.finish()
         return
-    runner, lab = StageRunner(config, journal, executor, progress), lab_of_run(config, journal, inputs.contexts)
+    lab = lab_of_run(config, method, journal, inputs.contexts)
+    runner = StageRunner(config, journal, executor, lab.harvest, progress, check_labels=config.method.checks_labels)
     judge: RoundJudge = Halves(classroom, method.student)
     if method.student == "crossfit":
         folds = deal_folds(lab.harvest, config.method.folds, config.seed)

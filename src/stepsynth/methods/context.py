@@ -15,30 +15,27 @@ from stepsynth.tasks import create_family
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.config import MethodConfig, RunConfig
+    from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
-    from stepsynth.types import Example
+    from stepsynth.methods import Method
 
-__all__ = ["feeding_rows", "lab_of_run"]
+__all__ = ["lab_of_run"]
 
 _REASONS = "round-0/rationales"
 
 
-def feeding_rows(journal: Journal, method: MethodConfig) -> list[Example]:
-    """Return the gold rows that may feed the loop: the harvest half, or with cross-fitting all of them."""
-    return [*journal.gold("harvest"), *(journal.gold("select") if method.crossfits else [])]
-
-
-def lab_of_run(config: RunConfig, journal: Journal, contexts: Sequence[str]) -> Lab:
+def lab_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str]) -> Lab:
     """Return what the method of a run may look at.
 
     Args:
         config: of the run.
+        method: decides which gold rows may feed the loop: the harvest half, or with cross-fitting all of them.
         journal: of the run; it is read when the method asks, so that it tells of the stages before.
         contexts: texts to write about, for families that keep one.
     """
-    harvest = feeding_rows(journal, config.method)
-    folds = deal_folds(harvest, config.method.folds, config.seed) if config.method.crossfits else None
+    crossfits = method.student == "crossfit"
+    harvest = [*journal.gold("harvest"), *(journal.gold("select") if crossfits else [])]
+    folds = deal_folds(harvest, config.method.folds, config.seed) if crossfits else None
     return Lab(
         config,
         Prompts(config.task),
