@@ -73,7 +73,8 @@ def run_loop(
         classroom.final_test(inputs, model)
         journal.finish()
         return
-    runner, lab = StageRunner(config, method, journal, executor, progress), lab_of_run(config, method, journal, inputs.contexts)
+    lab = lab_of_run(config, method, journal, inputs.contexts)
+    runner = StageRunner(config, journal, executor, lab.harvest, progress, check_labels=method.doubts_labels(config))
     judge: RoundJudge = Halves(classroom, method.student)
     if method.student == "crossfit":
         folds = deal_folds(lab.harvest, config.method.folds, config.seed)

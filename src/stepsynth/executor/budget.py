@@ -7,6 +7,17 @@
 A request in flight counts as its worst case until its answer tells what it took, so a cap can be
 reached but never passed; close to it fewer requests are in flight. A killed process leaves its
 reservation behind, which then counts as spent.
+
+The journal knows one sum, ``ledger.open``; here it is three::
+
+    reserve          commit, confirm          begin              answered, failed
+    ────────> next ──────────────────> left ──────────> out ──────────────────────> counted in the ledger
+               │
+               └─ the commit failed, forget: nothing may be sent before the next one succeeds
+
+Always: what the file holds as open is at least ``out`` and ``left`` together (what was put on hold aside: batches have a table of
+their own). So ``begin`` never adds to a reservation, it only takes from it; and a new sum is in the file before anything
+is sent on it. Sends go on while a commit is under way, when the file may hold either sum: each has to cover them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stages that write rows: a plan becomes accepted rows, by the rules that the run's gold rows set.
 
-runner = StageRunner(config, method, journal, executor, progress)
+runner = StageRunner(config, journal, executor, lab.harvest, progress, check_labels=True)
 runner.take(inputs.seed)  # rows that the user brought are the first stage
 runner.write(plan, 0)
 
@@ -18,7 +18,6 @@ from stepsynth.executor.waves import Generator
 from stepsynth.filters import Hygiene, own_filters
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
-from stepsynth.methods.context import feeding_rows
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
 from stepsynth.types import Candidate, GeneratedRow, StageKind
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.executor.send import Executor
     from stepsynth.journal import Journal
-    from stepsynth.methods import Method, Plan
+    from stepsynth.methods import Plan
     from stepsynth.progress import Progress
     from stepsynth.types import Example
 
@@ -41,20 +40,30 @@ class StageRunner:
 
     Args:
         config: of the run.
-        method: of the run.
         journal: where gold rows and earlier rows come from, and where the stages go.
         executor: gets the answers.
+        harvest: the gold rows that written ones shall be like.
         progress: told about accepted rows.
+        check_labels: whether a probe that has seen these gold rows doubts labels.
     """
 
-    def __init__(self, config: RunConfig, method: Method, journal: Journal, executor: Executor, progress: Progress) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        journal: Journal,
+        executor: Executor,
+        harvest: Sequence[Example],
+        progress: Progress,
+        *,
+        check_labels: bool,
+    ) -> None:
         self._config = config
         self._journal = journal
         self._executor = executor
         self._progress = progress
-        self._harvest = feeding_rows(journal, method)
+        self._harvest = harvest
+        self._check_labels = check_labels
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
-        self._checks_labels = method.doubts_labels(config)
         self._checked: tuple[LabelCheck | None, dict[str, Any]] | None = None
         self._generator = Generator(
             executor,
@@ -106,11 +115,11 @@ class StageRunner:
         the probe is no better than chance.
         """
         if self._checked is None:
-            wanted = self._checks_labels and create_family(self._config.task).one_label
-            self._checked = self._fit_label_check(self._config.method.label_check_ratio) if wanted else (None, {})
+            wanted = self._check_labels and create_family(self._config.task).one_label
+            self._checked = self._fit_label_check() if wanted else (None, {})
         return self._checked
 
-    def _fit_label_check(self, ratio: float) -> tuple[LabelCheck | None, dict[str, Any]]:
+    def _fit_label_check(self) -> tuple[LabelCheck | None, dict[str, Any]]:
         probe = LinearProbe(self._config.student, create_family(self._config.task), self._harvest)
         low, _ = wilson(probe.correct, probe.n)
         used = low > max(Counter(example.label for example in self._harvest).values()) / len(self._harvest)
@@ -118,7 +127,7 @@ class StageRunner:
             right = f"{probe.correct} of {probe.n} harvest rows right in cross-validation"
             self._progress.note(f"No label check: {right} is too few to tell labels.")
         facts = {"label_check": {"used": used, "right": probe.correct, "of": probe.n}}
-        return (LabelCheck(probe, ratio) if used else None), facts
+        return (LabelCheck(probe, self._config.method.label_check_ratio) if used else None), facts
 
 
 def _brought(stage: str, position: int, row: Example) -> Candidate:

@@ -4,6 +4,17 @@ Requests go out in waves. A wave asks for what each label still lacks, and a lit
 share of answers that hygiene let pass so far; everything is then judged in plan order. How
 large a wave is depends on verdicts alone, never on time, so a resumed run plans the same waves.
 
+A stage has no state but the verdicts of its waves, and how often each label was asked for::
+
+         ┌──────────────────────────────────────────────────────┐
+         v                                                      │
+    plan a wave ──> ask until every answer is there ──> judge it in plan order
+         │
+         └─ nothing is lacking, or may be asked for any more ──> write the stage, in one transaction
+
+None of this is written down on the way. A run that was stopped plans the stage from its beginning again: the answers
+that it has are in the journal, so it comes to the same verdicts and goes on where it was.
+
 An answer may hold several rows: each is a candidate of its own, in the order of the answer, with the same
 key. Waves and limits count the rows asked for, budgets count answers.
 
@@ -169,6 +180,7 @@ class Generator:
         asked: Counter[str] = Counter()
         used, each, counted = self._used, 1.0, 0
         while used < match.amount:
+            # By what a request took on average so far. Nobody knows before the first wave: it is small, unless requests count.
             left = math.ceil((match.amount - used) / each)
             size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
             wave = _in_turn(plan, size, asked, len(verdicts))
@@ -176,6 +188,7 @@ class Generator:
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
             self._count(answers)
+            # The stage ends at the request that uses the rest up, in plan order. Later answers of the wave are no rows.
             within, before_wave = 0, used
             for request in wave:
                 if used >= match.amount:
@@ -331,6 +344,7 @@ class _Live:
         self._kept = kept
         self._passed = 0
         self._next = 0.0
+        # A request is open until its answer is here; looked at once then; and new until `show` has counted it.
         self._looked_at: dict[int, list[Verdict]] = {}
         self._new: list[int] = []
         self._answers_seen = 0

@@ -5,6 +5,17 @@ process was killed may have been paid for. So every send is covered beforehand b
 durable, and every commit settles it: what was sent is counted, what is still out stays reserved at its
 worst case. A reservation that a killed process left open counts as sent, so a cap holds over any
 number of kills.
+
+What becomes of a send, and where it is counted::
+
+    reserved ──> in flight ──┬─> answered                 sent, answers, tokens, usd
+      open         open      ├─> failed, not billed       sent, failures
+        │            │       └─> failed, perhaps billed   sent, failures, doubtful (at its worst case)
+        │            │
+        └────────────┴──> its process was killed          lost: the next process moves all of open there
+
+`open` does not tell reserved from in flight. It need not: after a kill nobody can know which of the reserved
+sends went out, so all of them have to count. A process that ends in order settles what was in flight and gives the rest back.
 """
 
 from __future__ import annotations

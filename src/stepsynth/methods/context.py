@@ -18,16 +18,10 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
     from stepsynth.methods import Method
-    from stepsynth.types import Example
 
-__all__ = ["feeding_rows", "lab_of_run"]
+__all__ = ["lab_of_run"]
 
 _REASONS = "round-0/rationales"
-
-
-def feeding_rows(journal: Journal, method: Method) -> list[Example]:
-    """Return the gold rows that may feed the loop: the harvest half, or with cross-fitting all of them."""
-    return [*journal.gold("harvest"), *(journal.gold("select") if method.crossfits else [])]
 
 
 def lab_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str]) -> Lab:
@@ -35,12 +29,13 @@ def lab_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Se
 
     Args:
         config: of the run.
-        method: of the run.
+        method: decides which gold rows may feed the loop: the harvest half, or with cross-fitting all of them.
         journal: of the run; it is read when the method asks, so that it tells of the stages before.
         contexts: texts to write about, for families that keep one.
     """
-    harvest = feeding_rows(journal, method)
-    folds = deal_folds(harvest, config.method.folds, config.seed) if method.crossfits else None
+    crossfits = method.crossfits
+    harvest = [*journal.gold("harvest"), *(journal.gold("select") if crossfits else [])]
+    folds = deal_folds(harvest, config.method.folds, config.seed) if crossfits else None
     return Lab(
         config,
         Prompts(config.task),
