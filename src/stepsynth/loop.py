@@ -185,7 +185,13 @@ class _Writer:
         method = config.method
         layout = Layout.like([example.text for example in self._harvest], config.task.paragraphs)
         self._generator = Generator(
-            executor, journal, max_overgeneration=method.max_overgeneration, progress=progress, match=method.match, layout=layout
+            executor,
+            journal,
+            max_overgeneration=method.max_overgeneration,
+            progress=progress,
+            match=method.match,
+            layout=layout,
+            feedback=method.feedback == "drops",
         )
 
     def write(self, plan: Plan, number: int) -> str:

@@ -4,7 +4,8 @@
 
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
 (``task.prompt_style: auto``), how such templates are sampled where the config says nothing, what seed rows are written from
-(``method.seed_from: auto``), and how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``).
+(``method.seed_from: auto``), how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``), and whether
+the teacher is told why its answers are dropped (``method.feedback: auto``).
 """
 
 from __future__ import annotations
@@ -55,7 +56,11 @@ def settle(
     if style == "capable":
         teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
     method = config.method.model_copy(
-        update={"seed_from": _seed_from(config, begun), "demonstrations": _demonstrations(config, begun, style)}
+        update={
+            "seed_from": _seed_from(config, begun),
+            "demonstrations": _demonstrations(config, begun, style),
+            "feedback": _feedback(config, begun),
+        }
     )
     if method.rows_per_answer > 1 and not Prompts(task).counts(method.seed_template):
         raise ConfigError(
@@ -81,6 +86,12 @@ def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> L
     if begun is not None:
         return begun.method.demonstrations
     return "fixed" if style == "capable" else "drawn"
+
+
+def _feedback(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "drops", "none"]:
+    if config.method.feedback != "auto":
+        return config.method.feedback
+    return "drops" if begun is None else begun.method.feedback
 
 
 def _varied(sampling: SamplingConfig, begun: RunConfig | None) -> SamplingConfig:

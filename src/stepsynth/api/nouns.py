@@ -224,7 +224,7 @@ class Source:
 
 # methods --------------------------------------------------------------------------------
 
-_ROWS = {"seed_rows", "rows_per_answer", "max_overgeneration"}
+_ROWS = {"seed_rows", "rows_per_answer", "max_overgeneration", "feedback"}
 _REASONS = {"rationales", "rationales_per_row", "seed_from", "demonstrations"}
 _CHECK = {"label_check", "label_check_ratio"}
 _LOOP = {"rounds", "rows_per_mistake", "balance", "stop"}
