@@ -253,7 +253,7 @@ def _begin(journal: Journal, inputs: Inputs) -> None:
         if journal.meta(name) != value:
             raise RunError(
                 f"the {name.split('_')[0]} rows are not those that this run began with.",
-                hint="Put the old file back, or give another --out: nothing was touched.",
+                hint="Put the old file back, or give another folder (out= / --out): nothing was touched.",
             )
 
 

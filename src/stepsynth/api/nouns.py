@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
+from stepsynth.api.labels import natural_labels
 from stepsynth.config import BudgetConfig, MethodConfig, SourceConfig, StudentConfig, TaskConfig, TeacherConfig
 from stepsynth.config.loading import first_problem
 from stepsynth.errors import ConfigError, did_you_mean
@@ -106,6 +107,11 @@ class Task(_Noun):
 
     section = TaskConfig
 
+    def __init__(self, **settings: Any) -> None:
+        if "labels" in settings:
+            settings["labels"] = natural_labels(settings["labels"])
+        super().__init__(**settings)
+
 
 class Classification(Task):
     """One label for each text.
@@ -113,7 +119,7 @@ class Classification(Task):
     Args:
         name: short name, used in file names and titles.
         instruction: one sentence that tells a person what to decide.
-        labels: label -> what it means; or labels that say it themselves.
+        labels: label -> what it means; or labels that say it themselves: a list, a set (sorted), an `Enum` of texts, an array.
         settings: other keys of ``task``: ``text_kind``, ``prompts``, ...
 
     Raises:

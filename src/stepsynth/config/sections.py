@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from stepsynth.config.addresses import address_problem, as_given
 from stepsynth.config.labels import refuse_alike, refuse_no_labels, refuse_repeats
 
 if TYPE_CHECKING:
@@ -204,6 +205,13 @@ class SourceConfig(Section):
         copy = self.model_copy()
         copy._base = base
         return copy
+
+    @field_validator("path", "hub", mode="before")
+    @classmethod
+    def _no_address(cls, value: Any) -> Any:
+        if isinstance(value, str | Path) and (problem := address_problem(as_given(value))):
+            raise ValueError(problem)
+        return value
 
     @field_validator("delimiter")
     @classmethod
