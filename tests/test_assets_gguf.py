@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from command import stepsynth
 from stepsynth.assets import requantise, resolve
 from stepsynth.assets.gguf_header import read_header
 from stepsynth.assets.requantise import readable, unread_types
@@ -21,6 +22,7 @@ from stepsynth.errors import AssetError
 from stepsynth.teachers.local_openvino import OpenVinoTeacher, open_engine
 from stepsynth.testing import make_request
 from tiny_gguf import MATRICES, build_tiny_gguf
+from world import build_world
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -201,11 +203,18 @@ def test_types_that_nobody_reads_are_named_in_one_line(tmp_path: Path) -> None:
     place = data.index(name) + len(name) + 4 + 16
     struct.pack_into("<I", data, place, 31)
     path.write_bytes(data)
-    with pytest.raises(AssetError, match=r"tensors of type number 31, which cannot be read here\. Take a file .* Q4_K_M or Q8_0"):
+    with pytest.raises(AssetError) as caught:
         resolve(str(path), kind="teacher")
+    said = str(caught.value)
+    assert "holds tensors of types Q8_0 (8), F32 (6), number 31 (1); number 31 can neither be read nor converted" in said
+    assert "The engine reads F16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K; " in said
+    assert "IQ4_XS" in said.split("are converted")[0]
+    assert "\n" not in said
 
 
-def test_types_that_the_gguf_package_cannot_convert_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_that_the_gguf_package_cannot_convert_are_named(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import gguf.quants
 
     path = build_tiny_gguf(tmp_path / "model.gguf", "IQ4_XS")
@@ -214,8 +223,38 @@ def test_types_that_the_gguf_package_cannot_convert_are_named(tmp_path: Path, mo
         raise NotImplementedError
 
     monkeypatch.setattr(gguf.quants, "dequantize", unable)
-    with pytest.raises(AssetError, match=r"type IQ4_XS .* cannot be converted by this version of gguf\. Update it"):
+    with pytest.raises(AssetError, match=r"types IQ4_XS \(9\), F32 \(6\); IQ4_XS can neither .* by gguf [\d.]+\. .* update gguf"):
         resolve(str(path), kind="teacher")
+    assert not cache.exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize("kind", ["Q8_1", "Q8_K"])
+def test_types_without_a_conversion_are_told_before_anything_is_written(kind: str, tmp_path: Path, cache: Path) -> None:
+    path = build_tiny_gguf(tmp_path / "model.gguf", "Q5_0", {"blk.0.ffn_down.weight": kind})
+    with pytest.raises(AssetError, match=rf"types Q5_0 \(8\), F32 \(6\), {kind} \(1\); {kind} can neither be read nor converted"):
+        resolve(str(path), kind="teacher")
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("name", ["model.GGUF", "sha256-0f3a", "model.bin"])
+def test_a_gguf_file_of_another_name_is_told_so(name: str, tmp_path: Path) -> None:
+    path = build_tiny_gguf(tmp_path / name)
+    with pytest.raises(AssetError, match=r"is a GGUF file, but its name does not end in '\.gguf'.* Give it another name"):
+        resolve(str(path), kind="teacher")
+    path.write_bytes(b"something else")
+    with pytest.raises(AssetError, match=r"is no GGUF file\. Give a GGUF file or an OpenVINO folder"):
+        resolve(str(path), kind="teacher")
+
+
+def test_plan_and_run_tell_it_with_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = build_world(tmp_path / "world")
+    path = build_tiny_gguf(tmp_path / "model.gguf", "Q8_K")
+    world.write_config({"teacher": {"backend": "openvino", "model": str(path)}})
+    for command in ("plan", "run"):
+        outcome = stepsynth(capsys, command, world.config_path)
+        assert outcome.code == 2
+        assert "Q8_K can neither be read nor converted" in outcome.err
+        assert "Traceback" not in outcome.err
 
 
 def test_networks_that_the_engine_does_not_know_are_told(tmp_path: Path) -> None:

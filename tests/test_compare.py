@@ -131,7 +131,7 @@ def test_dollars_of_a_teacher_without_a_price_are_one_clear_error(world: FamilyW
         capsys, "compare", world.config_path, "--methods", "zerogen,s3", "--match", "usd", "-q", "--out", world.folder / "usd"
     )
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
-    assert "--match usd needs a price" in outcome.err
+    assert "match=usd needs a price" in outcome.err
 
 
 def test_every_seed_is_tested_on_the_same_rows_and_draws_its_own_halves(world: FamilyWorld) -> None:
@@ -242,13 +242,13 @@ def test_a_changed_config_is_refused_before_anything_is_spent(
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ("gold,zerogne", "unknown method 'zerogne' in --methods. Did you mean 'zerogen'?"),
+        ("gold,zerogne", "unknown method 'zerogne' among the methods. Did you mean 'zerogen'?"),
         ("s3:method.raitonales=0", "'raitonales'.* Did you mean 'rationales'"),
         ("s3:metod.rationales=0", "unknown key 'metod.rationales'"),
         ("s3:method.rationales", "not of the form key=value"),
         ("s3:method.rationales=many", "method.rationales must be a whole number, not 'many'"),
         ("s3,s3", "twice"),
-        (" , ", "names no method"),
+        (" , ", "no method is named"),
         ("s3:method.name=zerogen", "'method.name' cannot be changed"),
         ("s3:data.test.sample=5", "'data.test.sample' cannot be changed"),
         ("s3:seed=5", "'seed' cannot be changed"),
@@ -446,7 +446,7 @@ def test_differences_are_to_the_user_s_own_labels_unless_another_method_is_named
     assert chosen("zerogen,goldgen") is None
     assert chosen("s3,zerogen,gold", "zerogen") == "zerogen"
     assert chosen("s3:method.rounds=1,gold", "s3:method.rounds=1") == "s3:method.rounds=1"
-    with pytest.raises(ConfigError, match=r"--reference 'gld' is not in --methods. Did you mean 'gold'"):
+    with pytest.raises(ConfigError, match=r"the reference 'gld' is not among the methods. Did you mean 'gold'"):
         chosen("s3,gold", "gld")
 
 

@@ -413,6 +413,7 @@ OTHERS = {
     "task__prompt_style": "capable",
     "method__seed_from": "gold",
     "method__demonstrations": "fixed",
+    "method__feedback": "none",
     "data__validation__columns": {"text": "x"},
     "data__validation__labels": {"1": "pos"},
     "data__test__columns": {"text": "x"},

@@ -26,7 +26,7 @@ from world import World, build_world
 OPENAI = {"backend": "openai", "base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini"}
 KNOWN_KEYS = {
     *("task", "family", "method", "teacher", "student", "data", "sample", "requests", "tokens", "cost_usd", "minutes"),
-    *("price", "cached", "warnings", "server"),
+    *("price", "cached", "warnings", "server", "labels", "so_far"),
 }
 
 
@@ -243,7 +243,7 @@ def test_methods_are_matched_by_dollars_where_a_price_is_known(families: FamilyW
 def test_a_comparison_by_dollars_without_a_price_is_refused_before_anything_is_spent(
     setting: str, methods: str, why: str, families: FamilyWorld, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=f"--match usd needs a price, and {why}") as caught:
+    with pytest.raises(ConfigError, match=f"match=usd needs a price, and {why}") as caught:
         compare_methods(families.config(setting), methods, seeds=1, match="usd", folder=tmp_path / "out", quiet=True)
     assert caught.value.hint
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
+from stepsynth.config.addresses import refuse_address
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.export import write_exports
 from stepsynth.inputs import check_inputs
@@ -66,6 +67,7 @@ def execute(
         Interrupted: a stop was asked for, see `stepsynth.interrupt`.
     """
     progress = SilentProgress() if progress is None else progress
+    refuse_address(folder)
     RunDirectory.refuse_held(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
     inputs = check_inputs(config, progress)
@@ -205,7 +207,8 @@ def execute_comparison(
         UserError: what is wrong with the input, before anything is spent.
     """
     if match not in get_args(Match):
-        raise ConfigError(f"--match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
+        raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
+    refuse_address(folder)
     # All cells have one teacher: that of the first cell that there is.
     begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
     settled = settle(config, begun, note, fetch=True)
@@ -247,6 +250,6 @@ def _check_price(teacher: TeacherConfig) -> None:
     if price is None or price.free:
         found = "none is known" if price is None else "there is nothing to pay"
         raise ConfigError(
-            f"--match usd needs a price, and {found} for {teacher.model!r}.",
+            f"match=usd needs a price, and {found} for {teacher.model!r}.",
             hint="Match rows, requests or tokens, or set teacher.price.",
         )

@@ -52,6 +52,7 @@ __all__ = [
 
 JOURNAL = "journal.db"
 _FORMAT = 1
+_RUN_HINT = "Give the folder of a run, with its config.json and journal.db."
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
 
@@ -124,7 +125,7 @@ def write_out(path: Path, content: str) -> None:
         RunError: it cannot be written; the old file is as it was.
     """
     if path.is_dir():
-        raise RunError(f"cannot write {str(path)!r}: it is a folder.", hint="Name a file in it with --out.")
+        raise RunError(f"cannot write {str(path)!r}: it is a folder.", hint="Name a file in it (out= / --out).")
     try:
         target = path.resolve() if path.is_symlink() else path
         if target.exists() and not target.is_file():
@@ -136,7 +137,7 @@ def write_out(path: Path, content: str) -> None:
     # A NUL in a path is a ValueError.
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
-        raise RunError(f"cannot write {str(path)!r}: {what}.", hint="Name a file in an existing folder with --out.") from None
+        raise RunError(f"cannot write {str(path)!r}: {what}.", hint="Name a file in an existing folder (out= / --out).") from None
 
 
 def refuse_input(out: Path | None, files: Iterable[Path]) -> None:
@@ -145,7 +146,7 @@ def refuse_input(out: Path | None, files: Iterable[Path]) -> None:
         # What cannot be looked at is said by who reads or writes it; a device or pipe may be both.
         with contextlib.suppress(OSError, ValueError):
             if out is not None and file.is_file() and out.samefile(file):
-                raise ConfigError("--out is the input file.", hint="Name another file.")
+                raise ConfigError("the result would be written over the input file.", hint="Name another file (out= / --out).")
 
 
 def folder_name(task: str) -> str:
@@ -198,14 +199,14 @@ class RunDirectory:
         """
         existing = path / "config.json"
         if path.exists() and not path.is_dir():
-            raise RunError(f"{str(path)!r} is a file, not a run directory.", hint="Give another --out.")
+            raise RunError(f"{str(path)!r} is a file, not a run directory.", hint="Give another folder (out= / --out).")
         if path.is_dir() and not existing.exists() and not all(p.name == "lock" or _is_part(p) for p in path.iterdir()):
-            raise RunError(f"{str(path)!r} is not empty and not a run.", hint="Give an empty or new folder with --out.")
+            raise RunError(f"{str(path)!r} is not empty and not a run.", hint="Give an empty or new folder (out= / --out).")
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.chmod(0o700)
         except OSError as error:
-            raise RunError(f"cannot make {str(path)!r}: {error.strerror}.", hint="Give another --out.") from None
+            raise RunError(f"cannot make {str(path)!r}: {error.strerror}.", hint="Give another folder (out= / --out).") from None
         lock = _take_lock(path)
         # What a killed process left; nobody else writes here while the lock is held.
         for part in filter(_is_part, path.iterdir()):
@@ -344,7 +345,7 @@ def _is_part(path: Path) -> bool:
 
 
 def _in_use(path: Path, holder: str) -> RunError:
-    return RunError(f"{str(path)!r} is in use by {holder}.", hint="Wait for it, or give another --out.")
+    return RunError(f"{str(path)!r} is in use by {holder}.", hint="Wait for it, or give another folder (out= / --out).")
 
 
 def _take_lock(path: Path) -> IO[str]:
@@ -374,11 +375,18 @@ def _file_fault(folder: Path, name: str, digest: object) -> str:
 
 
 def no_run(path: Path) -> RunError:
-    """Return the error of a folder that is no run; a comparison holds runs."""
+    """Return the error of a folder that is no run: what it is instead; a comparison holds runs, and so does their parent."""
+    if not path.exists():
+        return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_RUN_HINT)
+    if not path.is_dir():
+        return RunError(f"there is no run at {str(path)!r}: it is a file.", hint=_RUN_HINT)
     runs = sorted(found.parent for found in path.glob("*/config.json"))
-    if runs and (path / "results.json").is_file():
+    if runs and ((path / "results.json").is_file() or path.name.startswith("compare-") or (path / "students").is_dir()):
         return RunError(f"{str(path)!r} is a comparison; give one of its runs, e.g. {str(runs[0])!r}.")
-    return RunError(f"there is no run at {str(path)!r}.", hint="Give the folder that `stepsynth run` printed.")
+    if runs:
+        return RunError(f"{str(path)!r} is a folder with runs; give one of them, e.g. {str(runs[0])!r}.")
+    empty = "the folder is empty" if next(path.glob("*"), None) is None else "the folder has no config.json"
+    return RunError(f"there is no run at {str(path)!r}: {empty}.", hint=_RUN_HINT)
 
 
 def _stored_config(path: Path) -> RunConfig:
@@ -403,15 +411,21 @@ def _same(path: Path, config: RunConfig) -> bool:
     if not (path / "models").exists() and holds_nothing(path / JOURNAL):
         return False
     changes, defaults = changes_between(stored, config), moved_defaults(stored, config)
+    if another := [line for line in changes if line.startswith(("task.name", "task.labels", "task.instruction", "task.family"))]:
+        raise RunError(
+            f"{str(path)!r} is the run of another task: {'; '.join(another[:3])}.",
+            hint="Give another folder (out= / --out) or the task another name, or undo the change: nothing was touched.",
+        )
     if changes or not defaults:
         also = f" (and write {', '.join(defaults)}: these defaults are others now)" if defaults else ""
         raise RunError(
             f"{str(path)!r} was made with another config: {'; '.join(changes[:5]) or 'the stored config'}.",
-            hint=f"Undo the change{also}, or give another --out: nothing was touched.",
+            hint=f"Undo the change{also}, or give another folder (out= / --out): nothing was touched.",
         )
     raise RunError(
         f"{str(path)!r} was made by an earlier version, whose defaults were others.",
-        hint=f"To go on with it, write into the config: {', '.join(defaults)}. Or give another --out: nothing was touched.",
+        hint=f"To go on with it, write into the config: {', '.join(defaults)}. "
+        "Or give another folder (out= / --out): nothing was touched.",
     )
 
 

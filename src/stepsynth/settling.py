@@ -4,8 +4,9 @@
 
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
 (``task.prompt_style: auto``), how such templates are sampled where the config says nothing, what seed rows are written from
-(``method.seed_from: auto``), how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``), and with which
-options a method of the user's is made that the config does not name.
+(``method.seed_from: auto``), how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``), whether the
+teacher is told why its answers are dropped (``method.feedback: auto``), and with which options a method of the user's is made
+that the config does not name.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def settle(
         update={
             "seed_from": _seed_from(config, begun, made),
             "demonstrations": _demonstrations(config, begun, style),
+            "feedback": _feedback(config, begun),
             "options": made.options,
         }
     )
@@ -107,6 +109,12 @@ def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> L
     if begun is not None:
         return begun.method.demonstrations
     return "fixed" if style == "capable" else "drawn"
+
+
+def _feedback(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "drops", "none"]:
+    if config.method.feedback != "auto":
+        return config.method.feedback
+    return "drops" if begun is None else begun.method.feedback
 
 
 def _varied(sampling: SamplingConfig, begun: RunConfig | None) -> SamplingConfig:

@@ -9,7 +9,8 @@ What is checked, in this order:
 * ``journal``: SQLite's own check; the rows of every stage are all there and have the answers they
   were parsed from; every answer lies under the key of the request beside it; accepted and missing
   rows make up the targets; every trained student has its scores;
-* ``gold``: the harvest and select rows have the digest that the run began with;
+* ``gold``: the harvest and select rows have the digest that the run began with; the rows that a Python
+  program gave, in ``data``, have the digest in their file's name, and none of the config's is missing;
 * ``model``: every file of every student has the sha256 in its ``done.json``;
 * ``derived``: ``dataset.jsonl``, ``results.json`` and ``report.html`` are what the journal gives.
 
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, dataset_lines, results_text
 from stepsynth.inputs import rows_digest
@@ -70,6 +72,7 @@ class Finding:
 
 _AGAIN = "Run the same `stepsynth run` command again: it is trained again from the journal's rows."
 _REPORT = "`stepsynth report RUN` writes it again."
+_DATA = "Remove what is there of it and give the same rows from Python again: the file is written anew."
 _BACKUP = "Restore journal.db from a backup, or start a new run; answers.db still has what was paid for."
 
 
@@ -90,7 +93,7 @@ def verify_run(folder: Path) -> list[Finding]:
         return [Finding("config", "config.json", error.message.partition("' ")[2].rstrip("."), error.hint)]
     if holder := directory.holder():
         raise RunError(f"{str(folder)!r} is in use by {holder}.", hint="Wait for it; a run is whole when it stands still.")
-    findings = _config(directory)
+    findings = [*_config(directory), *_given(directory)]
     if not directory.journal_path.is_file():
         return [*findings, Finding("journal", "journal.db", "is missing", "Run the same `stepsynth run` command again.")]
     broken = _integrity(directory.journal_path)
@@ -112,6 +115,26 @@ def _config(directory: RunDirectory) -> list[Finding]:
     if same_keys and document.get("digest") != directory.config.result_digest():
         return [Finding("config", "config.json", "was edited: its digest is another config's", "Undo the change.")]
     return []
+
+
+def _given(directory: RunDirectory) -> list[Finding]:
+    """Check the rows that a program gave; a comparison keeps those of its runs beside them."""
+    data, sources = directory.config.data, ("validation", "test", "contexts", "seed")
+    named = {source.path.name for name in sources if (source := getattr(data, name)) and source.path and _is_own(source.path)}
+    folder = directory.path / "data"
+    if not folder.is_dir() and (beside := directory.path.resolve().parent / "data").is_dir():
+        folder = beside
+    there = {path.name for path in folder.glob("*.jsonl")} if folder == directory.path / "data" else set()
+    return [
+        Finding("gold", f"data/{name}", fault, _DATA)
+        for name in sorted(named | there)
+        if (fault := kept_file_fault(folder / name))
+    ]
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a path is one that a run keeps a program's rows under, wherever the run was then."""
+    return path.parent.name == "data" and is_kept_name(path.name)
 
 
 # the journal ---------------------------------------------------------------------------

@@ -39,7 +39,10 @@ def test_the_input_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureF
         out = file if how == "same" else tmp_path / "x" / ".." / "rows.jsonl"
     arguments = ["predict", tmp_path / "run", file] if command == "predict" else ["import", file, "--config", "c.yaml"]
     outcome = stepsynth(capsys, *arguments, "--out", out)
-    assert (outcome.code, outcome.err) == (2, "stepsynth: --out is the input file. Name another file.\n")
+    assert (outcome.code, outcome.err) == (
+        2,
+        "stepsynth: the result would be written over the input file. Name another file (out= / --out).\n",
+    )
     assert file.read_text() == '{"text": "a", "label": "wet"}\n'
 
 
@@ -50,7 +53,7 @@ def test_the_ending_of_the_file_says_the_form(name: str, form: str) -> None:
 
 @pytest.mark.parametrize(("name", "form"), [("p.xlsx", None), ("p.parquet", "csv"), ("p.out", None), ("p.csv.gz", None)])
 def test_other_endings_are_refused_before_anything_is_done(name: str, form: str | None) -> None:
-    with pytest.raises(ConfigError, match="--out is"):
+    with pytest.raises(ConfigError, match="written over the input file"):
         _ = Output(Path(name), form).format
     assert Output(Path("p.out"), "tsv").format == "tsv"
 

@@ -17,8 +17,9 @@ from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
 from stepsynth.api.progress import open_progress
 from stepsynth.api.run import Run
 from stepsynth.api.waiting import run_apart
-from stepsynth.config import MethodConfig, RunConfig, parse_config
+from stepsynth.config import MethodConfig, RunConfig, TaskConfig, parse_config
 from stepsynth.data.given import place_of, rows_of
+from stepsynth.data.keeping import kept_name, read_columns
 from stepsynth.data.rows import SUFFIXES
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.execution import execute, execute_comparison
@@ -26,7 +27,6 @@ from stepsynth.filters import RowFilter
 from stepsynth.filters.own import describe_filter
 from stepsynth.methods import register_method
 from stepsynth.run import folder_name
-from stepsynth.types import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -203,9 +203,10 @@ def compare(
         raise ConfigError(f"seeds is {seeds!r}.", hint="Give how many: 1 or more.")
     methods = _listed_methods(methods)
     folder = _folder(out, task, "compare-")
-    base, _ = _systems(methods)
-    config = make_config(task, folder, validation=validation, test=test, method=base, **settings)
-    return compare_config(config, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress)
+    config = make_config(task, folder, validation=validation, test=test, method=_base(methods), **settings)
+    return compare_config(
+        config, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress, plain=MethodConfig()
+    )
 
 
 def compare_config(
@@ -217,10 +218,22 @@ def compare_config(
     reference: str | None,
     folder: Path,
     progress: bool | Progress | None = None,
+    plain: MethodConfig | None = None,
 ) -> Comparison:
-    """Compare methods for a config; see `compare`. What the first method sets itself goes before what the config says."""
+    """Compare methods for a config; see `compare`. What the first method sets itself goes before what the config says.
+
+    Args:
+        config: the config.
+        methods: as for `compare`, and so are the others.
+        seeds: how many.
+        match: what all use equally.
+        reference: what the others are compared with.
+        folder: where the runs go.
+        progress: see `synthesize`.
+        plain: what a method that says nothing of a key has there; what the config says where it is absent.
+    """
     methods = _listed_methods(methods)
-    base, systems = _systems(methods)
+    base, systems = _systems(methods, plain or config.method)
     if base is not None:
         own = _shared_settings(base)
         config = config.model_copy(update={"method": MethodConfig.model_validate({**dict(config.method), **own})})
@@ -254,10 +267,15 @@ def _listed_methods(methods: object) -> list[Method | str]:
     return listed
 
 
-def _systems(methods: Sequence[Method | str]) -> tuple[Method | None, str]:
-    """Return the method that says how the loop is run, and all of them as the command takes them."""
+def _base(methods: Sequence[Method | str]) -> Method | None:
+    """Return the method that says how the loop is run."""
     given = [method for method in methods if not isinstance(method, str)]
-    base = next((method for method in given if method.leads), given[0] if given else None)
+    return next((method for method in given if method.leads), given[0] if given else None)
+
+
+def _systems(methods: Sequence[Method | str], plain: MethodConfig) -> tuple[Method | None, str]:
+    """Return the method that says how the loop is run, and all of them as the command takes them."""
+    base = _base(methods)
     shared = _shared_settings(base) if base else {}
     parts = []
     for method in methods:
@@ -265,6 +283,11 @@ def _systems(methods: Sequence[Method | str]) -> tuple[Method | None, str]:
             parts.append(method)
             continue
         own = {key: value for key, value in _shared_settings(method).items() if shared.get(key) != value}
+        if base is not None and method.name == base.name:
+            # The same method once more: it differs in what either of the two says, and in nothing that both have.
+            whole = {**dict(plain), **_shared_settings(method)}
+            differ = [key for key in {**shared, **own} if whole[key] != {**dict(plain), **shared}[key]]
+            own = {key: whole[key] for key in differ}
         usual = _usual_options(method)
         own |= {f"options.{key}": value for key, value in method.options.items() if key not in usual or usual[key] != value}
         parts.append(":".join([method.name, *(f"method.{key}={json.dumps(value)}" for key, value in own.items())]))
@@ -316,7 +339,8 @@ def make_config(
     if validation is None:
         raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts, a hub id.")
     sources = {"validation": validation, "test": test, "contexts": contexts, "seed": start_from}
-    found = {role: _source(data, role, folder) for role, data in sources.items() if data is not None}
+    decides = TaskConfig.model_validate(task.values)
+    found = {role: _source(data, role, folder, decides) for role, data in sources.items() if data is not None}
     values: dict[str, Any] = {name: section.values for name, section in sections.items() if section is not None}
     values |= {"data": {role: value for role, (value, _) in found.items()}, "seed": seed}
     if filters:
@@ -339,16 +363,20 @@ def _listed(filters: object) -> list[Any]:
     return list(filters)
 
 
-def _source(data: object, role: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, object]] | None]:
+def _source(data: object, role: str, folder: Path, task: TaskConfig) -> tuple[dict[str, Any], Sequence[dict[str, object]] | None]:
     """Return a source as a config has it, and its rows where the program holds them."""
     data, settings = (data.data, data.settings) if isinstance(data, Source) else (data, {})
     rows = rows_of(data, "start_from" if role == "seed" else role)
     if rows is None:
         place = dict(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
         return {**place, **settings}, None
-    # Named by what is in it: rows that changed do not stand where a run's rows are.
-    name = f"{role}-{digest(rows)[:12]}.jsonl"
-    return {"path": str((folder / "data" / name).absolute()), **settings}, rows
+    # A run of an earlier version has all columns in its file, and goes on with it.
+    before = folder / "data" / kept_name(role, rows)
+    if before.exists():
+        return {"path": str(before.absolute()), **settings}, rows
+    named = settings.get("columns", {})
+    kept = read_columns(rows, task, named if isinstance(named, dict) else {}, role)
+    return {"path": str((folder / "data" / kept_name(role, kept)).absolute()), **settings}, kept
 
 
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from stepsynth.api.labels import natural_labels
 from stepsynth.config import BudgetConfig, SourceConfig, StudentConfig, TaskConfig, TeacherConfig
 from stepsynth.config.nouns import Noun, plain_value
 from stepsynth.errors import ConfigError, did_you_mean
@@ -20,7 +21,7 @@ from stepsynth.methods.s3 import S3, S3WithGold, SeedOnly
 from stepsynth.tasks import register_family
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from stepsynth.tasks import TaskFamily
 __all__ = [
@@ -76,6 +77,8 @@ class Task(Noun):
     def __init__(self, name: str, instruction: str, *, family: type[TaskFamily] | str | None = None, **settings: Any) -> None:
         if family is not None:
             settings["family"] = family if isinstance(family, str) else register_family(family)
+        if "labels" in settings:
+            settings["labels"] = natural_labels(settings["labels"])
         super().__init__(name=name, instruction=instruction, **settings)
 
 
@@ -85,7 +88,7 @@ class Classification(Task):
     Args:
         name: short name, used in file names and titles.
         instruction: one sentence that tells a person what to decide.
-        labels: label -> what it means; or labels that say it themselves.
+        labels: label -> what it means; or labels that say it themselves: a list, a set (sorted), an `Enum` of texts, an array.
         settings: other keys of ``task``: ``text_kind``, ``prompts``, ...
 
     Raises:
@@ -99,7 +102,7 @@ class Classification(Task):
 
     fixed: ClassVar = {"family": "classification"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Sequence[str], **settings: Any) -> None:
+    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[object], **settings: Any) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -113,7 +116,7 @@ class MultiLabel(Task):
 
     fixed: ClassVar = {"family": "multi_label"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Sequence[str], **settings: Any) -> None:
+    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[object], **settings: Any) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -142,7 +145,7 @@ class Pair(Task):
         self,
         name: str,
         instruction: str,
-        labels: Mapping[str, str] | Sequence[str],
+        labels: Mapping[str, str] | Iterable[object],
         *,
         context: str = "first text",
         target: str = "second text",

@@ -22,7 +22,7 @@ from stepsynth.assets.gguf_header import Header, Tensor, read_header
 from stepsynth.assets.storage import Meter, alone, digest_of, empty, publish, require_room, staging
 from stepsynth.errors import AssetError
 
-__all__ = ["ARCHITECTURES", "CONVERTER", "readable", "readable_size", "unread_types"]
+__all__ = ["ARCHITECTURES", "CONVERTER", "readable", "readable_size", "refuse_other_file", "unread_types"]
 
 # Raise it whenever the bytes that come out for the same file may differ: it is part of the cache's digest.
 CONVERTER = 1
@@ -80,6 +80,9 @@ def readable(path: Path, say: Report) -> Path:
             f"{str(path)!r} is a {kind!r} model, which the embedded engine does not read.",
             hint=f"Of GGUF files it reads {', '.join(ARCHITECTURES)}; serve others with llama.cpp or Ollama (backend 'openai').",
         )
+    # Before gigabytes are read and written.
+    if unable := sorted({s.tensor.type for s in steps if s.target != s.tensor.type and not _convertible(s.tensor.type)}):
+        raise _unusable(path, header, unable)
     source = digest_of(path)
     folder = _place(path, source)
     name = f"{folder.name.rpartition('-')[0].removeprefix('gguf-')}.gguf"
@@ -88,6 +91,25 @@ def readable(path: Path, say: Report) -> Path:
             if _damage(folder, name, source):
                 _convert(path, header, steps, folder, name, source, say)
     return folder / name
+
+
+def refuse_other_file(path: Path) -> None:
+    """Refuse a file whose name does not end in ``.gguf``: the engine tells files by their names.
+
+    Raises:
+        AssetError: what it is, and what to do.
+    """
+    try:
+        with path.open("rb") as stream:
+            is_gguf = stream.read(4) == b"GGUF"
+    except OSError as error:
+        raise AssetError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+    if is_gguf:
+        raise AssetError(
+            f"{str(path)!r} is a GGUF file, but its name does not end in '.gguf', and the engine goes by the name.",
+            hint=f"Give it another name, or a link: ln -s {path.name} {path.stem}.gguf",
+        )
+    raise AssetError(f"{str(path)!r} is no GGUF file.", hint="Give a GGUF file or an OpenVINO folder.")
 
 
 def readable_size(path: Path) -> int:
@@ -123,13 +145,8 @@ def _plan(path: Path, header: Header) -> list[_Step]:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     known = {int(kind): GGML_QUANT_SIZES[kind] for kind in GGMLQuantizationType if kind in GGML_QUANT_SIZES}
-    unknown = sorted({t.type for t in header.tensors if t.type not in known})
-    if unknown:
-        raise AssetError(
-            f"{str(path)!r} has tensors of {'types' if len(unknown) > 1 else 'type'} {', '.join(map(_type_name, unknown))}, "
-            "which cannot be read here.",
-            hint=f"Take a file whose tensors are {_READ_NAMES}, such as one called Q4_K_M or Q8_0.",
-        )
+    if unknown := sorted({t.type for t in header.tensors if t.type not in known}):
+        raise _unusable(path, header, unknown)
     steps = []
     for tensor in header.tensors:
         before = _bytes(tensor, known[tensor.type])
@@ -163,6 +180,51 @@ def _target(tensor: Tensor) -> int:
     if kind in (_F32, _BF16, _F64) or tensor.shape[0] % 32:
         return _F16
     return _Q8_0
+
+
+def _convertible(kind: int) -> bool:
+    """Whether the gguf package makes floats of a type; tried on a block of zeros."""
+    import numpy as np
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    if kind in (_F32, _F16, _F64):
+        return True
+    quantised = GGMLQuantizationType(kind)
+    try:
+        dequantize(np.zeros((1, GGML_QUANT_SIZES[quantised][1]), dtype=np.uint8), quantised)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _unusable(path: Path, header: Header, bad: list[int]) -> AssetError:
+    """Return the error of a file with types that can neither be read nor converted: what it holds, and what works."""
+    from gguf.constants import GGMLQuantizationType
+
+    held = Counter(_type_name(tensor.type) for tensor in header.tensors).most_common()
+    works = [str(kind.name) for kind in GGMLQuantizationType if kind not in (*_READ, *_INTEGERS) and _converts(kind)]
+    return AssetError(
+        f"{str(path)!r} holds tensors of types {', '.join(f'{name} ({count})' for name, count in held)}; "
+        f"{', '.join(map(_type_name, bad))} can neither be read nor converted by gguf {_gguf_version()}.",
+        hint=f"The engine reads {_READ_NAMES}; {', '.join(works)} are converted. Take such a file, for instance one called "
+        "Q4_K_M or Q8_0, or update gguf (pip install -U gguf).",
+    )
+
+
+def _converts(kind: int) -> bool:
+    from gguf.constants import GGML_QUANT_SIZES
+
+    return kind in GGML_QUANT_SIZES and _convertible(kind)
+
+
+def _gguf_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gguf")
+    except PackageNotFoundError:
+        return "(version unknown)"
 
 
 def _type_name(kind: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stepsynth.assets.catalogue import ASSETS, Asset, Kind, Report, known, list_assets
 from stepsynth.assets.hub_files import fetch_hub_file, parse_hub_file
-from stepsynth.assets.requantise import readable
+from stepsynth.assets.requantise import readable, refuse_other_file
 from stepsynth.assets.sources import SOURCES, StepFailedError, download_folder
 from stepsynth.assets.storage import alone, digest_of, publish, staging
 from stepsynth.errors import AssetError, ConfigError, did_you_mean
@@ -67,8 +67,10 @@ def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> P
         if problems(asset, asset.folder):
             _fetch(asset, say)
         found = asset.path
-    if kind == "teacher" and isinstance(found, Path) and found.suffix == ".gguf" and found.is_file():
-        return readable(found, say)
+    if kind == "teacher" and isinstance(found, Path) and found.is_file():
+        if found.suffix == ".gguf":
+            return readable(found, say)
+        refuse_other_file(found)
     return found
 
 

@@ -39,7 +39,7 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Use this answers file instead of the default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and, at the end, the folder; nothing else.")]
 
 Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]
 Delimiter = Annotated[str | None, typer.Option(help="What stands between the cells of a table; found out when absent.")]
@@ -136,7 +136,9 @@ def run(
     results = run_config(loaded, folder, quiet=quiet or as_json)
     if as_json:
         _print_json(results)
-    elif not quiet:
+    elif quiet:
+        typer.echo(str(folder))
+    else:
         print_results(results, folder)
 
 
@@ -168,7 +170,9 @@ def compare(
     )
     if as_json:
         _print_json(results)
-    elif not quiet:
+    elif quiet:
+        typer.echo(str(folder))
+    else:
         print_comparison(results, folder)
 
 

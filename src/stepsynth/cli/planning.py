@@ -8,6 +8,8 @@ from stepsynth.cli.panel import dollars
 
 __all__ = ["print_plan"]
 
+_MOST_LABELS = 20
+
 
 def print_plan(plan: dict[str, Any]) -> None:
     """Print what `make_plan` found."""
@@ -51,9 +53,29 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print(f"[yellow]warning[/yellow]   {escape(warning)}", soft_wrap=True)
 
 
+def _label_lines(plan: dict[str, Any]) -> list[str]:
+    """Return what the labels may take, and what they took where a run has begun."""
+    lines = []
+    targets = {label: rows for label, rows in plan["labels"].items() if label}
+    if targets:
+        most = max(targets, key=lambda label: targets[label][1])
+        least = min(rows for rows, _ in targets.values())
+        each = f"{least:,}" if least == targets[most][0] else f"{least:,} to {targets[most][0]:,}"
+        lines.append(
+            f"labels    {len(targets):,}; the first stage wants {each} answers for one, and asks for {targets[most][1]:,} at most"
+        )
+    for place, spent in enumerate(plan["so_far"][:_MOST_LABELS]):
+        why = f"; most dropped: {spent['for_reason']:,} {spent['reason']}" if spent["reason"] else ""
+        said = f"{spent['label'] or 'all'}: {spent['asked']:,} asked, {spent['accepted']:,} of {spent['wanted']:,} accepted{why}"
+        lines.append(f"{'so far' if not place else '':8}  {said}")
+    if len(plan["so_far"]) > _MOST_LABELS:
+        lines.append(f"          and {len(plan['so_far']) - _MOST_LABELS:,} more labels: see the run's page")
+    return lines
+
+
 def _forecast_lines(plan: dict[str, Any]) -> list[str]:
     price, cost, tokens, minutes, cached = (plan[name] for name in ("price", "cost_usd", "tokens", "minutes", "cached"))
-    lines = [f"requests  {plan['requests'][0]:,} to {plan['requests'][1]:,}"]
+    lines = [f"requests  {plan['requests'][0]:,} to {plan['requests'][1]:,}", *_label_lines(plan)]
     if cached is not None and cached["problem"]:
         lines.append(f"cached    unknown: {cached['problem']}")
     elif cached is not None:

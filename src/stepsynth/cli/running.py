@@ -144,7 +144,11 @@ def read_status(folder: Path) -> dict[str, Any]:
                     "accepted": accepted,
                 }
                 | {"dropped": dict(dropped.most_common()), "missing": info.get("missing", {})}
-                | {name: info[name] for name in ("thought_tokens", "written_tokens", "left_out", "cut") if name in info}
+                | {
+                    name: info[name]
+                    for name in ("thought_tokens", "written_tokens", "left_out", "cut", "told", "stopped")
+                    if name in info
+                }
             )
         return {
             "run": folder.resolve().name,

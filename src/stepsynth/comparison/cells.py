@@ -160,27 +160,29 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
     for part in filter(None, (part.strip() for part in _split(text, ","))):
         name, *changes = _split(part, ":")
         if name not in METHODS.built_in and name not in (known := METHODS.names()):
-            raise ConfigError(f"unknown method {name!r} in --methods.", hint=did_you_mean(name, known))
+            raise ConfigError(f"unknown method {name!r} among the methods.", hint=did_you_mean(name, known))
         pairs = []
         for change in changes:
             key, separator, value = change.partition("=")
             if not separator:
-                raise ConfigError(f"{change!r} in --methods is not of the form key=value.", hint="Example: s3:method.rounds=1")
+                raise ConfigError(f"{change!r} of {part!r} is not of the form key=value.", hint="Example: s3:method.rounds=1")
             if key in _FIXED or key.startswith("data.test"):
                 raise ConfigError(
-                    f"{key!r} cannot be changed in --methods: it must be the same for all.", hint="Example: s3:method.rounds=1"
+                    f"{key!r} cannot be changed for one method: it must be the same for all.", hint="Example: s3:method.rounds=1"
                 )
             try:
                 pairs.append((key, read_yaml(value, keys=tuple(key.split(".")))))
             except (yaml.YAMLError, ValueError, RecursionError):
-                raise ConfigError(f"{value!r} in --methods is not a YAML value.", hint="Example: s3:method.rounds=1") from None
+                raise ConfigError(f"{value!r} of {part!r} is not a YAML value.", hint="Example: s3:method.rounds=1") from None
         systems.append(System(part, name, tuple(pairs)))
         create_method(_changed(config, systems[-1]))
     if not systems:
-        raise ConfigError("--methods names no method.", hint="Example: --methods gold,zerogen,seed-only,goldgen,s3")
+        raise ConfigError("no method is named.", hint="Example: gold,zerogen,seed-only,goldgen,s3")
     for position, system in enumerate(systems):
-        if system.folder in {other.folder for other in systems[:position]}:
-            raise ConfigError(f"{system.name!r} is in --methods twice.", hint="Name it once.")
+        if same := next((other for other in systems[:position] if other.folder == system.folder), None):
+            twice = f"{system.name!r} is among the methods twice, with the same settings"
+            said = twice if same.name == system.name else f"{same.name!r} and {system.name!r} would have one folder"
+            raise ConfigError(f"{said}.", hint="Name it once, or say what differs: s3:method.rounds=1, or S3(rounds=1).")
     return systems
 
 
@@ -209,7 +211,7 @@ def choose_reference(systems: Sequence[System], wanted: str | None) -> str | Non
     """
     names = [system.name for system in systems]
     if wanted is not None and wanted not in names:
-        raise ConfigError(f"--reference {wanted!r} is not in --methods.", hint=did_you_mean(wanted, names))
+        raise ConfigError(f"the reference {wanted!r} is not among the methods.", hint=did_you_mean(wanted, names))
     plain = [(name, method_class(name)) for name in names if ":" not in name]
     ordered = sorted(plain, key=lambda found: not found[1].is_reference)
     return wanted or next((name for name, method in ordered if method.is_reference or method.sets_budget), None)
@@ -226,7 +228,7 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None  # type: ignore[assignment]
         if not isinstance(node, dict):
-            raise ConfigError(f"unknown key {dotted!r} in --methods.", hint="Example: s3:method.rounds=1")
+            raise ConfigError(f"unknown key {dotted!r} of a method.", hint="Example: s3:method.rounds=1")
         node[last] = value
     return _in_place(parse_config(values), config)
 

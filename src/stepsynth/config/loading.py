@@ -190,20 +190,20 @@ def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
-    _refuse_secrets(override, "--set")
+    _refuse_secrets(override, "an override")
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"--set {override!r} is not of the form key=value.", hint="Example: --set method.rounds=3")
+        raise ConfigError(f"the override {override!r} is not of the form key=value.", hint="Example: method.rounds=3")
     *parents, last = key.split(".")
     node: Any = values
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override!r}: {parent!r} holds a plain value, not a section.")
+            raise ConfigError(f"the override {override!r}: {parent!r} holds a plain value, not a section.")
     try:
         node[last] = read_yaml(text, keys=(*parents, last))
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value.") from None
+        raise ConfigError(f"the override {override!r}: {text!r} is not a YAML value.") from None
 
 
 def first_problem(error: ValidationError) -> str:

@@ -40,6 +40,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "folds": 4,
         "final": "auto",
         "options": {},
+        "feedback": "none",
     },
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32"},
@@ -110,6 +111,9 @@ class MethodConfig(Section):
         rows_per_answer: rows asked for in one answer, as a numbered list; templates for capable teachers, or own
             ones that say ``{{ count }}``. Reasons come ten in an answer from such templates in any case.
         max_overgeneration: most rows asked for per wanted row, before a stage ends short.
+        feedback: ``drops``: where most of a label's answers are dropped for one reason, the next requests for it say what to
+            avoid, and a label that yields next to nothing all the same is given up; ``none`` asks on as before, up to
+            ``max_overgeneration``. ``auto`` is ``drops``.
         balance: ``even`` spreads a round's rows over the labels that have mistakes,
             ``mistakes`` gives each label as many as it has mistakes, as the paper does.
         label_check: ``harvest`` drops rows whose label a probe fitted on the harvest half
@@ -141,6 +145,7 @@ class MethodConfig(Section):
     rationales_per_row: int = Field(default=3, ge=1, le=20)
     rows_per_answer: int = Field(default=1, ge=1, le=50)
     max_overgeneration: float = Field(default=6.0, ge=1.0, le=100.0)
+    feedback: Literal["auto", "drops", "none"] = "auto"
     balance: Literal["even", "mistakes"] = "even"
     label_check: Literal["auto", "harvest", "none"] = "auto"
     label_check_ratio: float = Field(default=1.0, gt=0.0, le=1.0)

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from stepsynth.config.addresses import address_problem, as_given
 from stepsynth.config.labels import refuse_no_labels, refuse_repeats
 from stepsynth.registry import FAMILIES
 
@@ -231,6 +232,13 @@ class SourceConfig(Section):
         copy = self.model_copy()
         copy._base = base
         return copy
+
+    @field_validator("path", "hub", mode="before")
+    @classmethod
+    def _no_address(cls, value: Any) -> Any:
+        if isinstance(value, str | Path) and (problem := address_problem(as_given(value))):
+            raise ValueError(problem)
+        return value
 
     @field_validator("delimiter")
     @classmethod

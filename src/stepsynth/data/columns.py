@@ -116,7 +116,7 @@ class Columns:
         others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])
         raise DataError(
             f"{where} has no column {self.source_name(ours)!r}{others} for the {ours}.{more and ' ' + more}",
-            hint=f"{near} Name it in the config with columns: {{{ours}: ...}}, or with --column {ours}=...".strip(),
+            hint=f"{near} Name it in the config with columns: {{{ours}: ...}} (columns= / --column {ours}=...).".strip(),
         )
 
 

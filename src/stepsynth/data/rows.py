@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 from stepsynth.config import SourceConfig
+from stepsynth.config.addresses import address_problem, as_given
 from stepsynth.data.columns import Columns, RawRow, Tally, describe, shown
 from stepsynth.data.given import read_given
 from stepsynth.data.readers.columnar import is_saved_folder, read_arrow, read_hub, read_parquet, read_saved_folder
@@ -132,6 +133,8 @@ def check_file(path: Path) -> str:
             hint=f"Name one file in it. {_neighbours(path, '')} A folder that `datasets` can load is given with 'hub'.",
         )
     if not os.path.isfile(path):
+        if not os.path.exists(path) and (problem := address_problem(as_given(path))):
+            raise DataError(f"{problem}.")
         state = "is not a regular file" if os.path.exists(path) else "does not exist"
         if not os.path.exists(path) and re.search(r"[*?\[]", path.name):
             raise DataError(

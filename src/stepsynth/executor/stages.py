@@ -71,6 +71,7 @@ class StageRunner:
             max_overgeneration=config.method.max_overgeneration,
             progress=progress,
             match=config.method.match,
+            feedback=config.method.feedback == "drops",
             layout=Layout.like([example.text for example in self._harvest], config.task.paragraphs),
         )
 

@@ -18,6 +18,8 @@ that it has are in the journal, so it comes to the same verdicts and goes on whe
 An answer may hold several rows: each is a candidate of its own, in the order of the answer, with the same
 key. Waves and limits count the rows asked for, budgets count answers.
 
+With feedback the teacher is told what to avoid where most of a label's answers are dropped, see `stepsynth.executor.feedback`.
+
 With a `MatchConfig` a stage has no target: it goes on, label by label in turn, until the run has
 used up the requests, tokens or dollars that another method used, counted in plan order.
 """
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError, TeacherError
 from stepsynth.executor.collecting import rarely_collected
+from stepsynth.executor.feedback import Feedback, told_before
 from stepsynth.executor.room import thought_share
 from stepsynth.filters.layout import Layout, cut_note, left_out_note
 from stepsynth.filters.normalise import clean
@@ -72,6 +75,7 @@ class Generator:
         progress: told about accepted rows.
         match: what the whole run uses up, in the place of targets.
         layout: how texts of the task are laid out.
+        feedback: whether the teacher is told what to avoid, and labels that yield next to nothing are given up.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Generator:
         progress: Progress,
         match: MatchConfig | None = None,
         layout: Layout | None = None,
+        feedback: bool = False,
     ) -> None:
         self._executor = executor
         self._layout = layout or Layout()
@@ -90,6 +95,7 @@ class Generator:
         self._limit = max_overgeneration
         self._progress = progress
         self._match = match
+        self._feedback = feedback
         self._used = 0.0
         self._thought = 0
         self._written = 0
@@ -138,13 +144,21 @@ class Generator:
         self._thought = self._written = 0
         self._progress.start(plan.stage, sum(plan.targets.values()), "rows")
         self._progress.advance(0, traffic=self._executor.traffic())
+        feedback = None
+        if self._feedback:
+            feedback = Feedback(plan, hygiene, self._limit, told_before(self._journal.stages(), plan.kind))
         if self._match is not None and self.matched(plan):
-            verdicts, missing = self._matched_waves(plan, hygiene, list(before), self._match), {}
+            verdicts, missing = self._matched_waves(plan, hygiene, list(before), self._match, feedback), {}
         else:
-            verdicts = self._waves(plan, hygiene, list(before))
+            verdicts = self._waves(plan, hygiene, list(before), feedback)
             accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
             missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
         info: dict[str, Any] = {"targets": dict(plan.targets), "missing": missing, **facts}
+        stopped = feedback.stopped if feedback and missing else {}
+        if feedback and feedback.told:
+            info["told"] = feedback.told
+        if stopped:
+            info["stopped"] = stopped
         if self._thought:
             info |= {"thought_tokens": self._thought, "written_tokens": self._written}
         left_out = sum(v.accepted and (v.candidate.row.key, v.candidate.row.part) in self._shortened for v in verdicts)
@@ -155,27 +169,32 @@ class Generator:
             info["cut"] = cut
         self._journal.finish_stage(plan.stage, round_number, plan.kind, verdicts, info, time.monotonic() - started)
         self._used += self._amount(self._journal.spent(plan.stage))
-        summary = _summary(plan, verdicts, missing) + thought_share(self._thought, self._written)
+        summary = _summary(plan, verdicts, missing, stopped) + thought_share(self._thought, self._written)
         if left_out:
             summary += f"; {left_out_note(left_out)}"
         if cut:
             summary += f"; {cut_note(cut)}"
         self._progress.finish(summary)
 
-    def _waves(self, plan: Plan, hygiene: Hygiene, before: list[GeneratedRow]) -> list[Verdict]:
+    def _waves(self, plan: Plan, hygiene: Hygiene, before: list[GeneratedRow], feedback: Feedback | None) -> list[Verdict]:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
         while True:
-            wave = next_wave(plan, verdicts, asked, self._limit)
+            wave = next_wave(plan, verdicts, asked, self._limit, feedback)
             if not wave:
                 return verdicts
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
             self._count(answers)
-            verdicts += hygiene.finish(live.looked_at(answers, len(wave)), accepted)
+            judged = hygiene.finish(live.looked_at(answers, len(wave)), accepted)
+            verdicts += judged
+            if feedback:
+                feedback.note(judged, asked)
 
-    def _matched_waves(self, plan: Plan, hygiene: Hygiene, before: list[GeneratedRow], match: MatchConfig) -> list[Verdict]:
+    def _matched_waves(
+        self, plan: Plan, hygiene: Hygiene, before: list[GeneratedRow], match: MatchConfig, feedback: Feedback | None
+    ) -> list[Verdict]:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
         used, each, counted = self._used, 1.0, 0
@@ -183,7 +202,7 @@ class Generator:
             # By what a request took on average so far. Nobody knows before the first wave: it is small, unless requests count.
             left = math.ceil((match.amount - used) / each)
             size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
-            wave = _in_turn(plan, size, asked, len(verdicts))
+            wave = _in_turn(plan, size, asked, len(verdicts), feedback)
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
             live = _Live(self, wave, hygiene.quick(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._executor.run(wave, live.show)
@@ -197,7 +216,10 @@ class Generator:
                 within += 1
             if used == before_wave:
                 raise _no_price()
-            verdicts += hygiene.finish(live.looked_at(answers, within), accepted)
+            judged = hygiene.finish(live.looked_at(answers, within), accepted)
+            verdicts += judged
+            if feedback:
+                feedback.note(judged, asked)
             counted += within
             each = max((used - self._used) / counted, 1e-9)
         return verdicts
@@ -275,17 +297,20 @@ def _no_price() -> RunError:
     )
 
 
-def _in_turn(plan: Plan, size: int, asked: Counter[str], first: int) -> list[Request]:
+def _in_turn(plan: Plan, size: int, asked: Counter[str], first: int, feedback: Feedback | None) -> list[Request]:
     """Return ``size`` further requests, labels in proportion to their targets."""
+    request = (feedback or plan).request
     wave: list[Request] = []
     while len(wave) < size:
         label = min(plan.targets, key=lambda name: (asked[name] + 1) / max(plan.targets[name], 1e-9))
-        wave.append(plan.request(label, asked[label], first + len(wave)))
+        wave.append(request(label, asked[label], first + len(wave)))
         asked[label] += 1
     return wave
 
 
-def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_overgeneration: float) -> list[Request]:
+def next_wave(
+    plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_overgeneration: float, feedback: Feedback | None = None
+) -> list[Request]:
     """Return the requests for what each label still lacks, labels in turn; none when nothing is lacking or may be asked for.
 
     Args:
@@ -293,21 +318,28 @@ def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_
         verdicts: of the stage's earlier waves, in plan order.
         asked: requests so far by label; the new ones are added.
         max_overgeneration: most rows asked for per wanted row.
+        feedback: what was learned from the earlier waves, if anything is to be.
     """
+    request = (feedback or plan).request
     accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
     good = Counter(v.candidate.label for v in verdicts if v.reason in ("", DropReason.SURPLUS))
     counts: dict[str, int] = {}
     for label, target in plan.targets.items():
         lacking = target - accepted[label]
-        if lacking <= 0:
+        if lacking <= 0 or (feedback and label in feedback.stopped):
             continue
         parts = plan.request(label, asked[label], len(verdicts)).parts
         rows = asked[label] * parts
+        # What came before the teacher was told something does not say what comes now.
+        asked_then, good_then = feedback.since(label) if feedback else (0, 0)
+        seen = rows - asked_then * parts
         # Laplace's rule keeps the share away from 0 and from rash optimism in small waves.
         # Where answers hold several rows, a margin would mean another answer for every label.
         first = 1 / _FIRST_MARGIN if parts == 1 else 1.0
-        share = (good[label] + 1) / (rows + 2) if rows else first
+        share = (good[label] - good_then + 1) / (seen + 2) if rows else first
         want = math.ceil(lacking / share * (_LATER_MARGIN if rows else 1.0))
+        if feedback:
+            want = min(want, feedback.most_rows(label, asked[label]))
         left = math.ceil(target * max_overgeneration) - rows
         counts[label] = max(0, math.ceil(min(want, left) / parts))
     wave: list[Request] = []
@@ -315,7 +347,7 @@ def next_wave(plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_
     for turn in range(max(counts.values(), default=0)):
         for label, count in counts.items():
             if turn < count:
-                wave.append(plan.request(label, asked[label], len(verdicts) + len(wave)))
+                wave.append(request(label, asked[label], len(verdicts) + len(wave)))
                 asked[label] += 1
     return wave
 
@@ -389,7 +421,7 @@ def _kept(verdicts: list[Verdict]) -> float:
     return (accepted + 2) / (accepted + doubted + 2)
 
 
-def _summary(plan: Plan, verdicts: list[Verdict], missing: dict[str, int]) -> str:
+def _summary(plan: Plan, verdicts: list[Verdict], missing: dict[str, int], stopped: Mapping[str, Mapping[str, Any]]) -> str:
     accepted = sum(v.accepted for v in verdicts)
     reasons = Counter(v.reason for v in verdicts if v.reason)
     dropped = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
@@ -397,4 +429,6 @@ def _summary(plan: Plan, verdicts: list[Verdict], missing: dict[str, int]) -> st
     line += f" ({dropped})" if dropped else ""
     if missing:
         line += f"; short by {sum(missing.values()):,}: " + ", ".join(f"{label} {count}" for label, count in missing.items())
+    for label, found in stopped.items():
+        line += f"; given up {label}: {found['good']} of {found['answers']} answers good, most of the others {found['reason']}"
     return line

@@ -71,6 +71,13 @@ class LabelNaming:
             verdicts.append(Verdict(candidate, "" if keep else DropReason.NAMES_LABEL))
         return verdicts
 
+    def found(self, label: str, texts: Sequence[str]) -> tuple[list[str], bool]:
+        """Return which words of a label stand in texts, the commonest first, and whether pieces of its meaning do."""
+        words, phrases = _signs(label, self.meanings.get(label, ""))
+        counts = Counter(word for text in texts for word in set(words.findall(text.casefold()))) if words else Counter[str]()
+        described = any(phrase in f" {comparable(text)} " for text in texts for phrase in phrases)
+        return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))], described
+
     def _named(self, row: GeneratedRow) -> bool:
         return _names(row.text, row.label, self.meanings.get(row.label, ""))
 

@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 # Keys of the section ``method`` that methods have in common.
-ROWS = frozenset({"seed_rows", "rows_per_answer", "max_overgeneration"})
+ROWS = frozenset({"seed_rows", "rows_per_answer", "max_overgeneration", "feedback"})
 REASONS = frozenset({"rationales", "rationales_per_row", "seed_from", "demonstrations"})
 CHECK = frozenset({"label_check", "label_check_ratio"})
 LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})

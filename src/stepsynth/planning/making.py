@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,12 +20,14 @@ from stepsynth.executor.room import advised_room, with_room
 from stepsynth.executor.waves import candidates_of, next_wave
 from stepsynth.filters.layout import Layout
 from stepsynth.inputs import Inputs, check_inputs
-from stepsynth.journal import AnswerStore
+from stepsynth.journal import AnswerStore, Journal
+from stepsynth.journal.stream import count_rows
 from stepsynth.methods import Lab, create_method
 from stepsynth.methods.own import plans_of
 from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
 from stepsynth.prompts import Prompts
-from stepsynth.run import answers_path
+from stepsynth.report.spending import LabelSpent, spent_by_label
+from stepsynth.run import JOURNAL, answers_path, folder_name
 from stepsynth.settling import settle
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
@@ -86,6 +88,8 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
     }
     if method.crossfits:
         plan["trainings"] = _trainings(config, method, inputs)
+    plan["labels"] = _first_targets(config, method, inputs)
+    plan["so_far"] = [asdict(spent) for spent in _so_far((runs or Path("runs")) / folder_name(config.task.name))]
     rows = _rows(config, inputs)
     price = price_of(config.teacher)
     if rows[1] == 0:
@@ -113,6 +117,27 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
             *money_warnings(config.budget, expected, price),
         ],
     }
+
+
+def _first_targets(config: RunConfig, method: Method, inputs: Inputs) -> dict[str, list[int]]:
+    """Return, by label, what the first stage wants, and the most that it asks for; empty without a target."""
+    if config.method.match is not None or not method.asks or method.student == "none":
+        return {}
+    first = None if inputs.seed else next(_plans(method, _lab(config, method, inputs)), None)
+    most = config.method.max_overgeneration
+    return {label: [rows, math.ceil(rows * most)] for label, rows in first.targets.items()} if first else {}
+
+
+def _so_far(folder: Path) -> list[LabelSpent]:
+    """Return what each label took of a run that has begun in the usual place; nothing where there is none to read."""
+    if not (folder / JOURNAL).is_file():
+        return []
+    try:
+        with closing(Journal(folder / JOURNAL)) as journal:
+            return spent_by_label(journal, count_rows(journal))
+    except RunError:
+        # `stepsynth status` says what is wrong with it; a plan is for what comes.
+        return []
 
 
 def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) -> list[float] | None:

@@ -45,9 +45,11 @@ class Prompts:
     Attributes:
         task: the task; ``task.prompts`` overrides the default templates by name. A ``task.prompt_style``
             that is still ``auto`` means ``small`` here, see `stepsynth.settling`.
+        avoid: what the teacher shall not do, in whole sentences; templates may name it, ``{{ avoid }}``.
     """
 
     task: TaskConfig
+    avoid: str = ""
 
     @cached_property
     def family(self) -> TaskFamily:
@@ -134,6 +136,7 @@ class Prompts:
             "predicted_description": _meaning(predicted, self.task) if predicted else "",
             "form": form,
             "count": count,
+            "avoid": self.avoid,
             "example_contexts": [example.context for example in shown],
             "example_clozes": [_cloze(example) for example in shown],
             "example_answers": [example.answers[0].text if example.answers else "" for example in shown],

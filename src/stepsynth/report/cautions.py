@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stepsynth.classroom import artefacts
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.methods import trains_on
+from stepsynth.report.spending import greedy
 from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stepsynth.methods.base import Trains
     from stepsynth.report.rows import Stage
     from stepsynth.report.scores import RoundScores, Score
+    from stepsynth.report.spending import LabelSpent
 
 __all__ = ["cautions_of"]
 
@@ -26,7 +28,12 @@ _SEED = 0
 
 
 def cautions_of(
-    journal: Journal, best: RoundScores | None, test: Score | None, stages: Sequence[Stage], config: RunConfig
+    journal: Journal,
+    best: RoundScores | None,
+    test: Score | None,
+    stages: Sequence[Stage],
+    config: RunConfig,
+    spent: Sequence[LabelSpent] = (),
 ) -> list[str]:
     """Return the warnings of a run.
 
@@ -36,6 +43,7 @@ def cautions_of(
         test: its score on the sealed test set.
         stages: of the run.
         config: of the run.
+        spent: what each label took.
     """
     trains = trains_on(config, journal)
     found = _scored(best, test, config, trains)
@@ -59,7 +67,17 @@ def cautions_of(
         found += artefacts(journal, config)
     for stage in stages:
         found += _of_stage(stage)
-    return found
+    return found + _of_labels(spent)
+
+
+def _of_labels(spent: Sequence[LabelSpent]) -> list[str]:
+    """Say which labels took the others' share."""
+    asked, wanted = sum(label.asked for label in spent), sum(label.wanted for label in spent)
+    return [
+        f"{label.label or 'No label'} took {label.asked:,} of {asked:,} answers ({label.asked / asked:.0%}) for "
+        f"{label.wanted:,} of {wanted:,} wanted rows" + (f"; most were dropped: {label.said}." if label.reason else ".")
+        for label in greedy(spent)
+    ]
 
 
 def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, trains: Trains) -> list[str]:
@@ -97,6 +115,12 @@ def _of_stage(stage: Stage) -> list[str]:
         more = f" and {len(stage.missing) - 8} more labels" if len(stage.missing) > 8 else ""
         told = f": {first}{more}" if first else ""
         found.append(f"Stage {stage.name} ended {sum(stage.missing.values()):,} rows short of its target{told}.")
+    for label, why in stage.stopped.items():
+        reason = f", most of the others dropped as {why['reason']!r}" if why.get("reason") else ""
+        found.append(
+            f"Stage {stage.name} gave {label or 'its rows'} up: {why['good']:,} of the last {why['answers']:,} answers were "
+            f"good{reason}."
+        )
     if not stage.adds_up:
         found.append(
             f"Stage {stage.name} asked for {stage.requested:,} rows, but the journal accounts for "

@@ -89,11 +89,11 @@ def _replaces(results: dict[str, Any]) -> list[str]:
     systems = results["systems"]
     teacher = next(filter(_is_teacher, systems), None)
     if teacher is None:
-        return ["The teacher was not asked to answer the test rows itself; add teacher to --methods to compare it."]
+        return ["The teacher was not asked to answer the test rows itself; add the method teacher to compare it."]
     student = next((entry for entry in systems if entry["name"] == _budget_of(results)), None)
     difference = teacher.get("against_student") or teacher["difference"]
     if student is None or not difference:
-        return [f"The teacher itself scores {percent(teacher['score']['value'])} %. Add s3 to --methods to compare its student."]
+        return [f"The teacher itself scores {percent(teacher['score']['value'])} %. Add the method s3 to compare its student."]
     # Seen from the student: it minus the teacher.
     gap = -difference["value"]
     low, high = (-end for end in reversed(difference["ci95"]))

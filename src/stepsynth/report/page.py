@@ -18,6 +18,7 @@ from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
 from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_of
 from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
+from stepsynth.report.spending import greedy, spent_by_label
 from stepsynth.report.template import fill
 from stepsynth.tasks import stored_family
 from stepsynth.types import StageKind
@@ -53,6 +54,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     shown = test or (best.scores.get("crossfit" if trains == "crossfit" else "select") if best else None)
     counts = count_rows(journal)
     stages = stages_of(journal, counts)
+    spent = spent_by_label(journal, counts)
     ranked = [reason for reason, _ in sum((Counter(s.reasons) for s in stages), Counter[str]()).most_common()]
     values = {
         "name": results.get("run") or config.task.name,
@@ -68,7 +70,10 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "test": test,
         "shown": shown,
         "beside": [(name, shown.details[key]) for key, name in _HEADLINE.items() if shown and shown.details.get(key) is not None],
-        "warnings": cautions_of(journal, best, test, stages, config),
+        "warnings": cautions_of(journal, best, test, stages, config, spent),
+        "spent": spent if len(spent) > 1 else [],
+        "greedy": greedy(spent),
+        "told": _told(stages),
         "rounds": rounds,
         "detail": details_of(best, test),
         "stages": stages,
@@ -83,6 +88,15 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "yaml": yaml.safe_dump(config.written(), sort_keys=False, allow_unicode=True, width=100),
     }
     return fill("page.html.j2", values)
+
+
+def _told(stages: Sequence[Stage]) -> dict[str, list[str]]:
+    """Return what the teacher was told to avoid, by label; a later stage says an earlier one's again."""
+    found: dict[str, dict[str, None]] = {}
+    for stage in stages:
+        for label, sentences in stage.told.items():
+            found.setdefault(label, {}).update(dict.fromkeys(sentences.values()))
+    return {label: list(sentences) for label, sentences in found.items()}
 
 
 def _learner(trains: Trains, best: RoundScores | None) -> str:

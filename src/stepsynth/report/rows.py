@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Stage:
     missing: Mapping[str, int]
     undecided: int
     near_test: int = 0
+    stopped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    told: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def dropped(self) -> int:
@@ -160,8 +162,11 @@ def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
         accepted = ended.pop("", 0)
         missing = {str(label): n for label, n in mapping(info.get("missing")).items() if n}
         reasons = dict(ended.most_common())
-        noted = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
-        stages.append(Stage(name, number, kind, seconds, requested, accepted, reasons, missing, *noted))
+        undecided, near_test = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
+        stopped, told = (mapping(info.get(key)) for key in ("stopped", "told"))
+        stages.append(
+            Stage(name, number, kind, seconds, requested, accepted, reasons, missing, undecided, near_test, stopped, told)
+        )
     return stages
 
 

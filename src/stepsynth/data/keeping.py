@@ -1,0 +1,70 @@
+"""Of rows that a program gave, what a run keeps: the columns that its task reads, and nothing else of a frame."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.data.columns import Columns
+from stepsynth.data.examples import kept_field, wanted_columns
+from stepsynth.errors import UserError
+from stepsynth.types import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from stepsynth.config import TaskConfig
+
+__all__ = ["is_kept_name", "kept_file_fault", "kept_name", "read_columns"]
+
+_NAME = re.compile(r"(?:validation|test|contexts|seed)-([0-9a-f]{12})\.jsonl")
+
+
+def read_columns(
+    rows: Sequence[dict[str, object]], task: TaskConfig, named: Mapping[str, str], role: str
+) -> Sequence[dict[str, object]]:
+    """Return rows with the columns only that the task reads; as they are where a column is missing, which the reader tells.
+
+    Args:
+        rows: what a program gave.
+        task: says which columns are read.
+        named: our name -> the program's.
+        role: key of the source in the config's ``data``.
+    """
+    try:
+        if role == "contexts":
+            columns = Columns((tuple(dict.fromkeys(("context", kept_field(task) or "context"))),), (), named)
+        else:
+            columns = wanted_columns(task, named, role)
+        return [{theirs: row[theirs] for theirs in columns.pick(row, role).values()} for row in rows]
+    except UserError:
+        return rows
+
+
+def kept_name(role: str, rows: Sequence[dict[str, object]]) -> str:
+    """Return the name of the file in which a run keeps rows: rows that changed do not stand where a run's rows are."""
+    return f"{role}-{digest(rows)[:12]}.jsonl"
+
+
+def is_kept_name(name: str) -> bool:
+    """Whether a file's name is one that `kept_name` gives."""
+    return _NAME.fullmatch(name) is not None
+
+
+def kept_file_fault(path: Path) -> str:
+    """Say what is wrong with a file of kept rows; empty when it is what its name says, or no such file."""
+    named = _NAME.fullmatch(path.name)
+    if named is None:
+        return ""
+    try:
+        with path.open(encoding="utf-8") as file:
+            rows: list[Any] = [json.loads(line) for line in file]
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError:
+        return "is damaged: it is not JSON to its end"
+    return "" if digest(rows)[:12] == named[1] else "is damaged: its rows are not those that its name tells"

@@ -1,0 +1,65 @@
+"""What to tell a teacher whose answers a rule keeps dropping: a sentence for each reason that a writer can avoid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.filters import Filter
+
+__all__ = ["advice"]
+
+_MOST_WORDS = 6
+# Without an entry there is nothing that a writer could do, or nobody knows whether it would help: refusals, empty answers,
+# labels in doubt.
+_SENTENCES = {
+    "truncated": "Keep it short.",
+    "meta": "Write the text itself and nothing about it.",
+    "placeholder": "Leave no gaps such as [Name]: make names and numbers up.",
+    "duplicate": "The usual texts are written already: write about something else.",
+    "copy": "Do not repeat a text that you know: write one of your own.",
+    "repetitive": "Do not say the same words over and over.",
+    "names the answer": "Do not use the words of the answer.",
+    "no question": "End with a question mark.",
+}
+_NO_ADVICE = frozenset({"", "surplus", "failed", "refusal", "empty", "label in doubt"})
+
+
+def advice(rules: Sequence[Filter], label: str, reason: str, texts: Sequence[str]) -> str:
+    """Return the sentence that tells a teacher how to avoid a reason; empty where there is none.
+
+    Args:
+        rules: those that dropped the texts.
+        label: the label that they were asked for.
+        reason: why they were dropped.
+        texts: the dropped texts.
+    """
+    if reason in _NO_ADVICE:
+        return ""
+    for rule in rules:
+        if isinstance(rule, LabelNaming) and reason == "names the label":
+            return _without_naming(rule, label, texts)
+        if isinstance(rule, Schema) and reason in ("too short", "too long"):
+            return (
+                f"Write at least {rule.min_words:,} words."
+                if reason == "too short"
+                else f"Keep it under {rule.max_words:,} words."
+            )
+    # A reason that is not ours is a user's, in words that are meant to be read.
+    return _SENTENCES.get(reason, f"Texts are refused for this, so avoid it: {reason}.")
+
+
+def _without_naming(rule: LabelNaming, label: str, texts: Sequence[str]) -> str:
+    words, described = rule.found(label, texts)
+    said = []
+    if words:
+        quoted = [f'"{word}"' for word in words[:_MOST_WORDS]]
+        said.append(f"Do not use the word{'s' if len(quoted) > 1 else ''} {' or '.join(quoted)}.")
+    if described:
+        said.append("Do not repeat the description of what is asked for.")
+    return " ".join(said)
