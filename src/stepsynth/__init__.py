@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from stepsynth.filters import RowFilter
     from stepsynth.methods.prompted import PromptPlan
+    from stepsynth.students.own import StudentRecipe
     from stepsynth.types import Example
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "Source",
     "StepsynthError",
     "Student",
+    "StudentRecipe",
     "Teacher",
     "TeacherAlone",
     "TeacherError",
@@ -112,6 +114,7 @@ _PLACES = {
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
 _MODULES |= {"RowFilter": "stepsynth.filters", "Example": "stepsynth.types", "PromptPlan": "stepsynth.methods.prompted"}
+_MODULES |= {"StudentRecipe": "stepsynth.students.own"}
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 
 

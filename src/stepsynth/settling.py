@@ -5,7 +5,7 @@
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
 (``task.prompt_style: auto``), how such templates are sampled where the config says nothing, what seed rows are written from
 (``method.seed_from: auto``), how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``), and with which
-options a method of the user's is made that the config does not name.
+options a method or a student of the user's is made that the config does not name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from stepsynth.config.teacher import AUTO, SamplingConfig
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.methods import create_method
 from stepsynth.prompts import Prompts
+from stepsynth.students.own import student_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,8 @@ def settle(
             f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
             hint="Set task.prompt_style: capable, or own templates that say {{ count }}; or leave rows_per_answer out.",
         )
-    return config.model_copy(update={"task": task, "teacher": teacher, "method": method})
+    student = config.student.model_copy(update={"options": student_options(config)})
+    return config.model_copy(update={"task": task, "teacher": teacher, "method": method, "student": student})
 
 
 def _seed_from(config: RunConfig, begun: RunConfig | None, method: Method) -> Literal["auto", "reasons", "gold"]:
