@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from stepsynth.filters import RowFilter
     from stepsynth.methods.prompted import PromptPlan
+    from stepsynth.students.own import StudentRecipe
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
@@ -90,6 +91,7 @@ __all__ = [
     "Source",
     "StepsynthError",
     "Student",
+    "StudentRecipe",
     "Task",
     "TaskFamily",
     "Teacher",
@@ -116,7 +118,7 @@ _PLACES = {
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
 _MODULES |= {"RowFilter": "stepsynth.filters", "TaskFamily": "stepsynth.tasks", "Example": "stepsynth.types"}
-_MODULES |= {"PromptPlan": "stepsynth.methods.prompted"}
+_MODULES |= {"PromptPlan": "stepsynth.methods.prompted", "StudentRecipe": "stepsynth.students.own"}
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 
 

@@ -82,7 +82,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "family": config.task.family,
         "labels": list(config.task.labels),
         "teacher": config.teacher.identity(),
-        "student": {"model": config.student.model},
+        "student": {"model": config.student.called},
         "seed": config.seed,
         "methods": {config.method.name: method},
     }

@@ -15,6 +15,7 @@ from stepsynth.methods.base import student_notes
 from stepsynth.prompts import Prompts
 from stepsynth.spans import draw_spans
 from stepsynth.students.checking import check_base
+from stepsynth.students.own import chosen_student
 from stepsynth.tasks import create_family
 from stepsynth.tasks.guarding import guard_own
 from stepsynth.types import Example, digest
@@ -134,7 +135,11 @@ def check_inputs(config: RunConfig, progress: Progress | None = None) -> Inputs:
         if method.draws_phrases and not config.data.seed:
             _refuse_mute_pool(contexts)
     if method.student != "none":
-        for model in filter(None, (config.student.model, config.method.mistakes_of)):
+        if config.student.own:
+            chosen_student(config)
+        # One of the user's has no base model; the label check needs one all the same.
+        base = None if config.student.own and not method.doubts_labels(config) else config.student.model
+        for model in filter(None, (base, config.method.mistakes_of)):
             check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
     return Inputs(validation, test, sealed, contexts, seed, read)
 

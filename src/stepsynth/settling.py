@@ -5,8 +5,8 @@
 That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
 (``task.prompt_style: auto``), how such templates are sampled where the config says nothing, what seed rows are written from
 (``method.seed_from: auto``), how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``), whether the
-teacher is told why its answers are dropped (``method.feedback: auto``), and with which options a method of the user's is made
-that the config does not name.
+teacher is told why its answers are dropped (``method.feedback: auto``), and with which options a method or a student of the
+user's is made that the config does not name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from stepsynth.config.teacher import AUTO, SamplingConfig
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.methods import create_method
 from stepsynth.prompts import Prompts
+from stepsynth.students.own import student_options
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def settle(
             f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
             hint="Set task.prompt_style: capable, or own templates that say {{ count }}; or leave rows_per_answer out.",
         )
-    return config.model_copy(update={"task": task, "teacher": teacher, "method": method})
+    student = config.student.model_copy(update={"options": student_options(config)})
+    return config.model_copy(update={"task": task, "teacher": teacher, "method": method, "student": student})
 
 
 def _identity(task: TaskConfig) -> dict[str, Any]:

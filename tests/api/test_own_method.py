@@ -20,7 +20,7 @@ from stepsynth.methods import Lab, Plan
 from stepsynth.registry import METHODS
 from world import LABELS, World, build_world
 
-SETTINGS = {"max_overgeneration": 5.0, "label_check": "none"}
+SETTINGS: dict[str, Any] = {"max_overgeneration": 5.0, "label_check": "none"}
 STUDENT = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
 TASK = ss.Classification("invented", "Decide what kind of text this is.", {label: f"about {label}" for label in LABELS})
 
@@ -49,10 +49,10 @@ class Failing(ss.Method):
     def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
         if self.how == "raise":
             raise KeyError("topics")
-        stage = {"kind": "train"} if self.how == "kind" else {}
+        kind = "train" if self.how == "kind" else "prompted"
         wanted = {"kalmm": 3} if self.how == "label" else dict.fromkeys(LABELS, -1 if self.how == "count" else 3)
         for _ in range(1 + (self.how == "twice")):
-            yield ss.PromptPlan(lab, lambda *_: str(1 / (self.how != "prompt")), wanted=wanted, **stage)
+            yield ss.PromptPlan(lab, lambda *_: str(1 / (self.how != "prompt")), wanted=wanted, kind=kind)
 
 
 @pytest.fixture(autouse=True)

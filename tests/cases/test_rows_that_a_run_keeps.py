@@ -27,7 +27,7 @@ ROWS = [
 ]
 
 
-def began(folder: Path, validation: Any = ROWS, task: ss.Classification = TASK, **more: Any) -> RunDirectory:
+def began(folder: Path, validation: Any = ROWS, task: ss.Task = TASK, **more: Any) -> RunDirectory:
     config = make_config(task, folder, validation=validation, teacher=ss.Teacher(backend="fake", model="fake"), **more)
     directory = RunDirectory.open(folder, config)
     directory.close()

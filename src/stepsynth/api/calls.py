@@ -26,7 +26,9 @@ from stepsynth.execution import execute, execute_comparison
 from stepsynth.filters import RowFilter
 from stepsynth.filters.own import describe_filter
 from stepsynth.methods import register_method
+from stepsynth.registry import STUDENTS
 from stepsynth.run import folder_name
+from stepsynth.students.own import StudentRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "compare_config", "make_config", "plan", "plan_config", "run_config", "synthesize"]
 
-_NOUNS: dict[str, type] = {"task": Task, "teacher": Teacher, "method": Method, "student": Student, "budget": Budget}
+_NOUNS: dict[str, type | tuple[type, ...]] = {
+    "task": Task,
+    "teacher": Teacher,
+    "method": Method,
+    "student": (Student, StudentRecipe),
+    "budget": Budget,
+}
 _STOPPING = "Stopping: the answers that are on their way are waited for; interrupt once more to stop at once."
 
 
@@ -48,7 +56,7 @@ def synthesize(
     start_from: object = None,
     teacher: Teacher | None = None,
     method: Method | None = None,
-    student: Student | None = None,
+    student: Student | StudentRecipe | None = None,
     filters: Sequence[RowFilter | str] = (),
     budget: Budget | None = None,
     seed: int = 0,
@@ -71,7 +79,7 @@ def synthesize(
         start_from: written rows to start from, in the place of seed rows; the same forms.
         teacher: the large model; by default the best embedded one that the machine has room for.
         method: how data is made; by default `CrossFit`.
-        student: the small model.
+        student: the small model; or a `StudentRecipe` of your own.
         filters: rules that every written row has to pass: instances of a `RowFilter`, or names that a package registered.
         budget: hard caps.
         seed: of everything that is drawn.
@@ -317,7 +325,7 @@ def make_config(
     start_from: object = None,
     teacher: Teacher | None = None,
     method: Method | None = None,
-    student: Student | None = None,
+    student: Student | StudentRecipe | None = None,
     filters: Sequence[RowFilter | str] = (),
     budget: Budget | None = None,
     seed: int = 0,
@@ -335,6 +343,8 @@ def make_config(
             _check_noun(name, section)
     if method is not None:
         register_method(method)
+    if isinstance(student, StudentRecipe):
+        student.register(STUDENTS)
     filters = _listed(filters)
     if validation is None:
         raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts, a hub id.")

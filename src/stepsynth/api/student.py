@@ -70,8 +70,11 @@ class TrainedStudent:
             settings: of ``transformers.pipeline``, for instance ``device``, ``batch_size``, ``top_k``.
 
         Raises:
-            ConfigError: questions are answered by windows of a passage, for which transformers has no pipeline any more.
+            ConfigError: questions are answered by windows of a passage, for which transformers has no pipeline any more; nor is
+                there one for a student of one's own.
         """
+        if self._config.student.own:
+            raise ConfigError(f"transformers has no pipeline for {self._config.student.kind!r}.", hint="Use predict().")
         if self._family.spans:
             raise ConfigError("transformers has no pipeline for extractive questions.", hint="Use predict().")
         from stepsynth.students.pipeline import text_classification

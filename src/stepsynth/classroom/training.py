@@ -186,10 +186,10 @@ class Classroom:
             return self._follow(parts, [], None, folder)
 
     def _trainings(self, parts: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
-        """Leave out empty parts; a probe cannot be trained on and learns from all rows at once."""
+        """Leave out empty parts; who cannot be trained on, such as a probe, learns from all rows at once."""
         found = [part for part in parts if part]
-        probe = self._directory.config.student.head == "probe" and len(found) > 1
-        return [[row for part in found for row in part]] if probe else found
+        ends = self._directory.config.student.head == "probe" or not getattr(self._student, "continues", True)
+        return [[row for part in found for row in part]] if ends and len(found) > 1 else found
 
     def _follow(self, parts: Sequence[Sequence[Example]], select: Sequence[Example], out: Path | None, folder: Path) -> Model:
         """Train on one part after the other, the last time into ``out``, and else into new folders of ``folder``."""
@@ -320,7 +320,9 @@ class Classroom:
         from stepsynth.students import create_student
 
         config = self._directory.config
-        settings = config.student.model_copy(update={"model": config.method.mistakes_of, "continued": False})
+        settings = config.student.model_copy(
+            update={"model": config.method.mistakes_of, "continued": False, "kind": None, "options": {}}
+        )
         with self._scratch("other") as folder:
             other = create_student(config.model_copy(update={"student": settings}))
             return other.fit(rows, select, seed=config.seed, out=folder, progress=self._step)

@@ -64,7 +64,7 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
         "task": config.task.name,
         "family": config.task.family,
         "teacher": config.teacher.identity(),
-        "student": config.student.model,
+        "student": config.student.called,
         "metric": cells[0].metric,
         "match": match,
         "reference": reference,

@@ -15,7 +15,7 @@ from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
 from stepsynth.config.sections import Section, SourceConfig
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
-from stepsynth.registry import METHODS
+from stepsynth.registry import METHODS, STUDENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,8 +121,11 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
         ConfigError: for an unknown key or a wrong value, naming it and what to write.
     """
     config = _checked(values, stored)
-    if not stored and (name := config.method.name) not in METHODS.built_in and name not in (known := METHODS.names()):
-        raise ConfigError(f"method.name is {name!r}. {did_you_mean(name, known)}")
+    if stored:
+        return config
+    for key, name, registry in (("method.name", config.method.name, METHODS), ("student.kind", config.student.kind, STUDENTS)):
+        if name is not None and name not in registry.built_in and name not in (known := registry.names()):
+            raise ConfigError(f"{key} is {name!r}. {did_you_mean(name, known)}")
     if base is None:
         return config
     data = config.data

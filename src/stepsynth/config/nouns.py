@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ValidationError
 
 from stepsynth.config.loading import first_problem
-from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import BaseModel
 
-__all__ = ["Noun", "plain_value"]
+    from stepsynth.registry import Registry
+
+__all__ = ["Noun", "Optioned", "plain_value"]
+
+_NAME = re.compile(r"[\w.+-]{1,80}")
 
 
 class Noun:
@@ -58,6 +65,92 @@ class Noun:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._given.items())})"
+
+
+class Optioned:
+    """Something of the user's that a config has as a name and options: its constructor's arguments, kept in attributes.
+
+    Attributes:
+        called: what one is called in messages.
+        name: what it is called in configs; the class's name when absent.
+    """
+
+    called: ClassVar[str] = "thing"
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return its options: plain values by which a run knows that it is still the same, and which make it again.
+
+        Raises:
+            ConfigError: an argument of the constructor is not kept in an attribute of its name.
+        """
+        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names = [name for name, given in inspect.signature(type(self)).parameters.items() if given.kind not in kinds]
+        if missing := next((name for name in names if not hasattr(self, name)), None):
+            raise ConfigError(
+                f"the {self.called} {self.name!r} does not keep its argument {missing!r}.",
+                hint=f"Write self.{missing} = {missing} in its constructor.",
+            )
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its `identity` as a config holds it.
+
+        Raises:
+            ConfigError: it is not JSON.
+        """
+        try:
+            found: dict[str, Any] = json.loads(json.dumps(plain_value(dict(self.identity())), allow_nan=False))
+        except StepsynthError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the identity of the {self.called} {self.name!r} is not JSON: {' '.join(str(error).split())}.",
+                hint="Let its arguments be numbers, texts, lists and dicts.",
+            ) from None
+        return found
+
+    def register(self, registry: Registry) -> None:
+        """Make its class known by its name, for the rest of the process.
+
+        Raises:
+            ConfigError: its name is one of ours or cannot be one, or its options do not make it again.
+        """
+        own = type(self)
+        if own.name in registry.built_in and registry.load(own.name) is own:
+            return
+        if not _NAME.fullmatch(own.name):
+            raise ConfigError(
+                f"{own.name!r} cannot be the name of a {own.called}.", hint="Take letters, digits and . _ + - only."
+            )
+        registry.add(own.name, own)
+        if (again := own.made_with(self.options).options) != self.options:
+            raise ConfigError(
+                f"the {own.called} {own.name!r} made with {self.options!r} says that it was made with {again!r}.",
+                hint="Let identity() return the arguments of its constructor.",
+            )
+
+    @classmethod
+    def made_with(cls, options: Mapping[str, Any]) -> Self:
+        """Return one that is made with these options.
+
+        Raises:
+            ConfigError: it cannot be.
+        """
+        try:
+            return cls(**options)
+        except StepsynthError:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            what = f"{cls.called} {cls.name!r} cannot be made with {dict(options)!r}: {said}."
+            raise ConfigError(what, hint=f"Correct {cls.called}.options.") from error
 
 
 def plain_value(value: Any) -> Any:

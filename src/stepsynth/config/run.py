@@ -43,7 +43,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "feedback": "none",
     },
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
-    "student": {"head": "fresh", "keep": "best", "precision": "float32"},
+    "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
 }
 # Defaults of version 0.1.0 that are others now. Stored configs hold the values of these keys.
 _EARLIER_DEFAULTS: dict[str, dict[str, Any]] = {

@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from stepsynth.config.addresses import address_problem, as_given
 from stepsynth.config.labels import refuse_no_labels, refuse_repeats
-from stepsynth.registry import FAMILIES
+from stepsynth.registry import FAMILIES, STUDENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -317,6 +317,8 @@ class StudentConfig(Section):
         continued: go on from the previous round's weights instead of the base model (an ablation).
         stride: question answering: tokens that neighbouring windows of a long context share.
         max_answer_tokens: question answering: longest answer that is considered.
+        kind: name of a student of the user's, see `stepsynth.students.own`; what the family needs when absent.
+        options: what a student of the user's is made with; part of what a run is known by.
     """
 
     model: str = "minilm-l6"
@@ -334,3 +336,21 @@ class StudentConfig(Section):
     continued: bool = False
     stride: int = Field(default=64, ge=0, le=4096)
     max_answer_tokens: int = Field(default=30, ge=1, le=512)
+    kind: str | None = Field(default=None, min_length=1, max_length=80)
+    options: dict[str, Any] = {}
+
+    @property
+    def own(self) -> bool:
+        """Whether it is one of the user's, which has no base model."""
+        return self.kind is not None and self.kind not in STUDENTS.built_in
+
+    @property
+    def called(self) -> str:
+        """What pages and results call it: its base model, or a user's own name."""
+        return self.kind if self.kind is not None and self.own else self.model
+
+    @model_validator(mode="after")
+    def _options_of_a_kind(self) -> StudentConfig:
+        if self.options and not self.own:
+            raise ValueError("options are for a student of your own: name it in student.kind")
+        return self

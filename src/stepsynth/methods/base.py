@@ -17,19 +17,16 @@ entry point of the group ``stepsynth.methods``::
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from stepsynth.config import MethodConfig
-from stepsynth.config.nouns import Noun, plain_value
-from stepsynth.errors import ConfigError, StepsynthError
+from stepsynth.config.nouns import Noun, Optioned
+from stepsynth.errors import ConfigError
 from stepsynth.registry import METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
@@ -59,10 +56,9 @@ LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})
 Trains = Literal["written", "gold", "both", "crossfit", "none"]
 # As notes in a journal: what trains the student, for who reads the run without the method's class.
 _NOTE = "method_student"
-_NAME = re.compile(r"[\w.+-]{1,80}")
 
 
-class Method(Noun, ABC):
+class Method(Noun, Optioned, ABC):
     """One way to make training data; derive a class from it, or from one of ours, for a new way.
 
     A class says `plans`, and as attributes whatever differs from the values here. Its constructor's own arguments are its
@@ -96,7 +92,7 @@ class Method(Noun, ABC):
     """
 
     section = MethodConfig
-    name: ClassVar[str] = ""
+    called = "method"
     keys: ClassVar[frozenset[str]] = ROWS | CHECK
     student: Trains = "written"
     rounds: int = 0
@@ -112,10 +108,9 @@ class Method(Noun, ABC):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        own: dict[str, Any] = {"name": cls.__name__, "sets_budget": False, "is_reference": False, "leads": False}
-        for fact, value in own.items():
+        for fact in ("sets_budget", "is_reference", "leads"):
             if fact not in vars(cls):
-                setattr(cls, fact, value)
+                setattr(cls, fact, False)
         cls.fixed = {"name": cls.name}
 
     @abstractmethod
@@ -124,21 +119,6 @@ class Method(Noun, ABC):
 
         A later round that yields nothing ends the loop.
         """
-
-    def identity(self) -> Mapping[str, Any]:
-        """Return its options: plain values by which a run knows that the method is still the same, and which make it again.
-
-        Raises:
-            ConfigError: an argument of the constructor is not kept in an attribute of its name.
-        """
-        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        names = [name for name, given in inspect.signature(type(self)).parameters.items() if given.kind not in kinds]
-        if missing := next((name for name in names if not hasattr(self, name)), None):
-            raise ConfigError(
-                f"the method {self.name!r} does not keep its argument {missing!r}.",
-                hint=f"Write self.{missing} = {missing} in its constructor.",
-            )
-        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
@@ -169,24 +149,6 @@ class Method(Noun, ABC):
         return self.student == "crossfit"
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Its `identity` as a config holds it.
-
-        Raises:
-            ConfigError: it is not JSON.
-        """
-        try:
-            found: dict[str, Any] = json.loads(json.dumps(plain_value(dict(self.identity())), allow_nan=False))
-        except StepsynthError:
-            raise
-        except Exception as error:
-            raise ConfigError(
-                f"the identity of the method {self.name!r} is not JSON: {' '.join(str(error).split())}.",
-                hint="Let its arguments be numbers, texts, lists and dicts.",
-            ) from None
-        return found
-
-    @property
     def values(self) -> dict[str, Any]:
         """The section as a YAML config has it."""
         options = self.options
@@ -203,17 +165,8 @@ def register_method(method: Method) -> None:
     Raises:
         ConfigError: its name is one of ours or cannot be one, or its options do not make it again.
     """
-    own = type(method)
-    if own.name in METHODS.built_in and METHODS.load(own.name) is own:
-        return
-    if not _NAME.fullmatch(own.name):
-        raise ConfigError(f"{own.name!r} cannot be the name of a method.", hint="Take letters, digits and . _ + - only.")
-    METHODS.add(own.name, own)
-    if (again := _made(own, own.name, method.options).options) != method.options:
-        raise ConfigError(
-            f"the method {own.name!r} made with {method.options!r} says that it was made with {again!r}.",
-            hint="Let identity() return the arguments of its constructor.",
-        )
+    method.register(METHODS)
+    _check_made(method)
 
 
 def create_method(config: RunConfig) -> Method:
@@ -227,7 +180,10 @@ def create_method(config: RunConfig) -> Method:
         raise ConfigError(
             f"method.options is {options!r}, but {name!r} has none.", hint="Its settings are keys of method itself."
         )
-    method = _made(method_class(name), name, options)
+    method = method_class(name).made_with(options)
+    if key := next(iter(method._given), None):
+        raise ConfigError(f"method.options holds {key!r}, which is a key of method itself.", hint=f"Write method.{key}.")
+    _check_made(method)
     if "rounds" in method.keys:
         method.rounds = config.method.rounds
     try:
@@ -249,23 +205,11 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
-def _made(own: type[Method], name: str, options: Mapping[str, Any]) -> Method:
-    try:
-        method = own(**options)
-    except StepsynthError:
-        raise
-    except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ConfigError(
-            f"method {name!r} cannot be made with {dict(options)!r}: {said}.", hint="Correct method.options."
-        ) from error
-    if key := next(iter(method._given), None):
-        raise ConfigError(f"method.options holds {key!r}, which is a key of method itself.", hint=f"Write method.{key}.")
+def _check_made(method: Method) -> None:
     if method.student not in get_args(Trains):
         raise ConfigError(
-            f"the method {name!r} trains its student on {method.student!r}.", hint=f"Known: {', '.join(get_args(Trains))}."
+            f"the method {method.name!r} trains its student on {method.student!r}.", hint=f"Known: {', '.join(get_args(Trains))}."
         )
-    return method
 
 
 def student_notes(method: Method) -> dict[str, str]:

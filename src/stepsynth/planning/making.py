@@ -73,7 +73,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         "family": config.task.family,
         "method": config.method.name,
         "teacher": {**config.teacher.identity(), "probe": None},
-        "student": config.student.model,
+        "student": config.student.called,
         "data": {
             "harvest": len(inputs.validation.harvest),
             "select": len(inputs.validation.select),

@@ -56,8 +56,13 @@ class Student(Protocol):
 
 
 def create_student(config: RunConfig) -> Student:
-    """Return the student for a config's task family; no heavy import happens before this call."""
+    """Return the student that a config names, or the one for its task family; no heavy import happens before this call."""
     from stepsynth.registry import STUDENTS
+
+    if config.student.kind is not None:
+        from stepsynth.students.own import chosen_student
+
+        return chosen_student(config)
     from stepsynth.tasks import create_family
 
     family = create_family(config.task)

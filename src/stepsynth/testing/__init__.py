@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from stepsynth.testing.families import FamilyContract
+from stepsynth.testing.methods import MethodContract
+from stepsynth.testing.students import StudentContract
 from stepsynth.testing.teachers import TEMPLATE_LIKE, TeacherContract, make_request
 
-__all__ = ["TEMPLATE_LIKE", "FamilyContract", "TeacherContract", "make_request"]
+__all__ = ["TEMPLATE_LIKE", "FamilyContract", "MethodContract", "StudentContract", "TeacherContract", "make_request"]

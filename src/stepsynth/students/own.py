@@ -1,0 +1,108 @@
+"""Students of a user: a class in a script, or one that a package registered.
+
+    class TfIdf(StudentRecipe):
+        name = "tfidf"
+
+        def __init__(self, words: int = 2000) -> None:
+            self.words = words
+
+        def fit(self, train, select, *, seed, out, start=None, progress=None): ...
+
+        def load(self, folder): ...
+
+In Python it is given as ``student=TfIdf(words=500)``; in YAML by the name under which a package registered the class as an entry
+point of the group ``stepsynth.students``::
+
+    student: {kind: tfidf, options: {words: 500}}
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.config.nouns import Optioned
+from stepsynth.errors import ConfigError
+from stepsynth.registry import STUDENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from stepsynth.config import RunConfig
+    from stepsynth.students import Model, Student
+    from stepsynth.types import Example
+
+__all__ = ["StudentRecipe", "chosen_student", "student_options"]
+
+
+class StudentRecipe(Optioned, ABC):
+    """How a model of one's own is trained and read back; derive a class from it.
+
+    Its constructor's arguments are its options: plain values, kept in attributes of the same names. They are part of what a run
+    is known by. The contract is `stepsynth.testing.StudentContract`.
+
+    Attributes:
+        name: what it is called in configs and on pages; the class's name when absent.
+        continues: whether `fit` goes on from the folder ``start``; rows of several stages are learnt at once where it cannot.
+    """
+
+    called = "student"
+    continues: bool = False
+
+    @abstractmethod
+    def fit(
+        self,
+        train: Sequence[Example],
+        select: Sequence[Example],
+        *,
+        seed: int,
+        out: Path,
+        start: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Model:
+        """Train and write the model's files into ``out``; see `stepsynth.students.Student.fit`.
+
+        The same rows and the same seed give the same bytes. Files only, no folders, and nothing that runs code when it is read.
+        """
+
+    @abstractmethod
+    def load(self, folder: Path) -> Model:
+        """Return the model that ``fit`` wrote into ``folder``: with the same predictions."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The section ``student`` as a YAML config has it."""
+        options = self.options
+        return {"kind": self.name, **({"options": options} if options else {})}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.identity().items())})"
+
+
+def chosen_student(config: RunConfig) -> Student:
+    """Return the student that ``student.kind`` names.
+
+    Raises:
+        ConfigError: there is none of this name, it cannot be made with these options, or the config does not go with it.
+    """
+    kind, options = config.student.kind or "", config.student.options
+    found = STUDENTS.guarded(kind, lambda: STUDENTS.load(kind))
+    if kind in STUDENTS.built_in:
+        from stepsynth.tasks import create_family
+
+        ours: Student = found(config.student, create_family(config.task))
+        return ours
+    if not (isinstance(found, type) and issubclass(found, StudentRecipe)):
+        raise ConfigError(
+            f"the student {kind!r} is {found!r}, no class of students.", hint="Derive it from stepsynth.StudentRecipe."
+        )
+    if config.student.continued and not found.continues:
+        raise ConfigError(f"student.continued does not go with the student {kind!r}.", hint="It cannot go on from a folder.")
+    return found.made_with(options)
+
+
+def student_options(config: RunConfig) -> dict[str, Any]:
+    """Return the options of a config's student with none left out."""
+    own = chosen_student(config) if config.student.own else None
+    return own.options if isinstance(own, StudentRecipe) else config.student.options

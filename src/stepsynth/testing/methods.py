@@ -1,0 +1,221 @@
+"""The contract of a method as tests, for whoever writes one.
+
+    from stepsynth.testing import MethodContract
+
+    class TestMyMethod(MethodContract):
+        def make(self) -> Method:
+            return MyMethod(per_label=3)
+
+Pytest finds the tests in the subclass. ``make`` is all that must be given; `families` says for which tasks the method is
+meant, and `wanted` how many rows its first round asks for, where that is known.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.config import parse_config
+from stepsynth.data import deal_folds
+from stepsynth.methods import Lab, create_method, register_method
+from stepsynth.methods.own import plans_of
+from stepsynth.prompts import Prompts
+from stepsynth.settling import settle
+from stepsynth.tasks import create_family
+from stepsynth.types import Example, Mistake, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stepsynth.methods import Method, Plan
+    from stepsynth.types import Request
+
+__all__ = ["MethodContract"]
+
+_LABELS = {"calm": "a calm day", "storm": "a day of storm"}
+_TASKS: dict[str, dict[str, Any]] = {
+    "classification": {"labels": _LABELS},
+    "multi_label": {"labels": _LABELS},
+    "pair": {"labels": _LABELS, "fields": {"text1": {"name": "note", "context": True}, "text2": {"name": "claim"}}},
+    "extractive_qa": {"text_kind": "note"},
+}
+_WORDS = (
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "inlet",
+    "kelp",
+    "larch",
+    "mesa",
+    "nectar",
+    "reed",
+)
+_ROWS = 16
+_NUMBERS = 12
+
+
+class MethodContract:
+    """What stepsynth relies on; subclass it in a test file.
+
+    Attributes:
+        families: the task families that the method is for.
+    """
+
+    families: Sequence[str] = ("classification",)
+
+    # the author's part ----------------------------------------------------------------
+
+    def make(self) -> Method:
+        """Return the method under test; called often, and always with the same result."""
+        raise NotImplementedError("a MethodContract needs a make()")
+
+    def wanted(self) -> int | None:
+        """Return how many accepted rows the first round asks for, reasons aside; ``None`` where it does not matter."""
+        return None
+
+    # tests ----------------------------------------------------------------------------
+
+    def test_its_options_make_it_again(self) -> None:
+        """They are what a run that goes on is compared by."""
+        method = self.make()
+        register_method(method)
+        again = type(method)(**json.loads(json.dumps(method.options)))
+        _check(again.options == method.options, f"{again.options!r} in the place of {method.options!r}")
+        _check(create_method(self._lab(self.families[0]).config).options == method.options, "the config makes another one")
+
+    def test_a_request_is_the_same_whatever_was_asked_before(self) -> None:
+        """Plans are pure: runs are resumed, and repeated elsewhere, on the strength of that."""
+        for family in self.families:
+            calm, mixed = self._plans(family), self._plans(family)
+            _check([plan.stage for plan in calm] == [plan.stage for plan in mixed], "other stages the second time")
+            for one, other in zip(calm, mixed, strict=True):
+                places = [(label, number) for label in one.targets for number in range(_NUMBERS)]
+                expected = {place: one.request(*place, 7) for place in places}
+                random.Random(3).shuffle(places)
+                for place in places:
+                    _check(
+                        other.request(*place, 7) == expected[place], f"{place} of {one.stage} depends on what was asked before"
+                    )
+
+    def test_no_request_is_asked_twice(self) -> None:
+        """Two numbers of a label, two labels, two rounds: different keys, or the same answer comes again."""
+        for family in self.families:
+            keys = [request.key({}) for request in self._requests(family)]
+            _check(len(set(keys)) == len(keys), f"{len(keys) - len(set(keys))} of {len(keys)} requests are asked twice")
+
+    def test_another_seed_asks_otherwise(self) -> None:
+        """Seeds of a comparison would share their answers."""
+        for family in self.families:
+            one, other = ({request.key({}) for request in self._requests(family, seed=seed)} for seed in (0, 1))
+            _check(not one & other, "two seeds ask for the same")
+
+    def test_targets_are_rows_of_labels(self) -> None:
+        """Whole numbers above 0, and as many as are asked for."""
+        for family in self.families:
+            for plan in self._plans(family):
+                for label, target in plan.targets.items():
+                    _check(isinstance(target, int) and target > 0, f"{target!r} rows of {label!r} in {plan.stage}")
+            first = [plan for plan in self._plans(family, rounds=0) if plan.kind != "rationales"]
+            found = sum(sum(plan.targets.values()) for plan in first)
+            _check(self.wanted() in (None, found), f"{found} rows are wanted, and not {self.wanted()}")
+
+    def test_a_request_says_what_its_row_is(self) -> None:
+        """Label, source, context and answer of a row are those of its request."""
+        for family in self.families:
+            lab = self._lab(family)
+            contexts = {*lab.contexts, *(row.context for row in lab.harvest)}
+            sources = {row.id: row for row in lab.harvest}
+            for request in self._requests(family):
+                _check(request.parts >= 1, f"{request.parts} rows in an answer")
+                if request.source is not None:
+                    _check(request.source in sources, f"{request.source!r} is no row of the harvest half")
+                if request.context:
+                    _check(request.context in contexts, f"{request.context!r} is no context that may be written about")
+                if request.answer is not None:
+                    end = request.answer.start + len(request.answer.text)
+                    _check(request.context[request.answer.start : end] == request.answer.text, "the answer is not where it says")
+
+    def test_no_prompt_shows_what_it_must_not(self) -> None:
+        """The select half and the sealed test set judge; of harvest rows that may not meet, one prompt shows one."""
+        for family in self.families:
+            lab, crossfits = self._lab(family), self.make().crossfits
+            hidden = _rows(family, 2 * _ROWS, _ROWS)
+            for request in self._requests(family):
+                told = "\n".join(message.content for message in request.messages)
+                shown = [row for row in lab.harvest if row.text in told]
+                _check(not [row for row in hidden if row.text in told], f"a request of {request.stage} shows a hidden row")
+                apart = [pair for pair in combinations(shown, 2) if not lab.together(*pair)]
+                _check(not (crossfits and apart), f"a request of {request.stage} shows rows of two folds")
+
+    def test_without_mistakes_it_comes_to_an_end(self) -> None:
+        """A student may get everything right."""
+        for family in self.families:
+            lab = replace(self._lab(family), mistakes=lambda _: [])
+            method = create_method(lab.config)
+            for number in range(1, method.rounds + 1):
+                for plan in plans_of(method, number, lab):
+                    _check(all(plan.targets.values()), f"{plan.stage} wants no row of a label")
+
+    # ------------------------------------------------------------------------------------
+
+    def _lab(self, family: str, seed: int = 0) -> Lab:
+        """Return what the method may look at: the first rows of a family; the others are hidden."""
+        method = self.make()
+        register_method(method)
+        values: dict[str, Any] = {
+            "task": {"family": family, "name": "contract", "instruction": "Decide what the day was like.", **_TASKS[family]},
+            "data": {"validation": {"path": "nowhere.csv"}},
+            "teacher": {"backend": "fake", "model": "fake"},
+            "method": {"rationales": 3, **method.values},
+            "seed": seed,
+        }
+        config = settle(parse_config(values), None)
+        harvest = _rows(family, _ROWS)
+        reasons = {label: [f"reason {n} for {label or 'any'}" for n in range(5)] for label in config.task.labels or [""]}
+        mistakes = [Mistake(row, "wrong", 0.9) for row in harvest[:5]]
+        contexts = [row.context for row in harvest if row.context]
+        lab = Lab(
+            config, Prompts(config.task), create_family(config.task), harvest, contexts, lambda: reasons, lambda _: mistakes
+        )
+        return replace(lab, together=deal_folds(harvest, config.method.folds, seed).together) if method.crossfits else lab
+
+    def _plans(self, family: str, seed: int = 0, rounds: int | None = None) -> list[Plan]:
+        lab = self._lab(family, seed)
+        method = create_method(lab.config)
+        last = method.rounds if rounds is None else rounds
+        return [plan for number in range(last + 1) for plan in plans_of(method, number, lab)]
+
+    def _requests(self, family: str, seed: int = 0) -> Iterator[Request]:
+        for plan in self._plans(family, seed):
+            for label in plan.targets:
+                for number in range(_NUMBERS):
+                    yield plan.request(label, number, number)
+
+
+def _rows(family: str, count: int, first: int = 0) -> list[Example]:
+    """Return invented gold rows; rows of other numbers share no text and no context."""
+    found = []
+    for number in range(first, first + count):
+        words = [_WORDS[(number * step + step) % len(_WORDS)] for step in (1, 5, 7)]
+        label = list(_LABELS)[number % 2] if family != "extractive_qa" else ""
+        place = f"{words[0].title()} {number}"
+        note = f"In the year {1800 + number} the {words[1]} stood near {place} and nobody saw the {words[2]}."
+        answers = (Span(place, note.index(place)),) if family == "extractive_qa" else ()
+        context = note if family in ("pair", "extractive_qa") else ""
+        found.append(
+            Example(f"validation-{number}", f"Day {number} of {' and '.join(words)} was {label}.", label, context, answers)
+        )
+    return found
+
+
+def _check(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise AssertionError(otherwise)
