@@ -97,13 +97,13 @@ def begin_journal(journal: Journal, inputs: Inputs, method: Method) -> None:
         if journal.meta(name) != value:
             raise RunError(
                 f"the {name.split('_')[0]} rows are not those that this run began with.",
-                hint="Put the old file back, or give another --out: nothing was touched.",
+                hint="Put the old file back, or give another folder (out= / --out): nothing was touched.",
             )
     for name, value in notes.items():
         if (began := journal.meta(name)) != value:
             raise RunError(
                 f"the method {method.name!r} trains its student on {value!r}, and did on {began!r} when this run began.",
-                hint="Put its class back as it was, or give another --out: nothing was touched.",
+                hint="Put its class back as it was, or give another folder (out= / --out): nothing was touched.",
             )
 
 

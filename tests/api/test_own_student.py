@@ -59,7 +59,8 @@ class Broken(TfIdf):
 def test_a_student_that_breaks_the_contract_is_found_out(how: str, test: str) -> None:
     class Suite(testing.StudentContract):
         def make(self) -> ss.StudentRecipe:
-            return type("Broken", (Broken,), {"how": how})()
+            broken: type[ss.StudentRecipe] = type("Broken", (Broken,), {"how": how})
+            return broken()
 
     with pytest.raises(AssertionError):
         getattr(Suite(), test)()
