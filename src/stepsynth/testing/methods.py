@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stepsynth.methods import Method, Plan
+    from stepsynth.tasks import TaskFamily
     from stepsynth.types import Request
 
 __all__ = ["MethodContract"]
@@ -147,7 +148,7 @@ class MethodContract:
         """The select half and the sealed test set judge; of harvest rows that may not meet, one prompt shows one."""
         for family in self.families:
             lab, crossfits = self._lab(family), self.make().crossfits
-            hidden = _rows(family, 2 * _ROWS, _ROWS)
+            hidden = _rows(lab.family, 2 * _ROWS, _ROWS)
             for request in self._requests(family):
                 told = "\n".join(message.content for message in request.messages)
                 shown = [row for row in lab.harvest if row.text in told]
@@ -178,13 +179,12 @@ class MethodContract:
             "seed": seed,
         }
         config = settle(parse_config(values), None)
-        harvest = _rows(family, _ROWS)
+        made = create_family(config.task)
+        harvest = _rows(made, _ROWS)
         reasons = {label: [f"reason {n} for {label or 'any'}" for n in range(5)] for label in config.task.labels or [""]}
         mistakes = [Mistake(row, "wrong", 0.9) for row in harvest[:5]]
         contexts = [row.context for row in harvest if row.context]
-        lab = Lab(
-            config, Prompts(config.task), create_family(config.task), harvest, contexts, lambda: reasons, lambda _: mistakes
-        )
+        lab = Lab(config, Prompts(config.task), made, harvest, contexts, lambda: reasons, lambda _: mistakes)
         return replace(lab, together=deal_folds(harvest, config.method.folds, seed).together) if method.crossfits else lab
 
     def _plans(self, family: str, seed: int = 0, rounds: int | None = None) -> list[Plan]:
@@ -200,16 +200,16 @@ class MethodContract:
                     yield plan.request(label, number, number)
 
 
-def _rows(family: str, count: int, first: int = 0) -> list[Example]:
+def _rows(family: TaskFamily, count: int, first: int = 0) -> list[Example]:
     """Return invented gold rows; rows of other numbers share no text and no context."""
     found = []
     for number in range(first, first + count):
         words = [_WORDS[(number * step + step) % len(_WORDS)] for step in (1, 5, 7)]
-        label = list(_LABELS)[number % 2] if family != "extractive_qa" else ""
+        label = list(_LABELS)[number % 2] if not family.spans else ""
         place = f"{words[0].title()} {number}"
         note = f"In the year {1800 + number} the {words[1]} stood near {place} and nobody saw the {words[2]}."
-        answers = (Span(place, note.index(place)),) if family == "extractive_qa" else ()
-        context = note if family in ("pair", "extractive_qa") else ""
+        answers = (Span(place, note.index(place)),) if family.spans else ()
+        context = note if family.has_context else ""
         found.append(
             Example(f"validation-{number}", f"Day {number} of {' and '.join(words)} was {label}.", label, context, answers)
         )
