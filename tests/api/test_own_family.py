@@ -61,6 +61,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def install() -> None:
         points = [EntryPoint(cls.name, f"own_families:{cls.__name__}", FAMILIES.group) for cls in (Rating, Reply)]
+        points.append(EntryPoint("no-class", "json:dumps", FAMILIES.group))
+        points.append(EntryPoint("gone", "no_such_module_here:Family", FAMILIES.group))
         monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(points if group == FAMILIES.group else []))
 
     return install
@@ -287,6 +289,9 @@ def test_what_is_no_family_is_one_line_before_anything_is_made(
         ({"family": "rating", "options": {"step": 1}}, "family 'rating' has no option 'step'. Did you mean 'steps'?"),
         ({"family": "rating", "options": {"steps": 0}}, "task.options.steps is 0; give 1 to 9"),
         ({"family": "rating", "labels": ["one"]}, "task.labels holds one label only ('one'); a classifier needs at least two"),
+        ({"family": "rating", "options": {"steps": "x"}}, "the task family 'rating' failed on this: TypeError: "),
+        ({"family": "no-class"}, "derive its class from stepsynth.TaskFamily"),
+        ({"family": "gone"}, "the task family plug-in 'gone' failed: ModuleNotFoundError"),
         ({"family": "replay"}, "task.family is 'replay'. Did you mean 'reply'?"),
         ({"family": 3}, "task.family is 3."),
     ],

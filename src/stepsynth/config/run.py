@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig, family_class
+from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig, ask_family
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
 from stepsynth.registry import METHODS
 from stepsynth.types import digest
@@ -232,8 +232,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _fits_its_family(self, info: ValidationInfo) -> RunConfig:
-        if family := family_class(self.task.family, info):
-            family.check_config(self)
+        ask_family(self.task.family, "check_config", self, info)
         return self
 
     @model_validator(mode="after")

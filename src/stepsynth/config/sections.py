@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from stepsynth.config.addresses import address_problem, as_given
 from stepsynth.config.labels import refuse_no_labels, refuse_repeats
+from stepsynth.errors import StepsynthError
 from stepsynth.registry import FAMILIES, STUDENTS
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ __all__ = [
     "SourceConfig",
     "StudentConfig",
     "TaskConfig",
-    "family_class",
+    "ask_family",
 ]
 
 # How a file is read: its rows are compared when a run is resumed, so where and in which form they lie is free.
@@ -129,8 +130,7 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _fits_its_family(self, info: ValidationInfo) -> TaskConfig:
-        if family := family_class(self.family, info):
-            family.check_task(self)
+        ask_family(self.family, "check_task", self, info)
         return self
 
 
@@ -139,9 +139,24 @@ def _is_stored(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get("stored"))
 
 
-def family_class(name: str, info: ValidationInfo) -> Any:
-    """Return the class whose checks a config has to pass; of an own family, a stored config has passed them already."""
-    return None if _is_stored(info) and name not in FAMILIES.built_in else FAMILIES.load(name)
+def ask_family(name: str, check: str, values: Section, info: ValidationInfo) -> None:
+    """Let a family check values by one of its methods; a stored config has passed the checks of an own family already.
+
+    Raises:
+        ValueError: it refuses them, in one line, or fails.
+    """
+    if _is_stored(info) and name not in FAMILIES.built_in:
+        return
+    family = FAMILIES.load(name)
+    if not hasattr(family, check):
+        raise ValueError(f"the task family {name!r} is {family!r}; derive its class from stepsynth.TaskFamily")
+    try:
+        getattr(family, check)(values)
+    except (ValueError, StepsynthError):
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ValueError(f"the task family {name!r} failed on this: {said}") from error
 
 
 def _not_among(names: Iterable[str]) -> PydanticCustomError:
@@ -150,8 +165,9 @@ def _not_among(names: Iterable[str]) -> PydanticCustomError:
 
 def _column(value: Any, info: ValidationInfo) -> Any:
     """Refuse a name that no family has for a column; what an own family has is checked where its rows are read."""
-    own = set(FAMILIES.names()) - set(FAMILIES.built_in)
-    if value in get_args(Column) or (isinstance(value, str) and (own or _is_stored(info))):
+    if value in get_args(Column):
+        return value
+    if isinstance(value, str) and (_is_stored(info) or set(FAMILIES.names()) - set(FAMILIES.built_in)):
         return value
     raise _not_among(get_args(Column))
 
