@@ -148,9 +148,9 @@ class StudentContract:
     def test_random_states_are_left_as_they_were(self) -> None:
         """Whatever else runs in the process draws as without it."""
         with tempfile.TemporaryDirectory() as folder:
-            before = random.getstate(), numpy.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+            before = random.getstate(), numpy.random.get_state()[1].tolist()  # type: ignore[index]
             self._fit(Path(folder)).predict(self.rows(3, 100))
-            after = random.getstate(), numpy.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+            after = random.getstate(), numpy.random.get_state()[1].tolist()  # type: ignore[index]
             _check(before == after, "a global random state was used")
 
     # ------------------------------------------------------------------------------------
