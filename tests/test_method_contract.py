@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +156,23 @@ def test_a_method_that_breaks_it_is_found_out(how: str, test: str) -> None:
 
     with pytest.raises(AssertionError):
         getattr(Suite(), test)()
+
+
+def test_the_example_of_the_document_keeps_it() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+    scope: dict[str, Any] = {"__name__": "docs"}
+    for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(snippet, scope)
+    suite = scope["TestBetween"]()
+    tests = [name for name in dir(suite) if name.startswith("test_")]
+    assert len(tests) > 5
+    for name in tests:
+        getattr(suite, name)()
+    assert scope["Between"](per_label=8).values == {"name": "between", "options": {"per_label": 8}}
+
+
+@pytest.mark.parametrize("module", ["base", "baselines", "crossfit", "prompted", "s3"])
+def test_the_examples_in_docstrings_are_right(module: str) -> None:
+    found = importlib.import_module(f"stepsynth.methods.{module}")
+    assert doctest.testmod(found).failed == 0
+    assert ">>>" in Path(str(found.__file__)).read_text(encoding="utf-8")

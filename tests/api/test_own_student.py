@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
@@ -15,6 +17,7 @@ import stepsynth as ss
 from own_student import TfIdf
 from stepsynth import registry, testing
 from stepsynth.registry import STUDENTS
+from stepsynth.students import own
 from world import LABELS, World, build_world
 
 METHOD = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2}
@@ -24,6 +27,22 @@ TASK = ss.Classification("invented", "Decide what kind of text this is.", {label
 class TestTfIdf(testing.StudentContract):
     def make(self) -> ss.StudentRecipe:
         return TfIdf(words=50)
+
+
+class TestOfTheGuide(testing.StudentContract):
+    """The class that docs/python.md shows."""
+
+    def make(self) -> ss.StudentRecipe:
+        text = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+        (snippet,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Words" in code]
+        scope: dict[str, Any] = {"ss": ss}
+        exec(snippet.partition("quick = ")[0], scope)
+        made: ss.StudentRecipe = scope["Words"](features=512)
+        return made
+
+
+def test_the_example_in_the_docstring_is_right() -> None:
+    assert doctest.testmod(own).failed == 0
 
 
 class Broken(TfIdf):

@@ -34,7 +34,7 @@ class PromptPlan(RowPlan):
         round_number: of the data that is written.
 
     Example:
-        >>> PromptPlan(lab, lambda label, number, given: f"Write a {label} ticket.", kind="plain")  # doctest: +SKIP
+        >>> plan = PromptPlan(lab, lambda label, number, given: f"Write a {label} ticket.", kind="plain")  # doctest: +SKIP
     """
 
     prompt: Callable[[str, int, Example], str]

@@ -45,6 +45,17 @@ class StudentRecipe(Optioned, ABC):
     Attributes:
         name: what it is called in configs and on pages; the class's name when absent.
         continues: whether `fit` goes on from the folder ``start``; rows of several stages are learnt at once where it cannot.
+
+    Example:
+        >>> class Nothing(StudentRecipe):
+        ...     def __init__(self, size: int = 3) -> None:
+        ...         self.size = size
+        ...
+        ...     def fit(self, train, select, *, seed, out, start=None, progress=None): ...
+        ...
+        ...     def load(self, folder): ...
+        >>> Nothing(size=4).values
+        {'kind': 'Nothing', 'options': {'size': 4}}
     """
 
     called = "student"
