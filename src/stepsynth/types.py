@@ -39,28 +39,31 @@ FinishReason = Literal["stop", "length", "refusal"]
 
 
 class StageKind(StrEnum):
-    """What a stage does. A method of another package may write rows under a name of its own."""
+    """What a stage does. A method of another package may write rows under a name of its own.
+
+    Attributes:
+        RATIONALES: the teacher writes reasons why a text would have its label.
+        IMPORT: rows that the user brought are taken.
+        SEED: the teacher writes rows from reasons.
+        ZEROGEN: the teacher writes rows with a plain prompt.
+        EXTRAPOLATE: the teacher writes rows like gold rows, as a rule like those that the student got wrong.
+        FOLD: a student that is not kept judges one fold.
+        CROSSFIT: all folds of a round are judged.
+        CHOICE: what the final student learns from is chosen.
+        TRAIN: a student is trained and kept.
+        TEST: the kept students are scored on the sealed test set.
+    """
 
     RATIONALES = "rationales"
-    """The teacher writes reasons why a text would have its label."""
     IMPORT = "import"
-    """Rows that the user brought are taken."""
     SEED = "seed"
-    """The teacher writes rows from reasons."""
     ZEROGEN = "zerogen"
-    """The teacher writes rows with a plain prompt."""
     EXTRAPOLATE = "extrapolate"
-    """The teacher writes rows like gold rows, as a rule like those that the student got wrong."""
     FOLD = "fold"
-    """A student that is not kept judges one fold."""
     CROSSFIT = "crossfit"
-    """All folds of a round are judged."""
     CHOICE = "choice"
-    """What the final student learns from is chosen."""
     TRAIN = "train"
-    """A student is trained and kept."""
     TEST = "test"
-    """The kept students are scored on the sealed test set."""
 
 
 class DropReason(StrEnum):
@@ -289,7 +292,7 @@ class Candidate:
     """A generated row that has not been judged yet, with what is known of its answer only until then.
 
     Attributes:
-        row: the row; its text is what `stepsynth.filters.normalise.clean` made of the answer.
+        row: the row; its text is what `stepsynth.filters.normalise.clean` made of the answer, or as the user gave it.
         finish_reason: as in `Response`.
         shown: the answers that its prompt gave as examples, which it may have copied.
         cut: sentences at its end were left out, since it was longer than real texts are.
