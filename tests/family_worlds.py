@@ -195,11 +195,11 @@ def main() -> None:
     """Kill runs at places spread over their fail points; see the module's docstring."""
     import warnings
 
-    from kill_harness import import_what_a_run_imports, killed_and_resumed
+    from kill_harness import killed_and_resumed, prepare
 
     warnings.simplefilter("error")
     count, *folders = sys.argv[1:]
-    import_what_a_run_imports(World(Path(folders[0])), Path(folders[0]))
+    prepare()
     for folder in map(Path, folders):
         world = World(folder)
         calm = killed_and_resumed(world, folder / "kills", -1)

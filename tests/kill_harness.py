@@ -17,7 +17,6 @@ import os
 import sqlite3
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +29,12 @@ from stepsynth.cli import running
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Request, Response
 from world import World
+
+_IMPORTED_LATE = (
+    *("accelerate", "jinja2.sandbox", "matplotlib.backends.backend_svg", "matplotlib.figure", "scipy.stats"),
+    *("sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "transformers.models.bert.modeling_bert"),
+    *("stepsynth.report", "stepsynth.students.classifier", "stepsynth.students.curve", "stepsynth.students.probe"),
+)
 
 
 class LoggingTeacher(FakeTeacher):
@@ -104,34 +109,24 @@ def killed_and_resumed(world: World, root: Path, point: int) -> dict[str, Any]:
     }
 
 
-def import_what_a_run_imports(world: World, root: Path) -> None:
-    """Find it out in a fork, so that nothing else of that run is left here, and put it out of the collector's way."""
+def prepare() -> None:
+    """Import what a run imports late, and put it out of the sight of the garbage collector, which runs after every training."""
     import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer  # noqa: F401
 
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
     torch.set_num_threads(THREADS)
-    told = root / "modules"
-
-    def work() -> None:
-        running.run_config(world.config("cache=null"), root / "imports" / "run", quiet=True)
-        told.write_text("\n".join(sys.modules), encoding="utf-8")
-
-    forked(work, -1)
-    for name in told.read_text(encoding="utf-8").split():
-        # Some that a library made up cannot be imported by their name.
-        with suppress(Exception):
-            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
 
 def main() -> None:
     warnings.simplefilter("error")
+    prepare()
     root = Path(sys.argv[1])
-    world = World(root / "world")
-    (root / "kills").mkdir(exist_ok=True)
-    import_what_a_run_imports(world, root / "kills")
     for point in map(int, sys.argv[2:] or sys.stdin):
-        sys.stdout.write(json.dumps(killed_and_resumed(world, root / "kills", point)) + "\n")
+        sys.stdout.write(json.dumps(killed_and_resumed(World(root / "world"), root / "kills", point)) + "\n")
         sys.stdout.flush()
 
 

@@ -21,9 +21,6 @@ from world import build_world
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "stepsynth"
 
-# Tests that share the wheel run in one worker, so that it is built once.
-pytestmark = pytest.mark.xdist_group("wheel")
-
 
 def call(*command: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command that finds no module of the source tree; only the network guard is on its path."""

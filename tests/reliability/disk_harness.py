@@ -19,8 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conditions import THREADS
-from kill_harness import fingerprint
+from kill_harness import fingerprint, prepare
 from stepsynth.cli import main as command_line
 from stepsynth.verify import verify_run
 from world import World
@@ -79,13 +78,7 @@ def tried(world: World, disk: Path, kilobytes: int) -> dict[str, Any]:
 
 def main() -> None:
     """Try every size."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer  # noqa: F401
-
-    import stepsynth.report
-    import stepsynth.students.classifier  # noqa: F401
-
-    torch.set_num_threads(THREADS)
+    prepare()
     for kilobytes in map(int, sys.argv[3:]):
         sys.stdout.write(json.dumps(tried(World(Path(sys.argv[1])), Path(sys.argv[2]), kilobytes)) + "\n")
         sys.stdout.flush()

@@ -47,5 +47,5 @@ def start(
         umask=umask,
         cwd=cwd,
         check=False,
-        timeout=120,
+        timeout=600,
     )
