@@ -19,7 +19,7 @@ from stepsynth.config.loading import first_problem
 from stepsynth.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from pydantic import BaseModel
 
@@ -133,7 +133,7 @@ class Classification(Task):
 
     fixed: ClassVar = {"family": "classification"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Sequence[str], **settings: Any) -> None:
+    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Any) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -147,7 +147,7 @@ class MultiLabel(Task):
 
     fixed: ClassVar = {"family": "multi_label"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Sequence[str], **settings: Any) -> None:
+    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Any) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -176,7 +176,7 @@ class Pair(Task):
         self,
         name: str,
         instruction: str,
-        labels: Mapping[str, str] | Sequence[str],
+        labels: Mapping[str, str] | Iterable[str],
         *,
         context: str = "first text",
         target: str = "second text",

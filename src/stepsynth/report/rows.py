@@ -160,9 +160,10 @@ def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
         accepted = ended.pop("", 0)
         missing = {str(label): n for label, n in mapping(info.get("missing")).items() if n}
         reasons = dict(ended.most_common())
-        noted = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
-        learnt = (mapping(info.get(key)) for key in ("stopped", "told"))
-        stages.append(Stage(name, number, kind, seconds, requested, accepted, reasons, missing, *noted, *learnt))
+        undecided, near_test = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
+        stopped, told = mapping(info.get("stopped")), mapping(info.get("told"))
+        counted = (name, number, kind, seconds, requested, accepted, reasons, missing, undecided, near_test)
+        stages.append(Stage(*counted, stopped, told))
     return stages
 
 
