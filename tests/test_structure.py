@@ -20,7 +20,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # Rooms by rank; a room imports lower ranks only.
 RANKS = {
     **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress", "registry", "words"), 0),
-    **dict.fromkeys(("config", "data", "tasks", "evaluation"), 1),
+    **dict.fromkeys(("config", "data", "tasks", "evaluation", "files"), 1),
     **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets", "spans"), 2),
     **dict.fromkeys(("methods", "run", "inputs", "settling"), 3),
     **dict.fromkeys(("executor", "classroom"), 4),

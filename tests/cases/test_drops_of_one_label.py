@@ -248,8 +248,9 @@ def test_a_run_that_began_without_feedback_goes_on_without_it(tmp_path: Path) ->
     begun = parse_stored({**stored, "method": {k: v for k, v in stored["method"].items() if k != "feedback"}})
     assert begun.method.feedback == "none"
     assert "feedback" not in begun.resolved()["method"]
-    resumed = settle(build_world(tmp_path / "again").config(), begun)
+    resumed = settle(config, begun)
     assert resumed.method.feedback == "none"
+    assert resumed.result_digest() == begun.result_digest() != settle(config, None).result_digest()
 
 
 # the whole command --------------------------------------------------------------------------

@@ -224,7 +224,7 @@ def test_quiet_prints_the_folder_for_scripts(tmp_path: Path, capsys: pytest.Capt
         ("gs://bucket/rows.jsonl?v=2", "pandas.read_json('gs://bucket/rows.jsonl?v=2', lines=True)"),
         ("hf://datasets/owner/name/train.csv", "here hub: owner/name"),
         ("https://huggingface.co/datasets/owner/name", "here hub: owner/name"),
-        ("file:///srv/me/rows.csv", "write the path alone: '/srv/me/rows.csv'"),
+        ("file:///data/mine/rows.csv", "write the path alone: '/data/mine/rows.csv'"),
         ("https://host.example/", "datasets.load_dataset(...)"),
     ],
 )

@@ -38,6 +38,8 @@ def command(world: World, folder: Path) -> tuple[int, str]:
             code: object = 1
             try:
                 os.dup2(said.fileno(), 2)
+                # The folder that `-q` prints is no line of the answer.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 sys.argv = ["stepsynth", "run", str(world.config_path), "--out", str(folder), "-q", "--set", "cache=null"]
                 command_line()
                 code = 0

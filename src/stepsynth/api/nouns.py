@@ -102,7 +102,7 @@ class Classification(Task):
 
     fixed: ClassVar = {"family": "classification"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[object], **settings: Any) -> None:
+    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Any) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -116,7 +116,7 @@ class MultiLabel(Task):
 
     fixed: ClassVar = {"family": "multi_label"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[object], **settings: Any) -> None:
+    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Any) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -145,7 +145,7 @@ class Pair(Task):
         self,
         name: str,
         instruction: str,
-        labels: Mapping[str, str] | Iterable[object],
+        labels: Mapping[str, str] | Iterable[str],
         *,
         context: str = "first text",
         target: str = "second text",

@@ -1,0 +1,128 @@
+"""Files that are whole or as they were: atomic replacement, disks that are full, outputs that a user named."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import ConfigError, RunError
+from stepsynth.failpoints import fail_point
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+__all__ = ["DISK_ERRORS", "disk_errors", "refuse_input", "sync_file", "sync_folder", "write_atomic", "write_out"]
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say in one line that the disk is full or broken, whichever library noticed it.
+
+    Args:
+        path: what is being written.
+
+    Raises:
+        RunError: in place of such an error; all other errors pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = _disk_error(error)
+        if number is None:
+            raise
+        raise RunError(
+            f"{str(path)!r} cannot be written: {os.strerror(number)}.",
+            hint="Make room (or mend the disk) and run the same command again: nothing that was paid for is lost.",
+        ) from error
+
+
+def _disk_error(error: BaseException) -> int | None:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return error.errno
+    # What is written in Rust (safetensors, tokenizers) tells the number in words, and shutil collects words of several files.
+    for number in re.findall(r"(?:os error |\[Errno )(\d+)", str(error)):
+        if int(number) in DISK_ERRORS:
+            return int(number)
+    return None
+
+
+def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> None:
+    """Replace a file so that a reader sees the old bytes or the new ones, never a part.
+
+    Args:
+        path: the file; its folder must exist.
+        content: text (UTF-8) or bytes, whole or in pieces; pieces are written as they come.
+
+    Raises:
+        RunError: the disk is full or broken; the old file is as it was.
+    """
+    pieces = (content,) if isinstance(content, str | bytes) else content
+    # Two processes may write the same derived file at once.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with disk_errors(path):
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                for piece in pieces:
+                    file.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
+                file.flush()
+                os.fsync(file.fileno())
+            fail_point(f"before rename: {path.name}")
+            os.replace(part, path)
+        except BaseException:
+            # Its room may be what the next attempt needs.
+            part.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    fail_point(f"after rename: {path.name}")
+
+
+def write_out(path: Path, content: str) -> None:
+    """Write a file that the user named: as `write_atomic`, but through links, and into a pipe or device as it is.
+
+    Raises:
+        RunError: it cannot be written; the old file is as it was.
+    """
+    if path.is_dir():
+        raise RunError(f"cannot write {str(path)!r}: it is a folder.", hint="Name a file in it (out= / --out).")
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        if target.exists() and not target.is_file():
+            # Replacing /dev/stdout by a file would be a disaster where one may.
+            with disk_errors(path), target.open("wb") as file:
+                file.write(content.encode("utf-8"))
+        else:
+            write_atomic(target, content)
+    # A NUL in a path is a ValueError.
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise RunError(f"cannot write {str(path)!r}: {what}.", hint="Name a file in an existing folder (out= / --out).") from None
+
+
+def refuse_input(out: Path | None, files: Iterable[Path]) -> None:
+    """Raise `ConfigError` where a command would write over a file that it reads, however either is spelled."""
+    for file in files:
+        # What cannot be looked at is said by who reads or writes it; a device or pipe may be both.
+        with contextlib.suppress(OSError, ValueError):
+            if out is not None and file.is_file() and out.samefile(file):
+                raise ConfigError("the result would be written over the input file.", hint="Name another file (out= / --out).")
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's names are on disk."""
+    sync_file(path)
