@@ -132,9 +132,12 @@ class _Broken:
 
 
 def hidden() -> str:
+    from stepsynth.config import TaskConfig
+    from stepsynth.tasks import create_family
     from stepsynth.testing.methods import _rows
 
-    return _rows("classification", 1, 20)[0].text
+    task = TaskConfig(name="days", instruction="Decide.", labels={"calm": "", "storm": ""})
+    return _rows(create_family(task), 1, 20)[0].text
 
 
 @pytest.mark.parametrize(
