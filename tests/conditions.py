@@ -7,13 +7,14 @@ sweep can tell how near to failing it came.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["LOG_VARIABLE", "SEED", "SEED_VARIABLE", "THREADS", "THREADS_VARIABLE", "Margin", "training_threads"]
+__all__ = ["LOG_VARIABLE", "SEED", "SEED_VARIABLE", "THREADS", "THREADS_VARIABLE", "Margin", "import_late", "training_threads"]
 
 LOG_VARIABLE = "STEPSYNTH_SWEEP_LOG"
 SEED_VARIABLE = "STEPSYNTH_SWEEP_SEED"
@@ -25,11 +26,27 @@ SEED = int(os.environ.get(SEED_VARIABLE, "0"))
 THREADS = int(os.environ.get(THREADS_VARIABLE, "1"))
 
 
+_IMPORTED_LATE = (
+    *("accelerate", "jinja2.sandbox", "matplotlib.backends.backend_svg", "matplotlib.figure", "scipy.stats"),
+    *("sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "transformers.models.bert.modeling_bert"),
+    *("stepsynth.report", "stepsynth.students.classifier", "stepsynth.students.curve", "stepsynth.students.probe"),
+)
+
+
+def import_late() -> None:
+    """Import what a run imports late, so that it can be put out of the garbage collector's sight before a test trains."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer  # noqa: F401
+
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
+
+
 @contextmanager
 def training_threads() -> Iterator[None]:
     """Train with `THREADS` threads, whatever torch would take."""
     import torch
 
+    import_late()
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     yield

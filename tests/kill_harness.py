@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib
 import json
 import os
 import sqlite3
@@ -23,18 +22,12 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conditions import THREADS
+from conditions import THREADS, import_late
 from forked import forked
 from stepsynth.cli import running
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Request, Response
 from world import World
-
-_IMPORTED_LATE = (
-    *("accelerate", "jinja2.sandbox", "matplotlib.backends.backend_svg", "matplotlib.figure", "scipy.stats"),
-    *("sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "transformers.models.bert.modeling_bert"),
-    *("stepsynth.report", "stepsynth.students.classifier", "stepsynth.students.curve", "stepsynth.students.probe"),
-)
 
 
 class LoggingTeacher(FakeTeacher):
@@ -112,10 +105,8 @@ def killed_and_resumed(world: World, root: Path, point: int) -> dict[str, Any]:
 def prepare() -> None:
     """Import what a run imports late, and put it out of the sight of the garbage collector, which runs after every training."""
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer  # noqa: F401
 
-    for name in _IMPORTED_LATE:
-        importlib.import_module(name)
+    import_late()
     torch.set_num_threads(THREADS)
     gc.collect()
     gc.freeze()

@@ -39,7 +39,8 @@ def small(student: Path) -> list[str]:
         "teacher.backend=fake",
         "teacher.model=fake",
         f"student.model={student}",
-        "student={epochs: 2, batch_size: 16, learning_rate: 3.0e-3, max_length: 48, stride: 8, model: " + str(student) + "}",
+        "student={epochs: 2, min_steps: 0, batch_size: 16, learning_rate: 3.0e-3, max_length: 48, stride: 8, "
+        f"model: {student}}}",
         "method={seed_rows: 12, rounds: 1, rows_per_mistake: 1, rationales: 3, folds: 2}",
         "data.validation.sample=40",
         "data.test.sample=20",
