@@ -1,4 +1,4 @@
-"""How much of the bare engine's speed is left after journal, parsing and hygiene.
+"""How much of the bare engine's speed is left after journal, parsing and pipeline.
 
     python benchmarks/generation.py --rows 400 --repeats 3
 
@@ -20,14 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from stepsynth.assets import resolve
 from stepsynth.config import BudgetConfig, RunConfig, load_config
-from stepsynth.executor import Executor
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
 from stepsynth.filters.normalise import clean
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import AnswerStore, Journal
-from stepsynth.methods import Lab
+from stepsynth.methods import MethodContext
 from stepsynth.methods.seed import SeedPlan
+from stepsynth.model_cache import resolve
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
 from stepsynth.teachers.local_openvino import OpenVinoTeacher, chat_prompt, engine_settings, open_engine
@@ -42,8 +42,8 @@ def requests(config: RunConfig, rows: int, repeat: int) -> list[Request]:
     labels = list(config.task.labels)
     seeded = config.model_copy(update={"seed": 1000 + repeat})
     family = create_family(config.task)
-    lab = Lab(seeded, Prompts(config.task), family, (), (), rationales=dict, mistakes=lambda _: ())
-    plan = SeedPlan(lab, dict.fromkeys(labels, REASONS))
+    ctx = MethodContext(seeded, Prompts(config.task), family, (), (), rationales=dict, mistakes=lambda _: ())
+    plan = SeedPlan(ctx, dict.fromkeys(labels, REASONS))
     return [plan.request(labels[i % len(labels)], i // len(labels), i) for i in range(rows)]
 
 
@@ -62,20 +62,20 @@ def bare(config: RunConfig, asked: list[Request]) -> tuple[int, float]:
 
 
 def ours(config: RunConfig, asked: list[Request], folder: Path) -> tuple[int, float]:
-    """Return (tokens, seconds) of the same through the executor, hygiene included."""
+    """Return (tokens, seconds) of the same through the client, pipeline included."""
     journal = Journal(folder / "journal.db", AnswerStore.shared(folder / "answers.db"))
     teacher = OpenVinoTeacher(config.teacher)
     warm = asked[:2]
     list(teacher.generate_batch(warm, [1, 2]))
-    executor = Executor(config.teacher, journal, BudgetConfig(), teacher=teacher)
+    client = TeacherClient(config.teacher, journal, BudgetConfig(), teacher=teacher)
     targets = dict.fromkeys(config.task.labels, len(asked))
-    hygiene = Hygiene.for_rationales(targets)
+    pipeline = FilterPipeline.for_rationales(targets)
     tokenizer = teacher.tokenizer
     started = time.perf_counter()
-    answers = executor.run(asked)
-    responses = [answers[executor.key(request)] for request in asked]
+    answers = client.run(asked)
+    responses = [answers[client.key(request)] for request in asked]
     texts = [(r, a) for r, a in zip(asked, responses, strict=True) if isinstance(a, Response)]
-    hygiene.judge([Candidate.of(r, executor.key(r), clean(a.text, truncated=a.finish_reason == "length")) for r, a in texts], [])
+    pipeline.judge([Candidate.of(r, client.key(r), clean(a.text, truncated=a.finish_reason == "length")) for r, a in texts], [])
     seconds = time.perf_counter() - started
     journal.close()
     # Counted in the same way as for the bare engine: the answer's text, tokenised again.

@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stepsynth.assets import resolve
 from stepsynth.config import SourceConfig, load_config
 from stepsynth.data import load_source, load_validation
 from stepsynth.filters.normalise import clean
-from stepsynth.methods import Lab
+from stepsynth.methods import MethodContext
 from stepsynth.methods.extrapolation import ExtrapolationPlan
+from stepsynth.model_cache import resolve
 from stepsynth.prompts import Prompts
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
@@ -73,8 +73,8 @@ def main() -> None:
     harvest = load_validation(config).harvest
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
     family = create_family(config.task)
-    lab = Lab(config, Prompts(config.task), family, harvest, (), rationales=dict, mistakes=lambda _: mistakes)
-    plan = ExtrapolationPlan.of_mistakes(lab, mistakes, 1)
+    ctx = MethodContext(config, Prompts(config.task), family, harvest, (), rationales=dict, mistakes=lambda _: mistakes)
+    plan = ExtrapolationPlan.of_mistakes(ctx, mistakes, 1)
     labels = list(config.task.labels)
     asked = [plan.request(labels[i % 2], i // 2, i) for i in range(options.rows)]
     source = SourceConfig(path=config.data.validation.path, sample=3000, seed=99)

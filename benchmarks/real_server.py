@@ -189,7 +189,7 @@ def main() -> None:
     from benchmarks.clients.running import make_environment
 
     from stepsynth import __version__
-    from stepsynth.assets import resolve
+    from stepsynth.model_cache import resolve
 
     python = make_environment("real-server", ROOT / "benchmarks", options.environments.resolve())
     work = options.work.resolve()

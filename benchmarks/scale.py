@@ -6,7 +6,7 @@
     python benchmarks/scale.py rows --rows 1000000
     python benchmarks/scale.py --json
 
-``answers`` sends requests through `stepsynth.executor.Executor` into a new journal, to a teacher in
+``answers`` sends requests through `stepsynth.generation.TeacherClient` into a new journal, to a teacher in
 this process that answers at once or to a loopback server in another one, then opens the run again:
 memory above the start, time in the journal's methods, and how long until everything is known again.
 ``waiting`` asks a loopback server that takes 200 ms, with the journal and with commits that do nothing,
@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from loopback import LoopbackServer
 from stepsynth.config import RunConfig, parse_config
-from stepsynth.executor import Executor
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import AnswerStore, Journal
 from stepsynth.types import Candidate, Example, Message, Request, Response, Sampling, Usage, Verdict
 
@@ -224,7 +224,7 @@ def measure_waiting(count: int, concurrency: int = 64, latency: float = 0.2, rep
                 else:
                     stack.enter_context(clock.watch())
                 started = time.perf_counter()
-                answers = Executor(found.teacher, journal, found.budget).run(asked)
+                answers = TeacherClient(found.teacher, journal, found.budget).run(asked)
                 walls[kind].append(time.perf_counter() - started)
             assert all(isinstance(answer, Response) for answer in answers.values())
             if kind == "kept":
@@ -248,19 +248,19 @@ def _open(folder: Path) -> Journal:
 def _answers(count: int, folder: Path, found: RunConfig, teacher: Instant | None) -> dict[str, Any]:
     with closing(_open(folder)) as journal:
         # Imports and the event loop are no part of what grows.
-        Executor(found.teacher, journal, found.budget, teacher=teacher).run(list(requests(8)))
+        TeacherClient(found.teacher, journal, found.budget, teacher=teacher).run(list(requests(8)))
     asked = list(requests(count))
     clock, peak = Journalled(), Peak()
     started = time.perf_counter()
     with clock.watch(), closing(_open(folder)) as journal:
-        answers = Executor(found.teacher, journal, found.budget, teacher=teacher).run(asked)
+        answers = TeacherClient(found.teacher, journal, found.budget, teacher=teacher).run(asked)
     wall, grew = time.perf_counter() - started, peak.stop()
     missing = sum(not isinstance(answer, Response) for answer in answers.values())
     held = sum(len(a.text) + len(a.raw) for a in answers.values() if isinstance(a, Response)) / MB
     del answers
     started, worked = time.perf_counter(), time.process_time()
     with closing(_open(folder)) as journal:
-        again = Executor(found.teacher, journal, found.budget, teacher=teacher).run(asked)
+        again = TeacherClient(found.teacher, journal, found.budget, teacher=teacher).run(asked)
     resumed, worked = time.perf_counter() - started, time.process_time() - worked
     assert len(again) == count
     return {
@@ -297,7 +297,7 @@ def rows(count: int) -> list[Candidate]:
 def measure_rows(count: int) -> dict[str, Any]:
     """Judge rows, write them to the journal, export data set, results and page; memory is what comes on top of the rows."""
     from stepsynth.export import write_exports
-    from stepsynth.filters import Hygiene
+    from stepsynth.filters import FilterPipeline
     from stepsynth.run import RunDirectory
 
     found = config(None, 1)
@@ -306,7 +306,7 @@ def measure_rows(count: int) -> dict[str, Any]:
         for i in range(200)
     ]
     candidates = rows(count)
-    rules = Hygiene.for_rows(found.task, gold, gold, {"a": count, "b": count})
+    rules = FilterPipeline.for_rows(found.task, gold, gold, {"a": count, "b": count})
     peak, started = Peak(), time.perf_counter()
     verdicts = rules.judge(candidates, [])
     judged, judge_mb = time.perf_counter() - started, peak.stop()

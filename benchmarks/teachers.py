@@ -27,10 +27,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stepsynth.assets import list_assets, resolve
 from stepsynth.config import RunConfig, load_config
-from stepsynth.methods import Lab
+from stepsynth.methods import MethodContext
 from stepsynth.methods.seed import SeedPlan
+from stepsynth.model_cache import list_assets, resolve
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
 from stepsynth.teachers import local_openvino
@@ -55,8 +55,8 @@ def requests(config: RunConfig, rows: int, repeat: int) -> list[Request]:
     labels = list(config.task.labels)
     family = create_family(config.task)
     seeded = config.model_copy(update={"seed": 1000 + repeat})
-    lab = Lab(seeded, Prompts(config.task), family, (), (), rationales=dict, mistakes=lambda _: ())
-    plan = SeedPlan(lab, dict.fromkeys(labels, REASONS))
+    ctx = MethodContext(seeded, Prompts(config.task), family, (), (), rationales=dict, mistakes=lambda _: ())
+    plan = SeedPlan(ctx, dict.fromkeys(labels, REASONS))
     return [plan.request(labels[i % len(labels)], i // len(labels), i) for i in range(rows)]
 
 

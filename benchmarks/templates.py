@@ -35,14 +35,14 @@ from pathlib import Path
 from typing import Any
 
 from stepsynth.config import RunConfig, load_config, parse_config
-from stepsynth.executor.waves import candidates_of, next_wave
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
 from stepsynth.filters.layout import Layout
-from stepsynth.inputs import check_inputs
-from stepsynth.methods import Lab, Plan
+from stepsynth.generation.oversampling import candidates_of, next_wave
+from stepsynth.methods import MethodContext, Plan
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
+from stepsynth.run_data import load_run_data
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
 from stepsynth.teachers import create_teacher
@@ -89,7 +89,7 @@ def world(name: str) -> World:
     """Return a task's rows; see the module's words."""
     if name == "shop":
         config = load_config(ROOT / "examples" / "shop" / "config.yaml")
-        validation = check_inputs(config).validation
+        validation = load_run_data(config).validation
         harvest, rest = list(validation.harvest), [*validation.harvest, *validation.select]
         judge = LinearProbe(config.student, create_family(config.task), rest)
         right = judge.correct / judge.n
@@ -140,7 +140,7 @@ class Writer:
             config.teacher.model_copy(update={"backend": "openvino", "model": model, "concurrency": 16})
         )
 
-    def stage(self, plan: Plan, rules: Hygiene, layout: Layout, limit: float) -> tuple[list[Verdict], dict[str, float]]:
+    def stage(self, plan: Plan, rules: FilterPipeline, layout: Layout, limit: float) -> tuple[list[Verdict], dict[str, float]]:
         """Write a stage as the product does; return verdicts and what it took."""
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
@@ -221,13 +221,13 @@ def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) 
     )
     layout = Layout.like([row.text for row in found.harvest], config.task.paragraphs)
     reasons: dict[str, list[str]] = {}
-    lab = Lab(
+    ctx = MethodContext(
         config, Prompts(config.task), create_family(config.task), found.harvest, (), lambda: reasons, lambda _: found.mistakes
     )
     result: dict[str, Any] = {"probe_right": round(found.probe_right, 3)}
     shown: list[str] = []
 
-    def write(name: str, plan: Plan, rules: Hygiene) -> list[Verdict]:
+    def write(name: str, plan: Plan, rules: FilterPipeline) -> list[Verdict]:
         verdicts, took = writer.stage(plan, rules, layout, config.method.max_overgeneration)
         result[name] = figures(found, verdicts, took, reasons=name == "rationales")
         asked = plan.request(next(iter(plan.targets)), 0, 0)
@@ -235,17 +235,17 @@ def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) 
         shown.extend(f"{v.reason or 'ok':14}| {v.candidate.label:12}| {v.candidate.text}" for v in verdicts)
         return verdicts
 
-    plan: Plan = RationalePlan(lab)
-    for verdict in write("rationales", plan, Hygiene.for_rationales(plan.targets)):
+    plan: Plan = RationalePlan(ctx)
+    for verdict in write("rationales", plan, FilterPipeline.for_rationales(plan.targets)):
         if verdict.accepted:
             reasons.setdefault(verdict.candidate.label, []).append(verdict.candidate.text)
-    plan = SeedPlan(lab, reasons)
-    write("seed", plan, Hygiene.for_rows(config.task, found.harvest, found.harvest, plan.targets))
-    plan = ExtrapolationPlan.of_gold(lab)
-    write("gold", plan, Hygiene.for_rows(config.task, found.harvest, found.harvest, plan.targets))
+    plan = SeedPlan(ctx, reasons)
+    write("seed", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
+    plan = ExtrapolationPlan.of_gold(ctx)
+    write("gold", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     if found.mistakes:
-        plan = ExtrapolationPlan.of_mistakes(lab, found.mistakes, 1)
-        write("extrapolate", plan, Hygiene.for_rows(config.task, found.harvest, found.harvest, plan.targets))
+        plan = ExtrapolationPlan.of_mistakes(ctx, found.mistakes, 1)
+        write("extrapolate", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     result["load_average"] = round(os.getloadavg()[0], 1)
     return result, shown
 

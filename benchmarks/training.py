@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from stepsynth import assets
+from stepsynth import model_cache
 from stepsynth.config import StudentConfig, TaskConfig
 from stepsynth.students.classifier import Classifier
 from stepsynth.tasks.classification import Classification
@@ -128,7 +128,7 @@ def trainer(rows: Rows, config: StudentConfig, seed: int, *, padding: bool) -> O
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(seed)
-    where = assets.resolve(config.model, kind="student")
+    where = model_cache.resolve(config.model, kind="student")
     tokenizer = transformers.AutoTokenizer.from_pretrained(where)
     network = transformers.AutoModelForSequenceClassification.from_pretrained(where, num_labels=len(rows.labels))
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from forked import forked
 from stepsynth.config import BudgetConfig, TeacherConfig
-from stepsynth.executor import Executor
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.teachers import create_teacher
 from stepsynth.types import Message, Request, Response, Sampling
@@ -46,8 +46,8 @@ def client(config: TeacherConfig, path: Path, requests: list[Request]) -> dict[s
     """Ask in one process, without pauses."""
     journal = Journal(path)
     try:
-        executor = Executor(config, journal, BudgetConfig(), teacher=create_teacher(config), pause=lambda _: None)
-        answers = executor.run(requests)
+        client = TeacherClient(config, journal, BudgetConfig(), teacher=create_teacher(config), pause=lambda _: None)
+        answers = client.run(requests)
         return {key: answer for key, answer in answers.items() if isinstance(answer, Response)}
     finally:
         journal.close()

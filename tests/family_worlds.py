@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsynth.inputs import Inputs, check_inputs
-from stepsynth.methods import Lab
+from stepsynth.methods import MethodContext
 from stepsynth.prompts import Prompts
+from stepsynth.run_data import RunData, load_run_data
 from stepsynth.tasks import create_family, join_labels
 from stepsynth.teachers.fake import gold_text, vocabulary
 from stepsynth.types import Mistake
@@ -174,15 +174,15 @@ def build_family_world(
     return world
 
 
-def lab_of(world: World, *overrides: str, wrong: int | None = None) -> tuple[Lab, Inputs]:
+def lab_of(world: World, *overrides: str, wrong: int | None = None) -> tuple[MethodContext, RunData]:
     """Return what a method may look at, with invented reasons and the first ``wrong`` harvest rows as mistakes."""
     config = world.config(*overrides)
-    inputs = check_inputs(config)
+    inputs = load_run_data(config)
     harvest = inputs.validation.harvest
     reasons = {label: [f"reason {n} for {label or 'any'}" for n in range(5)] for label in config.task.labels or [""]}
     mistakes = [Mistake(example, "wrong", 0.9) for example in harvest[:wrong]]
     prompts, family = Prompts(config.task), create_family(config.task)
-    return Lab(config, prompts, family, harvest, inputs.contexts, lambda: reasons, lambda _: mistakes), inputs
+    return MethodContext(config, prompts, family, harvest, inputs.contexts, lambda: reasons, lambda _: mistakes), inputs
 
 
 def asked(folder: Path) -> list[str]:

@@ -48,7 +48,7 @@ def run_once(world: World, folder: Path, kill_at: int, log: Path) -> tuple[int, 
 
     def work() -> None:
         config = world.config()
-        with patch("stepsynth.executor.send.create_teacher", lambda c: LoggingTeacher(log, c.identity())):
+        with patch("stepsynth.generation.client.create_teacher", lambda c: LoggingTeacher(log, c.identity())):
             running.run_config(config, folder, quiet=True)
 
     return forked(work, kill_at)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import stepsynth as ss
-from stepsynth.methods import Lab, Plan, seeded
+from stepsynth.methods import MethodContext, Plan, rng_for
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 
 __all__ = ["Between"]
@@ -22,21 +22,21 @@ class Between(ss.Method):
         self.per_label, self.again = per_label, again
         self.rounds = int(again)
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         if round_number == 0:
             yield ss.PromptPlan(
-                lab,
-                lambda label, number, given: self.prompt(lab, label, number, given),
+                ctx,
+                lambda label, number, given: self.prompt(ctx, label, number, given),
                 kind="between",
-                wanted=dict.fromkeys(lab.config.task.labels, self.per_label),
-                source=lambda label, number: self.rows(lab, label)[number % len(self.rows(lab, label))],
+                wanted=dict.fromkeys(ctx.config.task.labels, self.per_label),
+                source=lambda label, number: self.rows(ctx, label)[number % len(self.rows(ctx, label))],
             )
-        elif mistakes := lab.mistakes(round_number - 1):
-            yield ExtrapolationPlan.of_mistakes(lab, mistakes, round_number)
+        elif mistakes := ctx.mistakes(round_number - 1):
+            yield ExtrapolationPlan.of_mistakes(ctx, mistakes, round_number)
 
-    def rows(self, lab: Lab, label: str) -> list[ss.Example]:
-        return [row for row in lab.harvest if row.label == label]
+    def rows(self, ctx: MethodContext, label: str) -> list[ss.Example]:
+        return [row for row in ctx.harvest if row.label == label]
 
-    def prompt(self, lab: Lab, label: str, number: int, given: ss.Example) -> str:
-        other = seeded("between", lab.config.seed, label, number).choice(self.rows(lab, label))
+    def prompt(self, ctx: MethodContext, label: str, number: int, given: ss.Example) -> str:
+        other = rng_for("between", ctx.config.seed, label, number).choice(self.rows(ctx, label))
         return f"Write one text of the kind {label} that lies between these two.\n1. {given.text}\n2. {other.text}"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from stepsynth.assets import Asset, is_cached, list_assets, resolve, verify
-from stepsynth.assets.catalogue import ASSETS
-from stepsynth.assets.resolving import _fetch
 from stepsynth.errors import AssetError, ConfigError
+from stepsynth.model_cache import Asset, is_cached, list_assets, resolve, verify
+from stepsynth.model_cache.catalogue import ASSETS
+from stepsynth.model_cache.resolving import _fetch
 
 CONTENT = {"model.safetensors": b"weights" * 1000, "config.json": b"{}"}
 
@@ -350,5 +350,5 @@ def test_pins_of_models_in_parts_add_up() -> None:
 def test_import_is_light() -> None:
     """Importing the module loads no network or model library."""
     heavy = ["torch", "transformers", "huggingface_hub", "numpy", "gguf"]
-    code = f"import sys, stepsynth.assets; sys.exit(any(m in sys.modules for m in {heavy}))"
+    code = f"import sys, stepsynth.model_cache; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from stepsynth.assets import requantise, resolve
-from stepsynth.assets.gguf_header import read_header
-from stepsynth.assets.requantise import readable, unread_types
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import AssetError
+from stepsynth.model_cache import requantise, resolve
+from stepsynth.model_cache.gguf_header import read_header
+from stepsynth.model_cache.requantise import readable, unread_types
 from stepsynth.teachers.local_openvino import OpenVinoTeacher, open_engine
 from stepsynth.testing import make_request
 from tiny_gguf import MATRICES, build_tiny_gguf
@@ -162,8 +162,8 @@ def test_the_request_key_is_the_same_whether_a_file_was_converted_or_not(tmp_pat
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from stepsynth.assets import requantise
-from stepsynth.assets.requantise import readable
+from stepsynth.model_cache import requantise
+from stepsynth.model_cache.requantise import readable
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "publish":
     requantise.publish = die

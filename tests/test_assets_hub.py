@@ -16,10 +16,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from stepsynth.assets import resolve
-from stepsynth.assets.hub_files import HubFile, parse_hub_file
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import AssetError, ConfigError
+from stepsynth.model_cache import resolve
+from stepsynth.model_cache.hub_files import HubFile, parse_hub_file
 from stepsynth.teachers import probe_teacher
 from tiny_gguf import build_tiny_gguf
 
@@ -241,7 +241,7 @@ def test_too_little_disk_is_told_before_the_download(hub: Hub, model: bytes, mon
 
 def test_the_address_of_the_hub_is_the_clients_own_variable(hub: Hub, model: bytes, tmp_path: Path) -> None:
     """As a user sets it: a mirror by HF_ENDPOINT, a cache by HF_HUB_CACHE, in a process of its own."""
-    code = "from stepsynth.assets import resolve; print(resolve('owner/name:model-q8_0.gguf', kind='teacher'))"
+    code = "from stepsynth.model_cache import resolve; print(resolve('owner/name:model-q8_0.gguf', kind='teacher'))"
     own = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "own"), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **own}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

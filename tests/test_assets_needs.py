@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from stepsynth.assets import choose_teacher, free_memory, list_assets, needed_memory, needs, shortage
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError
+from stepsynth.model_cache import choose_teacher, free_memory, list_assets, needed_memory, needs, shortage
 from stepsynth.teachers import probe_teacher
 from tiny_gguf import build_tiny_gguf
 

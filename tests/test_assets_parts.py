@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from stepsynth.assets import Asset, is_cached, resolve, verify
-from stepsynth.assets.catalogue import ASSETS, Part
-from stepsynth.assets.sources import download_folder
-from stepsynth.assets.storage import Meter
 from stepsynth.errors import AssetError
+from stepsynth.model_cache import Asset, is_cached, resolve, verify
+from stepsynth.model_cache.catalogue import ASSETS, Part
+from stepsynth.model_cache.sources import download_folder
+from stepsynth.model_cache.storage import Meter
 
 PIECES = [b"first" * 1000, b"second" * 1000, b"third" * 700, b"end"]
 WHOLE = b"".join(PIECES)
@@ -170,8 +170,8 @@ def test_too_little_disk_is_told_before_anything_is_fetched(
 
 _PULL = """
 import os, signal, subprocess, sys
-from stepsynth.assets import resolve
-from stepsynth.assets.catalogue import ASSETS
+from stepsynth.model_cache import resolve
+from stepsynth.model_cache.catalogue import ASSETS
 from test_assets_parts import Pip, make_asset
 ASSETS["pieces"] = make_asset()
 subprocess.run = pip = Pip()

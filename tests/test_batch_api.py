@@ -21,22 +21,22 @@ import pytest
 
 from batch_client import asks, batch_config, client
 from loopback_batch import BatchServer, HeldBatch
-from stepsynth import interrupt
+from stepsynth import shutdown
 from stepsynth.cli import running
 from stepsynth.cli.cancelling import cancel_batches, print_cancelled
 from stepsynth.config import BudgetConfig, PriceConfig
 from stepsynth.errors import BudgetError, ConfigError, Interrupted, PermanentError, RunError, TeacherError, TransientError
-from stepsynth.executor import Executor, Generator
-from stepsynth.executor.batch import check_nothing_is_out
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.schema import Schema
+from stepsynth.generation import StageGenerator, TeacherClient
+from stepsynth.generation.batch import check_nothing_is_out
 from stepsynth.journal import Journal, Row, Totals
 from stepsynth.progress import SilentProgress
 from stepsynth.teachers import BatchApiTeacher, create_teacher
 from stepsynth.teachers.anthropic_batch import AnthropicBatchTeacher
 from stepsynth.teachers.openai_batch import OpenAIBatchTeacher
-from stepsynth.teachers.provider_batch import Limits, draw_name, name_parts, portions
+from stepsynth.teachers.provider_batch import Limits, chunk_requests, draw_name, name_parts
 from stepsynth.types import Request, Response
 from world import LABELS, World, build_world
 
@@ -62,7 +62,7 @@ class Desk:
         config = batch_config(self.kind, self.url, **changes)
         with closing(Journal(self.path)) as journal:
             pause = pause or self.pauses.append
-            return Executor(config, journal, budget or BudgetConfig(), pause=pause).run(requests)
+            return TeacherClient(config, journal, budget or BudgetConfig(), pause=pause).run(requests)
 
     def keys(self, requests: list[Request]) -> list[str]:
         return [request.key(batch_config(self.kind, self.url).identity()) for request in requests]
@@ -136,9 +136,9 @@ def test_a_stage_has_the_same_rows_in_both_modes(desk: Desk, tmp_path: Path) -> 
     def rows(path: Path, mode: str) -> list[Row]:
         config = batch_config(desk.kind, desk.url, mode=mode)
         with closing(Journal(path)) as journal:
-            executor = Executor(config, journal, BudgetConfig(), pause=desk.pauses.append)
-            generator = Generator(executor, journal, max_overgeneration=6.0, progress=SilentProgress())
-            generator.run(Plan({"kalm": 12, "rund": 12}), 0, Hygiene((Schema(), Duplicate())), [])
+            client = TeacherClient(config, journal, BudgetConfig(), pause=desk.pauses.append)
+            generator = StageGenerator(client, journal, max_overgeneration=6.0, progress=SilentProgress())
+            generator.run(Plan({"kalm": 12, "rund": 12}), 0, FilterPipeline((Schema(), Duplicate())), [])
             return journal.rows()
 
     batched = rows(desk.path, "batch")
@@ -403,13 +403,13 @@ def test_requests_that_a_provider_does_not_take_at_once_go_into_several_batches(
 
 def test_portions_keep_the_order_and_both_limits() -> None:
     requests = [(str(number), request) for number, request in enumerate(asks(50))]
-    by_count = list(portions(requests, Limits(20, 10**9)))
+    by_count = list(chunk_requests(requests, Limits(20, 10**9)))
     assert [len(portion) for portion in by_count] == [20, 20, 10]
-    by_size = list(portions(requests, Limits(10**6, 10_000)))
+    by_size = list(chunk_requests(requests, Limits(10**6, 10_000)))
     assert [item for portion in by_size for item in portion] == requests
     assert max(map(len, by_size)) <= 4
-    assert list(portions(requests[:2], Limits(10, 1))) == [requests[:1], requests[1:2]]
-    assert list(portions([], Limits(10, 10))) == []
+    assert list(chunk_requests(requests[:2], Limits(10, 1))) == [requests[:1], requests[1:2]]
+    assert list(chunk_requests([], Limits(10, 10))) == []
 
 
 def test_results_that_break_off_are_fetched_again(desk: Desk) -> None:
@@ -433,7 +433,7 @@ def test_lines_that_are_none_of_ours_are_passed_over(openai: Desk) -> None:
 
 @pytest.fixture
 def stop() -> Iterator[threading.Event]:
-    with interrupt.stoppable() as flag:
+    with shutdown.stoppable() as flag:
         yield flag
 
 
@@ -468,7 +468,7 @@ def test_a_stop_in_mid_download_keeps_what_came(desk: Desk, stop: threading.Even
             stop.set()
 
     with closing(Journal(desk.path)) as journal, pytest.raises(Interrupted):
-        Executor(config, journal, BudgetConfig(), pause=desk.pauses.append).run(requests, enough)
+        TeacherClient(config, journal, BudgetConfig(), pause=desk.pauses.append).run(requests, enough)
     stop.clear()
     assert 0 < desk.totals().requests < 150
     assert len(answered(desk.run(requests))) == 150
@@ -488,9 +488,9 @@ def test_pauses_grow_up_to_a_minute(desk: Desk) -> None:
 def test_the_panel_is_told_how_many_requests_the_provider_still_has(desk: Desk) -> None:
     desk.server.polls = 3
     with closing(Journal(desk.path)) as journal:
-        executor = Executor(batch_config(desk.kind, desk.url), journal, BudgetConfig(), pause=desk.pauses.append)
+        client = TeacherClient(batch_config(desk.kind, desk.url), journal, BudgetConfig(), pause=desk.pauses.append)
         seen: list[tuple[int, int]] = []
-        executor.run(asks(5), lambda known: seen.append((executor.traffic().in_flight, len(known))))
+        client.run(asks(5), lambda known: seen.append((client.traffic().in_flight, len(known))))
     assert (5, 0) in seen
     assert seen[-1] == (0, 5)
 

@@ -22,7 +22,7 @@ from stepsynth.config import USER_CACHE, TeacherConfig, parse_config
 from stepsynth.errors import RunError
 from stepsynth.journal import AnswerStore, Journal, answers
 from stepsynth.journal.answers import ANSWERS_TABLE, SharedAnswers
-from stepsynth.journal.upkeep import prune, teachers, verify
+from stepsynth.journal.cache_admin import prune, teachers, verify
 from stepsynth.run import RunDirectory, answers_path
 from stepsynth.teachers.prices import Price
 from stepsynth.types import FinishReason, Message, Request, Response, Sampling, Usage

@@ -259,7 +259,7 @@ def test_the_command_sets_it_before_torch_is_there_and_the_library_sets_nothing(
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "KMP_", "GOMP_"))}
     show = "print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
     for call, expected in {
-        "import stepsynth.classroom, stepsynth.students.classifier": "None False",
+        "import stepsynth.training, stepsynth.students.classifier": "None False",
         "m = import_module('stepsynth.cli.main'); m.app = lambda: None; m.main()": "PASSIVE False",
     }.items():
         code = ["-c", f"import os, sys; from importlib import import_module; {call}; {show}"]

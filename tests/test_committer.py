@@ -10,9 +10,9 @@ import pytest
 
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import PermanentError, RunError, TeacherError
-from stepsynth.executor.budget import BudgetGuard
-from stepsynth.executor.committer import COMMIT_AT, COMMIT_EVERY_S, Committer
-from stepsynth.executor.room import RoomWatch
+from stepsynth.generation.budget import BudgetGuard
+from stepsynth.generation.committer import COMMIT_AT, COMMIT_EVERY_S, Committer
+from stepsynth.generation.room import RoomWatch
 from stepsynth.journal import Cost, Ledger
 from stepsynth.teachers.prices import Price
 from stepsynth.types import Message, Request, Response, Sampling, Usage

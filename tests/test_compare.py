@@ -157,7 +157,7 @@ def test_a_finished_comparison_asks_nothing_and_trains_nothing_again(
     def nobody(*_: object, **__: object) -> None:
         raise AssertionError("something was asked or trained")
 
-    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    monkeypatch.setattr("stepsynth.generation.client.create_teacher", nobody)
     monkeypatch.setattr("stepsynth.students.classifier.Classifier.fit", nobody)
     again = compare_methods(world.config(), METHODS, seeds=2, match="rows", folder=folder, quiet=True)
     assert again == results
@@ -227,7 +227,7 @@ def test_a_changed_config_is_refused_before_anything_is_spent(
     def nobody(*_: object, **__: object) -> None:
         raise AssertionError("something was asked or trained")
 
-    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    monkeypatch.setattr("stepsynth.generation.client.create_teacher", nobody)
     monkeypatch.setattr("stepsynth.students.classifier.Classifier.fit", nobody)
     with pytest.raises(RunError, match="made with another config"):
         compare_methods(world.config(override), methods, seeds=2, match=match, folder=folder, quiet=True)
@@ -480,7 +480,7 @@ def test_a_finished_comparison_is_read_against_another_reference_without_asking(
     def nobody(*_: object, **__: object) -> None:
         raise AssertionError("something was asked")
 
-    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    monkeypatch.setattr("stepsynth.generation.client.create_teacher", nobody)
     found = compare_methods(world.config(), METHODS, seeds=2, match="rows", folder=folder, reference="zerogen", quiet=True)
     before = {entry["name"]: entry["score"] for entry in compared[1]["systems"]}
     assert {entry["name"]: entry["score"] for entry in found["systems"]} == before
@@ -537,7 +537,7 @@ def test_bad_data_of_a_later_seed_is_found_before_the_first(
     def nobody(*_: object, **__: object) -> None:
         raise AssertionError("something was asked")
 
-    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    monkeypatch.setattr("stepsynth.generation.client.create_teacher", nobody)
     with pytest.raises(UserError, match="kalmm"):
         compare_methods(world.config(), "s3", seeds=2, match="rows", folder=tmp_path / "out", quiet=True)
     assert not (tmp_path / "out").exists()

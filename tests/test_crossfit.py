@@ -16,21 +16,21 @@ from command import stepsynth
 from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, rows_of
 from kill_harness import fingerprint
 from spying_student import STEPS, MarkingTeacher, SpyingStudent, marks_of
-from stepsynth.classroom import Classroom, find_worth
 from stepsynth.cli.running import print_results, read_status
 from stepsynth.comparison.cells import _budgeted, parse_systems, read_cell
 from stepsynth.config import RunConfig
 from stepsynth.data import Folds, SealedTest, deal_folds
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.export import write_exports
-from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
+from stepsynth.run_data import load_run_data
 from stepsynth.students.curve import learning_curve
 from stepsynth.tasks import create_family
 from stepsynth.tasks.classification import Classification
+from stepsynth.training import StudentRunner, find_worth
 from stepsynth.types import Example
 from stepsynth.verify import verify_run
 from test_kill import Harness, kill_at, one_of_each
@@ -85,7 +85,7 @@ def run(config: RunConfig, folder: Path, pupil: SpyingStudent, teacher: Any = No
     """Run, or go on, with this student; return the results."""
     directory = RunDirectory.open(folder, config)
     with closing(directory), closing(Journal(directory.journal_path)) as journal:
-        run_loop(directory, journal, check_inputs(config), teacher=teacher or MarkingTeacher(), student=pupil)
+        run_loop(directory, journal, load_run_data(config), teacher=teacher or MarkingTeacher(), student=pupil)
         results: dict[str, Any] = write_exports(journal, directory)["methods"]["crossfit"]
         return results
 
@@ -130,14 +130,14 @@ def test_the_marks_tell_when_one_was_seen(
     elif broken == "prompts":
         monkeypatch.setattr(Folds, "together", lambda *_: True)
     else:
-        judge, place = Classroom.judge_aside, 0 if broken == "gold rows at first" else -1
+        judge, place = StudentRunner.judge_aside, 0 if broken == "gold rows at first" else -1
 
-        def leak(self: Classroom, parts: Any, judged: Any, stage: str) -> Any:
+        def leak(self: StudentRunner, parts: Any, judged: Any, stage: str) -> Any:
             parts = [list(part) for part in parts]
             parts[place].append(judged[0])
             return judge(self, parts, judged, stage)
 
-        monkeypatch.setattr(Classroom, "judge_aside", leak)
+        monkeypatch.setattr(StudentRunner, "judge_aside", leak)
     pupil = SpyingStudent()
     run(worlds["extractive_qa" if broken == "contexts" else "classification"].config(), tmp_path / "run", pupil)
     assert pupil.leaks != []
@@ -224,7 +224,7 @@ def test_two_stages_make_as_many_steps_as_one_training(family: str, student: Pat
     config = world.config(*changes, "student.keep=last")
     directory = RunDirectory.open(tmp_path / "run", config)
     with closing(directory), closing(Journal(directory.journal_path)) as journal:
-        run_loop(directory, journal, check_inputs(config), teacher=MarkingTeacher())
+        run_loop(directory, journal, load_run_data(config), teacher=MarkingTeacher())
         results = write_exports(journal, directory)["methods"]["crossfit"]
     assert {entry["student"]: entry["steps"] for entry in results["worth"]["students"]} == dict.fromkeys(
         ("labels", "written", "stages"), 16
@@ -251,7 +251,7 @@ def test_the_halves_of_the_steps_are_never_fewer_than_all(
     config = worlds["classification"].config(f"student.min_steps={steps}")
     directory = RunDirectory.open(tmp_path / "run", config)
     with closing(directory), closing(Journal(directory.journal_path)) as journal:
-        run_loop(directory, journal, check_inputs(config), teacher=MarkingTeacher())
+        run_loop(directory, journal, load_run_data(config), teacher=MarkingTeacher())
     whole = config.student
     assert sorted(found.min_steps for found in told) == [half, steps]
     assert all(found.model_copy(update={"min_steps": steps}) == whole for found in told)
@@ -265,7 +265,7 @@ def test_students_that_another_run_judged_are_not_trained_again(worlds: dict[str
         directory = RunDirectory.open(tmp_path / final, config)
         with closing(directory), closing(Journal(directory.journal_path)) as journal:
             shared = tmp_path / "students"
-            run_loop(directory, journal, check_inputs(config), teacher=MarkingTeacher(), student=pupil, students=shared)
+            run_loop(directory, journal, load_run_data(config), teacher=MarkingTeacher(), student=pupil, students=shared)
         counts.append((pupil.trainings, len(pupil.fits)))
     rounds = (ROUNDS + 1) * FOLDS
     assert counts == [(rounds + FOLDS + 3, 2 * rounds + FOLDS + 4), (FOLDS + 1, FOLDS + 1), (0, 0)]
@@ -551,7 +551,7 @@ def test_a_number_of_labels_is_named_only_where_the_curve_is_steep_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     curve = None if gain is None else {"points": [], "rows": 24, "more": 24, "gain": gain, "gain_ci95": [low, 0.09]}
-    monkeypatch.setattr("stepsynth.classroom.crossfit.learning_curve", lambda *_: curve)
+    monkeypatch.setattr("stepsynth.training.crossfit.learning_curve", lambda *_: curve)
     words = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent())["worth"]["words"]
     assert any(said in sentence for sentence in words), words
 
@@ -560,7 +560,7 @@ def test_a_number_of_labels_is_named_only_where_the_curve_is_steep_enough(
 def test_the_learning_curve_is_that_of_a_probe_out_of_fold(family: str, worlds: dict[str, FamilyWorld]) -> None:
     """The same rows give the same numbers; questions, and rows that are too few, have none."""
     config = worlds[family].config()
-    validation, own = check_inputs(config).validation, create_family(config.task)
+    validation, own = load_run_data(config).validation, create_family(config.task)
     rows = [*validation.harvest, *validation.select]
     folds = deal_folds(rows, 4, 0)
     found = learning_curve(config.student, own, rows, folds.gold)

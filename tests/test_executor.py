@@ -1,4 +1,4 @@
-"""The executor: journal first, one retry owner, hard caps, exact rows, the same data set in any order of answers."""
+"""The client: journal first, one retry owner, hard caps, exact rows, the same data set in any order of answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 
 from stepsynth.config import BudgetConfig, MatchConfig, TeacherConfig, parse_config
 from stepsynth.errors import BudgetError, ConfigError, PermanentError, RunError, TransientError
-from stepsynth.executor import Executor, Generator, ask_sample
-from stepsynth.filters import Hygiene
-from stepsynth.filters.alone import RowRule
-from stepsynth.filters.balance import Surplus
+from stepsynth.filters import FilterPipeline
+from stepsynth.filters.balance import LabelQuota
 from stepsynth.filters.duplicate import Duplicate
+from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.filters.schema import Schema
+from stepsynth.generation import StageGenerator, TeacherClient, ask_sample
 from stepsynth.journal import AnswerStore, Journal, Row
 from stepsynth.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher, gold_text
@@ -67,16 +67,16 @@ class Desk:
         pause: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
         **config: Any,
-    ) -> Executor:
+    ) -> TeacherClient:
         settings = {"backend": "fake", "concurrency": 8, "attempts": 4, **config}
         how: dict[str, Any] = {"teacher": teacher, "pause": pause or self.pauses.append, "clock": clock, "jitter": jitter}
-        return Executor(TeacherConfig(**settings), journal, budget or BudgetConfig(), **how)
+        return TeacherClient(TeacherConfig(**settings), journal, budget or BudgetConfig(), **how)
 
     def stage(
         self,
         teacher: object,
         plan: Plan,
-        hygiene: Hygiene | None = None,
+        pipeline: FilterPipeline | None = None,
         *,
         limit: float = 6.0,
         match: MatchConfig | None = None,
@@ -85,9 +85,9 @@ class Desk:
         """Run a stage and return all its rows."""
         journal = self.journal()
         try:
-            executor = self.executor(teacher, journal, **options)  # type: ignore[arg-type]
-            rules = hygiene or Hygiene((Schema(), Duplicate(), Surplus(plan.targets)))
-            generator = Generator(executor, journal, max_overgeneration=limit, progress=SilentProgress(), match=match)
+            client = self.executor(teacher, journal, **options)  # type: ignore[arg-type]
+            rules = pipeline or FilterPipeline((Schema(), Duplicate(), LabelQuota(plan.targets)))
+            generator = StageGenerator(client, journal, max_overgeneration=limit, progress=SilentProgress(), match=match)
             generator.run(plan, 0, rules, [])
             return journal.rows()
         finally:
@@ -185,7 +185,7 @@ def test_answers_are_committed_before_they_are_parsed(desk: Desk, monkeypatch: p
     first, second = only(latency=0.002), only()
     plan = Plan({"kalm": 100, "rund": 100})
     with monkeypatch.context() as patch:
-        patch.setattr("stepsynth.executor.waves.clean", broken)
+        patch.setattr("stepsynth.generation.oversampling.clean", broken)
         with pytest.raises(ZeroDivisionError):
             desk.stage(first, plan)
     assert first.calls
@@ -199,8 +199,8 @@ def test_a_second_run_after_a_parsing_failure_sends_nothing(desk: Desk, monkeypa
     first, second = only(), only()
     plan = Plan({"kalm": 30})
     with monkeypatch.context() as patch:
-        patch.setattr("stepsynth.executor.waves._Live.show", lambda *_: None)
-        patch.setattr("stepsynth.executor.waves.clean", lambda *_, **__: 1 / 0)
+        patch.setattr("stepsynth.generation.oversampling._ProgressPreview.show", lambda *_: None)
+        patch.setattr("stepsynth.generation.oversampling.clean", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             desk.stage(first, plan)
     rows = desk.stage(second, plan)
@@ -408,11 +408,11 @@ def test_answers_of_other_runs_are_not_bought(tmp_path: Path) -> None:
 # rows ------------------------------------------------------------------------------------------
 
 
-def rules(plan: Plan) -> Hygiene:
+def rules(plan: Plan) -> FilterPipeline:
     harvest = [Example(f"h{label}{i}", gold_text(label, i), label) for label in LABELS for i in range(10)]
     task = {"name": "t", "instruction": "Decide.", "labels": list(LABELS)}
     config = parse_config({"task": task, "data": {"validation": {"path": "v.csv"}}})
-    return Hygiene.for_rows(config.task, harvest, harvest, plan.targets)
+    return FilterPipeline.for_rows(config.task, harvest, harvest, plan.targets)
 
 
 def test_every_label_gets_exactly_its_rows(desk: Desk) -> None:
@@ -479,7 +479,7 @@ def test_the_order_in_which_answers_come_changes_nothing(tmp_path: Path) -> None
     assert all(rows == outcomes[0] for rows in outcomes)
 
 
-class Noting(RowRule):
+class Noting(RowFilterBase):
     """Lets everything pass and remembers what it saw, and how the collector was set."""
 
     def __init__(self) -> None:
@@ -494,7 +494,7 @@ class Noting(RowRule):
 
 def test_a_rule_that_needs_no_other_row_sees_each_row_once_although_they_are_judged_as_they_come(desk: Desk) -> None:
     rule, plan = Noting(), Plan({"kalm": 200, "rund": 200})
-    rows = desk.stage(only(), plan, Hygiene((rule, Duplicate(), Surplus(plan.targets))), limit=1.0)
+    rows = desk.stage(only(), plan, FilterPipeline((rule, Duplicate(), LabelQuota(plan.targets))), limit=1.0)
     assert len(rows) == len(rule.seen) == len(set(rule.seen)) == 400
 
 
@@ -503,7 +503,7 @@ def test_the_collector_is_set_back_after_a_stage_and_stays_off_where_it_was_off(
         raise PermanentError("no such model")
 
     before, rule = gc.get_threshold(), Noting()
-    desk.stage(only(), Plan({"kalm": 5}), Hygiene((rule,)), limit=1.0)
+    desk.stage(only(), Plan({"kalm": 5}), FilterPipeline((rule,)), limit=1.0)
     assert {young for young, *_ in rule.thresholds} == {max(before[0], 20_000)}
     assert gc.get_threshold() == before
     with pytest.raises(PermanentError):
@@ -512,7 +512,7 @@ def test_the_collector_is_set_back_after_a_stage_and_stays_off_where_it_was_off(
     off = Noting()
     try:
         gc.set_threshold(0)
-        Desk(tmp_path / "off.db").stage(only(), Plan({"kalm": 5}), Hygiene((off,)), limit=1.0)
+        Desk(tmp_path / "off.db").stage(only(), Plan({"kalm": 5}), FilterPipeline((off,)), limit=1.0)
         assert {young for young, *_ in off.thresholds} == {0}
     finally:
         gc.set_threshold(*before)
@@ -521,7 +521,7 @@ def test_the_collector_is_set_back_after_a_stage_and_stays_off_where_it_was_off(
 # a stage that goes on until something is used up -----------------------------------------------------
 
 
-ALL = Hygiene((Schema(), Duplicate()))
+ALL = FilterPipeline((Schema(), Duplicate()))
 
 
 def matched(desk: Desk, unit: str, amount: float, plan: Plan, script: Script = numbered) -> list[Row]:
@@ -591,14 +591,14 @@ def test_what_earlier_stages_took_counts_towards_the_match(desk: Desk, again: bo
     """Reasons have their own target; the rows take what is left, and as much when the run is resumed between them."""
     journal, teacher = desk.journal(), only()
 
-    def generator() -> Generator:
+    def generator() -> StageGenerator:
         match = MatchConfig(unit="requests", amount=30)
-        executor = desk.executor(teacher, journal)
-        return Generator(executor, journal, max_overgeneration=6.0, progress=SilentProgress(), match=match)
+        client = desk.executor(teacher, journal)
+        return StageGenerator(client, journal, max_overgeneration=6.0, progress=SilentProgress(), match=match)
 
     reasons = Plan({"kalm": 10}, stage="round-0/rationales", kind="rationales", prompt="Why")
     writer = generator()
-    writer.run(reasons, 0, Hygiene.for_rationales(reasons.targets), [])
+    writer.run(reasons, 0, FilterPipeline.for_rationales(reasons.targets), [])
     spent = journal.spent("round-0/rationales").requests
     assert spent >= 10
     if again:
@@ -698,14 +698,14 @@ def test_an_engine_of_our_own_is_gone_while_students_train(lent: bool, desk: Des
         opened.append(weakref.ref(engine))
         return engine
 
-    monkeypatch.setattr("stepsynth.executor.send.create_teacher", opening)
+    monkeypatch.setattr("stepsynth.generation.client.create_teacher", opening)
     journal = desk.journal()
-    executor = desk.executor(Engine() if lent else None, journal)
-    assert len(executor.run(requests(5))) == 5
-    executor.rest()
+    client = desk.executor(Engine() if lent else None, journal)
+    assert len(client.run(requests(5))) == 5
+    client.rest()
     assert [engine() for engine in opened] == ([] if lent else [None])
-    assert len(executor.run(requests(5))) == 5, "what is known needs no teacher"
-    assert len(executor.run(requests(9))) == 9
+    assert len(client.run(requests(5))) == 5, "what is known needs no teacher"
+    assert len(client.run(requests(9))) == 9
     assert len(opened) == (0 if lent else 2)
     journal.close()
 

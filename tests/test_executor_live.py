@@ -16,7 +16,7 @@ import pytest
 from stepsynth import failpoints
 from stepsynth.config import BudgetConfig, PriceConfig, TeacherConfig
 from stepsynth.errors import BudgetError, TeacherError, TransientError
-from stepsynth.executor import Executor
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import AnswerStore, Cost, Journal
 from stepsynth.types import Message, Request, Response, Sampling, Usage
 
@@ -92,12 +92,12 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def executor(
     server: object, journal: Journal, clock: Time | None = None, *, budget: BudgetConfig | None = None, **config: Any
-) -> Executor:
+) -> TeacherClient:
     server_settings = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "price": FREE}
     settings = {**server_settings, "concurrency": 8, "attempts": 5, **config}
     clock = clock or Time()
     how: dict[str, Any] = {"teacher": server, "pause": clock.pause, "clock": lambda: clock.now}
-    return Executor(TeacherConfig(**settings), journal, budget or BudgetConfig(), **how)
+    return TeacherClient(TeacherConfig(**settings), journal, budget or BudgetConfig(), **how)
 
 
 # how many at once ------------------------------------------------------------------------------
@@ -253,7 +253,9 @@ def test_a_defect_in_who_is_told_of_pauses_ends_the_run_and_costs_no_answer(jour
 
     server, clock = Server(busy), Time()
     settings = TeacherConfig(backend="openai", base_url="http://127.0.0.1:9/v1", price=PriceConfig(input=0, output=0))
-    asker = Executor(settings, journal, BudgetConfig(), teacher=server, pause=clock.pause, clock=lambda: clock.now, paused=broken)
+    asker = TeacherClient(
+        settings, journal, BudgetConfig(), teacher=server, pause=clock.pause, clock=lambda: clock.now, paused=broken
+    )
     with pytest.raises(ZeroDivisionError):
         asker.run(requests(60))
     assert journal.totals().requests == len(server.sent) - 1

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from stepsynth.config import RunConfig, parse_config
 from stepsynth.errors import TeacherError, TransientError
-from stepsynth.executor.waves import _Live
-from stepsynth.filters import REASONS, Hygiene
-from stepsynth.filters.artefact import AnswerNaming, LabelNaming
-from stepsynth.filters.balance import Surplus
+from stepsynth.filters import REASONS, FilterPipeline
+from stepsynth.filters.artefact import AnswerLeakFilter, LabelLeakFilter
+from stepsynth.filters.balance import LabelQuota
 from stepsynth.filters.characters import KEPT_INVISIBLE
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import LabelCheck
-from stepsynth.filters.leakage import GoldCopy
-from stepsynth.filters.normalise import clean, comparable, leading_sentences
+from stepsynth.filters.leakage import ContaminationFilter
+from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_match
 from stepsynth.filters.schema import Schema
+from stepsynth.generation.oversampling import _ProgressPreview
 from stepsynth.progress import SilentProgress
 from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Span, Usage, Verdict
 
@@ -221,7 +221,9 @@ def test_leading_sentences_fit_and_stand_at_the_beginning(text: str, words: int)
 
 
 def test_comparable_ignores_case_punctuation_width_and_white_space() -> None:
-    assert comparable("  The \uff26ilm,\nit's GOOD!") == comparable("the film: it s good") == "the film it s good"
+    assert (
+        normalize_for_match("  The \uff26ilm,\nit's GOOD!") == normalize_for_match("the film: it s good") == "the film it s good"
+    )
 
 
 # single rules ----------------------------------------------------------------------------------
@@ -310,7 +312,7 @@ def test_the_second_of_equal_texts_is_dropped_whatever_its_label() -> None:
 
 
 def test_a_gold_text_is_a_copy_however_it_is_spelt() -> None:
-    rule = GoldCopy.of(["Nice film.", "one two three four five six"])
+    rule = ContaminationFilter.of(["Nice film.", "one two three four five six"])
     rows = [candidate("NICE film"), candidate("One, two; three four five six!"), candidate("Nice films")]
     assert reasons(rule.judge(rows, [])) == ["copy", "copy", ""]
 
@@ -320,23 +322,23 @@ def test_a_row_is_a_copy_when_more_than_sixty_percent_of_its_runs_stand_in_one_g
     # Ten runs of five words each: with n gold words in front, n - 4 of them are copied.
     for copied, reason in ((10, ""), (11, "copy")):
         text = " ".join([*(f"g{i}" for i in range(copied)), *(f"new{i}" for i in range(14 - copied))])
-        assert reasons(GoldCopy.of([gold]).judge([candidate(text)], [])) == [reason]
+        assert reasons(ContaminationFilter.of([gold]).judge([candidate(text)], [])) == [reason]
 
 
 def test_runs_of_several_gold_texts_do_not_add_up() -> None:
     first, second = " ".join(f"a{i}" for i in range(9)), " ".join(f"b{i}" for i in range(9))
-    assert reasons(GoldCopy.of([first, second]).judge([candidate(f"{first} {second}")], [])) == [""]
-    assert reasons(GoldCopy.of([f"{first} {second}"]).judge([candidate(f"{first} {second} end")], [])) == ["copy"]
+    assert reasons(ContaminationFilter.of([first, second]).judge([candidate(f"{first} {second}")], [])) == [""]
+    assert reasons(ContaminationFilter.of([f"{first} {second}"]).judge([candidate(f"{first} {second} end")], [])) == ["copy"]
 
 
 def test_what_the_prompt_showed_as_an_answer_may_not_come_back() -> None:
     rows = [candidate("The shown text.", shown=("The shown text.",)), candidate("The shown text.", shown=("Another.",), index=1)]
-    assert reasons(GoldCopy.of([]).judge(rows, [])) == ["copy", ""]
+    assert reasons(ContaminationFilter.of([]).judge(rows, [])) == ["copy", ""]
 
 
 def test_surplus_keeps_exactly_the_target_of_each_label() -> None:
     rows = [candidate(f"text {i}", ("pos", "neg", "new")[i % 3], index=i) for i in range(30)]
-    verdicts = Surplus({"pos": 3, "neg": 0}).judge(rows, [candidate("x").row, candidate("y", stage="round-1/extrapolate").row])
+    verdicts = LabelQuota({"pos": 3, "neg": 0}).judge(rows, [candidate("x").row, candidate("y", stage="round-1/extrapolate").row])
     kept = Counter(v.candidate.label for v in verdicts if v.accepted)
     assert kept == {"pos": 2}, "one of the three is there already; another stage's rows do not count"
     assert set(reasons(verdicts)) == {"", "surplus"}
@@ -346,7 +348,7 @@ def test_surplus_keeps_exactly_the_target_of_each_label() -> None:
 @pytest.mark.parametrize("named_gold", range(0, 11, 2))
 def test_rows_name_their_label_as_often_as_gold_at_every_point_of_the_plan(named_gold: int) -> None:
     harvest = [Example(str(i), f"text {i}" + (" positive" if i < named_gold else ""), "positive") for i in range(10)]
-    rule = LabelNaming.like(harvest, {})
+    rule = LabelLeakFilter.like(harvest, {})
     rng = random.Random(named_gold)
     rows = [candidate(f"row {i}" + (" Positively" if rng.random() < 0.7 else ""), "positive", index=i) for i in range(200)]
     kept = named = 0
@@ -367,20 +369,20 @@ def test_rows_name_their_label_as_often_as_gold_at_every_point_of_the_plan(named
 
 
 def test_naming_goes_on_where_earlier_stages_left_off() -> None:
-    rule = LabelNaming({"positive": 0.5}, {})
+    rule = LabelLeakFilter({"positive": 0.5}, {})
     plain = [candidate("plain", "positive", stage="round-0/seed").row]
     assert reasons(rule.judge([candidate("positive!", "positive")], plain)) == [""]
     assert reasons(rule.judge([candidate("positive!", "positive")], [])) == ["names the label"]
 
 
 def test_three_words_of_the_description_name_the_label_too() -> None:
-    rule = LabelNaming({"a": 0.0}, {"a": "the writer liked the movie"})
+    rule = LabelLeakFilter({"a": 0.0}, {"a": "the writer liked the movie"})
     rows = [candidate("Clearly the writer LIKED, the rest.", "a"), candidate("The writer disliked it.", "a"), candidate("x", "a")]
     assert reasons(rule.judge(rows, [])) == ["names the label", "", ""]
 
 
 def test_a_label_with_hostile_characters_is_searched_for_literally() -> None:
-    rule = LabelNaming.like([Example("1", "x", "c++ (.*)")], {"c++ (.*)": "[a-z]+ .* ("})
+    rule = LabelLeakFilter.like([Example("1", "x", "c++ (.*)")], {"c++ (.*)": "[a-z]+ .* ("})
     assert reasons(rule.judge([candidate("anything at all", "c++ (.*)")], [])) == [""]
 
 
@@ -441,7 +443,7 @@ def test_context_and_text_do_not_run_into_each_other() -> None:
 
 
 def test_a_text_that_repeats_its_whole_context_is_a_copy() -> None:
-    rule = GoldCopy.of([])
+    rule = ContaminationFilter.of([])
     rows = [
         candidate("It rained all DAY", context="It rained, all day."),
         candidate("It rained all day, they say.", context="It rained, all day.", index=1),
@@ -456,7 +458,7 @@ def test_a_text_may_take_up_a_long_part_of_its_context() -> None:
     """Only gold texts are compared run by run: an entailed sentence may well repeat half of its premise."""
     context = " ".join(f"w{i}" for i in range(30))
     rows = [candidate(" ".join(f"w{i}" for i in range(25)), context=context)]
-    assert reasons(GoldCopy.of([]).judge(rows, [])) == [""]
+    assert reasons(ContaminationFilter.of([]).judge(rows, [])) == [""]
 
 
 @pytest.mark.parametrize(
@@ -477,7 +479,7 @@ def test_questions_hold_their_answer_as_often_as_gold_at_every_point_of_the_plan
     gold = [
         Example(f"{i}", "Is it six euros?" if i < holding else "What is it?", answers=(Span("Six euros", 0),)) for i in range(10)
     ]
-    rule = AnswerNaming.like(gold)
+    rule = AnswerLeakFilter.like(gold)
     assert rule.limit == holding / 10
     dice = random.Random(holding)
     rows = [
@@ -501,7 +503,7 @@ def test_questions_hold_their_answer_as_often_as_gold_at_every_point_of_the_plan
 
 
 def test_naming_an_answer_goes_on_where_earlier_stages_left_off() -> None:
-    rule, row = AnswerNaming(0.5), candidate("Is it Ann?", "", answer="Ann")
+    rule, row = AnswerLeakFilter(0.5), candidate("Is it Ann?", "", answer="Ann")
     assert reasons(rule.judge([row], [candidate("Who is it?", "", answer="Ann", stage="round-0/seed").row])) == [""]
     assert reasons(rule.judge([row], [])) == ["names the answer"]
     assert reasons(rule.judge([row], [candidate("Is it Ann?", "", answer="Ann", stage="round-0/seed").row] * 2)) == [
@@ -511,7 +513,7 @@ def test_naming_an_answer_goes_on_where_earlier_stages_left_off() -> None:
 
 def test_any_of_the_gold_answers_counts_as_held() -> None:
     row = Example("g", "Is it the morning?", answers=(Span("at dawn", 0), Span("The morning", 0)))
-    assert AnswerNaming.like([row]).limit == 1.0
+    assert AnswerLeakFilter.like([row]).limit == 1.0
 
 
 @pytest.mark.parametrize(
@@ -525,7 +527,7 @@ def test_any_of_the_gold_answers_counts_as_held() -> None:
     ],
 )
 def test_an_answer_is_held_as_whole_words_however_they_are_spelt(question: str, answer: str, held: bool) -> None:
-    verdicts = AnswerNaming(0.0).judge([candidate(question, "", answer=answer)], [])
+    verdicts = AnswerLeakFilter(0.0).judge([candidate(question, "", answer=answer)], [])
     assert reasons(verdicts) == ["names the answer" if held else ""]
 
 
@@ -581,12 +583,12 @@ def run_config(family: str = "classification", **method: object) -> RunConfig:
     return parse_config({"task": task, "data": {"validation": {"path": "v.csv"}}, "method": method})
 
 
-def hygiene(targets: Mapping[str, int]) -> Hygiene:
-    return Hygiene.for_rows(run_config().task, GOLD, GOLD, targets, label_check=LabelCheck(Sceptic(), 1.0))
+def pipeline(targets: Mapping[str, int]) -> FilterPipeline:
+    return FilterPipeline.for_rows(run_config().task, GOLD, GOLD, targets, label_check=LabelCheck(Sceptic(), 1.0))
 
 
-def asked_hygiene(rows: int = 9) -> Hygiene:
-    return Hygiene.for_rows(run_config("extractive_qa").task, ASKED_GOLD, ASKED_GOLD, {"": rows})
+def asked_hygiene(rows: int = 9) -> FilterPipeline:
+    return FilterPipeline.for_rows(run_config("extractive_qa").task, ASKED_GOLD, ASKED_GOLD, {"": rows})
 
 
 @pytest.mark.parametrize("reason", CASES)
@@ -596,7 +598,7 @@ def test_every_reason_is_given_by_its_rule(reason: str) -> None:
         candidate("The second of two wanted rows here.", index=91).row,
     ]
     targets = {"pos": 2 if reason == "surplus" else 9}
-    assert reasons(hygiene(targets).judge([CASES[reason]], before)) == [reason]
+    assert reasons(pipeline(targets).judge([CASES[reason]], before)) == [reason]
 
 
 @pytest.mark.parametrize("reason", ASKED_CASES)
@@ -616,7 +618,7 @@ def test_requested_is_accepted_plus_dropped_each_with_a_known_reason() -> None:
     rows = [replace(c, row=replace(c.row, key=f"k{i}")) for i, c in enumerate(rows)]
     answers: dict[str, Response | TransientError] = {c.row.key: Response(c.text) for c in rows[:-1]}
     answers[rows[-1].row.key] = TransientError("gone")
-    verdicts = judged_as_they_come(hygiene({"pos": 4}), rows, [answers])
+    verdicts = judged_as_they_come(pipeline({"pos": 4}), rows, [answers])
     counts = Counter(reasons(verdicts))
     assert len(verdicts) == len(rows) == counts.total()
     assert [v.candidate.row.key for v in verdicts] == [c.row.key for c in rows]
@@ -636,37 +638,37 @@ def test_the_accepted_set_does_not_depend_on_the_order_in_which_answers_came(see
     chance = random.Random(seed)
     chance.shuffle(shuffled)
     ends = sorted(chance.choices(range(len(rows) + 1), k=5))
-    calm = hygiene({"pos": 6}).judge(rows, [])
+    calm = pipeline({"pos": 6}).judge(rows, [])
     assert {"", "surplus", "duplicate"} < set(reasons(calm))
-    assert judged_as_they_come(hygiene({"pos": 6}), rows, [dict(shuffled[:end]) for end in ends] + [dict(shuffled)]) == calm
+    assert judged_as_they_come(pipeline({"pos": 6}), rows, [dict(shuffled[:end]) for end in ends] + [dict(shuffled)]) == calm
 
 
 def judged_as_they_come(
-    rules: Hygiene, rows: list[Candidate], seen: Sequence[Mapping[str, Response | TeacherError]]
+    rules: FilterPipeline, rows: list[Candidate], seen: Sequence[Mapping[str, Response | TeacherError]]
 ) -> list[Verdict]:
     """Judge a wave whose answers are shown as ``seen`` one after the other, the last time whole."""
     wave = [Request((Message("user", "Write."),), Sampling(), place, "s", place, row.label) for place, row in enumerate(rows)]
-    executor = SimpleNamespace(key=lambda request: rows[request.index].row.key, traffic=lambda: None)
+    client = SimpleNamespace(key=lambda request: rows[request.index].row.key, traffic=lambda: None)
     generator: Any = SimpleNamespace(
-        _executor=executor, _progress=SilentProgress(), _candidates=lambda request, answers: [rows[request.index]]
+        _client=client, _progress=SilentProgress(), _candidates=lambda request, answers: [rows[request.index]]
     )
-    live = _Live(generator, wave, rules.quick(), [], 0, 1.0)
+    live = _ProgressPreview(generator, wave, rules.without_models(), [], 0, 1.0)
     for answers in seen:
         live._next = 0.0
         live.show(dict(answers))
-    return rules.finish(live.looked_at(dict(seen[-1]), len(rows)), [])
+    return rules.apply_set_filters(live.looked_at(dict(seen[-1]), len(rows)), [])
 
 
 def test_each_rule_sees_only_what_the_rules_before_it_let_pass() -> None:
     stub = StubJudge(**{"An honest text of some words.": 0.9})
-    rules = Hygiene((Schema(), LabelCheck(stub, 1.0)))
+    rules = FilterPipeline((Schema(), LabelCheck(stub, 1.0)))
     assert reasons(rules.judge([candidate("An honest text of some words."), candidate("")], [])) == ["", "empty"]
     assert stub.asked == ["An honest text of some words."]
 
 
 def test_the_quick_rules_ask_no_judge() -> None:
-    full = hygiene({"pos": 9})
-    assert [type(rule) for rule in full.quick().filters] == [
+    full = pipeline({"pos": 9})
+    assert [type(rule) for rule in full.without_models().filters] == [
         type(rule) for rule in full.filters if not isinstance(rule, LabelCheck)
     ]
 
@@ -674,37 +676,39 @@ def test_the_quick_rules_ask_no_judge() -> None:
 @pytest.mark.parametrize("family", ["classification", "multi_label", "pair", "extractive_qa"])
 def test_a_family_gets_the_rules_that_fit_it(family: str) -> None:
     gold = ASKED_GOLD if family == "extractive_qa" else GOLD
-    rules = {type(rule): rule for rule in Hygiene.for_rows(run_config(family).task, gold, gold, {"": 3}).filters}
+    rules = {type(rule): rule for rule in FilterPipeline.for_rows(run_config(family).task, gold, gold, {"": 3}).filters}
     schema = rules[Schema]
     assert isinstance(schema, Schema)
     assert schema.question is (family == "extractive_qa")
-    assert (AnswerNaming in rules, LabelNaming in rules) == ((True, False) if family == "extractive_qa" else (False, True))
-    assert {GoldCopy, Duplicate, Surplus} <= set(rules)
+    assert (AnswerLeakFilter in rules, LabelLeakFilter in rules) == (
+        (True, False) if family == "extractive_qa" else (False, True)
+    )
+    assert {ContaminationFilter, Duplicate, LabelQuota} <= set(rules)
     assert LabelCheck not in rules, "nobody judges"
 
 
 def test_the_ratio_of_the_label_check_is_the_configs() -> None:
-    rules = Hygiene.for_rows(run_config().task, GOLD, GOLD, {"pos": 3}, label_check=LabelCheck(Sceptic(), 0.25)).filters
+    rules = FilterPipeline.for_rows(run_config().task, GOLD, GOLD, {"pos": 3}, label_check=LabelCheck(Sceptic(), 0.25)).filters
     assert [rule.ratio for rule in rules if isinstance(rule, LabelCheck)] == [0.25]
 
 
 def test_without_targets_all_that_is_good_is_taken() -> None:
     rows = [candidate(f"An honest text about film number {i} of many.", index=i) for i in range(9)]
-    assert reasons(Hygiene.for_rows(run_config().task, GOLD, GOLD, None).judge(rows, [])) == [""] * 9
-    assert reasons(hygiene({"pos": 4}).judge(rows, [])) == [""] * 4 + ["surplus"] * 5
+    assert reasons(FilterPipeline.for_rows(run_config().task, GOLD, GOLD, None).judge(rows, [])) == [""] * 9
+    assert reasons(pipeline({"pos": 4}).judge(rows, [])) == [""] * 4 + ["surplus"] * 5
 
 
 def test_no_row_of_either_half_may_be_copied_but_only_the_harvest_half_sets_the_measure() -> None:
     select = [Example("s0", "an evening that went by too fast", "pos"), Example("s1", "this is pos " + "word " * 30, "pos")]
-    rules = Hygiene.for_rows(run_config().task, [*GOLD, *select], GOLD, {"pos": 9})
+    rules = FilterPipeline.for_rows(run_config().task, [*GOLD, *select], GOLD, {"pos": 9})
     assert reasons(rules.judge([candidate(select[0].text)], [])) == ["copy"]
     assert reasons(rules.judge([candidate("Honestly a pos of a film, no less.")], [])) == ["names the label"]
     (schema,) = (rule for rule in rules.filters if isinstance(rule, Schema))
     assert schema.max_words < 30
-    asked = Hygiene.for_rows(run_config("extractive_qa").task, [*ASKED_GOLD, *select], ASKED_GOLD, {"": 9})
+    asked = FilterPipeline.for_rows(run_config("extractive_qa").task, [*ASKED_GOLD, *select], ASKED_GOLD, {"": 9})
     question = Example("s2", "When did the other boat leave?", answers=(Span("boat", 0),))
     assert reasons(asked.judge([candidate(question.text, "")], [])) == [""]
-    more = Hygiene.for_rows(run_config("extractive_qa").task, [*ASKED_GOLD, question], ASKED_GOLD, {"": 9})
+    more = FilterPipeline.for_rows(run_config("extractive_qa").task, [*ASKED_GOLD, question], ASKED_GOLD, {"": 9})
     assert reasons(more.judge([candidate(question.text, "")], [])) == ["copy"]
 
 
@@ -719,13 +723,13 @@ def test_given_rows_are_taken_as_they_are_but_for_copies_and_repetitions() -> No
         candidate(" ".join(f"w{i}" for i in range(4000)), index=5),
         candidate("no question", index=6, answer="no question"),
     ]
-    verdicts = Hygiene.for_given(GOLD).judge(rows, [])
+    verdicts = FilterPipeline.for_given(GOLD).judge(rows, [])
     assert reasons(verdicts) == ["", "", "", "duplicate", "copy", "", ""]
     assert [verdict.candidate for verdict in verdicts] == rows, "byte for byte"
 
 
 def test_rationales_may_name_the_label_but_not_repeat_the_prompt() -> None:
-    rules = Hygiene.for_rationales({"pos": 9})
+    rules = FilterPipeline.for_rationales({"pos": 9})
     rows = [
         candidate("it is pos and says so"),
         candidate("it names a day", shown=("it names a day",), index=1),

@@ -16,13 +16,13 @@ import pytest
 from rich.console import Console
 
 from loopback import LoopbackServer
-from stepsynth.cli.panel import _Terminal
+from stepsynth.cli.progress_view import _Terminal
 from stepsynth.cli.signals import handle_signals
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import Interrupted, TransientError
-from stepsynth.executor import Executor
-from stepsynth.interrupt import check_stop, stop_requested
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal
+from stepsynth.shutdown import check_stop, stop_requested
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Message, Request, Response, Sampling
 from world import LABELS, World, build_world
@@ -167,8 +167,8 @@ def requests(count: int) -> list[Request]:
     return [Request((Message("user", "Write."),), Sampling(), i, "round-0/seed", i, "kalm") for i in range(count)]
 
 
-def executor(teacher: FakeTeacher, journal: Journal, concurrency: int = CONCURRENCY) -> Executor:
-    return Executor(TeacherConfig(backend="fake", concurrency=concurrency), journal, BudgetConfig(), teacher=teacher)
+def executor(teacher: FakeTeacher, journal: Journal, concurrency: int = CONCURRENCY) -> TeacherClient:
+    return TeacherClient(TeacherConfig(backend="fake", concurrency=concurrency), journal, BudgetConfig(), teacher=teacher)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

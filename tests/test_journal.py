@@ -17,16 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepsynth.classroom import Classroom
 from stepsynth.config import DataConfig, RunConfig, SourceConfig, TaskConfig
 from stepsynth.errors import RunError
-from stepsynth.inputs import Inputs
 from stepsynth.journal import AnswerStore, Journal, Spent
 from stepsynth.journal.database import decoded
-from stepsynth.journal.stream import count_rows, dataset_sample, each_ending, each_row, rows_at, rows_from_mistakes
+from stepsynth.journal.queries import count_rows, dataset_sample, each_ending, each_row, rows_at, rows_from_mistakes
 from stepsynth.progress import SilentProgress
 from stepsynth.run import RunDirectory
+from stepsynth.run_data import RunData
 from stepsynth.tasks import create_family
+from stepsynth.training import StudentRunner
 from stepsynth.types import (
     Candidate,
     Evaluation,
@@ -216,10 +216,10 @@ def test_no_text_of_the_sealed_test_set_is_written(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, RunConfig(task=task, data=DataConfig(validation=SourceConfig(path=Path("v.csv")))))
     journal = Journal(tmp_path / "journal.db")
     student, progress = FixedStudent(), SilentProgress()
-    room = Classroom(directory, journal, create_family(task), student, progress)  # type: ignore[arg-type]
+    room = StudentRunner(directory, journal, create_family(task), student, progress)  # type: ignore[arg-type]
     journal.finish_training("round-0/train", 0, {}, {}, 0.0)
     sealed = Sealed(rows)
-    room.final_test(Inputs(None, sealed, sealed), student)  # type: ignore[arg-type]
+    room.evaluate_test(RunData(None, sealed, sealed), student)  # type: ignore[arg-type]
     assert journal.graded(0, "test") == [Graded(Prediction("t", "neg", {"pos": 0.0, "neg": 1.0}), "pos", 0.0)]
     journal.close()
     assert all(b"canary" not in path.read_bytes() for path in tmp_path.iterdir())

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsynth.executor.limiter import Limiter
+from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
 
 
-def round_trip(limiter: Limiter, seconds: float = 1.0, refused: int = 0) -> int:
+def round_trip(limiter: AdaptiveConcurrency, seconds: float = 1.0, refused: int = 0) -> int:
     """Send what may be sent, refuse some of it, answer the rest; return how many were sent."""
     numbers = []
     while limiter.room:
@@ -27,13 +27,13 @@ def round_trip(limiter: Limiter, seconds: float = 1.0, refused: int = 0) -> int:
 
 @pytest.mark.parametrize("most", [1, 7, 64, 256])
 def test_a_server_that_can_take_it_sees_full_width_from_the_first_round_trip(most: int) -> None:
-    limiter = Limiter(most)
+    limiter = AdaptiveConcurrency(most)
     assert [round_trip(limiter) for _ in range(3)] == [most] * 3
 
 
 @pytest.mark.parametrize("refused", [1, 20, 64])
 def test_a_round_trip_with_refusals_halves_once_however_many_there_are(refused: int) -> None:
-    limiter = Limiter(64)
+    limiter = AdaptiveConcurrency(64)
     numbers = [limiter.sent() for _ in range(64)]
     for number in numbers[:refused]:
         limiter.refused(number)
@@ -41,7 +41,7 @@ def test_a_round_trip_with_refusals_halves_once_however_many_there_are(refused: 
 
 
 def test_each_further_round_trip_with_refusals_halves_again_down_to_one() -> None:
-    limiter = Limiter(64)
+    limiter = AdaptiveConcurrency(64)
     seen = []
     for _ in range(8):
         sent = round_trip(limiter, refused=1_000)
@@ -50,7 +50,7 @@ def test_each_further_round_trip_with_refusals_halves_again_down_to_one() -> Non
 
 
 def test_what_was_sent_before_a_halving_tells_nothing_new() -> None:
-    limiter = Limiter(8)
+    limiter = AdaptiveConcurrency(8)
     before = [limiter.sent() for _ in range(8)]
     limiter.refused(before[0])
     for number in before[1:7]:
@@ -64,7 +64,7 @@ def test_what_was_sent_before_a_halving_tells_nothing_new() -> None:
 
 @pytest.mark.parametrize("most", [4, 64, 1024])
 def test_it_grows_back_by_a_fixed_share_per_round_trip(most: int) -> None:
-    limiter = Limiter(most)
+    limiter = AdaptiveConcurrency(most)
     round_trip(limiter, refused=1)
     halved = limiter.limit
     seen = [halved]
@@ -79,7 +79,7 @@ def test_it_grows_back_by_a_fixed_share_per_round_trip(most: int) -> None:
 
 
 def test_it_does_not_grow_while_answers_come_slower_than_they_used_to() -> None:
-    limiter = Limiter(64)
+    limiter = AdaptiveConcurrency(64)
     for _ in range(3):
         round_trip(limiter, seconds=1.0)
     round_trip(limiter, seconds=1.0, refused=1)
@@ -94,7 +94,7 @@ def test_it_does_not_grow_while_answers_come_slower_than_they_used_to() -> None:
 
 
 def test_answers_that_became_longer_for_good_do_not_hold_it_down_for_ever() -> None:
-    limiter = Limiter(64)
+    limiter = AdaptiveConcurrency(64)
     round_trip(limiter, seconds=1.0)
     round_trip(limiter, seconds=5.0, refused=1)
     for _ in range(60):
@@ -103,14 +103,14 @@ def test_answers_that_became_longer_for_good_do_not_hold_it_down_for_ever() -> N
 
 
 def test_slowness_alone_never_shrinks_it() -> None:
-    limiter = Limiter(64)
+    limiter = AdaptiveConcurrency(64)
     for trip in range(10):
         round_trip(limiter, seconds=1.0 + trip)
     assert limiter.limit == 64
 
 
 def test_after_a_pause_it_starts_with_one_request_and_doubles_up_to_where_it_was_halved_to() -> None:
-    limiter = Limiter(64)
+    limiter = AdaptiveConcurrency(64)
     round_trip(limiter, refused=1)
     width = limiter.limit
     limiter.restart()
@@ -120,7 +120,7 @@ def test_after_a_pause_it_starts_with_one_request_and_doubles_up_to_where_it_was
 
 
 def test_a_failure_that_says_nothing_of_load_changes_nothing() -> None:
-    limiter = Limiter(8)
+    limiter = AdaptiveConcurrency(8)
     for _ in range(50):
         limiter.sent()
         limiter.ended()
@@ -129,7 +129,7 @@ def test_a_failure_that_says_nothing_of_load_changes_nothing() -> None:
 
 @given(most=st.integers(1, 300), events=st.lists(st.sampled_from("ansrp"), max_size=300))
 def test_the_limit_stays_between_one_and_full_width_whatever_happens(most: int, events: list[str]) -> None:
-    limiter, out = Limiter(most), []
+    limiter, out = AdaptiveConcurrency(most), []
     for event in events:
         if event == "s" and limiter.room:
             out.append(limiter.sent())

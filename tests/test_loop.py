@@ -31,7 +31,7 @@ class Story:
     no_gain: str = "no gain"
     no_mistakes: str = "no mistakes"
 
-    def plans(self, number: int, lab: object) -> Iterator[Any]:
+    def plans(self, number: int, ctx: object) -> Iterator[Any]:
         for place in range(self.plans_of[number]):
             self.told.append(f"plan {number}.{place}")
             yield SimpleNamespace(stage=f"{number}.{place}")
@@ -63,8 +63,8 @@ class Notes(SilentProgress):
 
 def told(story: Story, stop: str = "never") -> list[str]:
     one: Any = story
-    lab: Any = SimpleNamespace(config=SimpleNamespace(method=SimpleNamespace(stop=stop)))
-    _go_rounds(one, lab, one, one, Notes(story))
+    ctx: Any = SimpleNamespace(config=SimpleNamespace(method=SimpleNamespace(stop=stop)))
+    _go_rounds(one, ctx, one, one, Notes(story))
     return story.told
 
 
@@ -136,4 +136,4 @@ def test_kinds_and_reasons_are_compared_by_name() -> None:
 def test_only_what_asks_the_teacher_makes_requests() -> None:
     """A filter or the loop that makes one up would need a row, not a request."""
     paths = {path.relative_to(SOURCE).parts[0]: path for path in SOURCE.rglob("*.py") if " Request(" in path.read_text("utf-8")}
-    assert not set(paths) & {"filters", "loop.py", "classroom", "inputs.py"}
+    assert not set(paths) & {"filters", "loop.py", "student_runner", "run_data.py"}

@@ -17,7 +17,7 @@ import stepsynth as ss
 from family_worlds import FAMILIES
 from own_method import Between
 from stepsynth import testing
-from stepsynth.methods import Lab, Plan
+from stepsynth.methods import MethodContext, Plan
 from stepsynth.registry import METHODS
 from stepsynth.types import Request
 
@@ -104,15 +104,15 @@ class Wrong(Between):
 
     how = ""
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         calls = count()
-        for plan in super().plans(round_number, lab):
-            yield _Broken(plan, self.how, calls, lab)
+        for plan in super().plans(round_number, ctx):
+            yield _Broken(plan, self.how, calls, ctx)
 
 
 class _Broken:
-    def __init__(self, plan: Plan, how: str, calls: Iterator[int], lab: Lab) -> None:
-        self.plan, self.how, self.calls, self.lab = plan, how, calls, lab
+    def __init__(self, plan: Plan, how: str, calls: Iterator[int], ctx: MethodContext) -> None:
+        self.plan, self.how, self.calls, self.ctx = plan, how, calls, ctx
         self.stage, self.kind = plan.stage, plan.kind
 
     @property

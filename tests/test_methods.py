@@ -17,16 +17,16 @@ from family_worlds import FAMILIES, FamilyWorld, asked, build_family_world, lab_
 from stepsynth.cli.running import read_status, run_config
 from stepsynth.config import RunConfig
 from stepsynth.errors import PermanentError, RunError
-from stepsynth.executor import Executor
-from stepsynth.executor.waves import Generator
-from stepsynth.filters import Hygiene
-from stepsynth.inputs import check_inputs
+from stepsynth.filters import FilterPipeline
+from stepsynth.generation import TeacherClient
+from stepsynth.generation.oversampling import StageGenerator
 from stepsynth.journal import Journal
 from stepsynth.journal.results import find_mistakes
 from stepsynth.loop import run_loop
 from stepsynth.methods import Plan, create_method
-from stepsynth.progress import SilentProgress, Traffic
+from stepsynth.progress import RequestStats, SilentProgress
 from stepsynth.run import RunDirectory
+from stepsynth.run_data import load_run_data
 from stepsynth.students import create_student
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Example, Prediction, Request, Response, Usage
@@ -63,9 +63,9 @@ def runs(worlds: dict[str, FamilyWorld]) -> dict[str, Path]:
 
 def plans(world: World, method: str, wrong: int | None = None) -> list[Plan]:
     """Return the plans of rounds 0 and 1, made anew."""
-    lab, _ = lab_of(world, f"method.name={method}", wrong=wrong)
-    chosen = create_method(lab.config)
-    return [plan for number in range(chosen.rounds + 1) for plan in chosen.plans(number, lab)]
+    ctx, _ = lab_of(world, f"method.name={method}", wrong=wrong)
+    chosen = create_method(ctx.config)
+    return [plan for number in range(chosen.rounds + 1) for plan in chosen.plans(number, ctx)]
 
 
 def first(plan: Plan, count: int) -> list[Request]:
@@ -112,8 +112,8 @@ def test_methods_with_prompts_in_common_ask_for_the_same(worlds: dict[str, Famil
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_zerogen_shows_no_gold_text_and_no_reason(worlds: dict[str, FamilyWorld], family: str) -> None:
-    lab, inputs = lab_of(worlds[family], "method.name=zerogen")
-    (plan,) = create_method(lab.config).plans(0, lab)
+    ctx, inputs = lab_of(worlds[family], "method.name=zerogen")
+    (plan,) = create_method(ctx.config).plans(0, ctx)
     told = [shown(request) for request in first(plan, 30)]
     gold = [*inputs.validation.harvest, *inputs.validation.select]
     assert not [row.text for row in gold for text in told if row.text in text]
@@ -122,26 +122,26 @@ def test_zerogen_shows_no_gold_text_and_no_reason(worlds: dict[str, FamilyWorld]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_goldgen_takes_every_harvest_row_in_turn(worlds: dict[str, FamilyWorld], family: str) -> None:
-    lab, _ = lab_of(worlds[family], "method.name=goldgen")
-    (plan,) = create_method(lab.config).plans(0, lab)
-    rows = [row for row in lab.harvest if row.label or family == "extractive_qa"]
+    ctx, _ = lab_of(worlds[family], "method.name=goldgen")
+    (plan,) = create_method(ctx.config).plans(0, ctx)
+    rows = [row for row in ctx.harvest if row.label or family == "extractive_qa"]
     assert {row.label for row in rows} == set(plan.targets)
     for label in plan.targets:
         own = [row.id for row in rows if row.label == label]
         assert [plan.request(label, number, number).source for number in range(2 * len(own))] == own * 2
-    assert sum(plan.targets.values()) == lab.config.method.seed_rows
+    assert sum(plan.targets.values()) == ctx.config.method.seed_rows
 
 
 @pytest.mark.parametrize("family", ["pair", "extractive_qa"])
 @pytest.mark.parametrize("method", ["zerogen", "seed-only"])
 def test_contexts_take_turns(worlds: dict[str, FamilyWorld], family: str, method: str) -> None:
-    lab, _ = lab_of(worlds[family])
+    ctx, _ = lab_of(worlds[family])
     plan = plans(worlds[family], method)[-1]
     for label in plan.targets:
-        for count in (len(lab.contexts) - 1, 3 * len(lab.contexts)):
+        for count in (len(ctx.contexts) - 1, 3 * len(ctx.contexts)):
             used = Counter(plan.request(label, number, number).context for number in range(count))
-            assert max(used.values()) - min(used.get(context, 0) for context in lab.contexts) <= 1
-            assert set(used) <= set(lab.contexts)
+            assert max(used.values()) - min(used.get(context, 0) for context in ctx.contexts) <= 1
+            assert set(used) <= set(ctx.contexts)
 
 
 @pytest.mark.parametrize("method", ["zerogen", "seed-only", "goldgen", "s3"])
@@ -171,8 +171,8 @@ def test_one_context_gives_several_answers(worlds: dict[str, FamilyWorld]) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_extrapolation_keeps_label_context_and_answer(worlds: dict[str, FamilyWorld], family: str) -> None:
-    lab, _ = lab_of(worlds[family], wrong=6)
-    sources = {mistake.example.id: mistake.example for mistake in lab.mistakes(0)}
+    ctx, _ = lab_of(worlds[family], wrong=6)
+    sources = {mistake.example.id: mistake.example for mistake in ctx.mistakes(0)}
     plan = plans(worlds[family], "s3", 6)[-1]
     used = set()
     for request in first(plan, 12):
@@ -188,8 +188,8 @@ def test_extrapolation_keeps_label_context_and_answer(worlds: dict[str, FamilyWo
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_rationales_no_reason_is_asked_for_or_shown(worlds: dict[str, FamilyWorld], family: str) -> None:
-    lab, _ = lab_of(worlds[family], "method.rationales=0")
-    (plan,) = create_method(lab.config).plans(0, lab)
+    ctx, _ = lab_of(worlds[family], "method.rationales=0")
+    (plan,) = create_method(ctx.config).plans(0, ctx)
     assert plan.kind == "seed"
     assert not [request for request in first(plan, 5) if "reason" in shown(request) or "It shows" in shown(request)]
     reasoned = plans(worlds[family], "seed-only")[-1]
@@ -201,7 +201,7 @@ def test_without_rationales_no_reason_is_asked_for_or_shown(worlds: dict[str, Fa
 
 def test_no_select_or_test_text_reaches_a_request_of_any_method(runs: dict[str, Path], worlds: dict[str, FamilyWorld]) -> None:
     """The teacher, which is examined as a student is, answers them; then they are all that it is asked."""
-    inputs = check_inputs(worlds["classification"].config())
+    inputs = load_run_data(worlds["classification"].config())
     test = [row["text"] for row in read_lines(worlds["classification"].folder / "test.jsonl")]
     for name, folder in runs.items():
         requests = "\n".join(asked(folder))
@@ -250,7 +250,7 @@ def test_s3_with_gold_is_judged_by_the_test_set_alone(runs: dict[str, Path]) -> 
 def test_few_shot_teachers_are_shown_harvest_rows_only(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
     world = worlds["classification"]
     run_config(world.config("method.name=teacher", "method.few_shot=2", "cache=null"), tmp_path / "run", quiet=True)
-    harvest = {row.text: row.label for row in check_inputs(world.config()).validation.harvest}
+    harvest = {row.text: row.label for row in load_run_data(world.config()).validation.harvest}
     for request in asked(tmp_path / "run"):
         turns = json.loads(request)["messages"]
         assert [role for role, _ in turns] == ["user", "assistant"] * 4 + ["user"]
@@ -262,12 +262,12 @@ class Heard(SilentProgress):
     """Remembers what each stage was to do and what it said it had done."""
 
     def __init__(self) -> None:
-        self.stages: dict[str, tuple[int, str, list[int], list[Traffic | None]]] = {}
+        self.stages: dict[str, tuple[int, str, list[int], list[RequestStats | None]]] = {}
 
     def start(self, stage: str, target: int, unit: str) -> None:
         self.stages[stage] = target, unit, [], []
 
-    def advance(self, done: int, *, answers: int = 0, traffic: Traffic | None = None) -> None:
+    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         *_, counts, traffics = list(self.stages.values())[-1]
         counts.append(done)
         traffics.append(traffic)
@@ -280,7 +280,7 @@ def test_the_teachers_own_answers_are_counted_as_they_come(worlds: dict[str, Fam
         closing(RunDirectory.open(tmp_path / "run", config)) as directory,
         closing(Journal(directory.journal_path)) as journal,
     ):
-        run_loop(directory, journal, check_inputs(config), progress=heard)
+        run_loop(directory, journal, load_run_data(config), progress=heard)
     assert list(heard.stages) == ["round-0/answers", "test"]
     for target, unit, counts, traffics in heard.stages.values():
         assert unit == "answers"
@@ -391,7 +391,7 @@ def loop(config: RunConfig, folder: Path, student: WordStudent, teacher: Any = N
     directory = RunDirectory.open(folder, config)
     journal = Journal(directory.journal_path)
     with closing(directory):
-        run_loop(directory, journal, check_inputs(config), teacher=teacher, student=student)
+        run_loop(directory, journal, load_run_data(config), teacher=teacher, student=student)
     return journal
 
 
@@ -420,7 +420,7 @@ def test_a_finished_run_does_nothing_when_it_is_run_again(
         raise AssertionError("a teacher was opened")
 
     before = state()
-    monkeypatch.setattr("stepsynth.executor.send.create_teacher", nobody)
+    monkeypatch.setattr("stepsynth.generation.client.create_teacher", nobody)
     run_config(worlds["classification"].config(f"method.name={name}"), runs[name], quiet=True)
     assert state() == before
 
@@ -449,7 +449,7 @@ def test_gold_learns_from_both_halves_and_asks_nobody(worlds: dict[str, FamilyWo
         return AssertionError("the teacher was asked")
 
     config = worlds["classification"].config("method.name=gold")
-    pupil, validation = WordStudent(), check_inputs(config).validation
+    pupil, validation = WordStudent(), load_run_data(config).validation
     with closing(loop(config, tmp_path / "run", pupil, FakeTeacher(nobody))) as journal:
         assert pupil.fits == [([*validation.harvest, *validation.select], [], None)]
         assert (journal.totals().requests, journal.dataset()) == (0, [])
@@ -459,7 +459,7 @@ def test_gold_learns_from_both_halves_and_asks_nobody(worlds: dict[str, FamilyWo
 
 def test_every_round_is_trained_from_scratch_on_all_rows_so_far(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
     config = worlds["classification"].config("method.name=s3+gold", "method.rounds=2")
-    pupil, validation = WordStudent(), check_inputs(config).validation
+    pupil, validation = WordStudent(), load_run_data(config).validation
     with closing(loop(config, tmp_path / "run", pupil)) as journal:
         gold = [*validation.harvest, *validation.select]
         rows = [[row.example for row in journal.dataset(number)] for number in journal.rounds()]
@@ -549,14 +549,14 @@ def test_a_matched_stage_has_no_targets_of_its_own(worlds: dict[str, FamilyWorld
 
 def test_a_finished_matched_stage_is_not_asked_again(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
     """A stage that is done counts what it used, so a run that goes on ends where it would have ended."""
-    lab, _ = lab_of(worlds["classification"], "method.name=zerogen", "method.match={unit: tokens, amount: 900}")
-    (plan,) = create_method(lab.config).plans(0, lab)
+    ctx, _ = lab_of(worlds["classification"], "method.name=zerogen", "method.match={unit: tokens, amount: 900}")
+    (plan,) = create_method(ctx.config).plans(0, ctx)
     teacher = FakeTeacher()
     with closing(Journal(tmp_path / "journal.db")) as journal:
         for _ in range(2):
-            executor = Executor(lab.config.teacher, journal, lab.config.budget, teacher=teacher)
-            generator = Generator(
-                executor, journal, max_overgeneration=2, progress=SilentProgress(), match=lab.config.method.match
+            client = TeacherClient(ctx.config.teacher, journal, ctx.config.budget, teacher=teacher)
+            generator = StageGenerator(
+                client, journal, max_overgeneration=2, progress=SilentProgress(), match=ctx.config.method.match
             )
-            generator.run(plan, 0, Hygiene(()), [])
+            generator.run(plan, 0, FilterPipeline(()), [])
             assert len(teacher.calls) == len(set(teacher.calls)) == journal.totals().requests

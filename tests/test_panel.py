@@ -12,12 +12,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from stepsynth.cli import panel
-from stepsynth.cli.panel import StageView, dollars, open_panel
-from stepsynth.progress import Progress, Traffic
+from stepsynth.cli import progress_view
+from stepsynth.cli.progress_view import StageView, dollars, open_panel
+from stepsynth.progress import Progress, RequestStats
 
-QUIET = Traffic(sent=0, in_flight=0, limit=64, answers=0, retries={}, tokens=0, usd=0.0, per_second=0.0)
-BUSY = Traffic(
+QUIET = RequestStats(sent=0, in_flight=0, limit=64, answers=0, retries={}, tokens=0, usd=0.0, per_second=0.0)
+BUSY = RequestStats(
     sent=345, in_flight=24, limit=64, answers=338, retries={"overload": 3, "timeout": 1}, tokens=71204, usd=0.02, per_second=4.04
 )
 
@@ -42,7 +42,7 @@ def view(clock: Clock, target: int = 400) -> StageView:
     return StageView("round-0/seed", target, "rows", clock)
 
 
-def advanced(clock: Clock, traffic: Traffic | None = BUSY, *, done: int = 100, seconds: float = 50.0) -> StageView:
+def advanced(clock: Clock, traffic: RequestStats | None = BUSY, *, done: int = 100, seconds: float = 50.0) -> StageView:
     found = view(clock)
     found.advance(0, 0, QUIET if traffic else None)
     clock.now += seconds
@@ -130,7 +130,7 @@ def test_the_count_of_rows_never_falls(clock: Clock) -> None:
 
 
 def drawn(width: int, shown: StageView | None) -> list[str]:
-    terminal = panel._Terminal()
+    terminal = progress_view._Terminal()
     terminal._view = shown
     file = io.StringIO()
     Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False).print(terminal)
@@ -194,7 +194,7 @@ def test_on_a_terminal_the_results_of_stages_stay_and_the_panel_goes(monkeypatch
 def test_without_a_terminal_there_are_plain_lines_now_and_then(
     capsys: pytest.CaptureFixture[str], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = panel._Lines(clock)
+    lines = progress_view._Lines(clock)
     lines.start("round-0/seed", 400, "rows")
     for _ in range(30):
         clock.now += 1
@@ -219,7 +219,7 @@ def test_quiet_says_nothing_at_all(terminal: bool, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("limit", "words"), [(64, "5 of 64 in flight"), (0, "5 at the provider")])
 def test_what_is_out_is_in_flight_or_at_the_provider(limit: int, words: str) -> None:
-    traffic = Traffic(sent=9, in_flight=5, limit=limit, answers=4, retries={}, tokens=40, usd=0.0, per_second=1.0)
+    traffic = RequestStats(sent=9, in_flight=5, limit=limit, answers=4, retries={}, tokens=40, usd=0.0, per_second=1.0)
     view = StageView("seed", 10, "rows")
     view.advance(0, answers=4, traffic=traffic)
     assert words in view.traffic_parts()

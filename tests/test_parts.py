@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsynth.executor.waves import candidates_of, next_wave
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.parts import split_parts
+from stepsynth.generation.oversampling import candidates_of, next_wave
 from stepsynth.types import Candidate, Message, Request, Response, Sampling, Verdict
 
 THREE = ["The lamp came late.", "Nobody answers the phone.", "Which size fits a tall man?"]
@@ -145,13 +145,13 @@ def test_answers_with_too_few_rows_are_asked_for_again_up_to_the_limit() -> None
 @pytest.mark.parametrize("style", ["small", "capable"])
 def test_reasons_come_as_a_list_where_the_template_can_say_it(style: str) -> None:
     from stepsynth.config import parse_config
-    from stepsynth.methods import Lab
+    from stepsynth.methods import MethodContext
     from stepsynth.methods.seed import RationalePlan, SeedPlan
     from stepsynth.prompts import Prompts
     from stepsynth.tasks import create_family
     from stepsynth.types import Example
 
-    def lab(**task: Any) -> Lab:
+    def ctx(**task: Any) -> MethodContext:
         config = parse_config(
             {
                 "task": {"name": "t", "instruction": "Decide.", "labels": ["a", "b"], "prompt_style": style, **task},
@@ -160,13 +160,15 @@ def test_reasons_come_as_a_list_where_the_template_can_say_it(style: str) -> Non
             }
         )
         harvest = [Example(f"h{i}", "seven words are in this short text", "a") for i in range(6)]
-        return Lab(config, Prompts(config.task), create_family(config.task), harvest, (), rationales=dict, mistakes=lambda _: ())
+        return MethodContext(
+            config, Prompts(config.task), create_family(config.task), harvest, (), rationales=dict, mistakes=lambda _: ()
+        )
 
-    asked = RationalePlan(lab()).request("a", 0, 0)
-    seed = SeedPlan(lab(), {"a": ["r"], "b": ["r"]}).request("a", 0, 0)
+    asked = RationalePlan(ctx()).request("a", 0, 0)
+    seed = SeedPlan(ctx(), {"a": ["r"], "b": ["r"]}).request("a", 0, 0)
     assert (asked.parts, asked.sampling.max_tokens) == ((10, 320) if style == "capable" else (1, 32))
     assert (seed.parts, seed.sampling.max_tokens) == ((4, 256) if style == "capable" else (1, 64))
     if style == "capable":
         assert "about 7, 7, 7 and 7 words" in seed.messages[-1].content
-        own = lab(prompts={"rationale": "--- user\nWhy {{ label }}?"})
+        own = ctx(prompts={"rationale": "--- user\nWhy {{ label }}?"})
         assert RationalePlan(own).request("a", 0, 0).parts == 1

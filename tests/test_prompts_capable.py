@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stepsynth.config import TaskConfig, parse_config
-from stepsynth.methods import Lab
+from stepsynth.methods import MethodContext
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.methods.s3 import SeedOnly
 from stepsynth.methods.seed import SeedPlan
@@ -95,7 +95,7 @@ def test_the_form_of_texts_in_words(texts: list[str], said: str) -> None:
     assert described_form(texts) == said
 
 
-def lab(style: str) -> Lab:
+def ctx(style: str) -> MethodContext:
     labels = {"good": "liked", "bad": "disliked"}
     config = parse_config(
         {
@@ -104,11 +104,13 @@ def lab(style: str) -> Lab:
         }
     )
     harvest = [Example(f"h{i}", "word " * (i + 2), "good") for i in range(8)]
-    return Lab(config, Prompts(config.task), create_family(config.task), harvest, (), rationales=dict, mistakes=lambda _: ())
+    return MethodContext(
+        config, Prompts(config.task), create_family(config.task), harvest, (), rationales=dict, mistakes=lambda _: ()
+    )
 
 
 def extrapolated(style: str, predicted: str) -> Request:
-    found = lab(style)
+    found = ctx(style)
     return ExtrapolationPlan.of_mistakes(found, [Mistake(found.harvest[0], predicted, 0.9)], 1).request("good", 0, 0)
 
 
@@ -119,7 +121,7 @@ def test_the_wrong_label_changes_requests_of_the_capable_templates_only() -> Non
 
 def test_rows_are_wanted_as_long_as_gold_rows_are() -> None:
     reasons = {"good": ["r"], "bad": ["r"]}
-    plan = SeedPlan(lab("capable"), reasons)
+    plan = SeedPlan(ctx("capable"), reasons)
     said = {plan.request("good", number, 0).messages[-1].content.rpartition("about ")[2] for number in range(40)}
     assert {f"{n} words, all in lower case." for n in range(2, 10)} >= said
     assert len(said) > 3, "lengths are drawn"
@@ -127,7 +129,7 @@ def test_rows_are_wanted_as_long_as_gold_rows_are() -> None:
 
 
 def test_seed_rows_are_written_like_gold_rows_and_from_reasons_where_a_label_has_none() -> None:
-    found = lab("capable")
+    found = ctx("capable")
     method = found.config.method.model_copy(update={"seed_rows": 7, "seed_from": "gold"})
     found = replace(found, config=found.config.model_copy(update={"method": method}), rationales=lambda: {"bad": ["r"]})
     like, reasons, seed = SeedOnly().plans(0, found)
@@ -142,7 +144,7 @@ def test_seed_rows_are_written_like_gold_rows_and_from_reasons_where_a_label_has
 
 def shown_first(demonstrations: str, round_number: int, numbers: range) -> list[list[str]]:
     """Return the texts that stand before the source, request by request."""
-    found = lab("capable")
+    found = ctx("capable")
     harvest = [Example(f"g{n}", f"text {n}", "good" if n % 2 else "bad") for n in range(16)]
     method = found.config.method.model_copy(update={"demonstrations": demonstrations})
     # As with cross-fitting: two folds, and no prompt shows rows of both.

@@ -22,15 +22,15 @@ import yaml
 from played import KEY, THOUGHT, THOUGHT_TOKENS, PlayedProvider
 from providers import PROVIDERS, play, plays
 from stepsynth.config import BudgetConfig, TeacherConfig, parse_config
-from stepsynth.errors import AskAgainError, PermanentError, TeacherError, TransientError
-from stepsynth.executor import Executor, Generator
-from stepsynth.executor.room import with_room
-from stepsynth.filters import Hygiene
-from stepsynth.filters.balance import Surplus
+from stepsynth.errors import PermanentError, RetryModifiedError, TeacherError, TransientError
+from stepsynth.filters import FilterPipeline
+from stepsynth.filters.balance import LabelQuota
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.schema import Schema
+from stepsynth.generation import StageGenerator, TeacherClient
+from stepsynth.generation.room import with_room
 from stepsynth.journal import Journal, Row
-from stepsynth.methods import Lab, create_method
+from stepsynth.methods import MethodContext, create_method
 from stepsynth.progress import SilentProgress
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
@@ -130,21 +130,21 @@ def written(config: TeacherConfig, folder: Path) -> list[Row]:
     }
     run = parse_config(values).model_copy(update={"teacher": config})
     journal = Journal(folder / "journal.db")
-    executor = Executor(config, journal, BudgetConfig())
+    client = TeacherClient(config, journal, BudgetConfig())
     try:
-        generator = Generator(executor, journal, max_overgeneration=6.0, progress=SilentProgress())
+        generator = StageGenerator(client, journal, max_overgeneration=6.0, progress=SilentProgress())
 
         def reasons() -> dict[str, list[str]]:
             rows = journal.rows(stage="round-0/rationales", accepted=True)
             return {label: [row.text for row in rows if row.label == label] for label in LABELS}
 
-        lab = Lab(run, Prompts(run.task), create_family(run.task), [], [], rationales=reasons, mistakes=lambda _: [])
-        for plan in create_method(run).plans(0, lab):
-            rules = Hygiene.for_rationales(plan.targets) if plan.kind == "rationales" else None
-            generator.run(plan, 0, rules or Hygiene((Schema(), Duplicate(), Surplus(plan.targets))), [])
+        ctx = MethodContext(run, Prompts(run.task), create_family(run.task), [], [], rationales=reasons, mistakes=lambda _: [])
+        for plan in create_method(run).plans(0, ctx):
+            rules = FilterPipeline.for_rationales(plan.targets) if plan.kind == "rationales" else None
+            generator.run(plan, 0, rules or FilterPipeline((Schema(), Duplicate(), LabelQuota(plan.targets))), [])
         return journal.rows(accepted=True)
     finally:
-        executor.close()
+        client.close()
         journal.close()
 
 
@@ -341,7 +341,7 @@ def test_several_rows_come_at_once_or_one_by_one(name: str) -> None:
             for _ in range(12):
                 if len(found) == 3:
                     break
-                with suppress(AskAgainError):
+                with suppress(RetryModifiedError):
                     found += await teacher.generate_many([make_request(replicate=i, **settings) for i in range(len(found), 3)])
             return found
 

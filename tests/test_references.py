@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "stepsynth"
 PATHS = {path.relative_to(SOURCE).with_suffix(""): path for path in SOURCE.rglob("*.py")}
 MODULES = {".".join(name.parts).removesuffix(".__init__"): path for name, path in PATHS.items()}
 ROOMS = {"stepsynth", *(name.split(".")[0] for name in MODULES)}
-# `stepsynth.filters.REASONS`, `filters.alone.RowRule`; not ``method.rounds``, which is a config's.
+# `stepsynth.filters.REASONS`, `filters.row_filters.RowFilterBase`; not ``method.rounds``, which is a config's.
 REFERENCE = re.compile(r"(?<!`)`([A-Za-z_]\w*(?:\.\w+)+)`(?!`)")
 
 

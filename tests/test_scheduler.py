@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepsynth.config import BudgetConfig, TeacherConfig
-from stepsynth.errors import AskAgainError, PermanentError, RunError, TeacherError, TransientError
-from stepsynth.executor import scheduler as module
-from stepsynth.executor.actions import Call, Commit, GiveUp, Send, Wait
-from stepsynth.executor.budget import BudgetGuard
-from stepsynth.executor.limiter import Limiter
-from stepsynth.executor.outcomes import Outcomes
-from stepsynth.executor.pace import Pace
-from stepsynth.executor.pausing import Pauses
-from stepsynth.executor.scheduler import Scheduler, TeacherState
+from stepsynth.errors import PermanentError, RetryModifiedError, RunError, TeacherError, TransientError
+from stepsynth.generation import scheduler as module
+from stepsynth.generation.actions import Call, Commit, GiveUp, Send, Wait
+from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
+from stepsynth.generation.budget import BudgetGuard
+from stepsynth.generation.outcomes import Outcomes
+from stepsynth.generation.pace import Pace
+from stepsynth.generation.pausing import Pauses
+from stepsynth.generation.scheduler import Scheduler, TeacherState
 from stepsynth.journal import Cost, Ledger
 from stepsynth.teachers import MOST_FORMS
 from stepsynth.teachers.prices import Price
@@ -56,7 +56,7 @@ FAILURES: dict[str, Callable[[], TeacherError]] = {
     "odd wait": lambda: TransientError("odd", kind="other", retry_after=2.0),
     "time-out": lambda: TransientError("no answer", kind="timeout", maybe_billed=True),
     "cut off": lambda: TransientError("gone", kind="connection", maybe_billed=True),
-    "form": lambda: AskAgainError("another form"),
+    "form": lambda: RetryModifiedError("another form"),
     "refused": lambda: PermanentError("no", kind="refused"),
 }
 NO_FAULT = ("limit", "back soon", "form")
@@ -115,7 +115,7 @@ class World:
         config = TeacherConfig(
             backend="openai", base_url="http://127.0.0.1:9/v1", concurrency=case.concurrency, attempts=case.attempts
         )
-        self.limiter, self.pauses = Limiter(case.concurrency), Pauses(config, None, wall=lambda: self.now)
+        self.limiter, self.pauses = AdaptiveConcurrency(case.concurrency), Pauses(config, None, wall=lambda: self.now)
         self.pauses.hold(case.paused_for)
         pace, self.outcomes = Pace(case.per_minute), Outcomes(answered_before=False)
         self.state = TeacherState(self.limiter, pace, self.pauses, self.outcomes, Counter())
@@ -469,4 +469,4 @@ def test_it_knows_no_clock_no_loop_and_no_journal() -> None:
     names = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert not {"asyncio", "time", "random", "sqlite3", "threading"} & {name.split(".")[0] for name in names}
-    assert not [name for name in names if name.startswith(("stepsynth.journal", "stepsynth.interrupt"))]
+    assert not [name for name in names if name.startswith(("stepsynth.journal", "stepsynth.shutdown"))]

@@ -12,9 +12,9 @@ import pytest
 
 from command import stepsynth
 from family_worlds import FAMILIES, FamilyWorld, asked, build_family_world, lend_student, rows_of
-from stepsynth.classroom import Classroom
 from stepsynth.cli.running import run_config
 from stepsynth.errors import RunError
+from stepsynth.training import StudentRunner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,7 +84,7 @@ def test_nothing_of_the_test_set_is_anywhere_before_it_is_opened(
         raise Stop
 
     with monkeypatch.context() as patched:
-        patched.setattr(Classroom, "final_test", stop)
+        patched.setattr(StudentRunner, "evaluate_test", stop)
         with pytest.raises(Stop):
             run_config(config, out / "run")
     assert len(asked(out / "run")) > 0 or method == "gold"
@@ -142,13 +142,13 @@ def test_a_test_set_that_changes_during_the_run_is_refused(
     world = world_of(tmp_path / "world", family, student)
     rows = marked(family)
     before = (world.folder / "test.jsonl").read_bytes()
-    final = Classroom.final_test
+    final = StudentRunner.evaluate_test
 
     def swap(*arguments: Any) -> None:
         world.write_rows("test.jsonl", changed(family, change, rows))
         final(*arguments)
 
-    monkeypatch.setattr(Classroom, "final_test", swap)
+    monkeypatch.setattr(StudentRunner, "evaluate_test", swap)
     config = world.config("method.name=gold")
     with pytest.raises(RunError, match="changed since the run began") as caught:
         run_config(config, tmp_path / "run", quiet=True)
@@ -157,7 +157,7 @@ def test_a_test_set_that_changes_during_the_run_is_refused(
     with closing(sqlite3.connect(tmp_path / "run" / "journal.db")) as connection:
         assert connection.execute("SELECT COUNT(*) FROM predictions WHERE split = 'test'").fetchone() == (0,)
 
-    monkeypatch.setattr(Classroom, "final_test", final)
+    monkeypatch.setattr(StudentRunner, "evaluate_test", final)
     with pytest.raises(RunError, match="test rows are not those"):
         run_config(config, tmp_path / "run", quiet=True)
     (world.folder / "test.jsonl").write_bytes(before)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from stepsynth import settling
-from stepsynth.assets import model_parameters
 from stepsynth.config import RunConfig, TeacherConfig, load_config, parse_config, parse_stored
 from stepsynth.errors import AssetError, ConfigError
+from stepsynth.model_cache import model_parameters
 from stepsynth.run import RunDirectory
 from stepsynth.settling import settle, settle_teacher, style_for
 from world import build_world
@@ -110,7 +110,7 @@ def test_where_the_larger_cannot_be_fetched_the_next_smaller_is_taken_in_one_lin
 
 
 def test_too_little_memory_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepsynth.assets.needs.free_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr("stepsynth.model_cache.needs.free_memory", lambda: 1_000_000_000)
     said: list[str] = []
     assert settle_teacher(TeacherConfig(model="auto"), report=said.append).model == "smollm2-135m"
     (line,) = said

@@ -14,7 +14,7 @@ import pytest
 
 from conditions import Margin
 from loopback import LoopbackServer
-from stepsynth.assets import is_cached
+from stepsynth.model_cache import is_cached
 from world import build_world
 
 pytestmark = pytest.mark.slow

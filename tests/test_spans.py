@@ -18,9 +18,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stepsynth import spans
+from stepsynth import answer_candidates
+from stepsynth.answer_candidates import KIND_WEIGHTS, MAX_CHARACTERS, MAX_WORDS, SpanCandidate, candidate_spans, draw_spans
 from stepsynth.errors import ConfigError
-from stepsynth.spans import KIND_WEIGHTS, MAX_CHARACTERS, MAX_WORDS, SpanCandidate, candidate_spans, draw_spans
 from stepsynth.types import Span
 
 # Passages written for this test, each with the answers that a reader would ask for.
@@ -344,9 +344,9 @@ class Word:
 
 @pytest.fixture
 def fresh_pipelines() -> Any:
-    spans._pipeline.cache_clear()
+    answer_candidates._pipeline.cache_clear()
     yield
-    spans._pipeline.cache_clear()
+    answer_candidates._pipeline.cache_clear()
 
 
 def test_a_pipeline_without_noun_chunks_still_gives_names_and_numbers(

@@ -19,11 +19,11 @@ SOURCE = ROOT / "src" / "stepsynth"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Rooms by rank; a room imports lower ranks only.
 RANKS = {
-    **dict.fromkeys(("types", "errors", "failpoints", "interrupt", "progress", "registry", "words"), 0),
+    **dict.fromkeys(("types", "errors", "failpoints", "progress", "registry", "shutdown", "words"), 0),
     **dict.fromkeys(("config", "data", "tasks", "evaluation", "files"), 1),
-    **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "assets", "spans"), 2),
-    **dict.fromkeys(("methods", "run", "inputs", "settling"), 3),
-    **dict.fromkeys(("executor", "classroom"), 4),
+    **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "model_cache", "answer_candidates"), 2),
+    **dict.fromkeys(("methods", "run", "run_data", "settling"), 3),
+    **dict.fromkeys(("generation", "training"), 4),
     **dict.fromkeys(("loop", "comparison"), 5),
     **dict.fromkeys(("export", "report", "presets", "verify", "pausing"), 6),
     **dict.fromkeys(("execution", "planning"), 7),
@@ -31,19 +31,19 @@ RANKS = {
     **dict.fromkeys(("cli", "__main__", "testing"), 9),
 }
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
-# engines and students fetch their models from assets, and the command line is one program.
+# engines and students fetch their models from the model cache, and the command line is one program.
 SIBLINGS = {
-    ("interrupt", "errors"),
+    ("shutdown", "errors"),
     ("registry", "errors"),
     ("data", "config"),
     ("data", "tasks"),
     ("tasks", "config"),
     ("tasks", "evaluation"),
-    ("teachers", "assets"),
+    ("teachers", "model_cache"),
     ("run", "settling"),
-    ("inputs", "methods"),
+    ("run_data", "methods"),
     ("settling", "methods"),
-    ("students", "assets"),
+    ("students", "model_cache"),
     ("export", "report"),
     ("verify", "export"),
     ("verify", "report"),

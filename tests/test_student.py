@@ -16,7 +16,7 @@ import pytest
 
 from conditions import SEED, THREADS, Margin
 from epochs import scripted_epochs, without_words
-from stepsynth import assets
+from stepsynth import model_cache
 from stepsynth.config import StudentConfig, TaskConfig
 from stepsynth.errors import ConfigError, DataError, Interrupted, RunError
 from stepsynth.students.batches import length_groups
@@ -428,7 +428,7 @@ def test_import_is_light() -> None:
 
 
 @pytest.mark.learns
-@pytest.mark.skipif(not assets.is_cached("minilm-l6"), reason="the embedded student is not in the cache")
+@pytest.mark.skipif(not model_cache.is_cached("minilm-l6"), reason="the embedded student is not in the cache")
 def test_the_embedded_student_learns_from_a_few_sentences(new_folder: Callable[[], Path], margin: Margin) -> None:
     """Eight sentences are enough for MiniLM to tell praise from blame in words it was not shown."""
     train = [

@@ -167,7 +167,7 @@ def test_segments_go_to_networks_that_read_them(base: Path) -> None:
     """BERT tells two texts apart by segment; networks with a single segment or without the argument are given none."""
     from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
 
-    from stepsynth.students.surroundings import quiet
+    from stepsynth.students.reproducibility import quiet
 
     with quiet():
         network = AutoModelForSequenceClassification.from_pretrained(base)

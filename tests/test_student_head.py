@@ -21,7 +21,7 @@ from stepsynth.students.batches import reads_segments
 from stepsynth.students.classifier import Classifier, ClassifierModel
 from stepsynth.students.pooled import PooledClassifier
 from stepsynth.students.probe import LinearProbe
-from stepsynth.students.surroundings import quiet
+from stepsynth.students.reproducibility import quiet
 from stepsynth.tasks.classification import Classification, MultiLabel
 from stepsynth.tasks.pair import Pair
 from stepsynth.types import Example

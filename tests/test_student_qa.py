@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from conditions import SEED, Margin
 from epochs import scripted_epochs, without_words
-from stepsynth import assets
+from stepsynth import model_cache
 from stepsynth.config import StudentConfig, TaskConfig
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.students.extractive_qa import ExtractiveQA, ExtractiveQAModel
@@ -339,7 +339,7 @@ def test_windows_cover_every_token_of_the_context(kind: str, question: str, cont
 @settings(max_examples=100, deadline=None)
 def test_an_answer_is_found_again_from_its_tokens(kind: str, context: str, data: st.DataObject) -> None:
     """Tokens of an answer, turned back into characters, hold the answer exactly or the words that it cuts into."""
-    from stepsynth.students.spans import answer
+    from stepsynth.students.span_decoding import answer
     from stepsynth.students.windows import cut, locate
 
     start = data.draw(st.integers(0, len(context) - 1))
@@ -367,7 +367,7 @@ def test_an_answer_is_found_again_from_its_tokens(kind: str, context: str, data:
 @pytest.mark.parametrize("place", [0, 10, 60])
 def test_a_word_in_any_script_comes_back_exactly(kind: str, word: str, place: int) -> None:
     """A whole word is an exact span again, at the beginning, in the middle and at the very end, after CRLF as well."""
-    from stepsynth.students.spans import answer
+    from stepsynth.students.span_decoding import answer
     from stepsynth.students.windows import cut, locate
 
     words = ["film"] * 60
@@ -389,7 +389,7 @@ def test_the_best_span_never_leaves_the_context(seed: int, width: int) -> None:
     """Whatever is scored highest in question, special tokens or padding: answers are the best legal spans, by brute force."""
     import torch
 
-    from stepsynth.students.spans import best_spans, log_probabilities
+    from stepsynth.students.span_decoding import best_spans, log_probabilities
     from stepsynth.students.windows import cut
 
     rng = random.Random(seed)
@@ -424,7 +424,7 @@ def test_the_best_span_never_leaves_the_context(seed: int, width: int) -> None:
 
 def test_probabilities_of_one_text_at_two_places_add_up() -> None:
     """A text that stands twice counts twice, its likelier place is the answer's; a span found in two windows counts once."""
-    from stepsynth.students.spans import answer
+    from stepsynth.students.span_decoding import answer
 
     context = "red dog, red cat"
     found = answer("x", context, [(math.log(0.3), 0, 3), (math.log(0.2), 9, 12), (math.log(0.1), 9, 12), (math.log(0.4), 4, 7)])
@@ -443,7 +443,7 @@ def test_probabilities_of_one_text_at_two_places_add_up() -> None:
 )
 def test_an_answer_is_whole_and_has_no_outer_space(context: str, span: tuple[int, int], found: tuple[str, int]) -> None:
     """Combining marks belong to the letter before them, white space around an answer does not belong to it."""
-    from stepsynth.students.spans import answer
+    from stepsynth.students.span_decoding import answer
 
     prediction = answer("x", context, [(0.0, *span)])
     assert (prediction.label, prediction.start) == found
@@ -479,7 +479,7 @@ def test_windows_without_the_answer_point_at_the_first_token(base: Path) -> None
 
 
 @pytest.mark.skipif("STEPSYNTH_DATA" not in os.environ, reason="STEPSYNTH_DATA does not say where the real sets are")
-@pytest.mark.skipif(not assets.is_cached("minilm-l6"), reason="the embedded student is not in the cache")
+@pytest.mark.skipif(not model_cache.is_cached("minilm-l6"), reason="the embedded student is not in the cache")
 def test_every_real_answer_is_reachable() -> None:
     """With the embedded student's tokenizer, gold answers of SQuAD turn into tokens and back without loss."""
     import gzip
@@ -487,10 +487,10 @@ def test_every_real_answer_is_reachable() -> None:
     from transformers import AutoTokenizer
 
     from stepsynth.evaluation.squad import exact_match
-    from stepsynth.students.spans import answer
+    from stepsynth.students.span_decoding import answer
     from stepsynth.students.windows import cut, locate
 
-    tokenizer = AutoTokenizer.from_pretrained(assets.resolve("minilm-l6", kind="student"))
+    tokenizer = AutoTokenizer.from_pretrained(model_cache.resolve("minilm-l6", kind="student"))
     with gzip.open(Path(os.environ["STEPSYNTH_DATA"]) / "squad_sample" / "train.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for _, line in zip(range(300), file, strict=False)]
     windows = cut(tokenizer, [(row["question"], row["context"]) for row in rows], 128, 64, segments=True)

@@ -9,8 +9,8 @@ import pytest
 from fake_engines import LiteLlmLog, install_litellm, install_vllm
 from loopback import Fault, LoopbackServer
 from stepsynth import testing
-from stepsynth.assets import is_cached
 from stepsynth.config import TeacherConfig
+from stepsynth.model_cache import is_cached
 from tiny_teacher import build_tiny_teacher
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import pytest
 from loopback import Fault, LoopbackServer, completion
 from openai_client import make_config, use
 from stepsynth.config import TeacherConfig
-from stepsynth.errors import AskAgainError, PermanentError, TeacherError, TransientError
+from stepsynth.errors import PermanentError, RetryModifiedError, TeacherError, TransientError
 from stepsynth.teachers import answer_of, probe_teacher
 from stepsynth.teachers.openai import OpenAITeacher
+from stepsynth.teachers.retry_after import retry_after
 from stepsynth.teachers.structured import INSTRUCTION
-from stepsynth.teachers.waiting import retry_after
 from stepsynth.testing import make_request
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def test_a_server_without_n_answers_the_first_and_is_asked_one_by_one_from_then_
 
     async def work(teacher: OpenAITeacher) -> int:
         requests = [make_request(replicate=i) for i in range(3)]
-        with pytest.raises(AskAgainError) if refuses else nullcontext():
+        with pytest.raises(RetryModifiedError) if refuses else nullcontext():
             assert len(await teacher.generate_many(requests)) == 1
         teacher_limits.append(teacher.rows_limit)
         return len(await teacher.generate_many(requests[1:]))
@@ -305,7 +305,7 @@ NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 def test_a_wait_is_read_in_every_documented_form(
     headers: dict[str, str], expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepsynth.teachers.waiting.time", SimpleNamespace(time=NOW.timestamp))
+    monkeypatch.setattr("stepsynth.teachers.retry_after.time", SimpleNamespace(time=NOW.timestamp))
     assert retry_after(headers) == pytest.approx(expected)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from conditions import SEED
-from stepsynth.students.surroundings import quiet
+from stepsynth.students.reproducibility import quiet
 
 __all__ = ["WORDS", "build_tiny_model"]
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from conditions import SEED
-from stepsynth.students.surroundings import quiet
+from stepsynth.students.reproducibility import quiet
 
 __all__ = ["TEMPLATE", "build_tiny_teacher"]
 

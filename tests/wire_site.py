@@ -11,10 +11,10 @@ from typing import Any
 
 from loopback import LoopbackServer, completion
 from stepsynth.config import RunConfig, parse_config
-from stepsynth.executor import Executor, Generator
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
+from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import AnswerStore, Journal, Row
-from stepsynth.methods import Lab, create_method
+from stepsynth.methods import MethodContext, create_method
 from stepsynth.progress import SilentProgress
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
@@ -99,20 +99,20 @@ def write(
     found = Written()
     store = AnswerStore.shared(shared) if shared else None
     with closing(Journal(journal_path, store)) as journal:
-        executor = Executor(config.teacher, journal, config.budget, note=found.notes.append, pause=pause or (lambda _: None))
-        generator = Generator(
-            executor, journal, max_overgeneration=config.method.max_overgeneration, progress=_Lines(found.lines)
+        client = TeacherClient(config.teacher, journal, config.budget, note=found.notes.append, pause=pause or (lambda _: None))
+        generator = StageGenerator(
+            client, journal, max_overgeneration=config.method.max_overgeneration, progress=_Lines(found.lines)
         )
 
         def reasons() -> dict[str, list[str]]:
             kept = journal.rows(stage="round-0/rationales", accepted=True)
             return {label: [row.text for row in kept if row.label == label] for label in config.task.labels}
 
-        lab = Lab(config, Prompts(config.task), create_family(config.task), GOLD, [], reasons, lambda _: [])
-        for plan in create_method(config).plans(0, lab):
-            rules = Hygiene.for_rationales(plan.targets)
+        ctx = MethodContext(config, Prompts(config.task), create_family(config.task), GOLD, [], reasons, lambda _: [])
+        for plan in create_method(config).plans(0, ctx):
+            rules = FilterPipeline.for_rationales(plan.targets)
             if plan.kind != "rationales":
-                rules = Hygiene.for_rows(config.task, GOLD, GOLD, plan.targets)
+                rules = FilterPipeline.for_rows(config.task, GOLD, GOLD, plan.targets)
             generator.run(plan, 0, rules, [])
         found.rows = journal.rows()
         found.infos = [info for _, _, _, info, _ in journal.stages()]

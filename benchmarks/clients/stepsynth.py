@@ -1,8 +1,8 @@
-"""stepsynth by the way that its runs take: generator, executor, journal, parsing and filters.
+"""stepsynth by the way that its runs take: generator, client, journal, parsing and filters.
 
 A plan of n rows, six labels in turn, goes through `Generator`: look-up in the journal and in the
 answers shared between runs, the ``openai`` teacher, commits (synchronous=FULL) before anything is
-parsed, cleaning, the filters of `Hygiene.for_rows` with the shipped example's gold rows, and one
+parsed, cleaning, the filters of `FilterPipeline.for_rows` with the shipped example's gold rows, and one
 transaction with all rows. Another n, limit or prompt is another run directory beside the same
 shared answers, as it is for ``stepsynth run``.
 """
@@ -20,8 +20,8 @@ from stepsynth import __version__
 from stepsynth.config import BudgetConfig, RunConfig, load_config
 from stepsynth.data import load_validation
 from stepsynth.errors import TeacherError
-from stepsynth.executor import Executor, Generator
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
+from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import AnswerStore, Journal
 from stepsynth.progress import SilentProgress
 from stepsynth.types import Message, Request
@@ -78,14 +78,14 @@ def work(job: Job) -> dict[int, str | None]:
     folder.mkdir(exist_ok=True)
     journal = Journal(folder / "journal.db", AnswerStore.shared(job.state / "answers.db"))
     validation = load_validation(config)
-    executor = Executor(config.teacher, journal, BudgetConfig())
+    client = TeacherClient(config.teacher, journal, BudgetConfig())
     spares = config.method.max_overgeneration if job.complete else _NO_SPARES
-    generator = Generator(executor, journal, max_overgeneration=spares, progress=SilentProgress())
+    generator = StageGenerator(client, journal, max_overgeneration=spares, progress=SilentProgress())
     plan = RowPlan(job, config)
     gold = [*validation.harvest, *validation.select]
-    hygiene = Hygiene.for_rows(config.task, gold, validation.harvest, plan.targets)
+    pipeline = FilterPipeline.for_rows(config.task, gold, validation.harvest, plan.targets)
     try:
-        generator.run(plan, 0, hygiene, [])
+        generator.run(plan, 0, pipeline, [])
     except TeacherError as error:
         raise SystemExit(f"{error}") from error
     rows = journal.rows(stage=plan.stage)

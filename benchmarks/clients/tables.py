@@ -89,10 +89,10 @@ def fill(page: Path, found: dict[str, Any]) -> str:
 
 def _placed(text: str, name: str, table: str, page: Path) -> str:
     """Return the text with a table between its marks."""
-    before, mark, rest = text.partition(f"<!-- executor: {name} -->\n")
+    before, mark, rest = text.partition(f"<!-- client: {name} -->\n")
     _, end, after = rest.partition("<!-- end -->")
     if not end:
-        raise SystemExit(f"{page} has no '<!-- executor: {name} -->' with an '<!-- end -->' behind it.")
+        raise SystemExit(f"{page} has no '<!-- client: {name} -->' with an '<!-- end -->' behind it.")
     return f"{before}{mark}{table}\n{end}{after}"
 
 

@@ -11,7 +11,7 @@
     │   └── BudgetError           a cap in ``budget`` was reached; raise it and run again
     └── TeacherError              an answer did not come
         ├── TransientError        retryable: overload, time-out, connection reset
-        │   └── AskAgainError     the form of the request was refused, the teacher knows another one
+        │   └── RetryModifiedError     the form of the request was refused, the teacher knows another one
         └── PermanentError        not retryable: wrong key, unknown model, refused request
 
 ``Interrupted`` stands apart: it is a clean stop that a user or the system asked for.
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "AskAgainError",
     "AssetError",
     "BudgetError",
     "ConfigError",
     "DataError",
     "Interrupted",
     "PermanentError",
+    "RetryModifiedError",
     "RunError",
     "StepsynthError",
     "TeacherError",
@@ -132,7 +132,7 @@ class TransientError(TeacherError):
         self.why = why
 
 
-class AskAgainError(TransientError):
+class RetryModifiedError(TransientError):
     """The server refused the form of a request, unbilled, and the teacher has learned another one: ask again at once."""
 
     def __init__(self, message: str) -> None:

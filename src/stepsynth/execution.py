@@ -15,7 +15,6 @@ from stepsynth.comparison import Match, choose_reference, comparison_markdown, p
 from stepsynth.config.addresses import refuse_address
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.export import write_exports
-from stepsynth.inputs import check_inputs
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
 from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
@@ -24,6 +23,7 @@ from stepsynth.pausing import PauseNotes
 from stepsynth.progress import SilentProgress
 from stepsynth.report import render_comparison
 from stepsynth.run import JOURNAL, RunDirectory, write_atomic
+from stepsynth.run_data import load_run_data
 from stepsynth.settling import settle
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
@@ -64,13 +64,13 @@ def execute(
 
     Raises:
         StepsynthError: whatever stopped it; everything obtained is kept.
-        Interrupted: a stop was asked for, see `stepsynth.interrupt`.
+        Interrupted: a stop was asked for, see `stepsynth.shutdown`.
     """
     progress = SilentProgress() if progress is None else progress
     refuse_address(folder)
     RunDirectory.refuse_held(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
-    inputs = check_inputs(config, progress)
+    inputs = load_run_data(config, progress)
     for note in inputs.notes:
         progress.note(note)
     # A run that has answers may have all that it needs, and then needs no teacher.
@@ -239,10 +239,10 @@ def execute_comparison(
 
 def _check_cells(config: RunConfig, planned: Sequence[tuple[System, RunConfig, int]], seeds: int) -> None:
     for offset in range(seeds):
-        check_inputs(config.model_copy(update={"seed": config.seed + offset}))
+        load_run_data(config.model_copy(update={"seed": config.seed + offset}))
     for system, changed, seed in planned:
         if system.changes and seed == config.seed:
-            check_inputs(changed)
+            load_run_data(changed)
 
 
 def _check_price(teacher: TeacherConfig) -> None:

@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import find_worth, judged_rounds
+from stepsynth.journal.queries import count_rows, each_training_row
 from stepsynth.journal.results import best_round
-from stepsynth.journal.stream import count_rows, each_training_row
 from stepsynth.methods import trains_on
 from stepsynth.run import write_atomic
 from stepsynth.tasks import stored_family
+from stepsynth.training import find_worth, judged_rounds
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
-    from stepsynth.journal.stream import RowCount
+    from stepsynth.journal.queries import RowCount
     from stepsynth.run import RunDirectory
     from stepsynth.types import Evaluation
 
@@ -36,7 +36,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     ``undecided`` (where the teacher answers itself, and there are any: answers that count as guesses),
     ``stages`` (what became of every row that was asked for) and ``label_check`` (whether it was
     used, and how many harvest rows its probe got right). With cross-fitting there is ``worth``, see
-    `stepsynth.classroom.worth.find_worth`, and rounds that were judged by it have ``crossfit``.
+    `stepsynth.training.worth.find_worth`, and rounds that were judged by it have ``crossfit``.
     """
     config = directory.config
     totals = journal.totals()

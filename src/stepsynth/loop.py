@@ -12,27 +12,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepsynth.classroom import Classroom, CrossFit, Halves, with_half_the_steps
 from stepsynth.data import deal_folds
 from stepsynth.evaluation.stopping import should_stop
-from stepsynth.executor import Executor, StageRunner, TeacherModel
-from stepsynth.inputs import begin_journal
+from stepsynth.generation import LLMPredictor, StageRunner, TeacherClient
 from stepsynth.methods import create_method
-from stepsynth.methods.context import lab_of_run
+from stepsynth.methods.context import context_of_run
 from stepsynth.methods.own import plans_of
 from stepsynth.progress import Progress, SilentProgress
+from stepsynth.run_data import begin_journal
 from stepsynth.students import Student, create_student
 from stepsynth.tasks import create_family
+from stepsynth.training import CrossFit, Halves, StudentRunner, with_half_the_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepsynth.classroom import RoundJudge
-    from stepsynth.inputs import Inputs
     from stepsynth.journal import Journal
-    from stepsynth.methods import Lab, Method
+    from stepsynth.methods import Method, MethodContext
     from stepsynth.run import RunDirectory
+    from stepsynth.run_data import RunData
     from stepsynth.teachers import AsyncTeacher, EngineTeacher
+    from stepsynth.training import RoundJudge
 
 __all__ = ["run_loop"]
 
@@ -40,7 +40,7 @@ __all__ = ["run_loop"]
 def run_loop(
     directory: RunDirectory,
     journal: Journal,
-    inputs: Inputs,
+    inputs: RunData,
     *,
     teacher: AsyncTeacher | EngineTeacher | None = None,
     student: Student | None = None,
@@ -52,7 +52,7 @@ def run_loop(
     Args:
         directory: the open run.
         journal: its journal.
-        inputs: from `stepsynth.inputs.check_inputs`.
+        inputs: from `stepsynth.run_data.load_run_data`.
         teacher: instead of the configured one.
         student: instead of the configured one.
         students: a folder of trained students that several runs share; equal rows are trained on once.
@@ -64,39 +64,39 @@ def run_loop(
     config, progress = directory.config, progress or SilentProgress()
     method, family = create_method(config), create_family(config.task)
     begin_journal(journal, inputs, method)
-    executor = Executor(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
+    client = TeacherClient(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     staged = student or create_student(with_half_the_steps(config))
-    classroom = Classroom(directory, journal, family, student or create_student(config), progress, students, staged)
+    student_runner = StudentRunner(directory, journal, family, student or create_student(config), progress, students, staged)
     if method.student == "none":
-        model = TeacherModel(config, family, executor, journal.gold("harvest"), progress)
-        classroom.examine(model)
-        classroom.final_test(inputs, model)
+        model = LLMPredictor(config, family, client, journal.gold("harvest"), progress)
+        student_runner.evaluate_teacher(model)
+        student_runner.evaluate_test(inputs, model)
         journal.finish()
         return
-    lab = lab_of_run(config, method, journal, inputs.contexts)
-    runner = StageRunner(config, journal, executor, lab.harvest, progress, check_labels=method.doubts_labels(config))
-    judge: RoundJudge = Halves(classroom, method.student)
+    ctx = context_of_run(config, method, journal, inputs.contexts)
+    runner = StageRunner(config, journal, client, ctx.harvest, progress, check_labels=method.doubts_labels(config))
+    judge: RoundJudge = Halves(student_runner, method.student)
     if method.student == "crossfit":
-        folds = deal_folds(lab.harvest, config.method.folds, config.seed)
-        judge = CrossFit(classroom, journal, config, family, folds, progress)
+        folds = deal_folds(ctx.harvest, config.method.folds, config.seed)
+        judge = CrossFit(student_runner, journal, config, family, folds, progress)
     if method.takes_seed:
         runner.take(inputs.seed)
-    _go_rounds(method, lab, runner, judge, progress)
+    _go_rounds(method, ctx, runner, judge, progress)
     # Nothing is decided after this line.
-    executor.close()
-    classroom.final_test(inputs)
+    client.close()
+    student_runner.evaluate_test(inputs)
     journal.finish()
 
 
-def _go_rounds(method: Method, lab: Lab, runner: StageRunner, judge: RoundJudge, progress: Progress) -> None:
+def _go_rounds(method: Method, ctx: MethodContext, runner: StageRunner, judge: RoundJudge, progress: Progress) -> None:
     """Write rows, train on all of them, look for mistakes, write rows like these; and so on."""
     last = 0
     for number in range(method.rounds + 1):
-        if number and lab.config.method.stop == "no-gain" and should_stop(judge.scores(number)):
+        if number and ctx.config.method.stop == "no-gain" and should_stop(judge.scores(number)):
             progress.note(judge.no_gain)
             break
         # At first seed data with rationales; later rows like the mistakes of the round before, with their gold labels.
-        stages = [runner.write(plan, number) for plan in plans_of(method, number, lab)]
+        stages = [runner.write(plan, number) for plan in plans_of(method, number, ctx)]
         if number and not stages:
             progress.note(judge.no_mistakes)
             break

@@ -19,7 +19,7 @@ from stepsynth.run import write_atomic
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepsynth.progress import Progress, Traffic
+    from stepsynth.progress import Progress, RequestStats
 
 __all__ = ["PauseNotes", "read_pause"]
 
@@ -46,7 +46,7 @@ class PauseNotes:
         """Hand on."""
         self._inner.start(stage, target, unit)
 
-    def advance(self, done: int, *, answers: int = 0, traffic: Traffic | None = None) -> None:
+    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         """Hand on."""
         self._inner.advance(done, answers=answers, traffic=traffic)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Pause", "Progress", "SilentProgress", "Traffic"]
+__all__ = ["Pause", "Progress", "RequestStats", "SilentProgress"]
 
 # A shorter pause is shown while it lasts, and leaves no line.
 _LONG_S = 10.0
@@ -59,7 +59,7 @@ def _length(seconds: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class RequestStats:
     """What went between a run and its teacher, at one moment.
 
     Attributes:
@@ -94,7 +94,7 @@ class Progress(Protocol):
         """Begin a stage with ``target`` things (``rows``, ``steps``) to do."""
         ...
 
-    def advance(self, done: int, *, answers: int = 0, traffic: Traffic | None = None) -> None:
+    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         """Say how many of the stage's things are done.
 
         Args:
@@ -123,7 +123,7 @@ class SilentProgress:
     def start(self, stage: str, target: int, unit: str) -> None:
         """Ignore."""
 
-    def advance(self, done: int, *, answers: int = 0, traffic: Traffic | None = None) -> None:
+    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         """Ignore."""
 
     def finish(self, summary: str) -> None:

@@ -23,7 +23,6 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from stepsynth.assets import cache_folder
 from stepsynth.config import USER_CACHE, RunConfig, parse_stored
 from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.data.given import given_lines
@@ -31,6 +30,7 @@ from stepsynth.errors import ConfigError, RunError
 from stepsynth.failpoints import fail_point
 from stepsynth.files import DISK_ERRORS, disk_errors, refuse_input, sync_file, sync_folder, write_atomic, write_out
 from stepsynth.journal import holds_nothing
+from stepsynth.model_cache import cache_folder
 from stepsynth.settling import settle
 
 __all__ = [

@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.assets import choose_teacher, list_assets, model_parameters, resolve
 from stepsynth.config.teacher import AUTO, SamplingConfig
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.methods import create_method
+from stepsynth.model_cache import choose_teacher, list_assets, model_parameters, resolve
 from stepsynth.prompts import Prompts
 from stepsynth.students.own import student_options
 from stepsynth.tasks import create_family

@@ -16,7 +16,7 @@ import yaml
 import stepsynth as ss
 from own_method import Between
 from stepsynth import registry
-from stepsynth.methods import Lab, Plan
+from stepsynth.methods import MethodContext, Plan
 from stepsynth.registry import METHODS
 from world import LABELS, World, build_world
 
@@ -33,7 +33,7 @@ class Alone(ss.Method):
     def __init__(self, words: Any = 3) -> None:
         self.words = words
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         yield from ()
 
 
@@ -46,13 +46,13 @@ class Failing(ss.Method):
     def __init__(self, how: str = "raise") -> None:
         self.how = how
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         if self.how == "raise":
             raise KeyError("topics")
         kind = "train" if self.how == "kind" else "prompted"
         wanted = {"kalmm": 3} if self.how == "label" else dict.fromkeys(LABELS, -1 if self.how == "count" else 3)
         for _ in range(1 + (self.how == "twice")):
-            yield ss.PromptPlan(lab, lambda *_: str(1 / (self.how != "prompt")), wanted=wanted, kind=kind)
+            yield ss.PromptPlan(ctx, lambda *_: str(1 / (self.how != "prompt")), wanted=wanted, kind=kind)
 
 
 @pytest.fixture(autouse=True)

@@ -110,10 +110,10 @@ def call(world: World, out: Path, student: Any, method: ss.Method | None = None)
 
 
 def test_from_python_it_is_trained_asked_and_named(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stepsynth import inputs
+    from stepsynth import run_data
 
     # It has no base model, so that none is fetched.
-    monkeypatch.setattr(inputs, "check_base", lambda *_: pytest.fail("a base model was asked for"))
+    monkeypatch.setattr(run_data, "check_base", lambda *_: pytest.fail("a base model was asked for"))
     run = call(world, tmp_path / "run", TfIdf(words=300))
     assert [entry["round"] for entry in run.scores] == [0, 1]
     assert sorted(path.name for path in (run.path / "models" / "round-1").iterdir()) == ["done.json", "student.json"]

@@ -15,7 +15,7 @@ from openai_client import make_config, use
 from stepsynth.cli.cache import verify_answers
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
-from stepsynth.executor import Executor
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import AnswerStore, Journal
 from stepsynth.teachers import answer_of, probe_teacher
 from stepsynth.teachers.completions import is_failure, read_choices, read_completion
@@ -213,7 +213,7 @@ def test_case_05_failures_that_an_older_version_kept_are_asked_for_again(loopbac
     notes: list[str] = []
     for name in ("a.db", "b.db"):
         with closing(Journal(tmp_path / name, AnswerStore.shared(shared_path))) as journal:
-            answers = Executor(config, journal, parse_config(run_values(loopback)).budget, note=notes.append).run(requests)
+            answers = TeacherClient(config, journal, parse_config(run_values(loopback)).budget, note=notes.append).run(requests)
         texts = [answer.text for answer in answers.values() if isinstance(answer, Response)]
         assert texts.count("A good one.") == 4
         assert "The ferry" not in texts

@@ -17,15 +17,15 @@ from command import stepsynth
 from loopback import LoopbackServer
 from stepsynth.config import BudgetConfig, MatchConfig, TeacherConfig, parse_config, parse_stored
 from stepsynth.errors import BudgetError
-from stepsynth.executor import Executor, Generator
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
 from stepsynth.filters.advice import advice
-from stepsynth.filters.artefact import LabelNaming
-from stepsynth.filters.balance import Surplus
+from stepsynth.filters.artefact import LabelLeakFilter
+from stepsynth.filters.balance import LabelQuota
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.schema import Schema
+from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
-from stepsynth.methods import Lab
+from stepsynth.methods import MethodContext
 from stepsynth.methods.seed import SeedPlan
 from stepsynth.progress import SilentProgress
 from stepsynth.prompts import Prompts
@@ -63,9 +63,9 @@ def always_names_it(request: Request) -> Response:
     return Response(f"What could {subject} mean in case {request.replicate}?", usage=Usage(3, 6, 0.0))
 
 
-def rules(targets: Mapping[str, int]) -> Hygiene:
-    naming = LabelNaming({"acronym": 0.0, "river": 1.0, "tool": 1.0}, {})
-    return Hygiene((Schema(), naming, Duplicate(), Surplus(targets)))
+def rules(targets: Mapping[str, int]) -> FilterPipeline:
+    naming = LabelLeakFilter({"acronym": 0.0, "river": 1.0, "tool": 1.0}, {})
+    return FilterPipeline((Schema(), naming, Duplicate(), LabelQuota(targets)))
 
 
 def stage(
@@ -79,8 +79,10 @@ def stage(
     match: MatchConfig | None = None,
 ) -> dict[str, Any]:
     """Run one stage; return what the journal notes of it."""
-    executor = Executor(TeacherConfig(backend="fake"), journal, budget or BudgetConfig(), teacher=teacher)
-    generator = Generator(executor, journal, max_overgeneration=limit, progress=SilentProgress(), match=match, feedback=feedback)
+    client = TeacherClient(TeacherConfig(backend="fake"), journal, budget or BudgetConfig(), teacher=teacher)
+    generator = StageGenerator(
+        client, journal, max_overgeneration=limit, progress=SilentProgress(), match=match, feedback=feedback
+    )
     generator.run(plan, 0, rules(plan.targets), [])
     return next(info for name, _, _, info, _ in journal.stages() if name == plan.stage)
 
@@ -168,7 +170,7 @@ def seed_plan(**prompts: str) -> SeedPlan:
     )
     gold = [Example(f"g{i}", f"Row {i}", label) for i, label in enumerate(LABELS)]
     family = create_family(config.task)
-    return SeedPlan(Lab(config, Prompts(config.task), family, gold, (), rationales=dict, mistakes=lambda _: []), None)
+    return SeedPlan(MethodContext(config, Prompts(config.task), family, gold, (), rationales=dict, mistakes=lambda _: []), None)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_own_templates_are_told_where_they_say_it_or_at_their_end(template: str,
 
 
 def test_the_sentence_fits_the_reason() -> None:
-    checks = (Schema(min_words=4, max_words=30), LabelNaming({}, {"ask_refund": "wants the money back"}))
+    checks = (Schema(min_words=4, max_words=30), LabelLeakFilter({}, {"ask_refund": "wants the money back"}))
     naming = advice(checks, "ask_refund", "names the label", ["A refund, please.", "She wants the money now.", "refunds!"])
     assert naming == 'Do not use the word "refund". Do not repeat the description of what is asked for.'
     assert advice(checks, "a", "too short", []) == "Write at least 4 words."

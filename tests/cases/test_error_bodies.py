@@ -13,7 +13,7 @@ import pytest
 from loopback import Fault, LoopbackServer
 from stepsynth.config import BudgetConfig, PriceConfig, TeacherConfig
 from stepsynth.errors import PermanentError, TeacherError, TransientError
-from stepsynth.executor import Executor
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.anthropic import read_message
@@ -170,8 +170,8 @@ def test_llama_cpp_s_500_for_several_choices_is_learned(loopback: LoopbackServer
     loopback.answer = lambda body: "A text."
     config = CONFIG.model_copy(update={"base_url": loopback.base_url, "api_key_env": None, "rows_per_request": 3})
     journal = Journal(tmp_path / "journal.db")
-    executor = Executor(config, journal, BudgetConfig(), pause=lambda _: pytest.fail("nothing is overloaded"))
-    answers = executor.run([make_request("Write.", n) for n in range(4)])
+    client = TeacherClient(config, journal, BudgetConfig(), pause=lambda _: pytest.fail("nothing is overloaded"))
+    answers = client.run([make_request("Write.", n) for n in range(4)])
     journal.close()
     assert all(isinstance(answer, Response) and answer.text == "A text." for answer in answers.values())
     assert len(loopback.completions) == 5

@@ -21,11 +21,11 @@ from stepsynth.config.reading import read_yaml
 from stepsynth.data.examples import RowReader
 from stepsynth.data.rows import RawRow
 from stepsynth.errors import ConfigError, DataError
-from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
 from stepsynth.prompts import Prompts, read_answer
 from stepsynth.run import RunDirectory
+from stepsynth.run_data import load_run_data
 from stepsynth.tasks.labels import join_labels, label_names
 from stepsynth.types import Example
 
@@ -116,7 +116,7 @@ def test_case_12_the_teacher_is_offered_all_labels(tmp_path: Path) -> None:
         directory = RunDirectory.open(tmp_path / "run", config)
         with closing(Journal(directory.journal_path)) as journal:
             with closing(directory):
-                run_loop(directory, journal, check_inputs(config))
+                run_loop(directory, journal, load_run_data(config))
             scores = journal.evaluation(0, "test")
         assert all("\n- -1\n- 0\n- 1\n" in seen.json["messages"][-1]["content"] for seen in server.completions)
     assert scores is not None

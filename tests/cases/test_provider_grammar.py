@@ -23,7 +23,7 @@ from loopback import Fault, LoopbackServer, Seen, completion, message_of
 from provider_grammar import ERROR, THOUGHT, Scene, scenes
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import StepsynthError
-from stepsynth.executor import Executor
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.teachers.completions import is_failure
 from stepsynth.types import Message, Request, Response, Sampling
@@ -124,25 +124,27 @@ def requests() -> list[Request]:
     ]
 
 
-def ask(server: ScriptedServer, journal: Journal, case: Case, budget: dict[str, int]) -> tuple[Executor, StepsynthError | None]:
-    """Ask for all requests; return the executor, and the error of ours that ended it."""
+def ask(
+    server: ScriptedServer, journal: Journal, case: Case, budget: dict[str, int]
+) -> tuple[TeacherClient, StepsynthError | None]:
+    """Ask for all requests; return the client, and the error of ours that ended it."""
     url = server.root if case.teacher["backend"] == "anthropic" else server.base_url
     config = TeacherConfig(**{"model": "m", "base_url": url, "api_key_env": None, **case.teacher})
     clock = Clock()
-    executor = Executor(
+    client = TeacherClient(
         config, journal, BudgetConfig(**budget), pause=clock.pause, clock=lambda: clock.now, jitter=random.Random(1)
     )
     try:
-        executor.run(requests())
+        client.run(requests())
     except StepsynthError as error:
         line = str(error)
         assert line
         assert "\n" not in line
         assert len(line) < 2000
-        return executor, error
+        return client, error
     finally:
-        executor.close()
-    return executor, None
+        client.close()
+    return client, None
 
 
 def check_answers(server: ScriptedServer, folder: Path, case: Case) -> None:
@@ -150,14 +152,14 @@ def check_answers(server: ScriptedServer, folder: Path, case: Case) -> None:
     server.plays(case.script)
     journal = Journal(folder / "journal.db")
     try:
-        executor, _ = ask(server, journal, case, case.budget)
+        client, _ = ask(server, journal, case, case.budget)
         assert len(server.completions) <= case.budget.get("requests", 10**9)
         assert server.counted <= case.budget.get("tokens", 10**9)
-        keyed = {executor.key(request): request for request in requests()}
-        kept = journal.find_answers(list(keyed.items()), executor.identity)
+        keyed = {client.key(request): request for request in requests()}
+        kept = journal.find_answers(list(keyed.items()), client.identity)
         for answer in kept.values():
             assert not is_failure(answer)
-            check_text(executor, answer)
+            check_text(client, answer)
         server.plays([])
         again, error = ask(server, journal, case, {})
         assert error is None
@@ -170,8 +172,8 @@ def check_answers(server: ScriptedServer, folder: Path, case: Case) -> None:
         journal.close()
 
 
-def check_text(executor: Executor, answer: Response) -> None:
-    text = executor.text(answer)
+def check_text(client: TeacherClient, answer: Response) -> None:
+    text = client.text(answer)
     assert THOUGHT not in text
     # A model's own words of refusal are kept, and are no row.
     assert ERROR not in text or answer.finish_reason == "refusal"

@@ -14,8 +14,8 @@ import pytest
 from loopback import LoopbackServer
 from stepsynth.config import SamplingConfig, TeacherConfig, parse_config
 from stepsynth.errors import PermanentError, RunError
-from stepsynth.executor import Executor, TeacherModel
-from stepsynth.executor.room import with_room
+from stepsynth.generation import LLMPredictor, TeacherClient
+from stepsynth.generation.room import with_room
 from stepsynth.journal import Journal
 from stepsynth.planning.making import _no_text
 from stepsynth.progress import SilentProgress
@@ -398,12 +398,12 @@ def test_room_leaves_the_requests_of_older_configs_as_they_were() -> None:
 
 
 def _any_request(config: Any) -> Any:
-    from stepsynth.methods import Lab
+    from stepsynth.methods import MethodContext
     from stepsynth.methods.seed import RationalePlan
     from stepsynth.prompts import Prompts
 
-    lab = Lab(config, Prompts(config.task), create_family(config.task), [], [], dict, lambda _: [])
-    return RationalePlan(lab).request("a", 0, 0)
+    ctx = MethodContext(config, Prompts(config.task), create_family(config.task), [], [], dict, lambda _: [])
+    return RationalePlan(ctx).request("a", 0, 0)
 
 
 def test_answers_kept_under_the_old_limit_are_not_asked_for_again(loopback: LoopbackServer, tmp_path: Path) -> None:
@@ -423,11 +423,11 @@ def test_the_budget_counts_the_room_before_anything_is_sent(loopback: LoopbackSe
     assert loopback.completions == []
 
 
-def teacher_model(values: Body, path: Path) -> tuple[TeacherModel, Journal]:
+def teacher_model(values: Body, path: Path) -> tuple[LLMPredictor, Journal]:
     config = parse_config({**values, "method": {"name": "teacher"}})
     journal = Journal(path)
-    executor = Executor(config.teacher, journal, config.budget, pause=lambda _: None)
-    return TeacherModel(config, create_family(config.task), executor, [], SilentProgress()), journal
+    client = TeacherClient(config.teacher, journal, config.budget, pause=lambda _: None)
+    return LLMPredictor(config, create_family(config.task), client, [], SilentProgress()), journal
 
 
 def test_case_03_the_method_teacher_is_not_scored_on_guesses(loopback: LoopbackServer, tmp_path: Path) -> None:

@@ -20,19 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopback import Fault, LoopbackServer, Seen
-from stepsynth.cli.panel import open_panel
+from stepsynth.cli.progress_view import open_panel
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import PermanentError, TeacherError, TransientError
-from stepsynth.executor import Executor
-from stepsynth.executor.outcomes import Outcomes
-from stepsynth.executor.pace import Pace
+from stepsynth.generation import TeacherClient
+from stepsynth.generation.outcomes import Outcomes
+from stepsynth.generation.pace import Pace
 from stepsynth.journal import Journal
 from stepsynth.pausing import PauseNotes, read_pause
 from stepsynth.progress import Pause, SilentProgress
 from stepsynth.run import RunDirectory
 from stepsynth.teachers.anthropic import AnthropicTeacher
 from stepsynth.teachers.refusals import classify, daily_limit
-from stepsynth.teachers.waiting import retry_after
+from stepsynth.teachers.retry_after import retry_after
 from stepsynth.types import Message, Request, Response, Sampling
 
 FREE = {"input": 0, "output": 0}
@@ -209,9 +209,9 @@ class Desk:
     clock: Time = field(default_factory=Time)
     told: list[Pause | None] = field(default_factory=list)
 
-    def executor(self, **changes: Any) -> Executor:
+    def executor(self, **changes: Any) -> TeacherClient:
         values = {"backend": "openai", "base_url": self.server.base_url, "model": "loopback", "price": FREE, "concurrency": 4}
-        return Executor(
+        return TeacherClient(
             TeacherConfig(**{**values, **changes}),
             self.journal,
             BudgetConfig(),
@@ -222,9 +222,9 @@ class Desk:
         )
 
     def run(self, count: int, **changes: Any) -> list[Response | TeacherError]:
-        executor = self.executor(**changes)
-        answers = executor.run(requests(count))
-        return [answers[executor.key(request)] for request in requests(count)]
+        client = self.executor(**changes)
+        answers = client.run(requests(count))
+        return [answers[client.key(request)] for request in requests(count)]
 
 
 @pytest.fixture
@@ -418,7 +418,7 @@ EPOCH = NOW.timestamp()
 def test_waits_are_read_wherever_providers_say_them(
     headers: dict[str, str], body: object, expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepsynth.teachers.waiting.time", SimpleNamespace(time=NOW.timestamp))
+    monkeypatch.setattr("stepsynth.teachers.retry_after.time", SimpleNamespace(time=NOW.timestamp))
     found = retry_after(headers, text_of(body))
     assert found == (None if expected is None else pytest.approx(expected))
 
@@ -575,12 +575,12 @@ def test_case_07_free_tier_wait_not_read(desk: Desk, say: Callable[[float], Faul
 
 def test_after_the_second_refused_minute_the_server_s_pace_is_learned(desk: Desk) -> None:
     desk.server.faults = limit = PerMinute(desk.clock, 15, say_google)
-    executor = desk.executor(concurrency=64)
-    executor.run(requests(60))
+    client = desk.executor(concurrency=64)
+    client.run(requests(60))
     before, began = limit.refused, desk.clock.now
-    executor.run(requests(60, first=100))
-    assert executor.pace.per_minute is not None
-    assert 10 <= executor.pace.per_minute <= 20
+    client.run(requests(60, first=100))
+    assert client.pace.per_minute is not None
+    assert 10 <= client.pace.per_minute <= 20
     assert limit.refused - before <= 12
     assert desk.clock.now - began <= 400, "and it is not much slower than allowed"
 

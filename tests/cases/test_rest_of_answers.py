@@ -9,7 +9,7 @@ import pytest
 from stepsynth.config import TaskConfig, TeacherConfig
 from stepsynth.data.readers.columnar import _names_in
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.executor.outcomes import Outcomes
+from stepsynth.generation.outcomes import Outcomes
 from stepsynth.prompts import read_answer
 from stepsynth.teachers.completions import is_failure, read_completion
 from stepsynth.teachers.replies import Reply, refusal_error

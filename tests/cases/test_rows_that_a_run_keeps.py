@@ -12,8 +12,8 @@ import stepsynth as ss
 from stepsynth.api.calls import make_config
 from stepsynth.data.given import rows_of
 from stepsynth.data.keeping import kept_name
-from stepsynth.inputs import check_inputs
 from stepsynth.run import RunDirectory
+from stepsynth.run_data import load_run_data
 from stepsynth.verify import verify_run
 
 TASK = ss.Classification("orders", "Decide what a note is about.", ["late", "broken"])
@@ -78,7 +78,7 @@ def test_questions_keep_passages_answers_and_where_they_begin(tmp_path: Path) ->
 def test_a_missing_column_is_told_as_before(tmp_path: Path) -> None:
     config = make_config(TASK, tmp_path, validation=[{"txt": "a", "label": "late"}])
     with pytest.raises(ss.DataError, match="has no column 'text'"):
-        check_inputs(config)
+        load_run_data(config)
 
 
 def test_a_run_that_kept_all_columns_goes_on_with_its_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from loopback import Fault, LoopbackServer
 from openai_client import make_config
 from stepsynth.errors import TransientError
-from stepsynth.executor import ask_sample
+from stepsynth.generation import ask_sample
 from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.testing import make_request
 

@@ -19,17 +19,17 @@ from stepsynth.config import RunConfig, load_config, parse_config
 from stepsynth.errors import RunError
 from stepsynth.evaluation.squad import f1
 from stepsynth.export import dataset_lines
-from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.artefact import LabelLeakFilter
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.layout import Layout
-from stepsynth.filters.leakage import GoldCopy
-from stepsynth.filters.normalise import clean, comparable, leading_sentences
+from stepsynth.filters.leakage import ContaminationFilter
+from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_match
 from stepsynth.filters.schema import Schema
-from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
 from stepsynth.progress import SilentProgress
 from stepsynth.run import RunDirectory
+from stepsynth.run_data import load_run_data
 from stepsynth.types import Candidate, Example, Message, Prediction, Request, Sampling
 from stepsynth.words import SENTENCE_END, count_words, pieces
 
@@ -77,7 +77,7 @@ def ran(
         directory = RunDirectory.open(folder / "run", config)
         with closing(Journal(directory.journal_path)) as journal:
             with closing(directory):
-                run_loop(directory, journal, check_inputs(config), student=Constant())
+                run_loop(directory, journal, load_run_data(config), student=Constant())
             texts = [json.loads(line)["text"] for line in dataset_lines(journal, config)]
             return texts, [row.reason for row in journal.rows() if row.reason]
 
@@ -177,7 +177,7 @@ def test_a_row_knows_whether_it_was_cut() -> None:
     rule = Schema(max_words=6)
     assert rule.verdict(candidate("One two three. Four five. Six seven eight.")).candidate.cut
     assert not rule.verdict(candidate("One two three. Four five.")).candidate.cut
-    kept = GoldCopy.of(()).verdict(rule.verdict(candidate("One two three. Four five six seven.")).candidate)
+    kept = ContaminationFilter.of(()).verdict(rule.verdict(candidate("One two three. Four five six seven.")).candidate)
     assert kept.candidate.cut, "the rules after it keep that"
 
 
@@ -435,7 +435,7 @@ def test_rules_judge_scripts_without_spaces_by_their_words() -> None:
     assert Schema(max_words=8).verdict(candidate(f"{SENTENCE}\u3002")).reason == "too long"
     (short,) = Schema(max_words=12).judge([candidate(f"{SENTENCE}\u3002{SENTENCE[::-1]}\u3002")], [])
     assert (short.reason, short.candidate.text) == ("", f"{SENTENCE}\u3002")
-    gold = GoldCopy.of([f"{SENTENCE}\u3002"])
+    gold = ContaminationFilter.of([f"{SENTENCE}\u3002"])
     assert gold.verdict(candidate(f"\u771f\u7684\uff0c{SENTENCE}\uff01")).reason == "copy"
     assert (
         gold.verdict(candidate(f"\u6211\u5728\u706b\u8f66\u7ad9\u4e70\u4e86\u4e00\u5f20\u7968\uff0c{SENTENCE[::-1]}")).reason
@@ -443,15 +443,15 @@ def test_rules_judge_scripts_without_spaces_by_their_words() -> None:
     )
     twice = [candidate("\u574f\u4e86\uff01"), candidate("\u574f \u4e86\u3002", index=1)]
     assert [verdict.reason for verdict in Duplicate().judge(twice, [])] == ["", "duplicate"]
-    naming = LabelNaming({"\u6b63\u9762": 0.0}, {})
+    naming = LabelLeakFilter({"\u6b63\u9762": 0.0}, {})
     assert (
         naming.judge([candidate("\u8fd9\u662f\u6b63\u9762\u7684\u8bc4\u4ef7", "\u6b63\u9762")], [])[0].reason == "names the label"
     )
 
 
 def test_vowel_signs_belong_to_their_letters() -> None:
-    assert comparable("\u0915\u0940 \u092c\u093e\u0924!") == "\u0915\u0940 \u092c\u093e\u0924"
-    assert comparable("\u0915\u0940") != comparable("\u0915\u093e")
+    assert normalize_for_match("\u0915\u0940 \u092c\u093e\u0924!") == "\u0915\u0940 \u092c\u093e\u0924"
+    assert normalize_for_match("\u0915\u0940") != normalize_for_match("\u0915\u093e")
 
 
 def test_answers_in_scripts_without_spaces_overlap_by_characters() -> None:

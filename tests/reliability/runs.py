@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.export import write_exports
-from stepsynth.inputs import check_inputs
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
 from stepsynth.run import RunDirectory
+from stepsynth.run_data import load_run_data
 from stepsynth.teachers.fake import FakeTeacher
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def go_on(
     """Start a run or go on with it; return its results and the teacher, which knows what it was asked."""
     teacher = teacher or FakeTeacher(identity=config.teacher.identity())
     with closing(RunDirectory.open(folder, config)) as directory, closing(Journal(directory.journal_path)) as journal:
-        run_loop(directory, journal, check_inputs(config), teacher=teacher, student=student)
+        run_loop(directory, journal, load_run_data(config), teacher=teacher, student=student)
         return write_exports(journal, directory), teacher
 
 

@@ -19,9 +19,9 @@ import pytest
 from loopback import LoopbackServer, completion
 from reliability.runs import copied, go_on
 from stepsynth.config import TeacherConfig, parse_config
-from stepsynth.executor import Executor, Generator
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
 from stepsynth.filters.normalise import clean
+from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.progress import SilentProgress
 from stepsynth.run import RunDirectory
@@ -70,15 +70,18 @@ def test_r05_bodies_that_no_parser_understands_are_kept_and_a_mended_parser_asks
 
     from stepsynth.config import BudgetConfig
 
-    hygiene = Hygiene.for_rationales(Plan.targets)
+    pipeline = FilterPipeline.for_rationales(Plan.targets)
     with LoopbackServer(answer) as server:
         teacher = config(server.base_url)
         with closing(Journal(tmp_path / "journal.db")) as journal:
-            generator = Generator(
-                Executor(teacher, journal, BudgetConfig()), journal, max_overgeneration=2, progress=SilentProgress()
+            generator = StageGenerator(
+                TeacherClient(teacher, journal, BudgetConfig()), journal, max_overgeneration=2, progress=SilentProgress()
             )
-            with patch("stepsynth.executor.waves.clean", defective), pytest.raises(ValueError, match=r"delimiter|Unterminated"):
-                generator.run(Plan(), 0, hygiene, [])
+            with (
+                patch("stepsynth.generation.oversampling.clean", defective),
+                pytest.raises(ValueError, match=r"delimiter|Unterminated"),
+            ):
+                generator.run(Plan(), 0, pipeline, [])
         asked = len(server.completions)
         assert asked >= 8, "the defect shows when answers are there"
         assert sum(BROKEN[:20] in json.loads(body)["choices"][0]["message"]["content"] for body in bodies) >= 0.1 * asked
@@ -86,9 +89,9 @@ def test_r05_bodies_that_no_parser_understands_are_kept_and_a_mended_parser_asks
             kept = [raw for (raw,) in connection.execute("SELECT raw FROM answers")]
         assert sorted(kept) == sorted(bodies), "every body is there, byte for byte"
         with closing(Journal(tmp_path / "journal.db")) as journal:
-            Generator(Executor(teacher, journal, BudgetConfig()), journal, max_overgeneration=2, progress=SilentProgress()).run(
-                Plan(), 0, hygiene, []
-            )
+            StageGenerator(
+                TeacherClient(teacher, journal, BudgetConfig()), journal, max_overgeneration=2, progress=SilentProgress()
+            ).run(Plan(), 0, pipeline, [])
             rows = journal.rows()
         prompts = [seen.json["messages"][-1]["content"] for seen in server.completions]
         assert not set(prompts[:asked]) & set(prompts[asked:]), "no answer that is there is asked for again"

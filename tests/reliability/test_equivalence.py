@@ -48,7 +48,7 @@ import sys
 from pathlib import Path
 from stepsynth import failpoints
 from stepsynth.config import parse_config
-from stepsynth.executor import Executor
+from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.run import RunDirectory
 from stepsynth.teachers.fake import FakeTeacher
@@ -67,9 +67,9 @@ if journal.meta("validation_sha256") is None:
 teacher = FakeTeacher(lambda request: Response(big + request.messages[0].content, raw=big), identity=config.teacher.identity())
 requests = [Request((Message("user", f"{i}{big}"),), Sampling(), 0, "round-0/seed", i, "a") for i in range(30)]
 failpoints.arm(2 * cycle)
-executor = Executor(config.teacher, journal, config.budget, teacher=teacher)
+client = TeacherClient(config.teacher, journal, config.budget, teacher=teacher)
 for i in range(6 * cycle - 6, 30):
-    executor.run(requests[: i + 1])
+    client.run(requests[: i + 1])
 """
 
 

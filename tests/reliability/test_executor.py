@@ -30,8 +30,8 @@ from loopback import Fault, LoopbackServer, Seen
 from stepsynth.cli.signals import handle_signals
 from stepsynth.config import BudgetConfig, TeacherConfig, parse_config
 from stepsynth.errors import BudgetError, Interrupted, PermanentError, TransientError
-from stepsynth.executor import Executor, Generator
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
+from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal, Row, Totals
 from stepsynth.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher, gold_text
@@ -92,8 +92,8 @@ class Site:
         journal = Journal(self.path)
         try:
             config = teacher_config(self.server.base_url, **settings)
-            executor = Executor(config, journal, budget or BudgetConfig(), pause=at_once)
-            return dict(executor.run(requests(count)))
+            client = TeacherClient(config, journal, budget or BudgetConfig(), pause=at_once)
+            return dict(client.run(requests(count)))
         finally:
             journal.close()
 
@@ -212,18 +212,18 @@ class Plan:
         return Request((Message("user", f"The text is {label}."),), Sampling(), number, self.stage, index, label)
 
 
-def rules(plan: Plan) -> Hygiene:
+def rules(plan: Plan) -> FilterPipeline:
     harvest = [Example(f"h{label}{i}", gold_text(label, i), label) for label in LABELS for i in range(10)]
     task = {"name": "t", "instruction": "Decide.", "labels": list(LABELS)}
     config = parse_config({"task": task, "data": {"validation": {"path": "v.csv"}}})
-    return Hygiene.for_rows(config.task, harvest, harvest, plan.targets)
+    return FilterPipeline.for_rows(config.task, harvest, harvest, plan.targets)
 
 
 def stage(path: Path, teacher: object, plan: Plan, config: TeacherConfig) -> list[Row]:
     journal = Journal(path)
     try:
-        executor = Executor(config, journal, BudgetConfig(), teacher=teacher, pause=at_once)  # type: ignore[arg-type]
-        generator = Generator(executor, journal, max_overgeneration=6.0, progress=SilentProgress())
+        client = TeacherClient(config, journal, BudgetConfig(), teacher=teacher, pause=at_once)  # type: ignore[arg-type]
+        generator = StageGenerator(client, journal, max_overgeneration=6.0, progress=SilentProgress())
         generator.run(plan, 0, rules(plan), [])
         return journal.rows()
     finally:
@@ -318,8 +318,8 @@ def test_r08_no_request_comes_during_the_pause_that_the_server_asked_for_and_no_
 
     site.server.faults = faults
     journal = Journal(site.path)
-    executor = Executor(teacher_config(site.server.base_url, concurrency=16), journal, BudgetConfig())
-    answers = executor.run(requests(120))
+    client = TeacherClient(teacher_config(site.server.base_url, concurrency=16), journal, BudgetConfig())
+    answers = client.run(requests(120))
     journal.close()
     assert all(isinstance(answer, Response) for answer in answers.values())
     gaps = [later - earlier for earlier, later in pairwise(arrived)]
@@ -328,8 +328,8 @@ def test_r08_no_request_comes_during_the_pause_that_the_server_asked_for_and_no_
     assert longest - 39 <= 2 * 16
     assert gaps[longest] >= pause
     assert gaps[longest + 1] >= latency, "more than one request right after the pause"
-    assert executor.limiter.cuts == 1
-    assert executor.limiter.limit >= 12, "it recovers"
+    assert client.limiter.cuts == 1
+    assert client.limiter.limit >= 12, "it recovers"
 
 
 # caps -----------------------------------------------------------------------------------------
@@ -458,7 +458,7 @@ def main() -> int:
     config = teacher_config(order["base_url"], **order["settings"])
     try:
         with handle_signals():
-            Executor(config, journal, BudgetConfig(**order["budget"]), pause=at_once).run(requests(order["count"]))
+            TeacherClient(config, journal, BudgetConfig(**order["budget"]), pause=at_once).run(requests(order["count"]))
     except BudgetError:
         return BUDGET_EXIT
     except Interrupted:

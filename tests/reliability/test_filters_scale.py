@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.artefact import LabelLeakFilter
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.types import Candidate, GeneratedRow, Message, Request, Sampling, Verdict
 
@@ -21,8 +21,8 @@ def candidate(text: str, number: int) -> Candidate:
     )
 
 
-def rules() -> list[Duplicate | LabelNaming]:
-    return [Duplicate(), LabelNaming({"pos": 0.4, "neg": 0.1}, {"pos": "", "neg": ""})]
+def rules() -> list[Duplicate | LabelLeakFilter]:
+    return [Duplicate(), LabelLeakFilter({"pos": 0.4, "neg": 0.1}, {"pos": "", "neg": ""})]
 
 
 @given(waves=st.lists(st.lists(st.sampled_from(WORDS), max_size=12), max_size=6), preview=st.booleans(), cut=st.integers(0, 3))
@@ -47,7 +47,7 @@ def reasons(verdicts: Sequence[Verdict]) -> list[str]:
     return [verdict.reason for verdict in verdicts]
 
 
-@pytest.mark.parametrize("rule", [Duplicate, lambda: LabelNaming({"pos": 1.0, "neg": 1.0}, {"pos": "", "neg": ""})])
+@pytest.mark.parametrize("rule", [Duplicate, lambda: LabelLeakFilter({"pos": 1.0, "neg": 1.0}, {"pos": "", "neg": ""})])
 def test_each_accepted_row_is_looked_at_once_however_many_waves_there_are(
     rule: type[Duplicate], monkeypatch: pytest.MonkeyPatch
 ) -> None:

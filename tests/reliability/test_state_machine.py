@@ -1,6 +1,6 @@
 """R21: whatever happens in whatever order, no committed answer is asked for again and no row depends on it.
 
-A Hypothesis state machine over the executor, the generator, the filters and the journal. A crash
+A Hypothesis state machine over the client, the generator, the filters and the journal. A crash
 leaves the files as they are at that instant, on either side of any commit; nothing is closed.
 """
 
@@ -24,9 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from stepsynth.config import BudgetConfig, RunConfig, parse_config
 from stepsynth.errors import RunError
-from stepsynth.executor import Executor, Generator
 from stepsynth.export import dataset_lines
-from stepsynth.filters import Hygiene
+from stepsynth.filters import FilterPipeline
+from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher
@@ -75,10 +75,10 @@ def teacher() -> FakeTeacher:
     return FakeTeacher(identity=identity, faults={"refusal": 0.1, "truncated": 0.1, "empty": 0.05})
 
 
-def write(journal: Journal, executor: Executor, stage: str) -> None:
+def write(journal: Journal, client: TeacherClient, stage: str) -> None:
     plan = Plan(stage)
-    generator = Generator(executor, journal, max_overgeneration=6, progress=SilentProgress())
-    generator.run(plan, int(stage[6]), Hygiene.for_rationales(plan.targets), journal.dataset())
+    generator = StageGenerator(client, journal, max_overgeneration=6, progress=SilentProgress())
+    generator.run(plan, int(stage[6]), FilterPipeline.for_rationales(plan.targets), journal.dataset())
 
 
 def rows(journal: Journal) -> list[tuple[object, ...]]:
@@ -89,9 +89,9 @@ def rows(journal: Journal) -> list[tuple[object, ...]]:
 def undisturbed() -> dict[str, list[tuple[object, ...]]]:
     """Return the rows that each stage has when nothing ever happens."""
     with tempfile.TemporaryDirectory() as folder, closing(Journal(Path(folder) / "journal.db")) as journal:
-        executor = Executor(config(1).teacher, journal, BudgetConfig(), teacher=teacher(), pause=lambda _: None)
+        client = TeacherClient(config(1).teacher, journal, BudgetConfig(), teacher=teacher(), pause=lambda _: None)
         for stage in STAGES:
-            write(journal, executor, stage)
+            write(journal, client, stage)
         found = rows(journal)
     return {stage: [row for row in found if row[0] == stage] for stage in STAGES}
 
@@ -112,7 +112,7 @@ class Run(RuleBasedStateMachine):
     def open(self, concurrency: int) -> None:
         self.journal = Journal(self.folder / "journal.db")
         self.teacher = teacher()
-        self.executor = Executor(
+        self.executor = TeacherClient(
             config(concurrency).teacher, self.journal, BudgetConfig(), teacher=self.teacher, pause=lambda _: None
         )
 

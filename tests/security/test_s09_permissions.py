@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepsynth import assets
-from stepsynth.assets.sources import SOURCES
-from stepsynth.assets.storage import empty
+from stepsynth import model_cache
 from stepsynth.journal import AnswerStore, Journal
+from stepsynth.model_cache.sources import SOURCES
+from stepsynth.model_cache.storage import empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,17 +67,17 @@ def test_s09_the_files_beside_an_open_database_are_private(tmp_path: Path) -> No
 def test_s09_a_model_in_the_cache_can_be_changed_by_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Public weights may be read by all; one that somebody else can write to would not be the one whose digest was checked."""
     monkeypatch.setenv("STEPSYNTH_CACHE", str(tmp_path / "cache"))
-    asset = assets.list_assets()[1]
+    asset = model_cache.list_assets()[1]
 
-    def put(asset: assets.Asset, staging: Path, say: object) -> None:
+    def put(asset: model_cache.Asset, staging: Path, say: object) -> None:
         empty(staging)
         for name in asset.files:
             (staging / name).write_text("weights")
 
     for source in SOURCES:
         monkeypatch.setitem(SOURCES, source, put)
-    monkeypatch.setattr("stepsynth.assets.resolving.problems", lambda asset, folder: [] if folder.is_dir() else ["missing"])
-    where = assets.resolve(asset.name, kind=asset.kind)
+    monkeypatch.setattr("stepsynth.model_cache.resolving.problems", lambda asset, folder: [] if folder.is_dir() else ["missing"])
+    where = model_cache.resolve(asset.name, kind=asset.kind)
     assert where == asset.folder
     assert len(list(asset.folder.iterdir())) == len(asset.files)
     assert {name: oct(mode) for name, mode in modes(tmp_path / "cache").items() if mode & 0o022} == {}

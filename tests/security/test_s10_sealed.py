@@ -16,8 +16,8 @@ import pytest
 from loopback import LoopbackServer
 from report_story import Story, build
 from stepsynth.cli.running import run_config
-from stepsynth.filters import Hygiene
-from stepsynth.filters.leakage import GoldCopy
+from stepsynth.filters import FilterPipeline
+from stepsynth.filters.leakage import ContaminationFilter
 from stepsynth.report import render_report
 from stepsynth.types import Candidate, Example, Message, Request, Sampling
 from world import LABELS, World, build_world
@@ -52,7 +52,7 @@ def shared(text: str, gold: str) -> float:
 def judged(text: str) -> str:
     """Return the reason for which a given row is dropped, if it is."""
     request = Request((Message("user", ""),), Sampling(), 0, "round-0/import", 0, "a")
-    (verdict,) = Hygiene.for_given([Example("g", GOLD, "a")]).judge([Candidate.of(request, "", text)], [])
+    (verdict,) = FilterPipeline.for_given([Example("g", GOLD, "a")]).judge([Candidate.of(request, "", text)], [])
     return verdict.reason
 
 
@@ -88,7 +88,7 @@ def test_s10_a_row_about_the_same_thing_in_other_words_is_kept(other: str) -> No
 
 
 def test_s10_the_threshold_is_the_documented_one() -> None:
-    assert GoldCopy.of([]).most == THRESHOLD
+    assert ContaminationFilter.of([]).most == THRESHOLD
 
 
 def test_s10_a_teacher_that_copies_gets_no_near_copy_into_training(tmp_path: Path) -> None:

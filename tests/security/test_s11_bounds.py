@@ -13,19 +13,19 @@ import pytest
 from family_rows import PAIR, QA, TAGS
 from loopback import Fault, LoopbackServer, completion
 from security.hostile import LENGTH, long_texts, scaled
+from stepsynth.answer_candidates import candidate_spans
 from stepsynth.cli.running import run_config
 from stepsynth.config import SourceConfig, TaskConfig
 from stepsynth.data.examples import RowReader
 from stepsynth.data.rows import RawRow
 from stepsynth.errors import DataError
 from stepsynth.evaluation.squad import exact_match, f1
-from stepsynth.filters import Hygiene
-from stepsynth.filters.artefact import AnswerNaming, LabelNaming
-from stepsynth.filters.normalise import clean, comparable, leading_sentences
+from stepsynth.filters import FilterPipeline
+from stepsynth.filters.artefact import AnswerLeakFilter, LabelLeakFilter
+from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_match
 from stepsynth.filters.schema import Schema
 from stepsynth.journal import Journal
 from stepsynth.prompts import Prompts, read_answer
-from stepsynth.spans import candidate_spans
 from stepsynth.types import Candidate, Example, Message, Request, Sampling, Span
 from world import LABELS, build_world
 
@@ -48,9 +48,11 @@ def _schema(text: str) -> object:
     return Schema(max_words=40, question=True).judge([as_candidate(text)], [])
 
 
-def _hygiene(text: str) -> object:
+def _pipeline(text: str) -> object:
     gold = [Example("g", text[: LENGTH // 2], "kalm"), Example("h", "one two three four five six", "kalm")]
-    return Hygiene((*Hygiene.for_given(gold).filters, LabelNaming.like(gold, LABELLED.labels))).judge([as_candidate(text)], [])
+    return FilterPipeline((*FilterPipeline.for_given(gold).filters, LabelLeakFilter.like(gold, LABELLED.labels))).judge(
+        [as_candidate(text)], []
+    )
 
 
 def _answers(text: str) -> object:
@@ -64,19 +66,19 @@ def _cloze(text: str) -> object:
 
 
 def _naming(text: str) -> object:
-    return AnswerNaming(0.5).judge([as_candidate(text, Span(text[:5000], 0))], [])
+    return AnswerLeakFilter(0.5).judge([as_candidate(text, Span(text[:5000], 0))], [])
 
 
 READERS: dict[str, Callable[[str], object]] = {
     "clean": clean,
     "clean, cut off": lambda text: clean(text, truncated=True),
-    "comparable": comparable,
+    "normalize_for_match": normalize_for_match,
     "leading_sentences": lambda text: leading_sentences(text, 200),
     "Schema": _schema,
-    "all filters": _hygiene,
+    "all filters": _pipeline,
     "read_answer": _answers,
     "cloze": _cloze,
-    "AnswerNaming": _naming,
+    "AnswerLeakFilter": _naming,
     "squad": lambda text: (exact_match(text, [text[:-1]]), f1(text, [text[:-1]])),
 }
 

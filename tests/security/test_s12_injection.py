@@ -54,10 +54,10 @@ def shape(prompts: Prompts, name: str, label: str, text: str) -> list[str]:
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_s12_no_text_adds_a_turn_to_a_chat(family: str, injection: str, student: Path, tmp_path: Path) -> None:
-    lab, _ = lab_of(build_family_world(tmp_path / "world", family, student=student))
-    label = next(iter(lab.config.task.labels), "")
-    for name in DEFAULT_TEMPLATES[lab.config.task.family]:
-        assert shape(lab.prompts, name, label, injection) == shape(lab.prompts, name, label, "harmless")
+    ctx, _ = lab_of(build_family_world(tmp_path / "world", family, student=student))
+    label = next(iter(ctx.config.task.labels), "")
+    for name in DEFAULT_TEMPLATES[ctx.config.task.family]:
+        assert shape(ctx.prompts, name, label, injection) == shape(ctx.prompts, name, label, "harmless")
 
 
 _PARTS = st.sampled_from(

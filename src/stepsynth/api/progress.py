@@ -18,7 +18,7 @@ from stepsynth.progress import SilentProgress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepsynth.progress import Pause, Progress, Traffic
+    from stepsynth.progress import Pause, Progress, RequestStats
 
 __all__ = ["open_progress"]
 
@@ -94,7 +94,7 @@ class _Bars(SilentProgress):
         self._stage = stage
         self._bar = self._tqdm(total=target, desc=stage, unit=f" {unit}", leave=False, file=sys.stderr, dynamic_ncols=True)
 
-    def advance(self, done: int, *, answers: int = 0, traffic: Traffic | None = None) -> None:
+    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         if self._bar is None:
             return
         # A wave that is judged in plan order may take accepted rows back: a bar does not.

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.config import Config
 from stepsynth.api.student import TrainedStudent
-from stepsynth.classroom import judged_rounds
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.export import build_results
+from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
-from stepsynth.journal.stream import each_row
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import stored_family
+from stepsynth.training import judged_rounds
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:

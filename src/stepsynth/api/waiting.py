@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from stepsynth.errors import Interrupted
-from stepsynth.interrupt import stoppable
+from stepsynth.shutdown import stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
     """Return what ``work`` returns, run in a thread of its own.
 
     Args:
-        work: asks `stepsynth.interrupt.check_stop` now and then.
+        work: asks `stepsynth.shutdown.check_stop` now and then.
         stopping: called once, when a first interrupt came.
 
     Raises:

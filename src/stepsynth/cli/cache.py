@@ -7,16 +7,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.cli.panel import dollars
+from stepsynth.cli.progress_view import dollars
 from stepsynth.config import USER_CACHE
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.journal import AnswerStore
-from stepsynth.journal.upkeep import discard, prune, teachers, verify
+from stepsynth.journal.cache_admin import discard, prune, teachers, verify
 from stepsynth.run import answers_path
 from stepsynth.teachers.completions import is_failure
 
 if TYPE_CHECKING:
-    from stepsynth.journal.upkeep import TeacherUse
+    from stepsynth.journal.cache_admin import TeacherUse
 
 __all__ = ["find_file", "list_answers", "print_list", "print_pruned", "print_verified", "prune_answers", "verify_answers"]
 
@@ -59,7 +59,7 @@ def list_answers(path: Path) -> dict[str, Any]:
 
 
 def verify_answers(path: Path, *, remove: bool = False) -> dict[str, Any]:
-    """Check the file, and every answer against the key of its request; see `stepsynth.journal.upkeep.verify`.
+    """Check the file, and every answer against the key of its request; see `stepsynth.journal.cache_admin.verify`.
 
     Args:
         path: the file.
@@ -84,7 +84,7 @@ def verify_answers(path: Path, *, remove: bool = False) -> dict[str, Any]:
 def prune_answers(
     path: Path, *, older_than: float | None, teacher: str | None, max_mb: float | None, everything: bool, dry_run: bool
 ) -> dict[str, Any]:
-    """Take answers away; see `stepsynth.journal.upkeep.prune`.
+    """Take answers away; see `stepsynth.journal.cache_admin.prune`.
 
     Raises:
         ConfigError: nothing says which ones.

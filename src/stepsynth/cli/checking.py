@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.cli.panel import dollars
+from stepsynth.cli.progress_view import dollars
 from stepsynth.errors import RunError
-from stepsynth.executor.room import advised_room
+from stepsynth.generation.room import advised_room
 from stepsynth.teachers.findings import address_of, one_line
 from stepsynth.teachers.learned import KEPT_DAYS
 

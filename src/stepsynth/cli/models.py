@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stepsynth.assets import is_cached, list_assets, resolve
 from stepsynth.errors import AssetError, did_you_mean
+from stepsynth.model_cache import is_cached, list_assets, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

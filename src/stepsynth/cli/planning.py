@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepsynth.cli.panel import dollars
+from stepsynth.cli.progress_view import dollars
 
 __all__ = ["print_plan"]
 

@@ -6,14 +6,14 @@ import logging
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.cli.panel import open_panel
+from stepsynth.cli.progress_view import open_panel
 from stepsynth.cli.screens import print_table
 from stepsynth.cli.signals import handle_signals
 from stepsynth.cli.worth import print_worth
 from stepsynth.execution import attempt_log, execute, open_journal
 from stepsynth.export import build_results
 from stepsynth.filters.layout import cut_note, left_out_note
-from stepsynth.journal.stream import count_rows, endings
+from stepsynth.journal.queries import count_rows, endings
 from stepsynth.pausing import read_pause
 from stepsynth.run import RunDirectory
 

@@ -19,7 +19,7 @@ def print_worth(worth: Mapping[str, Any], console: Console) -> None:
     """Print what each kind of rows is worth, and what that means.
 
     Args:
-        worth: from `stepsynth.classroom.find_worth`.
+        worth: from `stepsynth.training.find_worth`.
         console: where to.
     """
     from rich import box

@@ -22,8 +22,8 @@ from stepsynth.config import MatchConfig, RunConfig, parse_config, with_later_ke
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
+from stepsynth.journal.queries import count_rows
 from stepsynth.journal.results import best_round
-from stepsynth.journal.stream import count_rows
 from stepsynth.methods import create_method, method_class, trains_on
 from stepsynth.registry import METHODS
 from stepsynth.run import RunDirectory

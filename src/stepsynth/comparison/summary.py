@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import artefacts
 from stepsynth.comparison.cells import sets_budget
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, forecast
@@ -22,6 +21,7 @@ from stepsynth.methods import method_class
 from stepsynth.registry import METHODS
 from stepsynth.run import RunDirectory
 from stepsynth.tasks import stored_family
+from stepsynth.training import artefacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,10 +7,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from stepsynth.data.columns import Columns, describe
-from stepsynth.data.draw import draw
 from stepsynth.data.examples import check_text, kept_field
-from stepsynth.data.halves import normalised
 from stepsynth.data.rows import read_rows
+from stepsynth.data.splits import normalised
+from stepsynth.data.stratified_sample import draw
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.types import Example
 

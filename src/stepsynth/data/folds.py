@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from stepsynth.data.halves import normalised, units_by_context
+from stepsynth.data.splits import normalised, units_by_context
 from stepsynth.tasks import split_labels
 from stepsynth.types import Example
 

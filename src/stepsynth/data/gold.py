@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from stepsynth.config import RunConfig, SourceConfig, TaskConfig
 from stepsynth.data.columns import Tally, describe
-from stepsynth.data.draw import draw
 from stepsynth.data.examples import RowReader
-from stepsynth.data.halves import Halves, cut_by_label, cut_by_unit, distinct, fingerprint, units_by_context
 from stepsynth.data.rows import read_rows
+from stepsynth.data.splits import Halves, cut_by_label, cut_by_unit, distinct, fingerprint, units_by_context
+from stepsynth.data.stratified_sample import draw
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.tasks import SplitRule, create_family
 from stepsynth.types import Example, canonical_json

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 from stepsynth.config import parse_source
 from stepsynth.data.columns import Columns, RawRow, shown
 from stepsynth.data.examples import RowReader, kept_field, text_columns, wanted_columns, written_field
-from stepsynth.data.halves import fingerprint
 from stepsynth.data.readers.decoding import read_whole
 from stepsynth.data.readers.objects import find_rows, parse_documents
 from stepsynth.data.rows import check_file, read_file
+from stepsynth.data.splits import fingerprint
 from stepsynth.errors import DataError
 from stepsynth.tasks import create_family
 

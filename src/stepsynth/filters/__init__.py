@@ -1,4 +1,4 @@
-"""Row hygiene: every answer becomes an accepted row or a dropped one with a reason.
+"""Row pipeline: every answer becomes an accepted row or a dropped one with a reason.
 
 Rows are judged in plan order, never in the order in which answers came, so that the accepted
 set depends on the answers alone.
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from stepsynth.filters.alone import RowRule
-from stepsynth.filters.artefact import AnswerNaming, LabelNaming
-from stepsynth.filters.balance import Surplus
+from stepsynth.filters.artefact import AnswerLeakFilter, LabelLeakFilter
+from stepsynth.filters.balance import LabelQuota
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
-from stepsynth.filters.leakage import GoldCopy
+from stepsynth.filters.leakage import ContaminationFilter
 from stepsynth.filters.own import OwnRule, RowFilter, own_filters
+from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
 from stepsynth.tasks import create_family
 from stepsynth.types import DropReason, Verdict
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stepsynth.config import TaskConfig
     from stepsynth.types import Candidate, Example, GeneratedRow
 
-__all__ = ["REASONS", "Filter", "Hygiene", "RowFilter", "own_filters"]
+__all__ = ["REASONS", "Filter", "FilterPipeline", "RowFilter", "own_filters"]
 
 # Where real questions do without the mark, written ones may.
 _MARKED = 0.9
@@ -68,7 +68,7 @@ class Filter(Protocol):
 
 
 @dataclass(frozen=True)
-class Hygiene:
+class FilterPipeline:
     """The rules, in the order in which they are applied; the first that objects names the reason."""
 
     filters: tuple[Filter, ...]
@@ -83,7 +83,7 @@ class Hygiene:
         *,
         own: Sequence[RowFilter] = (),
         label_check: LabelCheck | None = None,
-    ) -> Hygiene:
+    ) -> FilterPipeline:
         """Rules for training rows.
 
         Args:
@@ -102,34 +102,34 @@ class Hygiene:
         more = task.paragraphs == "all" and not layout.lines
         rules: list[Filter] = [
             Schema.like([count_words(example.text) for example in harvest], question=asks and marked, paragraphs=more, gaps=gaps),
-            GoldCopy.of([example.text for example in gold]),
+            ContaminationFilter.of([example.text for example in gold]),
             *(OwnRule(rule) for rule in own),
-            AnswerNaming.like(harvest) if asks else LabelNaming.like(harvest, task.labels),
+            AnswerLeakFilter.like(harvest) if asks else LabelLeakFilter.like(harvest, task.labels),
         ]
         if label_check is not None:
             rules.append(label_check)
         rules.append(Duplicate())
-        return cls((*rules, Surplus(targets)) if targets is not None else tuple(rules))
+        return cls((*rules, LabelQuota(targets)) if targets is not None else tuple(rules))
 
     @classmethod
-    def for_given(cls, gold: Sequence[Example]) -> Hygiene:
+    def for_given(cls, gold: Sequence[Example]) -> FilterPipeline:
         """Rules for rows that the user brought: no copies of validation rows, nothing twice."""
-        return cls((GoldCopy.of([example.text for example in gold]), Duplicate()))
+        return cls((ContaminationFilter.of([example.text for example in gold]), Duplicate()))
 
     @classmethod
-    def for_rationales(cls, targets: Mapping[str, int]) -> Hygiene:
+    def for_rationales(cls, targets: Mapping[str, int]) -> FilterPipeline:
         """Rules for rationales, which may name the label but must differ."""
-        return cls((Schema(min_words=2, max_words=60), GoldCopy.of(()), Duplicate(), Surplus(targets)))
+        return cls((Schema(min_words=2, max_words=60), ContaminationFilter.of(()), Duplicate(), LabelQuota(targets)))
 
-    def quick(self) -> Hygiene:
+    def without_models(self) -> FilterPipeline:
         """Return the rules that cost next to nothing, for a preview while answers come in."""
-        return Hygiene(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
+        return FilterPipeline(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """Apply every rule to what the rules before it let pass; see `Filter.judge`."""
-        return self.finish([self.look(candidate) for candidate in candidates], accepted)
+        return self.apply_set_filters([self.apply_row_filters(candidate) for candidate in candidates], accepted)
 
-    def look(self, candidate: Candidate) -> Verdict:
+    def apply_row_filters(self, candidate: Candidate) -> Verdict:
         """Apply the rules that need no other row, up to the first that does: most of the work, and done once."""
         verdict = Verdict(candidate)
         for rule in self._alone:
@@ -138,8 +138,8 @@ class Hygiene:
                 break
         return verdict
 
-    def finish(self, looked_at: Sequence[Verdict], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
-        """Apply the other rules to what `look` let pass, in plan order; see `Filter.judge`."""
+    def apply_set_filters(self, looked_at: Sequence[Verdict], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
+        """Apply the other rules to what `apply_row_filters` let pass, in plan order; see `Filter.judge`."""
         verdicts = list(looked_at)
         for rule in self.filters[len(self._alone) :]:
             open_positions = [i for i, verdict in enumerate(verdicts) if verdict.accepted]
@@ -149,10 +149,10 @@ class Hygiene:
         return verdicts
 
     @cached_property
-    def _alone(self) -> tuple[RowRule, ...]:
-        alone: list[RowRule] = []
+    def _alone(self) -> tuple[RowFilterBase, ...]:
+        alone: list[RowFilterBase] = []
         for rule in self.filters:
-            if not isinstance(rule, RowRule):
+            if not isinstance(rule, RowFilterBase):
                 break
             alone.append(rule)
         return tuple(alone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepsynth.filters.artefact import LabelNaming
+from stepsynth.filters.artefact import LabelLeakFilter
 from stepsynth.filters.schema import Schema
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def advice(rules: Sequence[Filter], label: str, reason: str, texts: Sequence[str
     if reason in _NO_ADVICE:
         return ""
     for rule in rules:
-        if isinstance(rule, LabelNaming) and reason == "names the label":
+        if isinstance(rule, LabelLeakFilter) and reason == "names the label":
             return _without_naming(rule, label, texts)
         if isinstance(rule, Schema) and reason in ("too short", "too long"):
             return (
@@ -54,7 +54,7 @@ def advice(rules: Sequence[Filter], label: str, reason: str, texts: Sequence[str
     return _SENTENCES.get(reason, f"Texts are refused for this, so avoid it: {reason}.")
 
 
-def _without_naming(rule: LabelNaming, label: str, texts: Sequence[str]) -> str:
+def _without_naming(rule: LabelLeakFilter, label: str, texts: Sequence[str]) -> str:
     words, described = rule.found(label, texts)
     said = []
     if words:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from stepsynth.filters.growing import Growing
-from stepsynth.filters.normalise import comparable
+from stepsynth.filters.accepted_index import Growing
+from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.tasks.labels import label_words
 from stepsynth.types import DropReason, Verdict
 from stepsynth.words import SPACELESS, is_spaceless
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Candidate, Example, GeneratedRow
 
-__all__ = ["AnswerNaming", "LabelNaming"]
+__all__ = ["AnswerLeakFilter", "LabelLeakFilter"]
 
 
 @dataclass(frozen=True)
-class LabelNaming:
+class LabelLeakFilter:
     """Lets rows name their label only as often as real rows of that label do.
 
     "Where is my delivery" is an honest text of the label *delivery*; a review that calls itself
@@ -41,7 +41,7 @@ class LabelNaming:
     _accepted: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def like(cls, harvest: Sequence[Example], meanings: Mapping[str, str]) -> LabelNaming:
+    def like(cls, harvest: Sequence[Example], meanings: Mapping[str, str]) -> LabelLeakFilter:
         """Measure the rate of each label on real rows."""
         limits = {}
         for label in dict.fromkeys(example.label for example in harvest):
@@ -75,7 +75,7 @@ class LabelNaming:
         """Return which words of a label stand in texts, the commonest first, and whether pieces of its meaning do."""
         words, phrases = _signs(label, self.meanings.get(label, ""))
         counts = Counter(word for text in texts for word in set(words.findall(text.casefold()))) if words else Counter[str]()
-        described = any(phrase in f" {comparable(text)} " for text in texts for phrase in phrases)
+        described = any(phrase in f" {normalize_for_match(text)} " for text in texts for phrase in phrases)
         return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))], described
 
     def _named(self, row: GeneratedRow) -> bool:
@@ -83,7 +83,7 @@ class LabelNaming:
 
 
 @dataclass(frozen=True)
-class AnswerNaming:
+class AnswerLeakFilter:
     """Lets questions hold their own answer only as often as real questions do.
 
     Attributes:
@@ -95,7 +95,7 @@ class AnswerNaming:
     _accepted: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     @classmethod
-    def like(cls, harvest: Sequence[Example]) -> AnswerNaming:
+    def like(cls, harvest: Sequence[Example]) -> AnswerLeakFilter:
         """Measure the rate on real questions."""
         return cls(sum(_holds(e.text, [a.text for a in e.answers]) for e in harvest) / len(harvest))
 
@@ -119,8 +119,8 @@ class AnswerNaming:
 
 
 def _holds(question: str, answers: Sequence[str]) -> bool:
-    spaced = f" {comparable(question)} "
-    return any(f" {words} " in spaced for answer in answers if (words := comparable(answer)))
+    spaced = f" {normalize_for_match(question)} "
+    return any(f" {words} " in spaced for answer in answers if (words := normalize_for_match(answer)))
 
 
 def _names(text: str, label: str, meaning: str) -> bool:
@@ -128,7 +128,7 @@ def _names(text: str, label: str, meaning: str) -> bool:
     words, phrases = _signs(label, meaning)
     if words is not None and words.search(text.casefold()):
         return True
-    spaced = f" {comparable(text)} " if phrases else ""
+    spaced = f" {normalize_for_match(text)} " if phrases else ""
     return any(phrase in spaced for phrase in phrases)
 
 
@@ -138,7 +138,7 @@ def _signs(label: str, meaning: str) -> tuple[re.Pattern[str] | None, tuple[str,
     # Words of scripts without spaces have no edges in a text, and seldom three letters.
     names = [rf"\b{re.escape(word)}" for word in label_words(label) if not is_spaceless(word)]
     names += [re.escape(word) for word in re.findall(rf"[{SPACELESS}]{{2,}}", label.casefold())]
-    words = comparable(meaning).split()
+    words = normalize_for_match(meaning).split()
     size = 6 if is_spaceless(meaning) else 3
     phrases = tuple(f" {' '.join(words[i : i + size])} " for i in range(len(words) - size + 1))
     return re.compile("|".join(names)) if names else None, phrases

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Candidate, GeneratedRow
 
-__all__ = ["Surplus"]
+__all__ = ["LabelQuota"]
 
 
 @dataclass(frozen=True)
-class Surplus:
+class LabelQuota:
     """Accepts at most ``targets[label]`` rows of the stage that is being written.
 
     Attributes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from stepsynth.filters.growing import Growing
-from stepsynth.filters.normalise import comparable
+from stepsynth.filters.accepted_index import Growing
+from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.types import DropReason, Verdict
 
 if TYPE_CHECKING:
@@ -41,6 +41,6 @@ class Duplicate:
 
 def _identity(row: GeneratedRow) -> bytes:
     """Return 128 bits of a hash in the place of two texts: a million rows take 100 MB, however long they are."""
-    context, text = comparable(row.context), comparable(row.text)
+    context, text = normalize_for_match(row.context), normalize_for_match(row.text)
     # Comparable texts hold no NUL, so no two pairs give the same bytes.
     return hashlib.blake2b(f"{context}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()

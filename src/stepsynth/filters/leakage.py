@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.filters.alone import RowRule
-from stepsynth.filters.normalise import comparable
+from stepsynth.filters.normalise import normalize_for_match
+from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.types import DropReason, Verdict
 from stepsynth.words import is_spaceless
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Candidate
 
-__all__ = ["GoldCopy"]
+__all__ = ["ContaminationFilter"]
 
 _SHINGLE = 5
 
 
 @dataclass(frozen=True)
-class GoldCopy(RowRule):
+class ContaminationFilter(RowFilterBase):
     """Drops a row that equals a gold text, or of which most was copied from one.
 
     A row counts as copied when more than ``most`` of its runs of five words stand in one gold
@@ -39,9 +39,9 @@ class GoldCopy(RowRule):
     most: float = 0.6
 
     @classmethod
-    def of(cls, gold: Iterable[str]) -> GoldCopy:
+    def of(cls, gold: Iterable[str]) -> ContaminationFilter:
         """Index gold texts."""
-        texts = [comparable(text) for text in gold]
+        texts = [normalize_for_match(text) for text in gold]
         index: dict[tuple[str, ...], set[int]] = {}
         for position, text in enumerate(texts):
             for run in _runs(text):
@@ -49,12 +49,12 @@ class GoldCopy(RowRule):
         return cls(frozenset(texts), {run: frozenset(where) for run, where in index.items()})
 
     def verdict(self, candidate: Candidate) -> Verdict:
-        """See `RowRule`."""
-        text = comparable(candidate.text)
+        """See `RowFilterBase`."""
+        text = normalize_for_match(candidate.text)
         # Turns that showed the form of an answer are no more the teacher's own than gold rows are.
-        shown = GoldCopy.of(candidate.shown)
+        shown = ContaminationFilter.of(candidate.shown)
         # A written text that repeats its whole context says nothing about how the two relate.
-        repeats = bool(candidate.row.context) and text == comparable(candidate.row.context)
+        repeats = bool(candidate.row.context) and text == normalize_for_match(candidate.row.context)
         copied = repeats or self.copied(text) or shown.copied(text)
         return Verdict(candidate, DropReason.COPY if copied else "")
 

@@ -11,7 +11,7 @@ from stepsynth.filters.layout import Layout, begins_with_title, one_paragraph, w
 from stepsynth.filters.phrases import OTHER_OPENER
 from stepsynth.words import SENTENCE_END, count_words, word_runs
 
-__all__ = ["clean", "comparable", "leading_sentences"]
+__all__ = ["clean", "leading_sentences", "normalize_for_match"]
 
 # An answer with more layers around its text is no text.
 _LAYERS = 16
@@ -97,7 +97,7 @@ def _bare(answer: str, *, cut: bool, layout: Layout) -> str:
     return _balanced(text)
 
 
-def comparable(text: str) -> str:
+def normalize_for_match(text: str) -> str:
     """Return the form in which texts are compared: letters and digits, casefolded; see `word_runs`."""
     return _remembered(text) if len(text) <= _SHORT else _comparable(text)
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.filters.alone import RowRule
+from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.registry import FILTERS
 from stepsynth.types import Verdict
 
@@ -65,7 +65,7 @@ class RowFilter(ABC):
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
 
-class OwnRule(RowRule):
+class OwnRule(RowFilterBase):
     """A user's filter among the rules of a run.
 
     Args:

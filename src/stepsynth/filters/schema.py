@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.filters.alone import RowRule
 from stepsynth.filters.normalise import leading_sentences
 from stepsynth.filters.phrases import OTHER_META, OTHER_REFUSAL, THOUGHT_ALOUD
+from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.types import DropReason, Verdict
 from stepsynth.words import count_words, pieces
 
@@ -60,7 +60,7 @@ _GREEK = re.compile("[\u0370-\u03ff]")
 
 
 @dataclass(frozen=True)
-class Schema(RowRule):
+class Schema(RowFilterBase):
     """Drops what cannot be a row.
 
     Attributes:
@@ -93,7 +93,7 @@ class Schema(RowRule):
         return cls(min_words=max(1, min(low, _SHORT)), max_words=most, question=question, gaps=gaps)
 
     def verdict(self, candidate: Candidate) -> Verdict:
-        """See `RowRule`."""
+        """See `RowFilterBase`."""
         text = leading_sentences(candidate.text, self.max_words)
         short = candidate if text == candidate.text else candidate.with_text(text, cut=True)
         reason = self._reason(short) if short.text or not candidate.text else DropReason.TOO_LONG

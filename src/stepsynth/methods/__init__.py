@@ -1,7 +1,7 @@
 """Methods: what to ask the teacher for, in which order, and how many rows to keep.
 
     method = create_method(config)
-    for plan in method.plans(0, lab): ...
+    for plan in method.plans(0, ctx): ...
 
 A method is a class, in one file: ours lie here, one of the user's anywhere. Its plans are pure: the n-th request for a label is
 always the same, however often and in whatever order it is asked for, so that a run repeats and
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from stepsynth.types import Example, Mistake, Request, Sampling
 
 __all__ = [
-    "Lab",
     "Method",
+    "MethodContext",
     "Plan",
     "create_method",
     "method_class",
     "register_method",
+    "rng_for",
     "rows_asked",
     "sampling_for",
-    "seeded",
     "trains_on",
     "wanted_form",
 ]
@@ -69,7 +69,7 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True)
-class Lab:
+class MethodContext:
     """What a method may look at; never the test set, and of the gold rows only those that may feed the loop.
 
     Attributes:
@@ -98,31 +98,31 @@ class Lab:
     repeated: Callable[[], str] = str
 
 
-def seeded(*parts: object) -> random.Random:
+def rng_for(*parts: object) -> random.Random:
     """Return a generator that depends on ``parts`` only, the same on every machine."""
     return random.Random(int(digest(parts)[:16], 16))
 
 
-def wanted_form(lab: Lab, label: str, count: int, *parts: object, source: Example | None = None) -> str:
+def wanted_form(ctx: MethodContext, label: str, count: int, *parts: object, source: Example | None = None) -> str:
     """Return how rows shall be written: as harvest rows of their label, drawn by ``parts``, are.
 
     Rows of the whole half where the label has too few to tell; empty where the templates have no use for it.
     With a source, only rows that its prompt may show are asked for their form.
     """
-    if not lab.prompts.capable or not lab.harvest:
+    if not ctx.prompts.capable or not ctx.harvest:
         return ""
-    shown = [example for example in lab.harvest if source is None or lab.together(example, source)]
+    shown = [example for example in ctx.harvest if source is None or ctx.together(example, source)]
     own = [example.text for example in shown if example.label == label]
     texts = own if len(own) >= _ENOUGH_FORMS else [example.text for example in shown]
-    return described_form(seeded("form", lab.config.seed, label, *parts).choices(texts, k=count))
+    return described_form(rng_for("form", ctx.config.seed, label, *parts).choices(texts, k=count))
 
 
-def rows_asked(lab: Lab, template: str) -> int:
+def rows_asked(ctx: MethodContext, template: str) -> int:
     """Return how many rows one answer shall hold: ``method.rows_per_answer`` where the template can say it, else one."""
-    return lab.config.method.rows_per_answer if lab.prompts.counts(template) else 1
+    return ctx.config.method.rows_per_answer if ctx.prompts.counts(template) else 1
 
 
-def sampling_for(lab: Lab, count: int) -> Sampling:
+def sampling_for(ctx: MethodContext, count: int) -> Sampling:
     """Return the configured sampling, with room for ``count`` rows."""
-    sampling = lab.config.teacher.sampling.frozen()
+    sampling = ctx.config.teacher.sampling.frozen()
     return replace(sampling, max_tokens=sampling.max_tokens * count) if count > 1 else sampling

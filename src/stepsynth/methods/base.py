@@ -7,7 +7,7 @@
             super().__init__(**settings)
             self.per_label = per_label
 
-        def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]: ...
+        def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]: ...
 
 In Python it is given as ``method=Paraphrase(per_label=5)``; in YAML by the name under which a package registered the class as an
 entry point of the group ``stepsynth.methods``::
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
-    from stepsynth.methods import Lab, Plan
+    from stepsynth.methods import MethodContext, Plan
 
 __all__ = [
     "CHECK",
@@ -85,7 +85,7 @@ class Method(Noun, Optioned, ABC):
         >>> class Nothing(Method):
         ...     student = "gold"
         ...
-        ...     def plans(self, round_number, lab):
+        ...     def plans(self, round_number, ctx):
         ...         yield from ()
         >>> Nothing().values
         {'name': 'Nothing'}
@@ -114,7 +114,7 @@ class Method(Noun, Optioned, ABC):
         cls.fixed = {"name": cls.name}
 
     @abstractmethod
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         """Yield a round's stages in order; each is finished before the next is asked for.
 
         A later round that yields nothing ends the loop.

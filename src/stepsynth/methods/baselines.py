@@ -11,7 +11,7 @@ from stepsynth.methods.seed import ZeroGenPlan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepsynth.methods import Lab, Plan
+    from stepsynth.methods import MethodContext, Plan
 
 __all__ = ["Gold", "GoldGen", "TeacherAlone", "ZeroGen"]
 
@@ -29,10 +29,10 @@ class ZeroGen(Method):
     # By its definition it sees no gold row.
     checks_labels = False
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         """Yield the one stage."""
         if round_number == 0:
-            yield ZeroGenPlan(lab)
+            yield ZeroGenPlan(ctx)
 
 
 class GoldGen(Method):
@@ -46,10 +46,10 @@ class GoldGen(Method):
     name = "goldgen"
     keys = ROWS | CHECK | {"demonstrations"}
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         """Yield the one stage."""
         if round_number == 0:
-            yield ExtrapolationPlan.of_gold(lab)
+            yield ExtrapolationPlan.of_gold(ctx)
 
 
 class Gold(Method):
@@ -68,9 +68,9 @@ class Gold(Method):
     takes_budget = False
     is_reference = True
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         """Yield nothing."""
-        del round_number, lab
+        del round_number, ctx
         yield from ()
 
 

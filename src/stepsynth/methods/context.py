@@ -6,9 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from stepsynth.data import deal_folds
+from stepsynth.journal.queries import repeated_answer
 from stepsynth.journal.results import find_mistakes
-from stepsynth.journal.stream import repeated_answer
-from stepsynth.methods import Lab
+from stepsynth.methods import MethodContext
 from stepsynth.prompts import Prompts
 from stepsynth.tasks import create_family
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal
     from stepsynth.methods import Method
 
-__all__ = ["lab_of_run"]
+__all__ = ["context_of_run"]
 
 _REASONS = "round-0/rationales"
 
 
-def lab_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str]) -> Lab:
+def context_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str]) -> MethodContext:
     """Return what the method of a run may look at.
 
     Args:
@@ -36,7 +36,7 @@ def lab_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Se
     crossfits = method.crossfits
     harvest = [*journal.gold("harvest"), *(journal.gold("select") if crossfits else [])]
     folds = deal_folds(harvest, config.method.folds, config.seed) if crossfits else None
-    return Lab(
+    return MethodContext(
         config,
         Prompts(config.task),
         create_family(config.task),

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
+from stepsynth.methods import rng_for, rows_asked, sampling_for, wanted_form
 from stepsynth.tasks.labels import even_targets
 from stepsynth.types import Request, StageKind, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.methods import Lab
+    from stepsynth.methods import MethodContext
     from stepsynth.types import Example, Mistake
 
 __all__ = ["ExtrapolationPlan"]
@@ -34,14 +34,14 @@ class ExtrapolationPlan:
     """Asks for rows like given gold rows, which take turns within their label.
 
     Attributes:
-        lab: config, prompts and the gold rows that a prompt may show.
+        ctx: config, prompts and the gold rows that a prompt may show.
         sources: the rows that are extrapolated, in the order of the harvest half.
         round_number: of the data that is written.
         targets: label -> accepted rows wanted.
         predicted: id of a source -> what the student took it for; none where sources are no mistakes.
     """
 
-    lab: Lab
+    ctx: MethodContext
     sources: Sequence[Example]
     round_number: int
     targets: Mapping[str, int]
@@ -49,31 +49,31 @@ class ExtrapolationPlan:
     kind: str = StageKind.EXTRAPOLATE
 
     @classmethod
-    def of_mistakes(cls, lab: Lab, mistakes: Sequence[Mistake], round_number: int) -> ExtrapolationPlan:
+    def of_mistakes(cls, ctx: MethodContext, mistakes: Sequence[Mistake], round_number: int) -> ExtrapolationPlan:
         """Want ``rows_per_mistake`` times as many rows as mistakes; see ``method.balance`` for their labels.
 
         With ``mistakes`` a label gets as many as it has mistakes (the paper's way). With ``even``
         the same total is spread evenly over the labels that have mistakes: a student errs more
         often in one direction, and the rows that cure it should not tilt the classes the other way.
         """
-        method, several = lab.config.method, lab.family.several_labels
+        method, several = ctx.config.method, ctx.family.several_labels
         # Nobody can be asked for a text of no label at all.
         sources = [mistake.example for mistake in mistakes if mistake.example.label or not several]
         counts = Counter(source.label for source in sources)
-        labels = [label for label in (lab.config.task.labels or [""]) if counts[label]]
+        labels = [label for label in (ctx.config.task.labels or [""]) if counts[label]]
         labels += sorted(set(counts) - set(labels))
         if method.balance == "even" and not several:
             targets = even_targets(len(sources) * method.rows_per_mistake, labels)
         else:
             targets = {label: counts[label] * method.rows_per_mistake for label in labels}
-        return cls(lab, sources, round_number, targets, {mistake.example.id: mistake.predicted for mistake in mistakes})
+        return cls(ctx, sources, round_number, targets, {mistake.example.id: mistake.predicted for mistake in mistakes})
 
     @classmethod
-    def of_gold(cls, lab: Lab) -> ExtrapolationPlan:
+    def of_gold(cls, ctx: MethodContext) -> ExtrapolationPlan:
         """Want ``seed_rows`` rows like any rows of the harvest half, as GoldGen does, in round 0."""
-        present = {example.label for example in lab.harvest}
-        wanted = lab.family.groups(lab.harvest, lab.config.method.seed_rows)
-        return cls(lab, lab.harvest, 0, {label: rows for label, rows in wanted.items() if label in present})
+        present = {example.label for example in ctx.harvest}
+        wanted = ctx.family.groups(ctx.harvest, ctx.config.method.seed_rows)
+        return cls(ctx, ctx.harvest, 0, {label: rows for label, rows in wanted.items() if label in present})
 
     @property
     def stage(self) -> str:
@@ -89,23 +89,23 @@ class ExtrapolationPlan:
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for a row like one source; the sources of a label take turns."""
-        config, sources = self.lab.config, self._by_label[label]
+        config, sources = self.ctx.config, self._by_label[label]
         source = sources[number % len(sources)]
         # One passage often has several questions: another one of the same passage would be shown as if about a new one.
-        others = [e for e in self.lab.harvest if e.label == label and e.id != source.id and _apart(e, source)]
-        others = [e for e in others if self.lab.together(e, source)]
-        count = rows_asked(self.lab, "extrapolate")
+        others = [e for e in self.ctx.harvest if e.label == label and e.id != source.id and _apart(e, source)]
+        others = [e for e in others if self.ctx.together(e, source)]
+        count = rows_asked(self.ctx, "extrapolate")
         return Request(
-            messages=self.lab.prompts.render(
+            messages=self.ctx.prompts.render(
                 "extrapolate",
                 label,
                 row=source,
                 examples=self._shown(others, source, number),
                 predicted=self.predicted.get(source.id, ""),
-                form=wanted_form(self.lab, label, count, "extrapolate", self.round_number, source.id, number, source=source),
+                form=wanted_form(self.ctx, label, count, "extrapolate", self.round_number, source.id, number, source=source),
                 count=count,
             ),
-            sampling=sampling_for(self.lab, count),
+            sampling=sampling_for(self.ctx, count),
             replicate=(config.seed * 100 + self.round_number) * _REPLICATES_PER_SEED + number,
             stage=self.stage,
             index=index,
@@ -121,9 +121,9 @@ class ExtrapolationPlan:
 
         Fixed ones come in one order whatever the source is, so that as many first turns as can be are the same.
         """
-        seed, count = self.lab.config.seed, min(_EXAMPLES_PER_PROMPT, len(others))
-        if self.lab.config.method.demonstrations != "fixed":
-            return seeded("extrapolate", seed, self.round_number, source.id, number).sample(others, count)
+        seed, count = self.ctx.config.seed, min(_EXAMPLES_PER_PROMPT, len(others))
+        if self.ctx.config.method.demonstrations != "fixed":
+            return rng_for("extrapolate", seed, self.round_number, source.id, number).sample(others, count)
         turn = number // _SHOWN_AGAIN
         return sorted(others, key=lambda other: digest((seed, self.round_number, turn, other.id)))[:count]
 

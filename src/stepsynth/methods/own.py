@@ -16,7 +16,7 @@ from stepsynth.types import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from stepsynth.methods import Lab, Method, Plan
+    from stepsynth.methods import Method, MethodContext, Plan
 
 __all__ = ["plans_of"]
 
@@ -25,19 +25,19 @@ _REASONS = "rationales"
 _TAKEN = {*LEARNING, "import"}
 
 
-def plans_of(method: Method, round_number: int, lab: Lab) -> Iterator[Plan]:
+def plans_of(method: Method, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
     """Yield a round's stages in order.
 
     Raises:
         RunError: a method of the user's failed, or yielded what is no plan.
     """
     if method.name in METHODS.built_in:
-        yield from method.plans(round_number, lab)
+        yield from method.plans(round_number, ctx)
         return
     stages: set[str] = set()
-    plans = _named(method.name, round_number, lambda: iter(method.plans(round_number, lab)))
+    plans = _named(method.name, round_number, lambda: iter(method.plans(round_number, ctx)))
     while (plan := _named(method.name, round_number, lambda: next(plans, None))) is not None:
-        checked = _Checked(method.name, round_number, plan, tuple(lab.config.task.labels))
+        checked = _Checked(method.name, round_number, plan, tuple(ctx.config.task.labels))
         checked.check()
         if checked.stage in stages:
             _refuse(method.name, f"yielded two stages {checked.stage!r}", "Give each stage a name of its own.")

@@ -23,18 +23,18 @@ class PromptPlan(RowPlan):
     """Asks for rows with a prompt of one's own.
 
     Attributes:
-        lab: what the method may look at.
+        ctx: what the method may look at.
         prompt: returns what the teacher is asked for the ``number``-th row of a label: ``prompt(label, number, given)``.
             ``given`` is the gold row from `source`; without one it holds the context and the answer that the row keeps, where
             the family has such. The same arguments give the same text; what is drawn is drawn with `stepsynth.methods.seeded`.
         kind: a word for the stage's name and for tables.
         wanted: label -> accepted rows wanted; ``method.seed_rows``, spread as the family says, when absent.
-        source: returns the gold row of ``lab.harvest`` that the ``number``-th row of a label is written like; the new row
+        source: returns the gold row of ``ctx.harvest`` that the ``number``-th row of a label is written like; the new row
             keeps its context and its answer, and tables show it beside.
         round_number: of the data that is written.
 
     Example:
-        >>> plan = PromptPlan(lab, lambda label, number, given: f"Write a {label} ticket.", kind="plain")  # doctest: +SKIP
+        >>> plan = PromptPlan(ctx, lambda label, number, given: f"Write a {label} ticket.", kind="plain")  # doctest: +SKIP
     """
 
     prompt: Callable[[str, int, Example], str]
@@ -59,5 +59,5 @@ class PromptPlan(RowPlan):
         messages = (Message("user", self.prompt(label, number, given)),)
         request = self.row(messages, label, number, index, self.stage, given, 1)
         # Rounds do not share answers: the same prompt in a later round asks for another row.
-        replicate = (self.lab.config.seed * 100 + self.round_number) * _REPLICATES + number
+        replicate = (self.ctx.config.seed * 100 + self.round_number) * _REPLICATES + number
         return replace(request, replicate=replicate, source=given.id or None)

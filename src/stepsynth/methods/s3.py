@@ -11,27 +11,27 @@ from stepsynth.methods.seed import RationalePlan, SeedPlan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepsynth.methods import Lab, Plan
+    from stepsynth.methods import MethodContext, Plan
 
 __all__ = ["S3", "S3WithGold", "SeedOnly"]
 
 
-def _seed(lab: Lab) -> Iterator[Plan]:
+def _seed(ctx: MethodContext) -> Iterator[Plan]:
     """Yield reasons per label, then texts that show them; with ``method.seed_from: gold`` only for labels without a gold row.
 
     The others have rows like their gold rows then.
     """
     labels = None
-    if lab.config.method.seed_from == "gold":
-        yield ExtrapolationPlan.of_gold(lab)
-        labels = frozenset(SeedPlan(lab, None).targets) - {row.label for row in lab.harvest}
+    if ctx.config.method.seed_from == "gold":
+        yield ExtrapolationPlan.of_gold(ctx)
+        labels = frozenset(SeedPlan(ctx, None).targets) - {row.label for row in ctx.harvest}
         if not labels:
             return
-    if lab.config.method.rationales:
-        yield RationalePlan(lab, labels=labels)
-        yield SeedPlan(lab, lab.rationales(), labels=labels)
+    if ctx.config.method.rationales:
+        yield RationalePlan(ctx, labels=labels)
+        yield SeedPlan(ctx, ctx.rationales(), labels=labels)
     else:
-        yield SeedPlan(lab, None, labels=labels)
+        yield SeedPlan(ctx, None, labels=labels)
 
 
 class SeedOnly(Method):
@@ -47,10 +47,10 @@ class SeedOnly(Method):
     takes_seed = True
     draws_phrases = True
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         """Yield the stages of `_seed`; nothing where seed rows were given."""
-        if not round_number and lab.config.data.seed is None:
-            yield from _seed(lab)
+        if not round_number and ctx.config.data.seed is None:
+            yield from _seed(ctx)
 
 
 class S3(SeedOnly):
@@ -69,12 +69,12 @@ class S3(SeedOnly):
     sets_budget = True
     leads = True
 
-    def plans(self, round_number: int, lab: Lab) -> Iterator[Plan]:
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         """Yield the seed stages; for later rounds rows like the mistakes of the round before."""
         if round_number == 0:
-            yield from super().plans(0, lab)
-        elif mistakes := lab.mistakes(round_number - 1):
-            yield ExtrapolationPlan.of_mistakes(lab, mistakes, round_number)
+            yield from super().plans(0, ctx)
+        elif mistakes := ctx.mistakes(round_number - 1):
+            yield ExtrapolationPlan.of_mistakes(ctx, mistakes, round_number)
 
 
 class S3WithGold(S3):

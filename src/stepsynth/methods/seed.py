@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from stepsynth.answer_candidates import draw_spans
 from stepsynth.errors import DataError, RunError
-from stepsynth.methods import rows_asked, sampling_for, seeded, wanted_form
-from stepsynth.spans import draw_spans
+from stepsynth.methods import rng_for, rows_asked, sampling_for, wanted_form
 from stepsynth.tasks.labels import carried_labels
 from stepsynth.types import DropReason, Example, Request, Sampling, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.methods import Lab
+    from stepsynth.methods import MethodContext
     from stepsynth.types import Message, Span
 
 __all__ = ["REPEATED_HINT", "RationalePlan", "RowPlan", "SeedPlan", "ZeroGenPlan"]
@@ -42,7 +42,7 @@ class RationalePlan:
         labels: the labels that need reasons; ``None`` are all.
     """
 
-    lab: Lab
+    ctx: MethodContext
     stage: str = "round-0/rationales"
     kind: str = StageKind.RATIONALES
     labels: frozenset[str] | None = None
@@ -50,15 +50,15 @@ class RationalePlan:
     @property
     def targets(self) -> Mapping[str, int]:
         """The same number of reasons for every label; of any question where there are no labels."""
-        labels = [label for label in self.lab.config.task.labels or [""] if self.labels is None or label in self.labels]
-        return dict.fromkeys(labels, self.lab.config.method.rationales)
+        labels = [label for label in self.ctx.config.task.labels or [""] if self.labels is None or label in self.labels]
+        return dict.fromkeys(labels, self.ctx.config.method.rationales)
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one reason, or for a list of them."""
-        config = self.lab.config
-        count = _REASONS_PER_ANSWER if self.lab.prompts.counts("rationale") else 1
+        config = self.ctx.config
+        count = _REASONS_PER_ANSWER if self.ctx.prompts.counts("rationale") else 1
         return Request(
-            messages=self.lab.prompts.render("rationale", label, count=count),
+            messages=self.ctx.prompts.render("rationale", label, count=count),
             sampling=_for_reasons(config.teacher.sampling.frozen(), count),
             replicate=config.seed * _REPLICATES_PER_SEED + number,
             stage=self.stage,
@@ -79,22 +79,22 @@ def _for_reasons(sampling: Sampling, count: int) -> Sampling:
 class RowPlan:
     """What all rows have in common that no gold row is shown for: how many there are, and which context each keeps."""
 
-    lab: Lab
+    ctx: MethodContext
 
     @property
     def targets(self) -> Mapping[str, int]:
         """``method.seed_rows`` rows, spread as the family says."""
-        return self.lab.family.groups(self.lab.harvest, self.lab.config.method.seed_rows)
+        return self.ctx.family.groups(self.ctx.harvest, self.ctx.config.method.seed_rows)
 
     def given(self, label: str, number: int) -> Example:
         """Return the context and the answer that the ``number``-th row of a label keeps."""
-        if not self.lab.family.has_context:
+        if not self.ctx.family.has_context:
             return Example("", "")
-        contexts = self.lab.contexts
+        contexts = self.ctx.contexts
         order = self._orders.setdefault(
-            label, seeded("contexts", self.lab.config.seed, label).sample(range(len(contexts)), len(contexts))
+            label, rng_for("contexts", self.ctx.config.seed, label).sample(range(len(contexts)), len(contexts))
         )
-        if not self.lab.family.spans:
+        if not self.ctx.family.spans:
             return Example("", "", context=contexts[order[number % len(order)]])
         for step in range(len(order)):
             turn, place = divmod(number + step, len(order))
@@ -108,8 +108,8 @@ class RowPlan:
 
     def _spans(self, place: int) -> Sequence[Span]:
         if place not in self._drawn:
-            context = self.lab.contexts[place]
-            self._drawn[place] = draw_spans(context, _SPANS_PER_CONTEXT, seeded("spans", self.lab.config.seed, context))
+            context = self.ctx.contexts[place]
+            self._drawn[place] = draw_spans(context, _SPANS_PER_CONTEXT, rng_for("spans", self.ctx.config.seed, context))
         return self._drawn[place]
 
     @cached_property
@@ -124,10 +124,10 @@ class RowPlan:
         self, messages: tuple[Message, ...], label: str, number: int, index: int, stage: str, given: Example, count: int
     ) -> Request:
         """Return the request for a row that keeps a given context and answer."""
-        config = self.lab.config
+        config = self.ctx.config
         return Request(
             messages=messages,
-            sampling=sampling_for(self.lab, count),
+            sampling=sampling_for(self.ctx, count),
             replicate=config.seed * _REPLICATES_PER_SEED + number,
             stage=stage,
             index=index,
@@ -159,14 +159,14 @@ class SeedPlan(RowPlan):
         """Refuse to go on without reasons."""
         if self.rationales is None:
             return
-        for label in self.lab.config.task.labels or [""]:
+        for label in self.ctx.config.task.labels or [""]:
             if self.labels is not None and label not in self.labels:
                 continue
             if not self.rationales.get(label):
                 of = f" for label {label!r}" if label else ""
-                dropped = self.lab.dropped(label)
+                dropped = self.ctx.dropped(label)
                 why = f" ({', '.join(f'{count} {reason}' for reason, count in dropped.items())})" if dropped else ""
-                said = self.lab.repeated()
+                said = self.ctx.repeated()
                 what = f"the teacher gave no usable rationale{of}{why}{f'; {said}' if said else ''}."
                 raise RunError(what, hint=REPEATED_HINT if said else _advice(dropped))
 
@@ -179,14 +179,14 @@ class SeedPlan(RowPlan):
         """Ask for one text that shows k reasons, drawn without replacement."""
         shown: list[str] = []
         if self.rationales is not None:
-            method = self.lab.config.method
+            method = self.ctx.config.method
             reasons = [reason for part in carried_labels(label, self.rationales) or ("",) for reason in self.rationales[part]]
-            draw = seeded("seed", self.lab.config.seed, label, number)
+            draw = rng_for("seed", self.ctx.config.seed, label, number)
             shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
         given = self.given(label, number)
-        count = rows_asked(self.lab, "seed")
-        form = wanted_form(self.lab, label, count, "seed", number)
-        messages = self.lab.prompts.render("seed", label, rationales=shown, row=given, form=form, count=count)
+        count = rows_asked(self.ctx, "seed")
+        form = wanted_form(self.ctx, label, count, "seed", number)
+        messages = self.ctx.prompts.render("seed", label, rationales=shown, row=given, form=form, count=count)
         return self.row(messages, label, number, index, self.stage, given, count)
 
 
@@ -214,6 +214,6 @@ class ZeroGenPlan(RowPlan):
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text."""
         given = self.given(label, number)
-        count = rows_asked(self.lab, "zerogen")
-        messages = self.lab.prompts.render("zerogen", label, row=given, count=count)
+        count = rows_asked(self.ctx, "zerogen")
+        messages = self.ctx.prompts.render("zerogen", label, row=given, count=count)
         return self.row(messages, label, number, index, self.stage, given, count)

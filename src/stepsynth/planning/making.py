@@ -11,23 +11,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from stepsynth.classroom import trainings
 from stepsynth.data import deal_folds
 from stepsynth.errors import RunError
-from stepsynth.executor import ask_sample
-from stepsynth.executor.budget import check_price
-from stepsynth.executor.room import advised_room, with_room
-from stepsynth.executor.waves import candidates_of, next_wave
 from stepsynth.filters.layout import Layout
-from stepsynth.inputs import Inputs, check_inputs
+from stepsynth.generation import ask_sample
+from stepsynth.generation.budget import check_price
+from stepsynth.generation.oversampling import candidates_of, next_wave
+from stepsynth.generation.room import advised_room, with_room
 from stepsynth.journal import AnswerStore, Journal
-from stepsynth.journal.stream import count_rows
-from stepsynth.methods import Lab, create_method
+from stepsynth.journal.queries import count_rows
+from stepsynth.methods import MethodContext, create_method
 from stepsynth.methods.own import plans_of
 from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
 from stepsynth.prompts import Prompts
 from stepsynth.report.spending import LabelSpent, spent_by_label
 from stepsynth.run import JOURNAL, answers_path, folder_name
+from stepsynth.run_data import RunData, load_run_data
 from stepsynth.settling import settle
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
@@ -35,6 +34,7 @@ from stepsynth.teachers.findings import sample_findings, thoughts_of
 from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
+from stepsynth.training import trainings
 from stepsynth.types import Mistake, Request
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_plan"]
 
-# Measured on the shipped example and three public sets: share of answers that hygiene lets pass,
+# Measured on the shipped example and three public sets: share of answers that pipeline lets pass,
 # and share of the harvest half that a first student gets wrong.
 _ACCEPTED = (0.95, 0.3)
 _WRONG = (0.1, 0.7)
@@ -67,7 +67,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         TeacherError: the teacher does not answer.
     """
     config = settle(config, None, report, fetch=create_method(config).asks)
-    method, inputs = create_method(config), check_inputs(config)
+    method, inputs = create_method(config), load_run_data(config)
     plan: dict[str, Any] = {
         "task": config.task.name,
         "family": config.task.family,
@@ -119,11 +119,11 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
     }
 
 
-def _first_targets(config: RunConfig, method: Method, inputs: Inputs) -> dict[str, list[int]]:
+def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[str, list[int]]:
     """Return, by label, what the first stage wants, and the most that it asks for; empty without a target."""
     if config.method.match is not None or not method.asks or method.student == "none":
         return {}
-    first = None if inputs.seed else next(_plans(method, _lab(config, method, inputs)), None)
+    first = None if inputs.seed else next(_plans(method, _context(config, method, inputs)), None)
     most = config.method.max_overgeneration
     return {label: [rows, math.ceil(rows * most)] for label, rows in first.targets.items()} if first else {}
 
@@ -149,7 +149,7 @@ def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) ->
 
 
 def _ask(
-    config: RunConfig, inputs: Inputs, report: Callable[[str], None] | None
+    config: RunConfig, inputs: RunData, report: Callable[[str], None] | None
 ) -> tuple[list[Request], list[Response], float, list[str], str]:
     """Return sample requests, their answers, how many seconds a request will take, and what was learned about the teacher."""
     # A sample is asked for live even where the run will use a batch API: it is wanted now.
@@ -212,53 +212,53 @@ def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
     return [f"the sample answer holds no text: {went}. Switch thinking off in teacher.options, or take another model."]
 
 
-def _lab(config: RunConfig, method: Method, inputs: Inputs) -> Lab:
+def _context(config: RunConfig, method: Method, inputs: RunData) -> MethodContext:
     """Return what a method may look at, as if its student had got every gold row wrong, and every label were a reason."""
     harvest, family = _shown(method, inputs), create_family(config.task)
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
     reasons = {name: [name or "reason"] for name in config.task.labels or [""]}
-    lab = Lab(config, Prompts(config.task), family, harvest, inputs.contexts, lambda: reasons, lambda _: mistakes)
-    return replace(lab, together=deal_folds(harvest, config.method.folds, config.seed).together) if method.crossfits else lab
+    ctx = MethodContext(config, Prompts(config.task), family, harvest, inputs.contexts, lambda: reasons, lambda _: mistakes)
+    return replace(ctx, together=deal_folds(harvest, config.method.folds, config.seed).together) if method.crossfits else ctx
 
 
-def _shown(method: Method, inputs: Inputs) -> tuple[Example, ...]:
+def _shown(method: Method, inputs: RunData) -> tuple[Example, ...]:
     """Return the gold rows that may feed the loop."""
     return (*inputs.validation.harvest, *(inputs.validation.select if method.crossfits else ()))
 
 
 def _sample(
     config: RunConfig,
-    inputs: Inputs,
+    inputs: RunData,
     teacher: AsyncTeacher | EngineTeacher,
     count: int,
     waiting: Callable[[float], object],
 ) -> list[Request]:
     """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
     method = create_method(config)
-    lab = _lab(config, method, inputs)
+    ctx = _context(config, method, inputs)
     if method.student == "none":
         sampling = config.teacher.sampling.frozen()
-        return [Request(lab.prompts.question(row), sampling, 0, "answer", 0, "") for row in lab.harvest[:count]]
-    plan = next(_plans(method, lab))
+        return [Request(ctx.prompts.question(row), sampling, 0, "answer", 0, "") for row in ctx.harvest[:count]]
+    plan = next(_plans(method, ctx))
     if plan.kind == "rationales":
         request = plan.request(next(iter(plan.targets)), 0, 0)
         (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
         found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
         reasons = [candidate.text for candidate in found if candidate.text]
         given = {name: reasons or [name] for name in config.task.labels or [""]}
-        later = _plans(method, replace(lab, rationales=lambda: given))
+        later = _plans(method, replace(ctx, rationales=lambda: given))
         plan = next((found for found in later if found.kind != "rationales"), plan)
     first = next(iter(plan.targets))
     return [plan.request(first, number, number) for number in range(count)]
 
 
-def _plans(method: Method, lab: Lab) -> Iterator[Plan]:
+def _plans(method: Method, ctx: MethodContext) -> Iterator[Plan]:
     """Yield the plans of all rounds."""
     for number in range(method.rounds + 1):
-        yield from plans_of(method, number, lab)
+        yield from plans_of(method, number, ctx)
 
 
-def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
+def _rows(config: RunConfig, inputs: RunData) -> tuple[int, int]:
     """Return the fewest and the most answers that are likely to be asked for."""
     method, match = create_method(config), config.method.match
     if not method.asks:
@@ -268,11 +268,11 @@ def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
         return asked, asked
     if match and match.unit == "requests":
         return math.ceil(match.amount), math.ceil(match.amount)
-    lab = _lab(config, method, inputs)
+    ctx = _context(config, method, inputs)
     always, by_mistakes = 0.0, 0.0
     for number in range(method.rounds + 1):
         looked: list[int] = []
-        plans = list(plans_of(method, number, replace(lab, mistakes=_noting(lab, looked))))
+        plans = list(plans_of(method, number, replace(ctx, mistakes=_noting(ctx, looked))))
         answers = sum(map(_answers, plans))
         if looked:
             by_mistakes += answers
@@ -284,12 +284,12 @@ def _rows(config: RunConfig, inputs: Inputs) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def _noting(lab: Lab, looked: list[int]) -> Callable[[int], Sequence[Mistake]]:
-    """Return ``lab.mistakes`` that tells whether it was called: then a plan is as large as there are mistakes."""
+def _noting(ctx: MethodContext, looked: list[int]) -> Callable[[int], Sequence[Mistake]]:
+    """Return ``ctx.mistakes`` that tells whether it was called: then a plan is as large as there are mistakes."""
 
     def mistakes(number: int) -> Sequence[Mistake]:
         looked.append(number)
-        return lab.mistakes(number)
+        return ctx.mistakes(number)
 
     return mistakes
 
@@ -305,19 +305,19 @@ def _answers(plan: Plan) -> float:
     return sum(targets.values()) / each
 
 
-def _trainings(config: RunConfig, method: Method, inputs: Inputs) -> int:
+def _trainings(config: RunConfig, method: Method, inputs: RunData) -> int:
     """Return how many students are trained, at most, where every fold takes one."""
     folds = deal_folds(_shown(method, inputs), config.method.folds, config.seed).count
     return trainings(config.method.final, method.rounds, folds)
 
 
-def _cached(config: RunConfig, inputs: Inputs, path: Path | None) -> dict[str, Any] | None:
+def _cached(config: RunConfig, inputs: RunData, path: Path | None) -> dict[str, Any] | None:
     """Return how many requests of the run's first wave are answered already.
 
     ``None`` where no answers are shared, or where what is asked first is not known before.
     """
     method = create_method(config)
-    first = None if inputs.seed else next(plans_of(method, 0, _lab(config, method, inputs)), None)
+    first = None if inputs.seed else next(plans_of(method, 0, _context(config, method, inputs)), None)
     if path is None or first is None or config.method.match is not None:
         return None
     identity = config.teacher.identity()

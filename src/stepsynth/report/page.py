@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from stepsynth.classroom import judged_rounds
 from stepsynth.filters import REASONS
 from stepsynth.journal import LEARNING
-from stepsynth.journal.stream import count_rows
+from stepsynth.journal.queries import count_rows
 from stepsynth.methods import trains_on
-from stepsynth.report.cautions import cautions_of
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
 from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_of
 from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
 from stepsynth.report.spending import greedy, spent_by_label
 from stepsynth.report.template import fill
+from stepsynth.report.warnings import cautions_of
 from stepsynth.tasks import stored_family
+from stepsynth.training import judged_rounds
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:

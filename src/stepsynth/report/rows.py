@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.classroom import judged_rounds
-from stepsynth.journal.stream import each_ending, endings, rows_at, rows_from_mistakes
+from stepsynth.journal.queries import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.methods import trains_on
 from stepsynth.report.scores import mapping
 from stepsynth.tasks import stored_family
+from stepsynth.training import judged_rounds
 from stepsynth.types import Span, StageKind
 
 if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal, Row
-    from stepsynth.journal.stream import RowCount
+    from stepsynth.journal.queries import RowCount
     from stepsynth.types import Example, Graded
 
 __all__ = ["Miss", "Misses", "Passage", "Stage", "feeding", "misses_of", "passage", "samples_of", "stages_of"]

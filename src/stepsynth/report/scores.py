@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.journal.queries import count_rows
 from stepsynth.journal.results import best_round
-from stepsynth.journal.stream import count_rows
 from stepsynth.types import Evaluation, StageKind
 
 if TYPE_CHECKING:

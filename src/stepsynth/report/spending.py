@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from stepsynth.journal import Journal
-    from stepsynth.journal.stream import RowCount
+    from stepsynth.journal.queries import RowCount
 
 __all__ = ["LabelSpent", "greedy", "spent_by_label"]
 

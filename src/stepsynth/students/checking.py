@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stepsynth.assets.catalogue import ASSETS
 from stepsynth.errors import ConfigError
+from stepsynth.model_cache.catalogue import ASSETS
 from stepsynth.registry import FAMILIES
-from stepsynth.students.surroundings import quiet
+from stepsynth.students.reproducibility import quiet
 
 __all__ = ["check_base", "not_loadable"]
 
@@ -37,7 +37,7 @@ def check_base(model: str, where: Path | str, family: str) -> None:
 
     Args:
         model: as the config names it; an embedded one is known to be good.
-        where: what `stepsynth.assets.resolve` made of it.
+        where: what `stepsynth.model_cache.resolve` made of it.
         family: name of the task's.
 
     Raises:

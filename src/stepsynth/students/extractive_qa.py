@@ -19,11 +19,11 @@ from stepsynth.evaluation.squad import exact_match, f1
 from stepsynth.students.batches import Network, Row, Tokenizer, forward, longest, reads_segments
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
-from stepsynth.students.surroundings import quiet, seeded
+from stepsynth.students.reproducibility import quiet, rng_for
 
 if TYPE_CHECKING:
     from stepsynth.config import StudentConfig
-    from stepsynth.students.spans import Scored
+    from stepsynth.students.span_decoding import Scored
     from stepsynth.students.trainer import Scores
     from stepsynth.students.windows import Window
     from stepsynth.tasks import TaskFamily
@@ -79,22 +79,23 @@ class ExtractiveQAModel:
 
     def read(self, windows: Sequence[Window]) -> Any:
         """Yield ``(positions, best spans, log-probabilities)`` of batches of windows; see `spans`."""
-        from stepsynth.students import spans
+        from stepsynth.students import span_decoding
 
         for positions, output in forward(self._network, self._tokenizer, [window.row for window in windows]):
             batch = [windows[position] for position in positions]
-            scores = spans.log_probabilities(output, [len(window.row["input_ids"]) for window in batch])
-            yield positions, spans.best_spans(scores, batch, self.settings["max_answer_tokens"]), scores
+            scores = span_decoding.log_probabilities(output, [len(window.row["input_ids"]) for window in batch])
+            yield positions, span_decoding.best_spans(scores, batch, self.settings["max_answer_tokens"]), scores
 
     def answers(self, examples: Sequence[Example], windows: Sequence[Window], found: Sequence[list[Scored]]) -> list[Prediction]:
         """Choose one answer per example among the best spans of its windows."""
-        from stepsynth.students import spans
+        from stepsynth.students import span_decoding
 
         candidates: list[list[Scored]] = [[] for _ in examples]
         for window, scored in zip(windows, found, strict=True):
             candidates[window.example] += scored
         return [
-            spans.answer(row.id, self._family.texts(row)[1], scored) for row, scored in zip(examples, candidates, strict=True)
+            span_decoding.answer(row.id, self._family.texts(row)[1], scored)
+            for row, scored in zip(examples, candidates, strict=True)
         ]
 
 
@@ -136,7 +137,7 @@ class ExtractiveQA:
             RunError: the student in ``start`` cannot be loaded.
         """
         _check_answers(train, select, self.family)
-        with quiet(), seeded(seed):
+        with quiet(), rng_for(seed):
             from stepsynth.students import trainer
 
             model, network, tokenizer = self._base() if start is None else self._trained(start)
@@ -169,7 +170,7 @@ class ExtractiveQA:
         """
         from transformers import AutoModelForQuestionAnswering
 
-        with quiet(), seeded(0):
+        with quiet(), rng_for(0):
             network, tokenizer, settings = load_trained(AutoModelForQuestionAnswering, folder, _SETTINGS)
         return ExtractiveQAModel(network, tokenizer, self.family, settings)
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from stepsynth.students.batches import HEAD_FILE
 from stepsynth.students.pooled import PooledClassifier
-from stepsynth.students.surroundings import quiet
+from stepsynth.students.reproducibility import quiet
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepsynth import assets
+from stepsynth import model_cache
 from stepsynth.errors import RunError
 from stepsynth.students.checking import not_loadable
 
@@ -41,7 +41,7 @@ def load_base(architecture: Any, config: StudentConfig, **head: object) -> tuple
     """
     from transformers import AutoTokenizer
 
-    where = assets.resolve(config.model, kind="student")
+    where = model_cache.resolve(config.model, kind="student")
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         network = architecture.from_pretrained(

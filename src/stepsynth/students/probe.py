@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepsynth import assets
+from stepsynth import model_cache
 from stepsynth.students.batches import encodable
-from stepsynth.students.surroundings import quiet
+from stepsynth.students.reproducibility import quiet
 from stepsynth.tasks import split_labels
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _fit(vectors: Any, labels: Sequence[Any]) -> tuple[Any, list[Any]]:
 def _load(name: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
-    where = assets.resolve(name, kind="student")
+    where = model_cache.resolve(name, kind="student")
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         network = AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False, dtype="float32")

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from stepsynth.config.wire import SERVERS
-from stepsynth.errors import AskAgainError, ConfigError
+from stepsynth.errors import ConfigError, RetryModifiedError
 from stepsynth.registry import TEACHERS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class AsyncTeacher(Protocol):
         """Answer one request, with exactly one attempt.
 
         Raises:
-            AskAgainError: the request's form was refused, and the next attempt takes another one.
+            RetryModifiedError: the request's form was refused, and the next attempt takes another one.
             TransientError: another attempt may succeed.
             PermanentError: no attempt will.
         """
@@ -143,7 +143,7 @@ async def answer_of(teacher: AsyncTeacher, request: Request) -> Response:
         TeacherError: as `AsyncTeacher.generate`.
     """
     for _ in range(MOST_FORMS):
-        with suppress(AskAgainError):
+        with suppress(RetryModifiedError):
             return await teacher.generate(request)
     return await teacher.generate(request)
 

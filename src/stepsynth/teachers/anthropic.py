@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepsynth.config.teacher import ANTHROPIC_URL
-from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, read_key, token_count, well_formed
+from stepsynth.errors import ConfigError, PermanentError, RetryModifiedError, TransientError
 from stepsynth.teachers.completions import failure_in, plain_error
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.http import HttpClient
+from stepsynth.teachers.redaction import parsed_json, read_key, token_count, well_formed
 from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.replies import PROXY_REFUSES, Reply
 from stepsynth.teachers.served import model_ids, not_shown, unlisted
@@ -99,7 +99,7 @@ class AnthropicTeacher:
             The answer, possibly with an empty text; ``refusal`` where the model declined.
 
         Raises:
-            AskAgainError: the schema, or a setting that the user did not set, was refused.
+            RetryModifiedError: the schema, or a setting that the user did not set, was refused.
             TransientError: overload (429, 529), time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
@@ -183,7 +183,7 @@ class AnthropicTeacher:
         model = self._config.model
         if reply.status == 400 and by_schema and _FORMAT_WORDS.search(said):
             self.by_schema = False
-            return AskAgainError(f"{model!r} refused the schema; the request is sent again without it.")
+            return RetryModifiedError(f"{model!r} refused the schema; the request is sent again without it.")
         if reply.status == 404:
             what = f"{self._base_url}{PATH}, model {model!r}: not found ({said!r})."
             return PermanentError(what, hint="Check teacher.model and teacher.base_url.", kind="refused", final=True)
@@ -197,7 +197,7 @@ class AnthropicTeacher:
             if not self.without.issuperset(free):
                 self.notes.append(note_of(self._base_url, model, free))
             self.without |= set(free)
-            return AskAgainError(f"{model!r} refused {' and '.join(free)}; the request is sent again without.")
+            return RetryModifiedError(f"{model!r} refused {' and '.join(free)}; the request is sent again without.")
         return refused_setting(self._config, reply.text, sampling, self._base_url) or self.http.refused(reply)
 
     def _limited(self, reply: Reply) -> TeacherError:

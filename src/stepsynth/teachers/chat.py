@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.errors import AskAgainError, PermanentError
+from stepsynth.errors import PermanentError, RetryModifiedError
 from stepsynth.teachers.completions import read_completion
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.refusals import classify
@@ -140,7 +140,7 @@ class ChatFormat:
             body.pop(name, None)
         return body
 
-    def learn(self, reply: Reply, sampling: Sampling, *asked_in: Dialect) -> AskAgainError | None:
+    def learn(self, reply: Reply, sampling: Sampling, *asked_in: Dialect) -> RetryModifiedError | None:
         """Take another dialect where a refusal names what can be left out without changing the answer.
 
         Args:
@@ -167,10 +167,10 @@ class ChatFormat:
         if changed:
             self.notes.append(note_of(self._base_url, self._config.model, changed))
 
-    def ask_again(self, reply: Reply) -> AskAgainError:
+    def ask_again(self, reply: Reply) -> RetryModifiedError:
         """Return the error that has a request sent again."""
         message = server_message(reply.text)
-        return AskAgainError(
+        return RetryModifiedError(
             f"{self._base_url} refused the form of a request (HTTP {reply.status}: {message!r}); it is sent in another one."
         )
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from stepsynth.config.teacher import BACKENDS
 from stepsynth.config.wire import SERVERS
-from stepsynth.errors import AskAgainError, BudgetError, PermanentError, StepsynthError, TeacherError, TransientError
+from stepsynth.errors import BudgetError, PermanentError, RetryModifiedError, StepsynthError, TeacherError, TransientError
 from stepsynth.teachers import MOST_FORMS, EngineTeacher, create_teacher
 from stepsynth.teachers.findings import (
     Finding,
@@ -210,7 +210,7 @@ class TeacherCheck:
         """Return answers inside the caps, asked again where the teacher has learned another form.
 
         Raises:
-            AskAgainError: several answers at once were refused.
+            RetryModifiedError: several answers at once were refused.
             TeacherError: as `AsyncTeacher.generate`.
             BudgetError: a cap would not hold.
         """
@@ -223,8 +223,8 @@ class TeacherCheck:
                 lost = isinstance(error, TransientError) and error.maybe_billed
                 if not lost and error.kind != "damaged":
                     self.purse.release(cost)
-                self.refused += isinstance(error, AskAgainError)
-                if isinstance(error, AskAgainError) and len(requests) == 1:
+                self.refused += isinstance(error, RetryModifiedError)
+                if isinstance(error, RetryModifiedError) and len(requests) == 1:
                     continue
                 raise
             self.purse.settle(cost, answers)
@@ -284,7 +284,7 @@ class TeacherCheck:
         try:
             answers = await self._asked(teacher, self._twice)
         except TeacherError as error:
-            if not isinstance(error, AskAgainError) and not (error.kind != "connection" and _MANY.search(error.message)):
+            if not isinstance(error, RetryModifiedError) and not (error.kind != "connection" and _MANY.search(error.message)):
                 raise
             many.start_with({**many.learned(), "many": False})
             return {"n": Finding("refused", f"one answer per request{advice}")}

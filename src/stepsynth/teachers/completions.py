@@ -12,9 +12,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json, token_count, well_formed
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.event_stream import is_event_stream, whole_body
+from stepsynth.teachers.redaction import parsed_json, token_count, well_formed
 from stepsynth.teachers.refusals import classify, status_of
 from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.types import FinishReason, Response, Usage

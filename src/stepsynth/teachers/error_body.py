@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stepsynth.teachers.bodies import MESSAGE_CHARS, parsed_json, without_keys
+from stepsynth.teachers.redaction import MESSAGE_CHARS, parsed_json, without_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

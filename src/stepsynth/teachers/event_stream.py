@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from stepsynth.teachers.bodies import parsed_json
+from stepsynth.teachers.redaction import parsed_json
 
 __all__ = ["is_event_stream", "whole_body"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
-from stepsynth.teachers.bodies import parsed_json, without_keys
 from stepsynth.teachers.learned import LearningTeacher
 from stepsynth.teachers.reading import hidden_tokens
+from stepsynth.teachers.redaction import parsed_json, without_keys
+from stepsynth.teachers.retry_after import retry_after
 from stepsynth.teachers.served import model_ids, serves
 from stepsynth.teachers.thoughts import without_thoughts
-from stepsynth.teachers.waiting import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,10 +20,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stepsynth.errors import PermanentError, TeacherError, did_you_mean
-from stepsynth.teachers.bodies import MESSAGE_CHARS, is_page, scrubbed
 from stepsynth.teachers.failures import network_error, web_page
 from stepsynth.teachers.headers import read_headers
 from stepsynth.teachers.proxies import check_proxy, find_proxy
+from stepsynth.teachers.redaction import MESSAGE_CHARS, is_page, scrubbed
 from stepsynth.teachers.replies import Reply, refusal_error
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from stepsynth.assets import cache_folder
+from stepsynth.model_cache import cache_folder
 from stepsynth.types import digest
 
 if TYPE_CHECKING:

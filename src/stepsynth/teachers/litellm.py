@@ -12,17 +12,17 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.errors import AskAgainError, ConfigError, PermanentError, TransientError
-from stepsynth.teachers.bodies import MESSAGE_CHARS, read_key, scrubbed, without_keys
+from stepsynth.errors import ConfigError, PermanentError, RetryModifiedError, TransientError
 from stepsynth.teachers.chat import request_seed
 from stepsynth.teachers.completions import read_completion
 from stepsynth.teachers.error_body import read_error
 from stepsynth.teachers.headers import read_headers
+from stepsynth.teachers.redaction import MESSAGE_CHARS, read_key, scrubbed, without_keys
 from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.replies import NO_MONEY_HINT, TRANSIENT, refusal_error
+from stepsynth.teachers.retry_after import retry_after
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, refused_setting, without_again
 from stepsynth.teachers.structured import SCHEMA, asked
-from stepsynth.teachers.waiting import retry_after
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class LiteLlmTeacher:
         if changed := [name for name in free if name not in self._without and getattr(sampling, name) != 1.0]:
             self.notes.append(note_of("LiteLLM", self._config.model, changed))
         self._without |= set(free)
-        return AskAgainError(f"{self._config.model} (LiteLLM) refused {' and '.join(free)}; it is asked again without.")
+        return RetryModifiedError(f"{self._config.model} (LiteLLM) refused {' and '.join(free)}; it is asked again without.")
 
     def _scrubbed(self, text: str) -> str:
         for secret in (self._key, *self._headers.values()):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError
-from stepsynth.teachers.bodies import well_formed
+from stepsynth.teachers.redaction import well_formed
 from stepsynth.teachers.structured import asked
 from stepsynth.types import Message, Response, Usage
 
@@ -42,7 +42,7 @@ class OpenVinoTeacher:
     """
 
     def __init__(self, config: TeacherConfig, *, report: Callable[[str], None] | None = None) -> None:
-        from stepsynth.assets import resolve
+        from stepsynth.model_cache import resolve
 
         path = resolve(config.model, kind="teacher", report=report)
         self._pipeline = open_engine(path, config)
@@ -58,7 +58,7 @@ class OpenVinoTeacher:
             ConfigError: no such model.
             AssetError: it cannot be fetched.
         """
-        from stepsynth.assets import needed_memory, resolve, shortage
+        from stepsynth.model_cache import needed_memory, resolve, shortage
 
         path = resolve(config.model, kind="teacher", report=report)
         found = f"{config.model} in this process (OpenVINO GenAI), no key, no server"
@@ -136,7 +136,7 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
         raise ConfigError(
             "backend 'openvino' needs openvino-genai.", hint="Install it with: pip install openvino-genai"
         ) from None
-    from stepsynth.assets import KV_CACHE_GB
+    from stepsynth.model_cache import KV_CACHE_GB
 
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.max_num_seqs = config.concurrency
@@ -153,7 +153,7 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
 
 def _what_it_reads(path: Path) -> str:
     """Return what to do about a model that the engine refused."""
-    from stepsynth.assets import ARCHITECTURES, gguf_architecture
+    from stepsynth.model_cache import ARCHITECTURES, gguf_architecture
 
     kind = gguf_architecture(path)
     if kind and kind not in ARCHITECTURES:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError, did_you_mean
-from stepsynth.teachers.bodies import well_formed
+from stepsynth.teachers.redaction import well_formed
 from stepsynth.teachers.structured import asked
 from stepsynth.types import Response, Usage
 

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError
-from stepsynth.teachers.bodies import well_formed
 from stepsynth.teachers.local_transformers import local_model
+from stepsynth.teachers.redaction import well_formed
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import Response, Usage
 

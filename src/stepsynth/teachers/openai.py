@@ -6,7 +6,7 @@
 
 One ``generate`` is one attempt: no retry, cache or log in here, they have one owner elsewhere.
 What a server refuses and the answer does not depend on is left out from then on (`ChatFormat`), and
-`AskAgainError` has the request sent again.
+`RetryModifiedError` has the request sent again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
-from stepsynth.teachers.bodies import read_key
 from stepsynth.teachers.chat import ChatFormat, Dialect, is_withheld, refuses_many, withheld
 from stepsynth.teachers.completions import read_choices, read_completion
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.http import HttpClient
+from stepsynth.teachers.redaction import read_key
 from stepsynth.teachers.refusals import may_be_the_model
 from stepsynth.teachers.replies import PROXY_REFUSES, Reply
 from stepsynth.teachers.served import model_ids, not_shown, serves, unlisted
@@ -81,7 +81,7 @@ class OpenAITeacher:
             The answer, possibly with an empty text; ``refusal`` where the provider withheld it.
 
         Raises:
-            AskAgainError: a parameter was refused that the next request leaves out.
+            RetryModifiedError: a parameter was refused that the next request leaves out.
             TransientError: overload, time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
@@ -104,7 +104,7 @@ class OpenAITeacher:
             At least one answer, for the first of the requests, in order.
 
         Raises:
-            AskAgainError: the server refused ``n``, and ``rows_limit`` is 1 from now on; or as `generate`.
+            RetryModifiedError: the server refused ``n``, and ``rows_limit`` is 1 from now on; or as `generate`.
             TransientError: as `generate`; none of them is answered.
             PermanentError: likewise.
         """

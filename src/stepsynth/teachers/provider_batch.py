@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.teachers.bodies import parsed_json
+from stepsynth.teachers.redaction import parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -32,6 +32,7 @@ __all__ = [
     "NameParts",
     "as_object",
     "cancelled",
+    "chunk_requests",
     "created_job",
     "draw_name",
     "fetched",
@@ -39,7 +40,6 @@ __all__ = [
     "name_parts",
     "number",
     "path_part",
-    "portions",
 ]
 
 # Keys come back whole, or cut to so many digits where a provider's ids are short.
@@ -113,7 +113,7 @@ def name_parts(name: str) -> NameParts:
     return NameParts(int(name[:8], 16), int(name[8:13], 16))
 
 
-def portions(requests: Sequence[tuple[str, Request]], limits: Limits) -> Iterator[list[tuple[str, Request]]]:
+def chunk_requests(requests: Sequence[tuple[str, Request]], limits: Limits) -> Iterator[list[tuple[str, Request]]]:
     """Cut requests into jobs that a provider takes, in order."""
     portion: list[tuple[str, Request]] = []
     size = 0

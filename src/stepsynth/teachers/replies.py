@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.teachers.bodies import MESSAGE_CHARS, is_page, without_keys
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.failures import proxy_wants_a_password
 from stepsynth.teachers.proxies import find_proxy
+from stepsynth.teachers.redaction import MESSAGE_CHARS, is_page, without_keys
 from stepsynth.teachers.refusals import classify, daily_limit
-from stepsynth.teachers.waiting import retry_after
+from stepsynth.teachers.retry_after import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

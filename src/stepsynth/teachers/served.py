@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import did_you_mean
-from stepsynth.teachers.bodies import MESSAGE_CHARS, parsed_json
 from stepsynth.teachers.error_body import server_message
+from stepsynth.teachers.redaction import MESSAGE_CHARS, parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

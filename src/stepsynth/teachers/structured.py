@@ -12,7 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.teachers.bodies import well_formed
+from stepsynth.teachers.redaction import well_formed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.config import parse_config
 from stepsynth.data import deal_folds
-from stepsynth.methods import Lab, create_method, register_method
+from stepsynth.methods import MethodContext, create_method, register_method
 from stepsynth.methods.own import plans_of
 from stepsynth.prompts import Prompts
 from stepsynth.settling import settle
@@ -90,7 +90,7 @@ class MethodContract:
         register_method(method)
         again = type(method)(**json.loads(json.dumps(method.options)))
         _check(again.options == method.options, f"{again.options!r} in the place of {method.options!r}")
-        _check(create_method(self._lab(self.families[0]).config).options == method.options, "the config makes another one")
+        _check(create_method(self._context(self.families[0]).config).options == method.options, "the config makes another one")
 
     def test_a_request_is_the_same_whatever_was_asked_before(self) -> None:
         """Plans are pure: runs are resumed, and repeated elsewhere, on the strength of that."""
@@ -131,9 +131,9 @@ class MethodContract:
     def test_a_request_says_what_its_row_is(self) -> None:
         """Label, source, context and answer of a row are those of its request."""
         for family in self.families:
-            lab = self._lab(family)
-            contexts = {*lab.contexts, *(row.context for row in lab.harvest)}
-            sources = {row.id: row for row in lab.harvest}
+            ctx = self._context(family)
+            contexts = {*ctx.contexts, *(row.context for row in ctx.harvest)}
+            sources = {row.id: row for row in ctx.harvest}
             for request in self._requests(family):
                 _check(request.parts >= 1, f"{request.parts} rows in an answer")
                 if request.source is not None:
@@ -147,27 +147,27 @@ class MethodContract:
     def test_no_prompt_shows_what_it_must_not(self) -> None:
         """The select half and the sealed test set judge; of harvest rows that may not meet, one prompt shows one."""
         for family in self.families:
-            lab, crossfits = self._lab(family), self.make().crossfits
-            hidden = _rows(lab.family, 2 * _ROWS, _ROWS)
+            ctx, crossfits = self._context(family), self.make().crossfits
+            hidden = _rows(ctx.family, 2 * _ROWS, _ROWS)
             for request in self._requests(family):
                 told = "\n".join(message.content for message in request.messages)
-                shown = [row for row in lab.harvest if row.text in told]
+                shown = [row for row in ctx.harvest if row.text in told]
                 _check(not [row for row in hidden if row.text in told], f"a request of {request.stage} shows a hidden row")
-                apart = [pair for pair in combinations(shown, 2) if not lab.together(*pair)]
+                apart = [pair for pair in combinations(shown, 2) if not ctx.together(*pair)]
                 _check(not (crossfits and apart), f"a request of {request.stage} shows rows of two folds")
 
     def test_without_mistakes_it_comes_to_an_end(self) -> None:
         """A student may get everything right."""
         for family in self.families:
-            lab = replace(self._lab(family), mistakes=lambda _: [])
-            method = create_method(lab.config)
+            ctx = replace(self._context(family), mistakes=lambda _: [])
+            method = create_method(ctx.config)
             for number in range(1, method.rounds + 1):
-                for plan in plans_of(method, number, lab):
+                for plan in plans_of(method, number, ctx):
                     _check(all(plan.targets.values()), f"{plan.stage} wants no row of a label")
 
     # ------------------------------------------------------------------------------------
 
-    def _lab(self, family: str, seed: int = 0) -> Lab:
+    def _context(self, family: str, seed: int = 0) -> MethodContext:
         """Return what the method may look at: the first rows of a family; the others are hidden."""
         method = self.make()
         register_method(method)
@@ -184,14 +184,14 @@ class MethodContract:
         reasons = {label: [f"reason {n} for {label or 'any'}" for n in range(5)] for label in config.task.labels or [""]}
         mistakes = [Mistake(row, "wrong", 0.9) for row in harvest[:5]]
         contexts = [row.context for row in harvest if row.context]
-        lab = Lab(config, Prompts(config.task), made, harvest, contexts, lambda: reasons, lambda _: mistakes)
-        return replace(lab, together=deal_folds(harvest, config.method.folds, seed).together) if method.crossfits else lab
+        ctx = MethodContext(config, Prompts(config.task), made, harvest, contexts, lambda: reasons, lambda _: mistakes)
+        return replace(ctx, together=deal_folds(harvest, config.method.folds, seed).together) if method.crossfits else ctx
 
     def _plans(self, family: str, seed: int = 0, rounds: int | None = None) -> list[Plan]:
-        lab = self._lab(family, seed)
-        method = create_method(lab.config)
+        ctx = self._context(family, seed)
+        method = create_method(ctx.config)
         last = method.rounds if rounds is None else rounds
-        return [plan for number in range(last + 1) for plan in plans_of(method, number, lab)]
+        return [plan for number in range(last + 1) for plan in plans_of(method, number, ctx)]
 
     def _requests(self, family: str, seed: int = 0) -> Iterator[Request]:
         for plan in self._plans(family, seed):

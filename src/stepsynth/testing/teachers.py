@@ -133,7 +133,7 @@ class TeacherContract:
     # teachers behind a network ---------------------------------------------------------
 
     def test_one_generate_is_one_attempt(self) -> None:
-        """Retries have one owner, the executor."""
+        """Retries have one owner, the client."""
         self._needs_async()
         before = self.attempts()
         if before is None:

@@ -1,0 +1,277 @@
+"""Live progress: a few lines that stay in place on a terminal, plain lines elsewhere, nothing when quiet.
+
+::
+
+    round-0/seed  ━━━━━━━━━╸━━━━━━━  212 / 400 rows  3.1 rows/s  left 1:01
+    4.0 answers/s · 24 of 64 in flight · 338 answers · 71,204 tokens
+    cost 0.0182 USD, about 0.034 for this stage · sent again: 3 overload
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stepsynth.progress import Pause, Progress, RequestStats, SilentProgress
+from stepsynth.shutdown import current_stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.live import Live
+
+__all__ = ["StageView", "dollars", "open_panel"]
+
+_LINE_EVERY_S = 10.0
+_FRAMES_PER_S = 4
+_BAR = 30
+_STOPPING = "stopping: waiting for the answers that are on their way; Ctrl-C once more stops at once"
+
+
+@contextmanager
+def open_panel(*, quiet: bool) -> Iterator[Progress]:
+    """Yield where a run reports to; everything goes to standard error."""
+    if quiet:
+        yield _Quiet()
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.live import Live
+
+        panel = _Terminal()
+        # Only what changed is drawn again, and it is taken away at the end: what stays are the lines of `finish`.
+        with Live(panel, console=Console(stderr=True), refresh_per_second=_FRAMES_PER_S, transient=True) as live:
+            panel.live = live
+            yield panel
+    else:
+        yield _Lines()
+
+
+def dollars(value: float) -> str:
+    """Return dollars with as many digits as tell something: small sums are common here."""
+    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.2g}" if value >= 1e-4 else f"{value:.1e}"
+
+
+@dataclass
+class StageView:
+    """What is shown of one stage; the clock is given, so that a test needs no time.
+
+    Attributes:
+        stage: its name.
+        target: things to do.
+        unit: what they are.
+        clock: seconds, from anywhere on.
+        done: things done.
+        answers: answers known of the wave on its way.
+        traffic: the last snapshot.
+        pause: the pause that the server asked for, while it lasts.
+    """
+
+    stage: str = ""
+    target: int = 0
+    unit: str = ""
+    clock: Callable[[], float] = time.monotonic
+    done: int = 0
+    answers: int = 0
+    traffic: RequestStats | None = None
+    pause: Pause | None = None
+    _started: float = field(init=False)
+    _first: tuple[float, int] | None = field(init=False, default=None)
+    _before: RequestStats | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    def advance(self, done: int, answers: int, traffic: RequestStats | None) -> None:
+        """Take what `Progress.advance` was told."""
+        self._before = self._before or traffic
+        if self._first is None:
+            self._first = (self._started, 0)
+        # What was known before anything was bought came at once and says nothing of pace or cost.
+        if traffic is not None and self._before is not None and traffic.answers == self._before.answers:
+            self._first = (self.clock(), done)
+        # Once a wave is whole, rules that look at all its rows may drop some that were counted: the count does not fall for that.
+        self.done, self.answers, self.traffic = max(self.done, done), answers, traffic or self.traffic
+
+    @property
+    def seconds(self) -> float:
+        """How long the stage has taken."""
+        return self.clock() - self._started
+
+    @property
+    def rate(self) -> float:
+        """Things a second."""
+        if self._first is None:
+            return 0.0
+        since, before = self._first
+        return max(self.done - before, 0) / max(self.clock() - since, 1e-6) if self.done > before else 0.0
+
+    @property
+    def paid(self) -> float | None:
+        """Dollars of this stage so far, ``None`` where they are not known or nobody was asked."""
+        if self.traffic is None or self.traffic.usd is None or self._before is None:
+            return None
+        if self._before.usd is None and self._before.answers:
+            return None
+        # Before its first answer a server that tells the cost itself has told none.
+        return self.traffic.usd - (self._before.usd or 0.0)
+
+    def left(self) -> str:
+        """Return the time that is left, at the pace so far."""
+        if self.rate <= 0 or self.done > self.target:
+            return "?"
+        seconds = int((self.target - self.done) / self.rate)
+        hours, minutes = divmod(seconds // 60, 60)
+        return f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"
+
+    def traffic_parts(self) -> list[str]:
+        """Return what goes to and fro: pace, requests on their way, answers, tokens."""
+        if self.traffic is None:
+            return [f"{self.answers:,} answers"] if self.answers else []
+        traffic = self.traffic
+        return [
+            f"{traffic.per_second:.1f} answers/s",
+            f"{traffic.in_flight:,} of {traffic.limit:,} in flight"
+            if traffic.limit
+            else f"{traffic.in_flight:,} at the provider",
+            f"{traffic.answers:,} answers",
+            f"{traffic.tokens:,} tokens",
+            *([f"at most {traffic.per_minute:.0f} requests/min"] if traffic.per_minute else []),
+        ]
+
+    def pause_parts(self) -> list[str]:
+        """Return what holds everything up now: who asked for a pause, until when, and why."""
+        return [str(self.pause)] if self.pause is not None and not self.pause.ended else []
+
+    def cost_parts(self) -> list[str]:
+        """Return what it costs so far, what the stage will cost at that rate, and what was sent again and why."""
+        if self.traffic is None:
+            return []
+        parts = [f"cost {self._cost()}"]
+        if again := ", ".join(f"{count:,} {kind}" for kind, count in self.traffic.retries.items() if count):
+            parts.append(f"sent again: {again}")
+        return parts
+
+    def _cost(self) -> str:
+        usd = self.traffic.usd if self.traffic else None
+        if usd is None:
+            return "unknown"
+        text = f"{dollars(usd)} USD"
+        before = self._first[1] if self._first else 0
+        if self.paid and before < self.done < self.target:
+            text += f", about {dollars(self.paid * (self.target - before) / (self.done - before))} for this stage"
+        return text
+
+    def summary(self, text: str) -> str:
+        """Return the line that stays when the stage is over."""
+        paid = f", {dollars(self.paid)} USD" if self.paid else ""
+        return f"{text} [{self.seconds:.0f} s{paid}]"
+
+
+class _Quiet(SilentProgress):
+    """Says nothing but why nothing happens for long."""
+
+    def paused(self, pause: Pause | None) -> None:
+        if pause is not None and pause.long:
+            sys.stderr.write(f"stepsynth: {pause}.\n")
+            sys.stderr.flush()
+
+
+class _Terminal:
+    """A few lines at the bottom of a terminal, drawn anew some times a second."""
+
+    def __init__(self) -> None:
+        self.live: Live | None = None
+        # It is drawn by a thread of its own.
+        self._stop = current_stop()
+        self._view: StageView | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        view = self._view
+        if view is None:
+            return
+        name = view.stage if len(view.stage) <= 24 else f"{view.stage[:23]}…"
+        right = f"{view.done:,} / {view.target:,} {view.unit}  {view.rate:.1f} {view.unit}/s  left {view.left()}"
+        width = min(_BAR, options.max_width - len(name) - len(right) - 4)
+        if width >= 6:
+            line = Table.grid(padding=(0, 2, 0, 0))
+            line.add_row(name, ProgressBar(max(view.target, 1), min(view.done, view.target), width=width), right)
+            yield line
+        else:
+            yield Text(f"{name}  {right}", no_wrap=True, overflow="ellipsis")
+        for parts in (view.traffic_parts(), view.cost_parts(), view.pause_parts()):
+            joined = " · ".join(parts)
+            for text in [joined] if len(joined) <= options.max_width else parts:
+                if text:
+                    yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
+        if self._stop is not None and self._stop.is_set():
+            yield Text(_STOPPING, style="yellow", overflow="fold")
+
+    def start(self, stage: str, target: int, unit: str) -> None:
+        self._view = StageView(stage, target, unit)
+
+    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
+        if self._view is not None:
+            self._view.advance(done, answers, traffic)
+
+    def finish(self, summary: str) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            self._print(f"{view.stage:22} {view.summary(summary)}")
+
+    def note(self, message: str) -> None:
+        self._print(message)
+
+    def paused(self, pause: Pause | None) -> None:
+        if self._view is not None:
+            self._view.pause = pause
+        if pause is not None and pause.long:
+            self._print(f"{pause}.")
+
+    def _print(self, line: str) -> None:
+        if self.live is not None:
+            self.live.console.print(line, highlight=False, markup=False)
+
+
+class _Lines:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._view = StageView(clock=clock)
+        self._next = 0.0
+
+    def start(self, stage: str, target: int, unit: str) -> None:
+        self._view = StageView(stage, target, unit, self._clock)
+        self._next = self._clock() + _LINE_EVERY_S
+        self._say(f"{stage}: 0 / {target:,} {unit}")
+
+    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
+        view = self._view
+        view.advance(done, answers, traffic)
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + _LINE_EVERY_S
+        parts = [f"{view.rate:.1f} {view.unit}/s", *view.traffic_parts(), *view.cost_parts(), f"{view.left()} left"]
+        self._say(f"{view.stage}: {view.done:,} / {view.target:,} {view.unit}; {'; '.join(parts)}")
+
+    def finish(self, summary: str) -> None:
+        self._say(f"{self._view.stage}: {self._view.summary(summary)}")
+
+    def note(self, message: str) -> None:
+        self._say(message)
+
+    def paused(self, pause: Pause | None) -> None:
+        if pause is not None and pause.long:
+            self._say(f"{pause}.")
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()

@@ -1,0 +1,14 @@
+"""TeacherClient: requests in, answers out, journal first.
+
+A request whose answer is known costs nothing. Every other answer is committed as it came
+before anybody parses it. Retries have one owner: this room.
+"""
+
+from __future__ import annotations
+
+from stepsynth.generation.client import TeacherClient, ask_sample
+from stepsynth.generation.oversampling import StageGenerator
+from stepsynth.generation.stages import StageRunner
+from stepsynth.generation.teacher_baseline import LLMPredictor
+
+__all__ = ["LLMPredictor", "StageGenerator", "StageRunner", "TeacherClient", "ask_sample"]

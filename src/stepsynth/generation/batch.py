@@ -1,0 +1,361 @@
+"""Requests through a provider's batch API: a job is written down, sent, waited for, and its answers are fetched.
+
+    intent committed -> handed in -> the provider's id committed -> asked after -> answers committed, job closed
+
+A client may be killed at any of these arrows. The next one finds the intent: with an id it goes on
+asking; without one it looks for the job's name at the provider, and only when that was never seen
+does it send the requests again. Nothing is thrown away and nothing that was answered is paid twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import Interrupted, PermanentError, RunError, TeacherError, TransientError
+from stepsynth.failpoints import fail_point
+from stepsynth.generation.dispatcher import Dispatcher
+from stepsynth.journal import Cost, Job
+from stepsynth.shutdown import check_stop, stop_requested
+from stepsynth.teachers.provider_batch import DEFAULT_LIMITS, KEY_DIGITS, Limits, chunk_requests, draw_name
+from stepsynth.types import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from stepsynth.generation.dispatcher import Context
+    from stepsynth.journal import Journal
+    from stepsynth.teachers import BatchApiTeacher, BatchJob
+    from stepsynth.types import Request
+
+__all__ = ["BatchDispatcher", "check_nothing_is_out"]
+
+_FIRST_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 60.0
+_PAUSE_GROWS = 1.5
+_LOOK_FOR_STOP_S = 0.2
+# A job may take moments to be listed: so often is its name looked for, over 40 s of growing pauses.
+_LOOKS = 7
+# After this long a job that arrived is listed; one look is enough.
+_LISTED_AFTER_S = 600.0
+# Failed calls in a row before we believe that a provider is down; its jobs go on all the same.
+_TROUBLES_IN_A_ROW = 10
+# Both providers keep results for about 30 days.
+_RESULTS_KEPT_S = 29 * 86400.0
+
+
+class BatchDispatcher(Dispatcher):
+    """A provider's batch API: jobs as large as it takes, several at once, asked after with growing pauses.
+
+    Caps are held against what was spent and the worst case of every job that is not closed; those of
+    earlier processes are read from the journal, so a kill neither frees nor doubles a reservation.
+
+    Args:
+        teacher: is closed at the end.
+        missing: key and request, in plan order.
+        context: what to work with.
+    """
+
+    def __init__(self, teacher: BatchApiTeacher, missing: list[tuple[str, Request]], context: Context) -> None:
+        self._teacher = teacher
+        self._wanted = dict(missing)
+        self._context = context
+        self._budget = context.budget
+        self._committer = context.committer
+        self._known = context.known
+        self._store = context.jobs
+        self._came: set[str] = set()
+        # Jobs that hold requests of other plans only.
+        self._elsewhere = Cost()
+        self._jobs: dict[str, Job] = {}
+        self._done: dict[str, int] = {}
+        self._attempts: Counter[str] = Counter()
+        self._looks: Counter[str] = Counter()
+        self._troubles = self._vanished = 0
+        self._lost_by: TransientError | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._held: TeacherError | None = None
+        self._fatal: TeacherError | None = None
+
+    def run(self) -> None:
+        """Bring answers into the journal, those of jobs that an earlier process left behind first.
+
+        Raises:
+            Interrupted: a stop was asked for; what was handed in goes on at the provider.
+            TeacherError: the provider refuses the requests, the key or a job, or is down.
+        """
+        self._jobs = {job.name: job for job in self._store.open() if self._concerns_us(job)}
+        asyncio.run(self._all())
+
+    async def _all(self) -> None:
+        try:
+            while True:
+                await self._hand_in()
+                if not self._jobs:
+                    break
+                await self._ask_after_all()
+                if self._fatal is not None:
+                    raise self._fatal
+        finally:
+            self._context.state.limiter.in_flight = 0
+            try:
+                self._committer.commit()
+            finally:
+                await self._teacher.close()
+
+    def _concerns_us(self, job: Job) -> bool:
+        """Close a job whose answers are all known; leave one alone that nobody asks for now."""
+        rest = self._store.unanswered(job)
+        if not rest:
+            self._store.close(job, "ended")
+        elif rest.isdisjoint(self._wanted):
+            self._elsewhere += job.worst
+        else:
+            return True
+        return False
+
+    # sending ---------------------------------------------------------------------------
+
+    async def _hand_in(self) -> None:
+        """Send what waits for an answer and is in no job, as far as the caps allow."""
+        if self._held is not None and self._jobs:
+            return
+        self._held = None
+        taken = {key for job in self._jobs.values() for key in job.keys}
+        waiting = [
+            (key, request)
+            for key, request in self._wanted.items()
+            if not (key in taken or key in self._came or key in self._known)
+        ]
+        limits: Limits = getattr(self._teacher, "limits", DEFAULT_LIMITS)
+        for portion in chunk_requests(self._fitting(waiting), limits):
+            while not await self._send(portion):
+                await self._pause()
+
+    def _fitting(self, waiting: list[tuple[str, Request]]) -> list[tuple[str, Request]]:
+        """Return the first of these whose worst cases fit the caps beside those of all open jobs."""
+        held = sum((job.worst for job in self._jobs.values()), self._elsewhere)
+        for position, (_, request) in enumerate(waiting):
+            held += self._budget.cost([request])
+            if not self._budget.fits(held):
+                return waiting[:position]
+        return waiting
+
+    async def _send(self, portion: Sequence[tuple[str, Request]]) -> bool:
+        """Write a job down and hand it in; ``False`` if it certainly did not arrive and may be sent again."""
+        self._check_stop()
+        created = time.time()
+        worst = sum((self._budget.cost([request]) for _, request in portion), Cost())
+        job = Job(draw_name(len(portion), created), tuple(key for key, _ in portion), created, worst)
+        self._store.intend(job)
+        self._jobs[job.name] = job
+        fail_point("before send: batch")
+        try:
+            sent = await self._teacher.submit(job.name, portion)
+        except TransientError as error:
+            if error.maybe_billed:
+                self._lost_by = error
+                return True  # It is looked for before anything is sent again.
+            self._end(job, "failed")
+            self._trouble(error)
+            return False
+        except TeacherError:
+            self._end(job, "failed")
+            raise
+        fail_point("after send: batch")
+        self._arrived(job, sent.id)
+        return True
+
+    def _arrived(self, job: Job, job_id: str) -> None:
+        self._jobs[job.name] = self._store.submitted(job, job_id)
+        self._troubles = self._vanished = 0
+        self._pause_s = _FIRST_PAUSE_S
+
+    # waiting ---------------------------------------------------------------------------
+
+    async def _ask_after_all(self) -> None:
+        moved = False
+        for job in list(self._jobs.values()):
+            self._check_stop()
+            try:
+                moved |= await self._ask_after(job)
+                self._troubles = 0
+            except TransientError as error:
+                self._trouble(error)
+        self._tell()
+        if moved:
+            self._pause_s = _FIRST_PAUSE_S
+        elif self._jobs:
+            await self._pause()
+
+    def _tell(self) -> None:
+        """Let the panel show how many requests the provider still has."""
+        left = sum(len(job.keys) for job in self._jobs.values()) - sum(self._done.values())
+        if left != self._context.state.limiter.in_flight:
+            self._context.state.limiter.in_flight = left
+            self._context.show()
+
+    async def _ask_after(self, job: Job) -> bool:
+        """Do what can be done for a job now; tell whether that changed anything."""
+        if job.id is None:
+            return await self._look_for(job)
+        try:
+            state = await self._teacher.poll(job.id)
+            if state.state == "ended":
+                await self._bring_home(job, job.id)
+        except PermanentError:
+            if time.time() - job.created < _RESULTS_KEPT_S:
+                raise
+            self._end(job, "lost")
+            return True
+        if state.state == "failed":
+            self._refused(job, state)
+        elif state.state == "running":
+            self._done[job.name] = state.done
+            return False
+        return True
+
+    async def _look_for(self, job: Job) -> bool:
+        """Find out whether a job arrived whose client did not live, or did not hear, to know it."""
+        found = await self._teacher.find(job.name)
+        if found is not None:
+            # Without an id: one that may be it is running, and only its end will tell.
+            if found.id:
+                self._arrived(job, found.id)
+            return bool(found.id)
+        self._looks[job.name] += 1
+        if self._looks[job.name] < _LOOKS and time.time() - job.created < _LISTED_AFTER_S:
+            return False
+        self._end(job, "lost")
+        self._vanished += 1
+        if self._vanished >= self._context.config.attempts:
+            self._fatal = self._lost_by
+        return True
+
+    def _trouble(self, error: TransientError) -> None:
+        """Take a failed call as a reason for a longer pause, or after many as the end."""
+        self._troubles += 1
+        if self._troubles >= _TROUBLES_IN_A_ROW:
+            raise error
+        self._pause_s = max(self._pause_s, error.retry_after or 0.0)
+
+    async def _pause(self) -> None:
+        """Wait, but not through a stop."""
+        self._check_stop()
+        pause = self._context.pause(min(self._pause_s, _LONGEST_PAUSE_S))
+        if inspect.isawaitable(pause):
+            sleeping = asyncio.ensure_future(pause)
+            while not sleeping.done() and not stop_requested():
+                await asyncio.wait({sleeping}, timeout=_LOOK_FOR_STOP_S)
+            sleeping.cancel()
+        self._pause_s = min(self._pause_s * _PAUSE_GROWS, _LONGEST_PAUSE_S)
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        """Leave the jobs where they are: nobody has to wait beside them."""
+        if not stop_requested():
+            return
+        if not self._jobs:
+            check_stop()
+        requests = sum(len(job.keys) for job in self._jobs.values())
+        one = len(self._jobs) == 1
+        what = "the batch goes on" if one else f"{len(self._jobs)} batches go on"
+        raise Interrupted(
+            f"stopped; {what} at the provider ({sum(self._done.values()):,} of {requests:,} requests done when last asked).",
+            hint=f"The same command picks {'it' if one else 'them'} up.",
+        )
+
+    # bringing home ---------------------------------------------------------------------
+
+    async def _bring_home(self, job: Job, job_id: str) -> None:
+        """Commit a job's answers in groups as they come, its end together with the last of them."""
+        whole = {key[:KEY_DIGITS]: key for key in job.keys}
+        errors: dict[str, TeacherError] = {}
+        answers = self._teacher.answers(job_id)
+        try:
+            async for short, outcome in answers:
+                self._check_stop()
+                key = whole.get(short[:KEY_DIGITS], "")
+                request = self._wanted.get(key)
+                if request is None or key in self._came:
+                    continue
+                if isinstance(outcome, Response):
+                    errors.pop(key, None)
+                    self._take(key, request, outcome)
+                else:
+                    errors[key] = outcome
+        finally:
+            # What is read only in part holds a connection.
+            if isinstance(answers, AsyncGenerator):
+                await answers.aclose()
+        for error in errors.values():
+            self._budget.count_sent(Cost(1))
+            self._budget.ledger.count_failure(error.kind)
+        self._end(job, "ended")
+        self._context.room.check()
+        self._judge([key for key in job.keys if key in self._wanted and key not in self._came], errors)
+
+    def _take(self, key: str, request: Request, response: Response) -> None:
+        """Count a request that ran and add its answer; what it took more than expected, later jobs reserve, too."""
+        cost, response = self._budget.cost([request]), self._committer.priced(response)
+        self._budget.count_sent(cost)
+        self._budget.hold(cost)
+        self._budget.answered(cost, [request], [response])
+        self._came.add(key)
+        self._committer.add(key, request, response)
+        if self._committer.due:
+            self._committer.commit()
+
+    def _judge(self, unanswered: Sequence[str], errors: dict[str, TeacherError]) -> None:
+        """Give up requests that were refused or failed too often; what else has no answer waits for the next job."""
+        expired = TransientError("the batch ended before the provider came to this request.", kind="timeout")
+        for key in unanswered:
+            error = errors.get(key, expired)
+            self._attempts[key] += 1
+            if not error.retryable or self._attempts[key] >= self._context.config.attempts:
+                if not any(isinstance(answer, Response) for answer in self._known.values()):
+                    # Nothing works: a wrong model must not become rows that failed.
+                    self._fatal = error
+                    return
+                self._known[key] = error
+
+    def _refused(self, job: Job, state: BatchJob) -> None:
+        """Put up with a refused job until the others are home; one that is refused alone ends the run."""
+        self._end(job, "failed")
+        self._held = PermanentError(
+            f"the provider refused the batch {state.id!r}: {state.message!r}; nothing of it ran.",
+            hint="Mend what it says and run the same command again; where its queue is full, later.",
+            kind="refused",
+        )
+        if not self._jobs:
+            raise self._held
+
+    def _end(self, job: Job, how: Literal["ended", "failed", "lost"]) -> None:
+        """Commit the last answers, and with them that the job is closed."""
+        self._jobs.pop(job.name)
+        self._done.pop(job.name, None)
+        if how == "ended" and not self._store.unanswered(job) <= self._wanted.keys():
+            # It also holds what another plan will ask for: it is fetched again then.
+            self._elsewhere += job.worst
+            self._committer.commit()
+        else:
+            self._budget.changed = True
+            self._committer.commit(also=lambda: self._store.close(job, how))
+
+
+def check_nothing_is_out(journal: Journal, missing: Sequence[tuple[str, Request]]) -> None:
+    """Refuse to ask live for what a batch at the provider will answer: it would be paid twice.
+
+    Raises:
+        RunError: some of the requests are in a batch whose answers are not fetched.
+    """
+    wanted = {key for key, _ in missing}
+    out = sum(len(wanted & journal.jobs.unanswered(job)) for job in journal.jobs.open())
+    if out:
+        what = f"{out:,} of these requests are in a batch at the provider whose answers are not fetched yet."
+        raise RunError(what, hint="Set teacher.mode: batch again and run the same command; then it may be live.")

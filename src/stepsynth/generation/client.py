@@ -1,0 +1,337 @@
+"""Requests become answers: what is known costs nothing, the rest goes to the teacher, inside every cap."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, cast
+
+from stepsynth.errors import TransientError
+from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
+from stepsynth.generation.budget import BudgetGuard
+from stepsynth.generation.committer import Committer
+from stepsynth.generation.dispatcher import Context, Dispatcher
+from stepsynth.generation.live import AsyncDispatcher
+from stepsynth.generation.local import LocalDispatcher
+from stepsynth.generation.outcomes import Outcomes
+from stepsynth.generation.pace import Pace
+from stepsynth.generation.pausing import Pauses
+from stepsynth.generation.room import RoomWatch, with_room
+from stepsynth.generation.scheduler import TeacherState
+from stepsynth.progress import RequestStats
+from stepsynth.shutdown import check_stop
+from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
+from stepsynth.teachers.completions import is_failure
+from stepsynth.teachers.prices import price_of
+from stepsynth.teachers.reading import answer_text, is_cut_off_in_thought
+from stepsynth.types import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stepsynth.config import BudgetConfig, TeacherConfig
+    from stepsynth.errors import TeacherError
+    from stepsynth.journal import Journal
+    from stepsynth.progress import Pause
+    from stepsynth.teachers import BatchApiTeacher
+    from stepsynth.types import Request
+
+__all__ = ["TeacherClient", "ask_sample"]
+
+# Answers per second are told of so many seconds.
+_RATE_OVER_S = 5.0
+# So often, and so long, a sample waits where a server asks for it; somebody looks on.
+_SAMPLE_WAITS = 3
+_LONGEST_SAMPLE_WAIT_S = 30.0
+
+
+class TeacherClient:
+    """Gets answers for requests.
+
+    Args:
+        config: concurrency, attempts, price and the teacher's identity.
+        journal: where answers are looked up and committed, with the ledger of what was sent.
+        budget: hard caps on what is sent.
+        teacher: an open teacher, or ``None`` to open the configured one when the first answer
+            is missing (a resumed run may need none).
+        pause: sleeps between attempts (seconds -> awaitable); a test replaces it.
+        clock: seconds; measures latencies and when commits are due.
+        jitter: spreads pauses.
+        paused: told of a pause that the server asked for when it begins, and ``None`` when it is over.
+        note: told what the user should read, in one sentence.
+
+    Attributes:
+        config: as given.
+        journal: as given.
+        identity: what request keys are made with.
+        budget: what was spent, is reserved and may be spent.
+        room: notices answers that have no room to say anything.
+        limiter: how many requests may be in flight; remembered from one `run` to the next.
+        retries: attempts that were made again by this client, by kind of the failure before.
+        pauses: what the server asked for so far.
+        pace: requests per minute, as set or learned.
+        outcomes: whether anything was answered, and what was refused.
+
+    Raises:
+        ConfigError: dollars are capped and the teacher's price is unknown.
+    """
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        journal: Journal,
+        budget: BudgetConfig,
+        *,
+        teacher: AsyncTeacher | EngineTeacher | BatchApiTeacher | None = None,
+        pause: Callable[[float], object] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: random.Random | None = None,
+        paused: Callable[[Pause | None], object] | None = None,
+        note: Callable[[str], object] | None = None,
+    ) -> None:
+        self.config = config
+        self.journal = journal
+        self.identity = config.identity()
+        self.budget = BudgetGuard(config, journal.ledger, budget, price_of(config))
+        self.limiter = AdaptiveConcurrency(config.concurrency)
+        self.retries: Counter[str] = Counter()
+        self.pause = pause
+        self.clock = clock
+        self.jitter = jitter or random.Random()
+        self.pauses = Pauses(config, paused)
+        self.pace = Pace(config.requests_per_minute)
+        self.outcomes = Outcomes(answered_before=journal.ledger.answers > 0)
+        self.room = RoomWatch(config)
+        self._state = TeacherState(self.limiter, self.pace, self.pauses, self.outcomes, self.retries)
+        self._note = note or (lambda _: None)
+        self._teacher = teacher
+        self._lent = teacher is not None
+        self._rate: deque[tuple[float, int]] = deque(maxlen=256)
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause ends that the server asked for, by ``clock``."""
+        return self.pauses.resume_at
+
+    @paused_until.setter
+    def paused_until(self, until: float) -> None:
+        self.pauses.resume_at = until
+
+    def run(
+        self, requests: Sequence[Request], answered: Callable[[dict[str, Response | TeacherError]], None] | None = None
+    ) -> dict[str, Response | TeacherError]:
+        """Return an answer, or the error that ended its attempts, for the key of every request.
+
+        Args:
+            requests: in plan order.
+            answered: called with everything known so far, in the order in which it came, after each commit.
+
+        Raises:
+            BudgetError: a cap is reached; what was answered is committed.
+            RunError: some of the requests are in a batch at the provider, and ``teacher.mode`` is live;
+                or no answer has room to say anything.
+            TeacherError: the teacher cannot be used at all (wrong key, down).
+            Interrupted: a stop was asked for; what was in flight is committed.
+        """
+        keyed = {request.key(self.identity): request for request in requests}
+        known, missing = self._known(keyed)
+        if known:
+            self.outcomes.known()
+        if answered is not None and known:
+            answered(known)
+        if missing:
+            check_stop()
+            self._check_batches(missing)
+            self.budget.start()
+            self._check_caps(missing[0][1])
+            teacher = self._teacher = self._teacher or create_teacher(self.config)
+            self._rate.append((self.clock(), self.budget.ledger.answers))
+            try:
+                self._dispatcher(teacher, missing, known, answered).run()
+            finally:
+                self._tell(teacher)
+            check_stop()
+            left = next((request for key, request in missing if key not in known), None)
+            if left is not None:
+                raise self.budget.refuse(self.budget.cost([left]))
+        return known
+
+    def _known(self, keyed: dict[str, Request]) -> tuple[dict[str, Response | TeacherError], list[tuple[str, Request]]]:
+        """Return what is known, and what is missing with the room that it is sent with.
+
+        An answer that was kept under a smaller limit is good, but for one that was cut off before it said anything.
+        """
+        before = self.journal.set_aside
+        found = self.journal.find_answers(list(keyed.items()), self.identity, unfit=is_failure)
+        roomy = {key: with_room(self.config, request) for key, request in keyed.items()}
+        wider = [key for key, request in keyed.items() if roomy[key] is not request]
+        if wider:
+            again = [key for key in wider if key not in found or is_cut_off_in_thought(self.config, found[key])]
+            fitting = self.journal.find_answers([(key, roomy[key]) for key in again], self.identity, unfit=is_failure)
+            found = {key: answer for key, answer in found.items() if key not in again} | fitting
+        if count := self.journal.set_aside - before:
+            self._note(f"{count:,} kept answers were failures that had been taken for answers: they are asked for again.")
+        for key, answer in found.items():
+            self.room.saw(key, roomy[key].sampling.max_tokens, answer)
+        missing = [(key, request) for key, request in roomy.items() if key not in found]
+        if missing:
+            self.room.check()
+        return dict(found), missing
+
+    def _tell(self, teacher: object) -> None:
+        """Pass on, once, what the teacher found out that changes what is sent."""
+        notes = getattr(teacher, "notes", None)
+        if isinstance(notes, list):
+            for line in notes:
+                self._note(line)
+            notes.clear()
+
+    def rest(self) -> None:
+        """Give an engine's memory back before a training; it is opened again for the next answer that is not known."""
+        if not self._lent and isinstance(self._teacher, EngineTeacher):
+            self._teacher = None
+            # An engine that is part of a cycle would stay until the collector comes by.
+            gc.collect()
+
+    def close(self) -> None:
+        """Forget the teacher."""
+        self._teacher = None
+
+    def key(self, request: Request) -> str:
+        """Return the key under which a request's answer is kept."""
+        return request.key(self.identity)
+
+    def text(self, response: Response) -> str:
+        """Return what an answer says: thoughts are taken off and JSON is read here, behind the journal."""
+        return answer_text(self.config, response)
+
+    def traffic(self) -> RequestStats:
+        """Return what goes to and fro at this moment; cheap enough for every call of a progress bar."""
+        ledger, now = self.budget.ledger, self.clock()
+        while len(self._rate) > 1 and now - self._rate[0][0] > _RATE_OVER_S:
+            self._rate.popleft()
+        since, before = self._rate[0] if self._rate else (now, ledger.answers)
+        # What an engine has been handed beyond its width waits; what a provider's batch holds knows no limit of ours.
+        limit = 0 if self.config.mode == "batch" else self.limiter.limit
+        return RequestStats(
+            sent=ledger.attempts + self.budget.in_flight,
+            in_flight=min(self.limiter.in_flight, limit) if limit else self.limiter.in_flight,
+            limit=limit,
+            answers=ledger.answers,
+            retries=dict(self.retries),
+            tokens=ledger.prompt_tokens + ledger.completion_tokens,
+            usd=None if self.budget.price is None and not ledger.answers else ledger.cost_usd,
+            per_second=(ledger.answers - before) / (now - since) if now > since else 0.0,
+            pause=self.pauses.now,
+            per_minute=self.pace.per_minute,
+        )
+
+    def _check_caps(self, request: Request) -> None:
+        """Refuse before a teacher is opened; the answers of a batch that is out are fetched all the same."""
+        if self.config.mode == "batch":
+            return
+        cost = self.budget.cost([request])
+        if not self.budget.fits(cost):
+            raise self.budget.refuse(cost)
+
+    def _check_batches(self, missing: Sequence[tuple[str, Request]]) -> None:
+        """Refuse to ask live for what a batch at the provider will answer."""
+        if self.config.mode != "batch" and self.journal.jobs.open():
+            from stepsynth.generation.batch import check_nothing_is_out
+
+            check_nothing_is_out(self.journal, missing)
+
+    def _dispatcher(
+        self,
+        teacher: AsyncTeacher | EngineTeacher | BatchApiTeacher,
+        missing: list[tuple[str, Request]],
+        known: dict[str, Response | TeacherError],
+        answered: Callable[[dict[str, Response | TeacherError]], None] | None,
+    ) -> Dispatcher:
+        """Return the way of asking a teacher."""
+
+        def show() -> None:
+            if answered is not None:
+                answered(known)
+
+        context = self._context(known, show)
+        if isinstance(teacher, EngineTeacher):
+            return LocalDispatcher(teacher, missing, context)
+        if self.config.mode == "batch":
+            from stepsynth.generation.batch import BatchDispatcher
+
+            return BatchDispatcher(cast("BatchApiTeacher", teacher), missing, context)
+        return AsyncDispatcher(cast("AsyncTeacher", teacher), missing, context)
+
+    def _context(self, known: dict[str, Response | TeacherError], show: Callable[[], None]) -> Context:
+        def told() -> None:
+            self._rate.append((self.clock(), self.budget.ledger.answers))
+            show()
+
+        journal, identity = self.journal, self.identity
+        committer = Committer(journal, identity, self.budget, self.room, clock=self.clock, known=known, told=told)
+        return Context(
+            config=self.config,
+            state=self._state,
+            budget=self.budget,
+            committer=committer,
+            room=self.room,
+            known=known,
+            show=show,
+            jobs=journal.jobs,
+            pause=self.pause,
+            clock=self.clock,
+            jitter=self.jitter,
+        )
+
+
+def ask_sample(
+    config: TeacherConfig,
+    teacher: AsyncTeacher | EngineTeacher,
+    requests: Sequence[Request],
+    waiting: Callable[[float], object] = lambda _: None,
+) -> list[Response]:
+    """Return answers outside any run, in order; nothing is committed.
+
+    A failure is not tried again, but that a server asks for a short wait before it answers is none.
+
+    Args:
+        config: of the teacher.
+        teacher: is closed afterwards.
+        requests: what to ask.
+        waiting: told of each wait, in seconds, before it begins.
+
+    Raises:
+        TeacherError: an attempt failed, or the wait is a long one.
+    """
+    requests = [with_room(config, request) for request in requests]
+    if isinstance(teacher, EngineTeacher):
+        seeds = [int(request.key(config.identity())[:7], 16) for request in requests]
+        answers = dict(teacher.generate_batch(requests, seeds))
+        return [answers[position] for position in range(len(requests))]
+
+    async def patiently(teacher: AsyncTeacher, request: Request) -> Response:
+        for _ in range(_SAMPLE_WAITS):
+            try:
+                return await answer_of(teacher, request)
+            except TransientError as error:
+                seconds = error.retry_after
+                if seconds is None or error.maybe_billed:
+                    raise
+                if seconds > _LONGEST_SAMPLE_WAIT_S:
+                    hint = f"The server asks to wait {seconds:,.0f} s: run the same command again then."
+                    raise TransientError(error.message, hint=hint, kind=error.kind, retry_after=seconds, why=error.why) from None
+            waiting(seconds)
+            await asyncio.sleep(seconds)
+        return await answer_of(teacher, request)
+
+    async def ask(teacher: AsyncTeacher) -> list[Response]:
+        try:
+            return list(await asyncio.gather(*(patiently(teacher, request) for request in requests)))
+        finally:
+            await teacher.close()
+
+    return asyncio.run(ask(teacher))

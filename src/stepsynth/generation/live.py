@@ -1,0 +1,259 @@
+"""A teacher behind a network: many requests in flight, failures tried again, everything drained at the end.
+
+The next request is started by the end of another one, so there are no idle workers and no polling. What is sent and when is
+decided by the `Scheduler`, what is durable by the `Committer`; here are only the event loop, its tasks and the stop.
+
+    answer or failure ──> scheduler, committer ──> actions ──> tasks: a send, a wait, a commit in a thread ──> ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from stepsynth.errors import TeacherError, TransientError
+from stepsynth.generation.actions import Commit, GiveUp, Send, Wait
+from stepsynth.generation.committer import COMMIT_EVERY_S
+from stepsynth.generation.dispatcher import Dispatcher
+from stepsynth.generation.grouping import grouped
+from stepsynth.generation.scheduler import Scheduler
+from stepsynth.shutdown import stop_requested
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from stepsynth.generation.actions import Action, Call
+    from stepsynth.generation.committer import Group
+    from stepsynth.generation.dispatcher import Context
+    from stepsynth.journal import Cost
+    from stepsynth.teachers import AsyncTeacher
+    from stepsynth.types import Request, Response
+
+__all__ = ["AsyncDispatcher", "MultiSampleTeacher"]
+
+_TICK_S = COMMIT_EVERY_S / 2
+
+
+@runtime_checkable
+class MultiSampleTeacher(Protocol):
+    """A teacher that answers several requests with equal messages and sampling by one request to its server."""
+
+    async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
+        """Return one answer per request, in order, by exactly one attempt; see `AsyncTeacher.generate`.
+
+        A list that is shorter answers the first requests only; the executor asks for the others one
+        by one. A teacher may have an attribute ``rows_limit``: the most requests that it takes now.
+        """
+        ...
+
+
+class AsyncDispatcher(Dispatcher):
+    """Requests one by one, or in groups where the server gives several answers to one prompt.
+
+    Args:
+        teacher: is closed at the end.
+        missing: key and request, in plan order.
+        context: what to work with.
+    """
+
+    def __init__(self, teacher: AsyncTeacher, missing: list[tuple[str, Request]], context: Context) -> None:
+        config = context.config
+        self._teacher = teacher
+        self._committer = context.committer
+        self._room = context.room
+        self._pauses = context.state.pauses
+        self._pause = context.pause
+        self._clock = context.clock
+        self._many = config.rows_per_request if isinstance(teacher, MultiSampleTeacher) else 1
+        self._scheduler = Scheduler(
+            grouped(missing, self._many),
+            attempts=config.attempts,
+            concurrency=config.concurrency,
+            state=context.state,
+            budget=context.budget,
+            jitter=context.jitter,
+        )
+        self._idle = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "commits")
+        # Nobody else holds a task that runs.
+        self._sending: set[asyncio.Task[None]] = set()
+        self._sleeping: set[asyncio.Task[None]] = set()
+        self._writing: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def run(self) -> None:
+        """Send what is missing until it is answered, has failed for good, or a cap or a stop ends it.
+
+        Raises:
+            TeacherError: nothing of the teacher works.
+        """
+        asyncio.run(self._all())
+        if stop_requested():
+            self._scheduler.stop()
+        if (error := self._scheduler.conclusion()) is not None:
+            raise error
+
+    async def _all(self) -> None:
+        watch = asyncio.create_task(self._watch())
+        try:
+            self._scheduler.begin(self._clock())
+            self._go_on()
+            await self._idle.wait()
+        finally:
+            self._closing = True
+            self._scheduler.close()
+            for task in (watch, *self._sleeping):
+                task.cancel()
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+            # After a second Ctrl-C it may still be at work.
+            self._thread.shutdown()
+            try:
+                # Before all that may fail.
+                self._committer.commit()
+            finally:
+                try:
+                    await self._teacher.close()
+                finally:
+                    self._pauses.end()
+
+    async def _watch(self) -> None:
+        """Commit what waits while no further answer comes, and hear of a stop while everybody sleeps."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            if stop_requested():
+                self._go_on()
+            if self._committer.old:
+                self._flush()
+
+    # actions ---------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Do all that is to be done now; notice the end."""
+        scheduler = self._scheduler
+        try:
+            scheduler.rows_limit = getattr(self._teacher, "rows_limit", self._many)
+            while (action := self._next()) is not None:
+                self._do(action)
+        except Exception as error:
+            scheduler.broke(error)
+        if scheduler.ending:
+            # A long wait must not hold up Ctrl-C.
+            for task in self._sleeping:
+                task.cancel()
+            self._sleeping.clear()
+        if scheduler.ended:
+            self._idle.set()
+
+    def _next(self) -> Action | None:
+        if stop_requested():
+            self._scheduler.stop()
+        return self._scheduler.next(self._clock())
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Send(call):
+                self._start(self._send(call), self._sending)
+            case Wait():
+                self._start(self._sleep(action), self._sleeping)
+            case Commit(least):
+                self._flush(least)
+                if self._writing is None:
+                    self._scheduler.committed()
+            case GiveUp(keys, error):
+                self._committer.give_up(keys, error)
+
+    def _start(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    # sending ---------------------------------------------------------------------------
+
+    async def _send(self, call: Call) -> None:
+        try:
+            await self._attempt(call)
+        except Exception as error:
+            # A defect must not cost the answers that the others are waiting for.
+            self._scheduler.broke(error)
+        self._go_on()
+
+    async def _attempt(self, call: Call) -> None:
+        """Make one attempt, and report what became of it."""
+        started = self._clock()
+        try:
+            responses = await self._ask(call)
+            if not responses:
+                raise TransientError("the teacher gave no answer.", kind="damaged")
+        except TeacherError as error:
+            self._scheduler.failed(call, error, self._clock())
+        except Exception as error:
+            self._scheduler.broke_down(call, error)
+        else:
+            self._scheduler.answered(call, responses, self._clock() - started)
+            self._keep(call, responses)
+
+    async def _ask(self, call: Call) -> list[Response]:
+        if len(call.items) == 1:
+            return [await self._teacher.generate(call.items[0][1])]
+        teacher: Any = self._teacher
+        responses: list[Response] = await teacher.generate_many(call.requests)
+        return responses
+
+    def _keep(self, call: Call, responses: list[Response]) -> None:
+        """Hand answers to the committer; trouble with one costs no other."""
+        for (key, request), response in zip(call.items, responses, strict=False):
+            try:
+                self._committer.add(key, request, response)
+                self._room.check()
+            except Exception as error:
+                self._scheduler.broke(error)
+        if self._committer.due:
+            self._flush()
+
+    # waiting ---------------------------------------------------------------------------
+
+    async def _sleep(self, wait: Wait) -> None:
+        task = asyncio.current_task()
+        try:
+            paused = self._pause(wait.seconds)
+            if inspect.isawaitable(paused):
+                await paused
+            if task is not None:
+                self._sleeping.discard(task)
+            self._scheduler.waited(wait)
+        except Exception as error:
+            self._scheduler.broke(error)
+        self._go_on()
+
+    # committing ------------------------------------------------------------------------
+
+    def _flush(self, least: Cost | None = None) -> None:
+        """Commit beside everything else, one commit at a time."""
+        if self._writing is None and not self._closing and (self._committer.pending or least is not None):
+            self._writing = asyncio.get_running_loop().create_task(self._write(least))
+
+    async def _write(self, least: Cost | None) -> None:
+        # Put together here and not when it was asked for: what was sent since then needs no new reservation.
+        group = self._committer.prepare(self._scheduler.upcoming, least)
+        try:
+            await asyncio.wrap_future(self._thread.submit(self._committer.write, group))
+        except BaseException as error:
+            # Written again at the end; what is there by then stays as it is.
+            self._committer.put_back(group)
+            if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+                raise
+            self._scheduler.broke(error)
+        else:
+            self._confirm(group)
+        self._writing = None
+        self._scheduler.committed()
+        self._go_on()
+
+    def _confirm(self, group: Group) -> None:
+        try:
+            self._committer.confirm(group)
+        except Exception as error:
+            self._scheduler.broke(error)

@@ -1,0 +1,136 @@
+"""Stages that write rows: a plan becomes accepted rows, by the rules that the run's gold rows set.
+
+runner = StageRunner(config, journal, client, ctx.harvest, progress, check_labels=True)
+runner.take(inputs.seed)  # rows that the user brought are the first stage
+runner.write(plan, 0)
+
+A stage that is done is passed over, so the same calls go on with a run that was stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.evaluation.statistics import wilson
+from stepsynth.filters import FilterPipeline, own_filters
+from stepsynth.filters.label_check import LabelCheck
+from stepsynth.filters.layout import Layout
+from stepsynth.generation.oversampling import StageGenerator
+from stepsynth.students.probe import LinearProbe
+from stepsynth.tasks import create_family
+from stepsynth.types import Candidate, GeneratedRow, StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.generation.client import TeacherClient
+    from stepsynth.journal import Journal
+    from stepsynth.methods import Plan
+    from stepsynth.progress import Progress
+    from stepsynth.types import Example
+
+__all__ = ["StageRunner"]
+
+
+class StageRunner:
+    """Writes the stages of a run one after the other.
+
+    Args:
+        config: of the run.
+        journal: where gold rows and earlier rows come from, and where the stages go.
+        client: gets the answers.
+        harvest: the gold rows that written ones shall be like.
+        progress: told about accepted rows.
+        check_labels: whether a probe that has seen these gold rows doubts labels.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        journal: Journal,
+        client: TeacherClient,
+        harvest: Sequence[Example],
+        progress: Progress,
+        *,
+        check_labels: bool,
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._client = client
+        self._progress = progress
+        self._harvest = harvest
+        self._check_labels = check_labels
+        self._gold = [*journal.gold("harvest"), *journal.gold("select")]
+        self._checked: tuple[LabelCheck | None, dict[str, Any]] | None = None
+        self._generator = StageGenerator(
+            client,
+            journal,
+            max_overgeneration=config.method.max_overgeneration,
+            progress=progress,
+            match=config.method.match,
+            feedback=config.method.feedback == "drops",
+            layout=Layout.like([example.text for example in self._harvest], config.task.paragraphs),
+        )
+
+    def take(self, rows: Sequence[Example]) -> None:
+        """Write the rows that the user brought, if any, as the first stage."""
+        stage = "round-0/import"
+        if not rows or self._journal.stage_done(stage):
+            return
+        started = time.monotonic()
+        verdicts = FilterPipeline.for_given(self._gold).judge([_brought(stage, place, row) for place, row in enumerate(rows)], [])
+        info: dict[str, Any] = {"targets": {}, "missing": {}}
+        self._journal.finish_stage(stage, 0, StageKind.IMPORT, verdicts, info, time.monotonic() - started)
+        self._progress.note(f"{sum(v.accepted for v in verdicts):,} of {len(verdicts):,} given rows taken as the seed.")
+
+    def write(self, plan: Plan, number: int) -> str:
+        """Write one stage of a round, unless it is done; return its name."""
+        if self._generator.skip_done(plan):
+            return plan.stage
+        if plan.kind == StageKind.RATIONALES:
+            self._generator.run(plan, number, FilterPipeline.for_rationales(plan.targets), [])
+        else:
+            check, facts = self._label_check()
+            rules = FilterPipeline.for_rows(
+                self._config.task,
+                self._gold,
+                self._harvest,
+                None if self._generator.matched(plan) else plan.targets,
+                own=own_filters(self._config.filters, self._config.given_filters or ()),
+                label_check=check,
+            )
+            self._generator.run(plan, number, rules, self._journal.dataset(number), facts)
+        return plan.stage
+
+    def rest(self) -> None:
+        """Give an engine's memory back before a training: a few gigabytes, for the seconds that opening it again takes."""
+        self._client.rest()
+
+    def _label_check(self) -> tuple[LabelCheck | None, dict[str, Any]]:
+        """Return the rule that doubts labels, and what to note of it; fitted once, when the first rows are to be judged.
+
+        Its probe has seen the harvest half. There is no rule when it is off, when the family has no single label, or when
+        the probe is no better than chance.
+        """
+        if self._checked is None:
+            wanted = self._check_labels and create_family(self._config.task).one_label
+            self._checked = self._fit_label_check() if wanted else (None, {})
+        return self._checked
+
+    def _fit_label_check(self) -> tuple[LabelCheck | None, dict[str, Any]]:
+        probe = LinearProbe(self._config.student, create_family(self._config.task), self._harvest)
+        low, _ = wilson(probe.correct, probe.n)
+        used = low > max(Counter(example.label for example in self._harvest).values()) / len(self._harvest)
+        if not used:
+            right = f"{probe.correct} of {probe.n} harvest rows right in cross-validation"
+            self._progress.note(f"No label check: {right} is too few to tell labels.")
+        facts = {"label_check": {"used": used, "right": probe.correct, "of": probe.n}}
+        return (LabelCheck(probe, self._config.method.label_check_ratio) if used else None), facts
+
+
+def _brought(stage: str, position: int, row: Example) -> Candidate:
+    answer = row.answers[0] if row.answers else None
+    return Candidate(GeneratedRow(stage, position, "", row.label, None, row.text, row.context, answer))

@@ -1,0 +1,33 @@
+"""How large a model is, as far as that can be told without loading it: it decides how the model is asked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from stepsynth.errors import AssetError
+from stepsynth.model_cache.catalogue import ASSETS
+from stepsynth.model_cache.gguf_header import read_header
+
+__all__ = ["model_parameters"]
+
+# "Qwen2.5-0.5B-Instruct", "smollm2:135m", "gemma-3-270m"; not "q4_k_m" or a quarter's "3m-index".
+_NAMED = re.compile(r"(?<![a-z0-9.])(?:\d{1,3}x)?(\d{1,4}(?:\.\d{1,3})?)([bm])(?![a-z0-9])", re.IGNORECASE)
+
+
+def model_parameters(model: str) -> float | None:
+    """Return a model's parameters, ``None`` where neither a catalogue, a file nor a name tells.
+
+    Args:
+        model: what ``teacher.model`` says: an embedded model, a GGUF file, a folder, a hub id or a server's model.
+    """
+    if model in ASSETS:
+        return ASSETS[model].parameters
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        try:
+            return float(sum(tensor.elements for tensor in read_header(path).tensors))
+        except AssetError:
+            return None
+    found = _NAMED.findall(model.replace("_", "-"))
+    return float(found[-1][0]) * (1e9 if found[-1][1] in "bB" else 1e6) if found else None

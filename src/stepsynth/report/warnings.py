@@ -1,0 +1,129 @@
+"""Sentences that a reader must have seen before believing a run's headline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepsynth.evaluation.drift import halves_drift
+from stepsynth.methods import trains_on
+from stepsynth.report.spending import greedy
+from stepsynth.tasks import stored_family
+from stepsynth.training import artefacts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.journal import Journal
+    from stepsynth.methods.base import Trains
+    from stepsynth.report.rows import Stage
+    from stepsynth.report.scores import RoundScores, Score
+    from stepsynth.report.spending import LabelSpent
+
+__all__ = ["cautions_of"]
+
+_WIDE_INTERVAL = 0.05
+# Resampling and folds are the same whenever a page is made.
+_SEED = 0
+
+
+def cautions_of(
+    journal: Journal,
+    best: RoundScores | None,
+    test: Score | None,
+    stages: Sequence[Stage],
+    config: RunConfig,
+    spent: Sequence[LabelSpent] = (),
+) -> list[str]:
+    """Return the warnings of a run.
+
+    Args:
+        journal: holds scores per row, the written rows and the gold ones.
+        best: the round that the headline is about.
+        test: its score on the sealed test set.
+        stages: of the run.
+        config: of the run.
+        spent: what each label took.
+    """
+    trains = trains_on(config, journal)
+    found = _scored(best, test, config, trains)
+    judged, split = (test, "test") if test else (best.scores.get("select") if best else None, "select")
+    if judged is None and best and trains == "crossfit":
+        judged, split = best.scores.get("crossfit"), "validation"
+    if judged and judged.half > _WIDE_INTERVAL:
+        found.append(
+            f"The {split} set is small (n = {judged.n:,}): its 95 % interval reaches \u00b1{100 * judged.half:.1f} points. "
+            "Differences smaller than that say nothing."
+        )
+    if undecided := max((stage.undecided for stage in stages), default=0):
+        found.append(f"Answers of the teacher that were no decision, or never came, and count as guesses: {undecided:,}.")
+    if near := max((stage.near_test for stage in stages), default=0):
+        found.append(
+            f"Written rows that repeat most of a row of the sealed test set: {near:,}. The test score may flatter; "
+            "nothing could prevent it, since the test set is read only after the last training."
+        )
+    found += _drift(journal)
+    if not stored_family(config.task).spans:
+        found += artefacts(journal, config)
+    for stage in stages:
+        found += _of_stage(stage)
+    return found + _of_labels(spent)
+
+
+def _of_labels(spent: Sequence[LabelSpent]) -> list[str]:
+    """Say which labels took the others' share."""
+    asked, wanted = sum(label.asked for label in spent), sum(label.wanted for label in spent)
+    return [
+        f"{label.label or 'No label'} took {label.asked:,} of {asked:,} answers ({label.asked / asked:.0%}) for "
+        f"{label.wanted:,} of {wanted:,} wanted rows" + (f"; most were dropped: {label.said}." if label.reason else ".")
+        for label in greedy(spent)
+    ]
+
+
+def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, trains: Trains) -> list[str]:
+    if best is None:
+        return ["No student has been evaluated yet: this page shows rows only."]
+    if test is not None:
+        return []
+    given = "has not been scored yet" if config.data.test else "was not given"
+    select = best.scores.get("select")
+    if trains == "crossfit":
+        reason = "Cross-validation on your labels chose the final student, so it flatters a little."
+    elif select is None:
+        reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else has."
+    elif trains == "none":
+        reason = "The figures are those of the select half."
+    else:
+        reason = f"Select {select.metric} chose the best round, so it flatters the student."
+    return [f"The sealed test set {given}. {reason}"]
+
+
+def _drift(journal: Journal) -> list[str]:
+    """Two samples of one source should gain alike."""
+    halves = [[[g.score for g in journal.graded(n, split)] for split in ("harvest", "select")] for n in journal.rounds()]
+    judged = [(harvest, select) for harvest, select in halves if harvest and select]
+    if len(judged) < 2:
+        return []
+    drift = halves_drift([harvest for harvest, _ in judged], [select for _, select in judged], _SEED)
+    return [drift.message] if drift else []
+
+
+def _of_stage(stage: Stage) -> list[str]:
+    found = []
+    if stage.missing:
+        first = ", ".join(f"{label} {n:,}" for label, n in list(stage.missing.items())[:8] if label)
+        more = f" and {len(stage.missing) - 8} more labels" if len(stage.missing) > 8 else ""
+        told = f": {first}{more}" if first else ""
+        found.append(f"Stage {stage.name} ended {sum(stage.missing.values()):,} rows short of its target{told}.")
+    for label, why in stage.stopped.items():
+        reason = f", most of the others dropped as {why['reason']!r}" if why.get("reason") else ""
+        found.append(
+            f"Stage {stage.name} gave {label or 'its rows'} up: {why['good']:,} of the last {why['answers']:,} answers were "
+            f"good{reason}."
+        )
+    if not stage.adds_up:
+        found.append(
+            f"Stage {stage.name} asked for {stage.requested:,} rows, but the journal accounts for "
+            f"{stage.accepted + stage.dropped:,}."
+        )
+    return found

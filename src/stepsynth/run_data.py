@@ -1,0 +1,189 @@
+"""What a run starts from, checked before anything is spent."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stepsynth.answer_candidates import draw_spans
+from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
+from stepsynth.errors import ConfigError, DataError, RunError
+from stepsynth.filters import own_filters
+from stepsynth.methods import create_method
+from stepsynth.methods.base import student_notes
+from stepsynth.model_cache import resolve
+from stepsynth.prompts import Prompts
+from stepsynth.students.checking import check_base
+from stepsynth.students.own import chosen_student
+from stepsynth.tasks import create_family
+from stepsynth.tasks.guarding import guard_own
+from stepsynth.types import Example, digest
+from stepsynth.words import count_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.data import SealedInfo
+    from stepsynth.journal import Journal
+    from stepsynth.methods import Method
+    from stepsynth.progress import Progress
+    from stepsynth.tasks import TaskFamily
+
+__all__ = ["RunData", "begin_journal", "load_run_data", "rows_digest"]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What was checked before anything is spent.
+
+    Attributes:
+        validation: the harvest and the select half.
+        test: the sealed test set, or ``None``.
+        sealed: its size and digest; no text of it.
+        contexts: texts to write about; none for families that keep no context.
+        seed: written rows to start from.
+        read: what was read of ``contexts`` and ``seed``.
+    """
+
+    validation: Validation
+    test: SealedTest | None
+    sealed: SealedInfo | None
+    contexts: tuple[str, ...] = ()
+    seed: tuple[Example, ...] = ()
+    read: Mapping[str, Tally] = field(default_factory=dict, compare=False)
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """What was read of each source."""
+        found = {"validation": self.validation.tally, "contexts": self.read.get("contexts"), "seed": self.read.get("seed")}
+        if self.sealed is not None:
+            found["test"] = self.sealed.tally
+        return {name: tally for name, tally in found.items() if tally is not None}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the data, a sentence each."""
+        if self.sealed is None or not self.sealed.shared:
+            return self.validation.notes
+        rows = f"test row{'s' * (self.sealed.n != 1)} {'is' if self.sealed.shared == 1 else 'are'}"
+        shared = f"{self.sealed.shared:,} of {self.sealed.n:,} {rows} also in the validation data, so the test score is too high."
+        return (*self.validation.notes, shared)
+
+    def facts(self) -> dict[str, str]:
+        """Return what must not change between two attempts at one run."""
+        facts = {
+            "validation_sha256": rows_digest((*self.validation.harvest, *self.validation.select)),
+            "test_sha256": self.sealed.sha256 if self.sealed else "",
+        }
+        if self.contexts:
+            facts["contexts_sha256"] = digest(list(self.contexts))
+        if self.seed:
+            facts["seed_sha256"] = rows_digest(self.seed)
+        return facts
+
+
+def begin_journal(journal: Journal, inputs: RunData, method: Method) -> None:
+    """Write the gold rows and facts of a run, or check that they are those that it began with.
+
+    Raises:
+        RunError: they are others, or a method of the user's trains its student on something else now.
+    """
+    facts, notes = inputs.facts(), student_notes(method)
+    if journal.meta("validation_sha256") is None:
+        journal.start({**facts, **notes}, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
+    for name, value in facts.items():
+        if journal.meta(name) != value:
+            raise RunError(
+                f"the {name.split('_')[0]} rows are not those that this run began with.",
+                hint="Put the old file back, or give another folder (out= / --out): nothing was touched.",
+            )
+    for name, value in notes.items():
+        if (began := journal.meta(name)) != value:
+            raise RunError(
+                f"the method {method.name!r} trains its student on {value!r}, and did on {began!r} when this run began.",
+                hint="Put its class back as it was, or give another folder (out= / --out): nothing was touched.",
+            )
+
+
+def rows_digest(rows: Sequence[Example]) -> str:
+    """Return the sha256 by which a run knows its gold and given rows again; ids are not part of it."""
+    return digest([[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows])
+
+
+def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunData:
+    """Check data, prompts and the student's base model.
+
+    Raises:
+        UserError: the first thing that is wrong, in one line.
+    """
+    Prompts(config.task).check()
+    own_filters(config.filters, config.given_filters or ())
+    method = create_method(config)
+    validation = load_validation(config)
+    test = SealedTest(config) if config.data.test else None
+    sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
+    read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}
+    shown = (*validation.harvest, *(validation.select if method.crossfits else ()))
+    contexts = load_contexts(config, shown, read.get("contexts"))
+    seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
+    family = create_family(config.task)
+    _try_own(family, (*validation.harvest, *validation.select))
+    if family.spans:
+        _refuse_long_answers(config, validation)
+        if method.draws_phrases and not config.data.seed:
+            _refuse_mute_pool(contexts)
+    if method.student != "none":
+        if config.student.own:
+            chosen_student(config)
+        # One of the user's has no base model; the label check needs one all the same.
+        base = None if config.student.own and not method.doubts_labels(config) else config.student.model
+        for model in filter(None, (base, config.method.mistakes_of)):
+            check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
+    return RunData(validation, test, sealed, contexts, seed, read)
+
+
+def _try_own(family: TaskFamily, rows: Sequence[Example]) -> None:
+    """Let a user's own family score the right answers, before a teacher is paid: what fails, fails here.
+
+    Raises:
+        ConfigError: it fails, or right answers do not score 1.0.
+    """
+    # The package's own say nothing of themselves.
+    if not family.identity():
+        return
+    starts = [row.answers[0].start if row.answers else -1 for row in rows]
+    with guard_own(family, "the validation rows", ConfigError, "stepsynth.testing.FamilyContract helps to find out why."):
+        right = [family.decided(row, family.gold(row), start) for row, start in zip(rows, starts, strict=True)]
+        scores = [(row, family.score(row, prediction)) for row, prediction in zip(rows, right, strict=True)]
+        family.evaluate(rows, right)
+        for row in rows:
+            family.texts(row)
+    if wrong := next(((row, score) for row, score in scores if score != 1.0), None):
+        raise ConfigError(
+            f"the task family {family.task.family!r} scores the right answer of row {wrong[0].id!r} with {wrong[1]!r}.",
+            hint="A right answer scores 1.0, a wrong one less, and none less than 0.",
+        )
+
+
+def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:
+    """Refuse answers that no window of the student can hold: a word is a token at least."""
+    window = config.student.max_length
+    for row in (*validation.harvest, *validation.select):
+        words = min(count_words(answer.text) for answer in row.answers)
+        if words >= window:
+            raise DataError(
+                f"the answer of validation row {row.id.rpartition('-')[2]} has {words} words, "
+                f"which do not fit into a window of student.max_length={window} tokens.",
+                hint="Raise student.max_length, shorten the answer, or take the row out.",
+            )
+
+
+def _refuse_mute_pool(contexts: Sequence[str]) -> None:
+    """Refuse contexts without any phrase to ask for, where questions are to be written about them."""
+    if not any(draw_spans(context, 1, random.Random(0)) for context in contexts):
+        raise DataError(
+            f"none of the {len(contexts)} contexts has a phrase, a name, a number or a date to ask for.",
+            hint="Give longer contexts, in the language of the task, with data.contexts.",
+        )

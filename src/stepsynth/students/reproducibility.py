@@ -1,0 +1,69 @@
+"""What training must not leave behind: random states, kernel choices, verbosity.
+
+with quiet(), rng_for(0):
+    ...  # transformers prints nothing; random numbers start at seed 0
+
+Library users have their own generators and their own log level; both are as before afterwards.
+These states belong to the process: trainings in several threads take turns.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["quiet", "rng_for"]
+
+_turn = threading.RLock()
+
+
+@contextmanager
+def rng_for(seed: int) -> Iterator[None]:
+    """Seed torch and ask it for deterministic kernels; give all random states back at the end.
+
+    The Trainer seeds ``random`` and NumPy as well, so those are kept, too.
+    """
+    import numpy
+    import torch
+
+    memory: Any = torch.utils.deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # With the devices named, torch does not warn on machines that have many.
+    with _turn, torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*deterministic.*")
+        deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        fill, states = memory.fill_uninitialized_memory, (random.getstate(), numpy.random.get_state())
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False
+        try:
+            yield
+        finally:
+            memory.fill_uninitialized_memory = fill
+            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+            random.setstate(states[0])
+            numpy.random.set_state(states[1])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and notices (such as the fresh head's) off the screen."""
+    with _turn:
+        # In turn as well: imported by several threads at once for the first time, it fails.
+        from transformers.utils import logging as transformers_logging
+
+        logging: Any = transformers_logging
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()

@@ -1,0 +1,20 @@
+"""Students at work: trained, examined on gold rows, compared by cross-fitting, and in the end tested on the sealed set."""
+
+from __future__ import annotations
+
+from stepsynth.training.crossfit import CrossFit, judged_rounds, trainings
+from stepsynth.training.rounds import Halves, RoundJudge
+from stepsynth.training.runner import StudentRunner, artefacts, with_half_the_steps
+from stepsynth.training.worth import find_worth
+
+__all__ = [
+    "CrossFit",
+    "Halves",
+    "RoundJudge",
+    "StudentRunner",
+    "artefacts",
+    "find_worth",
+    "judged_rounds",
+    "trainings",
+    "with_half_the_steps",
+]

@@ -1,0 +1,224 @@
+"""Cross-fitting: every gold row is judged by a student that learnt neither from it nor from a row that had seen it.
+
+crossfit = CrossFit(student_runner, journal, config, folds)
+crossfit.judge(0, "both")  # one training per fold; what they predict is the round's evaluation
+crossfit.settle(last=2)  # compare, choose, and train the students that are kept
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsynth.journal.results import find_choice
+from stepsynth.students.curve import learning_curve
+from stepsynth.types import StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.data import Folds
+    from stepsynth.journal import Journal
+    from stepsynth.progress import Progress
+    from stepsynth.tasks import TaskFamily
+    from stepsynth.training.runner import StudentRunner
+    from stepsynth.types import Example
+
+__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "competing", "judged_rounds", "trainings"]
+
+# Of predictions that students made of rows which they had not seen.
+SPLIT = "crossfit"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a final student learns from.
+
+    Attributes:
+        written: whether it learns from written rows.
+        gold: whether it learns from gold rows.
+        staged: first from written rows, then from gold ones, in place of both at once.
+    """
+
+    written: bool
+    gold: bool
+    staged: bool = False
+
+
+# Their place gives the number of their student: the last round's, and so many more.
+RECIPES: dict[str, Recipe] = {
+    "labels": Recipe(written=False, gold=True),
+    "written": Recipe(written=True, gold=False),
+    "both": Recipe(written=True, gold=True),
+    "stages": Recipe(written=True, gold=True, staged=True),
+}
+# Of recipes that cannot be told apart the first one is taken.
+PREFERRED = ("stages", "both", "labels", "written")
+# What the rounds' students learn by: gold rows last, so that written ones that are odd do less harm.
+_OF_ROUNDS = "stages"
+_AUTO = ("labels", _OF_ROUNDS)
+
+
+def competing(final: str) -> tuple[str, ...]:
+    """Return the recipes that are judged: labels alone, and what they are compared with."""
+    return _AUTO if final == "auto" else tuple(dict.fromkeys(("labels", final)))
+
+
+def trainings(final: str, rounds: int, folds: int) -> int:
+    """Return how many students a run trains: for every fold in every round and of every other recipe, and what is kept."""
+    others = [name for name in competing(final) if name != _OF_ROUNDS]
+    return folds * (rounds + 1 + len(others)) + 3
+
+
+def judged_rounds(journal: Journal) -> list[int]:
+    """Return the rounds of the loop whose students were judged by cross-fitting."""
+    return [
+        number for _, number, kind, info, _ in journal.stages() if kind == StageKind.CROSSFIT and info["recipe"] == _OF_ROUNDS
+    ]
+
+
+class CrossFit:
+    """Judges recipes out of fold, and trains the students that are kept.
+
+    Args:
+        student_runner: trains and grades.
+        journal: where rows come from and predictions go.
+        config: of the run.
+        family: how rows are read.
+        folds: which fold a row belongs to.
+        progress: told about the choice.
+    """
+
+    no_gain = "Two rounds in a row did not gain in cross-validation: the loop ends here."
+    no_mistakes = "No gold row was mistaken: the loop ends here."
+
+    def __init__(
+        self,
+        student_runner: StudentRunner,
+        journal: Journal,
+        config: RunConfig,
+        family: TaskFamily,
+        folds: Folds,
+        progress: Progress,
+    ) -> None:
+        self._student_runner = student_runner
+        self._journal = journal
+        self._config = config
+        self._family = family
+        self._folds = folds
+        self._progress = progress
+        self._gold = [*journal.gold("harvest"), *journal.gold("select")]
+
+    def scores(self, before: int) -> list[list[float]]:
+        """Return what each round before one scored, gold row by gold row."""
+        return self._student_runner.scores(before, SPLIT)
+
+    def judge(self, number: int, name: str = _OF_ROUNDS) -> None:
+        """Predict every gold row by a student that had not seen it; the predictions are the evaluation of a round.
+
+        Every fold is a stage of its own, so that a run that is stopped loses one training at most.
+
+        Args:
+            number: of the round, whose rows and those before it are learnt from.
+            name: of the recipe.
+        """
+        stage = f"round-{number}/crossfit"
+        if self._journal.stage_done(stage):
+            return
+        written = [
+            (row.example, self._folds.written(row.source, row.context)) for row in self._journal.dataset(number)
+        ] * RECIPES[name].written
+        for fold in range(self._folds.count):
+            if not self._journal.stage_done(f"round-{number}/fold-{fold}"):
+                self._judge_fold(number, name, fold, written)
+        graded = self._journal.graded(number, SPLIT)
+        evaluation = self._student_runner.evaluate(self._gold, graded)
+        info = {"rows": len(written) + len(self._gold) * RECIPES[name].gold, "recipe": name, "folds": self._folds.count}
+        self._journal.finish_training(stage, number, {SPLIT: (evaluation, [])}, info, 0.0, kind=StageKind.CROSSFIT)
+        right = sum(g.score == 1.0 for g in graded)
+        self._progress.note(f"{stage}, {_CALLED[name]}: {right:,} of {len(graded):,} gold rows right in cross-validation.")
+
+    def _judge_fold(self, number: int, name: str, fold: int, written: Sequence[tuple[Example, int | None]]) -> None:
+        started = time.monotonic()
+        stage, recipe = f"round-{number}/fold-{fold}", RECIPES[name]
+        rows = [example for example, own in written if own != fold]
+        gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
+        judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
+        parts = [rows, gold] if recipe.staged else [[*rows, *gold]]
+        graded = dict(zip(judged, self._student_runner.judge_aside(parts, list(judged.values()), stage), strict=True))
+        info = {"rows": len(rows) + len(gold), "fold": fold}
+        self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
+        right = sum(g.score == 1.0 for g in graded.values())
+        self._progress.finish(f"trained on {info['rows']:,} rows: {right:,} of {len(graded):,} rows of this fold right")
+
+    def settle(self, last: int) -> None:
+        """Choose what the final student learns from, and train it and those that it is compared with.
+
+        Args:
+            last: the last round that has rows.
+        """
+        names = competing(self._config.method.final)
+        for name in names:
+            if name != _OF_ROUNDS:
+                self.judge(_number(last, name), name)
+        chosen = self._choose(last, names)
+        # Labels alone, written rows alone and one of both kinds are what the table at the end compares.
+        combined = next((name for name in (chosen, *PREFERRED) if RECIPES[name].written and RECIPES[name].gold), chosen)
+        for name in RECIPES:
+            if name in ("labels", "written", combined, chosen):
+                self._keep(last, name, needed=name == chosen)
+
+    def _choose(self, last: int, names: Sequence[str]) -> str:
+        """Return the recipe that got most gold rows right out of fold, or the highest score where a family scores by degrees.
+
+        With few gold rows chance decides much, so labels alone have to be ahead by more than one standard error of the
+        paired difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
+        """
+        final = self._config.method.final
+        if not self._journal.stage_done(StageKind.CHOICE):
+            started = time.monotonic()
+            # The rounds' recipe was judged in any case.
+            judged = dict.fromkeys((*names, _OF_ROUNDS))
+            numbers = {name: last if name == _OF_ROUNDS else _number(last, name) for name in judged}
+            right = {n: sum(g.score == 1.0 for g in self._journal.graded(number, SPLIT)) for n, number in numbers.items()}
+            chosen = self._best(numbers, names) if final == "auto" else final
+            info = {
+                "chosen": chosen,
+                "right": right,
+                "of": len(self._gold),
+                "judged": numbers,
+                "curve": learning_curve(self._config.student, self._family, self._gold, self._folds.gold),
+            }
+            self._journal.finish_training(StageKind.CHOICE, last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
+            why = "as method.final says" if final != "auto" else "by gold rows right in cross-validation"
+            found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
+            self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")
+        return str((find_choice(self._journal) or {})["chosen"])
+
+    def _best(self, numbers: Mapping[str, int], names: Sequence[str]) -> str:
+        scores = {name: [g.score for g in self._journal.graded(numbers[name], SPLIT)] for name in names}
+        found = max(sorted(names, key=PREFERRED.index), key=lambda name: sum(scores[name]))
+        if found != "labels":
+            return found
+        other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(scores[name]))
+        # The number of rows that only one of them got right, where a row is right or wrong.
+        apart = sum((a - b) ** 2 for a, b in zip(scores[found], scores[other], strict=True))
+        return found if sum(scores[found]) - sum(scores[other]) > math.sqrt(apart) else other
+
+    def _keep(self, last: int, name: str, *, needed: bool) -> None:
+        recipe, written = RECIPES[name], [row.example for row in self._journal.dataset(last)]
+        hopeless = not written or (bool(self._config.task.labels) and len({row.label for row in written}) < 2)
+        if name == "written" and hopeless and not needed:
+            return
+        written, gold = written * recipe.written, self._gold * recipe.gold
+        self._student_runner.keep(name, _number(last, name), [written, gold] if recipe.staged else [[*written, *gold]])
+
+
+_CALLED = {"labels": "labels alone", "written": "written rows alone", "both": "both", "stages": "both in two stages"}
+
+
+def _number(last: int, name: str) -> int:
+    return last + 1 + list(RECIPES).index(name)

@@ -1,0 +1,168 @@
+"""What a user's labels, the written rows and both together are worth: the table at the end of a cross-fitted run.
+
+Everything is read from the journal, so that the table can be made again at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.evaluation.statistics import paired_difference
+from stepsynth.journal.results import find_choice
+from stepsynth.tasks import stored_family
+from stepsynth.training.crossfit import RECIPES, SPLIT
+from stepsynth.types import StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.journal import Journal
+    from stepsynth.types import Evaluation
+
+__all__ = ["find_worth"]
+
+_SEED = 0
+_ALPHA = 0.05
+_NAMES = {
+    "labels": "your labels alone",
+    "written": "the written rows alone",
+    "both": "both together",
+    "stages": "both, written rows first",
+}
+
+
+def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
+    """Return what each kind of rows is worth, ``None`` before the final student was chosen.
+
+    Returns:
+        ``chosen``; ``how`` it was chosen (``cross-validation`` or ``method.final``); ``students``: per
+        student ``student`` (its name in `RECIPES`), ``called``, ``round``, ``rows``, ``steps`` (``None``:
+        unknown), ``crossfit`` and ``test`` (scores or ``None``), ``difference`` to labels alone
+        (``value``, ``ci95``, ``p``, ``on``: ``test`` or ``crossfit``) and ``chosen``; ``curve``, see
+        `stepsynth.students.curve.learning_curve`; ``words``: sentences that say what it means.
+    """
+    choice = find_choice(journal)
+    if choice is None:
+        return None
+    kept = {info["student"]: (number, info) for _, number, kind, info, _ in journal.stages() if kind == StageKind.TRAIN}
+    tested = any(journal.evaluation(number, "test") for number, _ in kept.values())
+    judged = choice["judged"]
+    places = {name: kept[name][0] if name in kept else None for name in RECIPES} if tested else judged
+    scores = {n: _scores(journal, place, "test" if tested else SPLIT) for n, place in places.items() if place is not None}
+    students = []
+    for name in RECIPES:
+        if name not in kept:
+            continue
+        number, info = kept[name]
+        students.append(
+            {
+                "student": name,
+                "called": _NAMES[name],
+                "round": number,
+                "rows": info["rows"],
+                "steps": info.get("steps"),
+                "crossfit": _score(journal.evaluation(judged[name], SPLIT)) if name in judged else None,
+                "test": _score(journal.evaluation(number, "test")),
+                "difference": _difference(scores.get(name), scores.get("labels"), "test" if tested else SPLIT, name),
+                "chosen": name == choice["chosen"],
+            }
+        )
+    how = "cross-validation" if config.method.final == "auto" else "method.final"
+    found = {"chosen": choice["chosen"], "how": how, "students": students, "curve": choice["curve"]}
+    return {**found, "words": _words(found, choice, config)}
+
+
+def _scores(journal: Journal, number: int, split: str) -> list[float]:
+    return [graded.score for graded in journal.graded(number, split)]
+
+
+def _score(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    return {"metric": evaluation.metric, "value": evaluation.value, "ci95": list(evaluation.ci95), "n": evaluation.n}
+
+
+def _difference(own: Sequence[float] | None, labels: Sequence[float] | None, split: str, name: str) -> dict[str, Any] | None:
+    if not own or not labels or name == "labels":
+        return None
+    found = paired_difference(own, labels, _SEED)
+    return {"value": found.difference, "ci95": list(found.ci95), "p": found.p_value, "on": split, "n": len(own)}
+
+
+# words ---------------------------------------------------------------------------------
+
+
+def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> list[str]:
+    """Say whether written rows help, and what would help where they do not."""
+    sentences = []
+    if found["chosen"] == "labels" and found["how"] == "cross-validation":
+        right = choice["right"]
+        others = " and ".join(f"{count:,} {_with(name)}" for name, count in right.items() if name != "labels")
+        sentences.append(
+            f"The final student learns from your labels alone: they got {right['labels']:,} of {choice['of']:,} gold rows right "
+            f"in cross-validation, {others}."
+        )
+    differences = {entry["student"]: entry["difference"] for entry in found["students"] if entry["difference"]}
+    compared = found["chosen"] if found["chosen"] in differences else next(reversed(differences), None)
+    difference = differences[compared] if compared else None
+    if difference:
+        sentences.append(_verdict(difference, str(compared)))
+    if found["chosen"] == "labels" or difference is None or not _established(difference) or difference["value"] < 0:
+        sentences += _advice(found["curve"], config)
+    return sentences
+
+
+def _with(name: str) -> str:
+    return "by written rows alone" if name == "written" else "with written rows"
+
+
+def _verdict(difference: dict[str, Any], name: str) -> str:
+    value, (low, high) = difference["value"], difference["ci95"]
+    rows = "sealed test rows" if difference["on"] == "test" else "of your own rows, cross-validated"
+    interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {difference['n']:,} {rows}"
+    subject = "written rows alone" if name == "written" else "labels and written rows together"
+    if _established(difference) and value > 0:
+        return f"The written rows help: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
+    if _established(difference):
+        return f"Your labels alone are better: {subject} are worth {-100 * value:.1f} points less ({interval})."
+    changes = "written rows alone change" if name == "written" else "written rows beside them change"
+    if low > 0:
+        return (
+            f"The written rows may help: {changes} the score by {_signed(value)} points ({interval}), "
+            f"which is not established (p = {difference['p']:.2f})."
+        )
+    return f"Your labels alone are as good, as far as can be told: {changes} the score by {_signed(value)} points ({interval})."
+
+
+def _established(difference: dict[str, Any]) -> bool:
+    """Whether interval and test agree that there is a difference: on few rows one of them alone may say so."""
+    low, high = difference["ci95"]
+    return bool((low > 0 or high < 0) and difference["p"] < _ALPHA)
+
+
+def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:
+    found = []
+    if curve and curve["gain_ci95"][0] > 0:
+        gain, (low, high) = curve["gain"], curve["gain_ci95"]
+        found.append(
+            f"What would help: label {curve['more']:,} more rows. Twice as many would bring about {100 * gain:.1f} points "
+            f"({100 * low:.1f} to {100 * high:.1f}), by the learning curve of a linear probe."
+        )
+    elif curve:
+        found.append(
+            "What would help: perhaps more labels; how many cannot be said, since the learning curve of your "
+            f"{curve['rows']:,} rows is too flat or too uncertain."
+        )
+    else:
+        found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
+    found.append("A stronger teacher (teacher.model) writes rows that teach more.")
+    if stored_family(config.task).has_context:
+        found.append("So do more texts without labels to write about (data.contexts).")
+    else:
+        found.append("So may your own texts without labels, once a strong model or a person has labelled them (data.seed).")
+    return found
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value + 0.0:+.1f}"
