@@ -135,7 +135,7 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         if method.draws_phrases and not config.data.seed:
             _refuse_mute_pool(contexts)
     if method.student != "none":
-        if config.student.own:
+        if config.student.kind is not None:
             chosen_student(config)
         # One of the user's has no base model; the label check needs one all the same.
         base = None if config.student.own and not method.doubts_labels(config) else config.student.model

@@ -188,5 +188,7 @@ def test_what_ours_need_is_chosen_by_the_family_and_by_name(world: World) -> Non
     config = world.config()
     named = world.config("student.kind=classifier")
     assert type(create_student(named)) is type(create_student(config))
+    with pytest.raises(ss.ConfigError, match=r"student\.kind='extractive_qa' does not go with task\.family='classification'"):
+        create_student(world.config("student.kind=extractive_qa"))
     assert "kind" not in config.resolved()["student"]
     assert "options" not in config.resolved()["student"]

@@ -100,9 +100,11 @@ def chosen_student(config: RunConfig) -> Student:
     kind, options = config.student.kind or "", config.student.options
     found = STUDENTS.guarded(kind, lambda: STUDENTS.load(kind))
     if kind in STUDENTS.built_in:
-        from stepsynth.tasks import create_family
+        from stepsynth.students import create_student
 
-        ours: Student = found(config.student, create_family(config.task))
+        ours = create_student(config.model_copy(update={"student": config.student.model_copy(update={"kind": None})}))
+        if type(ours) is not found:
+            raise ConfigError(f"student.kind={kind!r} does not go with task.family={config.task.family!r}.", hint="Leave it out.")
         return ours
     if not (isinstance(found, type) and issubclass(found, StudentRecipe)):
         raise ConfigError(
