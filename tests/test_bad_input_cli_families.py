@@ -199,7 +199,7 @@ def test_bad_input_is_one_line_and_nothing_is_spent(
     def nobody(*_: object) -> None:
         raise AssertionError("a teacher was asked")
 
-    for where in ("executor.send", "planning.making"):
+    for where in ("generation.client", "planning.making"):
         monkeypatch.setattr(f"stepsynth.{where}.create_teacher", nobody)
     monkeypatch.setattr("stepsynth.planning.making.probe_teacher", nobody)
     monkeypatch.setattr("stepsynth.execution.probe_teacher", nobody)

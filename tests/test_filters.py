@@ -220,7 +220,7 @@ def test_leading_sentences_fit_and_stand_at_the_beginning(text: str, words: int)
     assert head in bare
 
 
-def test_comparable_ignores_case_punctuation_width_and_white_space() -> None:
+def test_matching_ignores_case_punctuation_width_and_white_space() -> None:
     assert (
         normalize_for_match("  The \uff26ilm,\nit's GOOD!") == normalize_for_match("the film: it s good") == "the film it s good"
     )

@@ -48,7 +48,16 @@ def is_there(reference: str) -> bool:
     length = next((length for length in range(len(parts), 0, -1) if ".".join(parts[:length]) in MODULES), 0)
     # Without a module it is a name of the package itself.
     module, rest = ".".join(parts[:length]) or "__init__", ".".join(parts[length:])
-    return not rest or rest in names(module)
+    return not rest or rest in names(module) or rest in names(origin(module, rest.split(".")[0]))
+
+
+def origin(module: str, name: str) -> str:
+    """Return the module that a module imports a name from; the module itself where it does not."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
+            found = node.module.removeprefix("stepsynth.")
+            return found if found in MODULES else module
+    return module
 
 
 def test_a_place_that_a_docstring_names_is_there() -> None:

@@ -59,7 +59,7 @@ def test_each_accepted_row_is_looked_at_once_however_many_waves_there_are(
         return text.casefold()
 
     for room in ("duplicate", "artefact"):
-        monkeypatch.setattr(f"stepsynth.filters.{room}.comparable", count)
+        monkeypatch.setattr(f"stepsynth.filters.{room}.normalize_for_match", count)
     remembering, accepted = rule(), list[GeneratedRow]()
     for wave in range(40):
         rows = [candidate(f"text {wave} {number}", number) for number in range(25)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.filters.artefact import LabelLeakFilter
 from stepsynth.filters.schema import Schema
+from stepsynth.types import DropReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,17 +18,19 @@ __all__ = ["advice"]
 _MOST_WORDS = 6
 # Without an entry there is nothing that a writer could do, or nobody knows whether it would help: refusals, empty answers,
 # labels in doubt.
-_SENTENCES = {
-    "truncated": "Keep it short.",
-    "meta": "Write the text itself and nothing about it.",
-    "placeholder": "Leave no gaps such as [Name]: make names and numbers up.",
-    "duplicate": "The usual texts are written already: write about something else.",
-    "copy": "Do not repeat a text that you know: write one of your own.",
-    "repetitive": "Do not say the same words over and over.",
-    "names the answer": "Do not use the words of the answer.",
-    "no question": "End with a question mark.",
+_SENTENCES: dict[str, str] = {
+    DropReason.TRUNCATED: "Keep it short.",
+    DropReason.META: "Write the text itself and nothing about it.",
+    DropReason.PLACEHOLDER: "Leave no gaps such as [Name]: make names and numbers up.",
+    DropReason.DUPLICATE: "The usual texts are written already: write about something else.",
+    DropReason.COPY: "Do not repeat a text that you know: write one of your own.",
+    DropReason.REPETITIVE: "Do not say the same words over and over.",
+    DropReason.NAMES_ANSWER: "Do not use the words of the answer.",
+    DropReason.NO_QUESTION: "End with a question mark.",
 }
-_NO_ADVICE = frozenset({"", "surplus", "failed", "refusal", "empty", "label in doubt"})
+_NO_ADVICE = frozenset(
+    {"", DropReason.SURPLUS, DropReason.FAILED, DropReason.REFUSAL, DropReason.EMPTY, DropReason.LABEL_IN_DOUBT}
+)
 
 
 def advice(rules: Sequence[Filter], label: str, reason: str, texts: Sequence[str]) -> str:
@@ -42,12 +45,12 @@ def advice(rules: Sequence[Filter], label: str, reason: str, texts: Sequence[str
     if reason in _NO_ADVICE:
         return ""
     for rule in rules:
-        if isinstance(rule, LabelLeakFilter) and reason == "names the label":
+        if isinstance(rule, LabelLeakFilter) and reason == DropReason.NAMES_LABEL:
             return _without_naming(rule, label, texts)
-        if isinstance(rule, Schema) and reason in ("too short", "too long"):
+        if isinstance(rule, Schema) and reason in (DropReason.TOO_SHORT, DropReason.TOO_LONG):
             return (
                 f"Write at least {rule.min_words:,} words."
-                if reason == "too short"
+                if reason == DropReason.TOO_SHORT
                 else f"Keep it under {rule.max_words:,} words."
             )
     # A reason that is not ours is a user's, in words that are meant to be read.

@@ -26,7 +26,7 @@ class PromptPlan(RowPlan):
         ctx: what the method may look at.
         prompt: returns what the teacher is asked for the ``number``-th row of a label: ``prompt(label, number, given)``.
             ``given`` is the gold row from `source`; without one it holds the context and the answer that the row keeps, where
-            the family has such. The same arguments give the same text; what is drawn is drawn with `stepsynth.methods.seeded`.
+            the family has such. The same arguments give the same text; what is drawn is drawn with `stepsynth.methods.rng_for`.
         kind: a word for the stage's name and for tables.
         wanted: label -> accepted rows wanted; ``method.seed_rows``, spread as the family says, when absent.
         source: returns the gold row of ``ctx.harvest`` that the ``number``-th row of a label is written like; the new row

@@ -60,6 +60,8 @@ def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> P
     asset = ASSETS.get(name_or_path)
     if asset is None:
         found = _outside(name_or_path, kind, say)
+        if kind == "teacher" and isinstance(found, Path) and found.is_file() and found.suffix != ".gguf":
+            refuse_other_file(found)
     elif asset.kind != kind:
         others = ", ".join(repr(other.name) for other in list_assets() if other.kind == kind)
         raise ConfigError(f"model {name_or_path!r} is a {asset.kind}, not a {kind}.", hint=f"Embedded {kind}s: {others}.")
@@ -67,10 +69,8 @@ def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> P
         if problems(asset, asset.folder):
             _fetch(asset, say)
         found = asset.path
-    if kind == "teacher" and isinstance(found, Path) and found.is_file():
-        if found.suffix == ".gguf":
-            return readable(found, say)
-        refuse_other_file(found)
+    if kind == "teacher" and isinstance(found, Path) and found.suffix == ".gguf" and found.is_file():
+        return readable(found, say)
     return found
 
 

@@ -35,7 +35,7 @@ from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
 from stepsynth.training import trainings
-from stepsynth.types import Mistake, Request
+from stepsynth.types import Mistake, Request, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -240,14 +240,14 @@ def _sample(
         sampling = config.teacher.sampling.frozen()
         return [Request(ctx.prompts.question(row), sampling, 0, "answer", 0, "") for row in ctx.harvest[:count]]
     plan = next(_plans(method, ctx))
-    if plan.kind == "rationales":
+    if plan.kind == StageKind.RATIONALES:
         request = plan.request(next(iter(plan.targets)), 0, 0)
         (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
         found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
         reasons = [candidate.text for candidate in found if candidate.text]
         given = {name: reasons or [name] for name in config.task.labels or [""]}
         later = _plans(method, replace(ctx, rationales=lambda: given))
-        plan = next((found for found in later if found.kind != "rationales"), plan)
+        plan = next((found for found in later if found.kind != StageKind.RATIONALES), plan)
     first = next(iter(plan.targets))
     return [plan.request(first, number, number) for number in range(count)]
 
@@ -300,7 +300,7 @@ def _answers(plan: Plan) -> float:
     if not targets:
         return 0.0
     each = plan.request(next(iter(targets)), 0, 0).parts
-    if plan.kind == "rationales":
+    if plan.kind == StageKind.RATIONALES:
         return sum(math.ceil(target / each) for target in targets.values())
     return sum(targets.values()) / each
 

@@ -25,7 +25,7 @@ from stepsynth.methods.own import plans_of
 from stepsynth.prompts import Prompts
 from stepsynth.settling import settle
 from stepsynth.tasks import create_family
-from stepsynth.types import Example, Mistake, Span
+from stepsynth.types import Example, Mistake, Span, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,7 +124,7 @@ class MethodContract:
             for plan in self._plans(family):
                 for label, target in plan.targets.items():
                     _check(isinstance(target, int) and target > 0, f"{target!r} rows of {label!r} in {plan.stage}")
-            first = [plan for plan in self._plans(family, rounds=0) if plan.kind != "rationales"]
+            first = [plan for plan in self._plans(family, rounds=0) if plan.kind != StageKind.RATIONALES]
             found = sum(sum(plan.targets.values()) for plan in first)
             _check(self.wanted() in (None, found), f"{found} rows are wanted, and not {self.wanted()}")
 
