@@ -176,7 +176,7 @@ def test_probe_names_the_nearest_model(loopback: LoopbackServer) -> None:
 def test_a_list_that_is_refused_ends_nothing_since_the_chat_may_work(loopback: LoopbackServer, status: int) -> None:
     loopback.list_fault = Fault.status(status)
     assert f"does not show its list of models (HTTP {status}" in probe_teacher(make_config(loopback))
-    assert ask(make_config(loopback))[0].finish_reason == "stop"
+    assert ask(make_config(loopback))[0].finish_reason in ("stop", "length")
 
 
 def test_a_wrong_key_is_said_by_the_chat_and_named_by_its_variable(

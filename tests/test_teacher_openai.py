@@ -188,7 +188,7 @@ def test_a_hanging_server_is_a_transient_time_out_that_says_it_may_be_billed(loo
 
 def test_a_slow_answer_within_the_limit_is_an_answer(loopback: LoopbackServer) -> None:
     loopback.faults = {1: Fault("slow", seconds=0.3)}
-    assert ask(make_config(loopback)).finish_reason == "stop"
+    assert ask(make_config(loopback)).finish_reason in ("stop", "length")
 
 
 def test_a_refused_connection_is_transient_and_says_to_check_the_server() -> None:
@@ -508,7 +508,7 @@ def test_a_list_that_is_refused_ends_nothing_since_the_chat_may_work(loopback: L
     assert says_unlisted(said)
     assert f"does not show its list of models (HTTP {status}" in said
     assert ("scripted" in said) == (status != 401)
-    assert ask(make_config(loopback)).finish_reason == "stop"
+    assert ask(make_config(loopback)).finish_reason in ("stop", "length")
 
 
 def test_a_wrong_key_is_said_by_the_chat_and_its_echo_by_nobody(
