@@ -1,11 +1,12 @@
-"""Writes a journal of today's schema as SQL text, once for each release that changes it.
+"""Writes the journal of a run of today as SQL text, once for each release that changes what a run leaves.
 
-    python tests/reliability/journals/make.py
+    python tests/reliability/journals/make.py NAME METHOD
 
 A small run with the fake teacher is killed before the last round's rows are committed; what it left is
-written as ``schema-<version>.sql`` (the journal), ``schema-<version>-answers.sql`` (the shared
-answers) and ``schema-<version>.json`` (its config). A file that is there already is never written
-again: it was made by the release that had that schema, and every later one must read it.
+written as ``NAME.sql`` (the journal), ``NAME-answers.sql`` (the shared answers) and ``NAME.json`` (its
+config). A file that is there already is never written again: it was made by the release that had that
+form, and every later one must read it. ``schema-1`` is an ``s3`` run of version 0.1.0, ``before-plugins`` a
+``crossfit`` run of 0.2.0.dev0 from before families, methods and students could be plug-ins.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ HERE = Path(__file__).parent
 KILL_BEFORE = "before commit: stage round-1/extrapolate"
 
 
-def config() -> RunConfig:
+def config(method: str = "s3") -> RunConfig:
     """Return the run's config; its files are looked for in the working directory."""
+    checked = {"label_check": "none"} if method == "s3" else {"folds": 2}
     return parse_config(
         {
             "task": {
@@ -45,7 +47,8 @@ def config() -> RunConfig:
             "data": {"validation": {"path": "validation.csv"}, "test": {"path": "test.csv"}},
             "teacher": {"backend": "fake", "model": "fake"},
             "student": {**BEFORE, "model": "student", "epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32},
-            "method": {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, "label_check": "none"},
+            "method": {"name": method, "seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, **checked},
+            "cache": "answers.db",
         }
     )
 
@@ -57,7 +60,7 @@ def dumped(path: Path) -> str:
         return "\n".join([*connection.iterdump(), f"PRAGMA user_version={version};", ""])
 
 
-def killed_run(folder: Path) -> None:
+def killed_run(folder: Path, method: str) -> None:
     """Run in a fork that ends with SIGKILL; nothing is closed, nothing is tidied."""
     child = os.fork()
     if child == 0:
@@ -69,7 +72,7 @@ def killed_run(folder: Path) -> None:
 
         try:
             with patch("stepsynth.journal.database.fail_point", stop):
-                run_config(config(), folder, quiet=True)
+                run_config(config(method), folder, quiet=True)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -78,19 +81,18 @@ def killed_run(folder: Path) -> None:
 
 
 def main() -> None:
-    """Write the files of today's schema, unless they are there."""
+    """Write the files of one run of today, unless they are there."""
+    called, method = sys.argv[1:]
     with tempfile.TemporaryDirectory() as name:
         world = build_world(Path(name) / "world", validation=8, test=6)
         os.chdir(world.folder)
         run = Path("runs") / "run"
         run.parent.mkdir()
-        killed_run(run)
-        with closing(sqlite3.connect(run / "journal.db")) as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        killed_run(run, method)
         files = {
-            f"schema-{version}.sql": dumped(run / "journal.db"),
-            f"schema-{version}-answers.sql": dumped(run.parent / "answers.db"),
-            f"schema-{version}.json": (run / "config.json").read_text(encoding="utf-8"),
+            f"{called}.sql": dumped(run / "journal.db"),
+            f"{called}-answers.sql": dumped(run.parent / "answers.db"),
+            f"{called}.json": (run / "config.json").read_text(encoding="utf-8"),
         }
     for file, content in files.items():
         if not (HERE / file).exists():
