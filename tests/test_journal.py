@@ -460,5 +460,6 @@ store.close()
         worker.stdin.flush()
     assert [worker.communicate()[1] for worker in workers] == [""] * 4
     store = AnswerStore.shared(path)
-    assert all(store.find(answer(100 * number + i)[0], 64) for number in range(4) for i in range(20))
+    wanted = [(answer(100 * number + i)[0], 64) for number in range(4) for i in range(20)]
+    assert len(store.find_many(wanted)) == 80
     store.close()

@@ -8,19 +8,14 @@ import os
 import random
 import re
 import string
-import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stepsynth import answer_candidates
-from stepsynth.answer_candidates import KIND_WEIGHTS, MAX_CHARACTERS, MAX_WORDS, SpanCandidate, candidate_spans, draw_spans
-from stepsynth.errors import ConfigError
+from stepsynth.answer_candidates import KIND_WEIGHTS, MAX_CHARACTERS, MAX_WORDS, candidate_spans, draw_spans
 from stepsynth.types import Span
 
 # Passages written for this test, each with the answers that a reader would ask for.
@@ -304,78 +299,6 @@ def test_single_draws_follow_the_shares_of_squad() -> None:
     drawn = [known[draw_spans(PASSAGES[0][0], 1, random.Random(seed))[0]] for seed in range(1500)]
     for kind, weight in KIND_WEIGHTS.items():
         assert drawn.count(kind) / len(drawn) == pytest.approx(weight / sum(KIND_WEIGHTS.values()), abs=0.05)
-
-
-class FakePipeline:
-    """What a spaCy pipeline of another language looks like from here: entities with articles and commas, no noun chunks."""
-
-    max_length = 1
-
-    def __call__(self, context: str) -> Any:
-        assert self.max_length > len(context)
-        entity = SimpleNamespace(label_="PER", start_char=4, end_char=18)
-        return FakeDocument([entity])
-
-
-class FakeDocument:
-    def __init__(self, entities: list[Any]) -> None:
-        self.ents = entities
-
-    def __iter__(self) -> Any:
-        return iter([Word(19)])
-
-    def has_annotation(self, name: str) -> bool:
-        return name == "DEP"
-
-    @property
-    def noun_chunks(self) -> list[Any]:
-        raise NotImplementedError("E894")
-
-
-class Word:
-    like_num = True
-
-    def __init__(self, idx: int) -> None:
-        self.idx = idx
-
-    def __len__(self) -> int:
-        return 1
-
-
-@pytest.fixture
-def fresh_pipelines() -> Any:
-    answer_candidates._pipeline.cache_clear()
-    yield
-    answer_candidates._pipeline.cache_clear()
-
-
-def test_a_pipeline_without_noun_chunks_still_gives_names_and_numbers(
-    monkeypatch: pytest.MonkeyPatch, fresh_pipelines: None
-) -> None:
-    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=lambda name: FakePipeline()))
-    assert candidate_spans("See the Anna Kurz, 3 times.", "my_model") == [
-        SpanCandidate(Span("Anna Kurz", 8), "named entity"),
-        SpanCandidate(Span("3", 19), "number"),
-    ]
-
-
-def test_a_missing_spacy_is_named_with_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch, fresh_pipelines: None
-) -> None:
-    monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(ConfigError, match=r"'my_model'.*pip install 'stepsynth\[spacy\]'"):
-        candidate_spans("Some text.", "my_model")
-
-
-def test_a_missing_pipeline_is_named_with_the_command_that_fetches_it(
-    monkeypatch: pytest.MonkeyPatch, fresh_pipelines: None
-) -> None:
-    def load(name: str) -> None:
-        raise OSError(f"[E050] Can't find model '{name}'.\nmore")
-
-    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
-    with pytest.raises(ConfigError, match=r"'my_model'.*python -m spacy download my_model"):
-        draw_spans("Some text.", 1, random.Random(0), "my_model")
 
 
 def normalised(text: str) -> str:

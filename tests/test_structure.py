@@ -64,7 +64,6 @@ HEAVY = (
     "statsmodels",
     "textblob",
     "nltk",
-    "spacy",
     "vllm",
     "litellm",
     "gguf",

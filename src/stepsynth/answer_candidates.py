@@ -2,8 +2,7 @@
 
 Words are tagged with the lexicon of Brill's tagger (Brill 1992) as textblob bundles it; phrases are
 regular expressions over the tags, one letter per word, as in Handler et al. 2016, *Bag of What?
-Simple Noun Phrase Extraction for Text Analysis*. English only, needs no model and no download. A
-spaCy pipeline of the user's (any language) takes its place when it is named.
+Simple Noun Phrase Extraction for Text Analysis*. English only, needs no model and no download.
 
 Every candidate is cut from the passage by its offsets, so ``context[s.start:][:len(s.text)] == s.text``.
 """
@@ -17,7 +16,6 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from stepsynth.errors import ConfigError
 from stepsynth.types import Span
 
 if TYPE_CHECKING:
@@ -230,56 +228,6 @@ def _found(context: str) -> Iterator[tuple[SpanKind, int, int]]:
                 yield kind, sentence[match.start()][1], start + len(last)
 
 
-# --- spaCy -----------------------------------------------------------------------------------------
-
-_SPACY_KINDS: dict[str, SpanKind] = {
-    **dict.fromkeys(("DATE", "TIME"), "date"),
-    **dict.fromkeys(("CARDINAL", "ORDINAL", "PERCENT", "MONEY", "QUANTITY"), "number"),
-}
-
-
-@lru_cache(maxsize=1)
-def _pipeline(name: str) -> Any:
-    """Return the spaCy pipeline called ``name``.
-
-    Raises:
-        ConfigError: spaCy or the pipeline is not installed.
-    """
-    try:
-        import spacy
-    except ImportError as error:
-        raise ConfigError(
-            f"Answer spans by the spaCy pipeline {name!r} need spaCy.", hint="Run: pip install 'stepsynth[spacy]'."
-        ) from error
-    try:
-        pipeline = spacy.load(name)
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(
-            f"spaCy cannot load the pipeline {name!r}: {str(error).splitlines()[0]}",
-            hint=f"Run: python -m spacy download {name}; or give a folder with a pipeline.",
-        ) from error
-    return pipeline
-
-
-def _found_by_spacy(context: str, name: str) -> Iterator[tuple[SpanKind, int, int]]:
-    """Yield kind, start and end of the entities, numbers and noun chunks of a spaCy pipeline."""
-    pipeline = _pipeline(name)
-    pipeline.max_length = max(pipeline.max_length, len(context) + 1)
-    document = pipeline(context)
-    for entity in document.ents:
-        yield _SPACY_KINDS.get(entity.label_, "named entity"), entity.start_char, entity.end_char
-    for token in document:
-        if token.like_num:
-            yield "number", token.idx, token.idx + len(token)
-    if document.has_annotation("DEP"):
-        try:
-            chunks = [chunk for chunk in document.noun_chunks if chunk.root.pos_ != "PRON"]
-        except NotImplementedError:  # spaCy knows no noun chunks in some languages
-            chunks = []
-        for chunk in chunks:
-            yield "noun phrase", chunk.start_char, chunk.end_char
-
-
 # --- candidates ------------------------------------------------------------------------------------
 
 _ARTICLE = re.compile(r"(?:the|an|a)\s+", re.IGNORECASE)
@@ -307,7 +255,7 @@ def _combines(character: str) -> bool:
     return "\u0300" <= character <= "\u036f"
 
 
-def candidate_spans(context: str, spacy_model: str = "") -> list[SpanCandidate]:
+def candidate_spans(context: str) -> list[SpanCandidate]:
     """Return the noun phrases, named entities, numbers and dates of a context, in the order of the text.
 
     Pieces may lie within one another ("University of Leeds", "Leeds"): people ask for both. Any text
@@ -315,14 +263,10 @@ def candidate_spans(context: str, spacy_model: str = "") -> list[SpanCandidate]:
 
     Args:
         context: the passage.
-        spacy_model: name or folder of a spaCy pipeline to use in place of the bundled tagger.
-
-    Raises:
-        ConfigError: spaCy or the pipeline is not installed.
     """
     rank = {kind: position for position, kind in enumerate(("date", "number", "named entity", "noun phrase"))}
     kinds: dict[tuple[int, int], SpanKind] = {}
-    for kind, first, last in _found_by_spacy(context, spacy_model) if spacy_model else _found(context):
+    for kind, first, last in _found(context):
         start, end = _trim(context, first, last)
         if start >= end or end - start > MAX_CHARACTERS or len(context[start:end].split()) > MAX_WORDS:
             continue
@@ -332,7 +276,7 @@ def candidate_spans(context: str, spacy_model: str = "") -> list[SpanCandidate]:
     return [SpanCandidate(Span(context[start:end], start), kinds[start, end]) for start, end in sorted(kinds)]
 
 
-def draw_spans(context: str, count: int, rng: random.Random, spacy_model: str = "") -> list[Span]:
+def draw_spans(context: str, count: int, rng: random.Random) -> list[Span]:
     """Return up to ``count`` different candidates, drawn so that their kinds are as mixed as in SQuAD.
 
     The kind is drawn first, by `KIND_WEIGHTS` and never twice in a row while there is another, then a
@@ -342,12 +286,8 @@ def draw_spans(context: str, count: int, rng: random.Random, spacy_model: str = 
         context: the passage.
         count: the most spans to return; fewer come back from a passage that has fewer.
         rng: decides; the same state draws the same spans.
-        spacy_model: as in `candidate_spans`.
-
-    Raises:
-        ConfigError: spaCy or the pipeline is not installed.
     """
-    candidates = candidate_spans(context, spacy_model)
+    candidates = candidate_spans(context)
     rng.shuffle(candidates)
     distinct = {candidate.span.text.casefold(): candidate for candidate in candidates}
     free: dict[SpanKind, list[Span]] = {kind: [] for kind in get_args(SpanKind)}

@@ -115,7 +115,7 @@ def test_r19_shared_answers_of_an_earlier_release_are_still_found(made: str, tmp
         before = connection.execute("SELECT key, max_tokens, text FROM answers ORDER BY key").fetchall()
     with closing(AnswerStore.shared(tmp_path / "answers.db")) as store:
         for key, limit, text in before:
-            found = store.find(key, limit)
+            found = store.find_many([(key, limit)]).get(key)
             assert found is not None
             assert found.text == text
 

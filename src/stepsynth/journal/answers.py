@@ -82,10 +82,6 @@ class AnswerStore:
         """Close the file."""
         self._connection.close()
 
-    def find(self, key: str, max_tokens: int) -> Response | None:
-        """Return an answer that would not change under this limit, if there is one; see `find_many`."""
-        return self.find_many([(key, max_tokens)]).get(key)
-
     def find_many(
         self, wanted: Sequence[tuple[str, int]], unfit: Callable[[Response], bool] | None = None
     ) -> dict[str, Response]:

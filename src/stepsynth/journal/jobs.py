@@ -16,7 +16,6 @@ from stepsynth.journal.ledger import Cost
 
 if TYPE_CHECKING:
     import sqlite3
-    from contextlib import AbstractContextManager
 
 __all__ = ["JOBS_TABLE", "Job", "JobStore"]
 
@@ -59,10 +58,6 @@ class JobStore:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-
-    def together(self, name: str) -> AbstractContextManager[None]:
-        """Make all that is written within one transaction; its fail points carry the name."""
-        return transaction(self._connection, name)
 
     def open(self) -> list[Job]:
         """Return the jobs that were intended or handed in and are not closed, oldest first."""

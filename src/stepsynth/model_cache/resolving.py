@@ -14,7 +14,7 @@ from stepsynth.model_cache.requantise import readable, refuse_other_file
 from stepsynth.model_cache.sources import SOURCES, StepFailedError, download_folder
 from stepsynth.model_cache.storage import alone, digest_of, publish, staging
 
-__all__ = ["is_cached", "problems", "resolve", "verify"]
+__all__ = ["is_cached", "problems", "resolve"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 
@@ -27,16 +27,6 @@ def is_cached(name: str) -> bool:
     """
     asset = known(name)
     return all((asset.folder / file).is_file() for file in asset.files)
-
-
-def verify(name: str) -> list[str]:
-    """Return what is wrong with a cached model, one sentence per file; empty when it is whole.
-
-    Raises:
-        ConfigError: no model has this name.
-    """
-    asset = known(name)
-    return problems(asset, asset.folder)
 
 
 def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> Path | str:
