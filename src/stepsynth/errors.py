@@ -3,7 +3,7 @@
 ::
 
     StepsynthError
-    ├── UserError                 the user can mend it; printed in one line, exit code 2
+    ├── UserError                 the user can fix it; printed in one line, exit code 2
     │   ├── ConfigError           a key, value or combination in the config
     │   ├── DataError             a file, column, label or text in the user's data
     │   ├── RunError              a run directory: locked, from another config, damaged
@@ -63,7 +63,7 @@ class StepsynthError(Exception):
 
 
 class UserError(StepsynthError):
-    """Something that the user can mend; shown without a traceback, exit code 2."""
+    """Something that the user can fix; shown without a traceback, exit code 2."""
 
 
 class ConfigError(UserError):

@@ -1,4 +1,4 @@
-"""Is a run whole? Every fact on disk is checked against the others; nothing is mended and nothing is sent.
+"""Is a run whole? Every fact on disk is checked against the others; nothing is fixed and nothing is sent.
 
     for finding in verify_run(Path("runs/shop")):
         print(finding)
@@ -57,7 +57,7 @@ class Finding:
         kind: ``config``, ``journal``, ``gold``, ``model`` or ``derived``.
         where: the file or folder, relative to the run, or the stage.
         what: what is wrong with it.
-        hint: what mends it.
+        hint: what fixes it.
     """
 
     kind: Kind

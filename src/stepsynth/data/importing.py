@@ -84,7 +84,7 @@ class Imported:
         return said + self.problems()
 
     def problems(self) -> list[str]:
-        """Return what kept rows from being used and can be mended, a line each."""
+        """Return what kept rows from being used and can be fixed, a line each."""
         said = []
         if self.unknown:
             values = ", ".join(f"{shown(value, 40)} x {count:,}" for value, count in list(self.unknown.items())[:8])

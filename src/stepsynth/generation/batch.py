@@ -329,7 +329,7 @@ class BatchDispatcher(Dispatcher):
         self._end(job, "failed")
         self._held = PermanentError(
             f"the provider refused the batch {state.id!r}: {state.message!r}; nothing of it ran.",
-            hint="Mend what it says and run the same command again; where its queue is full, later.",
+            hint="Fix what it says and run the same command again; where its queue is full, later.",
             kind="refused",
         )
         if not self._jobs:

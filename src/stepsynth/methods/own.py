@@ -103,7 +103,7 @@ def _named(method: str, round_number: int, work: Callable[[], T]) -> T:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise RunError(
             f"the method {method!r} failed in round {round_number}: {said}.",
-            hint="Mend it and run the same again: no answer is lost.",
+            hint="Fix it and run the same again: no answer is lost.",
         ) from error
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REPEATED_HINT", "RationalePlan", "RowPlan", "SeedPlan", "ZeroGenPlan"]
 
-REPEATED_HINT = "It may be a notice of the server and no answer: see `stepsynth plan`, and start a new run when that is mended."
+REPEATED_HINT = "It may be a notice of the server and no answer: see `stepsynth plan`, and start a new run when that is fixed."
 _REPLICATES_PER_SEED = 1_000_000
 _SPANS_PER_CONTEXT = 12
 _REASONS_PER_ANSWER = 10

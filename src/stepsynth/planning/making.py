@@ -63,7 +63,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         report: called with one sentence per step that takes time, such as fetching an embedded model.
 
     Raises:
-        UserError: whatever a run would stump on, before it starts.
+        UserError: whatever would stop a run, before it starts.
         TeacherError: the teacher does not answer.
     """
     config = settle(config, None, report, fetch=create_method(config).asks)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["guard_own"]
 
-_LOST = "Mend it and run the same again: no answer is lost."
+_LOST = "Fix it and run the same again: no answer is lost."
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Answers as a JSON object with the text in it: how it is asked for, and how the text is read out.
 
 A teacher hands the object on as it came, and the text is read where answers become candidates,
-behind the journal: whoever mends this reader asks nobody again. It is asked for by a schema where
+behind the journal: whoever fixes this reader asks nobody again. It is asked for by a schema where
 the backend keeps one, and by a sentence at the end of the prompt, which weaker servers need and
 OpenAI's ``json_object`` insists on.
 """

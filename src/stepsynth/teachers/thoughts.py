@@ -3,7 +3,7 @@
 Models mark their thoughts in ways of their own: ``<think>...</think>`` and its relatives, ``[THINK]``
 (Mistral), ``◁think▷`` (Kimi), channels (gpt-oss, Gemma), or plain headings (Granite). The template may
 have written the opening mark already, so that an answer holds the closing one alone. This is read
-behind the journal, like JSON: answers are kept as they came, and whoever mends it asks nobody again.
+behind the journal, like JSON: answers are kept as they came, and whoever fixes it asks nobody again.
 """
 
 from __future__ import annotations

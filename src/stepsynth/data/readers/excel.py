@@ -138,7 +138,7 @@ def _text(cell: Any, where: str = "") -> str:
     if value is None:
         return ""
     if where and cell.data_type == "e":
-        raise DataError(f"cell {cell.coordinate} of {where} holds the error {value}.", hint="Mend its formula or write a value.")
+        raise DataError(f"cell {cell.coordinate} of {where} holds the error {value}.", hint="Fix its formula or write a value.")
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, int | float):
