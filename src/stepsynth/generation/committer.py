@@ -114,7 +114,7 @@ class Committer:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a commit: a group is full and the last commit did not take most of the time since, or that is long ago."""
+        """Whether it is time for a commit: a group is full and commits take a small share of the time, or the last one is old."""
         waited = self._clock() - self._committed_at
         return waited >= COMMIT_EVERY_S or (len(self._fresh) >= COMMIT_AT and waited * _JOURNAL_SHARE >= self._took)
 
