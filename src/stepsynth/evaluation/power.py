@@ -78,12 +78,11 @@ def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Seque
     least = detectable_difference(n, disagreement)
     if claimed >= least:
         return None
-    finds = "no difference" if math.isinf(least) else f"only differences of {100 * least:.1f} points or more"
+    finds = "none would be found so often" if math.isinf(least) else f"that takes {100 * least:.1f} points or more"
     return (
-        f"The test set is too small for the difference claimed: on {n} rows, of which only one side answers "
-        f"{100 * disagreement:.1f} % rightly, {finds} would be found in 80 % of repetitions; "
-        f"{100 * claimed:.1f} points are claimed. "
-        f"About {rows_needed(claimed, disagreement):,} rows would do."
+        f"The test set is too small: on {n:,} rows a true difference of {100 * claimed:.1f} points would be found in less than "
+        f"80 % of repetitions ({finds}; the two differ on {100 * disagreement:.1f} % of the rows). "
+        f"About {rows_needed(claimed, disagreement):,} rows would be enough."
     )
 
 

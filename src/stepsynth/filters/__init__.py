@@ -50,7 +50,7 @@ REASONS: dict[str, str] = {
     DropReason.NAMES_ANSWER: "holds its own answer more often than real questions do",
     DropReason.NO_QUESTION: "does not end with a question mark",
     DropReason.LABEL_IN_DOUBT: "gold rows suggest another label than the one that was asked for",
-    DropReason.SURPLUS: "good, but its label already has all the rows it needs",
+    DropReason.SURPLUS: "passed the filters, but its label has all the rows that were asked for",
 }
 
 

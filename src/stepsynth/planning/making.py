@@ -25,7 +25,7 @@ from stepsynth.methods.own import plans_of
 from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
 from stepsynth.prompts import Prompts
 from stepsynth.report.spending import LabelSpent, spent_by_label
-from stepsynth.run import JOURNAL, answers_path, folder_name
+from stepsynth.run import JOURNAL, RunDirectory, answers_path, folder_name
 from stepsynth.run_data import RunData, load_run_data
 from stepsynth.settling import settle
 from stepsynth.tasks import create_family
@@ -66,7 +66,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         UserError: whatever would stop a run, before it starts.
         TeacherError: the teacher does not answer.
     """
-    config = settle(config, None, report, fetch=create_method(config).asks)
+    given, config = config, settle(config, None, report, fetch=create_method(config).asks)
     method, inputs = create_method(config), load_run_data(config)
     plan: dict[str, Any] = {
         "task": config.task.name,
@@ -89,7 +89,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
     if method.crossfits:
         plan["trainings"] = _trainings(config, method, inputs)
     plan["labels"] = _first_targets(config, method, inputs)
-    plan["so_far"] = [asdict(spent) for spent in _so_far((runs or Path("runs")) / folder_name(config.task.name))]
+    plan["so_far"] = [asdict(spent) for spent in _so_far((runs or Path("runs")) / folder_name(config.task.name), given)]
     rows = _rows(config, inputs)
     price = price_of(config.teacher)
     if rows[1] == 0:
@@ -128,11 +128,12 @@ def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[s
     return {label: [rows, math.ceil(rows * most)] for label, rows in first.targets.items()} if first else {}
 
 
-def _so_far(folder: Path) -> list[LabelSpent]:
-    """Return what each label took of a run that has begun in the usual place; nothing where there is none to read."""
+def _so_far(folder: Path, config: RunConfig) -> list[LabelSpent]:
+    """Return what each label took of this run, where it has begun in the usual place; nothing of another run there."""
     if not (folder / JOURNAL).is_file():
         return []
     try:
+        RunDirectory.check(folder, config)
         with closing(Journal(folder / JOURNAL)) as journal:
             return spent_by_label(journal, count_rows(journal))
     except RunError:

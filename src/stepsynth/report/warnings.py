@@ -51,10 +51,7 @@ def cautions_of(
     if judged is None and best and trains == "crossfit":
         judged, split = best.scores.get("crossfit"), "validation"
     if judged and judged.half > _WIDE_INTERVAL:
-        found.append(
-            f"The {split} set is small (n = {judged.n:,}): its 95 % interval reaches \u00b1{100 * judged.half:.1f} points. "
-            "Differences smaller than that say nothing."
-        )
+        found.append(f"The {split} set is small (n = {judged.n:,}): its 95 % interval is {200 * judged.half:.1f} points wide.")
     if undecided := max((stage.undecided for stage in stages), default=0):
         found.append(f"Answers of the teacher that were no decision, or never came, and count as guesses: {undecided:,}.")
     if near := max((stage.near_test for stage in stages), default=0):

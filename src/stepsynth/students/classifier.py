@@ -24,7 +24,7 @@ from stepsynth.errors import DataError, RunError
 from stepsynth.students.batches import HEAD_FILE, Network, Row, Tokenizer, forward, longest, reads_segments, tokenise
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
-from stepsynth.students.reproducibility import quiet, rng_for
+from stepsynth.students.reproducibility import quiet, seeded
 from stepsynth.tasks import join_labels, split_labels
 from stepsynth.types import Prediction
 
@@ -123,7 +123,7 @@ class Classifier:
         """
         _check_labels(train, select, self.labels, several=self.several)
         probe = self.config.head == "probe"
-        with quiet(), rng_for(seed):
+        with quiet(), seeded(seed):
             network, tokenizer = self._base() if start is None or probe else self._trained(start)[:2]
             max_length = longest(self.config.max_length, network, tokenizer)
             rows, targets = _read(network, tokenizer, self.family, train, max_length), self._targets(train)
@@ -150,7 +150,7 @@ class Classifier:
         Raises:
             RunError: files are missing or unreadable, or the model has other labels.
         """
-        with quiet(), rng_for(0):
+        with quiet(), seeded(0):
             network, tokenizer, settings = self._trained(folder)
         return ClassifierModel(network, tokenizer, self.family, settings["max_length"], settings.get("steps"))
 

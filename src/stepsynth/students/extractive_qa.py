@@ -19,7 +19,7 @@ from stepsynth.evaluation.squad import exact_match, f1
 from stepsynth.students.batches import Network, Row, Tokenizer, forward, longest, reads_segments
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
-from stepsynth.students.reproducibility import quiet, rng_for
+from stepsynth.students.reproducibility import quiet, seeded
 
 if TYPE_CHECKING:
     from stepsynth.config import StudentConfig
@@ -137,7 +137,7 @@ class ExtractiveQA:
             RunError: the student in ``start`` cannot be loaded.
         """
         _check_answers(train, select, self.family)
-        with quiet(), rng_for(seed):
+        with quiet(), seeded(seed):
             from stepsynth.students import trainer
 
             model, network, tokenizer = self._base() if start is None else self._trained(start)
@@ -170,7 +170,7 @@ class ExtractiveQA:
         """
         from transformers import AutoModelForQuestionAnswering
 
-        with quiet(), rng_for(0):
+        with quiet(), seeded(0):
             network, tokenizer, settings = load_trained(AutoModelForQuestionAnswering, folder, _SETTINGS)
         return ExtractiveQAModel(network, tokenizer, self.family, settings)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
+from transformers.utils import logging as transformers_logging
 
 from stepsynth.students.batches import HEAD_FILE
 from stepsynth.students.pooled import PooledClassifier
@@ -43,13 +45,14 @@ def text_classification(student: StudentConfig, folder: Path, **settings: Any) -
         folder: the student's.
         settings: of ``transformers.pipeline``.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if (folder / HEAD_FILE).is_file():
-        model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder, trust_remote_code=False))
-    else:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
-    # It warns of every class that it does not know by name.
     with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (folder / HEAD_FILE).is_file():
+            model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder, trust_remote_code=False))
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+        # It logs an error for every class that it does not know by name, and then works; `quiet` sets the level back.
+        transformers_logging.set_verbosity(logging.CRITICAL)
         return pipeline(
             "text-classification",
             model=model.eval(),

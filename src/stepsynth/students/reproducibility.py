@@ -1,6 +1,6 @@
 """What training must not leave behind: random states, kernel choices, verbosity.
 
-with quiet(), rng_for(0):
+with quiet(), seeded(0):
     ...  # transformers prints nothing; random numbers start at seed 0
 
 Library users have their own generators and their own log level; both are as before afterwards.
@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["quiet", "rng_for"]
+__all__ = ["quiet", "seeded"]
 
 _turn = threading.RLock()
 
 
 @contextmanager
-def rng_for(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed torch and ask it for deterministic kernels; give all random states back at the end.
 
     The Trainer seeds ``random`` and NumPy as well, so those are kept, too.

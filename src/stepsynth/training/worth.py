@@ -132,7 +132,7 @@ def _verdict(difference: dict[str, Any], name: str) -> str:
             f"The written rows may help: {changes} the score by {_signed(value)} points ({interval}), "
             f"which is not established (p = {difference['p']:.2f})."
         )
-    return f"Your labels alone are as good, as far as can be told: {changes} the score by {_signed(value)} points ({interval})."
+    return f"No difference is established: {changes} the score by {_signed(value)} points ({interval})."
 
 
 def _established(difference: dict[str, Any]) -> bool:
@@ -156,9 +156,9 @@ def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:
         )
     else:
         found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
-    found.append("A stronger teacher (teacher.model) writes rows that teach more.")
+    found.append("A stronger teacher (teacher.model) may write rows that teach more.")
     if stored_family(config.task).has_context:
-        found.append("So do more texts without labels to write about (data.contexts).")
+        found.append("So may more texts without labels to write about (data.contexts).")
     else:
         found.append("So may your own texts without labels, once a strong model or a person has labelled them (data.seed).")
     return found
