@@ -90,7 +90,7 @@ def test_an_unknown_price_is_never_zero(tmp_path: Path, backend: str, cost: floa
     ("story", "warning"),
     [
         (Story(test=False), "The sealed test set was not given."),
-        (Story(test_n=100), "The test set is small (n = 100): its 95 % interval is 15.0 points wide."),
+        (Story(test_n=100), "The test set is small (n = 100): its 95 % interval is 15.1 points wide."),
         (Story(wrong=(range(10), ())), "The validation set is overfitted: since round 0 the harvest half"),
         (Story(missing={"negative": 3, "positive": 1}), "ended 4 rows short of its target: negative 3, positive 1."),
         (Story(requested=99), "Stage round-0/seed asked for 99 rows, but the journal accounts for 60."),
