@@ -31,6 +31,7 @@ from stepsynth.students.curve import learning_curve
 from stepsynth.tasks import create_family
 from stepsynth.tasks.classification import Classification
 from stepsynth.training import StudentRunner, find_worth
+from stepsynth.training.worth import _taught_nothing
 from stepsynth.types import Example
 from stepsynth.verify import verify_run
 from test_kill import Harness, kill_at, one_of_each
@@ -497,6 +498,18 @@ def test_the_words_say_plainly_what_the_rows_are_worth(
     words = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(labels, both)))["worth"]["words"]
     assert all(any(sentence.startswith(part) for sentence in words) for part in said), words
     assert any("What would help" in sentence for sentence in words) is (both <= labels)
+
+
+@pytest.mark.parametrize(("low", "warned"), [(0.1, True), (0.5, True), (0.51, False)])
+def test_rows_that_teach_no_more_than_guessing_are_warned_of(low: float, warned: bool, worlds: dict[str, FamilyWorld]) -> None:
+    config = worlds["classification"].config()
+    assert len(config.task.labels) == 2
+    entry = {"student": "written", "crossfit": None, "test": {"value": 0.55, "ci95": [low, 0.9]}}
+    said = _taught_nothing([{"student": "labels"}, entry], config)
+    assert bool(said) is warned
+    assert not said or said[0].startswith(
+        "The written rows alone teach next to nothing: 55.0 % right, where guessing gives 50.0 %."
+    )
 
 
 def test_without_a_test_set_the_table_is_that_of_cross_validation(

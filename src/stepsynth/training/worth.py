@@ -108,9 +108,22 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
     difference = differences[compared] if compared else None
     if difference:
         sentences.append(_verdict(difference, str(compared)))
+    sentences += _taught_nothing(found["students"], config)
     if found["chosen"] == "labels" or difference is None or not _established(difference) or difference["value"] < 0:
         sentences += _advice(found["curve"], config)
     return sentences
+
+
+def _taught_nothing(students: Sequence[dict[str, Any]], config: RunConfig) -> list[str]:
+    """Say so where a student of written rows alone does no better than guessing: then the rows do not show their labels."""
+    written = next((entry for entry in students if entry["student"] == "written"), None)
+    score = (written["test"] or written["crossfit"]) if written else None
+    if score is None or not stored_family(config.task).one_label or score["ci95"][0] > 1 / len(config.task.labels):
+        return []
+    return [
+        f"The written rows alone teach next to nothing: {100 * score['value']:.1f} % right, where guessing gives "
+        f"{100 / len(config.task.labels):.1f} %. Read some of them before you use the data set."
+    ]
 
 
 def _with(name: str) -> str:
