@@ -77,7 +77,7 @@ class Registry:
             guess = did_you_mean(name, self.names())
             raise ConfigError(
                 f"{self.kind} {name!r} is not known. {guess}".strip(),
-                hint=f"A class of a Python script is known only there: call from there, or register it in the group {self.group!r}.",
+                hint=f"A class of a script is known only there: call from there, or register it in the group {self.group!r}.",
             )
         return self.guarded(name, point.load)
 

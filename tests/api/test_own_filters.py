@@ -75,7 +75,7 @@ def test_a_class_in_a_script_drops_rows_and_is_named_everywhere(world: World, tm
     assert call(world, tmp_path / "run", NoWord(word)).scores == run.scores
     with pytest.raises(ss.RunError, match="filters was"):
         call(world, tmp_path / "run", NoWord("another"))
-    with pytest.raises(ss.ConfigError, match=r"filter 'NoWord' is not known\..*A class of a Python script is known only there"):
+    with pytest.raises(ss.ConfigError, match=r"filter 'NoWord' is not known\..*A class of a script is known only there"):
         run_from_cli(run.config, tmp_path / "run", quiet=True)
 
 
