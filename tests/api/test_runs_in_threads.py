@@ -32,6 +32,43 @@ for thread in threads:
 sys.exit("; ".join(failed) or 0)
 """
 
+# What runs import at first, each in a thread of its own.
+FIRST = """
+import sys, threading
+from stepsynth.students import batches, classifier, probe
+from stepsynth.students.checking import check_base
+
+model, failed = sys.argv[1], []
+sys.setswitchinterval(1e-5)
+begin = threading.Barrier(3)
+calls = [
+    lambda: probe._load(model),
+    lambda: classifier._architecture(pooled=True),
+    lambda: probe._load(model),
+]
+
+def call(number):
+    try:
+        begin.wait()
+        calls[number]()
+    except BaseException as error:
+        failed.append(repr(error))
+
+threads = [threading.Thread(target=call, args=[number]) for number in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit("; ".join(failed) or 0)
+"""
+
+
+def test_large_libraries_may_be_needed_by_several_threads_first(tmp_path: Path) -> None:
+    world = build_world(tmp_path / "world")
+    model = str(world.folder / "student")
+    done = subprocess.run([sys.executable, "-c", FIRST, model], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
 
 def test_the_first_runs_of_a_process_may_be_begun_together(tmp_path: Path) -> None:
     """Large libraries import their parts lazily, which several threads at once do not survive by themselves."""
