@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "stepsynth"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Rooms by rank; a room imports lower ranks only.
 RANKS = {
-    **dict.fromkeys(("types", "errors", "failpoints", "progress", "registry", "shutdown", "words"), 0),
+    **dict.fromkeys(("types", "errors", "failpoints", "imports", "progress", "registry", "shutdown", "words"), 0),
     **dict.fromkeys(("config", "data", "tasks", "evaluation", "files"), 1),
     **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "model_cache", "answer_candidates"), 2),
     **dict.fromkeys(("methods", "run", "run_data", "settling"), 3),

@@ -15,7 +15,8 @@ from stepsynth.methods.base import student_notes
 from stepsynth.model_cache import resolve
 from stepsynth.prompts import Prompts
 from stepsynth.students.checking import check_base
-from stepsynth.students.own import chosen_student
+from stepsynth.students.guarding import try_student
+from stepsynth.students.own import StudentRecipe, chosen_student
 from stepsynth.tasks import create_family
 from stepsynth.tasks.guarding import guard_own
 from stepsynth.types import Example, digest
@@ -136,7 +137,11 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
             _refuse_mute_pool(contexts)
     if method.student != "none":
         if config.student.kind is not None:
-            chosen_student(config)
+            own = chosen_student(config)
+            if isinstance(own, StudentRecipe):
+                # Across folds no gold row judges a student.
+                judged = () if method.crossfits else validation.select
+                try_student(own, family, (*validation.harvest, *validation.select), judged, config.seed)
         # One of the user's has no base model; the label check needs one all the same.
         base = None if config.student.own and not method.doubts_labels(config) else config.student.model
         for model in filter(None, (base, config.method.mistakes_of)):

@@ -17,6 +17,7 @@ from stepsynth.api.student import TrainedStudent
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.export import build_results
+from stepsynth.imports import importing
 from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
 from stepsynth.run import RunDirectory
@@ -135,7 +136,8 @@ class Run:
 
     def dataset(self) -> datasets.Dataset:
         """Return the accepted rows as a ``datasets.Dataset``, with the columns of `rows`."""
-        import datasets
+        with importing():
+            import datasets
 
         rows = [{name: value for name, value in row.items() if name != "dropped"} for row in self.rows()]
         return datasets.Dataset.from_list(rows)

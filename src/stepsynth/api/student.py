@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.data.columns import shown
 from stepsynth.errors import ConfigError, DataError
+from stepsynth.imports import importing
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family
 from stepsynth.types import Example
@@ -77,7 +78,8 @@ class TrainedStudent:
             raise ConfigError(f"transformers has no pipeline for {self._config.student.kind!r}.", hint="Use predict().")
         if self._family.spans:
             raise ConfigError("transformers has no pipeline for extractive questions.", hint="Use predict().")
-        from stepsynth.students.pipeline import text_classification
+        with importing():
+            from stepsynth.students.pipeline import text_classification
 
         return text_classification(self._config.student, self.path, **settings)
 

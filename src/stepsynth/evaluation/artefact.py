@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.statistics import Interval, plain
+from stepsynth.imports import importing
 from stepsynth.words import SPACELESS, count_words, is_spaceless, pieces
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def artefact_probe(
     Returns:
         One result per cue, the largest excess first; empty if fewer than two labels are left.
     """
-    from scipy.stats import norm
+    with importing():
+        from scipy.stats import norm
 
     cut = _same_counts(synthetic, gold, seed)
     if cut is None:
@@ -192,11 +194,12 @@ def _compare(
 
 def _balanced_accuracy(cue: Callable[[Example], Features], rows: Sequence[Example], seed: int) -> tuple[float, float]:
     """Return the cross-validated mean of the labels' recalls, and its variance."""
-    from sklearn.feature_extraction import DictVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import MaxAbsScaler
+    with importing():
+        from sklearn.feature_extraction import DictVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedKFold, cross_val_predict
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import MaxAbsScaler
 
     labels = [row.label for row in rows]
     classifier = make_pipeline(DictVectorizer(), MaxAbsScaler(), LogisticRegression(class_weight="balanced", max_iter=2_000))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepsynth.evaluation.statistics import plain, wilson
+from stepsynth.imports import importing
 from stepsynth.types import Evaluation, Example, Prediction
 
 __all__ = ["check_rows", "evaluate_classification", "evaluate_multi_label"]
@@ -32,7 +33,8 @@ def evaluate_classification(gold: Sequence[Example], predictions: Sequence[Predi
         ValueError: no rows, predictions that belong to other rows, or a label not in ``labels``.
     """
     _check(gold, predictions, labels, {row.label for row in gold} | {row.label for row in predictions})
-    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, precision_recall_fscore_support
+    with importing():
+        from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, precision_recall_fscore_support
 
     truth, predicted = [example.label for example in gold], [prediction.label for prediction in predictions]
     occurring = sorted({*truth, *predicted})
@@ -100,7 +102,8 @@ def check_rows(gold: Sequence[Example], predictions: Sequence[Prediction]) -> No
 
 
 def _calibration(truth: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, float]:
-    from scipy.stats import binned_statistic
+    with importing():
+        from scipy.stats import binned_statistic
 
     # A softmax in 32 bits may end a hair above 1, which would fall out of the last bin.
     confidence = [min(1.0, float(prediction.probabilities[prediction.label])) for prediction in predictions]

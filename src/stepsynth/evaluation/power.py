@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from stepsynth.evaluation.statistics import as_matrix, plain
+from stepsynth.imports import importing
 
 __all__ = ["detectable_difference", "rows_needed", "too_small_for"]
 
@@ -26,7 +27,8 @@ def detectable_difference(n: int, disagreement: float, power: float = 0.8, level
     Raises:
         ValueError: an argument out of range.
     """
-    from scipy.optimize import brentq
+    with importing():
+        from scipy.optimize import brentq
 
     if n < 1 or not 0 < disagreement <= 1 or not 0 < power < 1 or not 0 < level < 1:
         raise ValueError(f"no power for n={n!r}, disagreement={disagreement!r}, power={power!r}, level={level!r}")
@@ -50,7 +52,8 @@ def rows_needed(difference: float, disagreement: float, power: float = 0.8, leve
         power: how often the test shall find it.
         level: two-sided significance level.
     """
-    from scipy.stats import norm
+    with importing():
+        from scipy.stats import norm
 
     share = max(disagreement, abs(difference))
     root = norm.ppf(1 - level / 2) * math.sqrt(share) + norm.ppf(power) * math.sqrt(share - difference**2)
@@ -89,7 +92,9 @@ def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Seque
 def _power(n: int, disagreement: float, difference: float, level: float) -> float:
     """Return how often the test favours the better side; discordant rows and wins are binomial."""
     import numpy as np
-    from scipy.stats import binom
+
+    with importing():
+        from scipy.stats import binom
 
     spread = 7 * math.sqrt(n * disagreement * (1 - disagreement)) + 1
     discordant = np.arange(max(0, math.floor(n * disagreement - spread)), min(n, math.ceil(n * disagreement + spread)) + 1)

@@ -48,6 +48,7 @@ from stepsynth.evaluation.statistics import (
     rule_of_three,
     wilson,
 )
+from stepsynth.imports import importing
 
 if TYPE_CHECKING:
     from stepsynth.evaluation.statistics import Array
@@ -120,7 +121,8 @@ def weighted_quantile(parts: Sequence[tuple[float, float]], upper: float) -> flo
         The quantile of the sum: Student's quantiles, weighted by the variances (Cochran 1964),
         times the root of the summed variances.
     """
-    from scipy.stats import t
+    with importing():
+        from scipy.stats import t
 
     total = sum(variance for variance, _ in parts)
     if total <= 0:
@@ -149,7 +151,8 @@ def _half_width(values: Array, upper: float = 0.975) -> float:
 
 
 def _p_value(differences: Array) -> float:
-    from scipy.optimize import brentq
+    with importing():
+        from scipy.optimize import brentq
 
     mean = abs(float(differences.mean()))
     if mean < 1e-12:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, SupportsFloat
 
+from stepsynth.imports import importing
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -64,7 +66,8 @@ def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
     Raises:
         ValueError: ``n < 1``, or ``correct`` not in [0, n].
     """
-    from scipy.stats import binomtest
+    with importing():
+        from scipy.stats import binomtest
 
     if n < 1:
         raise ValueError("an interval needs at least one answer")
@@ -143,7 +146,9 @@ def paired_p_value(differences: Array, seed: int, alternative: Literal["two-side
         alternative: ``greater`` asks only whether a is better.
     """
     import numpy as np
-    from scipy.stats import binomtest
+
+    with importing():
+        from scipy.stats import binomtest
 
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     if not len(sizes):

@@ -58,13 +58,14 @@ class Student(Protocol):
 def create_student(config: RunConfig) -> Student:
     """Return the student that a config names, or the one for its task family; no heavy import happens before this call."""
     from stepsynth.registry import STUDENTS
-
-    if config.student.kind is not None:
-        from stepsynth.students.own import chosen_student
-
-        return chosen_student(config)
     from stepsynth.tasks import create_family
 
     family = create_family(config.task)
+    if config.student.kind is not None:
+        from stepsynth.students.guarding import GuardedStudent
+        from stepsynth.students.own import StudentRecipe, chosen_student
+
+        chosen = chosen_student(config)
+        return GuardedStudent(chosen, family) if isinstance(chosen, StudentRecipe) else chosen
     made: Student = STUDENTS.load(family.student)(config.student, family)
     return made

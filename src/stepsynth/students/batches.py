@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from stepsynth.imports import importing
+
 if TYPE_CHECKING:
     import random
 
@@ -118,8 +120,9 @@ def forward_vectors(network: Network, tokenizer: Tokenizer, rows: Sequence[Row])
 
 
 def _forward(call: Any, device: Any, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any]]:
-    import torch
-    from transformers import DataCollatorWithPadding
+    with importing():
+        import torch
+        from transformers import DataCollatorWithPadding
 
     pad: Any = DataCollatorWithPadding(tokenizer)
     order = sorted(range(len(rows)), key=lambda position: (len(rows[position]["input_ids"]), *rows[position].values()))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsynth.errors import ConfigError
+from stepsynth.imports import importing
 from stepsynth.model_cache.catalogue import ASSETS
 from stepsynth.registry import FAMILIES
 from stepsynth.students.reproducibility import quiet
@@ -46,7 +47,7 @@ def check_base(model: str, where: Path | str, family: str) -> None:
     if model in ASSETS:
         return
     try:
-        with quiet():
+        with quiet(), importing():
             from transformers import AutoConfig, AutoTokenizer
 
             found = AutoConfig.from_pretrained(where, trust_remote_code=False)
@@ -67,7 +68,8 @@ def check_base(model: str, where: Path | str, family: str) -> None:
 
 def _known(*, spans: bool) -> Any:
     """Return the configs of the models that students of a family are made of."""
-    from transformers.models.auto import modeling_auto
+    with importing():
+        from transformers.models.auto import modeling_auto
 
     if spans:
         return modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING
@@ -76,7 +78,8 @@ def _known(*, spans: bool) -> Any:
 
 def _local_weights(folder: Path) -> str:
     """Return what is wrong with a folder's weights; nothing where each file is whole."""
-    from safetensors import safe_open
+    with importing():
+        from safetensors import safe_open
 
     names = [_WEIGHTS]
     if not (folder / _WEIGHTS).is_file() and (folder / _INDEX).is_file():
@@ -99,8 +102,9 @@ def _local_weights(folder: Path) -> str:
 
 def _hub_weights(repository: str) -> str:
     """Return what is wrong with a repository's weights; nothing where nobody can tell before they are fetched."""
-    from huggingface_hub import HfApi
-    from transformers.utils import has_file
+    with importing():
+        from huggingface_hub import HfApi
+        from transformers.utils import has_file
 
     try:
         if has_file(repository, _WEIGHTS) or has_file(repository, _INDEX):

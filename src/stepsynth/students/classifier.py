@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import DataError, RunError
+from stepsynth.imports import importing
 from stepsynth.students.batches import HEAD_FILE, Network, Row, Tokenizer, forward, longest, reads_segments, tokenise
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
@@ -167,7 +168,8 @@ class Classifier:
         progress: Progress | None,
     ) -> History:
         """Train the network on rows with their targets, and return how it went."""
-        from stepsynth.students import trainer
+        with importing():
+            from stepsynth.students import trainer
 
         tokens = [row["input_ids"] for row in (*rows, *judged)]
         with only_used_embeddings(network, tokens, tokenizer.pad_token_id):
@@ -204,10 +206,12 @@ class Classifier:
 
     def _score(self, network: Network, tokenizer: Tokenizer, rows: Sequence[Row], select: Sequence[Example]) -> Scores:
         """Return accuracy, mean cross-entropy and, where several labels may hold, micro-F1 on the select rows."""
-        import torch
+        with importing():
+            import torch
         from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-        from stepsynth.students.trainer import Scores
+        with importing():
+            from stepsynth.students.trainer import Scores
 
         targets = self._targets(select)
         right, loss, shared, marked = 0, 0.0, 0, 0
@@ -232,10 +236,12 @@ class Classifier:
 
 def _architecture(*, pooled: bool) -> Any:
     if pooled:
-        from stepsynth.students.pooled import PooledClassifier
+        with importing():
+            from stepsynth.students.pooled import PooledClassifier
 
         return PooledClassifier
-    from transformers import AutoModelForSequenceClassification
+    with importing():
+        from transformers import AutoModelForSequenceClassification
 
     return AutoModelForSequenceClassification
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, DataError
 from stepsynth.evaluation.squad import exact_match, f1
+from stepsynth.imports import importing
 from stepsynth.students.batches import Network, Row, Tokenizer, forward, longest, reads_segments
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before
@@ -138,7 +139,8 @@ class ExtractiveQA:
         """
         _check_answers(train, select, self.family)
         with quiet(), seeded(seed):
-            from stepsynth.students import trainer
+            with importing():
+                from stepsynth.students import trainer
 
             model, network, tokenizer = self._base() if start is None else self._trained(start)
             windows, judged = model.windows(train), model.windows(select)
@@ -168,7 +170,8 @@ class ExtractiveQA:
         Raises:
             RunError: files are missing or unreadable.
         """
-        from transformers import AutoModelForQuestionAnswering
+        with importing():
+            from transformers import AutoModelForQuestionAnswering
 
         with quiet(), seeded(0):
             network, tokenizer, settings = load_trained(AutoModelForQuestionAnswering, folder, _SETTINGS)
@@ -176,7 +179,8 @@ class ExtractiveQA:
 
     def _base(self) -> tuple[ExtractiveQAModel, Network, Tokenizer]:
         """Load the base model with a fresh head, and its tokenizer."""
-        from transformers import AutoModelForQuestionAnswering
+        with importing():
+            from transformers import AutoModelForQuestionAnswering
 
         network, tokenizer = load_base(AutoModelForQuestionAnswering, self.config)
         if not tokenizer.is_fast:
@@ -188,7 +192,8 @@ class ExtractiveQA:
 
     def _trained(self, folder: Path) -> tuple[ExtractiveQAModel, Network, Tokenizer]:
         """Load a trained student's weights, to be trained on with this config's windows."""
-        from transformers import AutoModelForQuestionAnswering
+        with importing():
+            from transformers import AutoModelForQuestionAnswering
 
         network, tokenizer, _ = load_trained(AutoModelForQuestionAnswering, folder, _SETTINGS)
         return self._model(network, tokenizer), network, tokenizer
@@ -249,7 +254,8 @@ def _score(
     targets: Sequence[Target],
 ) -> Scores:
     """Return exact match, F1 and the mean loss per window on the select rows."""
-    from stepsynth.students.trainer import Scores
+    with importing():
+        from stepsynth.students.trainer import Scores
 
     found: list[list[Scored]] = [[] for _ in windows]
     loss = 0.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
 from transformers.utils import logging as transformers_logging
 
+from stepsynth.imports import importing
 from stepsynth.students.batches import HEAD_FILE
 from stepsynth.students.pooled import PooledClassifier
 from stepsynth.students.reproducibility import quiet
@@ -45,7 +46,7 @@ def text_classification(student: StudentConfig, folder: Path, **settings: Any) -
         folder: the student's.
         settings: of ``transformers.pipeline``.
     """
-    with quiet():
+    with quiet(), importing():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if (folder / HEAD_FILE).is_file():
             model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder, trust_remote_code=False))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth import model_cache
 from stepsynth.errors import RunError
+from stepsynth.imports import importing
 from stepsynth.students.checking import not_loadable
 
 if TYPE_CHECKING:
@@ -39,14 +40,16 @@ def load_base(architecture: Any, config: StudentConfig, **head: object) -> tuple
     Raises:
         ConfigError: the base model cannot be loaded.
     """
-    from transformers import AutoTokenizer
+    with importing():
+        from transformers import AutoTokenizer
 
     where = model_cache.resolve(config.model, kind="student")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-        network = architecture.from_pretrained(
-            where, **head, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
-        )
+        with importing():
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+            network = architecture.from_pretrained(
+                where, **head, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
+            )
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and its dependencies' own
         raise not_loadable(config.model, error) from error
     if tokenizer.pad_token is None:
@@ -63,13 +66,15 @@ def load_trained(architecture: Any, folder: Path, settings: Sequence[str]) -> tu
     Raises:
         RunError: files are missing or unreadable.
     """
-    from transformers import AutoTokenizer
+    with importing():
+        from transformers import AutoTokenizer
 
     try:
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         numbers = {name: int(record[name]) for name in (*settings, *(["steps"] if "steps" in record else []))}
-        network = architecture.from_pretrained(folder, use_safetensors=True, **_LOCAL)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+        with importing():
+            network = architecture.from_pretrained(folder, use_safetensors=True, **_LOCAL)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
     except Exception as error:  # safetensors, tokenizers and JSON each raise their own
         raise RunError(
             f"the student in {str(folder)!r} cannot be loaded: {_one_line(error)}",
@@ -123,7 +128,8 @@ def _shown(epoch: Epoch) -> dict[str, float | None]:
 
 
 def _device() -> torch.device:
-    import torch
+    with importing():
+        import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

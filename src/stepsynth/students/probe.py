@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import model_cache
+from stepsynth.imports import importing
 from stepsynth.students.batches import encodable
 from stepsynth.students.reproducibility import quiet
 from stepsynth.tasks import split_labels
@@ -103,7 +104,8 @@ class LinearProbe:
 
     def _embed(self, texts: Sequence[str]) -> Any:
         """Return (texts, hidden size) unit vectors."""
-        import torch
+        with importing():
+            import torch
 
         tokenizer, network = self._encoder = self._encoder or _load(self._config.model)
         limit = min(self._config.max_length, tokenizer.model_max_length, network.config.max_position_embeddings)
@@ -123,14 +125,16 @@ class LinearProbe:
 
 def new_regression() -> Any:
     """Return the logistic regression, not fitted yet, that probes are and that a student's head starts from."""
-    from sklearn.linear_model import LogisticRegression
+    with importing():
+        from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)
 
 
 def _fit(vectors: Any, labels: Sequence[Any]) -> tuple[Any, list[Any]]:
     """Return a fitted classifier and its cross-validated guesses; none where a label has a single row."""
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    with importing():
+        from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     classifier = new_regression()
     guessed: list[Any] = []
@@ -142,10 +146,11 @@ def _fit(vectors: Any, labels: Sequence[Any]) -> tuple[Any, list[Any]]:
 
 
 def _load(name: str) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
+    with importing():
+        from transformers import AutoModel, AutoTokenizer
 
     where = model_cache.resolve(name, kind="student")
-    with quiet():
+    with quiet(), importing():
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         network = AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False, dtype="float32")
     return tokenizer, network.eval()

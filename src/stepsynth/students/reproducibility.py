@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from stepsynth.imports import importing
+
 __all__ = ["quiet", "seeded"]
 
 _turn = threading.RLock()
@@ -29,7 +31,9 @@ def seeded(seed: int) -> Iterator[None]:
     The Trainer seeds ``random`` and NumPy as well, so those are kept, too.
     """
     import numpy
-    import torch
+
+    with importing():
+        import torch
 
     memory: Any = torch.utils.deterministic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -55,7 +59,8 @@ def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and notices (such as the fresh head's) off the screen."""
     with _turn:
         # In turn as well: imported by several threads at once for the first time, it fails.
-        from transformers.utils import logging as transformers_logging
+        with importing():
+            from transformers.utils import logging as transformers_logging
 
         logging: Any = transformers_logging
         level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError, did_you_mean
+from stepsynth.imports import importing
 from stepsynth.teachers.redaction import well_formed
 from stepsynth.teachers.structured import asked
 from stepsynth.types import Response, Usage
@@ -54,7 +55,8 @@ class TransformersTeacher:
     """
 
     def __init__(self, config: TeacherConfig) -> None:
-        import torch
+        with importing():
+            import torch
 
         options = _checked(config)
         self._device = str(options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -62,7 +64,8 @@ class TransformersTeacher:
         self.tokenizer, self._network = _loaded(config, self._device, dtype, options.get("revision"))
         self._ends = _end_tokens(self._network, self.tokenizer)
         # What a model's makers set there (sampling, penalties) must not mix with what is configured.
-        from transformers import GenerationConfig
+        with importing():
+            from transformers import GenerationConfig
 
         self._network.generation_config = GenerationConfig(
             do_sample=False, pad_token_id=self.tokenizer.pad_token_id, eos_token_id=self._ends or None
@@ -101,8 +104,9 @@ class TransformersTeacher:
                 yield from self._answers(ready)
 
     def _answers(self, ready: Sequence[tuple[int, Request, int, list[int]]]) -> Iterator[tuple[int, Response]]:
-        import torch
-        from transformers import LogitsProcessorList, StoppingCriteriaList
+        with importing():
+            import torch
+            from transformers import LogitsProcessorList, StoppingCriteriaList
 
         longest = max(len(tokens) for *_, tokens in ready)
         pad = self.tokenizer.pad_token_id
@@ -272,18 +276,20 @@ def _checked(config: TeacherConfig) -> dict[str, Any]:
 
 
 def _loaded(config: TeacherConfig, device: str, dtype: str, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    with importing():
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
     where = local_model(config.model)
     more = {"revision": revision} if revision else {}
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, padding_side="left", trust_remote_code=False, **more)
-        network = AutoModelForCausalLM.from_pretrained(
-            where, use_safetensors=True, trust_remote_code=False, dtype=dtype, **more
-        ).to(device)
+        with importing():
+            tokenizer = AutoTokenizer.from_pretrained(where, padding_side="left", trust_remote_code=False, **more)
+            network = AutoModelForCausalLM.from_pretrained(
+                where, use_safetensors=True, trust_remote_code=False, dtype=dtype, **more
+            ).to(device)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and its dependencies' own
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise AssetError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.config import SourceConfig
 from stepsynth.data.columns import Columns, RawRow, Tally, describe, shown
 from stepsynth.errors import DataError, did_you_mean
+from stepsynth.imports import importing
 
 if TYPE_CHECKING:
     import datasets
@@ -158,7 +159,8 @@ def _hub_rows(data: datasets.Dataset, source: SourceConfig, columns: Columns, ta
 
 
 def _loaded(source: SourceConfig, folder: Path | None) -> datasets.Dataset:
-    import datasets
+    with importing():
+        import datasets
 
     try:
         if folder is not None and is_saved_folder(folder):
@@ -185,7 +187,8 @@ def _loaded(source: SourceConfig, folder: Path | None) -> datasets.Dataset:
 
 
 def _loaded_folder(source: SourceConfig, folder: Path) -> datasets.Dataset:
-    import datasets
+    with importing():
+        import datasets
 
     if not os.path.isdir(folder):
         raise DataError(
