@@ -17,7 +17,7 @@ from stepsynth.evaluation.stopping import should_stop
 from stepsynth.generation import LLMPredictor, StageRunner, TeacherClient
 from stepsynth.methods import create_method
 from stepsynth.methods.context import context_of_run
-from stepsynth.methods.own import plans_of
+from stepsynth.methods.own import check_first_round, plans_of
 from stepsynth.progress import Progress, SilentProgress
 from stepsynth.registry import METHODS
 from stepsynth.run_data import begin_journal
@@ -85,6 +85,8 @@ def run_loop(
         # Such a run is what it was, whatever the class yields now.
         _repair(journal, judge, method.student)
     else:
+        if not journal.rounds():
+            check_first_round(method, ctx, len(inputs.seed) if method.takes_seed else 0)
         if method.takes_seed:
             runner.take(inputs.seed)
         _go_rounds(method, ctx, runner, judge, progress)
