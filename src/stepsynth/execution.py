@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
@@ -21,6 +21,7 @@ from stepsynth.loop import run_loop
 from stepsynth.methods import create_method, trains_on
 from stepsynth.pausing import PauseNotes
 from stepsynth.progress import SilentProgress
+from stepsynth.registry import FAMILIES, METHODS, STUDENTS
 from stepsynth.report import render_comparison
 from stepsynth.run import JOURNAL, RunDirectory, write_atomic
 from stepsynth.run_data import load_run_data
@@ -66,7 +67,27 @@ def execute(
         StepsynthError: whatever stopped it; everything obtained is kept.
         Interrupted: a stop was asked for, see `stepsynth.shutdown`.
     """
-    progress = SilentProgress() if progress is None else progress
+    with _held(config, config.method.name):
+        return _execute(config, folder, SilentProgress() if progress is None else progress, students, log or package_log)
+
+
+@contextmanager
+def _held(config: RunConfig, *methods: str) -> Iterator[None]:
+    """Let the names of what a run uses stand for the same classes until it ends."""
+    with ExitStack() as held:
+        for registry, names in ((METHODS, methods), (FAMILIES, (config.task.family,)), (STUDENTS, (config.student.kind,))):
+            for name in filter(None, names):
+                held.enter_context(registry.held(name))
+        yield
+
+
+def _execute(
+    config: RunConfig,
+    folder: Path,
+    progress: Progress,
+    students: Path | None,
+    log: Callable[[Path], AbstractContextManager[object]],
+) -> dict[str, Any]:
     refuse_address(folder)
     RunDirectory.refuse_held(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
@@ -78,7 +99,7 @@ def execute(
         said = probe_teacher(config.teacher, progress.note)
         if says_unlisted(said):
             progress.note(said)
-    with closing(RunDirectory.open(folder, config)) as directory, (log or package_log)(folder):
+    with closing(RunDirectory.open(folder, config)) as directory, log(folder):
         shared = _open_answers(directory.cache_path(), config.teacher, progress)
         with closing(Journal(directory.journal_path, shared)) as journal:
             run_loop(directory, journal, inputs, students=students, progress=PauseNotes(progress, folder))
@@ -229,7 +250,8 @@ def execute_comparison(
     def run_cell(cell: RunConfig, path: Path, title: str) -> None:
         run(cell, path, title, folder / "students")
 
-    cells = run_cells(config, systems, seeds=seeds, match=cast("Match", match), folder=folder, run=run_cell)
+    with _held(config, *(system.method for system in systems)):
+        cells = run_cells(config, systems, seeds=seeds, match=cast("Match", match), folder=folder, run=run_cell)
     results = summarise(cells, config, cast("Match", match), compared_with)
     write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_atomic(folder / "comparison.md", comparison_markdown(results))

@@ -17,12 +17,14 @@ from stepsynth.evaluation.stopping import should_stop
 from stepsynth.generation import LLMPredictor, StageRunner, TeacherClient
 from stepsynth.methods import create_method
 from stepsynth.methods.context import context_of_run
-from stepsynth.methods.own import plans_of
+from stepsynth.methods.own import check_first_round, plans_of
 from stepsynth.progress import Progress, SilentProgress
+from stepsynth.registry import METHODS
 from stepsynth.run_data import begin_journal
 from stepsynth.students import Student, create_student
 from stepsynth.tasks import create_family
 from stepsynth.training import CrossFit, Halves, StudentRunner, with_half_the_steps
+from stepsynth.training.crossfit import judged_rounds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,13 +81,27 @@ def run_loop(
     if method.student == "crossfit":
         folds = deal_folds(ctx.harvest, config.method.folds, config.seed)
         judge = CrossFit(student_runner, journal, config, family, folds, progress)
-    if method.takes_seed:
-        runner.take(inputs.seed)
-    _go_rounds(method, ctx, runner, judge, progress)
+    if method.name not in METHODS.built_in and journal.meta("finished") is not None:
+        # Such a run is what it was, whatever the class yields now.
+        _repair(journal, judge, method.student)
+    else:
+        if not journal.rounds():
+            check_first_round(method, ctx, len(inputs.seed) if method.takes_seed else 0)
+        if method.takes_seed:
+            runner.take(inputs.seed)
+        _go_rounds(method, ctx, runner, judge, progress)
     # Nothing is decided after this line.
     client.close()
     student_runner.evaluate_test(inputs)
     journal.finish()
+
+
+def _repair(journal: Journal, judge: RoundJudge, trains: str) -> None:
+    """Train again what is missing of a finished run; nothing is asked."""
+    rounds = judged_rounds(journal) if trains == "crossfit" else journal.rounds()[: -1 if trains == "both" else None]
+    for number in rounds:
+        judge.judge(number)
+    judge.settle(max(rounds, default=0))
 
 
 def _go_rounds(method: Method, ctx: MethodContext, runner: StageRunner, judge: RoundJudge, progress: Progress) -> None:

@@ -9,14 +9,17 @@ entry points that installed packages registered. Nothing is imported before it i
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["FAMILIES", "FILTERS", "METHODS", "STUDENTS", "TEACHERS", "Registry"]
 
@@ -43,6 +46,8 @@ class Registry:
         self.kind, self.group = kind, group
         self.built_in: dict[str, str] = dict(built_in)
         self._given: dict[str, Any] = {}
+        self._held: Counter[str] = Counter()
+        self._counting = Lock()
 
     def names(self) -> list[str]:
         """Return every name that can be chosen: ours in their order, then the others sorted."""
@@ -53,13 +58,29 @@ class Registry:
         """Let a name stand for what a program brought, for the rest of the process; the last one given counts.
 
         Raises:
-            ConfigError: the name is one of ours.
+            ConfigError: the name is one of ours, or a run that is going on uses another thing of this name.
         """
         if name in self.built_in:
             raise ConfigError(
                 f"the {self.kind} {name!r} of this program has the name of a built-in one.", hint="Give it another name."
             )
+        if self._held[name] and self.load(name) is not thing:
+            raise ConfigError(
+                f"a run that is going on uses another {self.kind} {name!r}.",
+                hint="Give this one another name, or wait until that run has ended.",
+            )
         self._given[name] = thing
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Let a name stand for what it stands for now until the end of the block."""
+        with self._counting:
+            self._held[name] += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._held[name] -= 1
 
     def load(self, name: str) -> Any:
         """Return what a name stands for; a plug-in's module is imported here.

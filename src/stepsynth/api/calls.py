@@ -268,9 +268,14 @@ def _check_settings(call: str, settings: Mapping[str, object], known: set[str]) 
 def _listed_methods(methods: object) -> list[Method | str]:
     if isinstance(methods, str | Method | type) or not isinstance(methods, Iterable) or not (listed := list(methods)):
         raise ConfigError(f"methods is {methods!r}, not a list of methods.", hint="Write [S3(), Gold()] or ['s3', 'gold'].")
+    classes: dict[str, type[Method]] = {}
     for method in listed:
         if not isinstance(method, str):
             _check_noun("method", method)
+            if classes.setdefault(method.name, type(method)) is not type(method):
+                raise ConfigError(
+                    f"the methods are of two classes with one name, {method.name!r}.", hint="Give one of them another name."
+                )
             register_method(method)
     return listed
 

@@ -87,10 +87,16 @@ class Optioned:
         """Return its options: plain values by which a run knows that it is still the same, and which make it again.
 
         Raises:
-            ConfigError: an argument of the constructor is not kept in an attribute of its name.
+            ConfigError: an argument of the constructor is not kept in an attribute of its name, or has no name.
         """
-        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        names = [name for name, given in inspect.signature(type(self)).parameters.items() if given.kind not in kinds]
+        arguments = inspect.signature(type(self)).parameters
+        unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
+        if name := next((name for name, given in arguments.items() if given.kind in unnamed), None):
+            raise ConfigError(
+                f"the {self.called} {self.name!r} takes its argument {name!r} without a name, and is made anew from names.",
+                hint="Let its constructor take named arguments, such as a list in the place of *args.",
+            )
+        names = [name for name, given in arguments.items() if given.kind is not inspect.Parameter.VAR_KEYWORD]
         if missing := next((name for name in names if not hasattr(self, name)), None):
             raise ConfigError(
                 f"the {self.called} {self.name!r} does not keep its argument {missing!r}.",

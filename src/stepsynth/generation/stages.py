@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.errors import RunError
 from stepsynth.evaluation.statistics import wilson
 from stepsynth.filters import FilterPipeline, own_filters
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
 from stepsynth.generation.oversampling import StageGenerator
+from stepsynth.registry import METHODS
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
 from stepsynth.types import Candidate, GeneratedRow, StageKind
@@ -90,6 +92,7 @@ class StageRunner:
         """Write one stage of a round, unless it is done; return its name."""
         if self._generator.skip_done(plan):
             return plan.stage
+        self._refuse_late(plan.stage, number)
         if plan.kind == StageKind.RATIONALES:
             self._generator.run(plan, number, FilterPipeline.for_rationales(plan.targets), [])
         else:
@@ -104,6 +107,17 @@ class StageRunner:
             )
             self._generator.run(plan, number, rules, self._journal.dataset(number), facts)
         return plan.stage
+
+    def _refuse_late(self, stage: str, number: int) -> None:
+        """Refuse a stage that the class of a user's method yields since the student of its round was trained."""
+        method = self._config.method.name
+        if method not in METHODS.built_in and any(
+            self._journal.stage_done(f"round-{number}/{training}") for training in ("train", "crossfit", "fold-0")
+        ):
+            raise RunError(
+                f"the method {method!r} yields the stage {stage!r} now, and the student of round {number} was trained without.",
+                hint="Go on with the code that the run began with, or start a new run in another folder.",
+            )
 
     def rest(self) -> None:
         """Give an engine's memory back before a training: a few gigabytes, for the seconds that opening it again takes."""

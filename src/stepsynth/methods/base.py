@@ -17,12 +17,13 @@ entry point of the group ``stepsynth.methods``::
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from stepsynth.config import MethodConfig
 from stepsynth.config.nouns import Noun, Optioned
-from stepsynth.errors import ConfigError
+from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.registry import METHODS
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ CHECK = frozenset({"label_check", "label_check_ratio"})
 LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})
 
 Trains = Literal["written", "gold", "both", "crossfit", "none"]
+# What a comparison sets anew for who takes the budget.
+_BUDGETED = ("seed_rows", "max_overgeneration")
+_REACH = 15.0
 # As notes in a journal: what trains the student, for who reads the run without the method's class.
 _NOTE = "method_student"
 
@@ -165,8 +169,8 @@ def register_method(method: Method) -> None:
     Raises:
         ConfigError: its name is one of ours or cannot be one, or its options do not make it again.
     """
-    method.register(METHODS)
     _check_made(method)
+    method.register(METHODS)
 
 
 def create_method(config: RunConfig) -> Method:
@@ -181,9 +185,10 @@ def create_method(config: RunConfig) -> Method:
             f"method.options is {options!r}, but {name!r} has none.", hint="Its settings are keys of method itself."
         )
     method = method_class(name).made_with(options)
-    if key := next(iter(method._given), None):
+    if key := next((key for key in options if key in method._given and key not in method.identity()), None):
         raise ConfigError(f"method.options holds {key!r}, which is a key of method itself.", hint=f"Write method.{key}.")
     _check_made(method)
+    _check_fixed(method, config)
     if "rounds" in method.keys:
         method.rounds = config.method.rounds
     try:
@@ -205,7 +210,31 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
+def _check_fixed(method: Method, config: RunConfig) -> None:
+    """Refuse a config that says something else than the constructor; a comparison may have given its budget."""
+    budgeted = method.takes_budget and config.method.max_overgeneration >= _REACH
+    fixed = MethodConfig.model_validate(dict(method._given))
+    for key in method._given:
+        found, value = getattr(config.method, key), getattr(fixed, key)
+        # What is left to the run is settled by now.
+        if found != value and value != "auto" and not (budgeted and key in _BUDGETED):
+            raise ConfigError(
+                f"the method {method.name!r} sets {key}={value!r} in its constructor, and method.{key} is {found!r}.",
+                hint=f"Write method.{key}: {json.dumps(value)}, or take it out of the constructor.",
+            )
+
+
 def _check_made(method: Method) -> None:
+    own, known = type(method), set(MethodConfig.model_fields) - {"name", "options", "match"}
+    if unknown := next((key for key in sorted(method.keys, key=str) if key not in known), None):
+        raise ConfigError(f"the method {method.name!r} has the key {unknown!r}.", hint=did_you_mean(str(unknown), sorted(known)))
+    if isinstance(method.rounds, bool) or not isinstance(method.rounds, int) or method.rounds < 0:
+        raise ConfigError(f"the method {method.name!r} has rounds = {method.rounds!r}.", hint="Give a whole number, 0 or more.")
+    if "rounds" in method.keys and any("rounds" in vars(found) for found in (method, *own.__mro__[: own.__mro__.index(Method)])):
+        raise ConfigError(
+            f"the method {method.name!r} says rounds = {method.rounds}, which would not count: its keys hold 'rounds'.",
+            hint=f"Write super().__init__(rounds={method.rounds}) in its constructor, or {own.__name__}(rounds={method.rounds}).",
+        )
     if method.student not in get_args(Trains):
         raise ConfigError(
             f"the method {method.name!r} trains its student on {method.student!r}.", hint=f"Known: {', '.join(get_args(Trains))}."

@@ -5,20 +5,21 @@ Methods of ours pass as they are: the contract `stepsynth.testing.MethodContract
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stepsynth.errors import RunError, StepsynthError
 from stepsynth.journal import LEARNING
 from stepsynth.registry import METHODS
+from stepsynth.tasks.labels import split_labels
 from stepsynth.types import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stepsynth.methods import Method, MethodContext, Plan
 
-__all__ = ["plans_of"]
+__all__ = ["check_first_round", "plans_of"]
 
 T = TypeVar("T")
 _REASONS = "rationales"
@@ -36,13 +37,57 @@ def plans_of(method: Method, round_number: int, ctx: MethodContext) -> Iterator[
         return
     stages: set[str] = set()
     plans = _named(method.name, round_number, lambda: iter(method.plans(round_number, ctx)))
-    while (plan := _named(method.name, round_number, lambda: next(plans, None))) is not None:
-        checked = _Checked(method.name, round_number, plan, tuple(ctx.config.task.labels))
+    end: Any = object()
+    while (plan := _named(method.name, round_number, lambda: next(plans, end))) is not end:
+        if plan is None:
+            _refuse(method.name, f"yielded None in round {round_number}, which is no plan", "Leave it out, or yield a plan.")
+        checked = _Checked(method.name, round_number, plan, tuple(ctx.config.task.labels), ctx.family.several_labels)
         checked.check()
         if checked.stage in stages:
             _refuse(method.name, f"yielded two stages {checked.stage!r}", "Give each stage a name of its own.")
         stages.add(checked.stage)
         yield checked
+
+
+def check_first_round(method: Method, ctx: MethodContext, given: int) -> None:
+    """Look at every stage of round 0 before the first is paid for, with reasons made up where they are shown; nothing of ours.
+
+    Args:
+        method: of the run.
+        ctx: what it may look at.
+        given: rows that stand in for its first round.
+
+    Raises:
+        RunError: a plan is wrong, or a student would have no row to learn from.
+    """
+    if method.name in METHODS.built_in:
+        return
+    looked: list[bool] = []
+    numbers = range(max(ctx.config.method.rationales, 1))
+    reasons = {label: [f"{label or 'reason'} {number}" for number in numbers] for label in ctx.config.task.labels or [""]}
+
+    def made_up() -> Mapping[str, Sequence[str]]:
+        looked.append(True)
+        return reasons
+
+    try:
+        wanted = sum(map(_rows_of, plans_of(method, 0, replace(ctx, rationales=made_up))))
+    except RunError as error:
+        # Code that fails at reasons that are made up may do with those that come.
+        if looked and error.__cause__ is not None:
+            return
+        raise
+    if not wanted and not given and method.student in ("written", "both"):
+        hint = "Let plans(0, ctx) yield a plan that wants rows, or write student = 'gold' in its class."
+        _refuse(method.name, "asks for no row in round 0, so that its student has nothing to learn from", hint)
+
+
+def _rows_of(plan: Plan) -> int:
+    """Return how many rows a plan wants, after a look at a first request of each label."""
+    targets = {label: target for label, target in plan.targets.items() if target}
+    for label in targets:
+        plan.request(label, 0, 0)
+    return 0 if plan.kind == _REASONS else sum(targets.values())
 
 
 @dataclass(frozen=True)
@@ -53,6 +98,7 @@ class _Checked:
     round_number: int
     plan: Plan
     labels: tuple[str, ...]
+    several_labels: bool = False
 
     def check(self) -> None:
         stage, kind, targets = self.stage, self.kind, self.targets
@@ -61,12 +107,15 @@ class _Checked:
             _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}", f"Let its name begin with {prefix!r}.")
         if kind in _TAKEN or (kind == _REASONS) != (stage == f"round-0/{_REASONS}") or stage.removeprefix(prefix) in _TAKEN:
             _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}, which is taken", "Take another word.")
-        several = "|" in "".join(targets) or not self.labels
         for label, target in targets.items():
             if not isinstance(target, int) or target < 0 or isinstance(target, bool):
                 _refuse(self.method, f"wants {target!r} rows of {label!r}", "Give whole numbers.")
-            if not several and label not in self.labels:
+            if not isinstance(label, str) or (self.labels and not self._is_label(label)):
                 _refuse(self.method, f"wants rows of {label!r}, which is no label", f"Labels: {', '.join(self.labels)}.")
+
+    def _is_label(self, label: str) -> bool:
+        parts = split_labels(label) if self.several_labels else (label,)
+        return all(part in self.labels for part in parts)
 
     @property
     def stage(self) -> str:
@@ -87,6 +136,11 @@ class _Checked:
                 self.method,
                 f"gave {type(found).__name__} for row {number} of {label!r} in {self.stage}",
                 "Return a Request with that label, stage and index.",
+            )
+        if odd := next((m for m in found.messages if not isinstance(getattr(m, "content", None), str)), None):
+            said = getattr(odd, "content", odd)
+            _refuse(
+                self.method, f"asks for row {number} of {label!r} in {self.stage} with {said!r:.80}, no text", "Return a text."
             )
         return found
 

@@ -21,7 +21,7 @@ from stepsynth.generation.room import advised_room, with_room
 from stepsynth.journal import AnswerStore, Journal
 from stepsynth.journal.queries import count_rows
 from stepsynth.methods import MethodContext, create_method
-from stepsynth.methods.own import plans_of
+from stepsynth.methods.own import check_first_round, plans_of
 from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
 from stepsynth.prompts import Prompts
 from stepsynth.report.spending import LabelSpent, spent_by_label
@@ -88,6 +88,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
     }
     if method.crossfits:
         plan["trainings"] = _trainings(config, method, inputs)
+    check_first_round(method, _context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
     plan["labels"] = _first_targets(config, method, inputs)
     plan["so_far"] = [asdict(spent) for spent in _so_far((runs or Path("runs")) / folder_name(config.task.name), given)]
     rows = _rows(config, inputs)
