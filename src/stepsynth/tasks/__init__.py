@@ -32,6 +32,7 @@ __all__ = [
     "create_family",
     "even_targets",
     "join_labels",
+    "knows_family",
     "label_phrase",
     "label_words",
     "register_family",
@@ -80,12 +81,17 @@ def create_family(task: TaskConfig) -> TaskFamily:
     return family
 
 
+def knows_family(task: TaskConfig) -> bool:
+    """Return whether the class of a task's family is here: one of ours, of this program, or of an installed package."""
+    return task.family in FAMILIES.built_in or task.family in FAMILIES.names()
+
+
 def stored_family(task: TaskConfig) -> TaskFamily:
     """Return the family of a finished run; where its class is not here, what the run's config tells of it.
 
     That is enough to show rows and scores; to write or score rows `create_family` is needed.
     """
-    if task.family in FAMILIES.built_in or task.family in FAMILIES.names():
+    if knows_family(task):
         return create_family(task)
     from stepsynth.tasks.stored import StoredFamily
 
