@@ -336,10 +336,10 @@ def test_a_score_of_its_own_stands_beside_the_tables_of_the_family_that_it_deriv
 
 
 class Faithless(Classification):
-    """Scores right answers only."""
+    """Scores answers only that are sure of themselves, which no student is."""
 
     def score(self, example: ss.Example, prediction: Prediction) -> float:
-        return {example.label: 1.0}[prediction.label]
+        return {1.0: float(example.label == prediction.label)}[prediction.confidence]
 
 
 def test_one_that_fails_later_is_one_line_and_nothing_is_lost(world: World, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from stepsynth.tasks.extractive_qa import ExtractiveQA
 from stepsynth.tasks.family import AnswerKind, SplitRule, TaskFamily
 from stepsynth.tasks.labels import even_targets, join_labels, label_phrase, label_words, split_labels
 from stepsynth.tasks.pair import Pair
+from stepsynth.tasks.trial import check_declared
 
 if TYPE_CHECKING:
     from stepsynth.config import TaskConfig
@@ -78,6 +79,7 @@ def create_family(task: TaskConfig) -> TaskFamily:
             raise ConfigError(
                 f"the {what} of the task family {task.family!r} is {found!r}.", hint=did_you_mean(str(found), known)
             )
+    check_declared(family)
     return family
 
 

@@ -21,6 +21,7 @@ from stepsynth.run import disk_errors, write_atomic
 from stepsynth.shutdown import check_stop
 from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
+from stepsynth.tasks.scoring import score_of
 from stepsynth.types import DropReason, Graded, Prediction, StageKind, digest
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class StudentRunner:
     def _graded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Graded]:
         pairs = zip(examples, predictions, strict=True)
         with guard_own(self._family, "what a student answered"):
-            return [Graded(found, self._family.gold(example), self._family.score(example, found)) for example, found in pairs]
+            return [Graded(found, self._family.gold(example), score_of(self._family, example, found)) for example, found in pairs]
 
     def evaluate(self, examples: Sequence[Example], graded: Sequence[Graded]) -> Evaluation:
         """Score what was predicted of some rows, by one student or by several."""
