@@ -248,6 +248,8 @@ class StudentRunner:
         near = sum(test.copied(normalize_for_match(row.text)) for row in each_training_row(self._journal))
         undecided = int(getattr(model, "undecided", 0))
         info = {"rows": len(examples), "seconds": seconds, "undecided": undecided, "near_test": near}
+        if inputs.sealed.shared:
+            info["in_validation"] = inputs.sealed.shared
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
         how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
