@@ -10,7 +10,7 @@ from stepsynth.journal.queries import count_rows, each_training_row
 from stepsynth.journal.results import best_round
 from stepsynth.methods import trains_on
 from stepsynth.run import write_atomic
-from stepsynth.tasks import stored_family
+from stepsynth.tasks import knows_family, stored_family
 from stepsynth.training import find_worth, judged_rounds
 from stepsynth.types import StageKind
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stepsynth.run import RunDirectory
     from stepsynth.types import Evaluation
 
-__all__ = ["build_results", "dataset_lines", "results_text", "write_exports"]
+__all__ = ["build_results", "dataset_lines", "results_text", "without_class", "write_exports"]
 
 
 def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
@@ -115,14 +115,28 @@ def results_text(results: dict[str, Any]) -> str:
 
 
 def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
-    """Write ``dataset.jsonl``, ``results.json`` and ``report.html``; return the results."""
+    """Write ``dataset.jsonl``, ``results.json`` and ``report.html``; return the results.
+
+    Without the class of the task's family ``dataset.jsonl`` is left as it is: nobody else knows its columns.
+    """
     from stepsynth.report import render_report
 
     results = build_results(journal, directory)
-    write_atomic(directory.path / "dataset.jsonl", (f"{line}\n" for line in dataset_lines(journal, directory.config)))
+    if knows_family(directory.config.task):
+        write_atomic(directory.path / "dataset.jsonl", (f"{line}\n" for line in dataset_lines(journal, directory.config)))
     write_atomic(directory.path / "results.json", results_text(results))
     write_atomic(directory.path / "report.html", render_report(journal, results, directory.config))
     return results
+
+
+def without_class(config: RunConfig, done: str) -> str:
+    """Return a line on what cannot be ``done`` with ``dataset.jsonl`` here; empty where its family's class is at hand."""
+    if knows_family(config.task):
+        return ""
+    return (
+        f"dataset.jsonl cannot be {done} without the class of the task family {config.task.family!r}, which knows its columns: "
+        "import the class, or install its package, and do it again. The file is left as it is."
+    )
 
 
 def _stages(counts: Sequence[RowCount]) -> list[dict[str, Any]]:

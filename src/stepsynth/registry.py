@@ -115,7 +115,7 @@ class Registry:
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         what = f"the {self.kind} plug-in {name!r} failed: {said}."
-        raise ConfigError(what, hint="Ask its author, or uninstall it.")
+        raise ConfigError(what, hint="Correct it." if name in self._given else "Ask its author, or uninstall it.")
 
 
 TEACHERS = Registry(

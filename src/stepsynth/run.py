@@ -320,9 +320,12 @@ def _same(path: Path, config: RunConfig) -> bool:
         )
     if changes or not defaults:
         also = f" (and write {', '.join(defaults)}: these defaults are others now)" if defaults else ""
+        # A filter that counts in a public attribute is another one after its first run.
+        state = any(line.startswith("filters ") for line in changes)
+        hidden = ", or begin the name of an attribute that a filter changes itself with an underscore" if state else ""
         raise RunError(
             f"{str(path)!r} was made with another config: {'; '.join(changes[:5]) or 'the stored config'}.",
-            hint=f"Undo the change{also}, or give another folder (out= / --out): nothing was touched.",
+            hint=f"Undo the change{also}{hidden}, or give another folder (out= / --out): nothing was touched.",
         )
     raise RunError(
         f"{str(path)!r} was made by an earlier version, whose defaults were others.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.answer_candidates import draw_spans
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
-from stepsynth.errors import ConfigError, DataError, RunError
+from stepsynth.errors import DataError, RunError
 from stepsynth.filters import own_filters
 from stepsynth.methods import create_method
 from stepsynth.methods.base import student_notes
@@ -18,7 +18,7 @@ from stepsynth.students.checking import check_base
 from stepsynth.students.guarding import try_student
 from stepsynth.students.own import StudentRecipe, chosen_student
 from stepsynth.tasks import create_family
-from stepsynth.tasks.guarding import guard_own
+from stepsynth.tasks.trial import try_family
 from stepsynth.types import Example, digest
 from stepsynth.words import count_words
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal
     from stepsynth.methods import Method
     from stepsynth.progress import Progress
-    from stepsynth.tasks import TaskFamily
 
 __all__ = ["RunData", "begin_journal", "load_run_data", "rows_digest"]
 
@@ -130,7 +129,7 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
     family = create_family(config.task)
-    _try_own(family, (*validation.harvest, *validation.select))
+    try_family(family, validation.harvest, validation.select, config.method.seed_rows)
     if family.spans:
         _refuse_long_answers(config, validation)
         if method.draws_phrases and not config.data.seed:
@@ -147,29 +146,6 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         for model in filter(None, (base, config.method.mistakes_of)):
             check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
     return RunData(validation, test, sealed, contexts, seed, read)
-
-
-def _try_own(family: TaskFamily, rows: Sequence[Example]) -> None:
-    """Let a user's own family score the right answers, before a teacher is paid: what fails, fails here.
-
-    Raises:
-        ConfigError: it fails, or right answers do not score 1.0.
-    """
-    # The package's own say nothing of themselves.
-    if not family.identity():
-        return
-    starts = [row.answers[0].start if row.answers else -1 for row in rows]
-    with guard_own(family, "the validation rows", ConfigError, "stepsynth.testing.FamilyContract helps to find out why."):
-        right = [family.decided(row, family.gold(row), start) for row, start in zip(rows, starts, strict=True)]
-        scores = [(row, family.score(row, prediction)) for row, prediction in zip(rows, right, strict=True)]
-        family.evaluate(rows, right)
-        for row in rows:
-            family.texts(row)
-    if wrong := next(((row, score) for row, score in scores if score != 1.0), None):
-        raise ConfigError(
-            f"the task family {family.task.family!r} scores the right answer of row {wrong[0].id!r} with {wrong[1]!r}.",
-            hint="A right answer scores 1.0, a wrong one less, and none less than 0.",
-        )
 
 
 def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:

@@ -14,6 +14,9 @@ What is checked, in this order:
 * ``model``: every file of every student has the sha256 in its ``done.json``;
 * ``derived``: ``dataset.jsonl``, ``results.json`` and ``report.html`` are what the journal gives.
 
+Without the class of the task's family nobody knows the columns of ``dataset.jsonl``, and the page may be another one: of the
+data set the requests are compared, and the rest is said to be not compared (`not_compared`).
+
 What contradicts itself is no measure for the rest: a config that cannot be read or a journal that
 SQLite calls damaged ends the check, and derived files are compared with a journal without findings only.
 """
@@ -30,20 +33,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
-from stepsynth.export import build_results, dataset_lines, results_text
+from stepsynth.export import build_results, dataset_lines, results_text, without_class
 from stepsynth.journal import Journal
 from stepsynth.journal.answers import kept_request
 from stepsynth.journal.database import decoded, reading_uri
 from stepsynth.methods import trains_on
 from stepsynth.run import RunDirectory, no_run
 from stepsynth.run_data import rows_digest
+from stepsynth.tasks import knows_family
 from stepsynth.types import DropReason, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Finding", "verify_run"]
+__all__ = ["Finding", "not_compared", "verify_run"]
 
 Kind = Literal["config", "journal", "gold", "model", "derived"]
 _SHOWN = 3
@@ -255,13 +259,41 @@ def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
         return findings
     results = build_results(journal, directory)
     for name in present:
-        if name == "dataset.jsonl":
+        if not knows_family(directory.config.task) and name != "results.json":
+            same = name == "report.html" or _same_origins(directory, journal)
+        elif name == "dataset.jsonl":
             same = _same_lines(directory.path / name, (f"{line}\n" for line in dataset_lines(journal, directory.config)))
         else:
             same = any(_as_derived(directory, journal, {**results, "run": run}, name) for run in _run_names(directory, results))
         if not same:
             findings.append(Finding("derived", name, "is not what the journal gives", _REPORT))
     return findings
+
+
+def not_compared(folder: Path) -> str:
+    """Return a line on what of a run cannot be compared here, for want of its family's class; empty when all can be."""
+    try:
+        return without_class(RunDirectory.read(folder).config, "compared")
+    except RunError:
+        return ""
+
+
+_ORIGIN = ("round", "kind", "source", "id", "request")
+
+
+def _same_origins(directory: RunDirectory, journal: Journal) -> bool:
+    """Whether the data set has the rows of the journal, whatever their columns are."""
+    with (directory.path / "dataset.jsonl").open(encoding="utf-8") as file:
+        lines = zip_longest(file, dataset_lines(journal, directory.config))
+        try:
+            return all(have and due and _origin(have) == _origin(due) for have, due in lines)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+
+def _origin(line: str) -> list[object]:
+    row = json.loads(line)
+    return [row[key] for key in _ORIGIN]
 
 
 def _as_derived(directory: RunDirectory, journal: Journal, results: dict[str, Any], name: str) -> bool:

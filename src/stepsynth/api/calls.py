@@ -360,7 +360,7 @@ def make_config(
     values |= {"data": {role: value for role, (value, _) in found.items()}, "seed": seed}
     if filters:
         values["filters"] = [describe_filter(own) for own in filters]
-    values["cache"] = None if cache is None else os.fspath(cache)
+    values["cache"] = _cache(cache)
     config = parse_config(values, base=Path.cwd())
     if filters:
         config = config.with_filters(tuple(own if isinstance(own, RowFilter) else None for own in filters))
@@ -370,6 +370,15 @@ def make_config(
 
 # What `plan` and `compare` hand on.
 _SETTINGS = set(inspect.signature(make_config).parameters) - {"task", "folder", "validation"}
+
+
+def _cache(cache: object) -> str | None:
+    """Return the file of shared answers as a config has it."""
+    if cache is not None and not isinstance(cache, str | os.PathLike):
+        raise ConfigError(
+            f"cache is {cache!r}, a {type(cache).__name__}.", hint="Give the path of a file, 'user' for the user's own, or None."
+        )
+    return None if cache is None else str(os.fspath(cache))
 
 
 def _listed(filters: object) -> list[Any]:

@@ -27,15 +27,25 @@ def natural_labels(labels: object) -> dict[Any, Any] | list[Any]:
         ConfigError: it is none of these.
     """
     if isinstance(labels, Mapping):
+        _refuse_truth(labels)
         return {_text(label): meaning for label, meaning in labels.items()}
     if isinstance(labels, str | bytes) or labels is None:
         raise ConfigError(f"labels is {labels!r}, not a list of labels.", hint=_HINT)
     listed = _listed(labels)
+    _refuse_truth(listed)
     if any(label is None or label != label for label in listed):
         raise ConfigError("labels holds a missing value (None or NaN).", hint="Leave it out, for instance with .dropna().")
     if isinstance(labels, set | frozenset):
         return sorted(listed, key=str)
     return listed
+
+
+def _refuse_truth(labels: Iterable[object]) -> None:
+    """Refuse True and False: a label is a text, which a prompt shows."""
+    if (found := next((label for label in labels if isinstance(label, bool)), None)) is not None:
+        raise ConfigError(
+            f"labels holds {found!r}, which is no text.", hint=f"Write it as the text {str(found)!r}, in labels and in the rows."
+        )
 
 
 def _listed(labels: object) -> list[Any]:

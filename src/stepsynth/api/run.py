@@ -7,6 +7,7 @@ run.dataset().to_pandas(); run.scores; run.student.predict(["Where is my invoice
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from stepsynth.api.config import Config
 from stepsynth.api.student import TrainedStudent
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
-from stepsynth.export import build_results
+from stepsynth.export import build_results, without_class
 from stepsynth.imports import importing
 from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
@@ -179,15 +180,25 @@ class Run:
     def report(self) -> Path:
         """Write page, data set and numbers again, and return the path of the page.
 
+        Without the class of an own task family the data set is left as it is, with a warning.
+
         Raises:
             RunError: no student was trained yet.
         """
         rebuild(self.path)
+        if said := without_class(self.config, "written"):
+            warnings.warn(said, stacklevel=2)
         return self.path / "report.html"
 
     def verify(self) -> list[Finding]:
-        """Return what is wrong with the run's files; nothing when it is whole."""
+        """Return what is wrong with the run's files; nothing when it is whole.
+
+        Without the class of an own task family the texts of the data set cannot be compared; a warning says so.
+        """
         from stepsynth.verify import verify_run
+
+        if said := without_class(self.config, "compared"):
+            warnings.warn(said, stacklevel=2)
 
         return verify_run(self.path)
 

@@ -242,8 +242,12 @@ def status(folder: RunPath, as_json: Json = False) -> None:
 def report(folder: RunPath, as_json: Json = False) -> None:
     """Write the page, the data set and the numbers of a run again."""
     from stepsynth.execution import rebuild
+    from stepsynth.export import without_class
+    from stepsynth.run import RunDirectory
 
     results = rebuild(folder)
+    if said := without_class(RunDirectory.read(folder).config, "written"):
+        typer.echo(said, err=True)
     if as_json:
         _print_json(results)
     else:
@@ -253,9 +257,11 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 @app.command()
 def verify(folder: RunPath, as_json: Json = False) -> None:
     """Check that a run is whole: journal, gold rows, models, derived files. Exit code 1 when it is not."""
-    from stepsynth.verify import verify_run
+    from stepsynth.verify import not_compared, verify_run
 
     findings = verify_run(folder)
+    if said := not_compared(folder):
+        typer.echo(said, err=True)
     if as_json:
         _print_json({"run": folder.resolve().name, "whole": not findings, "problems": [asdict(finding) for finding in findings]})
     else:

@@ -261,6 +261,7 @@ def _wanted(kind: str, limits: Mapping[str, Any]) -> str:
         "dict_type": "a mapping (key: value)",
         "model_type": "a section with keys of its own",
         "list_type": "a list",
+        "tuple_type": "a list",
     }.get(kind, "")
 
 

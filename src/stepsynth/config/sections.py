@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 import os
 import re
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -150,6 +152,9 @@ def ask_family(name: str, check: str, values: Section, info: ValidationInfo) -> 
     family = FAMILIES.load(name)
     if not hasattr(family, check):
         raise ValueError(f"the task family {name!r} is {family!r}; derive its class from stepsynth.TaskFamily")
+    for method in ("check_task", "check_fields", "check_config"):
+        if isinstance(inspect.getattr_static(family, method, None), FunctionType):
+            raise ValueError(f"{method} of the task family {name!r} is an ordinary method; write @classmethod above it")
     try:
         getattr(family, check)(values)
     except (ValueError, StepsynthError):

@@ -126,7 +126,12 @@ def _plain_row(row: object, number: int, role: str) -> dict[str, object]:
             f"row {number} of {role} is {kind}, not a dict: {shown(row)}.",
             hint="Give dicts such as {'text': ..., 'label': ...}.",
         )
-    return {str(name): _plain(value) for name, value in row.items()}
+    try:
+        return {str(name): _plain(value) for name, value in row.items()}
+    except RecursionError:
+        raise DataError(
+            f"row {number} of {role} holds itself, or is nested too deep.", hint="Give plain texts, numbers and lists of them."
+        ) from None
 
 
 def _plain(value: object) -> object:

@@ -19,10 +19,11 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from stepsynth.config.nouns import plain_value
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.registry import FILTERS
-from stepsynth.types import Verdict
+from stepsynth.types import DropReason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,14 +109,31 @@ def describe_filter(own: object) -> str | dict[str, Any]:
     if not isinstance(own, RowFilter):
         hint = "Give an instance." if isinstance(own, type) else "Derive its class from stepsynth.RowFilter."
         raise ConfigError(f"filters holds {own!r}, which is no filter.", hint=hint)
+    _refuse_reason(own)
     try:
-        options = json.loads(json.dumps(dict(own.identity())))
+        options = json.loads(json.dumps(plain_value(dict(own.identity()))))
     except Exception as error:
         raise ConfigError(
             f"the identity of the filter {_name(own)!r} is not JSON: {error}.",
             hint="Let identity() return numbers, texts, lists and dicts only.",
         ) from None
     return {"name": _name(own), "options": options}
+
+
+def _refuse_reason(own: RowFilter) -> None:
+    """Refuse a reason that is no text, or one of the built-in rules': rows of both would be counted as one."""
+    for what in ("name", "reason"):
+        if not isinstance(value := getattr(own, what), str | None):
+            raise ConfigError(
+                f"the {what} of the filter {type(own).__name__!r} is {value!r}, a {type(value).__name__}.",
+                hint=f"Write {what} as a text, a few words.",
+            )
+    reason = own.reason or _name(own)
+    if reason.strip().casefold() in list(DropReason):
+        raise ConfigError(
+            f"the filter {_name(own)!r} drops rows for the reason {reason!r}, which is one of the built-in rules'.",
+            hint="Write a reason of its own in the class, a few words.",
+        )
 
 
 def own_filters(entries: Sequence[OwnFilterConfig], given: Sequence[RowFilter | None] = ()) -> list[RowFilter]:
@@ -141,4 +159,7 @@ def _registered(entry: OwnFilterConfig) -> RowFilter:
             f"filter {entry.name!r} cannot be made with {entry.options!r}: {type(error).__name__}: {error}.",
             hint="Correct its options.",
         ) from error
+    if not isinstance(made, RowFilter):
+        raise ConfigError(f"filter {entry.name!r} is {made!r}.", hint="Its class has to be derived from stepsynth.RowFilter.")
+    _refuse_reason(made)
     return made

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError
 from stepsynth.tasks import TaskFamily, create_family
+from stepsynth.tasks.guarding import guard_own
 from stepsynth.tasks.labels import called, carried_labels, label_names
 from stepsynth.types import Example, Message, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import jinja2
 
@@ -140,9 +142,24 @@ class Prompts:
             "example_contexts": [example.context for example in shown],
             "example_clozes": [_cloze(example) for example in shown],
             "example_answers": [example.answers[0].text if example.answers else "" for example in shown],
-            **self.family.variables(label, row),
+            **self._variables(label, row),
         }
         return _render(name, self.templates[name], values)
+
+    def _variables(self, label: str, row: Example) -> Mapping[str, object]:
+        """Return what the family adds.
+
+        Raises:
+            ConfigError: it fails, or gives no mapping.
+        """
+        with guard_own(self.family, "the variables of a prompt", ConfigError, "Correct variables() of the class."):
+            found: object = self.family.variables(label, row)
+        if not isinstance(found, Mapping):
+            raise ConfigError(
+                f"the task family {self.task.family!r} gives {found!r} for variables().",
+                hint="Return a dict: variable's name -> value.",
+            )
+        return found
 
     def question(self, row: Example, shots: Sequence[tuple[Example, str]] = ()) -> tuple[Message, ...]:
         """Return the chat that asks the teacher to answer a row itself.

@@ -49,6 +49,7 @@ class Stage:
     near_test: int = 0
     stopped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     told: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    in_validation: int = 0
 
     @property
     def dropped(self) -> int:
@@ -164,9 +165,8 @@ def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
         reasons = dict(ended.most_common())
         undecided, near_test = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
         stopped, told = (mapping(info.get(key)) for key in ("stopped", "told"))
-        stages.append(
-            Stage(name, number, kind, seconds, requested, accepted, reasons, missing, undecided, near_test, stopped, told)
-        )
+        counted = (requested, accepted, reasons, missing, undecided, near_test)
+        stages.append(Stage(name, number, kind, seconds, *counted, stopped, told, int(info.get("in_validation") or 0)))
     return stages
 
 

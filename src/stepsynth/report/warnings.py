@@ -59,6 +59,8 @@ def cautions_of(
             f"Written rows that repeat most of a row of the sealed test set: {near:,}. The test score may flatter; "
             "nothing could prevent it, since the test set is read only after the last training."
         )
+    if shared := max((stage.in_validation for stage in stages), default=0):
+        found.append(f"Test rows that are also in the validation data: {shared:,}. The test score is too high.")
     found += _drift(journal)
     if not stored_family(config.task).spans:
         found += artefacts(journal, config)

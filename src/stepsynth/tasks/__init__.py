@@ -17,6 +17,7 @@ from stepsynth.tasks.extractive_qa import ExtractiveQA
 from stepsynth.tasks.family import AnswerKind, SplitRule, TaskFamily
 from stepsynth.tasks.labels import even_targets, join_labels, label_phrase, label_words, split_labels
 from stepsynth.tasks.pair import Pair
+from stepsynth.tasks.trial import check_declared
 
 if TYPE_CHECKING:
     from stepsynth.config import TaskConfig
@@ -32,6 +33,7 @@ __all__ = [
     "create_family",
     "even_targets",
     "join_labels",
+    "knows_family",
     "label_phrase",
     "label_words",
     "register_family",
@@ -77,7 +79,13 @@ def create_family(task: TaskConfig) -> TaskFamily:
             raise ConfigError(
                 f"the {what} of the task family {task.family!r} is {found!r}.", hint=did_you_mean(str(found), known)
             )
+    check_declared(family)
     return family
+
+
+def knows_family(task: TaskConfig) -> bool:
+    """Return whether the class of a task's family is here: one of ours, of this program, or of an installed package."""
+    return task.family in FAMILIES.built_in or task.family in FAMILIES.names()
 
 
 def stored_family(task: TaskConfig) -> TaskFamily:
@@ -85,7 +93,7 @@ def stored_family(task: TaskConfig) -> TaskFamily:
 
     That is enough to show rows and scores; to write or score rows `create_family` is needed.
     """
-    if task.family in FAMILIES.built_in or task.family in FAMILIES.names():
+    if knows_family(task):
         return create_family(task)
     from stepsynth.tasks.stored import StoredFamily
 

@@ -15,6 +15,7 @@ from stepsynth.evaluation.statistics import plain, wilson
 from stepsynth.tasks.answers import read_label, read_labels, read_span
 from stepsynth.tasks.capable import CAPABLE_TEMPLATES
 from stepsynth.tasks.labels import combination_targets, even_targets, rarest_labels, split_labels
+from stepsynth.tasks.scoring import score_of
 from stepsynth.tasks.templates import ANY_OF, DEFAULT_TEMPLATES, ONE_OF
 from stepsynth.types import Evaluation, Prediction
 
@@ -270,7 +271,7 @@ class TaskFamily(ABC):
             ValueError: no rows, or predictions of other rows.
         """
         check_rows(gold, predictions)
-        scores = [float(self.score(example, prediction)) for example, prediction in zip(gold, predictions, strict=True)]
+        scores = [score_of(self, example, prediction) for example, prediction in zip(gold, predictions, strict=True)]
         right = sum(score == 1.0 for score in scores)
         shares = set(scores) <= {0.0, 1.0}
         interval = wilson(right, len(scores)) if shares else hierarchical_interval([scores], seed=0)

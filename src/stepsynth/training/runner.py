@@ -21,6 +21,7 @@ from stepsynth.run import disk_errors, write_atomic
 from stepsynth.shutdown import check_stop
 from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
+from stepsynth.tasks.scoring import score_of
 from stepsynth.types import DropReason, Graded, Prediction, StageKind, digest
 
 if TYPE_CHECKING:
@@ -247,6 +248,8 @@ class StudentRunner:
         near = sum(test.copied(normalize_for_match(row.text)) for row in each_training_row(self._journal))
         undecided = int(getattr(model, "undecided", 0))
         info = {"rows": len(examples), "seconds": seconds, "undecided": undecided, "near_test": near}
+        if inputs.sealed.shared:
+            info["in_validation"] = inputs.sealed.shared
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
         how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
@@ -262,7 +265,7 @@ class StudentRunner:
     def _graded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Graded]:
         pairs = zip(examples, predictions, strict=True)
         with guard_own(self._family, "what a student answered"):
-            return [Graded(found, self._family.gold(example), self._family.score(example, found)) for example, found in pairs]
+            return [Graded(found, self._family.gold(example), score_of(self._family, example, found)) for example, found in pairs]
 
     def evaluate(self, examples: Sequence[Example], graded: Sequence[Graded]) -> Evaluation:
         """Score what was predicted of some rows, by one student or by several."""
