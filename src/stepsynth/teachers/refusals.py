@@ -17,7 +17,7 @@ from typing import Literal
 
 from stepsynth.teachers.error_body import ErrorBody, read_error
 
-__all__ = ["Refusal", "classify", "daily_limit", "may_be_the_model", "status_of"]
+__all__ = ["UNKNOWN_STATUS", "Refusal", "classify", "daily_limit", "may_be_the_model", "status_of"]
 
 Refusal = Literal["withheld", "money", "key", "model", "busy", ""]
 
@@ -97,7 +97,7 @@ _STATUS = {
         ("unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_parameter", "invalid_value"), 400
     ),
 }  # fmt: skip
-_UNKNOWN_STATUS = 502
+UNKNOWN_STATUS = 502
 # How a parameter is refused where no code tells: settings tell which one it is.
 _FORM_WORDS = re.compile(
     r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|invalid) (?:request )?(?:parameter|argument|field|value|keyword)"
@@ -164,7 +164,7 @@ def status_of(error: ErrorBody) -> int:
         return 401
     if _WITHHELD_WORDS.search(error.words) or _FORM_WORDS.search(error.words):
         return 400
-    return 429 if _RATE_WORDS.search(error.words) else _UNKNOWN_STATUS
+    return 429 if _RATE_WORDS.search(error.words) else UNKNOWN_STATUS
 
 
 def _is_money(status: int, error: ErrorBody, wait: float | None) -> bool:
