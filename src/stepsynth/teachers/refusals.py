@@ -36,9 +36,12 @@ _WITHHELD_CODES = frozenset(
 _WITHHELD_WORDS = re.compile(
     r"content exists risk|inappropriate content|content[ _-]?(?:management|filter\w*|moderation|safety)|new_sensitive"
     r"|flagged (?:as|by|for|in)|(?:was|were|been) flagged|violat\w+ (?:\w+ ){0,4}(?:polic|guideline)|requires moderation"
-    r"|(?:blocked|rejected|refused|stopped) (?:\w+ ){0,6}(?:safety|moderation|content polic|filter)"
+    r"|(?:blocked|rejected|refused|stopped) (?:\w+ ){0,6}(?:safety|moderation|content polic|usage polic|filter|guardrail)"
+    r"|(?:text|content|prompt|input|output|request)\b.{0,30}risk[ -]control|potentially (?:harmful|unsafe|dangerous)"
+    r"|harmful (?:content|material)|(?:content|prompt|input|output|text)\b.{0,40}\bhigh[ _-]risk|^\W*high[ _-]risk\W*$"
+    r"|(?:内容|输入|输出|文本|提示词?).{0,8}违规|违规(?:内容|信息|文本)"
     r"|safety (?:system|filter|setting)"
-    r"|responsible ai|prohibited content|sensitive (?:content|word|information)|敏感|不安全",
+    r"|responsible ai|prohibited[ _-]content|sensitive (?:content|word|information)|敏感|不安全",
     re.IGNORECASE,
 )
 # A code of Zhipu's.
