@@ -11,6 +11,7 @@ from loopback import LoopbackServer, completion
 from openai_client import make_config, use
 from stepsynth.errors import TransientError
 from stepsynth.teachers import answer_of
+from stepsynth.teachers.anthropic import read_message
 from stepsynth.teachers.completions import is_failure, read_completion
 from stepsynth.teachers.failures import error_in_place_of
 from stepsynth.testing import make_request
@@ -51,6 +52,15 @@ def test_an_end_named_like_a_failure_is_asked_again(reason: str) -> None:
 )
 def test_an_end_named_like_another_is_read_as_that(reason: str | None, finish: str) -> None:
     assert read_completion(body(reason))[0].finish_reason == finish
+
+
+@pytest.mark.parametrize(("reason", "finish"), [("blocked", "refusal"), ("max_total_tokens", "length"), ("end_turn", "stop")])
+def test_a_message_s_end_is_read_likewise(reason: str, finish: str) -> None:
+    message = {"content": [{"type": "text", "text": "Half"}], "stop_reason": reason}
+    assert read_message(json.dumps(message)).finish_reason == finish
+    with pytest.raises(TransientError, match="stop_reason 'upstream_error'") as caught:
+        read_message(json.dumps({**message, "stop_reason": "upstream_error"}))
+    assert caught.value.kind == "damaged"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from stepsynth.errors import TeacherError
 
-__all__ = ["failure_in", "is_failure", "plain_error", "read_choices", "read_completion"]
+__all__ = ["end_of", "failure_in", "is_failure", "plain_error", "read_choices", "read_completion"]
 
 # By lower-case name, what follows a colon left out; what is in no list and like none of `_LIKE` ended by itself.
 _CUT = frozenset(
@@ -208,13 +208,24 @@ def _is_choice(choice: object) -> bool:
 
 
 def _finish(choice: dict[str, Any]) -> str:
-    reason = choice.get("finish_reason")
+    return _plain(choice.get("finish_reason"))
+
+
+def _plain(reason: object) -> str:
     return re.sub(r"[\s-]+", "_", reason.partition(":")[0].strip().lower()) if isinstance(reason, str) else ""
 
 
 def _ended(choice: dict[str, Any]) -> str:
-    """Return ``failed``, ``length``, ``refusal``, or ``stop``."""
-    finish = _finish(choice)
+    return end_of(choice.get("finish_reason"))
+
+
+def end_of(reason: object) -> str:
+    """Return ``failed``, ``length``, ``refusal`` or ``stop`` for a server's own word for why a text ended.
+
+    Args:
+        reason: as the server sent it.
+    """
+    finish = _plain(reason)
     for end, names in (("failed", _FAILED | _UNSAID), ("refusal", _REFUSED), ("length", _CUT)):
         if finish in names:
             return end
