@@ -193,11 +193,14 @@ class SeedPlan(RowPlan):
 def _advice(dropped: Mapping[str, int]) -> str:
     """Return what to do where no reason is left: it depends on why they were dropped."""
     chief = max(dropped, key=lambda reason: dropped[reason], default="")
+    failed, total = dropped.get(DropReason.FAILED, 0), sum(dropped.values())
     advice: dict[str, str] = {
         DropReason.TRUNCATED: (
             "A model that thinks needs teacher.reasoning_tokens, others sampling.max_tokens; then start a new run."
         ),
-        DropReason.FAILED: "The server answered none of them: see what it says to `stepsynth plan`, and start a new run.",
+        DropReason.FAILED: (
+            f"The server gave no answer to {failed:,} of {total:,}: see what it says to `stepsynth plan`, and start a new run."
+        ),
         DropReason.REFUSAL: "The provider declines: reword task.instruction and task.labels, or take another teacher.",
         DropReason.EMPTY: "The teacher's answers hold no text: ask it with `stepsynth plan`, or take another teacher.",
     }

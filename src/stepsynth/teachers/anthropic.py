@@ -11,17 +11,18 @@ API's own default, temperature and top_p are not sent: several models refuse one
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from stepsynth.config.teacher import ANTHROPIC_URL
 from stepsynth.errors import ConfigError, PermanentError, RetryModifiedError, TransientError
-from stepsynth.teachers.completions import failure_in, plain_error
+from stepsynth.teachers.completions import end_of, failure_in, plain_error
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.http import HttpClient
 from stepsynth.teachers.redaction import parsed_json, read_key, token_count, well_formed
-from stepsynth.teachers.refusals import classify
+from stepsynth.teachers.refusals import UNKNOWN_STATUS, classify
 from stepsynth.teachers.replies import PROXY_REFUSES, Reply
 from stepsynth.teachers.served import model_ids, not_shown, unlisted
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting, without_again
@@ -234,8 +235,15 @@ def read_message(raw: str, refused: Callable[[Reply], TeacherError] | None = Non
         raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
     parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
     text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
-    finish = _FINISH.get(str(body.get("stop_reason")), "stop")
-    return Response(well_formed(text), finish, _usage(body.get("usage")), raw)
+    reason, usage = body.get("stop_reason"), _usage(body.get("usage"))
+    finish = _FINISH.get(str(reason)) or end_of(reason)
+    if finish == "failed":
+        error = (refused or plain_error)(Reply(UNKNOWN_STATUS, json.dumps({"message": f"stop_reason {reason!r}"})))
+        if text or usage.completion_tokens:
+            # Half an answer came, and may be billed.
+            error.kind = "damaged"
+        raise error
+    return Response(well_formed(text), cast("FinishReason", finish), usage, raw)
 
 
 def _usage(value: object) -> Usage:

@@ -24,6 +24,7 @@ from stepsynth.teachers import MOST_FORMS, EngineTeacher, create_teacher
 from stepsynth.teachers.findings import (
     Finding,
     finish_of,
+    is_prose,
     limits_of,
     listed,
     rate_headers,
@@ -343,6 +344,8 @@ class TeacherCheck:
             found = Finding("taken", "by schema")
         if found.state == "taken" and not answer_text(self._changed(structured="json"), answer).strip():
             found = Finding("taken", f"{found.found}; the answer held no text")
+        elif found.state == "taken" and answer.finish_reason != "refusal" and is_prose(answer.text):
+            found = Finding("ignored", f"the answer was no JSON (form: {found.found})")
         return {"system turns": turns, "JSON": found}
 
     # what was found ----------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import PermanentError, TransientError
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.event_stream import is_event_stream, whole_body
+from stepsynth.teachers.failures import error_in_place_of
 from stepsynth.teachers.redaction import parsed_json, token_count, well_formed
-from stepsynth.teachers.refusals import classify, status_of
+from stepsynth.teachers.refusals import UNKNOWN_STATUS, classify, status_of
 from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.types import FinishReason, Response, Usage
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from stepsynth.errors import TeacherError
 
-__all__ = ["failure_in", "is_failure", "plain_error", "read_choices", "read_completion"]
+__all__ = ["end_of", "failure_in", "is_failure", "plain_error", "read_choices", "read_completion"]
 
-# By lower-case name, what follows a colon left out; what is in no list ended by itself.
+# By lower-case name, what follows a colon left out; what is in no list and like none of `_LIKE` ended by itself.
 _CUT = frozenset(
     {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit", "max_length"}
 )
@@ -50,6 +51,18 @@ _UNSAID = frozenset(
         *("malformed_function_call", "malformed_response", "unexpected_tool_call", "no_finish_reason"),
     }
 )
+# What a name that is in no list tells, in this order: ``server_error``, ``max_total_tokens``, ``content_policy``.
+_LIKE = (
+    (
+        "failed",
+        re.compile(
+            r"error|fail|time_?d?_?out|interrupt|disconnect|abort|cancel|exception|crash|preempt|incomplete"
+            r"|rate_?limit|throttl|overload|unavailable|connection"
+        ),
+    ),
+    ("length", re.compile(r"length|limit|(?<!stop_)tokens|max_?tok|truncat|budget")),
+    ("refusal", re.compile(r"blocked|blocking|^block$|polic|safety|unsafe|filter|moderat|prohibit|guardrail|violat|refus")),
+)
 # Where gateways without a status of their own put a number or a name, and what of it is no failure.
 _CODE_NAMES = ("code", "error_code", "errcode", "errorCode")
 _NO_FAILURE = frozenset({"", "0", "200", "ok", "success", "true", "false", "none"})
@@ -57,19 +70,22 @@ _NO_FAILURE = frozenset({"", "0", "200", "ok", "success", "true", "false", "none
 _SUSPECT = re.compile(r'"error"|"base_resp"|"(?:abort(?:ed)?|cancell?ed|network_error|failed|insufficient_system_resource)"')
 
 
-def read_completion(raw: str, most: int = 1, refused: Callable[[Reply], TeacherError] | None = None) -> list[Response]:
+def read_completion(
+    raw: str, most: int = 1, refused: Callable[[Reply], TeacherError] | None = None, asked: str | None = None
+) -> list[Response]:
     """Return the answers in a completion's body, at least one.
 
     Args:
         raw: the body.
         most: how many choices to read.
         refused: makes the error of a failure that came with a 200.
+        asked: as `read_choices`.
 
     Raises:
         TransientError: it holds none, or a failure that may pass.
         PermanentError: it holds a failure that stays.
     """
-    found = read_choices(raw, most)
+    found = read_choices(raw, most, asked)
     answers = [answer for answer in found if isinstance(answer, Response)]
     if answers:
         return answers
@@ -88,12 +104,14 @@ def read_completion(raw: str, most: int = 1, refused: Callable[[Reply], TeacherE
     raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
 
 
-def read_choices(raw: str, most: int = 1) -> list[Response | Reply]:
+def read_choices(raw: str, most: int = 1, asked: str | None = None) -> list[Response | Reply]:
     """Return each choice of a body: an answer, or the failure that it tells of, in the form of an HTTP reply.
 
     Args:
         raw: the body.
         most: how many choices to read.
+        asked: the request's words; with them a text that is nothing but a gateway's error, and none of
+            these words, is a failure.
     """
     value: object = whole_body(raw) if (streamed := is_event_stream(raw)) else parsed_json(raw)
     if isinstance(value, list):
@@ -106,7 +124,14 @@ def read_choices(raw: str, most: int = 1) -> list[Response | Reply]:
     usages = _split(_usage(body.get("usage")), max(len(choices), 1))
     # Each row keeps its own choice; the whole body with every row would grow with their square.
     raws = [raw] if len(choices) == 1 and not streamed else [json.dumps({**body, "choices": [choice]}) for choice in choices]
-    return [_read(choice, usage, text) for choice, usage, text in zip(choices, usages, raws, strict=False)]
+    found = [_read(choice, usage, text) for choice, usage, text in zip(choices, usages, raws, strict=False)]
+    return found if asked is None else [_without_errors(entry, asked) for entry in found]
+
+
+def _without_errors(entry: Response | Reply, asked: str) -> Response | Reply:
+    """Return an answer, or the failure that its whole text is."""
+    said = error_in_place_of(entry.text, asked) if isinstance(entry, Response) and entry.finish_reason == "stop" else ""
+    return Reply(UNKNOWN_STATUS, said) if said else entry
 
 
 def is_failure(response: Response) -> bool:
@@ -121,7 +146,7 @@ def is_failure(response: Response) -> bool:
     value = parsed_json(raw)
     if not isinstance(value, dict) or not ("choices" in value or "error" in value):
         return False
-    if any(_finish(choice) in _UNSAID for choice in _ordered(value.get("choices"))):
+    if any(_ended(choice) == "failed" and _finish(choice) not in _FAILED for choice in _ordered(value.get("choices"))):
         return False
     found = read_choices(raw)
     return bool(found) and isinstance(found[0], Reply)
@@ -179,26 +204,46 @@ def _is_choice(choice: object) -> bool:
     if not isinstance(choice, dict):
         return False
     has_text = isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str)
-    return has_text or bool(choice.get("error")) or _finish(choice) in _FAILED | _UNSAID | _REFUSED
+    return has_text or bool(choice.get("error")) or _ended(choice) in {"failed", "refusal"}
 
 
 def _finish(choice: dict[str, Any]) -> str:
-    reason = choice.get("finish_reason")
-    return reason.partition(":")[0].strip().lower().replace("-", "_") if isinstance(reason, str) else ""
+    return _plain(choice.get("finish_reason"))
+
+
+def _plain(reason: object) -> str:
+    return re.sub(r"[\s-]+", "_", reason.partition(":")[0].strip().lower()) if isinstance(reason, str) else ""
+
+
+def _ended(choice: dict[str, Any]) -> str:
+    return end_of(choice.get("finish_reason"))
+
+
+def end_of(reason: object) -> str:
+    """Return ``failed``, ``length``, ``refusal`` or ``stop`` for a server's own word for why a text ended.
+
+    Args:
+        reason: as the server sent it.
+    """
+    finish = _plain(reason)
+    for end, names in (("failed", _FAILED | _UNSAID), ("refusal", _REFUSED), ("length", _CUT)):
+        if finish in names:
+            return end
+    return next((end for end, pattern in _LIKE if pattern.search(finish)), "stop")
 
 
 def _read(choice: dict[str, Any], usage: Usage, raw: str) -> Response | Reply:
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": choice.get("text")}
-    refusal, finish = message.get("refusal"), _finish(choice)
+    refusal, finish, end = message.get("refusal"), _finish(choice), _ended(choice)
     text = _content(message.get("content") or refusal)
     if error := choice.get("error"):
         return _failed(_as_reply({"error": error}), usage, raw)
-    if finish in _FAILED | _UNSAID:
+    if end == "failed":
         return _as_reply({"message": f"finish_reason {finish!r}"})
     if not (finish or text or any(message.get(name) for name in ("reasoning", "reasoning_content", "tool_calls"))):
         return _as_reply({"message": "an empty answer that does not say why it ended"})
-    ended: FinishReason = "refusal" if refusal or finish in _REFUSED else "length" if finish in _CUT else "stop"
+    ended: FinishReason = "refusal" if refusal or end == "refusal" else "length" if end == "length" else "stop"
     return Response(text, ended, usage, raw)
 
 

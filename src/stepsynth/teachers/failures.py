@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import PermanentError, TransientError
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.proxies import find_proxy
+from stepsynth.teachers.redaction import is_page, parsed_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -16,7 +18,53 @@ if TYPE_CHECKING:
     from stepsynth.errors import TeacherError
     from stepsynth.teachers.proxies import Proxy
 
-__all__ = ["network_error", "proxy_wants_a_password", "web_page"]
+__all__ = ["error_in_place_of", "network_error", "proxy_wants_a_password", "web_page"]
+
+# What gateways write in place of an answer. Narrow: a task may be about such errors.
+_MOST_CHARS = 20_000
+_PAGE_OF_AN_ERROR = re.compile(
+    r"\s*<(?:!doctype html|html)\b.{0,2000}<(?:title|h1)[^<>]{0,200}>\s*(?:error\W{1,3})?(?:429|50\d|52\d|"
+    r"bad gateway|service (?:temporarily )?unavailable|gateway time-?out|internal server error|too many requests)\b"
+    r".*</html>\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+_NAMES = "internal server error|bad gateway|service (?:is )?(?:temporarily )?unavailable|gateway time-?out|too many requests"
+_SENTENCE = re.compile(
+    rf"(?:error\W{{1,3}})?(?:(?:http )?(?:429|5\d\d)\W{{1,3}})?(?:{_NAMES})"
+    r"|error\W{1,3}(?:upstream )?request time(?:d )?out|(?:error\W{1,3})?upstream request time(?:d )?out"
+    r"|(?:error\W{1,3})?upstream connect error or disconnect/reset before headers\b.{0,200}|no healthy upstream"
+    r"|(?:error\W{1,3})?(?:the )?(?:server|service|model|engine) is (?:currently |temporarily )?"
+    r"(?:overloaded|unavailable|too busy)"
+    r"(?: with other requests)?(?:[.,;]? please (?:try|retry|wait)[\w ]{0,40})?",
+    re.IGNORECASE,
+)
+_BESIDE_AN_ERROR = frozenset({"error", "code", "status", "type", "success", "request_id", "requestid", "id"})
+
+
+def error_in_place_of(text: str, asked: str) -> str:
+    """Return what a gateway says where a whole answer is nothing but its error; nothing of any other text.
+
+    Args:
+        text: of the answer.
+        asked: the request's words: labels, gold rows and texts in it may read like that themselves.
+    """
+    if len(text) > _MOST_CHARS:
+        return ""
+    whole, words = text.strip(), asked.lower()
+    if is_page(whole):
+        return whole if "<html" not in words and _PAGE_OF_AN_ERROR.fullmatch(whole) else ""
+    if whole[:1] == "{":
+        return whole if '"error"' not in words and _is_error(parsed_json(whole)) else ""
+    sentence = whole.rstrip(".!").strip()
+    return whole if sentence and _SENTENCE.fullmatch(sentence) and sentence.lower() not in words else ""
+
+
+def _is_error(value: object) -> bool:
+    """Tell an object with an error and nothing else."""
+    if not isinstance(value, dict) or not {str(name).lower() for name in value} <= _BESIDE_AN_ERROR:
+        return False
+    error = value.get("error")
+    return isinstance(error, dict) and isinstance(error.get("message"), str) and not {"text", "label"} & error.keys()
 
 
 def network_error(error: Exception, config: TeacherConfig, base_url: str, *, sent: bool, timeout_s: float | None) -> TeacherError:

@@ -26,6 +26,7 @@ __all__ = [
     "State",
     "address_of",
     "finish_of",
+    "is_prose",
     "limits_of",
     "listed",
     "one_line",
@@ -107,6 +108,12 @@ def thoughts_of(response: Response) -> Finding:
     if response.text and without_thoughts(response.text) != response.text:
         return Finding("seen", f"in the content, before the answer; they are taken off{tokens}")
     return Finding("seen", f"hidden{tokens}" if count else "none seen")
+
+
+def is_prose(text: str) -> bool:
+    """Tell an answer without any JSON in it, its thoughts aside."""
+    words = without_thoughts(text).strip()
+    return bool(words) and not {"{", "["} & set(words) and parsed_json(words) is None
 
 
 def usage_of(response: Response) -> Finding:

@@ -132,7 +132,9 @@ class LiteLlmTeacher:
             failure = self._learned(error, request.sampling, without) or self._converted(error)
         else:
             url = f"{self._config.model} through LiteLLM"
-            return read_completion(raw, count, lambda reply: refusal_error(reply, self._config, url))
+            return read_completion(
+                raw, count, lambda reply: refusal_error(reply, self._config, url), "\n".join(m.content for m in request.messages)
+            )
         raise failure
 
     def _arguments(self, request: Request, count: int) -> dict[str, Any]:

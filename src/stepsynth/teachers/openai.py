@@ -87,7 +87,7 @@ class OpenAITeacher:
         """
         dialect = self.format.dialect
         reply = await self._ask(request, 1)
-        return self._answers(reply, request.sampling, 1, dialect)[0] if reply.ok else withheld(reply)
+        return self._answers(reply, request, 1, dialect)[0] if reply.ok else withheld(reply)
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests that are equal but for their replicate with one attempt, one request on the wire (``n``).
@@ -171,7 +171,7 @@ class OpenAITeacher:
             return [withheld(reply) for _ in requests]
         # A choice that failed behind the server was brought all the same.
         came = len(read_choices(reply.text, len(requests))) if reply.ok else 0
-        answers = self._answers(reply, requests[0].sampling, len(requests), dialect) if reply.ok else []
+        answers = self._answers(reply, requests[0], len(requests), dialect) if reply.ok else []
         self._many_works = came == len(requests)
         if not self._many_works:
             self.rows_limit = 1
@@ -179,8 +179,9 @@ class OpenAITeacher:
             raise self.format.ask_again(reply)
         return answers
 
-    def _answers(self, reply: Reply, sampling: Sampling, most: int, dialect: Dialect) -> list[Response]:
+    def _answers(self, reply: Reply, request: Request, most: int, dialect: Dialect) -> list[Response]:
         """Read a 2xx; the failures that gateways send with one are those of their own codes, and learned from likewise."""
+        sampling = request.sampling
 
         def refused(inner: Reply) -> TeacherError:
             if most > 1 and refuses_many(inner):
@@ -188,7 +189,7 @@ class OpenAITeacher:
                 return self.format.ask_again(inner)
             return self.format.learn(inner, sampling, dialect) or self.refused(inner, sampling)
 
-        return read_completion(reply.text, most, refused)
+        return read_completion(reply.text, most, refused, "\n".join(m.content for m in request.messages))
 
     def learned(self) -> dict[str, object]:
         """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""

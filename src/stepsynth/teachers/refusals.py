@@ -17,7 +17,7 @@ from typing import Literal
 
 from stepsynth.teachers.error_body import ErrorBody, read_error
 
-__all__ = ["Refusal", "classify", "daily_limit", "may_be_the_model", "status_of"]
+__all__ = ["UNKNOWN_STATUS", "Refusal", "classify", "daily_limit", "may_be_the_model", "status_of"]
 
 Refusal = Literal["withheld", "money", "key", "model", "busy", ""]
 
@@ -36,9 +36,12 @@ _WITHHELD_CODES = frozenset(
 _WITHHELD_WORDS = re.compile(
     r"content exists risk|inappropriate content|content[ _-]?(?:management|filter\w*|moderation|safety)|new_sensitive"
     r"|flagged (?:as|by|for|in)|(?:was|were|been) flagged|violat\w+ (?:\w+ ){0,4}(?:polic|guideline)|requires moderation"
-    r"|(?:blocked|rejected|refused|stopped) (?:\w+ ){0,6}(?:safety|moderation|content polic|filter)"
+    r"|(?:blocked|rejected|refused|stopped) (?:\w+ ){0,6}(?:safety|moderation|content polic|usage polic|filter|guardrail)"
+    r"|(?:text|content|prompt|input|output|request)\b.{0,30}risk[ -]control|potentially (?:harmful|unsafe|dangerous)"
+    r"|harmful (?:content|material)|(?:content|prompt|input|output|text)\b.{0,40}\bhigh[ _-]risk|^\W*high[ _-]risk\W*$"
+    r"|(?:内容|输入|输出|文本|提示词?).{0,8}违规|违规(?:内容|信息|文本)"
     r"|safety (?:system|filter|setting)"
-    r"|responsible ai|prohibited content|sensitive (?:content|word|information)|敏感|不安全",
+    r"|responsible ai|prohibited[ _-]content|sensitive (?:content|word|information)|敏感|不安全",
     re.IGNORECASE,
 )
 # A code of Zhipu's.
@@ -97,7 +100,7 @@ _STATUS = {
         ("unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_parameter", "invalid_value"), 400
     ),
 }  # fmt: skip
-_UNKNOWN_STATUS = 502
+UNKNOWN_STATUS = 502
 # How a parameter is refused where no code tells: settings tell which one it is.
 _FORM_WORDS = re.compile(
     r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|invalid) (?:request )?(?:parameter|argument|field|value|keyword)"
@@ -164,7 +167,7 @@ def status_of(error: ErrorBody) -> int:
         return 401
     if _WITHHELD_WORDS.search(error.words) or _FORM_WORDS.search(error.words):
         return 400
-    return 429 if _RATE_WORDS.search(error.words) else _UNKNOWN_STATUS
+    return 429 if _RATE_WORDS.search(error.words) else UNKNOWN_STATUS
 
 
 def _is_money(status: int, error: ErrorBody, wait: float | None) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import PermanentError, TransientError
-from stepsynth.teachers.error_body import server_message
+from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.failures import proxy_wants_a_password
 from stepsynth.teachers.proxies import find_proxy
 from stepsynth.teachers.redaction import MESSAGE_CHARS, is_page, without_keys
@@ -27,6 +27,18 @@ TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
 NO_MONEY_HINT = "Add credit or raise the spending limit, then run the same command again: everything obtained is kept."
 # 529 is how Anthropic says that it is overloaded.
 _SOON = re.compile(r"per[ _-]?(?:minute|second)|\b(?:RPM|TPM)\b|PerMinute", re.IGNORECASE)
+# Parameters that requests are built with; any other one that a server names is a matter of teacher.options.
+_OWN = frozenset(
+    {
+        *("model", "messages", "temperature", "top_p", "min_p", "repetition_penalty", "max_tokens", "max_completion_tokens"),
+        *("seed", "n", "response_format", "output_config", "system", "prompt", "input", "content", "role"),
+        *("max_output_tokens", "stream", "stream_options", "headers", "api_key", "timeout"),
+    }
+)
+_PARAMETER = re.compile(r"(?:parameters?|argument|field)(?:\.|:? ['\"`]|:? (?=[a-z]+_))([a-z][a-z0-9_]{2,40})\b", re.IGNORECASE)
+# Where FastAPI says that a parameter stands.
+_PLACES = frozenset({"body", "query", "parameters", "extra_body"})
+_VALUE = re.compile(r"(?:must|should|has to) be (?:set to |equal to )?['\"`]?(true|false)\b", re.IGNORECASE)
 _KINDS = {408: "timeout", 429: "overload", 529: "overload"}
 
 
@@ -81,8 +93,20 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
         return error
     if 300 <= status < 400:
         return _redirected(url, reply)
-    hint = "Change teacher.model or teacher.sampling."
+    hint = _option_hint(reply, config) or "Change teacher.model or teacher.sampling."
     return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused", final=about == "model")
+
+
+def _option_hint(reply: Reply, config: TeacherConfig) -> str:
+    """Return what to do where a server names a parameter that no request of ours brings."""
+    error = read_error(reply.text)
+    named = [name for name in (*sorted(error.points), *_PARAMETER.findall(error.words)) if name and name not in _PLACES]
+    name = next((name for name in named if re.fullmatch(r"[a-z][a-z0-9_]{2,40}", name)), "")
+    if not name or any(entry in _OWN for entry in named) or config.backend not in {"openai", "anthropic", "litellm"}:
+        return ""
+    value = _VALUE.search(error.words)
+    example = f"{{{name}: {value[1].lower()}}}" if value else f"{{{name}: ...}}"
+    return f"Set it as the server wants it, for instance teacher.options: {example}; or change teacher.model."
 
 
 def _busy(what: str, kind: str, reply: Reply, wait: float | None, words: str) -> TeacherError:

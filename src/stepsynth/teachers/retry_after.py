@@ -33,15 +33,35 @@ _PART = rf"\d{{1,15}}(?:\.\d{{1,12}})?\s{{0,2}}{_UNIT}(?![a-z])"
 _PARTS = re.compile(rf"(\d{{1,15}}(?:\.\d{{1,12}})?)\s{{0,2}}({_UNIT})(?![a-z])", re.IGNORECASE)
 _PARTS_JOINED = rf"(?:{_PART}(?:\s{{0,2}},)?\s{{0,2}}(?:and\s)?){{1,5}}"
 _DURATION = re.compile(_PARTS_JOINED, re.IGNORECASE)
+# "5 minutes and try again"
+_TAIL = re.compile(r"\s*(?:,|\band)?\s*$", re.IGNORECASE)
 _ISO = re.compile(r"P(?:(\d{1,9})D)?T?(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?")
 _SAID = re.compile(
-    rf"(?:retry|retrying|try|again|wait|available|resets?)\b[^.\d]{{0,40}}?\b(?:in|after|for|wait)?[ :=~]{{0,4}}"
+    rf"(?:retry|retrying|try|again|wait|available|allowed|resets?)\b[^.\d]{{0,40}}?\b(?:in|after|for|wait)?[ :=~]{{0,4}}"
     rf"({_PARTS_JOINED})",
     re.IGNORECASE,
 )
 _SAID_BARE = re.compile(r"retry[ _-]?after[\"':= ]{1,4}(\d{1,9}(?:\.\d{1,9})?)(?![\d.]*\s?[a-z])", re.IGNORECASE)
 _SAID_MOMENT = re.compile(
-    r"(?:until|at|after) (\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d))", re.IGNORECASE
+    r"(?:until|at|after|on) (\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?: ?(?:Z|UTC|GMT)\b|[+-]\d\d:?\d\d))",
+    re.IGNORECASE,
+)
+_ZONE_NAME = re.compile(r" ?(?:Z|UTC|GMT)$", re.IGNORECASE)
+# "allowed in 00:00:41"; what follows "at" or "after" is a time of day.
+_SAID_CLOCK = re.compile(
+    r"(?:retry|retrying|try|again|wait|available|allowed|resets?)\b[^.\d]{0,40}?\b(?:in|for|wait)[ :=~]{1,4}"
+    r"(\d{1,3}):([0-5]\d):([0-5]\d)(?![\d:])",
+    re.IGNORECASE,
+)
+_NUMBERS = {
+    "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "ten": 10, "fifteen": 15, "twenty": 20, "thirty": 30,
+    "sixty": 60,
+}  # fmt: skip
+# "a minute" alone may be a rate.
+_NUMBER = re.compile(
+    r"\b(?:(one|two|three|four|five|ten|fifteen|twenty|thirty|sixty)|(?:(?<=in )|(?<=for )|(?<=after )|(?<=wait ))(an?))"
+    r"(?= (?:second|minute|hour|day)s?\b)",
+    re.IGNORECASE,
 )
 _EXPLICIT_MS = ("retry-after-ms", "x-retry-after-ms", "x-ms-retry-after-ms")
 _EXPLICIT = ("retry-after", "x-retry-after", "x-ms-retry-after")
@@ -109,8 +129,12 @@ def _in_body(values: list[tuple[str, Any]], words: str) -> float | None:
 
 def _in_words(words: str) -> float | None:
     """Return the longest wait that a sentence names."""
-    waits = [_duration(said) for said in _SAID.findall(words)] + [_wait(said) for said in _SAID_BARE.findall(words)]
-    waits += [_moment(said) for said in _SAID_MOMENT.findall(words)]
+    words = _NUMBER.sub(lambda found: str(_NUMBERS[found[0].lower()]), words)
+    waits = [_duration(_TAIL.sub("", said)) for said in _SAID.findall(words)] + [
+        _wait(said) for said in _SAID_BARE.findall(words)
+    ]
+    waits += [_moment(_ZONE_NAME.sub("+00:00", said)) for said in _SAID_MOMENT.findall(words)]
+    waits += [_sound(int(h) * 3600.0 + int(m) * 60.0 + int(s)) for h, m, s in _SAID_CLOCK.findall(words)]
     return max((wait for wait in waits if wait is not None), default=None)
 
 

@@ -42,7 +42,7 @@ __all__ = ["StudentRunner", "artefacts", "with_half_the_steps"]
 _OTHER_ADVICE = "See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher."
 _ADVICE: dict[str, str] = {
     DropReason.TRUNCATED: "Raise sampling.max_tokens; a model that thinks needs teacher.reasoning_tokens.",
-    DropReason.FAILED: "The server answered none of them: see what it says to `stepsynth plan`.",
+    DropReason.FAILED: "The server gave no answer to {failed:,} of {total:,}: see what it says to `stepsynth plan`.",
     DropReason.REFUSAL: "The provider declines: reword task.instruction and task.labels, or take another teacher.",
 }
 # The probe's folds are the same whenever a page is made.
@@ -361,14 +361,18 @@ class StudentRunner:
         labels = {row.label for row in rows}
         if not rows or (self._directory.config.task.labels and len(labels) < 2):
             reasons: Counter[str] = Counter()
+            total = 0
             for count in count_rows(self._journal):
-                reasons[count.reason] += count.rows if count.reason and count.kind != StageKind.RATIONALES else 0
+                planned = count.rows if count.kind != StageKind.RATIONALES else 0
+                reasons[count.reason] += planned if count.reason else 0
+                total += planned
             dropped = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(4) if count)
             said = repeated_answer(self._journal, reasons=False)
+            advice = _ADVICE.get(next(iter(dict(reasons.most_common(1))), ""), _OTHER_ADVICE)
             raise RunError(
                 f"{len(rows)} usable rows with fewer than two labels: there is nothing to train on"
                 f"{f' (dropped: {dropped})' if dropped else ''}{f'; {said}' if said else ''}.",
-                hint=REPEATED_HINT if said else _ADVICE.get(next(iter(dict(reasons.most_common(1))), ""), _OTHER_ADVICE),
+                hint=REPEATED_HINT if said else advice.format(failed=reasons[DropReason.FAILED], total=total),
             )
 
     def _step(self, done: int, steps: int) -> None:
