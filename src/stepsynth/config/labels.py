@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 from stepsynth.words import read_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["refuse_alike", "refuse_no_labels", "refuse_repeats"]
+__all__ = ["refuse_alike", "refuse_no_descriptions", "refuse_no_labels", "refuse_repeats"]
+
+
+def refuse_no_descriptions(labels: Mapping[object, object]) -> None:
+    """Raise `ValueError` for what YAML made of a description that was not in quotes."""
+    for label, description in labels.items():
+        if isinstance(description, bool):
+            raise ValueError(
+                f"the description of label {str(label)!r} is {description}: YAML reads yes, no, on and off as true and false; "
+                "put such a description in quotes"
+            )
 
 
 def refuse_no_labels(labels: Iterable[object]) -> None:

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from stepsynth.config.addresses import address_problem, as_given
-from stepsynth.config.labels import refuse_no_labels, refuse_repeats
+from stepsynth.config.labels import refuse_no_descriptions, refuse_no_labels, refuse_repeats
 from stepsynth.errors import StepsynthError
 from stepsynth.registry import FAMILIES, STUDENTS
 
@@ -120,6 +120,8 @@ class TaskConfig(Section):
             return value
         refuse_no_labels(value)
         refuse_repeats(value)
+        if isinstance(value, dict):
+            refuse_no_descriptions(value)
         meanings = value if isinstance(value, dict) else dict.fromkeys(value)
         return {str(k): "" if v is None else str(v) for k, v in meanings.items()}
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from stepsynth.config import SourceConfig
 from stepsynth.errors import DataError, did_you_mean
 
-__all__ = ["Columns", "RawRow", "Tally", "describe", "shown", "trimmed"]
+__all__ = ["Columns", "RawRow", "Tally", "describe", "describe_has", "shown", "trimmed"]
 
 # What editors and spreadsheets leave around a name without showing it.
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"
@@ -61,6 +61,18 @@ class Columns:
                     f"{taken[theirs]} and {ours} are both read from column {theirs!r}.", hint="Correct the source's columns."
                 )
             taken[theirs] = ours
+
+    def label_columns(self, found: Iterable[str]) -> list[str]:
+        """Return the columns that are named like labels, where several are: a table with a column for each label."""
+        known = {label.casefold() for label in self.labels}
+        same = [str(name) for name in found if trimmed(str(name)).casefold() in known]
+        return same if len({name.casefold() for name in same}) == len(same) > 1 else []
+
+    def has_any(self, found: Iterable[str]) -> bool:
+        """Whether one of the names that are wanted is there."""
+        known = list(found)
+        wanted = [ours for group in (*self.groups(), self.optional) for ours in group]
+        return any(_alike(self.source_name(ours), known) for ours in wanted)
 
     def pick(self, found: Iterable[str], where: str, *, more: str = "") -> dict[str, str]:
         """Return our name -> the source's, for the columns that a source or a row has.
@@ -113,10 +125,13 @@ class Columns:
                     return ours, alike[0]
         ours = group[0]
         near = did_you_mean(self.source_name(ours), [" ".join(str(name).split())[:40] for name in known[:20]])
+        hint = f"{near} Name it in the config with columns: {{{ours}: ...}} (columns= / --column {ours}=...).".strip()
+        if ours in ("label", "labels") and (split := self.label_columns(known)):
+            hint = _joined(ours, split)
         others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])
         raise DataError(
             f"{where} has no column {self.source_name(ours)!r}{others} for the {ours}.{more and ' ' + more}",
-            hint=f"{near} Name it in the config with columns: {{{ours}: ...}} (columns= / --column {ours}=...).".strip(),
+            hint=hint,
         )
 
 
@@ -171,6 +186,13 @@ def _alike(name: str, known: Sequence[str]) -> list[str]:
     return exact or [column for column in known if trimmed(str(column)).casefold() == trimmed(name).casefold()]
 
 
+def _joined(ours: str, names: Sequence[str]) -> str:
+    """Return how to make one column of labels out of one for each label."""
+    listed = ", ".join(f'"{name}"' for name in names[:8]) + (", ..." if len(names) > 8 else "")
+    how = 'apply(lambda row: "|".join(row.index[row == 1]), axis=1)' if ours == "labels" else "idxmax(axis=1)"
+    return f'One column per label is not read; join them, with pandas: df["{ours}"] = df[[{listed}]].{how}.'
+
+
 def trimmed(text: str) -> str:
     """Return a name or label without what stands unseen around it: white space of any kind, a byte order mark."""
     text = text.strip()
@@ -192,3 +214,8 @@ def describe(source: SourceConfig) -> str:
     if source.path is not None:
         return repr(str(source.path))
     return f"hub data set {source.hub!r} (split {source.split!r})"
+
+
+def describe_has(source: SourceConfig) -> str:
+    """Return `describe` and its verb: ``'a.csv' has``, ``the validation rows have``."""
+    return f"{describe(source)} {'have' if source.rows is not None and source.path is not None else 'has'}"

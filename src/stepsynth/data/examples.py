@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING
 
-from stepsynth.data.columns import Columns, Tally, describe, shown
+from stepsynth.data.columns import Columns, Tally, describe_has, shown
 from stepsynth.data.labels import LabelFinder, label_list, label_text, literal
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.tasks import create_family, join_labels, stored_family
@@ -30,6 +30,7 @@ __all__ = ["RowReader", "check_text", "kept_field", "text_columns", "wanted_colu
 MAX_WORDS = 20_000
 MAX_CHARACTERS = 1_000_000
 _MOST_PLACES = 100
+_LISTED = re.compile("[,;]")
 
 
 def kept_field(task: TaskConfig) -> str:
@@ -149,10 +150,15 @@ class RowReader:
         first = next(iter(self.unknown))
         counted = ", ".join(f"{shown(value, 40)} x {count}" for value, count in self.unknown.most_common(8))
         more = f" and {len(self.unknown) - 8} more" if len(self.unknown) > 8 else ""
-        joined = " Several labels of a row are a JSON list, or joined by '|'." if self._family.several_labels else ""
+        near, joined = did_you_mean(first, self._task.labels), ""
+        if self._family.several_labels:
+            joined = " Several labels of a row are a JSON list, or joined by '|'."
+            parts = [part.strip() for part in _LISTED.split(first)]
+            if len(parts) > 1 and all(map(self._finder.knows, parts)):
+                near, joined = f"Several labels of a row are a JSON list, or joined by '|': {'|'.join(parts)!r}.", ""
         raise DataError(
-            f"{describe(self._source)} has labels that task.labels does not have: {counted}{more}.",
-            hint=f"{did_you_mean(first, self._task.labels)} Or map them with data.{self._role}.labels.{joined}",
+            f"{describe_has(self._source)} labels that task.labels does not have: {counted}{more}.",
+            hint=f"{near} Or map them with data.{self._role}.labels.{joined}",
         )
 
     def _known(self, value: str, where: str) -> str | None:

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from stepsynth.config import RunConfig, SourceConfig, TaskConfig
-from stepsynth.data.columns import Tally, describe
+from stepsynth.data.columns import Tally, describe, describe_has
 from stepsynth.data.examples import RowReader
 from stepsynth.data.rows import read_rows
 from stepsynth.data.splits import Halves, cut_by_label, cut_by_unit, distinct, fingerprint, units_by_context
@@ -213,7 +213,7 @@ def _checked(reader: RowReader, source: SourceConfig, prefix: str) -> Iterator[E
             if example is not None:
                 yield example
     if number < 0:
-        raise DataError(f"{describe(source)} has no rows.", hint="Put rows with a text and a label into it.")
+        raise DataError(f"{describe_has(source)} no rows.", hint="Put rows with a text and a label into it.")
     reader.refuse_unknown()
 
 
@@ -229,7 +229,7 @@ def _refuse_single(counts: Mapping[str, int], what: str) -> None:
 def _refuse_few(rows: Sequence[Example], needed: int, what: str, config: RunConfig, after: str) -> None:
     if len(rows) < needed:
         raise DataError(
-            f"{describe(config.data.validation)} has {len(rows)} usable row{'s' * (len(rows) != 1)} for {what}{after}.",
+            f"{describe_has(config.data.validation)} {len(rows)} usable row{'s' * (len(rows) != 1)} for {what}{after}.",
             hint="Give at least two rows per label." if create_family(config.task).one_label else "Give more rows.",
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
-from stepsynth.data.columns import describe
+from stepsynth.data.columns import describe_has
 from stepsynth.data.splits import apportion
 from stepsynth.errors import DataError
 from stepsynth.tasks import create_family
@@ -54,7 +54,8 @@ def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: 
     total, present = sum(counts.values()), {label: count for label, count in counts.items() if count}
     if size > total:
         raise DataError(
-            f"data.{role}.sample is {size}, but {describe(source)} has {total} rows.", hint="Lower 'sample' or leave it out."
+            f"data.{role}.sample is {size}, but {describe_has(source)} {total} row{'s' * (total != 1)}.",
+            hint="Lower 'sample' or leave it out.",
         )
     strata = family.strata(present)
     sizes: Counter[str] = Counter()
@@ -64,7 +65,7 @@ def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: 
         strata, sizes = dict.fromkeys(present, ""), Counter({"": total})
     if size < len(sizes):
         raise DataError(
-            f"data.{role}.sample is {size}, but {describe(source)} has {len(present)} labels.",
+            f"data.{role}.sample is {size}, but {describe_has(source)} {len(present)} labels.",
             hint="Draw at least one row per label.",
         )
     # Validation rows are cut in two, and each label should have a row for either half.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from stepsynth.filters.phrases import BODY_FIELD, HEADER
 from stepsynth.words import SENTENCE_END, count_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["below_head", "ends_like_sentence", "opens_list", "without_close"]
+__all__ = ["begins_with_field", "below_fields", "below_head", "ends_like_sentence", "opens_list", "without_close"]
 
 _MOST_WORDS = 12
 _MOST_CHARACTERS = 100
@@ -24,6 +25,13 @@ _FIELD = re.compile(
     r"[*_\s]{0,4}[^\W\d_][^\n:\uff1a.!?,]{0,30}[*_\s]{0,4}[:\uff1a](?!//)[*_]{0,4}"
     r"(?:\s+\S.*|[^\x00-\x7f].*|\s*)$"
 )
+# "**Subject:** Late tram", "Subject: Late tram"; marked, a name may stand alone: "## Description".
+_NAMED = re.compile(
+    r"(?P<mark>#{1,6}\s+\**|\*\*|__)?(?P<name>[^\W\d_][^\n:\uff1a.!?,*#]{0,30}?)\s?[*_]{0,2}(?P<colon>[:\uff1a](?!//))?[*_]{0,2}"
+    r"(?:(?<=[:\uff1a*_])\s*(?P<value>.*))?$"
+)
+# Heads are short: so many lines above a text are looked at.
+_MOST_LINES = 20
 _FULL_STOP = re.compile("[.\u3002\u06d4\u0964\u0589\u1362][\"')\u201d\u00bb*_]*$")
 # What ends in a letter, a digit or a bracket may be a title; a smiley or a stop ends what somebody says.
 _TITLE_END = re.compile(r"[^\W_][\"')\]\u201d\u00bb*_]{0,4}$|[,:\uff0c\uff1a\u3001\u060c][*_]{0,4}$")
@@ -45,6 +53,70 @@ def below_head(blocks: Sequence[str], *, titles: bool) -> list[str]:
     if at and (not any(map(_has_sentence, blocks[at:])) or _is_field(blocks[at].split("\n")[0])):
         return list(blocks)
     return list(blocks[at:])
+
+
+def below_fields(text: str, *, titles: bool) -> str | None:
+    """Return what the field of a form says that holds the text, without its name; ``None`` where a text has no such field.
+
+    ``**Title:** Late tram`` and ``**Description:** The tram ...``: by its name, or as the last of several in bold. A name
+    that stands there twice is somebody's who speaks.
+
+    Args:
+        text: the answer.
+        titles: whether a line that is no sentence may stand above.
+    """
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    fields = [_field(line) for line in lines[:_MOST_LINES]]
+    above, opened = 0, False
+    for at, (line, field) in enumerate(zip(lines, fields, strict=False)):
+        if field and (said := _said(lines, fields, at, above)):
+            return said
+        if field is None and not (_is_short(line) and (line.startswith(("#", "**")) or titles or opened) and _is_title(line)):
+            return None
+        if field and not (_is_short(line) and (HEADER.match(line) or not _FULL_STOP.search(line))):
+            return None
+        above, opened = above + 1, field is not None and not field["value"]
+    return None
+
+
+def begins_with_field(text: str) -> bool:
+    """Whether a text begins with a field of a form, such as ``Subject:`` or ``**Description:**``."""
+    field = _field(text.strip().partition("\n")[0].strip())
+    return field is not None and bool(BODY_FIELD.fullmatch(field["name"]) or HEADER.match(f"{field['name']}:") or field["mark"])
+
+
+def _field(line: str) -> re.Match[str] | None:
+    """Return the parts of a line that is a field: with a colon, or a name in bold or a heading that is known."""
+    found = _NAMED.match(line)
+    if found is None or count_words(found["name"]) > 3:
+        return None
+    known = BODY_FIELD.fullmatch(found["name"]) or HEADER.match(f"{found['name']}:")
+    return found if found["colon"] or (found["mark"] and known and not found["value"]) else None
+
+
+def _said(lines: Sequence[str], fields: Sequence[re.Match[str] | None], at: int, above: int) -> str | None:
+    """Return what a field says up to the next one, where that is the text."""
+    field = fields[at]
+    if field is None or HEADER.match(f"{field['name']}:"):
+        return None
+    others = [
+        (other, found)
+        for other, found in enumerate(fields)
+        if found and other != at and (found["mark"] or BODY_FIELD.fullmatch(found["name"]))
+    ]
+    end = next((other for other, _ in others if other > at), len(lines))
+    value = field["value"] or ""
+    value = value.removesuffix("**").rstrip() if value.count("**") % 2 else value
+    said = "\n".join([*([value] if value else []), *lines[at + 1 : end]])
+    if BODY_FIELD.fullmatch(field["name"]):
+        later = any(other > at and BODY_FIELD.fullmatch(found["name"]) for other, found in others)
+        long = count_words(said) >= _SENTENCE_WORDS and not later
+        return said if (above or field["mark"]) and (_has_sentence(said) or long) else None
+    # Under a name that nobody knows: the last of several in bold, above which nobody says anything.
+    quiet = all(HEADER.match(line) or not SENTENCE_END.search(line) for line in lines[:at])
+    marked = [found["name"] for _, found in others]
+    last = bool(marked) and end == len(lines) and field["name"] not in marked and field["mark"] is not None
+    return said if last and quiet and _has_sentence(said) else None
 
 
 def opens_list(blocks: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from stepsynth.filters.heads import below_head, ends_like_sentence, opens_list, without_close
+from stepsynth.filters.heads import begins_with_field, below_fields, below_head, ends_like_sentence, opens_list, without_close
 from stepsynth.filters.phrases import ALTERNATIVE, ASSENT, EXPLANATION, GREETING, HEADER, LEAVE, SIGN_OFF
 
 if TYPE_CHECKING:
@@ -37,12 +37,14 @@ class Layout:
         lines: line breaks are kept; else they become spaces.
         quotes: typographic quote marks that texts have.
         titles: a first paragraph that is no sentence is the head of a text; not where real texts are none either.
+        fields: real texts are forms themselves (``Title: ...``, ``Description: ...``): written ones keep theirs.
     """
 
     whole: bool = False
     lines: bool = False
     quotes: frozenset[str] = frozenset()
     titles: bool = True
+    fields: bool = False
 
     @classmethod
     def like(cls, texts: Sequence[str], paragraphs: Literal["auto", "first", "all"] = "auto") -> Layout:
@@ -60,7 +62,8 @@ class Layout:
             if typographic > sum(plain in text for text in texts):
                 kept |= {mark for mark in marks if any(mark in text for text in texts)}
         sentences = 2 * sum(map(ends_like_sentence, texts)) > len(texts)
-        return cls(whole, whole and broken, frozenset(kept), sentences)
+        forms = sum(map(begins_with_field, texts)) >= max(1.0, _BROKEN * len(texts))
+        return cls(whole, whole and broken, frozenset(kept), sentences, forms)
 
 
 def left_out_note(count: int) -> str:
@@ -84,19 +87,23 @@ def cut_note(count: int) -> str:
     return f"{rows} only the first sentences of a longer answer ({why})"
 
 
-def one_paragraph(text: str, *, titles: bool = True) -> tuple[str, bool]:
+def one_paragraph(text: str, *, titles: bool = True, fields: bool = False) -> tuple[str, bool]:
     """Return the text of an answer that is to be one paragraph, and whether it goes to the answer's end.
 
-    An answer of one paragraph is returned as it is.
+    An answer of one paragraph is returned as it is, but for the name of the field that it stands in.
 
     Args:
         text: the answer.
         titles: see `Layout`.
+        fields: see `Layout`.
     """
-    if len(_paragraphs(text)) < 2:
-        return text, True
     sections = _sections(text)
     blocks = _first_alternative(_without_assent(_paragraphs(sections[0]))) if sections else []
+    if not fields and (said := below_fields("\n".join(blocks), titles=titles)):
+        row, end = _of_letter(_without_head(said.split("\n")) or [said], headed=True, last=len(sections) == 1)
+        return row, end and text.endswith(said.rpartition("\n")[2])
+    if len(_paragraphs(text)) < 2:
+        return text, True
     quoted = next((at for at, block in enumerate(blocks) if not block.startswith(">")), 0)
     blocks = blocks[quoted:]
     body = _without_head(blocks)

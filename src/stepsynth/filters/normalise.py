@@ -89,7 +89,7 @@ def _bare(answer: str, *, cut: bool, layout: Layout) -> str:
         text = _unwrap(text, whole=layout.whole)
         if text == before:
             break
-    text, to_the_end = whole_text(text) if layout.whole else one_paragraph(text, titles=layout.titles)
+    text, to_the_end = whole_text(text) if layout.whole else one_paragraph(text, titles=layout.titles, fields=layout.fields)
     text = text if layout.whole else _unwrap(text)
     text = _spaced(text) if layout.lines else " ".join(text.split())
     if cut and to_the_end:

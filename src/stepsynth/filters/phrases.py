@@ -10,6 +10,7 @@ import re
 __all__ = [
     "ALTERNATIVE",
     "ASSENT",
+    "BODY_FIELD",
     "EXPLANATION",
     "GREETING",
     "HEADER",
@@ -27,6 +28,12 @@ _HEADERS = (
     "主題|主旨|标题|件名|제목|konu|"
     "الموضوع|موضوع|נושא|"
     "व\u093fषय|θέμα"
+)
+_BODIES = (
+    "description|body|message|text|contents?|details|comments?|review|feedback|complaint|enquiry|inquiry|beschreibung|"
+    "nachricht|inhalt|contenu|texte|descripción|mensaje|texto|contenido|descrizione|messaggio|testo|descrição|mensagem|"
+    "beschrijving|bericht|inhoud|beskrivelse|beskrivning|besked|kuvaus|opis|treść|wiadomość|popis|zpráva|"
+    "описание|сообщение|текст|描述|内容|正文|説明|本文|설명|내용"
 )
 _GREETINGS = (
     "dear|hello|hi|hey|greetings|good morning|good afternoon|good evening|good day|to whom it may concern|"
@@ -58,6 +65,11 @@ _NAMED = f"{_TEXT}|option|alternative|variant|variation|draft|poem|post|comment|
 _MARKS = r"[*_#(\[\s]{0,6}"
 
 HEADER = re.compile(rf"[*_#\s]{{0,6}}(?:{_HEADERS})[*_\s]{{0,4}}[:\uff1a]", re.IGNORECASE)
+# The field that holds the text itself.
+BODY_FIELD = re.compile(
+    rf"(?:(?:full|detailed|support|customer|user|ticket|issue|problem|e-?mail|message|review|post|letter) )?(?:{_BODIES})",
+    re.IGNORECASE,
+)
 GREETING = re.compile(
     rf"[*_\s]{{0,4}}(?:(?:{_GREETINGS})\b(?:[ ,]+[\w.'\u2019/&\[\]-]+){{0,5}} ?(?:[,:!.\u2013\u2014-]|$)[*_]{{0,4}}$"
     rf"|(?:{_OTHER_GREETINGS})[^\n\u3002.!?]{{0,20}}[\u3002.!]?$)",

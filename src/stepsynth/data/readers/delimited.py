@@ -216,6 +216,8 @@ def _places(cells: list[str], columns: Columns, name: str, delimiter: str, first
 
 
 def _is_a_row(cells: Sequence[str], columns: Columns) -> bool:
+    if columns.has_any(cells) or 1 < len(columns.label_columns(cells)) < len(cells):
+        return False
     known = {label.casefold() for label in columns.labels}
     return any(cell.casefold() in known or len(cell.split()) > 4 or len(cell) > 60 for cell in cells if cell)
 
