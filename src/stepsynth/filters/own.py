@@ -38,11 +38,12 @@ class RowFilter(ABC):
     """One rule that every written row has to pass; it looks at one row only and is the same each time.
 
     Its constructor's arguments belong into attributes of the same names: they are its `identity`, by which a run
-    that goes on knows that the rule is still the same.
+    that goes on knows that the rule is still the same. The name of an attribute that it changes itself, a count for
+    instance, begins with an underscore.
 
     Attributes:
         name: what it is called in configs; the class's name when absent.
-        reason: why a row was dropped, a few words for tables and pages; the name when absent.
+        reason: why a row was dropped, a few words for tables and pages, none of the built-in reasons; the name when absent.
 
     Example:
         >>> class Short(RowFilter):
