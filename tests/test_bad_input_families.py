@@ -262,7 +262,7 @@ SOURCES: dict[str, tuple[tuple[Row, Callable[[Path], dict[str, Any]], Deed], str
         pool([{"context": "a"}], columns={"question": "q"}),
         "columns names 'question'.* Known: context",
     ),
-    "contexts: sample too large": (pool([{"context": "a"}], sample=5), "data.contexts.sample is 5, but .* has 1 rows"),
+    "contexts: sample too large": (pool([{"context": "a"}], sample=5), "data.contexts.sample is 5, but .* has 1 row\\."),
     "test: span off by one": (
         (
             QA,

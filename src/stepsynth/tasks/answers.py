@@ -11,7 +11,7 @@ from stepsynth.tasks.labels import join_labels, keeps_signs, label_names, label_
 from stepsynth.words import SPACELESS, read_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["read_label", "read_labels", "read_span"]
 
@@ -25,6 +25,7 @@ _LEAD = re.compile(
     r"(?:(?:the|my|final|correct|right|best) )*(?:answer|label|category|class|grade|rating|score|sentiment)"
     r"(?: (?:is|would be|should be))?(?: ?[:=]| (?=\S))|it is |it's |i would say |i'd say |[-*#\u2022](?= )"
 )
+_Beside = tuple[re.Pattern[str] | None, re.Pattern[str] | None, str | None]
 # Letters that are words of many languages, too, and what may follow one that is meant as a label.
 _WORDS_OF_ONE_LETTER = frozenset("aeiouy")
 _GOES_ON = re.compile(r"'\w|\s+(?!(?:because|since|as|and|or|but|is)\b)[^\W\d_]")
@@ -35,6 +36,12 @@ _SHORT = 3
 _MINUS = re.compile(r"(?:\b(?:minus|negative)|(?<=[:=(\"'*])\s?-) (?=\d)|(?<=\bis )- (?=\d)", re.IGNORECASE)
 _LISTED_NUMBER = re.compile(r"\s*- \d")
 _APART = r"(?<!- )(?<!\d/)"
+# "1. -1" is a line of a list, and "1. 0" may be one.
+_NUMBERED = re.compile(r"\W*\d+[.)] ?-\d|\d+[.)] \d+\W*$")
+# What turns a label into its opposite, in front of it: "not spam", "non-spam", "not an entailment".
+_NEGATION = re.compile(r"(?<![^\W_])(no|not|non|un|never)(?: an?| the)?[\s_\-]+[\"'*(\[]*$")
+_SPOKEN = {"-": "minus", "+": "plus", "#": "sharp", "*": "star"}
+_ENDS = r"\s*(?:$|[.,;:!?)\]\"'*])|\s+(?:because|since|as|and|for|is)\b"
 _SEPARATORS = r"[\s_\-/]+"
 _LETTER = rf"[^\W_{SPACELESS}]"
 
@@ -61,9 +68,10 @@ def read_labels(text: str, labels: Sequence[str]) -> str | None:
     whole = reader.whole(text)
     if whole is not None:
         return whole
-    found = reader.listed(text) or list(reader.named(text))
+    found: list[str | None] = [*reader.listed(text)] or list(reader.named(text))
     none = _NONE.match(read_form(text[:_LONGEST]))
-    return join_labels(found, labels) if found or none else None
+    clear = [label for label in found if label is not None]
+    return join_labels(clear, labels) if (found or none) and len(clear) == len(found) else None
 
 
 def read_span(text: str, context: str) -> tuple[str, int] | None:
@@ -102,11 +110,14 @@ class _Reader:
         self._labels = [forms[form] for form in ordered]
         spelled = [_pattern(form, spaced=free[forms[form]]) for form in ordered]
         self._signed = any(re.fullmatch(r"-\d+(?:\.\d+)?", form) for form in forms)
+        self._numbers = all(re.fullmatch(r"[-+]?\d+(?:\.\d+)?", read_form(label)) for label in labels)
         apart = [(_APART, r"(?!/\d)") if self._signed and form[0].isdigit() else ("", "") for form in ordered]
         strict = [f"{_left(form)}{pattern}{_right(form)}" for form, pattern in zip(ordered, spelled, strict=True)]
         strict = [f"{before}{pattern}{behind}" for (before, behind), pattern in zip(apart, strict, strict=True)]
         # Many languages hang endings on to a word: where no label stands alone, the beginning of a word will do.
         loose = ["(?!)" if form.isascii() else pattern for form, pattern in zip(ordered, spelled, strict=True)]
+        self._shared = [_pattern(words, spaced=True) for words, count in times.items() if count > 1 and " " in words]
+        self._signs = {label: _signs_beside(label, self._forms) for label in labels}
         self._patterns = [re.compile("|".join(f"({pattern})" for pattern in patterns)) for patterns in (strict, loose)]
 
     def whole(self, text: str) -> str | None:
@@ -137,19 +148,45 @@ class _Reader:
         found = [self.whole(part) for part in _LISTED.split(text[:_LONGEST]) if part.strip()]
         return [label for label in found if label is not None] if None not in found else []
 
-    def named(self, text: str) -> Iterator[str]:
-        """Yield the labels that are named, in the order of the text."""
+    def named(self, text: str) -> Iterator[str | None]:
+        """Yield the labels that are named, in the order of the text; ``None`` where one is that may be another."""
         text = text[:_LONGEST]
         small, cased = self._form(text), self._form(text, fold=False)
+        if self._numbers and _NUMBERED.match(small):
+            yield None
+            return
+        shared = [match.span() for pattern in self._shared for match in re.finditer(pattern, small)]
+        denied: set[str] = set()
         for pattern in self._patterns:
             some = False
             for match in pattern.finditer(small):
                 # Case tells a label from an article; where folding moved characters, nothing does.
-                if match[0] not in _WORDS_OF_ONE_LETTER or (len(cased) == len(small) and _stands_alone(match, cased)):
-                    some = True
-                    yield self._labels[(match.lastindex or 1) - 1]
+                if match[0] in _WORDS_OF_ONE_LETTER and not (len(cased) == len(small) and _stands_alone(match, cased)):
+                    continue
+                some, label = True, self._labels[(match.lastindex or 1) - 1]
+                start, end = match.span()
+                if any(first <= start and end <= last and end - start < last - first for first, last in shared):
+                    yield None
+                    return
+                if self._is_denied(small, match):
+                    denied.add(label)
+                if label not in denied:
+                    yield self._with_signs(small, match, label)
             if some:
                 return
+
+    def _is_denied(self, text: str, match: re.Match[str]) -> bool:
+        before = _NEGATION.search(text, max(0, match.start() - 20), match.start())
+        return before is not None and before[1] not in self._forms
+
+    def _with_signs(self, text: str, match: re.Match[str], label: str) -> str | None:
+        """Return the label that signs make of another where they stand apart from it; ``None`` where that is not clear."""
+        for before, behind, other in self._signs[label]:
+            if before is not None and before.search(text, max(0, match.start() - 8), match.start()):
+                return other
+            if behind is not None and behind.match(text, match.end()):
+                return other
+        return label
 
 
 _reader = lru_cache(maxsize=8)(_Reader)
@@ -165,6 +202,23 @@ def _stands_alone(match: re.Match[str], cased: str) -> bool:
 
 def _pattern(form: str, *, spaced: bool) -> str:
     return _SEPARATORS.join(map(re.escape, form.split())) if spaced else re.escape(form)
+
+
+def _signs_beside(label: str, forms: Mapping[str, str]) -> list[_Beside]:
+    """Return what makes another label of one, apart from it: before it, behind it, and the other where it is clear."""
+    found: list[_Beside] = []
+    base = read_form(label)
+    for form, other in forms.items():
+        signs = form.removeprefix(base) if form.startswith(base) else ""
+        if signs and all(sign in _SPOKEN for sign in signs):
+            spoken = r"[\s-]+".join(_SPOKEN[sign] for sign in signs)
+            found.append((None, re.compile(rf"[\s-]*{spoken}(?={_ENDS})"), other))
+            unclear = signs == "-"
+            found.append((None, re.compile(rf"\s+{re.escape(signs)}(?={_ENDS})"), None if unclear else other))
+        signs = form.removesuffix(base) if form.endswith(base) else ""
+        if signs and re.fullmatch(r"[<>=~+]+", signs):
+            found.append((re.compile(rf"{re.escape(signs)}\s+$"), None, other))
+    return found
 
 
 def _left(form: str) -> str:
