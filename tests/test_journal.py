@@ -236,6 +236,7 @@ class Sealed:
     """A sealed test set and what is known of it, in one."""
 
     sha256 = "digest"
+    shared = 0
 
     def __init__(self, rows: list[Example]) -> None:
         self.rows = rows
