@@ -1,13 +1,13 @@
-"""Every method against the user's own labels on real data, with few and with more labels: `stepsynth compare`.
+"""Every method against the user's own labels on real data, with few and with more labels.
 
     STEPSYNTH_DATA=FOLDER python benchmarks/comparisons.py --seeds 3
     python benchmarks/comparisons.py --table            # print the tables from the results again
 
-One comparison per config in ``examples/`` and number of labelled rows: 60 and 300, where there are many labels
-2 and 4 rows of each. Every comparison has its own folder under ``--runs``; one that was stopped goes on, and more
-seeds only add cells. All share one file of answers. The order is seed by seed, so that what is there at any time
-covers all data sets. After every comparison ``benchmarks/results/comparison-NAME-ROWS.json`` is written, and
-``comparisons.json`` with the averages over data sets.
+60 and 300 labelled rows, drawn with the seed from the training file; where there are many labels, 2 and 4 rows of each.
+Every seed of a data set is one `stepsynth compare` in a folder under ``--runs``; one that was stopped goes on. What a
+method came to with one seed, right or wrong test row by test row, is a line of ``benchmarks/results/cells/NAME-SIZE.jsonl``:
+nothing that is there is run again, on whatever machine it was made, and intervals are over all seeds that are there.
+The order is seed by seed, so that what is there at any time covers all data sets.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from stepsynth.cli.comparing import compare_methods
-from stepsynth.comparison import comparison_markdown
+from stepsynth.comparison import parse_systems, read_cell
 from stepsynth.config import load_config
+from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
+from stepsynth.evaluation.statistics import holm
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,114 +34,205 @@ SIZES = {"small": 60, "large": 300}
 MANY, EACH = 20, {"small": 2, "large": 4}
 METHODS = "s3,gold,gold:student.head=probe,zerogen,goldgen,s3+gold,crossfit"
 TEACHER = "qwen2.5-coder-1.5b"
-# S3 minus the system, in points, averaged over four data sets (Wang et al. 2023, table 2).
+# S3 minus the method, in points, averaged over four data sets (Wang et al. 2023, table 2).
 PAPER = {"zerogen": 9.48, "goldgen": 2.73}
+Cells = list[dict[str, Any]]
 
 
-def compared(name: str, size: str, seeds: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Run, or go on with, one comparison, and keep its numbers."""
+# running -------------------------------------------------------------------------------
+
+
+def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> None:
+    """Run, or go on with, what is missing of one seed on one data set, and keep it."""
     started = time.monotonic()
     overrides = [f"cache={options.runs.resolve() / 'answers.db'}", f"teacher.model={options.teacher}", *options.overrides]
     config = load_config(ROOT / "examples" / f"{name}.yaml", overrides)
     labels = len(config.task.labels)
     rows = EACH[size] * labels if labels > MANY else SIZES[size]
-    config = load_config(ROOT / "examples" / f"{name}.yaml", [*overrides, f"data.validation.sample={rows}"])
-    results = compare_methods(
-        config,
-        options.methods,
-        seeds=seeds,
-        match="rows",
-        folder=options.runs.resolve() / f"{name}-{size}",
-        reference=options.reference,
-    )
-    results |= {"data": name, "size": size, "labelled_rows": rows}
-    results["worth"] = worth_of(options.runs.resolve() / f"{name}-{size}", seeds)
-    options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / f"comparison-{name}-{size}.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{name}, {rows} labelled rows, {seeds} seeds: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-    return results
+    # All seeds are tested on the same rows.
+    overrides += [f"data.validation.sample={rows}", "data.test.seed=0", f"seed={seed}"]
+    config = load_config(ROOT / "examples" / f"{name}.yaml", overrides)
+    file = options.results / "cells" / f"{name}-{size}.jsonl"
+    known = {cell["method"] for cell in read_cells(file) if cell["seed"] == seed and cell["teacher"] == options.teacher}
+    systems = parse_systems(options.methods, config)
+    wanted = [system for system in systems if system.name not in known]
+    if not wanted:
+        return
+    # What sets the budget is run again for the methods that are given it.
+    needed = [system for system in systems if system in wanted or (system.sets_budget and any(w.takes_budget for w in wanted))]
+    folder = options.runs.resolve() / f"{name}-{size}"
+    compare_methods(config, ",".join(s.name for s in needed), seeds=1, match="rows", folder=folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for system in wanted:
+        cell = read_cell(folder / f"{system.folder}-{seed}", system.name)
+        line = {
+            "data": name,
+            "size": size,
+            "teacher": options.teacher,
+            "labelled_rows": rows,
+            "method": system.name,
+            "seed": seed,
+            "metric": cell.metric,
+            "rows": cell.rows,
+            "accepted_rows": cell.spent_rows,
+            "requests": cell.requests,
+            "tokens": cell.tokens,
+            "steps": cell.steps,
+            "minutes": {kind: round(seconds / 60, 2) for kind, seconds in cell.seconds.items()},
+            "rounds": [{"rows": r.rows, "test": round(sum(r.test) / len(r.test), 6)} for r in cell.rounds if r.test],
+            "worth": worth_of(cell.folder),
+            "commit": options.commit,
+            "test": packed(cell.test),
+        }
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+    print(f"{name}, {rows} labelled rows, seed {seed}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
 
 
-def worth_of(folder: Path, seeds: int) -> list[dict[str, Any]]:
-    """Return what labels alone, written rows alone and both came to on the sealed test, seed by seed, in the default's runs."""
-    worth = []
-    for seed in range(seeds):
-        file = folder / f"crossfit-{seed}" / "results.json"
-        if file.exists() and (found := json.loads(file.read_text())["methods"]["crossfit"].get("worth")):
-            students = {entry["student"]: entry for entry in found["students"]}
-            worth.append({"seed": seed, "chosen": found["chosen"], "students": students})
-    return worth
+def worth_of(folder: Path) -> dict[str, Any] | None:
+    """Return what labels alone, written rows alone and both came to on the sealed test, where a run says so."""
+    (found,) = json.loads((folder / "results.json").read_text())["methods"].values()
+    return found.get("worth")  # type: ignore[no-any-return]
 
 
-def print_worth(found: list[dict[str, Any]]) -> None:
-    """Print one line per data set, size and seed."""
-    print(
-        "\n| data | labels | seed | labels alone | written alone: rows, score, minus labels | both: score, minus labels | taken |"
-    )
+def packed(scores: tuple[float, ...]) -> str | list[float]:
+    """Return right and wrong as a text of 1 and 0; scores that are shares as they are."""
+    if set(scores) <= {0.0, 1.0}:
+        return "".join("1" if score else "0" for score in scores)
+    return [round(score, 6) for score in scores]
+
+
+def read_cells(file: Path) -> Cells:
+    """Return the cells of one data set and size."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+# tables --------------------------------------------------------------------------------
+
+
+def summarise(cells: Cells) -> list[dict[str, Any]]:
+    """Return per method its mean score, its lead over gold with interval and p-value, and what it used."""
+    by_method: dict[str, dict[int, dict[str, Any]]] = {}
+    for cell in cells:
+        by_method.setdefault(cell["method"], {})[cell["seed"]] = cell
+    scores = {name: {seed: [float(v) for v in cell["test"]] for seed, cell in own.items()} for name, own in by_method.items()}
+    lines: list[dict[str, Any]] = []
+    for name, own in by_method.items():
+        tests = [scores[name][seed] for seed in sorted(own)]
+        line: dict[str, Any] = {
+            "method": name,
+            "seeds": sorted(own),
+            "per_seed": [round(100 * sum(test) / len(test), 2) for test in tests],
+            "ci95": [round(100 * end, 2) for end in hierarchical_interval(tests, 0)],
+            **{key: [own[seed][key] for seed in sorted(own)] for key in ("rows", "requests", "steps")},
+            "minutes": round(sum(sum(cell["minutes"].values()) for cell in own.values()), 1),
+        }
+        line["score"] = round(sum(line["per_seed"]) / len(tests), 2)
+        for other in ("gold", "s3"):
+            shared = sorted(set(own) & set(scores.get(other, {})))
+            if name == other or not shared:
+                continue
+            found = hierarchical_paired([scores[name][s] for s in shared], [scores[other][s] for s in shared], 0)
+            line[f"minus_{other}"] = {
+                "value": round(100 * found.difference, 2),
+                "ci95": [round(100 * end, 2) for end in found.ci95],
+                "p": found.p_value,
+                "seeds": shared,
+            }
+        lines.append(line)
+    compared = [line["minus_gold"] for line in lines if "minus_gold" in line]
+    for found, adjusted in zip(compared, holm([found["p"] for found in compared]), strict=True):
+        found["p_holm"] = adjusted
+    return lines
+
+
+def signed(found: dict[str, Any]) -> str:
+    """Return a difference in points with its interval."""
+    low, high = found["ci95"]
+    return f"{found['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def print_data_set(title: str, lines: list[dict[str, Any]]) -> None:
+    """Print one line per method."""
+    print(f"\n## {title}\n")
+    print("| method | seeds | rows | requests | accuracy, seed by seed | mean [95 %] | minus gold | p (Holm) |")
+    print("|---|---|---|---|---|---|---|---|")
+    for line in lines:
+        minus, (low, high) = line.get("minus_gold"), line["ci95"]
+        cells = [
+            line["method"],
+            str(len(line["seeds"])),
+            *(f"{min(line[key])}-{max(line[key])}" for key in ("rows", "requests")),
+            ", ".join(f"{value:.1f}" for value in line["per_seed"]),
+            f"{line['score']:.1f} [{low:.1f}, {high:.1f}]",
+            signed(minus) if minus else "",
+            f"{minus['p_holm']:.3f}" if minus else "",
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def print_worth(cells: Cells) -> None:
+    """Print what the last students of a run came to, one line per data set, size and seed."""
+    print("\n| data | labels | seed | labels alone | written alone: rows, score, minus labels | both: score, minus labels | taken |")
     print("|---|---|---|---|---|---|---|")
-    for results in found:
-        for entry in results.get("worth", []):
-            cells = []
-            for name, student in entry["students"].items():
-                difference = student["difference"]
-                apart = ""
-                if difference:
-                    low, high = (100 * end for end in difference["ci95"])
-                    apart = f", {100 * difference['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
-                rows = f"{student['rows']}, " if name == "written" else ""
-                cells.append(f"{rows}{100 * student['test']['value']:.1f}{apart}")
-            print(
-                f"| {results['data']} | {results['labelled_rows']} | {entry['seed']} | {' | '.join(cells)} | {entry['chosen']} |"
-            )
+    for cell in cells:
+        if not cell["worth"]:
+            continue
+        shown = []
+        for student in cell["worth"]["students"]:
+            apart = ""
+            if found := student["difference"]:
+                apart = ", " + signed({"value": 100 * found["value"], "ci95": [100 * end for end in found["ci95"]]})
+            rows = f"{student['rows']}, " if student["student"] == "written" else ""
+            shown.append(f"{rows}{100 * student['test']['value']:.1f}{apart}")
+        print(
+            f"| {cell['data']} | {cell['labelled_rows']} | {cell['seed']} | {' | '.join(shown)} | {cell['worth']['chosen']} |"
+        )
 
 
-def averages(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return, per size and system, its mean lead over gold in points, where it is established, and s3's lead over it."""
-    summary: dict[str, Any] = {}
-    for results in found:
-        scores = {entry["name"]: entry["score"]["value"] for entry in results["systems"]}
-        for entry in results["systems"]:
-            line = summary.setdefault(results["size"], {}).setdefault(
-                entry["name"], {"over_gold": {}, "s3_ahead_by": {}, "established": [], "paper": PAPER.get(entry["name"])}
-            )
-            if "gold" in scores:
-                line["over_gold"][results["data"]] = round(100 * (entry["score"]["value"] - scores["gold"]), 2)
-            if "s3" in scores:
-                line["s3_ahead_by"][results["data"]] = round(100 * (scores["s3"] - entry["score"]["value"]), 2)
-            difference = entry["difference"]
-            if difference and difference["ci95"][0] > 0 and difference["p_holm"] < 0.05:
-                line["established"].append(results["data"])
-    for systems in summary.values():
-        for line in systems.values():
-            for name in ("over_gold", "s3_ahead_by"):
-                values = list(line[name].values())
-                line[f"mean_{name}"] = round(sum(values) / len(values), 2) if values else None
-    return summary
+def print_means(summaries: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
+    """Print points over gold and s3's lead, data set by data set and on average."""
+    for size in dict.fromkeys(size for _, size in summaries):
+        own = {name: {line["method"]: line for line in lines} for (name, at), lines in summaries.items() if at == size}
+        print(f"\nPoints over gold, {size}\n\n| | {' | '.join(own)} | mean | s3 minus it (paper) |")
+        print("|---|" + "---|" * (len(own) + 2))
+        for method in dict.fromkeys(name for lines in own.values() for name in lines):
+            over = [lines.get(method, {}).get("minus_gold") for lines in own.values()]
+            behind = [lines[method]["minus_s3"]["value"] for lines in own.values() if "minus_s3" in lines.get(method, {})]
+            values = [found["value"] for found in over if found]
+            mean = f"{sum(values) / len(values):+.1f}" if values else ""
+            ahead = f"{-sum(behind) / len(behind):+.1f}" if behind else ""
+            paper = f" ({PAPER[method]:+.2f})" if method in PAPER else ""
+            print(f"| {method} | {' | '.join(signed(f) if f else '' for f in over)} | {mean} | {ahead}{paper} |")
 
 
-def print_summary(summary: dict[str, Any]) -> None:
-    """Print one table per size: points over gold, data set by data set."""
-    for size, systems in summary.items():
-        names = list(dict.fromkeys(name for line in systems.values() for name in line["over_gold"]))
-        print(f"\nPoints over gold, {size}\n\n| | " + " | ".join(names) + " | mean | established on | s3 minus it (paper) |")
-        print("|---|" + "---|" * (len(names) + 3))
-        for name, line in systems.items():
-            shown = [f"{line['over_gold'][data]:+.1f}" if data in line["over_gold"] else "" for data in names]
-            paper = f" ({line['paper']:+.2f})" if line["paper"] is not None else ""
-            mean = line["mean_over_gold"] or 0.0
-            established = ", ".join(line["established"]) or "-"
-            ahead = "-" if line["mean_s3_ahead_by"] is None else f"{line['mean_s3_ahead_by']:+.2f}"
-            print(f"| {name} | {' | '.join(shown)} | {mean:+.2f} | {established} | {ahead}{paper} |")
+def print_tables(options: argparse.Namespace) -> None:
+    """Print every table, and keep the numbers behind them."""
+    summaries, everything = {}, []
+    for size in options.sizes:
+        for name in options.data_sets:
+            cells = [
+                cell
+                for cell in read_cells(options.results / "cells" / f"{name}-{size}.jsonl")
+                if cell["teacher"] == options.teacher
+            ]
+            if cells:
+                summaries[name, size] = summarise(cells)
+                everything += cells
+                print_data_set(f"{name}, {cells[0]['labelled_rows']} labelled rows", summaries[name, size])
+    print_means(summaries)
+    print_worth(everything)
+    kept = [{"data": name, "size": size, "methods": lines} for (name, size), lines in summaries.items()]
+    (options.results / "comparisons.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def main() -> None:
-    """Run what is missing, write the results, print the tables."""
+    """Run what is missing, keep the results, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-sets", nargs="+", default=list(DATA_SETS))
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--teacher", default=TEACHER)
-    parser.add_argument("--reference", default="gold", help="what the others are compared with")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "comparisons", help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are kept")
@@ -148,19 +242,13 @@ def main() -> None:
     if not options.table:
         if "STEPSYNTH_DATA" not in os.environ:
             parser.error("set STEPSYNTH_DATA to the folder with the data sets")
-        for seeds in range(1, options.seeds + 1):
+        told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        options.commit = told.stdout.strip()
+        for seed in range(options.seeds):
             for size in options.sizes:
                 for name in options.data_sets:
-                    compared(name, size, seeds, options)
-    files = [options.results / f"comparison-{name}-{size}.json" for size in options.sizes for name in options.data_sets]
-    found = [json.loads(file.read_text()) for file in files if file.exists()]
-    summary = averages(found)
-    (options.results / "comparisons.json").write_text(json.dumps(summary, indent=1) + "\n")
-    for results in found:
-        print(f"\n## {results['data']}, {results['labelled_rows']} labelled rows\n")
-        print(comparison_markdown(results))
-    print_summary(summary)
-    print_worth(found)
+                    run_seed(name, size, seed, options)
+    print_tables(options)
 
 
 if __name__ == "__main__":
