@@ -78,7 +78,7 @@ class LoopbackServer:
         list_fault: what goes wrong with ``GET /models``.
         api_key: the key it insists on; a refusal echoes the Authorization header.
         labels: labels that the default answer looks for in the last message.
-        latency: seconds per answer.
+        latency: seconds per answer; lists of models come at once.
         refuse_max_tokens: insist on ``max_completion_tokens``, as reasoning models do.
         refuse: parameters that it answers with a 400, also ``response_format`` types.
         most_choices: choices that it gives at most, whatever ``n`` says.
@@ -237,7 +237,7 @@ class LoopbackServer:
         return (self.faults or {}).get(seen.number)
 
     async def _react(self, seen: Seen, fault: Fault | None, writer: asyncio.StreamWriter) -> bool:
-        await asyncio.sleep(self.latency)
+        await asyncio.sleep(self.latency if _is_question(seen.path) else 0)
         kind = fault.kind if fault is not None else ""
         if fault is not None and kind == "slow":
             await asyncio.sleep(fault.seconds)
