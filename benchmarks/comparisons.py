@@ -173,7 +173,9 @@ def print_data_set(title: str, lines: list[dict[str, Any]]) -> None:
 
 def print_worth(cells: Cells) -> None:
     """Print what the last students of a run came to, one line per data set, size and seed."""
-    print("\n| data | labels | seed | labels alone | written alone: rows, score, minus labels | both: score, minus labels | taken |")
+    print(
+        "\n| data | labels | seed | labels alone | written alone: rows, score, minus labels | both: score, minus labels | taken |"
+    )  # noqa: E501
     print("|---|---|---|---|---|---|---|")
     for cell in cells:
         if not cell["worth"]:
@@ -185,9 +187,7 @@ def print_worth(cells: Cells) -> None:
                 apart = ", " + signed({"value": 100 * found["value"], "ci95": [100 * end for end in found["ci95"]]})
             rows = f"{student['rows']}, " if student["student"] == "written" else ""
             shown.append(f"{rows}{100 * student['test']['value']:.1f}{apart}")
-        print(
-            f"| {cell['data']} | {cell['labelled_rows']} | {cell['seed']} | {' | '.join(shown)} | {cell['worth']['chosen']} |"
-        )
+        print(f"| {cell['data']} | {cell['labelled_rows']} | {cell['seed']} | {' | '.join(shown)} | {cell['worth']['chosen']} |")
 
 
 def print_means(summaries: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
