@@ -175,7 +175,7 @@ def print_worth(cells: Cells) -> None:
     """Print what the last students of a run came to, one line per data set, size and seed."""
     print(
         "\n| data | labels | seed | labels alone | written alone: rows, score, minus labels | both: score, minus labels | taken |"
-    )  # noqa: E501
+    )
     print("|---|---|---|---|---|---|---|")
     for cell in cells:
         if not cell["worth"]:
