@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_opened_is_one_note_and_the_run_goes_on(
             connection.execute("PRAGMA user_version=99")
     outcome = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    notes = [line for line in outcome.err.splitlines() if "No answers of other runs are used or kept" in line]
+    notes = [line for line in outcome.err.splitlines() if "Answers are not shared with other runs" in line]
     assert len(notes) == 1
     assert str(path if trouble != "no folder" else path.parent) in notes[0]
 
