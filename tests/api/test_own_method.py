@@ -206,8 +206,8 @@ def test_what_is_no_method_is_one_line_before_anything_is_made(method: Any, said
         ("raise", "the method 'Failing' failed in round 0: KeyError: 'topics'"),
         ("prompt", "the method 'Failing' failed in round 0: ZeroDivisionError"),
         ("count", "wants -1 rows of 'kalm'"),
-        ("label", "wants rows of 'kalmm', which is no label"),
-        ("kind", "of kind 'train', which is taken"),
+        ("label", "wants rows of 'kalmm', which is not a label"),
+        ("kind", "of kind 'train', which is reserved"),
         ("twice", "yielded two stages 'round-0/prompted'"),
     ],
 )
