@@ -131,7 +131,7 @@ def test_a_registered_one_runs_from_yaml_as_from_python(world: World, tmp_path: 
         ss.load_config(tmp_path / "config.yaml", {"method.name": "betwen"})
     for change, said in (
         ({"method.options": {"per_lable": 3}}, "Between has no argument 'per_lable'"),
-        ({"method.options": {"seed_rows": 3}}, r"method\.options holds 'seed_rows', which is a key of method itself"),
+        ({"method.options": {"seed_rows": 3}}, r"method\.options has 'seed_rows', which is a key of method itself"),
         ({"method.name": "s3", "method.options": {"per_label": 3}}, "but 's3' has none"),
     ):
         with pytest.raises(ss.ConfigError, match=said):
