@@ -272,7 +272,7 @@ def test_an_object_that_comes_first_is_read_before_marks_in_it(text: str) -> Non
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ({"content": "", "reasoning_content": SECRET_THOUGHT}, "holds no text: what the teacher wrote is in the field"),
+        ({"content": "", "reasoning_content": SECRET_THOUGHT}, "has no text: what the teacher wrote is in the field"),
         ({"content": None, "reasoning": SECRET_THOUGHT}, "'reasoning'"),
         ({"content": None, "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}, "called a tool"),
         ({"content": None, "refusal": "I will not."}, "was refused"),
