@@ -58,7 +58,7 @@ def test_a_whole_encoder_passes_for_every_family(whole: Path, family: str) -> No
         (changed_config(model_type="whisper"), "type 'whisper'"),
         (changed_config(model_type="no-such-kind"), "no-such-kind"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
-        (as_pickle, "model.safetensors is missing, and pytorch_model.bin is not read"),
+        (as_pickle, "model.safetensors is missing; pytorch_model.bin is not used"),
         (halved, "model.safetensors is damaged"),
         (without_a_shard, "model-00001-of-00002.safetensors is missing"),
         (without_tokenizer, "tokenizer.json and the like"),
