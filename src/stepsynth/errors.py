@@ -136,7 +136,7 @@ class RetryModifiedError(TransientError):
     """The server refused the form of a request without billing it; the teacher will use another form: ask again at once."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, hint="Ask again; the next request takes another form.", kind="refused")
+        super().__init__(message, hint="Ask again; the next request will have another form.", kind="refused")
 
 
 class PermanentError(TeacherError):

@@ -49,7 +49,7 @@ def arm(fail_at: int | str, fault: str = _KILL) -> None:
     global _fail_at, _fault
     _passed.clear()
     if fault not in (_KILL, *_FAULTS):
-        raise ValueError(f"{fault!r} is no fault; known: {_KILL}, {', '.join(_FAULTS)}")
+        raise ValueError(f"{fault!r} is not a fault; known: {_KILL}, {', '.join(_FAULTS)}")
     _fail_at, _fault = fail_at, fault
 
 

@@ -177,7 +177,7 @@ def _rows(connection: sqlite3.Connection, stages: dict[str, tuple[int, str, dict
         if stage not in stages:
             yield stage, f"has {counts[stage]:,} rows, but never ended"
         elif first != 0 or last + 1 != counts[stage]:
-            yield stage, f"planned {last + 1:,} rows, of which {counts[stage]:,} are there"
+            yield stage, f"planned {last + 1:,} rows, but only {counts[stage]:,} are there"
     for stage, (_, _, info) in stages.items():
         targets = info.get("targets", {})
         for label, missing in info.get("missing", {}).items():
@@ -218,7 +218,7 @@ def _training(
         evaluation = journal.evaluation(number, split)
         ((predicted,),) = connection.execute("SELECT COUNT(*) FROM predictions WHERE round = ? AND split = ?", (number, split))
         if evaluation is not None and predicted != evaluation.n:
-            yield name, f"was scored on {evaluation.n:,} rows of {split}, of which {predicted:,} are there"
+            yield name, f"was scored on {evaluation.n:,} rows of {split}, but {predicted:,} are there"
 
 
 def _learnt_from_gold(journal: Journal, number: int, info: dict[str, Any]) -> bool:

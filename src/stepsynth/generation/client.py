@@ -67,7 +67,7 @@ class TeacherClient:
         config: as given.
         journal: as given.
         identity: the part of the request keys that identifies the teacher.
-        budget: what was spent, is reserved and may be spent.
+        budget: spending, reservations and caps.
         room: detects answers cut off before they say anything.
         limiter: how many requests may be in flight; kept between calls of `run`.
         retries: retries by this client, by kind of the failure.
@@ -296,7 +296,7 @@ def ask_sample(
 ) -> list[Response]:
     """Ask outside any run and return the answers in order; nothing is committed.
 
-    Failures are not retried, but short waits that a server asks for are kept.
+    Failures are not retried, except after a short wait that a server asks for.
 
     Args:
         config: the teacher's config.

@@ -81,7 +81,7 @@ class Pauses:
         if self._in_a_row <= self._config.attempts or self._waited < _IN_VAIN_S:
             return None
         times = f"{self._in_a_row - 1} pauses that it asked for" if self._in_a_row > 2 else "a pause that it asked for"
-        what = f"{who} still refuses after {times}, with no answer between: {why}."
+        what = f"{who} still refuses after {times}, with no answer in between: {why}."
         return TransientError(what, hint="Everything obtained is kept; run the same command again later.", kind=error.kind)
 
     def length(self, error: TransientError, uniform: Callable[[float, float], float]) -> float:

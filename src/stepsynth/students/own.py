@@ -116,6 +116,6 @@ def chosen_student(config: RunConfig) -> Student:
 
 
 def student_options(config: RunConfig) -> dict[str, Any]:
-    """Return all options of a config's student, defaults included."""
+    """Return all options of a config's student, including defaults."""
     own = chosen_student(config) if config.student.own else None
     return own.options if isinstance(own, StudentRecipe) else config.student.options
