@@ -83,7 +83,7 @@ class Registry:
                 self._held[name] -= 1
 
     def load(self, name: str) -> Any:
-        """Return the class of a name; a plug-in's module is imported here.
+        """Return the object registered under a name; a plug-in's module is imported here.
 
         Raises:
             ConfigError: nothing has this name, or the plug-in cannot be imported.

@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(
 def test_a_model_for_texts_may_have_no_form_for_questions(whole: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "base"))
     changed_config(model_type="llama4_text")(folder)
-    with pytest.raises(ConfigError, match="have no head for questions"):
+    with pytest.raises(ConfigError, match="cannot be trained on questions"):
         check_base(str(folder), folder, "extractive_qa")
 
 

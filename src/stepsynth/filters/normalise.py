@@ -157,7 +157,7 @@ def _wrapped(first: str, inside: str, last: str) -> bool:
 
 
 def _spaced(text: str) -> str:
-    """Unify blanks other than plain spaces and tabs within lines."""
+    """Replace unusual blanks within lines by spaces; tabs and indentation stay."""
     return _BLANKS.sub(" ", text)
 
 

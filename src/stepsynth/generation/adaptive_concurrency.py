@@ -5,7 +5,7 @@ cost every run its first seconds. Only a refusal for overload shrinks it, by hal
 before the last halving tell nothing new, so it is halved once per round trip however many fail.
 While answers come as fast as before, it grows by a fixed share of its full width per round trip
 (Chiu and Jain 1989). After a pause that the server asked for, it restarts at one request and doubles
-per round trip up to its width before the pause (slow start, RFC 5681), to avoid a burst.
+per round trip up to the halved width (slow start, RFC 5681), to avoid a burst.
 
 There is no clock here: round trips are inferred from the order in which requests were sent.
 """

@@ -249,7 +249,7 @@ def student_notes(method: Method) -> dict[str, str]:
 
 
 def built_in_student(name: str) -> Trains | None:
-    """Return what trains the student of a built-in method; ``None`` for a user's method."""
+    """Return `Method.student` of a built-in method; ``None`` for a user's method."""
     if name not in METHODS.built_in:
         return None
     built_in: type[Method] = METHODS.load(name)
@@ -257,5 +257,5 @@ def built_in_student(name: str) -> Trains | None:
 
 
 def trains_on(config: RunConfig, journal: Journal) -> Trains:
-    """Return what trained a run's student, see `Method.student`; works without the class of a user's method."""
+    """Return `Method.student` of a run's method; works without the class of a user's method."""
     return built_in_student(config.method.name) or cast("Trains", journal.meta(_NOTE) or "written")

@@ -61,7 +61,7 @@ class Gold(Method):
     """
 
     name = "gold"
-    # It writes nothing, but a comparison may still set its budget of rows.
+    # It writes nothing; seed_rows is accepted because comparisons have a budget of rows.
     keys = frozenset({"seed_rows"})
     student: Trains = "gold"
     asks = False

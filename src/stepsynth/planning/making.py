@@ -130,7 +130,7 @@ def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[s
 
 
 def _so_far(folder: Path, config: RunConfig) -> list[LabelSpent]:
-    """Return what each label has used in this run so far, if it exists in the default folder; empty for another run."""
+    """Return each label's usage in this run so far, if it exists in the default folder; empty for another run."""
     if not (folder / JOURNAL).is_file():
         return []
     try:

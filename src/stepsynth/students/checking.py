@@ -60,7 +60,7 @@ def check_base(model: str, where: Path | str, family: str) -> None:
     spans = FAMILIES.load(family).answer_kind == "span"
     if type(found) not in _known(spans=spans):
         kind = "questions" if spans else "labels"
-        raise not_loadable(model, f"models of type {found.model_type!r} have no head for {kind}.")
+        raise not_loadable(model, f"models of type {found.model_type!r} cannot be trained on {kind}.")
     why = _local_weights(where) if isinstance(where, Path) else _hub_weights(where)
     if why:
         raise not_loadable(model, why)
