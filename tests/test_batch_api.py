@@ -345,7 +345,7 @@ def test_when_every_row_fails_in_every_attempt_the_run_ends_with_the_error(desk:
 
 def test_when_every_batch_expires_the_run_ends_with_an_error(desk: Desk) -> None:
     desk.server.run_at_most = 0
-    with pytest.raises(TransientError, match="before the provider came to this request"):
+    with pytest.raises(TransientError, match="before the provider processed this request"):
         desk.run(asks(6), attempts=3)
     assert desk.server.creations == 3
 
@@ -439,7 +439,7 @@ def stop() -> Iterator[threading.Event]:
 
 def test_a_stop_leaves_the_batch_at_the_provider_and_the_next_run_picks_it_up(desk: Desk, stop: threading.Event) -> None:
     desk.server.polls = 3
-    with pytest.raises(Interrupted, match=r"the batch goes on at the provider .*picks it up"):
+    with pytest.raises(Interrupted, match=r"the batch continues at the provider .*picks it up"):
         desk.run(asks(12), pause=lambda _: stop.set())
     assert not any("cancel" in call for call in desk.server.calls)
     stop.clear()

@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_opened_is_one_note_and_the_run_goes_on(
             connection.execute("PRAGMA user_version=99")
     outcome = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    notes = [line for line in outcome.err.splitlines() if "No answers of other runs are used or kept" in line]
+    notes = [line for line in outcome.err.splitlines() if "Answers are not shared with other runs" in line]
     assert len(notes) == 1
     assert str(path if trouble != "no folder" else path.parent) in notes[0]
 
@@ -375,14 +375,14 @@ def test_what_runs_really_kept_is_whole(path: Path, world: World, tmp_path: Path
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
-        ("UPDATE answers SET request = replace(request, 'text 1.', 'text 9.') WHERE key = ?", "key is not that"),
+        ("UPDATE answers SET request = replace(request, 'text 1.', 'text 9.') WHERE key = ?", "key is not its request's"),
         ('UPDATE answers SET teacher = \'{"backend":"fake","model":"x","base_url":null}\' WHERE key = ?', "key is not"),
         ("UPDATE answers SET teacher = 'x' WHERE key = ?", "teacher cannot be read"),
         ("UPDATE answers SET request = '{' WHERE key = ?", "request cannot be read"),
         ("UPDATE answers SET request = CAST(x'ff00' AS TEXT) WHERE key = ?", "request cannot be read"),
         ("UPDATE answers SET request = '{}' WHERE key = ?", "request cannot be read"),
-        ("UPDATE answers SET max_tokens = 65 WHERE key = ?", "limit is not that"),
-        ("UPDATE answers SET completion_tokens = -1 WHERE key = ?", "no counts"),
+        ("UPDATE answers SET max_tokens = 65 WHERE key = ?", "limit is not its request's"),
+        ("UPDATE answers SET completion_tokens = -1 WHERE key = ?", "token counts are invalid"),
     ],
 )
 def test_an_answer_that_is_not_what_was_asked_for_is_found_and_can_be_removed(

@@ -384,7 +384,7 @@ def test_a_cost_that_the_teacher_told_stays(desk: Desk) -> None:
 def test_dollars_cannot_be_capped_where_the_price_is_unknown(desk: Desk) -> None:
     journal = desk.journal()
     unknown: dict[str, Any] = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "nobody-knows"}
-    with pytest.raises(ConfigError, match=r"budget.usd=3 cannot be kept.*'nobody-knows'.*Set teacher.price"):
+    with pytest.raises(ConfigError, match=r"budget.usd=3 cannot be enforced.*'nobody-knows'.*Set teacher.price"):
         desk.executor(only(), journal, budget=BudgetConfig(usd=3.0), **unknown)
     desk.executor(only(), journal, budget=BudgetConfig(usd=3.0), price=PRICE, **unknown)
     journal.close()
@@ -562,7 +562,7 @@ def test_dollars_are_counted_where_a_price_is_known(desk: Desk) -> None:
 
 @pytest.mark.parametrize("price", [None, 0.0])
 def test_dollars_without_a_price_cannot_be_matched(desk: Desk, price: float | None) -> None:
-    with pytest.raises(RunError, match="price is unknown or nothing"):
+    with pytest.raises(RunError, match="price is unknown or zero"):
         matched(desk, "usd", 1.0, Plan({"kalm": 1}), lambda r: Response(f"Text {r.replicate}.", usage=Usage(1, 1, price)))
 
 

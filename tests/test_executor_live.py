@@ -401,7 +401,7 @@ def test_a_reservation_that_was_left_open_counts_as_sent_and_against_the_cap(tmp
     journal.close()
     again, server = Journal(path), Server()
     assert (again.totals().attempts, again.totals().unsettled) == (16, 6)
-    with pytest.raises(BudgetError, match=r"20 of 20 requests sent.*6 of the requests were on their way"):
+    with pytest.raises(BudgetError, match=r"20 of 20 requests sent.*6 of the requests were in flight"):
         executor(server, again, budget=BudgetConfig(requests=20)).run(requests(30))
     assert len(server.sent) == 4
     assert (again.totals().attempts, again.totals().unsettled, again.totals().requests) == (20, 6, 14)

@@ -216,7 +216,7 @@ def test_rows_that_were_given_or_plainly_asked_for_are_a_stage_of_their_own(tmp_
 
 def test_new_reasons_are_explained(tmp_path: Path) -> None:
     html = render(tmp_path, replace(QUESTIONS, drops=("", "names the answer", "no question")))
-    assert "<dt>names the answer</dt><dd>holds its own answer more often than real questions do</dd>" in html
+    assert "<dt>names the answer</dt><dd>contains its own answer more often than real questions do</dd>" in html
     assert "<dt>no question</dt><dd>does not end with a question mark</dd>" in html
 
 

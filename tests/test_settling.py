@@ -104,8 +104,8 @@ def test_where_the_larger_cannot_be_fetched_the_next_smaller_is_taken_in_one_lin
     found = settle_teacher(TeacherConfig(model="auto"), report=said.append, fetch=True)
     assert found.model == "smollm2-135m"
     assert [line.partition(":")[0] for line in said] == [
-        "qwen2.5-coder-0.5b in place of qwen2.5-coder-1.5b",
-        "smollm2-135m in place of qwen2.5-coder-0.5b",
+        "Using qwen2.5-coder-0.5b instead of qwen2.5-coder-1.5b",
+        "Using smollm2-135m instead of qwen2.5-coder-0.5b",
     ]
 
 

@@ -6,7 +6,7 @@
     run = ss.synthesize(task, validation="labelled.csv", test="test.csv")
     run.dataset(), run.scores, run.student.predict(["Where is my invoice?"])
 
-Everything public is here; each name is imported when it is first used, so that ``import stepsynth`` is light.
+Everything public is here; each name is imported on first use, so ``import stepsynth`` is fast.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Answers worth asking for: the noun phrases, names, numbers and dates of a passage.
+"""Phrases of a passage that a question could ask for: noun phrases, names, numbers and dates.
 
 Words are tagged with the lexicon of Brill's tagger (Brill 1992) as textblob bundles it; phrases are
 regular expressions over the tags, one letter per word, as in Handler et al. 2016, *Bag of What?
 Simple Noun Phrase Extraction for Text Analysis*. English only, needs no model and no download.
 
-Every candidate is cut from the passage by its offsets, so ``context[s.start:][:len(s.text)] == s.text``.
+Every candidate is a slice of the passage: ``context[s.start:][:len(s.text)] == s.text``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SpanKind = Literal["noun phrase", "named entity", "number", "date"]
 MAX_WORDS = 10
 MAX_CHARACTERS = 120
 
-# About the shares of these kinds among SQuAD's answers, in per cent (Rajpurkar et al. 2016).
+# Approximate shares of these kinds among SQuAD's answers, in per cent (Rajpurkar et al. 2016).
 KIND_WEIGHTS: dict[SpanKind, float] = {"noun phrase": 31.8, "named entity": 32.6, "number": 10.9, "date": 8.9}
 
 
@@ -38,8 +38,8 @@ class SpanCandidate:
     """A piece of a context that a question could ask for.
 
     Attributes:
-        span: the piece; no article or punctuation in front, `MAX_WORDS` words at most.
-        kind: what it is; a piece that is several things is a date, number, name or phrase, in this order.
+        span: the piece, without leading article or punctuation, `MAX_WORDS` words at most.
+        kind: the first that fits of date, number, name and phrase.
     """
 
     span: Span
@@ -48,8 +48,8 @@ class SpanCandidate:
 
 # --- words -----------------------------------------------------------------------------------------
 
-# Words split as the Penn Treebank does where the lexicon needs it (possessive 's is a word), and
-# otherwise kept whole: 19.8, 12:30, 18th, 5-time, U.S., St., spin-off, AT&T, don't.
+# Words are split as in the Penn Treebank where the lexicon needs it (possessive 's is a word), and
+# kept whole otherwise: 19.8, 12:30, 18th, 5-time, U.S., St., spin-off, AT&T, don't.
 _LETTER = r"(?:[^\W_]|[\u0300-\u036f])"
 _WORD = re.compile(
     rf"""
@@ -63,7 +63,7 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 
-# Bounds the work of one pattern search; sentences of real text end long before.
+# Bounds the work of one pattern search; real sentences are much shorter.
 _LONGEST_SENTENCE = 200
 
 _Word = tuple[str, int]
@@ -139,12 +139,12 @@ def _letter(word: str, tag: str, inside: bool) -> str:
     ``P`` proper noun, ``N`` noun, ``J`` adjective, ``G`` participle, ``v`` base form, ``R`` adverb,
     ``D`` determiner, ``C`` figure, ``c`` number word, ``Y`` year, ``E`` decade, ``e`` era, ``M`` month,
     ``W`` weekday, ``K`` century, ``S`` possessive, ``O`` of, ``&`` and, ``a`` ampersand, ``p`` per,
-    ``%``, ``$``, ``,``, ``-``, and ``x`` for all that ends a phrase.
+    ``%``, ``$``, ``,``, ``-``, and ``x`` for anything that ends a phrase.
 
     Args:
         word: the word.
         tag: its Penn Treebank tag.
-        inside: whether a word (not punctuation) stands before it in its sentence.
+        inside: whether the token before it in the sentence is a word, not punctuation.
     """
     lower = word.lower()
     if _MONTH.fullmatch(word) and (inside or word not in _VERBS_TOO):
@@ -156,7 +156,7 @@ def _letter(word: str, tag: str, inside: bool) -> str:
             return letter
     if not word[0].isalnum():
         return "x"
-    # A capital in mid-sentence makes a name of any content word ("Town Moor", "Rolling Stones").
+    # In mid-sentence, any capitalised content word is a name ("Town Moor", "Rolling Stones").
     if inside and word[0].isupper() and tag not in _NEVER_NAMES:
         return "P"
     return next((letter for prefix, letter in _TAGS if tag.startswith(prefix)), "v" if tag == "VB" else "x")
@@ -164,7 +164,7 @@ def _letter(word: str, tag: str, inside: bool) -> str:
 
 @lru_cache(maxsize=1)
 def _parser() -> Any:
-    """Return textblob's tagger with its lexicon read."""
+    """Return textblob's tagger with its lexicon loaded."""
     from textblob.en import lexicon, parser
 
     with warnings.catch_warnings():
@@ -176,8 +176,8 @@ def _parser() -> Any:
 def _letters(words: list[str]) -> str:
     """Return the classes of a sentence's words, one letter each.
 
-    Of Brill's contextual rules only the one for a base form after an article or adjective ("a match")
-    is used: all of them together find fewer of SQuAD's answers, in six times the time.
+    Of Brill's contextual rules, only the one for a base form after an article or adjective ("a match")
+    is used: all of them together find fewer of SQuAD's answers and take six times as long.
     """
     tags = (tag for _, tag in _parser().find_tags(words))
     inside = [False] + [word[0].isalnum() for word in words[:-1]]
@@ -217,10 +217,10 @@ _PATTERNS: tuple[tuple[SpanKind, tuple[re.Pattern[str], ...]], ...] = (
 
 
 def _found(context: str) -> Iterator[tuple[SpanKind, int, int]]:
-    """Yield kind, start and end of all that the bundled tagger and the patterns find."""
+    """Yield the kind, start and end of every match of the patterns."""
     for sentence in _sentences(context):
         letters = _letters([word for word, _ in sentence])
-        undated = _DATE.sub(lambda match: "x" * len(match.group()), letters)  # the 5 of 5 May is no number
+        undated = _DATE.sub(lambda match: "x" * len(match.group()), letters)  # the 5 of 5 May is not a number
         for kind, patterns in _PATTERNS:
             line = undated if kind == "number" else letters
             for match in chain.from_iterable(pattern.finditer(line) for pattern in patterns):
@@ -235,7 +235,7 @@ _INITIALS = re.compile(r"(?:[^\W\d_]\.){2,}\Z")
 
 
 def _trim(context: str, start: int, end: int) -> tuple[int, int]:
-    """Return the offsets without articles in front and punctuation around; ``start >= end`` when nothing is left."""
+    """Return the offsets without leading articles and surrounding punctuation; ``start >= end`` if nothing is left."""
     while start < end:
         article = _ARTICLE.match(context, start, end)
         if article:
@@ -251,15 +251,15 @@ def _trim(context: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _combines(character: str) -> bool:
-    """Return whether a character belongs to the letter before it."""
+    """Whether a character combines with the letter before it."""
     return "\u0300" <= character <= "\u036f"
 
 
 def candidate_spans(context: str) -> list[SpanCandidate]:
     """Return the noun phrases, named entities, numbers and dates of a context, in the order of the text.
 
-    Pieces may lie within one another ("University of Leeds", "Leeds"): people ask for both. Any text
-    is accepted, and takes time in proportion to its length.
+    Pieces may be nested ("University of Leeds", "Leeds"): people ask for both. Any text is accepted;
+    the time is linear in its length.
 
     Args:
         context: the passage.
@@ -277,10 +277,10 @@ def candidate_spans(context: str) -> list[SpanCandidate]:
 
 
 def draw_spans(context: str, count: int, rng: random.Random) -> list[Span]:
-    """Return up to ``count`` different candidates, drawn so that their kinds are as mixed as in SQuAD.
+    """Draw up to ``count`` different candidates, with kinds mixed as in SQuAD.
 
-    The kind is drawn first, by `KIND_WEIGHTS` and never twice in a row while there is another, then a
-    piece of that kind. Pieces that overlap those drawn before come last; no text is drawn twice.
+    The kind is drawn first, by `KIND_WEIGHTS` and not twice in a row if another is left, then a piece
+    of that kind. Pieces that overlap earlier ones come last; no text is drawn twice.
 
     Args:
         context: the passage.

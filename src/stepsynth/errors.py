@@ -11,10 +11,10 @@
     │   └── BudgetError           a cap in ``budget`` was reached; raise it and run again
     └── TeacherError              an answer did not come
         ├── TransientError        retryable: overload, time-out, connection reset
-        │   └── RetryModifiedError     the form of the request was refused, the teacher knows another one
+        │   └── RetryModifiedError     the request's form was refused; the teacher knows another form
         └── PermanentError        not retryable: wrong key, unknown model, refused request
 
-``Interrupted`` stands apart: it is a clean stop that a user or the system asked for.
+``Interrupted`` is no error: a user or the system asked for a clean stop.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class TeacherError(StepsynthError):
     Args:
         message: what happened.
         hint: what to do next.
-        kind: what to count it under: ``overload`` (429), ``unavailable`` (5xx), ``timeout``,
-            ``connection``, ``damaged`` (a body that is cut off or no JSON), ``refused``, ``other``.
+        kind: the counter it goes into: ``overload`` (429), ``unavailable`` (5xx), ``timeout``,
+            ``connection``, ``damaged`` (a body that is cut off or not JSON), ``refused``, ``other``.
     """
 
     def __init__(self, message: str, *, hint: str = "", kind: str = "other") -> None:
@@ -102,16 +102,16 @@ class TeacherError(StepsynthError):
 
 
 class TransientError(TeacherError):
-    """Worth another attempt: overload, time-out, reset connection.
+    """Another attempt may succeed: overload, time-out, reset connection.
 
     Args:
         message: what happened.
         hint: what to do when it persists.
         kind: see `TeacherError`.
-        retry_after: seconds that the server asked to wait, if it said so.
-        maybe_billed: the request was sent whole and its answer never came, so that it may have
-            been paid for; another attempt may pay twice.
-        why: the server's words for the wait, and what limit it is, in one line.
+        retry_after: seconds to wait, if the server asked for a wait.
+        maybe_billed: the request was sent whole and no answer came, so it may have been
+            billed; another attempt may pay twice.
+        why: the server's reason for the wait and which limit was hit, in one line.
     """
 
     retryable = True
@@ -133,22 +133,22 @@ class TransientError(TeacherError):
 
 
 class RetryModifiedError(TransientError):
-    """The server refused the form of a request, unbilled, and the teacher has learned another one: ask again at once."""
+    """The server refused the form of a request without billing it; the teacher will use another form: ask again at once."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, hint="Ask again; the next request takes another form.", kind="refused")
+        super().__init__(message, hint="Ask again; the next request will have another form.", kind="refused")
 
 
 class PermanentError(TeacherError):
-    """Not worth another attempt: wrong key, unknown model, malformed request.
+    """Another attempt would fail too: wrong key, unknown model, malformed request.
 
     Args:
         message: what happened.
         hint: what to do next.
         kind: see `TeacherError`.
-        final: no other request will be answered either (wrong key, unknown model, no money), so that
-            the run ends at the first; else it is this request's affair as long as others are answered.
-        unless_answered: ``final`` only as long as the same process has had no answer.
+        final: no other request will succeed either (wrong key, unknown model, no money), so the
+            run stops; otherwise only this request fails, as long as others are answered.
+        unless_answered: ``final`` only while this process has received no answer.
     """
 
     def __init__(
@@ -160,19 +160,19 @@ class PermanentError(TeacherError):
 
 
 class Interrupted(StepsynthError):
-    """A clean stop after Ctrl-C or SIGTERM; the same command goes on from here."""
+    """A clean stop after Ctrl-C or SIGTERM; the same command resumes from here."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the nearest of ``known``, or the list of them.
+    """Return ``Did you mean 'x'?`` for the closest of ``known``, or list them all.
 
     Args:
-        word: what the user wrote.
-        known: what would have been accepted.
+        word: the user's input.
+        known: the accepted words.
     """
     options = sorted(known)
     if near := get_close_matches(word, options, n=3, cutoff=0.6):
-        # Letters in another order are the most likely slip.
+        # Swapped letters are the most likely typo.
         best = min(near, key=lambda name: sorted(name.lower()) != sorted(word.lower()))
         return f"Did you mean {best!r}?"
     return f"Known: {', '.join(options)}." if options else ""

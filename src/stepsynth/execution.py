@@ -1,4 +1,4 @@
-"""One attempt at a run or a comparison, from a config to written files; the caller decides about signals, logs and the display.
+"""One attempt at a run or a comparison, from config to written files; the caller handles signals, logs and the display.
 
 results = execute(config, Path("runs/tickets"))
 """
@@ -56,15 +56,15 @@ def execute(
     Args:
         config: the checked config.
         folder: the run directory.
-        progress: told what happens.
+        progress: receives the reports.
         students: a folder of trained students that several runs share.
-        log: opens the log of this attempt, given the run directory; `package_log` when absent.
+        log: opens the log of this attempt, given the run directory; `package_log` by default.
 
     Returns:
         The content of ``results.json``.
 
     Raises:
-        StepsynthError: whatever stopped it; everything obtained is kept.
+        StepsynthError: the reason it stopped; everything obtained is kept.
         Interrupted: a stop was asked for, see `stepsynth.shutdown`.
     """
     with _held(config, config.method.name):
@@ -73,7 +73,7 @@ def execute(
 
 @contextmanager
 def _held(config: RunConfig, *methods: str) -> Iterator[None]:
-    """Let the names of what a run uses stand for the same classes until it ends."""
+    """Keep the names that a run uses bound to the same classes until it ends."""
     with ExitStack() as held:
         for registry, names in ((METHODS, methods), (FAMILIES, (config.task.family,)), (STUDENTS, (config.student.kind,))):
             for name in filter(None, names):
@@ -94,7 +94,7 @@ def _execute(
     inputs = load_run_data(config, progress)
     for note in inputs.notes:
         progress.note(note)
-    # A run that has answers may have all that it needs, and then needs no teacher.
+    # A run with answers may have all that it needs; then it needs no teacher.
     if holds_nothing(folder / JOURNAL) and create_method(config).asks:
         said = probe_teacher(config.teacher, progress.note)
         if says_unlisted(said):
@@ -107,20 +107,20 @@ def _execute(
 
 
 def _open_answers(path: Path | None, teacher: TeacherConfig, progress: Progress) -> SharedAnswers | None:
-    """Open the answers that runs share; a file that cannot be used is said, and the run goes on without it."""
+    """Open the answers that runs share; if the file cannot be used, say so and go on without it."""
     if path is None:
         return None
     price = price_of(teacher)
     try:
         return AnswerStore.shared(path, note=progress.note, price=price.cost if price else None)
     except RunError as error:
-        progress.note(f"No answers of other runs are used or kept: {error}")
+        progress.note(f"Answers are not shared with other runs: {error}")
         return None
 
 
 @contextmanager
 def package_log(folder: Path) -> Iterator[logging.Handler]:
-    """Write what this package logs into ``logs/attempt-n.log``; no other logger is touched."""
+    """Write this package's log into ``logs/attempt-n.log``; no other logger is touched."""
     with attempt_log(folder) as handler:
         logger = logging.getLogger("stepsynth")
         logger.addHandler(handler)
@@ -132,7 +132,7 @@ def package_log(folder: Path) -> Iterator[logging.Handler]:
 
 @contextmanager
 def attempt_log(folder: Path) -> Iterator[logging.Handler]:
-    """Yield a handler that writes ``logs/attempt-n.log`` of a run directory; nothing is attached to it."""
+    """Yield a handler that writes ``logs/attempt-n.log`` of a run directory; it is attached to no logger."""
     logs = folder / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
     number = 1 + sum(1 for _ in logs.glob("attempt-*.log"))
@@ -148,10 +148,10 @@ def attempt_log(folder: Path) -> Iterator[logging.Handler]:
 
 
 def rebuild(folder: Path) -> dict[str, Any]:
-    """Write the derived files of a run again; return the results.
+    """Rewrite the derived files of a run; return the results.
 
     Raises:
-        RunError: no student was trained yet.
+        RunError: no student has been trained yet.
     """
     directory = RunDirectory.read(folder)
     with closing(open_journal(directory)) as journal:
@@ -163,7 +163,7 @@ def rebuild(folder: Path) -> dict[str, Any]:
 
 
 def open_journal(directory: RunDirectory) -> Journal:
-    """Open the journal of a run that exists.
+    """Open the journal of an existing run.
 
     Raises:
         RunError: it has none yet.
@@ -174,7 +174,7 @@ def open_journal(directory: RunDirectory) -> Journal:
 
 
 def trained_round(directory: RunDirectory, wanted_round: int | None = None) -> int:
-    """Return the round whose student answers: the best one, or the one that is wanted.
+    """Return the round whose student answers: ``wanted_round``, or the best one.
 
     Raises:
         RunError: the run has no such student, or it is damaged.
@@ -196,7 +196,7 @@ def trained_round(directory: RunDirectory, wanted_round: int | None = None) -> i
     if not directory.model_whole(number):
         raise RunError(
             f"the student of round {number} is missing or damaged.",
-            hint="Run the same `stepsynth run` command again to train it anew.",
+            hint="Run the same `stepsynth run` command again to retrain it.",
         )
     return number
 
@@ -212,28 +212,28 @@ def execute_comparison(
     run: Callable[[RunConfig, Path, str, Path], object],
     note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run, or go on with, a comparison; write its numbers, table and page into ``folder``.
+    """Run or resume a comparison; write its numbers, table and page into ``folder``.
 
     Args:
-        config: the task and how S3 is run.
+        config: the task and the settings of S3.
         methods: see `stepsynth.comparison.parse_systems`.
-        seeds: how many, from ``config.seed`` on.
+        seeds: how many, starting at ``config.seed``.
         match: ``rows``, ``requests``, ``tokens`` or ``usd``.
         folder: gets one run directory per method and seed.
         reference: the method that the others are compared with; see `stepsynth.comparison.choose_reference`.
-        run: runs one cell; called with its config, its run directory, its title, and the folder of shared students.
-        note: told, in one sentence each, what is fetched or chosen.
+        run: runs one cell; called with its config, run directory, title, and the folder of shared students.
+        note: called with a sentence for everything fetched or chosen.
 
     Raises:
-        UserError: what is wrong with the input, before anything is spent.
+        UserError: the input is wrong; raised before anything is spent.
     """
     if match not in get_args(Match):
         raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
     refuse_address(folder)
-    # All cells have one teacher: that of the first cell that there is.
+    # All cells have the same teacher: that of the first cell found.
     begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
     settled = settle(config, begun, note, fetch=True)
-    # What seed rows are written from depends on the method: it is settled with each cell.
+    # The source of seed rows depends on the method, so it is settled for each cell.
     config = settled.model_copy(update={"method": settled.method.model_copy(update={"seed_from": config.method.seed_from})})
     systems = parse_systems(methods, config)
     compared_with = choose_reference(systems, reference)

@@ -1,4 +1,4 @@
-"""Files derived from the journal: the data set, the numbers. Deleting them loses nothing."""
+"""Files derived from the journal: the data set and the results. Deleting them loses nothing."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = ["build_results", "dataset_lines", "results_text", "without_class", "w
 
 
 def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
-    """Return ``results.json`` as a value: no times, so that equal runs give equal bytes.
+    """Return ``results.json`` as a value; without times, so that equal runs give equal bytes.
 
     ``methods.<name>`` holds ``rounds`` (rows and scores), ``best_round`` (chosen by the select
-    half), ``test`` (that round on the sealed test set, or ``None``), ``rows`` (of the best
+    half), ``test`` (that round on the sealed test set, or ``None``), ``rows`` (in the best
     round's training set), ``requests``, ``tokens``, ``cost_usd`` (``None``: unknown price),
     ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target),
-    ``undecided`` (where the teacher answers itself, and there are any: answers that count as guesses),
-    ``stages`` (what became of every row that was asked for) and ``label_check`` (whether it was
-    used, and how many harvest rows its probe got right). With cross-fitting there is ``worth``, see
-    `stepsynth.training.worth.find_worth`, and rounds that were judged by it have ``crossfit``.
+    ``undecided`` (if the teacher answers itself: answers that count as guesses, unless 0),
+    ``stages`` (the outcome of every requested row) and ``label_check`` (whether it was
+    used, and how many harvest rows its probe got right). Cross-fitting adds ``worth``, see
+    `stepsynth.training.worth.find_worth`, and ``crossfit`` in the rounds that it judged.
     """
     config = directory.config
     totals = journal.totals()
@@ -64,7 +64,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     }
     scored, alone = (StageKind.TRAIN, StageKind.TEST), trains_on(config, journal) == "none"
     infos = [info for _, _, kind, info, _ in journal.stages() if alone and kind in scored]
-    # What both stages count is the same model's; the later count holds the earlier one.
+    # Both stages count the same model's guesses; the later count includes the earlier one.
     if guessed := max((int(info.get("undecided") or 0) for info in infos), default=0):
         method["undecided"] = guessed
     if worth := find_worth(journal, config):
@@ -76,7 +76,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
         method["tokens"]["thoughts"] = thought
     return {
-        # Not the folder's name: a run may be moved, linked and renamed, and is the same run.
+        # Not the folder's name: a run may be moved, linked or renamed and stays the same run.
         "run": config.task.name,
         "task": config.task.name,
         "family": config.task.family,
@@ -89,10 +89,10 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
 
 
 def dataset_lines(journal: Journal, config: RunConfig, upto_round: int | None = None) -> Iterator[str]:
-    """Yield the accepted rows as JSON lines, in plan order, each with where it came from.
+    """Yield the accepted rows as JSON lines, in plan order, each with its origin.
 
-    A row's columns are those that its family is read from, so the file can be a config's
-    ``data.seed``. Only a few rows are in memory at a time.
+    A row has the columns that its family reads, so the file can be a config's ``data.seed``.
+    Only a few rows are in memory at a time.
     """
     family = stored_family(config.task)
     for row in each_training_row(journal, upto_round):
@@ -117,7 +117,7 @@ def results_text(results: dict[str, Any]) -> str:
 def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     """Write ``dataset.jsonl``, ``results.json`` and ``report.html``; return the results.
 
-    Without the class of the task's family ``dataset.jsonl`` is left as it is: nobody else knows its columns.
+    Without the class of the task's family, ``dataset.jsonl`` is left unchanged: only that class knows its columns.
     """
     from stepsynth.report import render_report
 
@@ -130,17 +130,17 @@ def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
 
 
 def without_class(config: RunConfig, done: str) -> str:
-    """Return a line on what cannot be ``done`` with ``dataset.jsonl`` here; empty where its family's class is at hand."""
+    """Return a message that ``dataset.jsonl`` cannot be ``done`` here; empty if its family's class is available."""
     if knows_family(config.task):
         return ""
     return (
         f"dataset.jsonl cannot be {done} without the class of the task family {config.task.family!r}, which knows its columns: "
-        "import the class, or install its package, and do it again. The file is left as it is."
+        "import the class, or install its package, and try again. The file was left unchanged."
     )
 
 
 def _stages(counts: Sequence[RowCount]) -> list[dict[str, Any]]:
-    """Account for every row: ``requested`` is ``accepted`` and what ``dropped`` sums to."""
+    """Account for every row: ``requested`` is ``accepted`` plus the sum of ``dropped``."""
     stages: dict[str, dict[str, Any]] = {}
     for count in counts:
         new = {"stage": count.stage, "round": count.round, "kind": count.kind, "requested": 0, "accepted": 0, "dropped": {}}
@@ -154,7 +154,7 @@ def _stages(counts: Sequence[RowCount]) -> list[dict[str, Any]]:
 
 
 def _training_rows(journal: Journal, number: int | None) -> int:
-    """Return how many rows a round's student learnt from, gold ones included where the method takes them."""
+    """Return the number of rows a round's student learnt from, gold rows included if the method uses them."""
     told = {r: info["rows"] for _, r, kind, info, _ in journal.stages() if kind in (StageKind.CROSSFIT, StageKind.TRAIN)}
     return int(told.get(number, 0)) if number is not None else 0
 

@@ -1,10 +1,10 @@
-"""Named places where a test may kill the process or make the disk fail, to show that nothing is lost there.
+"""Named places where a test can kill the process or make the disk fail, to show that nothing is lost there.
 
-``STEPSYNTH_FAILPOINT=k`` ends the process with SIGKILL at the k-th place that it passes (counted
-from 1). ``STEPSYNTH_FAILPOINT=k:enospc`` lets the disk be full from the k-th place on: every write
-that is due there fails as the operating system or SQLite would let it fail; ``k:eio`` is a broken
-disk, ``k:edquot`` a used-up quota. In the place of k may stand a place's name, which means the first
-time that it is passed. Without the variable a place costs one comparison.
+``STEPSYNTH_FAILPOINT=k`` kills the process with SIGKILL at the k-th place that it passes (counted
+from 1). ``STEPSYNTH_FAILPOINT=k:enospc`` simulates a full disk from the k-th place on: every write
+fails there as the operating system or SQLite would make it fail; ``k:eio`` is a broken disk,
+``k:edquot`` an exhausted quota. A place's name instead of k means the first time that it is passed.
+Without the variable a place costs one comparison.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 
 __all__ = ["arm", "fail_point", "passed"]
 
-# Fault -> error number, and what SQLite says of it.
+# Fault -> error number and SQLite's message.
 _FAULTS = {
     "enospc": (errno.ENOSPC, "database or disk is full"),
     "edquot": (errno.EDQUOT, "database or disk is full"),
@@ -37,10 +37,10 @@ _fail_at, _fault = _parsed(os.environ.get("STEPSYNTH_FAILPOINT", ""))
 
 
 def arm(fail_at: int | str, fault: str = _KILL) -> None:
-    """Start counting anew.
+    """Restart the count.
 
     Args:
-        fail_at: the place (from 1, or its name) where it happens; -1 counts and lets all pass, 0 does not count.
+        fail_at: the place (from 1, or its name) to fail at; -1 only counts, 0 turns fail points off.
         fault: ``kill`` (at that place), or ``enospc``, ``edquot``, ``eio`` (from that place on).
 
     Raises:
@@ -49,7 +49,7 @@ def arm(fail_at: int | str, fault: str = _KILL) -> None:
     global _fail_at, _fault
     _passed.clear()
     if fault not in (_KILL, *_FAULTS):
-        raise ValueError(f"{fault!r} is no fault; known: {_KILL}, {', '.join(_FAULTS)}")
+        raise ValueError(f"{fault!r} is not a fault; known: {_KILL}, {', '.join(_FAULTS)}")
     _fail_at, _fault = fail_at, fault
 
 
@@ -59,11 +59,11 @@ def passed() -> tuple[str, ...]:
 
 
 def fail_point(name: str) -> None:
-    """Mark a place: just before or just after a commit or a rename.
+    """Mark a place just before or just after a commit or a rename.
 
     Raises:
-        OSError: an injected fault of the disk, where a file is about to be renamed.
-        sqlite3.OperationalError: the same, where a transaction is about to be committed.
+        OSError: an injected disk fault before a rename.
+        sqlite3.OperationalError: the same before a commit.
     """
     global _fail_at
     if _fail_at == 0:

@@ -1,4 +1,4 @@
-"""Files that are whole or as they were: atomic replacement, disks that are full, outputs that a user named."""
+"""Writing files: atomic replacement, disk errors, and outputs that the user named."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, err
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say in one line that the disk is full or broken, whichever library noticed it.
+    """Turn any library's error about a full or broken disk into a one-line `RunError`.
 
     Args:
         path: what is being written.
 
     Raises:
-        RunError: in place of such an error; all other errors pass.
+        RunError: instead of such an error; all other errors pass.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 def _disk_error(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return error.errno
-    # What is written in Rust (safetensors, tokenizers) tells the number in words, and shutil collects words of several files.
+    # Rust libraries (safetensors, tokenizers) give the number only in the message, and shutil joins messages of several files.
     for number in re.findall(r"(?:os error |\[Errno )(\d+)", str(error)):
         if int(number) in DISK_ERRORS:
             return int(number)
@@ -61,7 +61,7 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> No
         content: text (UTF-8) or bytes, whole or in pieces; pieces are written as they come.
 
     Raises:
-        RunError: the disk is full or broken; the old file is as it was.
+        RunError: the disk is full or broken; the old file is unchanged.
     """
     pieces = (content,) if isinstance(content, str | bytes) else content
     # Two processes may write the same derived file at once.
@@ -76,7 +76,7 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> No
             fail_point(f"before rename: {path.name}")
             os.replace(part, path)
         except BaseException:
-            # Its room may be what the next attempt needs.
+            # The next attempt may need its space.
             part.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
@@ -84,17 +84,17 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> No
 
 
 def write_out(path: Path, content: str) -> None:
-    """Write a file that the user named: as `write_atomic`, but through links, and into a pipe or device as it is.
+    """Write a file that the user named: like `write_atomic`, but follows links and writes straight into a pipe or device.
 
     Raises:
-        RunError: it cannot be written; the old file is as it was.
+        RunError: it cannot be written; the old file is unchanged.
     """
     if path.is_dir():
         raise RunError(f"cannot write {str(path)!r}: it is a folder.", hint="Name a file in it (out= / --out).")
     try:
         target = path.resolve() if path.is_symlink() else path
         if target.exists() and not target.is_file():
-            # Replacing /dev/stdout by a file would be a disaster where one may.
+            # With enough rights, a rename would replace /dev/stdout itself.
             with disk_errors(path), target.open("wb") as file:
                 file.write(content.encode("utf-8"))
         else:
@@ -106,12 +106,12 @@ def write_out(path: Path, content: str) -> None:
 
 
 def refuse_input(out: Path | None, files: Iterable[Path]) -> None:
-    """Raise `ConfigError` where a command would write over a file that it reads, however either is spelled."""
+    """Raise `ConfigError` if a command would overwrite one of its input files, however either path is spelled."""
     for file in files:
-        # What cannot be looked at is said by who reads or writes it; a device or pipe may be both.
+        # An unreadable file is reported where it is read or written; a device or pipe may be both input and output.
         with contextlib.suppress(OSError, ValueError):
             if out is not None and file.is_file() and out.samefile(file):
-                raise ConfigError("the result would be written over the input file.", hint="Name another file (out= / --out).")
+                raise ConfigError("the result would overwrite the input file.", hint="Name another file (out= / --out).")
 
 
 def sync_file(path: Path) -> None:

@@ -3,8 +3,8 @@
     with importing():
         from transformers import AutoModel
 
-Such libraries import their parts when these are first named, in circles that several threads at once run into half done: the
-first runs of a process, begun together, would fail with an ImportError.
+Such libraries import their parts lazily and in circles. Several threads at once would see half-imported modules, and runs
+started together in one process would fail with an ImportError.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["importing"]
 
-# Whoever waits for another lock inside would wait for ever: nothing else is taken in there.
+# Take no other lock while holding this one: that could deadlock.
 _turn = threading.RLock()
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Let no other thread import a large library, or read a model with it, which imports as well."""
+    """Keep other threads from importing a large library, or from loading a model with it (which imports too)."""
     with _turn:
         yield

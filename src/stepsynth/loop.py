@@ -2,10 +2,10 @@
 
     seed data with rationales -> train -> mistakes -> extrapolation -> train -> ...
 
-Every stage asks the journal whether it is done, so calling `run_loop` again goes on where it
-was. Mistakes come from the harvest half, checkpoints and the best round from the select half,
-and the sealed test set is opened once, when nothing can be decided any more. The baselines take
-the same way with fewer stages; with cross-fitting every gold row takes the place of both halves.
+Every stage asks the journal whether it is done, so calling `run_loop` again resumes where it
+stopped. Mistakes come from the harvest half, checkpoints and the best round from the select half,
+and the sealed test set is opened once, after the last decision. The baselines follow the same
+path with fewer stages; with cross-fitting all gold rows replace both halves.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run_loop(
     students: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Run every stage that is not done yet.
+    """Run the remaining stages.
 
     Args:
         directory: the open run.
@@ -58,10 +58,10 @@ def run_loop(
         teacher: instead of the configured one.
         student: instead of the configured one.
         students: a folder of trained students that several runs share; equal rows are trained on once.
-        progress: told what happens.
+        progress: receives the reports.
 
     Raises:
-        StepsynthError: whatever stopped it; everything obtained is kept.
+        StepsynthError: the reason it stopped; everything obtained is kept.
     """
     config, progress = directory.config, progress or SilentProgress()
     method, family = create_method(config), create_family(config.task)
@@ -82,7 +82,7 @@ def run_loop(
         folds = deal_folds(ctx.harvest, config.method.folds, config.seed)
         judge = CrossFit(student_runner, journal, config, family, folds, progress)
     if method.name not in METHODS.built_in and journal.meta("finished") is not None:
-        # Such a run is what it was, whatever the class yields now.
+        # A finished run stays as it was, whatever the user's class yields now.
         _repair(journal, judge, method.student)
     else:
         if not journal.rounds():
@@ -97,7 +97,7 @@ def run_loop(
 
 
 def _repair(journal: Journal, judge: RoundJudge, trains: str) -> None:
-    """Train again what is missing of a finished run; nothing is asked."""
+    """Retrain the missing students of a finished run; the teacher is not asked."""
     rounds = judged_rounds(journal) if trains == "crossfit" else journal.rounds()[: -1 if trains == "both" else None]
     for number in rounds:
         judge.judge(number)
@@ -105,19 +105,19 @@ def _repair(journal: Journal, judge: RoundJudge, trains: str) -> None:
 
 
 def _go_rounds(method: Method, ctx: MethodContext, runner: StageRunner, judge: RoundJudge, progress: Progress) -> None:
-    """Write rows, train on all of them, look for mistakes, write rows like these; and so on."""
+    """Write rows, train on all of them, find mistakes, write rows like them; repeat."""
     last = 0
     for number in range(method.rounds + 1):
         if number and ctx.config.method.stop == "no-gain" and should_stop(judge.scores(number)):
             progress.note(judge.no_gain)
             break
-        # At first seed data with rationales; later rows like the mistakes of the round before, with their gold labels.
+        # First seed data with rationales; later, rows like the previous round's mistakes, with their gold labels.
         stages = [runner.write(plan, number) for plan in plans_of(method, number, ctx)]
         if number and not stages:
             progress.note(judge.no_mistakes)
             break
         runner.rest()
-        # From scratch, on everything so far; what the student gets wrong are the next round's mistakes.
+        # From scratch, on everything so far; the gold rows it gets wrong are the next round's mistakes.
         judge.judge(number)
         last = number
     judge.settle(last)

@@ -1,7 +1,7 @@
-"""Pauses of a run, told beside the panel: in the log, and in a small file that ``status`` reads from another shell.
+"""Records a run's pauses in its log and in a small file that ``status`` reads from another shell.
 
-The file is there while a pause lasts, and after a run that ended because a pause was too long. What a
-killed process left behind is known by its process, and removed when the run goes on.
+The file exists while a pause lasts, and after a run that ended because a pause was too long. A file left by
+a killed process is recognised by its pid and removed when the run resumes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["PauseNotes", "read_pause"]
 
 FILE = "pause.json"
-# A pause that is over may still be on its way out.
+# The end of a pause may take a moment to reach the file.
 _SLACK_S = 5.0
 
 
 class PauseNotes:
-    """Hands everything on to another progress, and notes pauses.
+    """Forwards every report to another progress and records pauses.
 
     Args:
-        inner: what draws.
-        folder: the run directory, which this process holds.
+        inner: the progress to forward to.
+        folder: the run directory, locked by this process.
     """
 
     def __init__(self, inner: Progress, folder: Path) -> None:
@@ -43,24 +43,24 @@ class PauseNotes:
         self._file.unlink(missing_ok=True)
 
     def start(self, stage: str, target: int, unit: str) -> None:
-        """Hand on."""
+        """Forward."""
         self._inner.start(stage, target, unit)
 
     def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
-        """Hand on."""
+        """Forward."""
         self._inner.advance(done, answers=answers, traffic=traffic)
 
     def finish(self, summary: str) -> None:
-        """Hand on."""
+        """Forward."""
         self._inner.finish(summary)
 
     def note(self, message: str) -> None:
-        """Hand on."""
+        """Forward."""
         self._inner.note(message)
 
     def paused(self, pause: Pause | None) -> None:
-        """Note a pause or its end, and hand it on."""
-        # A disk that is full is said by what writes answers.
+        """Record a pause or its end, and forward it."""
+        # A full disk is reported where answers are written.
         with suppress(Exception):
             if pause is None:
                 self._file.unlink(missing_ok=True)
@@ -83,15 +83,15 @@ def _as_json(pause: Pause) -> dict[str, Any]:
 
 
 def read_pause(folder: Path, holder: str | None) -> dict[str, Any] | None:
-    """Return the pause that a run is in, or that it ended for and that is not over yet.
+    """Return the pause that a run is in, or the one that ended it if that is not over yet.
 
     Args:
         folder: the run directory.
-        holder: who writes to it now, from `RunDirectory.holder`.
+        holder: the process that writes to it now, from `RunDirectory.holder`.
 
     Returns:
         ``who``, ``why``, ``until`` (seconds since 1970), ``ended`` and ``said``, a line about it; ``None``
-        where there is none, or only what a killed process left.
+        if there is none, or if a killed process left it.
     """
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))

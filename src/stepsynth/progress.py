@@ -1,4 +1,4 @@
-"""What a run tells while it works; the command line draws it, a library call may ignore it."""
+"""Progress reports of a run; the command line draws them, a library call may ignore them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pause", "Progress", "RequestStats", "SilentProgress"]
 
-# A shorter pause is shown while it lasts, and leaves no line.
+# A shorter pause is shown while it lasts but leaves no line.
 _LONG_S = 10.0
 
 
@@ -21,11 +21,11 @@ class Pause:
     """A wait that a server asked for.
 
     Attributes:
-        seconds: how long it was when it began.
+        seconds: its full length.
         until: when it ends, in seconds since 1970.
         who: the server.
-        why: the server's words, and which limit it is where that is plain.
-        ended: the run ends in place of waiting so long.
+        why: the server's words, and which limit was hit if that is known.
+        ended: the wait is too long; the run ends instead.
     """
 
     seconds: float
@@ -36,11 +36,11 @@ class Pause:
 
     @property
     def long(self) -> bool:
-        """Whether it deserves a line of its own; one that ends the run is told of by the error."""
+        """Whether it gets a line of its own; if it ends the run, the error reports it."""
         return not self.ended and self.seconds >= _LONG_S
 
     def __str__(self) -> str:
-        """Say who asks, until when by this machine's clock, and why; without a full stop."""
+        """Who asks, until when (local time) and why; no full stop."""
         return f"{self.who} asks to wait until {_moment(self.until, time.time())} ({_length(self.seconds)}): {self.why}"
 
 
@@ -60,19 +60,19 @@ def _length(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RequestStats:
-    """What went between a run and its teacher, at one moment.
+    """The traffic between a run and its teacher at one moment.
 
     Attributes:
-        sent: attempts sent, over all processes of the run; retries count.
-        in_flight: requests that wait for their answer now.
-        limit: most requests that may be in flight now; 0 where a provider's batch holds them.
+        sent: attempts sent, over all processes of the run, retries included.
+        in_flight: requests now waiting for an answer.
+        limit: the most requests that may be in flight now; 0 if they are in a provider's batch.
         answers: answers bought, over all processes of the run.
-        retries: failed attempts that were sent again, by `TeacherError.kind`.
+        retries: failed attempts that were retried, by `TeacherError.kind`.
         tokens: tokens bought, prompt and completion, over all processes of the run.
-        usd: dollars spent, over all processes of the run; ``None`` where the price is unknown.
-        per_second: answers a second over the last few seconds.
-        pause: what the server asked for, while it lasts.
-        per_minute: requests per minute that are kept to now, ``None`` where nothing holds them back.
+        usd: dollars spent, over all processes of the run; ``None`` if the price is unknown.
+        per_second: answers per second over the last few seconds.
+        pause: the pause now in force, if any.
+        per_minute: current limit on requests per minute; ``None`` if there is no limit.
     """
 
     sent: int
@@ -88,37 +88,37 @@ class RequestStats:
 
 
 class Progress(Protocol):
-    """Where a run reports to; every call is cheap and may be ignored."""
+    """Receives a run's reports; every call is cheap and may be ignored."""
 
     def start(self, stage: str, target: int, unit: str) -> None:
-        """Begin a stage with ``target`` things (``rows``, ``steps``) to do."""
+        """Begin a stage of ``target`` units (``rows``, ``steps``)."""
         ...
 
     def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
-        """Say how many of the stage's things are done.
+        """Report how many of the stage's units are done.
 
         Args:
-            done: things done.
-            answers: answers known so far of the wave that is on its way, bought or not.
-            traffic: what went to and fro, where a teacher is asked.
+            done: units done.
+            answers: answers of the current wave known so far, bought or not.
+            traffic: requests and answers so far, if a teacher is asked.
         """
         ...
 
     def finish(self, summary: str) -> None:
-        """End the stage with one line about it."""
+        """End the stage with a one-line summary."""
         ...
 
     def note(self, message: str) -> None:
-        """Say something that the user should read, now."""
+        """Show the user a message now."""
         ...
 
     def paused(self, pause: Pause | None) -> None:
-        """Say that the server asked for a pause, which begins now; ``None`` when it is over."""
+        """Report a pause that begins now at the server's request; ``None`` when it is over."""
         ...
 
 
 class SilentProgress:
-    """Says nothing."""
+    """Ignores every report."""
 
     def start(self, stage: str, target: int, unit: str) -> None:
         """Ignore."""

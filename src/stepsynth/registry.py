@@ -1,10 +1,10 @@
-"""What can be chosen by name: task families, methods, teachers, students and filters; ours, a program's, a package's.
+"""Task families, methods, teachers, students and filters by name: built in, given by the program, or from a package.
 
     METHODS.load("s3")(rounds=2)
     METHODS.names()
 
-A name is looked up among ours first, then among what the program has given (`Registry.add`), then among the
-entry points that installed packages registered. Nothing is imported before it is asked for.
+A name is looked up among the built-in ones first, then among those the program added (`Registry.add`), then among
+the entry points of installed packages. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 class Registry:
-    """The things of one kind, by name.
+    """Everything of one kind, by name.
 
     Args:
-        kind: what one is called in messages, for instance ``method``.
+        kind: the word for one in messages, for instance ``method``.
         group: the entry-point group under which packages register theirs.
-        built_in: name -> ``module:attribute`` of ours.
+        built_in: name -> ``module:attribute``.
 
     Example:
         >>> shapes = Registry("shape", "example.shapes", {"circle": "fractions:Fraction"})
@@ -50,15 +50,15 @@ class Registry:
         self._counting = Lock()
 
     def names(self) -> list[str]:
-        """Return every name that can be chosen: ours in their order, then the others sorted."""
+        """Return every available name: built-in ones in their order, then the others sorted."""
         others = {*self._given, *entry_points(group=self.group).names} - set(self.built_in)
         return [*self.built_in, *sorted(others)]
 
     def add(self, name: str, thing: Any) -> None:
-        """Let a name stand for what a program brought, for the rest of the process; the last one given counts.
+        """Register a program's own class for the rest of the process; the last one given counts.
 
         Raises:
-            ConfigError: the name is one of ours, or a run that is going on uses another thing of this name.
+            ConfigError: the name is built in, or a run in progress uses another class of this name.
         """
         if name in self.built_in:
             raise ConfigError(
@@ -66,14 +66,14 @@ class Registry:
             )
         if self._held[name] and self.load(name) is not thing:
             raise ConfigError(
-                f"a run that is going on uses another {self.kind} {name!r}.",
+                f"a run in progress uses another {self.kind} {name!r}.",
                 hint="Give this one another name, or wait until that run has ended.",
             )
         self._given[name] = thing
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """Let a name stand for what it stands for now until the end of the block."""
+        """Keep a name's current meaning until the end of the block."""
         with self._counting:
             self._held[name] += 1
         try:
@@ -83,7 +83,7 @@ class Registry:
                 self._held[name] -= 1
 
     def load(self, name: str) -> Any:
-        """Return what a name stands for; a plug-in's module is imported here.
+        """Return the object registered under a name; a plug-in's module is imported here.
 
         Raises:
             ConfigError: nothing has this name, or the plug-in cannot be imported.
@@ -98,7 +98,7 @@ class Registry:
             guess = did_you_mean(name, self.names())
             raise ConfigError(
                 f"{self.kind} {name!r} is not known. {guess}".strip(),
-                hint=f"A class of a script is known only there: call from there, or register it in the group {self.group!r}.",
+                hint=f"A class of a script is known only there: use it there, or register it in the group {self.group!r}.",
             )
         return self.guarded(name, point.load)
 

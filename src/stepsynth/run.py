@@ -1,4 +1,4 @@
-"""The run directory: layout, lock, atomic files, and whether a model in it is whole.
+"""The run directory: layout, lock, atomic files, and checks that its models are whole.
 
 ::
 
@@ -52,18 +52,18 @@ _RUN_HINT = "Give the folder of a run, with its config.json and journal.db."
 
 
 def folder_name(task: str) -> str:
-    """Return a name for a task's run that stays inside its folder, whatever the task is called."""
+    """Return a folder name for a task's run; no task name can make it leave the parent folder."""
     return re.sub(r"[^\w-]+", "-", task).strip("-_")[:60] or "run"
 
 
 def answers_path(cache: Path | None, runs: Path) -> Path | None:
-    """Return the file of answers that runs share, ``None`` where there shall be none.
+    """Return the file of answers that runs share; ``None`` if sharing is off.
 
-    ``$STEPSYNTH_ANSWERS`` stands for the file ``user``; ``off`` there turns any file off.
+    ``$STEPSYNTH_ANSWERS`` is the path for ``user``; ``off`` turns sharing off for any ``cache``.
 
     Args:
         cache: the config's ``cache``.
-        runs: the folder that relative paths start from: the one that the run directory lies in.
+        runs: base of relative paths: the folder that contains the run directory.
     """
     own = os.environ.get("STEPSYNTH_ANSWERS", "")
     if cache is None or own == "off":
@@ -89,15 +89,15 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path, config: RunConfig) -> RunDirectory:
-        """Create a run, or go on with one that the same config made.
+        """Create a run, or resume one that the same config made.
 
-        A run that has obtained nothing yet, and paid for nothing, takes over a changed config: its
-        first request may just have shown what was wrong with the old one. What the config leaves
-        open (``auto``) is what the run has; a new run settles it, see `stepsynth.settling`.
+        A run that has obtained and paid for nothing yet accepts a changed config: its first request
+        may have shown what was wrong with the old one. Open values (``auto``) keep the run's own
+        settings; a new run settles them, see `stepsynth.settling`.
 
         Raises:
             RunError: another process holds it, it belongs to another config, or the folder
-                holds something else.
+                contains something else.
         """
         existing = path / "config.json"
         if path.exists() and not path.is_dir():
@@ -110,7 +110,7 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"cannot make {str(path)!r}: {error.strerror}.", hint="Give another folder (out= / --out).") from None
         lock = _take_lock(path)
-        # What a killed process left; nobody else writes here while the lock is held.
+        # Left by a killed process; nobody else writes here while the lock is held.
         for part in filter(_is_part, path.iterdir()):
             part.unlink()
         try:
@@ -118,7 +118,7 @@ class RunDirectory:
             known = existing.exists() and _same(path, config)
             if not known:
                 _start_over(path)
-            # What changes no result (where files lie, concurrency, the key's variable) is kept as it is now.
+            # Settings that change no result (paths, concurrency, the key's variable) are updated.
             if not known or _stored_config(path).resolved() != config.resolved():
                 document = {"format": _FORMAT, "digest": config.result_digest(), "config": config.resolved()}
                 write_atomic(existing, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
@@ -139,7 +139,7 @@ class RunDirectory:
 
     @classmethod
     def check(cls, path: Path, config: RunConfig) -> None:
-        """Do nothing, unless there is a run here that another config made; touches nothing.
+        """Check that no run of another config is here; touches nothing.
 
         Raises:
             RunError: there is one, or its config cannot be read.
@@ -149,7 +149,7 @@ class RunDirectory:
 
     @classmethod
     def began_with(cls, path: Path) -> RunConfig | None:
-        """Return the config that a run began with, ``None`` where there is no run yet.
+        """Return the config that a run began with; ``None`` if there is no run yet.
 
         Raises:
             RunError: it cannot be read.
@@ -158,7 +158,7 @@ class RunDirectory:
 
     @classmethod
     def refuse_held(cls, path: Path) -> None:
-        """Do nothing, unless another process writes to a run right now: before anything takes time; `open` takes the lock.
+        """Check early that no other process writes to this run; `open` takes the lock.
 
         Raises:
             RunError: another process holds it.
@@ -167,7 +167,7 @@ class RunDirectory:
             raise _in_use(path, holder)
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -178,7 +178,7 @@ class RunDirectory:
         return self.path / JOURNAL
 
     def cache_path(self) -> Path | None:
-        """Return the file of answers that runs share, ``None`` where there shall be none; see `answers_path`."""
+        """Return the file of answers that runs share, or ``None``; see `answers_path`."""
         return answers_path(self.config.cache, self.path.parent)
 
     def model_path(self, round_number: int) -> Path:
@@ -186,10 +186,10 @@ class RunDirectory:
         return self.path / "models" / f"round-{round_number}"
 
     def new_model_folder(self, round_number: int) -> Path:
-        """Return an empty folder to train into; what an interrupted training left is removed."""
+        """Return an empty folder to train into; leftovers of an interrupted training are removed."""
         part = self.path / "models" / f".round-{round_number}.part"
         shutil.rmtree(part, ignore_errors=True)
-        # One by one: the mode is not that of parents made on the way.
+        # One by one: with parents=True, mkdir would not apply the mode to the parent.
         part.parent.mkdir(exist_ok=True, mode=0o700)
         part.mkdir(mode=0o700)
         return part
@@ -215,7 +215,7 @@ class RunDirectory:
         return not self.model_faults(round_number)
 
     def model_faults(self, round_number: int) -> list[str]:
-        """Return what is wrong with a round's student, a few words for each file; nothing when it is whole."""
+        """Return the faults of a round's student, a few words per file; an empty list if it is whole."""
         folder = self.model_path(round_number)
         if not folder.is_dir():
             return ["is missing"]
@@ -230,7 +230,7 @@ class RunDirectory:
         return [fault for name, value in digests.items() if (fault := _file_fault(folder, name, value))]
 
     def holder(self) -> str | None:
-        """Return who writes to this run right now, or ``None``; needs no write access."""
+        """Return the process that writes to this run now, or ``None``; needs no write access."""
         try:
             with (self.path / "lock").open(encoding="utf-8", errors="replace") as file:
                 try:
@@ -258,7 +258,7 @@ def _take_lock(path: Path) -> IO[str]:
         holder = file.read(200).strip() or "another process"
         file.close()
         raise _in_use(path, holder) from None
-    # What it says is for people; on a full disk the lock holds all the same.
+    # The text is for people; on a full disk the lock works without it.
     with contextlib.suppress(OSError):
         os.ftruncate(file.fileno(), 0)
         os.pwrite(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -266,8 +266,8 @@ def _take_lock(path: Path) -> IO[str]:
 
 
 def _file_fault(folder: Path, name: str, digest: object) -> str:
-    """Say what is wrong with a file of a model; empty when it is the one that was written."""
-    # A name that leads out of the folder is no file of this model, whatever lies there.
+    """Return the fault of a model's file; empty if it is as it was written."""
+    # A name that leads out of the folder is not a file of this model.
     if Path(name).name != name:
         return f"done.json names {name!r}"
     try:
@@ -277,7 +277,7 @@ def _file_fault(folder: Path, name: str, digest: object) -> str:
 
 
 def no_run(path: Path) -> RunError:
-    """Return the error of a folder that is no run: what it is instead; a comparison holds runs, and so does their parent."""
+    """Return the error for a path that is not a run: missing, a file, a comparison, a folder of runs, or something else."""
     if not path.exists():
         return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_RUN_HINT)
     if not path.is_dir():
@@ -302,10 +302,10 @@ def _stored_config(path: Path) -> RunConfig:
 
 
 def _same(path: Path, config: RunConfig) -> bool:
-    """Tell whether a run has this config, or nothing yet that could belong to another one.
+    """Whether a run has this config; ``False`` if it has another one but nothing to lose yet.
 
     Raises:
-        RunError: it has another config, and something to lose.
+        RunError: it has another config and something to lose.
     """
     stored = _stored_config(path)
     if stored.result_digest() == config.result_digest():
@@ -316,35 +316,35 @@ def _same(path: Path, config: RunConfig) -> bool:
     if another := [line for line in changes if line.startswith(("task.name", "task.labels", "task.instruction", "task.family"))]:
         raise RunError(
             f"{str(path)!r} is the run of another task: {'; '.join(another[:3])}.",
-            hint="Give another folder (out= / --out) or the task another name, or undo the change: nothing was touched.",
+            hint="Give another folder (out= / --out), rename the task, or undo the change: nothing was touched.",
         )
     if changes or not defaults:
-        also = f" (and write {', '.join(defaults)}: these defaults are others now)" if defaults else ""
-        # A filter that counts in a public attribute is another one after its first run.
+        also = f" (and write {', '.join(defaults)}: these defaults have changed)" if defaults else ""
+        # A filter that counts in a public attribute looks like another filter after its first run.
         state = any(line.startswith("filters ") for line in changes)
-        hidden = ", or begin the name of an attribute that a filter changes itself with an underscore" if state else ""
+        hidden = ", or give attributes that a filter changes itself a leading underscore" if state else ""
         raise RunError(
             f"{str(path)!r} was made with another config: {'; '.join(changes[:5]) or 'the stored config'}.",
             hint=f"Undo the change{also}{hidden}, or give another folder (out= / --out): nothing was touched.",
         )
     raise RunError(
-        f"{str(path)!r} was made by an earlier version, whose defaults were others.",
-        hint=f"To go on with it, write into the config: {', '.join(defaults)}. "
+        f"{str(path)!r} was made by an earlier version with other defaults.",
+        hint=f"To resume it, write into the config: {', '.join(defaults)}. "
         "Or give another folder (out= / --out): nothing was touched.",
     )
 
 
 def _keep_given(config: RunConfig) -> None:
-    """Write the rows that a program gave to where the config says they are, so that the run goes on without that program."""
+    """Write the rows that a program gave to the config's paths, so that the run can resume without that program."""
     for source in (config.data.validation, config.data.test, config.data.contexts, config.data.seed):
-        # Their digest is in the name: what is there is what would be written.
+        # The name contains the digest: an existing file has the same content.
         if source is not None and source.rows is not None and source.path is not None and not source.path.exists():
             source.path.parent.mkdir(exist_ok=True, parents=True, mode=0o700)
             write_atomic(source.path, given_lines(source.rows))
 
 
 def _start_over(path: Path) -> None:
-    """Remove the journal of a run that obtained nothing: it holds the old config's validation rows."""
+    """Remove the journal of a run that obtained nothing: it contains the old config's validation rows."""
     for end in ("-wal", "-shm", ""):
         (path / f"{JOURNAL}{end}").unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a run starts from, checked before anything is spent."""
+"""A run's input data, checked before anything is spent."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ __all__ = ["RunData", "begin_journal", "load_run_data", "rows_digest"]
 
 @dataclass(frozen=True)
 class RunData:
-    """What was checked before anything is spent.
+    """A run's checked input.
 
     Attributes:
         validation: the harvest and the select half.
         test: the sealed test set, or ``None``.
-        sealed: its size and digest; no text of it.
-        contexts: texts to write about; none for families that keep no context.
+        sealed: its size and digest, without its text.
+        contexts: texts to write about; empty for families without context.
         seed: written rows to start from.
-        read: what was read of ``contexts`` and ``seed``.
+        read: row counts of ``contexts`` and ``seed`` as they were read.
     """
 
     validation: Validation
@@ -56,7 +56,7 @@ class RunData:
 
     @property
     def tallies(self) -> dict[str, Tally]:
-        """What was read of each source."""
+        """Row counts of each source."""
         found = {"validation": self.validation.tally, "contexts": self.read.get("contexts"), "seed": self.read.get("seed")}
         if self.sealed is not None:
             found["test"] = self.sealed.tally
@@ -64,7 +64,7 @@ class RunData:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the data, a sentence each."""
+        """Warnings about the data, a sentence each."""
         if self.sealed is None or not self.sealed.shared:
             return self.validation.notes
         rows = f"test row{'s' * (self.sealed.n != 1)} {'is' if self.sealed.shared == 1 else 'are'}"
@@ -72,7 +72,7 @@ class RunData:
         return (*self.validation.notes, shared)
 
     def facts(self) -> dict[str, str]:
-        """Return what must not change between two attempts at one run."""
+        """Return the digests that must not change between attempts at a run."""
         facts = {
             "validation_sha256": rows_digest((*self.validation.harvest, *self.validation.select)),
             "test_sha256": self.sealed.sha256 if self.sealed else "",
@@ -85,10 +85,10 @@ class RunData:
 
 
 def begin_journal(journal: Journal, inputs: RunData, method: Method) -> None:
-    """Write the gold rows and facts of a run, or check that they are those that it began with.
+    """Write the gold rows and facts of a new run; check those of a resumed one.
 
     Raises:
-        RunError: they are others, or a method of the user's trains its student on something else now.
+        RunError: they have changed, or the user's method now trains its student on something else.
     """
     facts, notes = inputs.facts(), student_notes(method)
     if journal.meta("validation_sha256") is None:
@@ -97,18 +97,18 @@ def begin_journal(journal: Journal, inputs: RunData, method: Method) -> None:
         if journal.meta(name) != value:
             raise RunError(
                 f"the {name.split('_')[0]} rows are not those that this run began with.",
-                hint="Put the old file back, or give another folder (out= / --out): nothing was touched.",
+                hint="Restore the old file, or give another folder (out= / --out): nothing was touched.",
             )
     for name, value in notes.items():
         if (began := journal.meta(name)) != value:
             raise RunError(
-                f"the method {method.name!r} trains its student on {value!r}, and did on {began!r} when this run began.",
-                hint="Put its class back as it was, or give another folder (out= / --out): nothing was touched.",
+                f"the method {method.name!r} trains its student on {value!r}, but on {began!r} when this run began.",
+                hint="Restore the class as it was, or give another folder (out= / --out): nothing was touched.",
             )
 
 
 def rows_digest(rows: Sequence[Example]) -> str:
-    """Return the sha256 by which a run knows its gold and given rows again; ids are not part of it."""
+    """Return the sha256 by which a run recognises its gold and given rows; ids are not part of it."""
     return digest([[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows])
 
 
@@ -116,7 +116,7 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
     """Check data, prompts and the student's base model.
 
     Raises:
-        UserError: the first thing that is wrong, in one line.
+        UserError: the first fault found, in one line.
     """
     Prompts(config.task).check()
     own_filters(config.filters, config.given_filters or ())
@@ -138,10 +138,10 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         if config.student.kind is not None:
             own = chosen_student(config)
             if isinstance(own, StudentRecipe):
-                # Across folds no gold row judges a student.
+                # With cross-fitting, students train without select rows.
                 judged = () if method.crossfits else validation.select
                 try_student(own, family, (*validation.harvest, *validation.select), judged, config.seed)
-        # One of the user's has no base model; the label check needs one all the same.
+        # A user's own student has no base model, but the label check still needs one.
         base = None if config.student.own and not method.doubts_labels(config) else config.student.model
         for model in filter(None, (base, config.method.mistakes_of)):
             check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
@@ -149,7 +149,7 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
 
 
 def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:
-    """Refuse answers that no window of the student can hold: a word is a token at least."""
+    """Refuse answers longer than the student's window: a word is at least one token."""
     window = config.student.max_length
     for row in (*validation.harvest, *validation.select):
         words = min(count_words(answer.text) for answer in row.answers)
@@ -157,12 +157,12 @@ def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:
             raise DataError(
                 f"the answer of validation row {row.id.rpartition('-')[2]} has {words} words, "
                 f"which do not fit into a window of student.max_length={window} tokens.",
-                hint="Raise student.max_length, shorten the answer, or take the row out.",
+                hint="Raise student.max_length, shorten the answer, or remove the row.",
             )
 
 
 def _refuse_mute_pool(contexts: Sequence[str]) -> None:
-    """Refuse contexts without any phrase to ask for, where questions are to be written about them."""
+    """Refuse contexts that contain no phrase to ask a question about."""
     if not any(draw_spans(context, 1, random.Random(0)) for context in contexts):
         raise DataError(
             f"none of the {len(contexts)} contexts has a phrase, a name, a number or a date to ask for.",

@@ -1,12 +1,11 @@
-"""What a config leaves open is settled once, when a run begins, and stored: a resumed run never changes it.
+"""Settles a config's open values once, when a run begins, and stores them: a resumed run never changes them.
 
     config = settle(config, None, report=print, fetch=True)
 
-That is which embedded model the teacher is (``teacher.model: auto``) and which templates fit the teacher
-(``task.prompt_style: auto``), how such templates are sampled where the config says nothing, what seed rows are written from
-(``method.seed_from: auto``), how the gold rows are chosen that a prompt shows (``method.demonstrations: auto``), whether the
-teacher is told why its answers are dropped (``method.feedback: auto``), and with which options a method or a student of the
-user's is made that the config does not name.
+These are the embedded teacher (``teacher.model: auto``), the templates that fit the teacher (``task.prompt_style: auto``)
+and their sampling unless it is configured, the source of seed rows (``method.seed_from: auto``), the choice of gold rows
+shown in prompts (``method.demonstrations: auto``), whether the teacher is told why its answers are dropped
+(``method.feedback: auto``), and the options of a user's method or student that the config does not name.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["BEST_TEACHER", "settle", "settle_teacher", "style_for"]
 
 BEST_TEACHER = "qwen2.5-coder-1.5b"
-# Which of the embedded models fill in which templates well was judged by reading; see docs/decisions.md.
+# Chosen by reading the embedded models' answers to both sets of templates; see docs/decisions.md.
 _CAPABLE = 0.9e9
-# At the cooler sampling that keeps small models on their label, larger ones write the same few sentences over and over.
+# The low temperature that keeps small models on their label makes larger ones repeat the same few sentences.
 _CAPABLE_SAMPLING = {"temperature": 0.85, "top_p": 0.95}
 
 
@@ -46,12 +45,12 @@ def settle(
     Args:
         config: the user's.
         begun: the config that the run began with, ``None`` for a new run.
-        report: told, in one sentence each, what is fetched, and why a smaller model is taken.
-        fetch: whether to fetch a model that is chosen here, and to take a smaller one where it cannot be fetched.
+        report: called with a sentence for every download and for the choice of a smaller model.
+        fetch: download the model chosen here, or a smaller one if that fails.
 
     Raises:
         AssetError: no embedded teacher can be fetched.
-        ConfigError: several rows an answer, and templates that ask for one; or a method that there is not.
+        ConfigError: several rows per answer with templates that ask for one, or an unknown method.
     """
     made = create_method(config)
     known = begun.teacher if begun is not None and begun.teacher.backend == config.teacher.backend else None
@@ -72,15 +71,15 @@ def settle(
     )
     if method.rows_per_answer > 1 and not Prompts(task).counts(method.seed_template):
         raise ConfigError(
-            f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row an answer.",
-            hint="Set task.prompt_style: capable, or own templates that say {{ count }}; or leave rows_per_answer out.",
+            f"method.rows_per_answer={config.method.rows_per_answer}: the templates ask for one row per answer.",
+            hint="Set task.prompt_style: capable, use templates of your own that say {{ count }}, or remove rows_per_answer.",
         )
     student = config.student.model_copy(update={"options": student_options(config)})
     return config.model_copy(update={"task": task, "teacher": teacher, "method": method, "student": student})
 
 
 def _identity(task: TaskConfig) -> dict[str, Any]:
-    """Return what a family says of itself, which nothing else in the config does: a run goes on only while that is the same.
+    """Return the family's own identity, which must not change during a run and is nowhere else in the config.
 
     Raises:
         ConfigError: it is not JSON.
@@ -91,12 +90,12 @@ def _identity(task: TaskConfig) -> dict[str, Any]:
     except Exception as error:
         raise ConfigError(
             f"the identity of the task family {task.family!r} is not JSON: {error}.",
-            hint="Let identity() return numbers, texts, lists and dicts only.",
+            hint="Return only numbers, strings, lists and dicts from identity().",
         ) from None
 
 
 def _seed_from(config: RunConfig, begun: RunConfig | None, method: Method) -> Literal["auto", "reasons", "gold"]:
-    """Return what seed rows are written from; a prompt that the user wrote is not to lie unused."""
+    """Choose the source of seed rows: reasons if the user wrote a seed prompt, so that it is used."""
     if config.method.seed_from != "auto":
         return config.method.seed_from
     if begun is not None:
@@ -120,9 +119,9 @@ def _feedback(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "dr
 
 
 def _varied(sampling: SamplingConfig, begun: RunConfig | None) -> SamplingConfig:
-    """Return sampling that varies more, as far as the user has not set it; what was not set still counts as not set.
+    """Raise the variety of sampling where the user set nothing; such values still count as not set.
 
-    A run that began goes on with what it began with, whatever a later version samples with.
+    A resumed run keeps its own values, even if a later version has others.
     """
     values = _CAPABLE_SAMPLING if begun is None else {key: getattr(begun.teacher.sampling, key) for key in _CAPABLE_SAMPLING}
     free = {key: value for key, value in values.items() if key not in sampling.model_fields_set}
@@ -136,7 +135,7 @@ def settle_teacher(
     *,
     fetch: bool = False,
 ) -> TeacherConfig:
-    """Return the teacher with its model's name; see `settle`.
+    """Return the teacher with its model named; see `settle`.
 
     Raises:
         AssetError: no embedded teacher can be fetched.
@@ -153,7 +152,7 @@ def settle_teacher(
 
 
 def _fetched(name: str, say: Callable[[str], None]) -> str:
-    """Return the name of a model that is on this machine now: the given one, or the next smaller one that can be fetched."""
+    """Download a model, or the next smaller one that can be downloaded; return its name."""
     teachers = sorted((a for a in list_assets() if a.kind == "teacher"), key=lambda a: -a.size)
     names = [asset.name for asset in teachers]
     for place, found in enumerate(names[names.index(name) :], start=names.index(name) + 1):
@@ -162,14 +161,14 @@ def _fetched(name: str, say: Callable[[str], None]) -> str:
         except AssetError as error:
             if place == len(names):
                 raise
-            say(f"{names[place]} in place of {found}: {error.message}")
+            say(f"Using {names[place]} instead of {found}: {error.message}")
         else:
             return found
     raise AssertionError(name)
 
 
 def style_for(teacher: TeacherConfig) -> Literal["small", "capable"]:
-    """Return which templates fit a teacher: by its size, where that can be told; other servers' models are large."""
+    """Choose the templates for a teacher by its size; a model of unknown size counts as large."""
     if teacher.backend == "fake":
         return "small"
     size = model_parameters(teacher.model)

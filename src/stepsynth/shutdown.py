@@ -1,11 +1,11 @@
-"""A clean stop: whatever is in flight is waited for and committed, then `Interrupted` ends the run.
+"""A clean stop: requests in flight are awaited and committed, then `Interrupted` ends the run.
 
-    with stoppable() as stop:        # whoever may be asked to stop: the command line, a notebook's cell
-        run_loop(...)                # asks `check_stop` where everything is committed
+    with stoppable() as stop:        # in the command line or a notebook cell
+        run_loop(...)                # calls `check_stop` where everything is committed
     stop.set()                       # from a signal handler or another thread
 
-The flag belongs to a context (`contextvars`): two runs in two threads do not stop one another. A block within a block
-stops with it.
+The flag belongs to a context (`contextvars`): runs in different threads do not stop each other. A nested block
+stops with the outer one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check_stop", "current_stop", "stop_requested", "stoppable"]
 
-# The flags of all blocks around, the innermost last.
+# The flags of all enclosing blocks, the innermost last.
 _stops: ContextVar[tuple[threading.Event, ...]] = ContextVar("stops", default=())
 
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """Yield the flag that asks for a clean stop of what runs in the block."""
+    """Yield the flag that asks the code in the block for a clean stop."""
     stop = threading.Event()
     token = _stops.set((*_stops.get(), stop))
     try:
@@ -38,7 +38,7 @@ def stoppable() -> Iterator[threading.Event]:
 
 
 def current_stop() -> threading.Event | None:
-    """Return the flag of the block that this runs in, for a thread with a context of its own; ``None`` outside of any."""
+    """Return the enclosing block's flag, to pass to a thread with its own context; ``None`` outside any block."""
     return next(reversed(_stops.get()), None)
 
 
@@ -48,10 +48,10 @@ def stop_requested() -> bool:
 
 
 def check_stop() -> None:
-    """Raise at a point where everything is committed.
+    """Stop here, where everything is committed, if a stop was asked for.
 
     Raises:
-        Interrupted: when a stop was asked for.
+        Interrupted: a stop was asked for.
     """
     if stop_requested():
         raise Interrupted("stopped; nothing is lost.", hint="Run the same command again to go on.")

@@ -1,7 +1,7 @@
 """The frozen values that flow through a run, in the order in which they appear.
 
 ``Request -> Response -> GeneratedRow -> Candidate -> Verdict -> Example -> Prediction -> Graded -> Mistake``, and
-``Evaluation`` for what a student scored. None of them knows where it is stored.
+``Evaluation`` for a student's score. None of them knows where it is stored.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ FinishReason = Literal["stop", "length", "refusal"]
 
 
 class StageKind(StrEnum):
-    """What a stage does. A method of another package may write rows under a name of its own.
+    """What a stage does. A method from another package may write rows under its own name.
 
     Attributes:
         RATIONALES: the teacher writes reasons why a text would have its label.
-        IMPORT: rows that the user brought are taken.
+        IMPORT: the user's own written rows are taken over.
         SEED: the teacher writes rows from reasons.
         ZEROGEN: the teacher writes rows with a plain prompt.
-        EXTRAPOLATE: the teacher writes rows like gold rows, as a rule like those that the student got wrong.
-        FOLD: a student that is not kept judges one fold.
+        EXTRAPOLATE: the teacher writes rows like gold rows, usually those that the student got wrong.
+        FOLD: a temporary student judges one fold.
         CROSSFIT: all folds of a round are judged.
-        CHOICE: what the final student learns from is chosen.
+        CHOICE: the final student's training set is chosen.
         TRAIN: a student is trained and kept.
         TEST: the kept students are scored on the sealed test set.
     """
@@ -67,7 +67,7 @@ class StageKind(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a written row is not used; the filter of a user has words of its own. `stepsynth.filters.REASONS` explains them."""
+    """Why a written row is not used; user filters add their own reasons. `stepsynth.filters.REASONS` explains them."""
 
     FAILED = "failed"
     REFUSAL = "refusal"
@@ -91,7 +91,7 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 
 def canonical_json(value: object) -> str:
-    """One spelling for one value: sorted keys, no spaces, no escapes of non-ASCII text."""
+    """JSON with one spelling per value: sorted keys, no spaces, non-ASCII text unescaped."""
     return _CANONICAL.encode(value)
 
 
@@ -119,11 +119,11 @@ class Example:
 
     Attributes:
         id: unique within a run, for instance ``harvest-17`` or ``round-1/extrapolate-40``.
-        text: what the teacher writes: the text, the written one of a pair, or the question.
-        label: the gold or asked label; several labels are joined by ``|`` in the config's order;
+        text: the part that the teacher writes: the text, the second text of a pair, or the question.
+        label: the gold or requested label; several are joined by ``|`` in the config's order;
             empty for question answering.
-        context: what is kept as it is: the other text of a pair, or the passage of a question.
-        answers: right answers of a question, each a span of the context; one for written rows.
+        context: the given part: the other text of a pair, or the passage of a question.
+        answers: right answers to a question, each a span of the context; one for written rows.
 
     Example:
         >>> Example("row-1", "Where is my invoice?", "billing").label
@@ -171,14 +171,14 @@ class Request:
     Attributes:
         messages: the chat, ending with a user turn.
         sampling: see `Sampling`.
-        replicate: tells apart equal prompts that shall be answered independently.
+        replicate: distinguishes equal prompts that need independent answers.
         stage: the stage that asks, for instance ``round-0/seed``; not part of the key.
         index: position in the stage's plan; not part of the key.
-        label: the label that the answer is asked for; not part of the key.
-        source: id of the mistake that is extrapolated, if any; not part of the key.
-        context: the text that the row keeps, if any; not part of the key (the messages show it).
-        answer: the answer that a question is asked for; not part of the key.
-        parts: how many rows the answer shall hold; not part of the key (the messages say it).
+        label: the label requested of the answer; not part of the key.
+        source: id of the mistake to extrapolate, if any; not part of the key.
+        context: the row's given text, if any; not part of the key (the messages show it).
+        answer: the answer that the question must have; not part of the key.
+        parts: how many rows the answer should contain; not part of the key (the messages say it).
     """
 
     messages: tuple[Message, ...]
@@ -194,14 +194,14 @@ class Request:
     _kept: tuple[Mapping[str, object], str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def key(self, teacher: Mapping[str, object]) -> str:
-        """Return the identity of the answer: sha256 over all that can change it.
+        """Return the identity of the answer: sha256 of everything that can change it.
 
         Args:
             teacher: backend, model and base URL (and precision where it matters).
         """
         kept = self._kept
         if kept is None or kept[0] != teacher:
-            # A request is asked for its key some five times on its way to a row.
+            # The key is needed some five times before an answer becomes a row.
             kept = dict(teacher), self._key(teacher)
             object.__setattr__(self, "_kept", kept)
         return kept[1]
@@ -222,12 +222,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer took.
+    """The cost of an answer.
 
     Attributes:
         prompt_tokens: tokens read.
         completion_tokens: tokens written.
-        cost_usd: dollars, ``None`` where no price is known (never 0 for unknown).
+        cost_usd: dollars; ``None``, never 0, if no price is known.
     """
 
     prompt_tokens: int = 0
@@ -237,7 +237,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A teacher's answer as it came.
+    """A teacher's answer as received.
 
     Attributes:
         text: the answer's text, unparsed.
@@ -255,18 +255,18 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedRow:
-    """A row that the teacher wrote or the user brought, and what it was asked for.
+    """A row that the teacher wrote or the user brought, and what was asked for.
 
     Attributes:
         stage: stage that asked for it.
-        position: place of its request in the stage's plan; of a row in the journal its own place in the stage.
+        position: place of its request in the stage's plan; for a row in the journal, its own place in the stage.
         key: key of the answer that it was read from; empty for rows that the user brought.
-        label: the asked label.
-        source: id of the gold row that it was written like, if any.
-        text: the text; empty when nothing was left of the answer.
-        context: the text that the row keeps, if any.
+        label: the requested label.
+        source: id of the gold row that it was modelled on, if any.
+        text: the text; empty if cleaning left nothing.
+        context: the given text, if any.
         answer: the answer that the question was written for, if any.
-        part: which of its answer's rows it is, where an answer holds several.
+        part: its index in an answer of several rows.
     """
 
     stage: str
@@ -289,13 +289,13 @@ class GeneratedRow:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A generated row that has not been judged yet, with what is known of its answer only until then.
+    """A generated row that has not been judged yet, with facts about its answer that only the filters need.
 
     Attributes:
-        row: the row; its text is what `stepsynth.filters.normalise.clean` made of the answer, or as the user gave it.
+        row: the row; its text is the answer after `stepsynth.filters.normalise.clean`, or as the user gave it.
         finish_reason: as in `Response`.
-        shown: the answers that its prompt gave as examples, which it may have copied.
-        cut: sentences at its end were left out, since it was longer than real texts are.
+        shown: the example answers in its prompt, which it may have copied.
+        cut: sentences were cut off its end because it was longer than real texts.
     """
 
     row: GeneratedRow
@@ -305,7 +305,7 @@ class Candidate:
 
     @classmethod
     def of(cls, request: Request, key: str, text: str, finish_reason: FinishReason = "stop", part: int = 0) -> Candidate:
-        """Return the row that an answer to a request gives.
+        """Make a candidate from an answer to a request.
 
         Args:
             request: the request.
@@ -334,17 +334,17 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """The label that it was asked for."""
+        """The requested label."""
         return self.row.label
 
     def with_text(self, text: str, *, cut: bool) -> Candidate:
-        """Return the same with another text."""
+        """Return a copy with another text."""
         return replace(self, row=replace(self.row, text=text), cut=cut)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the filters said of a candidate.
+    """The filters' decision on a candidate.
 
     Attributes:
         candidate: the candidate; a filter may have shortened its text.
@@ -366,10 +366,10 @@ class Prediction:
 
     Attributes:
         example_id: the example.
-        label: the likeliest label; the likely ones joined by ``|`` where several may hold; the
+        label: the likeliest label; in multi-label tasks, the likely ones joined by ``|``; the
             answer's text for question answering.
-        probabilities: label -> probability, in label order; they sum to 1 unless several labels
-            may hold; the answer's text -> probability for question answering.
+        probabilities: label -> probability, in label order; they sum to 1 except in multi-label
+            tasks; the answer's text -> probability for question answering.
         start: where the answer begins in the context, in characters; -1 for other families.
     """
 
@@ -380,10 +380,10 @@ class Prediction:
 
     @property
     def confidence(self) -> float:
-        """Probability of what was predicted, in [0, 1].
+        """Probability of the prediction, in [0, 1].
 
-        Of several labels the least sure one counts; where none was predicted, how sure that is of
-        the likeliest.
+        Of several labels the least certain one counts; if none was predicted, 1 minus the
+        highest probability.
         """
         if self.label in self.probabilities:
             return self.probabilities[self.label]
@@ -398,8 +398,8 @@ class Graded:
 
     Attributes:
         prediction: what the student said.
-        gold: the right answer as tables show it.
-        score: 1.0 right; less is wrong, 0.0 at the least.
+        gold: the right answer as shown in tables.
+        score: 1.0 is right, anything less is wrong; 0.0 is the lowest.
     """
 
     prediction: Prediction
@@ -424,7 +424,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a student scored on one split.
+    """A student's score on one split.
 
     Attributes:
         metric: name of ``value``, for instance ``accuracy``.

@@ -1,24 +1,24 @@
-"""Is a run whole? Every fact on disk is checked against the others; nothing is fixed and nothing is sent.
+"""Checks that a run is whole by comparing its files with each other; nothing is repaired and nothing is sent.
 
     for finding in verify_run(Path("runs/shop")):
         print(finding)
 
-What is checked, in this order:
+The checks, in order:
 
-* ``config``: readable, and the digest beside it is its own;
-* ``journal``: SQLite's own check; the rows of every stage are all there and have the answers they
-  were parsed from; every answer lies under the key of the request beside it; accepted and missing
-  rows make up the targets; every trained student has its scores;
+* ``config``: it can be read and matches the digest stored with it;
+* ``journal``: SQLite's own check passes; every stage has all its rows and the answers they were parsed
+  from; every answer is stored under its own request's key; accepted and missing rows add up to the
+  targets; every trained student has its scores;
 * ``gold``: the harvest and select rows have the digest that the run began with; the rows that a Python
-  program gave, in ``data``, have the digest in their file's name, and none of the config's is missing;
+  program gave, in ``data``, have the digest in their file's name, and no file of the config is missing;
 * ``model``: every file of every student has the sha256 in its ``done.json``;
-* ``derived``: ``dataset.jsonl``, ``results.json`` and ``report.html`` are what the journal gives.
+* ``derived``: ``dataset.jsonl``, ``results.json`` and ``report.html`` match the journal.
 
-Without the class of the task's family nobody knows the columns of ``dataset.jsonl``, and the page may be another one: of the
-data set the requests are compared, and the rest is said to be not compared (`not_compared`).
+Only the class of the task's family knows the columns of ``dataset.jsonl``. Without it, only the origins of its rows are
+compared, the page is not, and `not_compared` says so.
 
-What contradicts itself is no measure for the rest: a config that cannot be read or a journal that
-SQLite calls damaged ends the check, and derived files are compared with a journal without findings only.
+A damaged part cannot vouch for the rest: an unreadable config or a journal that SQLite calls damaged
+ends the check, and derived files are compared only with a journal that has no findings.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it was written.
+    """One fault of a run.
 
     Attributes:
         kind: ``config``, ``journal``, ``gold``, ``model`` or ``derived``.
-        where: the file or folder, relative to the run, or the stage.
+        where: the stage, or the file or folder relative to the run.
         what: what is wrong with it.
         hint: what fixes it.
     """
@@ -74,17 +74,17 @@ class Finding:
         return f"{self.where} {self.what}. {self.hint}".strip()
 
 
-_AGAIN = "Run the same `stepsynth run` command again: it is trained again from the journal's rows."
-_REPORT = "`stepsynth report RUN` writes it again."
-_DATA = "Remove what is there of it and give the same rows from Python again: the file is written anew."
-_BACKUP = "Restore journal.db from a backup, or start a new run; answers.db still has what was paid for."
+_AGAIN = "Run the same `stepsynth run` command again to retrain it from the journal's rows."
+_REPORT = "`stepsynth report RUN` rewrites it."
+_DATA = "Remove what is left of it and give the same rows from Python again to rewrite it."
+_BACKUP = "Restore journal.db from a backup, or start a new run; answers.db still has the answers you paid for."
 
 
 def verify_run(folder: Path) -> list[Finding]:
-    """Return what is wrong with a run, finished or not; nothing when it is whole.
+    """Return the faults of a run, finished or not; an empty list if it is whole.
 
     Args:
-        folder: the run directory; nothing of what it holds is changed.
+        folder: the run directory; it is not changed.
 
     Raises:
         RunError: there is no run here, or a process is writing to it.
@@ -96,7 +96,7 @@ def verify_run(folder: Path) -> list[Finding]:
     except RunError as error:
         return [Finding("config", "config.json", error.message.partition("' ")[2].rstrip("."), error.hint)]
     if holder := directory.holder():
-        raise RunError(f"{str(folder)!r} is in use by {holder}.", hint="Wait for it; a run is whole when it stands still.")
+        raise RunError(f"{str(folder)!r} is in use by {holder}.", hint="Wait until it has ended, then verify again.")
     findings = [*_config(directory), *_given(directory)]
     if not directory.journal_path.is_file():
         return [*findings, Finding("journal", "journal.db", "is missing", "Run the same `stepsynth run` command again.")]
@@ -114,15 +114,15 @@ def verify_run(folder: Path) -> list[Finding]:
 
 def _config(directory: RunDirectory) -> list[Finding]:
     document = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
-    # A config that another version wrote may lack keys of this one; its digest is that version's.
+    # A config from another version may lack keys of this one, so its digest may differ.
     same_keys = directory.config.resolved() == document["config"]
     if same_keys and document.get("digest") != directory.config.result_digest():
-        return [Finding("config", "config.json", "was edited: its digest is another config's", "Undo the change.")]
+        return [Finding("config", "config.json", "was edited: it does not match its digest", "Undo the change.")]
     return []
 
 
 def _given(directory: RunDirectory) -> list[Finding]:
-    """Check the rows that a program gave; a comparison keeps those of its runs beside them."""
+    """Check the rows that a program gave; a comparison keeps them in a folder next to its runs."""
     data, sources = directory.config.data, ("validation", "test", "contexts", "seed")
     named = {source.path.name for name in sources if (source := getattr(data, name)) and source.path and _is_own(source.path)}
     folder = directory.path / "data"
@@ -137,7 +137,7 @@ def _given(directory: RunDirectory) -> list[Finding]:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether a path is one that a run keeps a program's rows under, wherever the run was then."""
+    """Whether a path is a run's copy of a program's rows, wherever the run was at the time."""
     return path.parent.name == "data" and is_kept_name(path.name)
 
 
@@ -145,7 +145,7 @@ def _is_own(path: Path) -> bool:
 
 
 def _integrity(path: Path) -> list[Finding]:
-    """Ask SQLite, reading only."""
+    """Run SQLite's own check, read-only."""
     try:
         with closing(sqlite3.connect(reading_uri(path), uri=True)) as connection:
             said = [" ".join(line.split()) for (line,) in connection.execute(f"PRAGMA integrity_check({_SHOWN})")]
@@ -177,14 +177,14 @@ def _rows(connection: sqlite3.Connection, stages: dict[str, tuple[int, str, dict
         if stage not in stages:
             yield stage, f"has {counts[stage]:,} rows, but never ended"
         elif first != 0 or last + 1 != counts[stage]:
-            yield stage, f"planned {last + 1:,} rows, of which {counts[stage]:,} are there"
+            yield stage, f"planned {last + 1:,} rows, but only {counts[stage]:,} are there"
     for stage, (_, _, info) in stages.items():
         targets = info.get("targets", {})
         for label, missing in info.get("missing", {}).items():
             if accepted[stage][label] + missing != targets.get(label):
                 have = f"{accepted[stage][label]:,} accepted and {missing:,} missing"
                 yield stage, f"wanted {targets.get(label)} rows of {label!r}, but accounts for {have}"
-    # A request has no answer where all its attempts failed; given rows were never asked for.
+    # A request has no answer if all its attempts failed; given rows were never requested.
     orphans = connection.execute(
         "SELECT r.stage, COUNT(*) FROM rows r JOIN stages s ON s.name = r.stage WHERE r.reason != ? AND s.kind != ?"
         " AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = r.key) GROUP BY r.stage",
@@ -195,7 +195,7 @@ def _rows(connection: sqlite3.Connection, stages: dict[str, tuple[int, str, dict
 
 
 def _keys(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """An answer that lies under another request's key would be taken for that one's."""
+    """Check that every answer has its own request's key; with another key it would answer the wrong request."""
     wrong = 0
     for key, request, teacher in connection.execute("SELECT key, request, teacher FROM answers"):
         try:
@@ -204,25 +204,25 @@ def _keys(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
             own = ""
         wrong += own != key
     if wrong:
-        yield "answers", f"{wrong:,} of them lie under a key that is not their request's"
+        yield "answers", f"{wrong:,} of them are stored under another request's key"
 
 
 def _training(
     connection: sqlite3.Connection, journal: Journal, name: str, number: int, info: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
     splits = [split for (split,) in connection.execute("SELECT split FROM evaluations WHERE round = ?", (number,))]
-    # What is kept after cross-fitting is judged by the sealed test set alone.
+    # The student kept after cross-fitting is judged only on the sealed test set.
     if info.get("rows") and not splits and "student" not in info and not _learnt_from_gold(journal, number, info):
         yield name, "has no scores"
     for split in splits:
         evaluation = journal.evaluation(number, split)
         ((predicted,),) = connection.execute("SELECT COUNT(*) FROM predictions WHERE round = ? AND split = ?", (number, split))
         if evaluation is not None and predicted != evaluation.n:
-            yield name, f"was scored on {evaluation.n:,} rows of {split}, of which {predicted:,} are there"
+            yield name, f"was scored on {evaluation.n:,} rows of {split}, but {predicted:,} are there"
 
 
 def _learnt_from_gold(journal: Journal, number: int, info: dict[str, Any]) -> bool:
-    """Whether a student cannot be judged by the halves because it learnt from them."""
+    """Whether a student learnt from the halves and so cannot be judged on them."""
     gold = len(journal.gold("harvest")) + len(journal.gold("select"))
     return int(info["rows"]) == len(journal.dataset(number)) + gold
 
@@ -231,7 +231,7 @@ def _gold(journal: Journal) -> list[Finding]:
     began = journal.meta("validation_sha256")
     if began is None or began == rows_digest((*journal.gold("harvest"), *journal.gold("select"))):
         return []
-    return [Finding("gold", "journal.db", "holds validation rows that are not those the run began with", _BACKUP)]
+    return [Finding("gold", "journal.db", "has other validation rows than the run began with", _BACKUP)]
 
 
 # models and derived files --------------------------------------------------------------
@@ -248,7 +248,7 @@ def _models(directory: RunDirectory, journal: Journal) -> list[Finding]:
 
 
 def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
-    """Compare with what would be written now; a run that has not ended need not have the files."""
+    """Compare the derived files with what would be written now; an unfinished run need not have them."""
     finished = journal.meta("finished") is not None
     present = [name for name in ("dataset.jsonl", "results.json", "report.html") if (directory.path / name).exists()]
     findings = []
@@ -266,12 +266,12 @@ def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
         else:
             same = any(_as_derived(directory, journal, {**results, "run": run}, name) for run in _run_names(directory, results))
         if not same:
-            findings.append(Finding("derived", name, "is not what the journal gives", _REPORT))
+            findings.append(Finding("derived", name, "does not match the journal", _REPORT))
     return findings
 
 
 def not_compared(folder: Path) -> str:
-    """Return a line on what of a run cannot be compared here, for want of its family's class; empty when all can be."""
+    """Return a message about files that cannot be compared without the family's class; empty if all can be."""
     try:
         return without_class(RunDirectory.read(folder).config, "compared")
     except RunError:
@@ -282,7 +282,7 @@ _ORIGIN = ("round", "kind", "source", "id", "request")
 
 
 def _same_origins(directory: RunDirectory, journal: Journal) -> bool:
-    """Whether the data set has the rows of the journal, whatever their columns are."""
+    """Whether the data set's rows have the journal's origins, whatever their columns."""
     with (directory.path / "dataset.jsonl").open(encoding="utf-8") as file:
         lines = zip_longest(file, dataset_lines(journal, directory.config))
         try:
@@ -305,7 +305,7 @@ def _as_derived(directory: RunDirectory, journal: Journal, results: dict[str, An
 
 
 def _run_names(directory: RunDirectory, results: dict[str, Any]) -> list[str]:
-    """Return what may stand in the place of the run's name: older versions wrote the name that the folder had."""
+    """Return the run names that ``results.json`` may have: older versions wrote the folder's name."""
     try:
         stored = json.loads((directory.path / "results.json").read_text(encoding="utf-8"))["run"]
     except (OSError, ValueError, KeyError, TypeError):

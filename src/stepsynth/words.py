@@ -1,9 +1,8 @@
-"""What a word is and where a sentence ends, in any script.
+"""Word counts and sentence ends in any script.
 
-Where a script puts spaces between words, a word is what stands between them. Others are counted by
-rule: two characters of Chinese or Japanese are a word, three letters of Thai, Lao, Khmer or Burmese,
-and a syllable of Tibetan. That is about what a segmenter finds, needs no dictionary, and is the same
-on every machine.
+Scripts with spaces are split at them. Others are counted by rule: two characters of Chinese or Japanese
+make a word, as do three letters of Thai, Lao, Khmer or Burmese, or one syllable of Tibetan. That is close
+to a segmenter's count, needs no dictionary, and is the same on every machine.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ _SPACELESS = re.compile(f"[{SPACELESS}]")
 _RUN = re.compile(f"([{_PAIRED}]+)|([{_TRIPLED}]+)|([{_TIBETAN}]+)|[^\\s{SPACELESS}]+")
 _SELECTOR = re.compile("[\ufe00-\ufe0f]")
 _LETTERS_PER_WORD = 3
-# A stop with its closing marks. Western stops need white space behind them (3.50), those of scripts without spaces none.
+# A stop with its closing marks. Western stops must be followed by white space (unlike 3.50); stops of spaceless scripts need not.
 _CLOSERS = "\"')\\]\u2019\u201d\u00bb\u203a\u300d\u300f\u3011\u300b\u3009\uff09\uff3d"
 SENTENCE_END = re.compile(
     rf"[.!?\u2026\u061f\u06d4\u0589\u1362\u1367\u1368\u203c\u2047-\u2049][{_CLOSERS}]*(?=\s|$)"
     rf"|(?:[\u3002\uff01\uff1f\uff61\u0964\u0965\u104b\u17d4\u17d5\u0e5a\u0e5b\u0f0d-\u0f12]|\uff0e(?!\d))[{_CLOSERS}]*"
-    # Stops of Western form between characters that have no spaces around them.
+    # Western stops after a character of a spaceless script.
     rf"|(?<=[{_PAIRED}])[.!?\u2026]+(?!\w)[{_CLOSERS}]*"
     # Thai and Lao have no stop: a space ends a sentence.
     r"|(?<=[\u0e01-\u0e4e\u0e81-\u0ece])(?=\s+[\u0e01-\u0e4e\u0e81-\u0ece])"
 )
 
-# Marks that look the same in most fonts. NFKC takes care of widths and ligatures, not of these.
+# Marks that look the same in most fonts. NFKC normalises widths and ligatures, but not these.
 _ALIKE = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"),
@@ -54,21 +53,21 @@ _ALIKE = str.maketrans(
 
 
 def is_spaceless(text: str) -> bool:
-    """Whether a text holds characters of a script that puts no spaces between words."""
+    """Whether a text contains characters of a script that puts no spaces between words."""
     return not text.isascii() and _SPACELESS.search(text) is not None
 
 
 def count_words(text: str) -> int:
-    """Return the number of words; see the module."""
+    """Count the words; see the module for the rules."""
     if not is_spaceless(text):
         return len(text.split())
     return sum(max(1, _weight(chunk)) for chunk in text.split())
 
 
 def pieces(text: str) -> list[str]:
-    """Return what texts are compared by: words, and of scripts without spaces pairs of characters that overlap.
+    """Return the units by which texts are compared: words, or overlapping character pairs in scripts without spaces.
 
-    Pairs find each other whatever stands before them, which words cut off by counting would not.
+    Unlike words cut off by counting, overlapping pairs match at any offset.
     """
     if not is_spaceless(text):
         return text.split()
@@ -83,21 +82,21 @@ def pieces(text: str) -> list[str]:
 
 
 def word_runs(text: str) -> list[str]:
-    r"""Return the runs of letters, digits and their marks, like ``\w+``; of scripts without spaces every character.
+    r"""Return the runs of letters, digits and their marks, like ``\w+``; in scripts without spaces, each character.
 
-    A vowel sign of Hindi or Thai belongs to its letter, though for Python it is no character of a word.
+    A vowel sign of Hindi or Thai belongs to its letter, though ``\w`` does not match it.
     """
     return (_ASCII_RUNS if text.isascii() else _all_runs()).findall(text)
 
 
 def read_form(text: str, *, fold: bool = True) -> str:
-    """Return a text as a reader takes it in: case, width, white space, invisible characters and kinds of dashes aside."""
+    """Normalise away what a reader does not see: case, width, white space, invisible characters and kinds of dashes."""
     text = text.translate(_ALIKE)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = text.casefold() if fold else text
     if not text.isascii() or not text.isprintable():
-        # What was invisible may have stood between a letter and its accent.
+        # An invisible character may have separated a letter from its accent.
         seen = "".join(character for character in text if not _invisible(character))
         text = unicodedata.normalize("NFKC", seen).translate(_ALIKE)
     return " ".join(text.split())
@@ -122,7 +121,7 @@ _ASCII_RUNS = re.compile(r"\w+")
 
 @lru_cache(maxsize=1)
 def _all_runs() -> re.Pattern[str]:
-    # Python's patterns know no classes of marks, so they are listed once, when they are needed.
+    # Python's re has no class for marks, so list them once, when first needed.
     marks = "".join(
         character
         for character in map(chr, range(0x300, 0x1F000))
@@ -132,6 +131,6 @@ def _all_runs() -> re.Pattern[str]:
 
 
 def _invisible(character: str) -> bool:
-    # Selectors say how a sign is drawn, not which one it is.
+    # Selectors say how a character is drawn, not which one it is.
     selector = "\ufe00" <= character <= "\ufe0f"
     return selector or (unicodedata.category(character) in ("Cc", "Cf", "Cs") and not character.isspace())

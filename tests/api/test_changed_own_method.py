@@ -80,7 +80,7 @@ def test_a_new_stage_of_a_trained_round_is_refused(world: World, tmp_path: Path,
         stopped.setattr(Halves, "settle", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             call(world, tmp_path / "run", turning("one"))
-    with pytest.raises(ss.RunError, match=r"'Turning' yields the stage 'round-0/two' now, and the student of round 0") as caught:
+    with pytest.raises(ss.RunError, match=r"'Turning' now yields the stage 'round-0/two', but round 0's student") as caught:
         call(world, tmp_path / "run", turning("one", "two"))
     assert "\n" not in str(caught.value)
     assert {row["kind"] for row in call(world, tmp_path / "run", turning("one")).rows()} == {"one"}

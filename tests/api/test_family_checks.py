@@ -72,7 +72,7 @@ def test_a_data_set_is_left_as_it_is_without_the_class(
     file.write_bytes(b"".join(before.splitlines(keepends=True)[1:]))
     damaged = stepsynth(capsys, "verify", run.path)
     assert damaged.code == 1
-    assert "dataset.jsonl is not what the journal gives" in damaged.out
+    assert "dataset.jsonl does not match the journal" in damaged.out
 
 
 class Numpy(Classification):

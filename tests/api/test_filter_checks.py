@@ -94,5 +94,5 @@ def test_attributes_are_taken_as_those_of_methods() -> None:
 def test_one_that_counts_in_public_is_told_how_not_to(world: World, tmp_path: Path) -> None:
     counting = Counting()
     call(world, tmp_path / "run", counting)
-    with pytest.raises(ss.RunError, match="begin the name of an attribute that a filter changes itself with an underscore"):
+    with pytest.raises(ss.RunError, match="give attributes that a filter changes itself a leading underscore"):
         call(world, tmp_path / "run", counting)

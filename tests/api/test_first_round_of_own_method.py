@@ -55,16 +55,19 @@ def settings(world: World) -> dict[str, Any]:
 
 
 WRONG: list[tuple[Callable[[MethodContext], Sequence[Any]], str]] = [
-    (lambda ctx: [prompted(ctx, GOOD), prompted(ctx, {"kalmm": 2}, "two")], "wants rows of 'kalmm', which is no label"),
-    (lambda ctx: [prompted(ctx, {LABELS[0]: 3, f"{LABELS[0]}|{LABELS[1]}": 2})], f"'{LABELS[0]}|{LABELS[1]}', which is no label"),
-    (lambda ctx: [prompted(ctx, {3: 2})], "wants rows of 3, which is no label"),
-    (lambda ctx: [prompted(ctx, GOOD), prompted(ctx, GOOD, "two", lambda *_: None)], "in round-0/two with None, no text"),
-    (lambda ctx: [prompted(ctx, GOOD, "two", lambda *_: b"write")], "with b'write', no text"),
-    (lambda ctx: [prompted(ctx, GOOD), None, prompted(ctx, GOOD, "two")], "yielded None in round 0, which is no plan"),
+    (lambda ctx: [prompted(ctx, GOOD), prompted(ctx, {"kalmm": 2}, "two")], "wants rows of 'kalmm', which is not a label"),
+    (
+        lambda ctx: [prompted(ctx, {LABELS[0]: 3, f"{LABELS[0]}|{LABELS[1]}": 2})],
+        f"'{LABELS[0]}|{LABELS[1]}', which is not a label",
+    ),
+    (lambda ctx: [prompted(ctx, {3: 2})], "wants rows of 3, which is not a label"),
+    (lambda ctx: [prompted(ctx, GOOD), prompted(ctx, GOOD, "two", lambda *_: None)], "in round-0/two with None, not text"),
+    (lambda ctx: [prompted(ctx, GOOD, "two", lambda *_: b"write")], "with b'write', not text"),
+    (lambda ctx: [prompted(ctx, GOOD), None, prompted(ctx, GOOD, "two")], "yielded None in round 0, which is not a plan"),
     (lambda ctx: [prompted(ctx, GOOD), prompted(ctx, GOOD, "two", lambda *_: 1 / 0)], "failed in round 0: ZeroDivisionError"),
-    (lambda ctx: [prompted(ctx, dict.fromkeys(LABELS, 0))], "asks for no row in round 0"),
-    (lambda ctx: [], "asks for no row in round 0"),
-    (lambda ctx: [RationalePlan(ctx)], "asks for no row in round 0"),
+    (lambda ctx: [prompted(ctx, dict.fromkeys(LABELS, 0))], "asks for no rows in round 0"),
+    (lambda ctx: [], "asks for no rows in round 0"),
+    (lambda ctx: [RationalePlan(ctx)], "asks for no rows in round 0"),
 ]
 
 
@@ -103,5 +106,5 @@ def test_combinations_are_labels_where_the_family_has_several(world: World, tmp_
     given = {**settings(world), "validation": ss.Source(world.folder / "validation.csv", columns={"labels": "label"})}
     found = ss.plan(task, method=yielding(lambda ctx: [prompted(ctx, {LABELS[0]: 2, pair: 1})]), out=tmp_path / "run", **given)
     assert set(found["labels"]) == {LABELS[0], pair}
-    with pytest.raises(ss.RunError, match="which is no label"):
+    with pytest.raises(ss.RunError, match="which is not a label"):
         ss.plan(task, method=yielding(lambda ctx: [prompted(ctx, {f"{LABELS[0]}|no": 1})]), out=tmp_path, **given)

@@ -60,14 +60,14 @@ def shares(*values: Any) -> Alter:
 
 
 BROKEN: dict[str, tuple[Alter, str]] = {
-    "texts": (lambda found: [one.label for one in found], "'kalm' is no stepsynth.types.Prediction"),
+    "texts": (lambda found: [one.label for one in found], "'kalm' is not a stepsynth.types.Prediction"),
     "short": (lambda found: found[1:], "predictions for"),
     "order": (lambda found: found[::-1], "must be in the order of the rows"),
-    "unknown": (each(label="blau"), "the label 'blau' is none of"),
-    "no label": (each(label=""), "the label is empty, and none of"),
-    "number": (each(label=3), "the label is 3, which is no text"),
-    "no shares": (each(probabilities={}), "have none for its label 'kalm'"),
-    "list": (each(probabilities=[1.0, 0.0, 0.0]), "no dict"),
+    "unknown": (each(label="blau"), "the label 'blau' is not one of"),
+    "no label": (each(label=""), "the label is empty, not one of"),
+    "number": (each(label=3), "the label is 3, which is not a string"),
+    "no shares": (each(probabilities={}), "have no entry for its label 'kalm'"),
+    "list": (each(probabilities=[1.0, 0.0, 0.0]), "not a dict"),
     "None": (lambda found: None, "it returned None for"),
     "nan": (shares(float("nan"), 0.5, 0.5), "the probability of 'kalm' is nan"),
     "above": (shares(1.5, -0.5, 0.0), "the probability of 'kalm' is 1.5"),
@@ -137,7 +137,7 @@ def test_what_fails_fails_before_anything_is_spent(method: str, does: Any, said:
     with pytest.raises(ss.ConfigError) as caught:
         call(world, tmp_path / "run", type("Rote", (Rote,), {method: does})())
     assert said in str(caught.value)
-    assert "before anything is spent" in str(caught.value)
+    assert "before spending anything" in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -88,7 +88,7 @@ def test_a_constructor_may_fix_settings(world: World, tmp_path: Path) -> None:
     assert [entry["round"] for entry in run.scores] == [0, 1]
     assert ss.synthesize(TASK, method=Fixed(), out=tmp_path / "run", **settings(world)).scores == run.scores
     changed = run.config.model_copy(update={"method": run.config.method.model_copy(update={"rounds": 2})})
-    with pytest.raises(ss.ConfigError, match=r"'Fixed' sets rounds=1 in its constructor, and method\.rounds is 2\. Write"):
+    with pytest.raises(ss.ConfigError, match=r"'Fixed' sets rounds=1 in its constructor, but method\.rounds is 2\. Write"):
         create_method(changed)
 
 
@@ -109,10 +109,10 @@ def test_a_comparison_still_gives_it_the_budget(world: World, tmp_path: Path) ->
     [
         (Words("a", "b"), "the method 'Words' takes its argument 'words' without a name"),
         (Unnamed(3), "the method 'Unnamed' takes its argument 'rows' without a name"),
-        (Looping(), "the method 'Looping' says rounds = 1, which would not count: its keys hold 'rounds'"),
-        (Looping(rounds=3), "which would not count"),
-        (LoopingLater(), "the method 'LoopingLater' says rounds = 0, which would not count"),
-        (Typo(), "the method 'Typo' has the key 'typo_key'"),
+        (Looping(), "the method 'Looping' sets rounds = 1, which has no effect: its keys include 'rounds'"),
+        (Looping(rounds=3), "which has no effect"),
+        (LoopingLater(), "the method 'LoopingLater' sets rounds = 0, which has no effect"),
+        (Typo(), "the method 'Typo' has an unknown key 'typo_key'"),
         (Two(), "the method 'Two' has rounds = 'two'. Give a whole number"),
     ],
 )

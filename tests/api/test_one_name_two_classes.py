@@ -66,7 +66,7 @@ def test_while_a_run_goes_on_its_classes_stay(world: World, tmp_path: Path) -> N
         def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
             register_method(Meanwhile())
             for registry, cls in ((METHODS, other), (METHODS, first)):
-                with pytest.raises(ss.ConfigError, match="a run that is going on uses another method 'twin'") as caught:
+                with pytest.raises(ss.ConfigError, match="a run in progress uses another method 'twin'") as caught:
                     registry.add("twin", cls)
                 said.append(str(caught.value))
             yield from ()
@@ -93,7 +93,7 @@ def test_every_registry_keeps_what_is_used() -> None:
     with shapes.held("square"), shapes.held("square"):
         shapes.add("square", int)
         shapes.add("line", float)
-        with pytest.raises(ss.ConfigError, match="a run that is going on uses another shape 'square'"):
+        with pytest.raises(ss.ConfigError, match="a run in progress uses another shape 'square'"):
             shapes.add("square", float)
     shapes.add("square", float)
     assert shapes.load("square") is float

@@ -100,8 +100,8 @@ def test_a_registered_one_runs_from_yaml_and_from_python(world: World, tmp_path:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (NoWord, "which is no filter. Give an instance."),
-        (3, "filters holds 3, which is no filter."),
+        (NoWord, "which is not a filter. Give an instance."),
+        (3, "filters has 3, which is not a filter."),
         (Odd(), "the identity of the filter 'Odd' is not JSON"),
     ],
 )

@@ -131,7 +131,7 @@ def test_a_registered_one_runs_from_yaml_as_from_python(world: World, tmp_path: 
         ss.load_config(tmp_path / "config.yaml", {"method.name": "betwen"})
     for change, said in (
         ({"method.options": {"per_lable": 3}}, "Between has no argument 'per_lable'"),
-        ({"method.options": {"seed_rows": 3}}, r"method\.options holds 'seed_rows', which is a key of method itself"),
+        ({"method.options": {"seed_rows": 3}}, r"method\.options has 'seed_rows', which is a key of method itself"),
         ({"method.name": "s3", "method.options": {"per_label": 3}}, "but 's3' has none"),
     ):
         with pytest.raises(ss.ConfigError, match=said):
@@ -206,8 +206,8 @@ def test_what_is_no_method_is_one_line_before_anything_is_made(method: Any, said
         ("raise", "the method 'Failing' failed in round 0: KeyError: 'topics'"),
         ("prompt", "the method 'Failing' failed in round 0: ZeroDivisionError"),
         ("count", "wants -1 rows of 'kalm'"),
-        ("label", "wants rows of 'kalmm', which is no label"),
-        ("kind", "of kind 'train', which is taken"),
+        ("label", "wants rows of 'kalmm', which is not a label"),
+        ("kind", "of kind 'train', which is reserved"),
         ("twice", "yielded two stages 'round-0/prompted'"),
     ],
 )

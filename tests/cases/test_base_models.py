@@ -58,7 +58,7 @@ def test_a_whole_encoder_passes_for_every_family(whole: Path, family: str) -> No
         (changed_config(model_type="whisper"), "type 'whisper'"),
         (changed_config(model_type="no-such-kind"), "no-such-kind"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
-        (as_pickle, "model.safetensors is missing, and pytorch_model.bin is not read"),
+        (as_pickle, "model.safetensors is missing; pytorch_model.bin is not used"),
         (halved, "model.safetensors is damaged"),
         (without_a_shard, "model-00001-of-00002.safetensors is missing"),
         (without_tokenizer, "tokenizer.json and the like"),
@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(
 def test_a_model_for_texts_may_have_no_form_for_questions(whole: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "base"))
     changed_config(model_type="llama4_text")(folder)
-    with pytest.raises(ConfigError, match="has no form that learns questions"):
+    with pytest.raises(ConfigError, match="cannot be trained on questions"):
         check_base(str(folder), folder, "extractive_qa")
 
 

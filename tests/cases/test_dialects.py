@@ -219,7 +219,7 @@ def test_case_05_failures_that_an_older_version_kept_are_asked_for_again(loopbac
         assert "The ferry" not in texts
         assert "" not in texts
     assert len(loopback.completions) == 8
-    assert notes == ["8 kept answers were failures that had been taken for answers: they are asked for again."]
+    assert notes == ["8 stored answers were in fact failures: they are asked for again."]
     assert verify_answers(shared_path)["damaged"] == []
 
 

@@ -163,9 +163,7 @@ def test_two_tasks_of_one_default_folder_are_told_apart(name: str, labels: list[
     folder = tmp_path / "my-task"
     used(folder, "my task", ["a", "b"])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(
-        RunError, match=r"is the run of another task: task\.\w+.*\(out= / --out\) or the task another name"
-    ) as caught:
+    with pytest.raises(RunError, match=r"is the run of another task: task\.\w+.*\(out= / --out\), rename the task") as caught:
         used(folder, name, labels)
     assert "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "lock"} == {

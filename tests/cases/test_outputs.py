@@ -41,7 +41,7 @@ def test_the_input_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureF
     outcome = stepsynth(capsys, *arguments, "--out", out)
     assert (outcome.code, outcome.err) == (
         2,
-        "stepsynth: the result would be written over the input file. Name another file (out= / --out).\n",
+        "stepsynth: the result would overwrite the input file. Name another file (out= / --out).\n",
     )
     assert file.read_text() == '{"text": "a", "label": "wet"}\n'
 

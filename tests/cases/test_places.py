@@ -170,7 +170,7 @@ def test_a_journal_whose_log_cannot_be_read_in_is_not_read_without_it(
     read_only(monkeypatch, run)
     outcome = stepsynth(capsys, "status", run)
     assert outcome.code == 2
-    assert "its last changes lie in 'journal.db-wal'" in outcome.err
+    assert "its last changes are in 'journal.db-wal'" in outcome.err
 
 
 def test_a_hub_folder_stays_beside_the_config_in_a_comparison(made: World, tmp_path: Path) -> None:

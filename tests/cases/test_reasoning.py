@@ -272,7 +272,7 @@ def test_an_object_that_comes_first_is_read_before_marks_in_it(text: str) -> Non
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ({"content": "", "reasoning_content": SECRET_THOUGHT}, "holds no text: what the teacher wrote is in the field"),
+        ({"content": "", "reasoning_content": SECRET_THOUGHT}, "has no text: what the teacher wrote is in the field"),
         ({"content": None, "reasoning": SECRET_THOUGHT}, "'reasoning'"),
         ({"content": None, "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}, "called a tool"),
         ({"content": None, "refusal": "I will not."}, "was refused"),
@@ -433,7 +433,7 @@ def teacher_model(values: Body, path: Path) -> tuple[LLMPredictor, Journal]:
 def test_case_03_the_method_teacher_is_not_scored_on_guesses(loopback: LoopbackServer, tmp_path: Path) -> None:
     loopback.answer = lambda body: whole("", body, "stop")
     model, journal = teacher_model(run_values(loopback), tmp_path / "journal.db")
-    with closing(journal), pytest.raises(RunError, match=r"12 of 12 answers of the teacher decided nothing \(12 empty\)"):
+    with closing(journal), pytest.raises(RunError, match=r"12 of 12 teacher answers gave no label \(12 empty\)"):
         model.predict(GOLD)
 
 

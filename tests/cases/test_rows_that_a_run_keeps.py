@@ -109,4 +109,4 @@ def test_verify_looks_at_the_rows_that_a_program_gave(tmp_path: Path) -> None:
         path.write_text(text)
         assert [f"data/{path.name} {said}" in line for line in gold_findings(folder)] == [True]
     path.unlink()
-    assert f"data/{path.name} is missing. Remove what is there of it and give the same rows" in gold_findings(folder)[0]
+    assert f"data/{path.name} is missing. Remove what is left of it and give the same rows" in gold_findings(folder)[0]

@@ -612,7 +612,7 @@ def test_a_notice_in_the_place_of_every_answer_is_quoted(tmp_path: Path, method:
     with pytest.raises(RunError) as caught:
         ran(tmp_path, one_line_gold(), lambda _: notice, method=method)
     assert f"answers say {notice!r}" in caught.value.message
-    assert "a notice of the server" in caught.value.hint
+    assert "a notice from the server" in caught.value.hint
 
 
 def test_answers_that_differ_are_not_quoted(tmp_path: Path) -> None:

@@ -117,11 +117,11 @@ def test_r13_a_derived_file_that_is_not_the_journals_is_found_and_made_again(
         ("DELETE FROM answers WHERE key = (SELECT key FROM rows WHERE reason = '' LIMIT 1)", "journal", "answers are missing"),
         ("DELETE FROM rows WHERE stage = 'round-0/seed' AND position = 3", "journal", "are there"),
         ("DELETE FROM stages WHERE name = 'round-1/extrapolate'", "journal", "never ended"),
-        ("UPDATE answers SET key = 'f' || substr(key, 2) WHERE key NOT LIKE 'f%'", "journal", "not their request's"),
-        ("UPDATE answers SET request = replace(request, 'kalm', 'calm')", "journal", "not their request's"),
+        ("UPDATE answers SET key = 'f' || substr(key, 2) WHERE key NOT LIKE 'f%'", "journal", "under another request's key"),
+        ("UPDATE answers SET request = replace(request, 'kalm', 'calm')", "journal", "under another request's key"),
         ("DELETE FROM predictions WHERE round = 1 AND split = 'select' AND position = 0", "journal", "scored on"),
         ("DELETE FROM evaluations WHERE round = 0", "journal", "no scores"),
-        ("UPDATE gold SET label = 'rund' WHERE position = 0", "gold", "not those the run began with"),
+        ("UPDATE gold SET label = 'rund' WHERE position = 0", "gold", "other validation rows than the run began with"),
     ],
 )
 def test_r13_facts_that_contradict_one_another_are_found(

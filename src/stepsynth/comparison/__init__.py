@@ -1,4 +1,4 @@
-"""Comparison: methods x seeds at a matched budget, and what may be said of their differences."""
+"""Comparison: methods x seeds at a matched budget, and which of their differences are established."""
 
 from __future__ import annotations
 

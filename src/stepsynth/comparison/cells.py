@@ -3,10 +3,10 @@
     systems = parse_systems("gold,zerogen,seed-only,s3", config)
     cells = run_cells(config, systems, seeds=3, match="rows", folder=folder, run=run_config)
 
-S3 runs first for every seed; what it ended with (accepted rows, or the requests, tokens or dollars
-that its answers took) is the budget of the others. Every cell is a run directory of its own, so a
-comparison resumes like a run. All seeds are tested on the same sealed rows, which makes every
-difference a paired one; a seed draws the validation rows, the teacher's and the student's randomness.
+S3 runs first for every seed; what it used (accepted rows, or the requests, tokens or dollars of its
+answers) is the budget of the others. Every cell has its own run directory, so a comparison resumes
+like a run. All seeds are tested on the same sealed rows, so every difference is paired; a seed
+determines the validation rows and the randomness of teacher and student.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "CellRound", "Match", "System", "choose_reference", "parse_systems", "plan_cells", "read_cell", "run_cells"]
 
 Match = Literal["rows", "requests", "tokens", "usd"]
-# It must reach the same number of rows, so it may ask more often than a run normally would.
+# To reach the same number of rows, a method may ask more often than in a normal run.
 _REACH = 15.0
-# What makes a cell comparable at all, or names its system.
+# Keys that must be equal for cells to be comparable, or that name the system.
 _FIXED = ("method", "method.name", "method.match", "method.options", "data", "seed")
 
 
@@ -60,12 +60,12 @@ class System:
 
     @property
     def folder(self) -> str:
-        """Return the name in a form that is a folder's name."""
+        """The name in a form that is safe as a folder's name."""
         return re.sub(r"[^\w.+=-]+", "-", self.name).strip("-")[:80]
 
     @property
     def sets_budget(self) -> bool:
-        """Whether it runs first for every seed, and what it used up is what the others may."""
+        """Whether it runs first for every seed and sets the budget of the others."""
         return sets_budget(self.name)
 
     @property
@@ -80,8 +80,8 @@ class CellRound:
     """A round of one cell.
 
     Attributes:
-        number: of the round.
-        rows: that its student learnt from.
+        number: the round's number.
+        rows: rows that its student learnt from.
         harvest: score per harvest row.
         select: score per select row.
         test: score per test row.
@@ -96,26 +96,26 @@ class CellRound:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one system came to with one seed.
+    """The result of one system with one seed.
 
     Attributes:
         system: the system's name.
-        seed: of the draw, the teacher and the student.
+        seed: seed of the draw, the teacher and the student.
         folder: its run directory.
         metric: name of the score.
-        rows: that the tested student learnt from.
+        rows: rows that the tested student learnt from.
         spent_rows: accepted rows in all rounds.
-        requests: answers used, bought now or known before.
+        requests: answers used, bought or already known.
         tokens: prompt and completion tokens of these answers.
-        usd: dollars of these answers, ``None`` when unknown.
-        seconds: of all stages, as measured, for ``generating``, ``training`` and ``testing``; answers
-            from the cache and students that another cell trained take next to none.
-        best_round: the round that was chosen by the select half.
+        usd: dollars of these answers, ``None`` if unknown.
+        seconds: measured seconds of all stages, for ``generating``, ``training`` and ``testing``; cached
+            answers and students that another cell trained take almost none.
+        best_round: the round chosen by the select half.
         rounds: all rounds.
-        latency_s: seconds per 1,000 predictions on this machine, ``None`` when all answers were known.
+        latency_s: seconds per 1,000 predictions on this machine, ``None`` if all answers were known.
         answer_usd: dollars per 1,000 predictions; 0 for a student.
         details: further numbers of the test evaluation (F1 and the like).
-        steps: optimiser steps of the tested student; ``None`` where there is none, or an earlier version trained it.
+        steps: optimiser steps of the tested student; ``None`` if there is no student or an earlier version trained it.
     """
 
     system: str
@@ -142,7 +142,7 @@ class Cell:
 
 
 def sets_budget(name: str) -> bool:
-    """Whether a system of this name sets the budget of the others: a method as the config has it, without a change."""
+    """Whether a system of this name sets the budget of the others: a budget-setting method without changes."""
     return ":" not in name and method_class(name).sets_budget
 
 
@@ -151,10 +151,10 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
 
     Args:
         text: names separated by commas; changes follow a name, each after a colon.
-        config: what the changes must fit.
+        config: the config to change.
 
     Raises:
-        ConfigError: an unknown method, a change that does not fit, the same system twice, or none.
+        ConfigError: an unknown method, an invalid change, the same system twice, or no system.
     """
     systems = []
     for part in filter(None, (part.strip() for part in _split(text, ","))):
@@ -187,7 +187,7 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """Split at a sign that stands neither in brackets nor in double quotes: a value may be a list, a mapping or a text."""
+    """Split at a mark outside brackets and double quotes: a value may be a list, a mapping or a string."""
     parts, depth, quoted = [""], 0, False
     for sign in text:
         quoted ^= sign == '"'
@@ -204,10 +204,10 @@ def choose_reference(systems: Sequence[System], wanted: str | None) -> str | Non
 
     Args:
         systems: from `parse_systems`.
-        wanted: as the user named it; ``None`` takes ``gold``, the user's own labels, and ``s3`` where gold is not there.
+        wanted: the user's choice; ``None`` takes ``gold``, the user's own labels, or ``s3`` if gold is not compared.
 
     Raises:
-        ConfigError: it is none of the systems.
+        ConfigError: it is not one of the systems.
     """
     names = [system.name for system in systems]
     if wanted is not None and wanted not in names:
@@ -218,7 +218,7 @@ def choose_reference(systems: Sequence[System], wanted: str | None) -> str | Non
 
 
 def _changed(config: RunConfig, system: System) -> RunConfig:
-    # What is left out would be taken for the default.
+    # Missing keys would be read as defaults.
     values = with_later_keys(config.resolved())
     if system.method != config.method.name:
         values["method"]["options"] = {}
@@ -234,7 +234,7 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
 
 
 def _in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
-    """Give a config that was made from plain values what values do not hold: folders, and rows and filters of a program."""
+    """Restore in a config made from plain values what these lack: folders, and a program's rows and filters."""
     sources = {name: getattr(config.data, name) for name in ("validation", "test", "contexts", "seed")}
     kept = {name: source.in_place_of(old) for name, old in sources.items() if old and (source := getattr(changed.data, name))}
     changed = changed.model_copy(update={"data": changed.data.model_copy(update=kept)})
@@ -242,12 +242,12 @@ def _in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
 
 
 def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iterator[tuple[System, RunConfig, int]]:
-    """Yield every cell's system, config and seed: seed by seed, first the one that sets the budget.
+    """Yield every cell's system, config and seed: seed by seed, the one that sets the budget first.
 
-    Budgets are not in these configs yet: they follow from that one's cell.
+    These configs have no budgets yet: those follow from that first cell.
 
     Raises:
-        ConfigError: no test set to compare on.
+        ConfigError: there is no test set to compare on.
     """
     if config.data.test is None:
         raise ConfigError(
@@ -273,18 +273,18 @@ def run_cells(
     folder: Path,
     run: Callable[[RunConfig, Path, str], object],
 ) -> list[Cell]:
-    """Run, or go on with, every cell.
+    """Run or resume every cell.
 
     Args:
-        config: the task and how S3 is run.
+        config: the task and the settings of S3.
         systems: from `parse_systems`.
-        seeds: how many, from ``config.seed`` on.
-        match: what all systems use up equally.
+        seeds: how many, starting at ``config.seed``.
+        match: the unit of the common budget.
         folder: gets one run directory per cell.
         run: runs one cell: its config, its run directory, its title.
 
     Raises:
-        StepsynthError: whatever stopped a cell; the same command goes on.
+        StepsynthError: the reason a cell stopped; the same command resumes.
     """
     _check_known(config, systems, seeds, match, folder)
     cells: list[Cell] = []
@@ -303,7 +303,7 @@ def _cell_folder(folder: Path, system: System, seed: int) -> Path:
 
 
 def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:
-    """Refuse cells that another config made, before a new one is paid for; their budgets are not judged here."""
+    """Refuse cells of another config before a new one is paid for; their budgets are not checked here."""
     budgeted = any(system.sets_budget for system in systems)
     for system, changed, seed in plan_cells(config, systems, seeds):
         cell_folder = _cell_folder(folder, system, seed)
@@ -332,7 +332,7 @@ def _budgeted(config: RunConfig, system: System, budget: Cell | None, match: Mat
         amount = {"requests": budget.requests, "tokens": budget.tokens, "usd": budget.usd}[match]
         if not amount:
             raise RunError(
-                f"{match} cannot be matched: S3's answers cost {'an unknown sum' if amount is None else 'nothing'}.",
+                f"{match} cannot be matched: S3's answers cost {'an unknown amount' if amount is None else 'nothing'}.",
                 hint="Match rows, requests or tokens instead.",
             )
         update["match"] = MatchConfig(unit=match, amount=amount)
@@ -340,7 +340,7 @@ def _budgeted(config: RunConfig, system: System, budget: Cell | None, match: Mat
 
 
 def read_cell(folder: Path, system: str) -> Cell:
-    """Return what a finished run came to.
+    """Read the result of a finished run.
 
     Raises:
         RunError: it is not finished, or has no test scores.
@@ -391,7 +391,7 @@ def _seconds(stages: Sequence[tuple[str, int, str, dict[str, Any], float]]) -> d
 
 
 def _spent(journal: Journal, totals: Totals, stages: Sequence[str]) -> Spent:
-    """Return what the answers of a run's plan took: the last ones of a matched run's last wave are in no row."""
+    """Return the cost of the answers in a run's plan, without those of a matched run's last wave that gave no rows."""
     if not stages:
         return Spent(totals.requests, totals.prompt_tokens + totals.completion_tokens, totals.cost_usd)
     parts = [journal.spent(stage) for stage in stages]

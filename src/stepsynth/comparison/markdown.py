@@ -1,4 +1,4 @@
-"""A comparison as Markdown, to be pasted into a paper, an issue or a README."""
+"""A comparison as Markdown, to paste into a paper, an issue or a README."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEAD = ("method", "rows", "requests", "tokens", "cost", "minutes", "score", "di
 
 
 def comparison_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the table as text cells, the head first."""
+    """Return the table as text cells, header first."""
     metric = str(results["metric"]).replace("_", " ")
     shown = {"score": f"{metric} [95 %]", "difference": f"minus {results['reference']}" if results["reference"] else "difference"}
     head = [shown.get(name, name) for name in _HEAD]
@@ -21,7 +21,7 @@ def comparison_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def comparison_markdown(results: dict[str, Any]) -> str:
-    """Return title, table, per-seed scores, forecast and warnings as Markdown."""
+    """Render title, table, per-seed scores, forecast and warnings as Markdown."""
     rows = comparison_rows(results)
     seeds = ", ".join(map(str, results["seeds"]))
     lines = [
@@ -49,12 +49,12 @@ def comparison_markdown(results: dict[str, Any]) -> str:
 
 
 def matched(results: dict[str, Any], before: str) -> str:
-    """Return by what methods are matched, after ``before``; nothing where no method sets a budget, or all keep their own."""
+    """Return how methods are matched, after ``before``; empty if no method sets a budget."""
     return f"{before}matched by {results['match']}" if results.get("budget") else ""
 
 
 def forecast_sentence(forecast: dict[str, Any] | None) -> str:
-    """Return what another round would buy, in one sentence."""
+    """Return the forecast gain of another round in one sentence."""
     if not forecast:
         return ""
     low, high = forecast["gain_ci95"]

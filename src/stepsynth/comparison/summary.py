@@ -1,4 +1,4 @@
-"""What cells add up to: means with intervals, paired differences with p-values, warnings.
+"""Summarises cells: means with intervals, paired differences with p-values, warnings.
 
 Every interval is over seeds and test rows at once, every difference is paired by seed and row, and
 p-values of several methods against one are corrected by Holm's method. The result is plain JSON
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 _SEED = 0
-# Numbers of optimiser steps that are taken for the same.
+# Numbers of optimiser steps within this factor count as equal.
 _ALIKE = 1.1
 
 
@@ -41,16 +41,16 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
 
     Args:
         cells: every system with every seed.
-        config: the config that they came from.
-        match: what was used equally.
+        config: the config of the comparison.
+        match: the unit of the common budget.
         reference: the system that the others are compared with, from `choose_reference`.
 
     Returns:
-        ``systems``: per system its score with interval, per-seed scores, what it used, and its
-        paired difference to the reference (the system minus the reference); ``budget``: the
-        system whose rows (requests, tokens, dollars) the others were given; ``curve`` and ``forecast``
-        of that one; ``minutes``: what generating, training and testing took in all cells;
-        ``warnings``. Scores are shares, not percent.
+        ``systems``: per system its score with interval, per-seed scores, usage, and its paired
+        difference to the reference (the system minus the reference); ``budget``: the system whose
+        rows (requests, tokens, dollars) set the budget of the others; ``curve`` and ``forecast``
+        of that system; ``minutes``: time of generating, training and testing in all cells;
+        ``warnings``. Scores are shares, not per cent.
     """
     names = list(dict.fromkeys(cell.system for cell in cells))
     by_name = {name: sorted((c for c in cells if c.system == name), key=lambda c: c.seed) for name in names}
@@ -89,7 +89,7 @@ def _system(
     other = by_name.get(reference or "")
     student = by_name.get(budgeting or "")
     method = method_class(name.split(":")[0])
-    # Whether the student can take the teacher's place is asked of the loop's student, whatever the reference is.
+    # The loop's student shows whether a student can replace the teacher, whatever the reference is.
     asks = method.student == "none" and reference != budgeting
     against_student = {"against_student": _difference(own, student)} if asks and student else {}
     scores = [cell.test for cell in own]
@@ -98,7 +98,7 @@ def _system(
     extra = sorted(set.intersection(*(set(cell.details) for cell in own)))
     return {
         "name": name,
-        # For who reads this without the class of the method.
+        # For readers without the class of the method.
         **({} if method.name in METHODS.built_in else {"student": method.student}),
         "score": {"value": round(sum(per_seed) / len(per_seed), 6), "ci95": [low, high]},
         "per_seed": [{"seed": c.seed, "value": round(v, 6), "round": c.best_round} for c, v in zip(own, per_seed, strict=True)],
@@ -141,7 +141,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _curve(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Return score against rows, round by round, for every seed of one system."""
+    """Return scores against rows, round by round, for every seed of one system."""
     return [
         {
             "seed": cell.seed,
@@ -156,7 +156,7 @@ def _curve(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def _forecast(cells: Sequence[Cell]) -> dict[str, Any] | None:
-    """Return what another round, as large as the last ones on average, would buy."""
+    """Forecast the gain of another round, as large as the last ones on average."""
     points = [CurvePoint(cell.seed, entry.rows, entry.test) for cell in cells for entry in cell.rounds]
     last = [cell.rounds[-1] for cell in cells]
     steps = [cell.rounds[-1].rows - cell.rounds[-2].rows for cell in cells if len(cell.rounds) > 1]
@@ -180,7 +180,7 @@ def _forecast(cells: Sequence[Cell]) -> dict[str, Any] | None:
 
 
 def _size_warnings(systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequence[Cell]], reference: str | None) -> list[str]:
-    """Say which differences this test set is too small to establish."""
+    """Warn about differences that this test set is too small to establish."""
     found = []
     for entry in systems:
         difference = entry["difference"]
@@ -198,7 +198,7 @@ def _size_warnings(systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequ
 
 
 def _step_warnings(by_name: Mapping[str, Sequence[Cell]]) -> list[str]:
-    """Say where students were trained for longer than others: then not only their rows differ.
+    """Warn if some students were trained for longer than others: then not only their rows differ.
 
     A probe makes no steps, whatever is configured.
     """
@@ -225,7 +225,7 @@ def _cell_warnings(cells: Sequence[Cell], config: RunConfig) -> list[str]:
 
 
 def _artefacts(cell: Cell) -> list[str]:
-    """Say which shallow cues give the labels of a cell's rows away."""
+    """Report shallow cues that give away the labels of a cell's rows."""
     directory = RunDirectory.read(cell.folder)
     with closing(Journal(directory.journal_path)) as journal:
         return [f"{cell.system}, seed {cell.seed}: {message}" for message in artefacts(journal, directory.config)]

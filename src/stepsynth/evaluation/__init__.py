@@ -1,4 +1,4 @@
-"""Scores with their uncertainty: no number leaves without an interval."""
+"""Scores with their uncertainty: every score has an interval."""
 
 from __future__ import annotations
 

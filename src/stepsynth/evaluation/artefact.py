@@ -1,9 +1,9 @@
-"""Whether written rows give their label away by something that real rows do not.
+"""Detects cues by which written rows give away their labels but real rows do not.
 
-A cue is a shallow property of a text: its first word, its last mark, its length. A small
-classifier sees nothing but the cue and is cross-validated on written and on real rows. Where it
-does better on the written ones, the teacher has left a trace, and a student will follow the trace
-instead of the task (Gururangan et al. 2018; Poliak et al. 2018 for one text of a pair alone).
+A cue is a shallow property of a text: its first word, its last mark, its length. A small classifier
+sees only the cue and is cross-validated on written and on real rows. If it does better on written
+rows, the teacher has left a trace, and a student will learn the trace instead of the task
+(Gururangan et al. 2018; Poliak et al. 2018 for one text of a pair alone).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class ProbeResult:
         synthetic: balanced accuracy (mean of the labels' recalls) on written rows; without any
             trace it is 1 / number of labels.
         synthetic_ci95: its 95 % interval.
-        gold: the same on real rows, equally many of each label.
+        gold: the same on real rows, with the same number of each label.
         gold_ci95: its 95 % interval.
-        excess: synthetic minus gold, or minus chance where gold lies below it.
+        excess: synthetic minus gold, or minus chance if gold is below chance.
         excess_ci95: its 95 % interval, widened for the number of cues (Bonferroni).
-        flagged: whether that interval lies above zero.
+        flagged: whether that interval is above zero.
     """
 
     cue: str
@@ -78,9 +78,9 @@ def artefact_probe(
     Args:
         synthetic: rows that the teacher wrote.
         gold: rows that people labelled.
-        texts: what the student reads of a row; where it is two texts, the written one alone is
-            a further cue, by its words.
-        seed: of the cut and of the folds.
+        texts: the student's input of a row; if that is two texts, the words of the written one
+            alone are a further cue.
+        seed: for the cut and the folds.
 
     Returns:
         One result per cue, the largest excess first; empty if fewer than two labels are left.
@@ -114,7 +114,7 @@ def _last_character(example: Example) -> Features:
 
 def _length(example: Example) -> Features:
     words = count_words(example.text)
-    # Steps of a factor of the square root of two let any range of lengths stand for a label.
+    # Steps of a factor of the square root of two let any range of lengths predict a label.
     step = (max(1, words) ** 2).bit_length()
     return {"words": float(words), f"step={step}": 1.0}
 
@@ -177,7 +177,7 @@ def _compare(
     name: str, cue: Callable[[Example], Features], written: Sequence[Example], real: Sequence[Example], wide: float, seed: int
 ) -> ProbeResult:
     (there, there_variance), (here, here_variance) = (_balanced_accuracy(cue, side, seed) for side in (written, real))
-    # Cross-validation on noise falls below chance as often as it rises above; that is no merit of the gold rows.
+    # Cross-validation on noise is below chance as often as above; that must not count in favour of the gold rows.
     excess = there - max(here, 1 / len({row.label for row in real}))
     half = wide * (there_variance + here_variance) ** 0.5
     return ProbeResult(
@@ -204,12 +204,12 @@ def _balanced_accuracy(cue: Callable[[Example], Features], rows: Sequence[Exampl
     labels = [row.label for row in rows]
     classifier = make_pipeline(DictVectorizer(), MaxAbsScaler(), LogisticRegression(class_weight="balanced", max_iter=2_000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    # A constant keeps a cue that occurs nowhere from being a table without columns.
+    # Without the constant, a cue that never occurs would give a table without columns.
     predicted = cross_val_predict(classifier, [{"row": 1.0, **cue(row)} for row in rows], labels, cv=folds)
     asked = Counter(labels)
     right = Counter(label for label, guess in zip(labels, predicted, strict=True) if label == guess)
     mean = sum(right[label] / n for label, n in asked.items()) / len(asked)
-    # One right and one wrong answer more keep a perfect recall from looking certain.
+    # One extra right and one extra wrong answer keep a perfect recall from looking certain.
     smooth = {label: (right[label] + 1) / (n + 2) for label, n in asked.items()}
     variance = sum(smooth[label] * (1 - smooth[label]) / n for label, n in asked.items()) / len(asked) ** 2
     return mean, variance

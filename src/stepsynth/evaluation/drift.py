@@ -1,7 +1,7 @@
-"""Whether the rows that steer the data have been learned by heart: one half rises, the other does not.
+"""Detects overfitting of the rows that steer the data: one half's score rises, the other's does not.
 
 Mistakes are taken from the harvest half alone. If rounds raise the harvest score more than the
-select score, the data are made for those very rows, and the validation set is overfitted.
+select score, the data fit these particular rows, and the validation set is overfitted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Drift:
     Attributes:
         difference: gain on harvest minus gain on select, from the first to the last round.
         ci95: its 95 % interval.
-        message: the warning, one sentence or two.
+        message: the warning, in one or two sentences.
     """
 
     difference: float
@@ -32,20 +32,20 @@ class Drift:
 def halves_drift(harvest: Sequence[Sequence[float]], select: Sequence[Sequence[float]], seed: int = 0) -> Drift | None:
     """Return a warning if the harvest half gained more than the select half, beyond chance.
 
-    The estimate is a difference in differences; both halves are resampled by rows, apart from
-    each other. The warning is given where the whole 95 % interval lies above zero, so without
-    drift in about one run of forty.
+    The estimate is a difference in differences; the rows of both halves are resampled separately.
+    The warning is given if the whole 95 % interval is above zero, so without drift in about one
+    run in forty.
 
     Args:
-        harvest: per round, per row of the harvest half, the score; rows in one order.
+        harvest: scores per round and row of the harvest half; rows in a fixed order.
         select: the same for the select half.
-        seed: of the resampling.
+        seed: for the resampling.
 
     Returns:
         The warning, or ``None``; always ``None`` before the second round.
 
     Raises:
-        ValueError: halves with different numbers of rounds, no rows, or a score outside [0, 1].
+        ValueError: the halves have different numbers of rounds, no rows, or a score outside [0, 1].
     """
     import numpy as np
 

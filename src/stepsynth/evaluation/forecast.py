@@ -1,10 +1,10 @@
-"""What more written rows would bring, from the rounds so far: a line over the logarithm of the rows.
+"""Forecasts the gain from more written rows by a line over the logarithm of the rows.
 
     score of seed s with n rows = a_s + b * log(n)
 
-Learning curves of fine-tuned models are close to such a line over a factor of a few (Figueroa et
-al. 2012 fit richer curves, which three or four rounds cannot tell apart). Going far beyond the
-largest measured number of rows is guessing, and `Forecast.note` says so.
+Learning curves of fine-tuned models are close to such a line if the rows grow by a small factor (Figueroa
+et al. 2012 fit richer curves, which three or four rounds cannot tell apart). Far beyond the largest
+measured number of rows it is a guess, and `Forecast.note` says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CurvePoint:
     Attributes:
         seed: its training seed.
         rows: number of rows that it was trained on, at least 1.
-        scores: per gold row, its score in [0, 1]; the same gold rows at all points.
+        scores: score in [0, 1] per gold row; the same gold rows at all points.
     """
 
     seed: int
@@ -47,7 +47,7 @@ class Curve:
     Attributes:
         intercepts: seed -> score at one row, in the order of the points.
         slope: gain per factor of e.
-        residual_sd: spread around the line, ``None`` where it goes through all points.
+        residual_sd: spread around the line, ``None`` if it goes through all points.
     """
 
     intercepts: dict[int, float]
@@ -62,7 +62,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a student would score with more rows.
+    """A student's forecast score with more rows.
 
     Attributes:
         value: the expected score, in [0, 1].
@@ -83,10 +83,10 @@ def fit_curve(points: Sequence[CurvePoint]) -> Curve:
     """Fit the line by least squares, with one slope and an intercept per seed.
 
     Args:
-        points: students of at least two distinct numbers of rows, at least one seed with two of them.
+        points: students with at least two different numbers of rows, for at least one seed.
 
     Raises:
-        ValueError: too few numbers of rows, or points of different gold rows.
+        ValueError: too few numbers of rows, or points with different gold rows.
     """
     import numpy as np
 
@@ -99,19 +99,19 @@ def fit_curve(points: Sequence[CurvePoint]) -> Curve:
 
 
 def forecast(points: Sequence[CurvePoint], rows: int, seed: int = 0) -> Forecast:
-    """Say what a student would score if it were trained on ``rows`` rows.
+    """Forecast the score of a student trained on ``rows`` rows.
 
-    The uncertainty has up to three parts: gold rows (bootstrap), what training adds to the spread
-    around the line beyond the gold rows' share of it (few degrees of freedom, so Student's
+    The uncertainty has up to three parts: the gold rows (bootstrap), the training's part of the
+    spread around the line that the gold rows do not explain (few degrees of freedom, so Student's
     quantile), and the spread of the seeds' intercepts.
 
     Args:
         points: see `fit_curve`.
-        rows: number of rows asked about, at least 1.
-        seed: of the resampling.
+        rows: the number of rows, at least 1.
+        seed: for the resampling.
 
     Raises:
-        ValueError: as `fit_curve`, or ``rows < 1``.
+        ValueError: as for `fit_curve`, or ``rows < 1``.
     """
     import numpy as np
 
@@ -161,7 +161,7 @@ def _training_variance(curve: Curve, design: Array, resampled: Array, fits: Arra
     freedom = design.shape[0] - design.shape[1]
     if curve.residual_sd is None:
         return 0.0, math.inf
-    # A bootstrap sample carries the rows' noise twice: once as drawn, once as observed.
+    # A bootstrap sample has the rows' noise twice: once as drawn, once as observed.
     twice = float(((resampled - fits @ design.T) ** 2).sum(axis=1).mean()) / freedom
     return max(0.0, 2 * curve.residual_sd**2 - twice), freedom
 

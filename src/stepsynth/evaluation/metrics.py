@@ -1,4 +1,4 @@
-"""What a student scored on gold rows: accuracy first, and the tables that explain it."""
+"""A student's scores on gold rows: accuracy, and the tables that explain it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def evaluate_classification(gold: Sequence[Example], predictions: Sequence[Predi
         labels: all labels, in the order of the tables.
 
     Returns:
-        Accuracy with its Wilson interval. ``details`` holds plain numbers, rounded to 6 digits:
+        Accuracy with its Wilson interval. ``details`` has plain numbers, rounded to 6 digits:
         ``macro_f1`` (mean over the labels that occur in gold or predictions), ``mcc`` (Gorodkin
         2004), ``per_label`` (``label, n, precision, recall, f1``), ``confusion`` (rows gold,
         columns predicted), ``mean_confidence`` and ``ece`` (expected calibration error over ten
         equal bins of the confidence, Guo et al. 2017).
 
     Raises:
-        ValueError: no rows, predictions that belong to other rows, or a label not in ``labels``.
+        ValueError: no rows, predictions for other rows, or a label not in ``labels``.
     """
     _check(gold, predictions, labels, {row.label for row in gold} | {row.label for row in predictions})
     with importing():
@@ -41,7 +41,7 @@ def evaluate_classification(gold: Sequence[Example], predictions: Sequence[Predi
     columns = precision_recall_fscore_support(truth, predicted, labels=list(labels), zero_division=0)
     details: dict[str, Any] = {
         "macro_f1": plain(f1_score(truth, predicted, labels=occurring, average="macro", zero_division=0)),
-        # The library warns where one label is all there is; the coefficient is 0 by definition there.
+        # With only one label the library warns; the coefficient is 0 by definition then.
         "mcc": plain(matthews_corrcoef(truth, predicted)) if len(occurring) > 1 else 0.0,
         "per_label": [
             {"label": label, "n": int(n), "precision": plain(precision), "recall": plain(recall), "f1": plain(f1)}
@@ -58,19 +58,19 @@ def evaluate_multi_label(gold: Sequence[Example], predictions: Sequence[Predicti
     """Score predicted sets of labels against the true ones.
 
     Args:
-        gold: the examples; a row's labels are joined by ``|``, no label is the empty string.
-        predictions: one per example, in the same order, labels joined likewise.
+        gold: the examples; a row's labels are joined by ``|``; without labels it is the empty string.
+        predictions: one per example, in the same order, with labels joined the same way.
         labels: all labels, in the order of the tables.
 
     Returns:
-        Subset accuracy (a row counts when all its labels are right) with its Wilson interval.
-        ``details`` holds plain numbers, rounded to 6 digits: ``micro_f1``, ``macro_f1`` (mean over
+        Subset accuracy (a row counts if all its labels are right) with its Wilson interval.
+        ``details`` has plain numbers, rounded to 6 digits: ``micro_f1``, ``macro_f1`` (mean over
         the labels that occur in gold or predictions), ``hamming`` (share of wrong decisions, one
         decision per row and label), ``per_label`` (``label, n, precision, recall, f1``) and
-        ``mean_confidence`` (of the least sure decision of a row).
+        ``mean_confidence`` (of a row's least certain decision).
 
     Raises:
-        ValueError: no rows, predictions that belong to other rows, or a label not in ``labels``.
+        ValueError: no rows, predictions for other rows, or a label not in ``labels``.
     """
     truth, predicted = [_chosen(example.label) for example in gold], [_chosen(prediction.label) for prediction in predictions]
     _check(gold, predictions, labels, set().union(*truth, *predicted))
@@ -90,10 +90,10 @@ def evaluate_multi_label(gold: Sequence[Example], predictions: Sequence[Predicti
 
 
 def check_rows(gold: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-    """Make sure that there are rows and that the predictions belong to them, one by one.
+    """Check that there are rows and that the predictions match them, one by one.
 
     Raises:
-        ValueError: they do not.
+        ValueError: there are none, or they do not match.
     """
     if not gold:
         raise ValueError("no rows to evaluate")
@@ -105,7 +105,7 @@ def _calibration(truth: Sequence[str], predictions: Sequence[Prediction]) -> dic
     with importing():
         from scipy.stats import binned_statistic
 
-    # A softmax in 32 bits may end a hair above 1, which would fall out of the last bin.
+    # A 32-bit softmax may be slightly above 1, outside the last bin.
     confidence = [min(1.0, float(prediction.probabilities[prediction.label])) for prediction in predictions]
     surplus = [sure - (prediction.label == label) for sure, prediction, label in zip(confidence, predictions, truth, strict=True)]
     per_bin = binned_statistic(confidence, surplus, statistic="sum", bins=_BINS, range=(0.0, 1.0)).statistic
@@ -117,7 +117,7 @@ def _chosen(joined: str) -> set[str]:
 
 
 def _least_sure(prediction: Prediction, chosen: set[str]) -> float:
-    # `Prediction.confidence` cannot tell one label of several from the only one.
+    # `Prediction.confidence` cannot tell whether one label is one of several or the only one.
     return min(float(p if label in chosen else 1 - p) for label, p in prediction.probabilities.items())
 
 

@@ -1,4 +1,4 @@
-"""How small a difference a test set can show: a claim below that is a claim about luck."""
+"""The smallest difference that a test set can show: a smaller one may be chance."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["detectable_difference", "rows_needed", "too_small_for"]
 
 
 def detectable_difference(n: int, disagreement: float, power: float = 0.8, level: float = 0.05) -> float:
-    """Return the smallest true difference in accuracy that the exact McNemar test finds often enough.
+    """Return the smallest true difference in accuracy that the exact McNemar test detects with the given power.
 
     Args:
         n: number of test rows, at least 1.
         disagreement: share of rows where exactly one of the two students is right, in (0, 1].
-        power: how often the test shall find it, in (0, 1).
+        power: how often the test should detect it, in (0, 1).
         level: two-sided significance level.
 
     Returns:
-        The difference, at most ``disagreement``; ``math.inf`` if not even a student that is never
-        the only one to be wrong would be found that often.
+        The difference, at most ``disagreement``; ``math.inf`` if even a student that is right in every
+        row of disagreement would not be detected that often.
 
     Raises:
         ValueError: an argument out of range.
@@ -44,12 +44,12 @@ def detectable_difference(n: int, disagreement: float, power: float = 0.8, level
 
 
 def rows_needed(difference: float, disagreement: float, power: float = 0.8, level: float = 0.05) -> int:
-    """Return about how many test rows it takes to find a difference (Connor 1987).
+    """Return the approximate number of test rows needed to detect a difference (Connor 1987).
 
     Args:
         difference: the true difference in accuracy, not 0.
         disagreement: share of rows where exactly one of the two students is right.
-        power: how often the test shall find it.
+        power: how often the test should detect it.
         level: two-sided significance level.
     """
     with importing():
@@ -61,15 +61,15 @@ def rows_needed(difference: float, disagreement: float, power: float = 0.8, leve
 
 
 def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Sequence[bool]) -> str | None:
-    """Return a warning if the test set is too small for the difference claimed, else ``None``.
+    """Return a warning if the test set is too small for a claimed difference, otherwise ``None``.
 
     Args:
         difference: the claimed difference in accuracy, a minus b; 0 claims nothing.
-        correct_a: per test row, whether a was right.
-        correct_b: per test row, whether b was right.
+        correct_a: whether a was right, per test row.
+        correct_b: whether b was right, per test row.
 
     Raises:
-        ValueError: no rows, or not equally many.
+        ValueError: no rows, or different numbers of rows.
     """
     a, b = as_matrix([correct_a]), as_matrix([correct_b])
     if a.shape != b.shape:
@@ -98,7 +98,7 @@ def _power(n: int, disagreement: float, difference: float, level: float) -> floa
 
     spread = 7 * math.sqrt(n * disagreement * (1 - disagreement)) + 1
     discordant = np.arange(max(0, math.floor(n * disagreement - spread)), min(n, math.ceil(n * disagreement + spread)) + 1)
-    # One win more than this many losing coins would reach leaves a tail of at most level / 2.
+    # One win more than the quantile of fair coin flips leaves a tail of at most level / 2.
     needed = binom.isf(level / 2, discordant, 0.5) + 1
     wins = binom.sf(needed - 1, discordant, min(1.0, (disagreement + difference) / (2 * disagreement)))
     return float((binom.pmf(discordant, n, disagreement) * wins).sum())

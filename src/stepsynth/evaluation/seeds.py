@@ -1,18 +1,18 @@
-"""What several training seeds say together: rows and seeds both vary, and few seeds say little.
+"""Intervals over training seeds and test rows: both vary, and a few seeds say little.
 
-A method's score depends on the rows that it is tested on and on the seed that it was trained with.
+A method's score depends on the test rows and on the training seed.
 All seeds see the same rows, so the variance of the overall mean has two parts (crossed random
 effects; Owen 2007 calls the layout a pigeonhole)::
 
     seeds: variance of the seeds' means / S            known to S - 1 degrees of freedom
-    rows:  what easy and hard rows add for all seeds alike     known well, from many rows
+    rows:  effect of easy and hard rows, common to all seeds   well known, from many rows
 
 The interval is ``mean +- q * sqrt(seeds + rows)``, where q is the mean of Student's quantile for
 S - 1 degrees of freedom and the normal one, weighted by the two parts (Cochran's approximation).
 
-It is never narrower than the rows alone make it. It was chosen by simulation (2,000 runs of 200 rows;
-logits of row difficulty, seed effect and method effect; `tests/test_statistics_slow.py` repeats it).
-Coverage in percent, where seeds have a standard deviation of 1 / 3 / 6 / 12 points of accuracy; the
+It is never narrower than the interval of the rows alone. It was chosen by simulation (2,000 runs of 200
+rows; logits of row difficulty, seed effect and method effect; `tests/test_statistics_slow.py` repeats it).
+Coverage in per cent, with a standard deviation of the seeds of 1 / 3 / 6 / 12 points of accuracy; the
 last columns are the percentile bootstrap over seeds and rows (400 runs)::
 
     seeds  one method                 difference                 bootstrap, one method      bootstrap, difference
@@ -22,13 +22,13 @@ last columns are the percentile bootstrap over seeds and rows (400 runs)::
     5      96.5  97.0  95.2  94.8     97.5  96.5  96.4  94.7     97.0  98.2  93.5  84.8     98.5  99.2  97.2  90.2
     10     94.6  94.8  95.2  95.7     96.5  96.2  95.4  95.5     97.5  96.0  97.0  90.8     99.0  99.2  96.5  97.2
 
-With no true difference, `hierarchical_paired` finds one at the 5 % level in 100 minus such a share.
+Without a true difference, `hierarchical_paired` finds one at the 5 % level in 100 minus that share of runs.
 
-A bootstrap that draws seeds and rows cannot know a spread that two or three seeds do not show; its
-error grows with the seeds' share of the variance. The price of holding the promise: with two seeds
-the interval is four times as wide as with five. Three is the least that is worth reporting.
+A bootstrap over seeds and rows cannot know a spread that two or three seeds do not show; its error
+grows with the seeds' share of the variance. The price of correct coverage: with two seeds the interval
+is four times as wide as with five. Report at least three.
 
-**One seed says nothing about other seeds.** There the interval covers the rows only: it is about
+**One seed says nothing about other seeds.** With one seed the interval covers only the rows: it is about
 this trained student, not about the method.
 """
 
@@ -59,12 +59,12 @@ __all__ = ["hierarchical_interval", "hierarchical_paired", "weighted_quantile"]
 def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int) -> Interval:
     """Return the 95 % interval of a method's mean score over training seeds and test rows.
 
-    With one seed it covers the rows only (Wilson where they are right or wrong, else a percentile
+    With one seed it covers only the rows (Wilson if they are right or wrong, otherwise a percentile
     bootstrap): it is the interval of that one student.
 
     Args:
-        per_seed_scores: per seed, per row, the score in [0, 1]; rows in one order.
-        seed: of the resampling, which only a single seed with shares needs.
+        per_seed_scores: score in [0, 1] per seed and row; rows in a fixed order.
+        seed: for the resampling, which only a single seed with partial scores needs.
 
     Raises:
         ValueError: no seed, no rows, seeds with different numbers of rows, or a score outside [0, 1].
@@ -84,17 +84,17 @@ def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int)
 def hierarchical_paired(per_seed_a: Sequence[Sequence[float]], per_seed_b: Sequence[Sequence[float]], seed: int) -> PairedResult:
     """Compare two methods, each trained with the same seeds and tested on the same rows.
 
-    The interval is that of `hierarchical_interval` for the differences, and the p-value is the
-    level at which such an interval would just touch zero. With one seed the result is that of
-    `paired_difference`: it compares two students, not two methods.
+    The interval is `hierarchical_interval` of the differences, and the p-value is the level at which
+    such an interval would just touch zero. With one seed the result is that of `paired_difference`:
+    it compares two students, not two methods.
 
     Args:
-        per_seed_a: per seed, per row, the score of method a in [0, 1].
-        per_seed_b: the same for method b, seeds and rows in the same order.
-        seed: of the resampling, which only a single seed needs.
+        per_seed_a: score of method a in [0, 1] per seed and row.
+        per_seed_b: the same for method b, with seeds and rows in the same order.
+        seed: for the resampling, which only a single seed needs.
 
     Raises:
-        ValueError: no seed, no rows, shapes that differ, or a score outside [0, 1].
+        ValueError: no seed, no rows, different shapes, or a score outside [0, 1].
     """
     a, b = as_matrix(per_seed_a), as_matrix(per_seed_b)
     if a.shape != b.shape:
@@ -110,11 +110,11 @@ def hierarchical_paired(per_seed_a: Sequence[Sequence[float]], per_seed_b: Seque
 
 
 def weighted_quantile(parts: Sequence[tuple[float, float]], upper: float) -> float:
-    """Return a quantile of a sum of independent errors that are known differently well.
+    """Return a quantile of a sum of independent errors with different degrees of freedom.
 
     Args:
-        parts: per error its variance and the degrees of freedom that it was estimated with;
-            ``math.inf`` for a known one.
+        parts: variance and degrees of freedom of each error; ``math.inf`` degrees for a known
+            variance.
         upper: probability below the quantile, for instance 0.975.
 
     Returns:
@@ -132,7 +132,7 @@ def weighted_quantile(parts: Sequence[tuple[float, float]], upper: float) -> flo
 
 
 def _parts(values: Array) -> tuple[list[tuple[float, float]], float]:
-    """Return the variance of the mean of seeds x rows as parts, and its floor: that of the rows, these seeds given."""
+    """Return the parts of the variance of the mean of seeds x rows, and its floor: the rows' variance given these seeds."""
     seeds, rows = values.shape
     if rows == 1:
         return [(float(values.mean(axis=1).var(ddof=1)) / seeds, seeds - 1)], 0.0
@@ -146,7 +146,7 @@ def _parts(values: Array) -> tuple[list[tuple[float, float]], float]:
 
 def _half_width(values: Array, upper: float = 0.975) -> float:
     parts, floor = _parts(values)
-    # Seeds may agree by chance; that takes nothing from what the rows leave open.
+    # Seeds may agree by chance; that does not reduce the uncertainty from the rows.
     return max(weighted_quantile(parts, upper), weighted_quantile([(floor, float("inf"))], upper))
 
 

@@ -1,4 +1,4 @@
-"""Answers to questions, scored as SQuAD scores them: spelling details do not count, words do."""
+"""Scores answers to questions like SQuAD: spelling details do not count, words do."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 def normalise_answer(text: str) -> str:
-    """Return an answer without what SQuAD's scorer disregards (Rajpurkar et al. 2016, section 6).
+    """Normalise an answer like SQuAD's scorer (Rajpurkar et al. 2016, section 6).
 
-    In this order: lower case, no ASCII punctuation (the words around it move together), no
+    In this order: lower case, no ASCII punctuation (which joins the words around it), no
     articles, single spaces. Other punctuation, such as typographic quotes, stays.
     """
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> bool:
-    """Return whether an answer equals one of the right ones once both are normalised.
+    """Whether an answer equals one of the right ones after normalisation.
 
     Args:
-        prediction: the answer's text; the empty string equals a right answer of which
-            normalising leaves nothing, as in the 1.1 scorer.
+        prediction: the answer's text; the empty string equals a right answer that is empty after
+            normalisation, as in the 1.1 scorer.
         answers: the right answers; ``False`` if there are none.
     """
     given = normalise_answer(prediction)
@@ -41,10 +41,10 @@ def exact_match(prediction: str, answers: Sequence[str]) -> bool:
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
-    """Return the best overlap in words with one of the right answers, in [0, 1].
+    """Return the best F1 over words with one of the right answers, in [0, 1].
 
-    Where normalising leaves nothing of either side, the 2.0 scorer's rule holds: 1 if nothing is
-    left of both, else 0. (The 1.1 scorer gives 0 in both cases, which can put F1 below exact match.)
+    If a side is empty after normalisation, the 2.0 scorer's rule applies: 1 if both are empty,
+    otherwise 0. (The 1.1 scorer gives 0 in both cases, so F1 can be below exact match.)
 
     Args:
         prediction: the answer's text.
@@ -62,12 +62,12 @@ def evaluate_extractive_qa(gold: Sequence[Example], predictions: Sequence[Predic
         predictions: one per question, in the same order.
 
     Returns:
-        Exact match with its Wilson interval. ``details`` holds plain numbers, rounded to 6 digits:
+        Exact match with its Wilson interval. ``details`` has plain numbers, rounded to 6 digits:
         ``f1`` (mean), ``f1_ci95`` (bootstrap over rows, always with the same seed),
         ``mean_confidence`` and ``n_answered`` (predictions that are not blank).
 
     Raises:
-        ValueError: no rows, predictions of other rows, or a question without an answer.
+        ValueError: no rows, predictions for other rows, or a question without an answer.
     """
     check_rows(gold, predictions)
     answers = [[answer.text for answer in example.answers] for example in gold]
@@ -87,7 +87,7 @@ def evaluate_extractive_qa(gold: Sequence[Example], predictions: Sequence[Predic
 
 
 def _words(text: str) -> list[str]:
-    # Of scripts without spaces every character counts, as in CMRC's scorer.
+    # In scripts without spaces every character counts, as in CMRC's scorer.
     bare = normalise_answer(text)
     return word_runs(bare) if is_spaceless(bare) else bare.split()
 

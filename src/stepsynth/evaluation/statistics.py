@@ -1,8 +1,8 @@
-"""Intervals and paired tests: exact where a formula exists, checked by simulation where none does.
+"""Intervals and paired tests: exact if a formula exists, otherwise checked by simulation.
 
-Everything takes scores of rows in [0, 1]: right or wrong, or a share such as the F1 of an answer.
-Resampling is done on counts of equal rows, not on rows: a bootstrap sample of n rows with k kinds
-is one multinomial draw over k kinds, so ten thousand of them cost milliseconds at any n.
+All functions take scores of rows in [0, 1]: right or wrong, or a share such as an answer's F1.
+Resampling uses counts of equal rows, not rows: a bootstrap sample of n rows of k kinds is one
+multinomial draw over k kinds, so ten thousand of them take milliseconds at any n.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class PairedResult:
-    """How much better a is than b on the same rows.
+    """The difference between a and b on the same rows.
 
     Attributes:
         difference: mean of a minus mean of b, in [-1, 1].
         ci95: 95 % interval of the difference.
-        p_value: two-sided, of no difference.
+        p_value: two-sided, for the hypothesis of no difference.
     """
 
     difference: float
@@ -61,7 +61,7 @@ def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
     Args:
         correct: number of right answers.
         n: number of answers, at least 1.
-        level: of the interval.
+        level: the confidence level.
 
     Raises:
         ValueError: ``n < 1``, or ``correct`` not in [0, n].
@@ -81,11 +81,11 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
     It is the sign test on the rows where only one of them is right; 1.0 if there are none.
 
     Args:
-        correct_a: per row, whether a was right.
-        correct_b: per row, whether b was right.
+        correct_a: whether a was right, per row.
+        correct_b: whether b was right, per row.
 
     Raises:
-        ValueError: no rows, not equally many, or scores other than 0 and 1.
+        ValueError: no rows, different numbers of rows, or scores other than 0 and 1.
     """
     differences = _differences(correct_a, correct_b)
     if not _is_binary(differences):
@@ -96,8 +96,8 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for their number, in the given order (Holm 1979).
 
-    An adjusted value of at most 0.05 may be called significant with at most 5 % chance that any
-    of the family is called so wrongly.
+    If adjusted values of at most 0.05 are called significant, the chance of any false claim in the
+    family is at most 5 %.
 
     Raises:
         ValueError: a value outside [0, 1].
@@ -115,18 +115,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def paired_difference(scores_a: Sequence[float], scores_b: Sequence[float], seed: int) -> PairedResult:
     """Compare two students on the same rows.
 
-    The p-value is McNemar's exact one where rows are right or wrong, else that of a sign-flip
-    permutation test; the interval is a percentile bootstrap over rows, or `rule_of_three` where
-    all rows differ alike. Both speak of these two students: another training seed might change
-    the sign.
+    The p-value is McNemar's exact one if rows are right or wrong, otherwise that of a sign-flip
+    permutation test; the interval is a percentile bootstrap over rows, or `rule_of_three` if all
+    rows differ by the same amount. Both are about these two students: another training seed might
+    change the sign.
 
     Args:
-        scores_a: per row, the score of a; ``True`` is 1.
-        scores_b: per row, the score of b.
-        seed: of the resampling.
+        scores_a: score of a per row; ``True`` is 1.
+        scores_b: score of b per row.
+        seed: for the resampling.
 
     Raises:
-        ValueError: no rows, not equally many, or a score outside [0, 1].
+        ValueError: no rows, different numbers of rows, or a score outside [0, 1].
     """
     import numpy as np
 
@@ -141,9 +141,9 @@ def paired_p_value(differences: Array, seed: int, alternative: Literal["two-side
     """Return the p-value of "the mean of paired differences is zero".
 
     Args:
-        differences: a minus b, per row; of any shape.
-        seed: of the sign flips, which -1, 0 and 1 alone do not need.
-        alternative: ``greater`` asks only whether a is better.
+        differences: a minus b, per row; any shape.
+        seed: for the sign flips; not needed if all differences are -1, 0 or 1.
+        alternative: ``greater`` tests only whether a is better.
     """
     import numpy as np
 
@@ -166,7 +166,7 @@ def paired_p_value(differences: Array, seed: int, alternative: Literal["two-side
 def rule_of_three(difference: float, rows: int) -> Interval:
     """Return a 95 % interval of a difference that is the same on all rows.
 
-    What was never seen in n rows may still happen in 3 / n of all (Hanley and Lippman-Hand 1983);
+    An event never seen in n rows may still have a probability of 3 / n (Hanley and Lippman-Hand 1983);
     resampling would call it impossible.
     """
     return plain(max(-1.0, difference - 3 / rows)), plain(min(1.0, difference + 3 / rows))
@@ -194,7 +194,7 @@ def resampled_means(values: Array, random: np.random.Generator) -> Array:
 
     Args:
         values: one number per row, or an array of kinds of numbers x rows.
-        random: where the draws come from.
+        random: the random generator.
 
     Returns:
         An array of ``RESAMPLES``, or of ``RESAMPLES`` x kinds: rows are drawn once for all kinds.
@@ -222,7 +222,7 @@ def percentiles(means: Array) -> Interval:
 
 
 def plain(value: SupportsFloat) -> float:
-    """Return a number as files hold it: a Python float of six digits."""
+    """Return a number as stored in files: a Python float rounded to six digits."""
     # Adding 0.0 turns -0.0 into 0.0, so that equal scores have one spelling.
     return round(float(value), _DIGITS) + 0.0
 

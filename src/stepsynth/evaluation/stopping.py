@@ -1,4 +1,4 @@
-"""When to stop adding rounds: when two in a row gained nothing that rows alone would not explain."""
+"""Decides when to stop adding rounds: when two in a row gained nothing beyond chance."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PATIENCE = 2
 
 @dataclass(frozen=True)
 class Gain:
-    """What a round gained over an earlier one on the same rows.
+    """A round's gain over an earlier one on the same rows.
 
     Attributes:
         difference: mean of the later minus mean of the earlier, in [-1, 1].
         ci95: 95 % interval of the difference.
-        p_value: one-sided, of no gain.
+        p_value: one-sided, for the hypothesis of no gain.
     """
 
     difference: float
@@ -30,16 +30,16 @@ class Gain:
 def gains(previous: Sequence[float], latest: Sequence[float], seed: int = 0) -> Gain:
     """Compare a round with an earlier one.
 
-    The test is McNemar's exact one, asked in one direction, where rows are right or wrong, and a
-    sign-flip permutation test otherwise.
+    The test is McNemar's exact one (one-sided) if rows are right or wrong, otherwise a sign-flip
+    permutation test.
 
     Args:
-        previous: per row of the select half, the score of the earlier round's student.
-        latest: the same of the later round.
-        seed: of the resampling.
+        previous: score of the earlier round's student per row of the select half.
+        latest: the same for the later round.
+        seed: for the resampling.
 
     Raises:
-        ValueError: no rows, not equally many, or a score outside [0, 1].
+        ValueError: no rows, different numbers of rows, or a score outside [0, 1].
     """
     result = paired_difference(latest, previous, seed)
     differences = as_matrix([latest]) - as_matrix([previous])
@@ -47,21 +47,21 @@ def gains(previous: Sequence[float], latest: Sequence[float], seed: int = 0) -> 
 
 
 def should_stop(rounds: Sequence[Sequence[float]], level: float = 0.05) -> bool:
-    """Return whether the last two rounds each failed to gain on the best round before them.
+    """Whether each of the last two rounds failed to gain on the best round before it.
 
-    With no true gain a single round claims one with probability ``level`` at most, and the loop
-    goes on because of such a claim about as rarely. A true gain that the select half is too small
-    to show is stopped as well: see `stepsynth.evaluation.power.detectable_difference`.
+    Without a true gain, a single round claims one with probability ``level`` at most, so the loop
+    rarely continues because of a false claim. It also stops if the select half is too small to show
+    a true gain: see `stepsynth.evaluation.power.detectable_difference`.
 
     Args:
-        rounds: per round from 0 on, per row of the select half, the score; rows in one order.
+        rounds: scores per round, from 0 on, and row of the select half; rows in a fixed order.
         level: one-sided significance level of a gain.
 
     Returns:
-        ``False`` before there were two rounds after round 0.
+        ``False`` until there are two rounds after round 0.
 
     Raises:
-        ValueError: no rounds, no rows, rounds of different rows, or a score outside [0, 1].
+        ValueError: no rounds, no rows, rounds with different rows, or a score outside [0, 1].
     """
     scores = as_matrix(rounds)
     if len(scores) <= PATIENCE:

@@ -1,7 +1,6 @@
-"""Row pipeline: every answer becomes an accepted row or a dropped one with a reason.
+"""The filter pipeline: every row is accepted, or dropped with a reason.
 
-Rows are judged in plan order, never in the order in which answers came, so that the accepted
-set depends on the answers alone.
+Rows are judged in plan order, not in order of arrival, so the accepted set depends on the answers alone.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "Filter", "FilterPipeline", "RowFilter", "own_filters"]
 
-# Where real questions do without the mark, written ones may.
+# If fewer real questions end with a question mark, written ones need none.
 _MARKED = 0.9
 
 REASONS: dict[str, str] = {
@@ -47,7 +46,7 @@ REASONS: dict[str, str] = {
     DropReason.COPY: "copied from a validation row or from the prompt",
     DropReason.NAMES_LABEL: "names its label more often than real texts do",
     DropReason.REPETITIVE: "says the same words over and over",
-    DropReason.NAMES_ANSWER: "holds its own answer more often than real questions do",
+    DropReason.NAMES_ANSWER: "contains its own answer more often than real questions do",
     DropReason.NO_QUESTION: "does not end with a question mark",
     DropReason.LABEL_IN_DOUBT: "gold rows suggest another label than the one that was asked for",
     DropReason.SURPLUS: "passed the filters, but its label has all the rows that were asked for",
@@ -61,7 +60,7 @@ class Filter(Protocol):
         """Return one verdict per candidate, in the same order.
 
         Args:
-            candidates: what earlier rules let pass, in plan order.
+            candidates: rows that passed the earlier rules, in plan order.
             accepted: the rows accepted before these, in plan order.
         """
         ...
@@ -69,7 +68,7 @@ class Filter(Protocol):
 
 @dataclass(frozen=True)
 class FilterPipeline:
-    """The rules, in the order in which they are applied; the first that objects names the reason."""
+    """The rules, in order; the first that drops a row gives the reason."""
 
     filters: tuple[Filter, ...]
 
@@ -87,17 +86,17 @@ class FilterPipeline:
         """Rules for training rows.
 
         Args:
-            task: its family, its labels, and whether texts have paragraphs.
-            gold: all validation rows: none of them may be copied.
-            harvest: the rows that show how long real texts are and how often they name a label.
-            targets: label -> rows wanted from this stage; ``None`` takes all that are good.
+            task: gives the family, the labels, and whether texts have paragraphs.
+            gold: all validation rows; none may be copied.
+            harvest: real rows, to measure lengths and how often they name a label.
+            targets: label -> rows wanted from this stage; ``None`` accepts all good ones.
             own: the user's filters.
-            label_check: the rule that doubts labels, if there is one.
+            label_check: the label check, if there is one.
         """
         asks = create_family(task).spans
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
         layout = Layout.like([example.text for example in harvest], task.paragraphs)
-        # Where real texts have gaps, a form letter or code, say, written ones may.
+        # If real texts have gaps (form letters or code, for instance), written ones may, too.
         gaps = any(has_gap(example.text) for example in harvest)
         more = task.paragraphs == "all" and not layout.lines
         rules: list[Filter] = [
@@ -113,7 +112,7 @@ class FilterPipeline:
 
     @classmethod
     def for_given(cls, gold: Sequence[Example]) -> FilterPipeline:
-        """Rules for rows that the user brought: no copies of validation rows, nothing twice."""
+        """Rules for rows that the user brought: no copies of validation rows, no duplicates."""
         return cls((ContaminationFilter.of([example.text for example in gold]), Duplicate()))
 
     @classmethod
@@ -122,15 +121,15 @@ class FilterPipeline:
         return cls((Schema(min_words=2, max_words=60), ContaminationFilter.of(()), Duplicate(), LabelQuota(targets)))
 
     def without_models(self) -> FilterPipeline:
-        """Return the rules that cost next to nothing, for a preview while answers come in."""
+        """Return the fast rules, for a preview while answers come in."""
         return FilterPipeline(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
-        """Apply every rule to what the rules before it let pass; see `Filter.judge`."""
+        """Apply every rule to the rows that passed the earlier ones; see `Filter.judge`."""
         return self.apply_set_filters([self.apply_row_filters(candidate) for candidate in candidates], accepted)
 
     def apply_row_filters(self, candidate: Candidate) -> Verdict:
-        """Apply the rules that need no other row, up to the first that does: most of the work, and done once."""
+        """Apply the leading rules that need no other row: most of the work, done once per row."""
         verdict = Verdict(candidate)
         for rule in self._alone:
             verdict = rule.verdict(verdict.candidate)
@@ -139,7 +138,7 @@ class FilterPipeline:
         return verdict
 
     def apply_set_filters(self, looked_at: Sequence[Verdict], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
-        """Apply the other rules to what `apply_row_filters` let pass, in plan order; see `Filter.judge`."""
+        """Apply the other rules to the rows that passed `apply_row_filters`, in plan order; see `Filter.judge`."""
         verdicts = list(looked_at)
         for rule in self.filters[len(self._alone) :]:
             open_positions = [i for i, verdict in enumerate(verdicts) if verdict.accepted]

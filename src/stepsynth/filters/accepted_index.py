@@ -1,4 +1,4 @@
-"""Accepted rows are looked at once: each wave of a stage brings all that were accepted before it, old ones first."""
+"""Lets a rule process each accepted row once, although every wave passes in all earlier accepted rows, old ones first."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Growing"]
 
 
 class Growing:
-    """Remembers which accepted rows a rule has counted already."""
+    """Remembers which accepted rows a rule has already counted."""
 
     def __init__(self) -> None:
         self._counted: list[GeneratedRow] = []
 
     def news(self, accepted: Sequence[GeneratedRow]) -> tuple[Sequence[GeneratedRow], bool]:
-        """Return the rows that are new since the last call, and whether what was counted before is void.
+        """Return the rows that are new since the last call, and whether earlier counts are void.
 
         Args:
-            accepted: all accepted rows, in plan order. Where they do not begin with the very
-                objects of the last call, all of them are new.
+            accepted: all accepted rows, in plan order. If they do not begin with the same objects as
+                in the last call, all of them are new.
         """
         known = self._counted
         void = len(known) > len(accepted) or any(old is not row for old, row in zip(known, accepted, strict=False))

@@ -1,4 +1,4 @@
-"""What to tell a teacher whose answers a rule keeps dropping: a sentence for each reason that a writer can avoid."""
+"""Advice for a teacher whose answers a rule keeps dropping: a sentence for every avoidable reason."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["advice"]
 
 _MOST_WORDS = 6
-# Without an entry there is nothing that a writer could do, or nobody knows whether it would help: refusals, empty answers,
-# labels in doubt.
+# Reasons without an entry (refusals, empty answers, labels in doubt) cannot be avoided, or it is unknown whether advice helps.
 _SENTENCES: dict[str, str] = {
     DropReason.TRUNCATED: "Keep it short.",
     DropReason.META: "Write the text itself and nothing about it.",
@@ -34,11 +33,11 @@ _NO_ADVICE = frozenset(
 
 
 def advice(rules: Sequence[Filter], label: str, reason: str, texts: Sequence[str]) -> str:
-    """Return the sentence that tells a teacher how to avoid a reason; empty where there is none.
+    """Return the sentence that tells a teacher how to avoid a reason; empty if there is none.
 
     Args:
-        rules: those that dropped the texts.
-        label: the label that they were asked for.
+        rules: the rules that dropped the texts.
+        label: their requested label.
         reason: why they were dropped.
         texts: the dropped texts.
     """
@@ -53,7 +52,7 @@ def advice(rules: Sequence[Filter], label: str, reason: str, texts: Sequence[str
                 if reason == DropReason.TOO_SHORT
                 else f"Keep it under {rule.max_words:,} words."
             )
-    # A reason that is not ours is a user's, in words that are meant to be read.
+    # Other reasons come from user filters and are written for readers.
     return _SENTENCES.get(reason, f"Texts are refused for this, so avoid it: {reason}.")
 
 

@@ -1,4 +1,4 @@
-"""Rows that betray their label by naming it: what small teachers do, and real texts seldom do."""
+"""Drops rows that give away their label by naming it, as small teachers do and real texts seldom do."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["AnswerLeakFilter", "LabelLeakFilter"]
 class LabelLeakFilter:
     """Lets rows name their label only as often as real rows of that label do.
 
-    "Where is my delivery" is an honest text of the label *delivery*; a review that calls itself
-    *positive* hardly exists. So the rate among the harvest rows of the label is the limit, kept
-    at every point of the plan.
+    "Where is my delivery" is a natural text for the label *delivery*; a review that calls itself
+    *positive* hardly exists. So the rate among the label's harvest rows is the limit, enforced at
+    every point of the plan.
 
     Attributes:
         limits: label -> share of its real rows that name it.
-        meanings: label -> its description; three words of it in a row name the label, too.
+        meanings: label -> its description; a row with three consecutive words of it also names the label.
     """
 
     limits: dict[str, float]
@@ -72,7 +72,7 @@ class LabelLeakFilter:
         return verdicts
 
     def found(self, label: str, texts: Sequence[str]) -> tuple[list[str], bool]:
-        """Return which words of a label stand in texts, the commonest first, and whether pieces of its meaning do."""
+        """Return the label's words that occur in texts, most frequent first, and whether parts of its meaning do."""
         words, phrases = _signs(label, self.meanings.get(label, ""))
         counts = Counter(word for text in texts for word in set(words.findall(text.casefold()))) if words else Counter[str]()
         described = any(phrase in f" {normalize_for_match(text)} " for text in texts for phrase in phrases)
@@ -84,10 +84,10 @@ class LabelLeakFilter:
 
 @dataclass(frozen=True)
 class AnswerLeakFilter:
-    """Lets questions hold their own answer only as often as real questions do.
+    """Lets questions contain their own answer only as often as real questions do.
 
     Attributes:
-        limit: share of real questions that hold it.
+        limit: share of real questions that contain it.
     """
 
     limit: float
@@ -124,7 +124,7 @@ def _holds(question: str, answers: Sequence[str]) -> bool:
 
 
 def _names(text: str, label: str, meaning: str) -> bool:
-    """Whether a word of the label (``negatively`` included) or three words of its meaning stand in a text."""
+    """Whether a text has a word of the label (``negatively`` counts) or three consecutive words of its meaning."""
     words, phrases = _signs(label, meaning)
     if words is not None and words.search(text.casefold()):
         return True
@@ -134,8 +134,8 @@ def _names(text: str, label: str, meaning: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _signs(label: str, meaning: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
-    """Return what finds the label's words, and its meaning's runs of three words with a space around each."""
-    # Words of scripts without spaces have no edges in a text, and seldom three letters.
+    """Return a pattern for the label's words, and its meaning's runs of three words with spaces around each."""
+    # In scripts without spaces, words have no boundaries in a text and rarely three letters.
     names = [rf"\b{re.escape(word)}" for word in label_words(label) if not is_spaceless(word)]
     names += [re.escape(word) for word in re.findall(rf"[{SPACELESS}]{{2,}}", label.casefold())]
     words = normalize_for_match(meaning).split()

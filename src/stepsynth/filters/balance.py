@@ -1,4 +1,4 @@
-"""Exact numbers per label: what is good but not needed any more is set aside as surplus."""
+"""Exact numbers per label: good rows that are no longer needed are set aside as surplus."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["LabelQuota"]
 
 @dataclass(frozen=True)
 class LabelQuota:
-    """Accepts at most ``targets[label]`` rows of the stage that is being written.
+    """Accepts at most ``targets[label]`` rows of the current stage.
 
     Attributes:
-        targets: label -> accepted rows wanted.
+        targets: label -> number of accepted rows wanted.
     """
 
     targets: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""Characters of an answer: line breaks and quotes unified, invisible rubbish gone, what a script or an emoji needs kept."""
+"""Cleans the characters of an answer: unifies line breaks and quotes, removes invisible ones that no script or emoji needs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import lru_cache
 
 __all__ = ["KEPT_INVISIBLE", "QUOTES", "tidy"]
 
-# Typographic quote marks, and what they become unless gold texts have them.
+# Typographic quote marks and their replacements, used unless gold texts have them.
 QUOTES = {"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019": "'", "\u00ab": '"', "\u00bb": '"'}
 _BREAK = re.compile("\r\n|[\r\x0b\x0c\x85\u2028]")
-# Joiners make words of Persian and Indic scripts, and families of emoji; tags make flags of regions. Some signs of Arabic
-# and others count as invisible though they are not. Marks of direction, the soft hyphen, the byte order mark and the zero
-# width space are left out: they say how a line is drawn or broken, and only keep equal texts from being equal.
+# Joiners are needed in words of Persian and Indic scripts and in composed emoji; tags in flags of regions. Some Arabic and
+# other signs count as invisible although they are not. Direction marks, the soft hyphen, the byte order mark and the zero
+# width space are removed: they only affect how a line is drawn or broken, and make equal texts differ.
 _JOINERS, _TAGS = "\u200c\u200d", "\U000e0020-\U000e007f"
 _VISIBLE = "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f"
 KEPT_INVISIBLE = re.compile(f"[{_JOINERS}{_TAGS}{_VISIBLE}]")
@@ -29,7 +29,7 @@ _LOOSE = re.compile(
 
 
 class _Characters(dict[int, str | None]):
-    """For `str.translate`: grows with the characters that occur."""
+    """A table for `str.translate` that is filled with characters as they occur."""
 
     def __init__(self, kept: frozenset[str]) -> None:
         super().__init__()
@@ -49,10 +49,10 @@ _table = lru_cache(maxsize=8)(_Characters)
 
 
 def tidy(text: str, kept: frozenset[str] = frozenset()) -> str:
-    """Return a text with plain line breaks, without what only a machine sees.
+    """Return a text with plain line breaks and without invisible characters.
 
     Args:
-        text: as it came.
+        text: the raw text.
         kept: typographic quote marks that stay as they are; others become ``"`` and ``'``.
     """
     text = _BREAK.sub("\n", text).translate(_table(kept))

@@ -1,4 +1,4 @@
-"""Exact duplicates, compared without regard to case, punctuation and white space."""
+"""Drops exact duplicates, ignoring case, punctuation and white space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Duplicate"]
 
 
 class Duplicate:
-    """Keeps the first of equal rows (text, and context where there is one), whatever their labels."""
+    """Keeps the first of equal rows (equal text and context), whatever their labels."""
 
     def __init__(self) -> None:
         self._growing = Growing()
@@ -40,7 +40,7 @@ class Duplicate:
 
 
 def _identity(row: GeneratedRow) -> bytes:
-    """Return 128 bits of a hash in the place of two texts: a million rows take 100 MB, however long they are."""
+    """Return a 128-bit hash of a row's two texts, so that a million rows take 100 MB, however long they are."""
     context, text = normalize_for_match(row.context), normalize_for_match(row.text)
-    # Comparable texts hold no NUL, so no two pairs give the same bytes.
+    # Comparable texts contain no NUL, so no two pairs give the same bytes.
     return hashlib.blake2b(f"{context}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()

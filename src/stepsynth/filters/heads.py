@@ -1,6 +1,6 @@
-"""What stands above a text and is none: fields of a ticket, a title, whom a letter is for, in any language.
+"""Removes the head of a text, such as a ticket's fields, a title or a letter's addressee, in any language.
 
-A head is told by its form, not by its words: short lines, none of them a sentence, above a
+A head is recognised by its form, not by its words: short lines, none of them a sentence, above a
 paragraph that has one.
 """
 
@@ -25,45 +25,45 @@ _FIELD = re.compile(
     r"[*_\s]{0,4}[^\W\d_][^\n:\uff1a.!?,]{0,30}[*_\s]{0,4}[:\uff1a](?!//)[*_]{0,4}"
     r"(?:\s+\S.*|[^\x00-\x7f].*|\s*)$"
 )
-# "**Subject:** Late tram", "Subject: Late tram"; marked, a name may stand alone: "## Description".
+# "**Subject:** Late tram", "Subject: Late tram"; with markup, a name alone is enough: "## Description".
 _NAMED = re.compile(
     r"(?P<mark>#{1,6}\s+\**|\*\*|__)?(?P<name>[^\W\d_][^\n:\uff1a.!?,*#]{0,30}?)\s?[*_]{0,2}(?P<colon>[:\uff1a](?!//))?[*_]{0,2}"
     r"(?:(?<=[:\uff1a*_])\s*(?P<value>.*))?$"
 )
-# Heads are short: so many lines above a text are looked at.
+# Heads are short: at most this many lines are examined.
 _MOST_LINES = 20
 _FULL_STOP = re.compile("[.\u3002\u06d4\u0964\u0589\u1362][\"')\u201d\u00bb*_]*$")
-# What ends in a letter, a digit or a bracket may be a title; a smiley or a stop ends what somebody says.
+# A line that ends in a letter, digit or bracket may be a title; one that ends in a smiley or full stop is speech.
 _TITLE_END = re.compile(r"[^\W_][\"')\]\u201d\u00bb*_]{0,4}$|[,:\uff0c\uff1a\u3001\u060c][*_]{0,4}$")
 _TAG = re.compile(r"(?:^|\s)[#@]\w")
 _ITEM = re.compile(r"(?:[-*\u2022]|\d{1,2}[.)])\s+")
 
 
 def below_head(blocks: Sequence[str], *, titles: bool) -> list[str]:
-    """Return what follows the head of a text; the blocks as they are where there is no head.
+    """Return the blocks below the head of a text; all of them if there is no head.
 
     Args:
         blocks: the paragraphs.
-        titles: whether a line that is no sentence may be a head, and not only ``Word: value`` and ``Support Team,``.
+        titles: whether any line that is not a sentence may be a head, not only ``Word: value`` and ``Support Team,``.
     """
     at = 0
     while at + 1 < len(blocks) and _is_head(blocks[at], titles=titles) and not _ITEM.match(blocks[at + 1]):
         at += 1
-    # Where the text goes on with fields, as a dialogue does, they are the text.
+    # If the text continues with fields, as a dialogue does, the fields are the text.
     if at and (not any(map(_has_sentence, blocks[at:])) or _is_field(blocks[at].split("\n")[0])):
         return list(blocks)
     return list(blocks[at:])
 
 
 def below_fields(text: str, *, titles: bool) -> str | None:
-    """Return what the field of a form says that holds the text, without its name; ``None`` where a text has no such field.
+    """Return the content of the form field that has the text, without its name; ``None`` if there is no such field.
 
-    ``**Title:** Late tram`` and ``**Description:** The tram ...``: by its name, or as the last of several in bold. A name
-    that stands there twice is somebody's who speaks.
+    As in ``**Title:** Late tram`` and ``**Description:** The tram ...``, it is found by its name, or as the last of
+    several in bold. A name that occurs twice is a speaker.
 
     Args:
         text: the answer.
-        titles: whether a line that is no sentence may stand above.
+        titles: whether a line that is not a sentence may be above it.
     """
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     fields = [_field(line) for line in lines[:_MOST_LINES]]
@@ -86,7 +86,7 @@ def begins_with_field(text: str) -> bool:
 
 
 def _field(line: str) -> re.Match[str] | None:
-    """Return the parts of a line that is a field: with a colon, or a name in bold or a heading that is known."""
+    """Return the parts of a field line: one with a colon, or a known name in bold or as a heading."""
     found = _NAMED.match(line)
     if found is None or count_words(found["name"]) > 3:
         return None
@@ -95,7 +95,7 @@ def _field(line: str) -> re.Match[str] | None:
 
 
 def _said(lines: Sequence[str], fields: Sequence[re.Match[str] | None], at: int, above: int) -> str | None:
-    """Return what a field says up to the next one, where that is the text."""
+    """Return the content of a field up to the next one, if that is the text."""
     field = fields[at]
     if field is None or HEADER.match(f"{field['name']}:"):
         return None
@@ -112,7 +112,7 @@ def _said(lines: Sequence[str], fields: Sequence[re.Match[str] | None], at: int,
         later = any(other > at and BODY_FIELD.fullmatch(found["name"]) for other, found in others)
         long = count_words(said) >= _SENTENCE_WORDS and not later
         return said if (above or field["mark"]) and (_has_sentence(said) or long) else None
-    # Under a name that nobody knows: the last of several in bold, above which nobody says anything.
+    # With an unknown name: the last of several in bold, with no sentences above it.
     quiet = all(HEADER.match(line) or not SENTENCE_END.search(line) for line in lines[:at])
     marked = [found["name"] for _, found in others]
     last = bool(marked) and end == len(lines) and field["name"] not in marked and field["mark"] is not None
@@ -120,7 +120,7 @@ def _said(lines: Sequence[str], fields: Sequence[re.Match[str] | None], at: int,
 
 
 def opens_list(blocks: Sequence[str]) -> list[str]:
-    """Return the line that announces a list and the items without their marks; nothing where it is no such thing."""
+    """Return the line that introduces a list and the items without their marks; empty if there is no such list."""
     if len(blocks) < 3 or "\n" in blocks[0] or not blocks[0].endswith((":", "\uff1a")):
         return []
     end = next((at for at, block in enumerate(blocks) if at and not _ITEM.match(block)), len(blocks))
@@ -128,7 +128,7 @@ def opens_list(blocks: Sequence[str]) -> list[str]:
 
 
 def without_close(lines: Sequence[str]) -> list[str]:
-    """Return the lines of a text without a last paragraph of a few words that are no sentence, as greetings and names are."""
+    """Drop last lines of a few words that are not a sentence, such as closings and names."""
     kept = list(lines)
     while len(kept) > 1 and _is_close(kept[-1]):
         kept.pop()
@@ -136,7 +136,7 @@ def without_close(lines: Sequence[str]) -> list[str]:
 
 
 def ends_like_sentence(text: str) -> bool:
-    """Whether a text ends with the stop of a sentence, of any script."""
+    """Whether a text ends with a full stop or the like, in any script."""
     end = text.rstrip()[-200:]
     return any(match.end() == len(end) for match in SENTENCE_END.finditer(end))
 

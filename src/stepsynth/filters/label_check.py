@@ -1,7 +1,7 @@
-"""Rows whose label is in doubt: a judge that has seen gold rows thinks of another label.
+"""Drops rows whose label is in doubt: a judge trained on gold rows predicts another label.
 
-An inherited label is often wrong with a small teacher: a text "like" a mistake need not keep its
-label. Checking it against what few gold rows teach is the cheapest of the known remedies
+With a small teacher an inherited label is often wrong: a text "like" a mistake need not have its
+label. A check by a model of a few gold rows is the cheapest known remedy
 (docs/decisions.md, "Label check"; measured in docs/results.md).
 """
 
@@ -21,7 +21,7 @@ __all__ = ["Judge", "LabelCheck"]
 
 
 class Judge(Protocol):
-    """Whatever can say how likely a text has which label."""
+    """Anything that gives label probabilities of texts."""
 
     def probabilities(self, examples: Sequence[Example]) -> Sequence[Mapping[str, float]]:
         """Return label -> probability for each row; the same list always gets the same answer."""
@@ -30,11 +30,11 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """Drops a row when its label is less than ``ratio`` times as likely as the likeliest one.
+    """Drops a row if its label is less than ``ratio`` times as likely as the likeliest one.
 
     Attributes:
         adviser: gives the probabilities.
-        ratio: 1 wants the asked label to be the likeliest; smaller values are more lenient.
+        ratio: 1 requires the label to be the likeliest; smaller values are more lenient.
     """
 
     adviser: Judge
@@ -46,7 +46,7 @@ class LabelCheck:
         answers = self.adviser.probabilities([candidate.row.example for candidate in candidates])
         for candidate, probabilities in zip(candidates, answers, strict=True):
             asked = probabilities.get(candidate.label)
-            # A label without gold rows is unknown to the judge: it cannot object to it.
+            # The judge does not know labels without gold rows, so it cannot object.
             doubt = asked is not None and asked < self.ratio * max(probabilities.values())
             verdicts.append(Verdict(candidate, DropReason.LABEL_IN_DOUBT if doubt else ""))
         return verdicts

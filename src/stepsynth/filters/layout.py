@@ -1,8 +1,8 @@
-"""Answers of several paragraphs: which of them are the text, and how they are written down.
+"""Decides which paragraphs of an answer are the text, and how they are laid out.
 
-Where gold texts have lines and paragraphs, a written text keeps its own. Where they are one line
-each, it is its first paragraph, since small models go on talking after it; but of a letter, that
-is subject, greeting, body and closing, it is the body, since its first paragraph says nothing.
+If gold texts have several lines and paragraphs, a written text keeps its own. If they have one line
+each, only the first paragraph is used, since small models keep talking after it; of a letter (subject,
+greeting, body and closing), the body is used, since its first paragraph says nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "begins_with_title", "cut_note", "left_out_note", "one_paragraph", "whole_lines", "whole_text"]
 
-# Below this share of gold texts with line breaks they are chance, such as a break in a cell.
+# Below this share of gold texts, line breaks are accidental, such as a break in a cell.
 _BROKEN = 0.1
 _HEADING = re.compile(r"#{1,6}\s[^\n]{1,200}|\*\*[^\n*]{1,200}\*\*|__[^\n_]{1,200}__")
 _RULE = re.compile(r"^[ \t]*(?:-[ \t]?){3,}$|^[ \t]*(?:\*[ \t]?){3,}$|^[ \t]*(?:_[ \t]?){3,}$", re.MULTILINE)
@@ -30,14 +30,14 @@ _BLANK = re.compile(r"\n(?:[ \t]*\n)+")
 
 @dataclass(frozen=True)
 class Layout:
-    """How texts of this task are laid out.
+    """The layout of a task's texts.
 
     Attributes:
-        whole: all paragraphs belong to a text, not the first one only.
-        lines: line breaks are kept; else they become spaces.
+        whole: all paragraphs belong to a text, not only the first.
+        lines: line breaks are kept; otherwise they become spaces.
         quotes: typographic quote marks that texts have.
-        titles: a first paragraph that is no sentence is the head of a text; not where real texts are none either.
-        fields: real texts are forms themselves (``Title: ...``, ``Description: ...``): written ones keep theirs.
+        titles: a first paragraph that is not a sentence is a head; false if real texts are often not sentences either.
+        fields: real texts are forms themselves (``Title: ...``, ``Description: ...``), so written ones keep their fields.
     """
 
     whole: bool = False
@@ -48,11 +48,11 @@ class Layout:
 
     @classmethod
     def like(cls, texts: Sequence[str], paragraphs: Literal["auto", "first", "all"] = "auto") -> Layout:
-        """Do as real texts do.
+        """Take the layout from real texts.
 
         Args:
-            texts: of the harvest half.
-            paragraphs: ``auto`` takes the whole text where one real text in ten has a line break.
+            texts: the harvest half's.
+            paragraphs: ``auto`` takes the whole text if one real text in ten has a line break.
         """
         broken = sum(len(text.strip().splitlines()) > 1 for text in texts) >= max(1.0, _BROKEN * len(texts))
         whole = paragraphs == "all" or (paragraphs == "auto" and broken)
@@ -67,20 +67,20 @@ class Layout:
 
 
 def left_out_note(count: int) -> str:
-    """Return what to say of rows that are a small part of an answer.
+    """Return a note on rows that are a small part of an answer.
 
     Args:
-        count: of such rows, at least one.
+        count: the number of such rows, at least one.
     """
     rows = "1 row is" if count == 1 else f"{count:,} rows are"
     return f"{rows} only the first paragraph of a longer answer (task.paragraphs: all keeps the whole answer)"
 
 
 def cut_note(count: int) -> str:
-    """Return what to say of rows that lost their last sentences, see `Schema.like`.
+    """Return a note on rows that lost their last sentences, see `Schema.like`.
 
     Args:
-        count: of such rows, at least one.
+        count: the number of such rows, at least one.
     """
     rows = "1 row is" if count == 1 else f"{count:,} rows are"
     why = "no row is longer than 95 in 100 validation texts; task.instruction can ask for shorter ones"
@@ -88,9 +88,9 @@ def cut_note(count: int) -> str:
 
 
 def one_paragraph(text: str, *, titles: bool = True, fields: bool = False) -> tuple[str, bool]:
-    """Return the text of an answer that is to be one paragraph, and whether it goes to the answer's end.
+    """Return the text of an answer for a one-paragraph layout, and whether it reaches the answer's end.
 
-    An answer of one paragraph is returned as it is, but for the name of the field that it stands in.
+    An answer of one paragraph is returned unchanged, except that a field name before it is removed.
 
     Args:
         text: the answer.
@@ -120,7 +120,7 @@ def one_paragraph(text: str, *, titles: bool = True, fields: bool = False) -> tu
 
 
 def _of_letter(body: list[str], *, headed: bool, last: bool) -> tuple[str, bool]:
-    """Return the body of a letter in one line, without its closing, and whether it goes to the answer's end."""
+    """Return the body of a letter in one line, without its closing, and whether it reaches the answer's end."""
     lines = "\n".join(body).split("\n") if body else []
     end = next((at for at, line in enumerate(lines) if at and SIGN_OFF.match(line)), None)
     kept = _without_name(_without_leave(lines[:end]))
@@ -129,10 +129,10 @@ def _of_letter(body: list[str], *, headed: bool, last: bool) -> tuple[str, bool]
 
 
 def whole_text(text: str) -> tuple[str, bool]:
-    """Return an answer without what was said to the one who asked, and whether it goes to the answer's end.
+    """Return an answer without the model's remarks to the user, and whether it reaches the answer's end.
 
-    A horizontal rule, the second of several numbered texts, and an explanation end a text. A letter
-    that ends before its body is none.
+    A horizontal rule, the second of several numbered texts, or an explanation ends a text. A letter
+    that ends before its body gives an empty text.
     """
     text = _BLANK.sub("\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip("\n")
     sections = _sections(text)
@@ -145,9 +145,9 @@ def whole_text(text: str) -> tuple[str, bool]:
 
 
 def whole_lines(text: str) -> str:
-    """Return the whole lines of a text that was cut off, where verse, code or a list has no sentences.
+    """Return the complete lines of a text that was cut off, for verse, code or lists without sentences.
 
-    Nothing where that would be a subject, a greeting or a title without the text that belongs to it.
+    Empty if that would leave a subject, a greeting or a title without its text.
     """
     lines = text.split("\n")[:-1]
     said = [line for line in lines if line.strip()]
@@ -157,12 +157,12 @@ def whole_lines(text: str) -> str:
 
 
 def _is_title(line: str) -> bool:
-    """Whether a line is a heading in markdown, and no sentence."""
+    """Whether a line is a markdown heading and not a sentence."""
     return _HEADING.fullmatch(line) is not None and not line.rstrip("*_ \"'").endswith((".", "!", "?", "\u2026"))
 
 
 def begins_with_title(text: str) -> bool:
-    """Whether the first line of several is a heading or a horizontal rule, which a list mark is not."""
+    """Whether the first line is a heading or a horizontal rule, and not a list item."""
     line = text.partition("\n")[0].strip()
     return _is_title(line) or _RULE.fullmatch(line) is not None
 
@@ -172,7 +172,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _sections(text: str) -> list[str]:
-    """Return what stands between horizontal rules; a heading belongs to what follows."""
+    """Return the parts between horizontal rules; a heading belongs to the part after it."""
     sections = [part.strip("\n") for part in _RULE.split(text) if part.strip()]
     while len(sections) > 1 and _only_head(sections[0]):
         sections[:2] = ["\n\n".join(sections[:2])]
@@ -197,7 +197,7 @@ def _without_assent(blocks: list[str]) -> list[str]:
 
 
 def _first_alternative(blocks: list[str]) -> list[str]:
-    """Return the first of several texts that are numbered; all there is where there is one text."""
+    """Return the first of several numbered texts; all blocks if there is only one text."""
     marks = [(at, match.end()) for at, block in enumerate(blocks) if (match := ALTERNATIVE.match(block))]
     if len(marks) < 2:
         return blocks
@@ -207,7 +207,7 @@ def _first_alternative(blocks: list[str]) -> list[str]:
 
 
 def _without_head(blocks: list[str]) -> list[str]:
-    """Return what follows subject and greeting of a letter."""
+    """Return the blocks below a letter's subject and greeting."""
     for at, block in enumerate(blocks):
         lines = block.split("\n")
         start = next((number for number, line in enumerate(lines) if not _is_head(line)), len(lines))
@@ -217,7 +217,7 @@ def _without_head(blocks: list[str]) -> list[str]:
 
 
 def _without_leave(lines: list[str]) -> list[str]:
-    """Cut off an explanation and what comes after it, and the last lines where they take leave."""
+    """Cut off an explanation and everything after it, and closing remarks to the user."""
     end = next((at for at, line in enumerate(lines) if at and EXPLANATION.match(line)), len(lines))
     while end > 1 and (not lines[end - 1].strip() or _takes_leave(lines[end - 1])):
         end -= 1
@@ -225,7 +225,7 @@ def _without_leave(lines: list[str]) -> list[str]:
 
 
 def _without_name(lines: list[str]) -> list[str]:
-    """Cut off who signed a letter."""
+    """Cut off a letter's signature."""
     return lines[:-1] if len(lines) > 1 and _NAME.fullmatch(lines[-1]) else lines
 
 

@@ -1,4 +1,4 @@
-"""Copies of validation rows: prompts show them, so a teacher may hand them back."""
+"""Drops copies of validation rows: prompts show them, so a teacher may return them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SHINGLE = 5
 
 @dataclass(frozen=True)
 class ContaminationFilter(RowFilterBase):
-    """Drops a row that equals a gold text, or of which most was copied from one.
+    """Drops a row that equals a gold text or is mostly copied from one.
 
-    A row counts as copied when more than ``most`` of its runs of five words stand in one gold
-    text; rows with fewer than five words only when they are equal. Of scripts without spaces between
-    words, ten characters are such a run.
+    A row counts as copied if more than ``most`` of its runs of five words occur in one gold text; rows
+    with fewer than five words only if they are equal. In scripts without spaces between words, a run is
+    ten characters.
 
     Attributes:
         texts: gold texts in comparable form.
-        shingles: five-word run -> positions of the gold texts that hold it.
-        most: share of copied runs that is still allowed.
+        shingles: five-word run -> positions of the gold texts that contain it.
+        most: the largest allowed share of copied runs.
     """
 
     texts: frozenset[str]
@@ -51,15 +51,15 @@ class ContaminationFilter(RowFilterBase):
     def verdict(self, candidate: Candidate) -> Verdict:
         """See `RowFilterBase`."""
         text = normalize_for_match(candidate.text)
-        # Turns that showed the form of an answer are no more the teacher's own than gold rows are.
+        # Copies of the prompt's example answers are not the teacher's own, either.
         shown = ContaminationFilter.of(candidate.shown)
-        # A written text that repeats its whole context says nothing about how the two relate.
+        # A text that repeats its whole context shows nothing about how the two relate.
         repeats = bool(candidate.row.context) and text == normalize_for_match(candidate.row.context)
         copied = repeats or self.copied(text) or shown.copied(text)
         return Verdict(candidate, DropReason.COPY if copied else "")
 
     def copied(self, text: str) -> bool:
-        """Whether most of a text (in comparable form) was copied from one of the indexed ones."""
+        """Whether most of a text (in comparable form) is copied from one of the indexed texts."""
         if text in self.texts:
             return True
         if not self.shingles:
@@ -74,6 +74,6 @@ class ContaminationFilter(RowFilterBase):
 
 def _runs(text: str) -> list[tuple[str, ...]]:
     words = text.split()
-    # Of scripts without spaces, a word of the comparable form is one character.
+    # In scripts without spaces, a word of the comparable form is one character.
     size = _SHINGLE if 2 * sum(map(is_spaceless, words)) <= len(words) else 2 * _SHINGLE
     return [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]

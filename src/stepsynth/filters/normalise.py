@@ -1,4 +1,4 @@
-"""From an answer to the text in it: wrappers off, spelling of white space and quotes unified."""
+"""Extracts the text of an answer: removes wrappers, unifies white space and quotes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stepsynth.words import SENTENCE_END, count_words, word_runs
 
 __all__ = ["clean", "leading_sentences", "normalize_for_match"]
 
-# An answer with more layers around its text is no text.
+# An answer with more layers around its text is rejected.
 _LAYERS = 16
-# Far beyond what any token limit lets through: bounds the work on what a hostile server sends.
+# Far beyond any token limit: bounds the work on a hostile server's answer.
 _LONGEST = 200_000
-# Forms of longer texts are not kept in memory.
+# Normalised forms of longer texts are not cached.
 _SHORT = 1_000
 _PLAIN_PAIRS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "*": "*", "_": "_"}
-# Some languages close with what others open with.
+# Some languages close with marks that others open with.
 _TYPOGRAPHIC_PAIRS = {
     "\u201c": "\u201d",
     "\u2018": "\u2019",
@@ -41,7 +41,7 @@ _FENCE = "```"
 _FENCE_HEAD = re.compile(r"```[\w-]*\s*")
 _ROLE = re.compile(
     r"^(?:(?:assistant|user|system|ai|bot|human)\s*:|\[?(?:output|answer|response|text|result|example)\]?(?:\s+\d+)?\s*:"
-    # With a small letter behind it, it is a turn of speech: "The question is: was it worth it?"
+    # Before a lower-case letter it is normal prose: "The question is: was it worth it?"
     r"|(?:the )?(?:premise|hypothesis|question|statement|claim|sentence|passage)(?: is)?\s*:(?=\s*(?-i:[^a-z\s])))\s*",
     re.IGNORECASE,
 )
@@ -57,19 +57,19 @@ _CONTROL = re.compile(r"<\|[^|>\n]{0,40}\|>|</?(?:s|text|example|output)>", re.I
 def clean(answer: str, *, truncated: bool = False, layout: Layout = _ONE_PARAGRAPH) -> str:
     """Return the bare text of an answer, or an empty string.
 
-    Takes off code fences, chat control tokens, role prefixes, "Here is a review:" and the like,
-    list marks, markdown emphasis and surrounding quotes; unifies white space and, where gold texts
-    do not have them, typographic quote marks (NFC). Of several paragraphs it takes what the layout says.
-    A truncated answer is cut back to its last whole sentence. Time is in proportion to the answer's
-    length, whatever stands in it.
+    Removes code fences, chat control tokens, role prefixes, "Here is a review:" and the like, list
+    marks, markdown emphasis and surrounding quotes; unifies white space and, unless gold texts have
+    them, typographic quote marks (NFC). Of several paragraphs it keeps those of the layout. A truncated
+    answer is cut back to its last complete sentence. The time is linear in the answer's length,
+    whatever its content.
 
     Args:
-        answer: the teacher's words; what goes beyond 200,000 characters is cut off.
+        answer: the teacher's answer; only the first 200,000 characters are used.
         truncated: whether it was cut off at the token limit.
-        layout: how texts of the task are laid out.
+        layout: the layout of the task's texts.
     """
     text, cut = answer[:_LONGEST], truncated or len(answer) > _LONGEST
-    # What is under a wrapper may be wrapped itself; the result is a text that would come back as it is.
+    # Wrappers may be nested; the result is a text that cleaning no longer changes.
     for _ in range(_LAYERS):
         before = text
         text = _bare(text, cut=cut, layout=layout)
@@ -80,7 +80,7 @@ def clean(answer: str, *, truncated: bool = False, layout: Layout = _ONE_PARAGRA
 
 
 def _bare(answer: str, *, cut: bool, layout: Layout) -> str:
-    """Take off one layer of each kind."""
+    """Remove one layer of each kind."""
     text = tidy(answer, layout.quotes)
     text = unicodedata.normalize("NFC", _CONTROL.sub(" ", text)).strip()
     text = _unfenced(text)
@@ -98,7 +98,7 @@ def _bare(answer: str, *, cut: bool, layout: Layout) -> str:
 
 
 def normalize_for_match(text: str) -> str:
-    """Return the form in which texts are compared: letters and digits, casefolded; see `word_runs`."""
+    """Return a text's form for comparison: letters and digits, casefolded; see `word_runs`."""
     return _remembered(text) if len(text) <= _SHORT else _comparable(text)
 
 
@@ -106,14 +106,14 @@ def _comparable(text: str) -> str:
     return " ".join(word_runs(text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()))
 
 
-# Every rule that compares asks for the form of the same few thousand texts.
+# All comparing rules need the form of the same few thousand texts.
 _remembered = lru_cache(maxsize=4096)(_comparable)
 
 
 def leading_sentences(text: str, max_words: int) -> str:
-    """Return the whole sentences at the beginning that have at most ``max_words`` words together.
+    """Return the leading complete sentences, up to ``max_words`` words in total.
 
-    A text that fits is returned as it is; one whose first sentence is too long gives nothing.
+    A text that fits is returned unchanged; if the first sentence is too long, the result is empty.
     """
     if count_words(text) <= max_words:
         return text
@@ -127,7 +127,7 @@ def leading_sentences(text: str, max_words: int) -> str:
 
 
 def _unfenced(text: str) -> str:
-    """Take a code fence and its language off; one pattern for head and tail would try every way to share the spaces."""
+    """Remove a code fence and its language; one pattern for head and tail would backtrack over the spaces between them."""
     if len(text) < 2 * len(_FENCE) or not (text.startswith(_FENCE) and text.endswith(_FENCE)):
         return text
     head = _FENCE_HEAD.match(text)
@@ -136,7 +136,7 @@ def _unfenced(text: str) -> str:
 
 def _unwrap(text: str, *, whole: bool = False) -> str:
     text = text.strip()
-    # In a text of several lines a list mark is one of several, and emphasis at both ends may be two pieces.
+    # With several lines, a list mark may be one of many, and emphasis at both ends may be two separate pieces.
     lines = "\n" in text
     marked = lines and (whole or begins_with_title(text))
     for pattern in (_ROLE, _OPENER, OTHER_OPENER, *(() if marked else (_BULLET,))):
@@ -157,7 +157,7 @@ def _wrapped(first: str, inside: str, last: str) -> bool:
 
 
 def _spaced(text: str) -> str:
-    """Unify white space inside of lines; tabs and what lines begin with stay."""
+    """Replace unusual blanks within lines by spaces; tabs and indentation stay."""
     return _BLANKS.sub(" ", text)
 
 

@@ -1,4 +1,4 @@
-"""Filters of a user: a class in a script, or one that a package registered.
+"""A user's own filters: a class in a script, or one registered by a package.
 
     class NoUrls(RowFilter):
         reason = "has a web address"
@@ -6,8 +6,8 @@
         def keep(self, row: Example) -> bool:
             return "http" not in row.text
 
-In Python it is given as ``filters=[NoUrls()]``; in YAML by the name under which a package registered the class as an entry point
-of the group ``stepsynth.filters``::
+In Python it is passed as ``filters=[NoUrls()]``. In YAML it has the name under which a package registered the class as an entry
+point of the group ``stepsynth.filters``::
 
     filters: [no-urls, {name: longer-than, options: {words: 5}}]
 """
@@ -35,15 +35,15 @@ __all__ = ["OwnRule", "RowFilter", "describe_filter", "own_filters"]
 
 
 class RowFilter(ABC):
-    """One rule that every written row has to pass; it looks at one row only and is the same each time.
+    """A rule that every written row must pass; its verdict depends on that row alone and is always the same.
 
-    Its constructor's arguments belong into attributes of the same names: they are its `identity`, by which a run
-    that goes on knows that the rule is still the same. The name of an attribute that it changes itself, a count for
-    instance, begins with an underscore.
+    Keep its constructor's arguments in attributes of the same names: they are its `identity`, by which a resumed
+    run knows that the rule is still the same. An attribute that the filter changes itself, such as a count, must
+    have a leading underscore.
 
     Attributes:
-        name: what it is called in configs; the class's name when absent.
-        reason: why a row was dropped, a few words for tables and pages, none of the built-in reasons; the name when absent.
+        name: its name in configs; the class's name by default.
+        reason: why a row was dropped, a few words for tables and pages, not a built-in reason; the name by default.
 
     Example:
         >>> class Short(RowFilter):
@@ -60,15 +60,15 @@ class RowFilter(ABC):
 
     @abstractmethod
     def keep(self, row: Example) -> bool:
-        """Return whether a row may stay: its ``text``, ``label``, and of pairs and questions its ``context`` and ``answers``."""
+        """Whether to keep a row, which has ``text``, ``label``, and for pairs and questions ``context`` and ``answers``."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Return what can change its verdicts, as JSON values; its public attributes unless a subclass says otherwise."""
+        """Return everything that can change its verdicts, as JSON values; by default its public attributes."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
 
 class OwnRule(RowFilterBase):
-    """A user's filter among the rules of a run.
+    """A user's filter as one of a run's rules.
 
     Args:
         own: the filter.
@@ -79,7 +79,7 @@ class OwnRule(RowFilterBase):
         self._reason = own.reason or own.name or type(own).__name__
 
     def verdict(self, candidate: Candidate) -> Verdict:
-        """Ask it.
+        """Apply the filter.
 
         Raises:
             RunError: it failed; the message names the row.
@@ -90,7 +90,7 @@ class OwnRule(RowFilterBase):
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RunError(
                 f"the filter {_name(self._own)!r} failed on row {candidate.row.example.id!r}: {said}.",
-                hint="Fix it and run the same again: no answer is lost.",
+                hint="Fix it and run the same command again: no answer is lost.",
             ) from error
         return Verdict(candidate) if kept else replace(Verdict(candidate), reason=self._reason)
 
@@ -100,52 +100,52 @@ def _name(own: RowFilter) -> str:
 
 
 def describe_filter(own: object) -> str | dict[str, Any]:
-    """Return a filter as a config has it.
+    """Return a filter in the form of the config.
 
     Raises:
-        ConfigError: it is no `RowFilter`, or its identity is not JSON.
+        ConfigError: it is not a `RowFilter`, or its identity is not JSON.
     """
     if isinstance(own, str | dict):
         return own
     if not isinstance(own, RowFilter):
         hint = "Give an instance." if isinstance(own, type) else "Derive its class from stepsynth.RowFilter."
-        raise ConfigError(f"filters holds {own!r}, which is no filter.", hint=hint)
+        raise ConfigError(f"filters has {own!r}, which is not a filter.", hint=hint)
     _refuse_reason(own)
     try:
         options = json.loads(json.dumps(plain_value(dict(own.identity()))))
     except Exception as error:
         raise ConfigError(
             f"the identity of the filter {_name(own)!r} is not JSON: {error}.",
-            hint="Let identity() return numbers, texts, lists and dicts only.",
+            hint="Return only numbers, strings, lists and dicts from identity().",
         ) from None
     return {"name": _name(own), "options": options}
 
 
 def _refuse_reason(own: RowFilter) -> None:
-    """Refuse a reason that is no text, or one of the built-in rules': rows of both would be counted as one."""
+    """Refuse a reason that is not a string, or that a built-in rule has: rows of both would be counted together."""
     for what in ("name", "reason"):
         if not isinstance(value := getattr(own, what), str | None):
             raise ConfigError(
                 f"the {what} of the filter {type(own).__name__!r} is {value!r}, a {type(value).__name__}.",
-                hint=f"Write {what} as a text, a few words.",
+                hint=f"Write {what} as a string of a few words.",
             )
     reason = own.reason or _name(own)
     if reason.strip().casefold() in list(DropReason):
         raise ConfigError(
-            f"the filter {_name(own)!r} drops rows for the reason {reason!r}, which is one of the built-in rules'.",
-            hint="Write a reason of its own in the class, a few words.",
+            f"the filter {_name(own)!r} drops rows for the reason {reason!r}, which a built-in rule already has.",
+            hint="Give its class another reason, a few words.",
         )
 
 
 def own_filters(entries: Sequence[OwnFilterConfig], given: Sequence[RowFilter | None] = ()) -> list[RowFilter]:
-    """Return the filters of a config: those that the program gave, or made by what packages registered.
+    """Return the filters of a config: instances that the program gave, or new ones of registered classes.
 
     Args:
-        entries: what the config says of each.
-        given: the instances that the program gave for the first of them.
+        entries: the config's entries.
+        given: the program's instances for the first entries.
 
     Raises:
-        ConfigError: there is no such filter, or it cannot be made with these options.
+        ConfigError: a filter is unknown, or cannot be made with its options.
     """
     held = [*given, *[None] * (len(entries) - len(given))]
     return [own or _registered(entry) for own, entry in zip(held, entries, strict=True)]
@@ -161,6 +161,6 @@ def _registered(entry: OwnFilterConfig) -> RowFilter:
             hint="Correct its options.",
         ) from error
     if not isinstance(made, RowFilter):
-        raise ConfigError(f"filter {entry.name!r} is {made!r}.", hint="Its class has to be derived from stepsynth.RowFilter.")
+        raise ConfigError(f"filter {entry.name!r} is {made!r}.", hint="Derive its class from stepsynth.RowFilter.")
     _refuse_reason(made)
     return made

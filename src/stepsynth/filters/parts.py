@@ -1,4 +1,4 @@
-"""The texts of an answer that holds several: a numbered list, a list with other marks, or one text a line."""
+"""Splits an answer of several texts: a numbered list, a list with other marks, or one text per line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 __all__ = ["split_parts"]
 
-# Far beyond what any token limit lets through; see `normalise.clean`.
+# Far beyond any token limit; see `normalise.clean`.
 _LONGEST = 200_000
 _NUMBERED = re.compile(
     r"^[ \t>]{0,8}[*_#(\[ ]{0,6}(?:[^\W\d_]{2,12} )?#?(\d{1,3})[*_ ]{0,3}[.):\]\uff0e\u3001][*_)]{0,3}\s*", re.MULTILINE
@@ -17,14 +17,14 @@ _BLANK = re.compile(r"\n[ \t]*\n")
 
 
 def split_parts(answer: str, *, cut: bool, paragraphs: bool = False) -> list[str]:
-    """Return the texts of an answer in their order, marks off.
+    """Return the texts of an answer in order, without their list marks.
 
-    What stands before the first mark is talk, and so is what stands behind the last text after an empty
-    line, unless texts have several paragraphs. An answer of one text is returned as it is.
+    Anything before the first mark is dropped as a remark, and so is anything after the last text and an empty
+    line, unless texts have several paragraphs. An answer of one text is returned unchanged.
 
     Args:
-        answer: the teacher's words.
-        cut: whether it was cut off at the token limit: then the last of several texts is left out.
+        answer: the teacher's answer.
+        cut: whether it was cut off at the token limit; then the last of several texts is left out.
         paragraphs: whether one text may have several paragraphs.
     """
     text = answer[:_LONGEST].replace("\r\n", "\n").strip()
@@ -44,7 +44,7 @@ def split_parts(answer: str, *, cut: bool, paragraphs: bool = False) -> list[str
 
 
 def _places(text: str) -> list[tuple[int, int]]:
-    """Return where each mark begins and ends: of numbers that go on by one, else of other marks."""
+    """Return start and end of each mark: consecutive numbers, or else other list marks."""
     for pattern in (_NUMBERED, _INLINE):
         found = _counted(pattern, text)
         if len(found) > 1:
@@ -54,7 +54,7 @@ def _places(text: str) -> list[tuple[int, int]]:
 
 
 def _counted(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
-    """Return the marks whose numbers are 1, 2, 3 and so on: a year or a price at the beginning of a line is none."""
+    """Return the marks numbered 1, 2, 3 and so on, which excludes a year or a price at the start of a line."""
     found: list[tuple[int, int]] = []
     for match in pattern.finditer(text):
         if int(match[1]) == len(found) + 1:

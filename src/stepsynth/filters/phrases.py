@@ -1,6 +1,6 @@
-"""What letters begin and end with, and what models say around a text: to the one who asked, not in it.
+"""Patterns for the beginnings and ends of letters, and for a model's remarks to the user around a text.
 
-English in the main; of letters the commonest words of other languages, too.
+Mainly English; for letters, also the most common words of other languages.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _GREETINGS = (
     "добрый день|"
     "добрый вечер|γεια σας"
 )
-# Of scripts whose words a pattern cannot tell the ends of.
+# For scripts without word boundaries.
 _OTHER_GREETINGS = (
     "尊敬的|亲爱的|您好|你好|大家好|こんにちは|お世話にな|안녕하세요|السلام عليكم|مرحبا|عزيزي|سلام|שלום|नमस\u094dत\u0947"
 )
@@ -65,7 +65,7 @@ _NAMED = f"{_TEXT}|option|alternative|variant|variation|draft|poem|post|comment|
 _MARKS = r"[*_#(\[\s]{0,6}"
 
 HEADER = re.compile(rf"[*_#\s]{{0,6}}(?:{_HEADERS})[*_\s]{{0,4}}[:\uff1a]", re.IGNORECASE)
-# The field that holds the text itself.
+# The field that has the text itself.
 BODY_FIELD = re.compile(
     rf"(?:(?:full|detailed|support|customer|user|ticket|issue|problem|e-?mail|message|review|post|letter) )?(?:{_BODIES})",
     re.IGNORECASE,
@@ -88,7 +88,7 @@ ALTERNATIVE = re.compile(
     r"(?:[:.)\u2013\u2014-][*_ ]{0,4}|$)",
     re.IGNORECASE | re.MULTILINE,
 )
-# How models take leave of the one who asked. What a customer says to a firm at the end of a letter is no such thing.
+# A model's closing remarks to the user. A customer's closing words in a letter to a firm do not count.
 LEAVE = re.compile(
     rf"{_MARKS}(?:(?:i )?hope (?:this|that|it) (?:helps|works|meets|is what|fits)"
     r"|feel free to (?:ask|modify|adjust|edit|customi[sz]e|change|use)"
@@ -101,7 +101,7 @@ LEAVE = re.compile(
     rf"|{_MARKS}(?:notes?|disclaimer)[*_\s]{{0,4}}:[^\n]{{0,200}}\b(?:{_TEXT})\b",
     re.IGNORECASE,
 )
-# What a model tells itself of its task before it writes, or in place of it. "We need to create a new account" is an honest text.
+# A model thinking aloud about its task before or instead of writing. "We need to create a new account" is a valid text.
 _TASK = rf"(?:{_TEXT}s?|label(?:led|ed)?|category|categories|examples|samples|reviews|tickets|prompt|instruction|dataset)"
 THOUGHT_ALOUD = re.compile(
     r"^(?:(?:okay|ok|alright|all right|hm{1,5}|so|well|right|first|now)[,.!\u2026: ]{1,5}){0,3}(?:"
@@ -120,7 +120,7 @@ EXPLANATION = re.compile(
     r"|(?<=[*_#])(?:category|label|tone|notes?|tags?))[*_\s]{0,4}:",
     re.IGNORECASE,
 )
-# "Here is an example:" in other languages; only what cannot begin an honest text.
+# "Here is an example:" in other languages; only phrases that cannot begin a valid text.
 _NOUNS = (
     "beispiel|text|satz|rezension|nachricht|exemple|texte|phrase|avis|message|ejemplo|texto|frase|reseña|mensaje|esempio"
     "|testo|recensione|messaggio|exemplo|resenha|mensagem|текст|текста|отзыв|отзыва"
@@ -132,7 +132,7 @@ OTHER_OPENER = re.compile(
     r"|以下[はに][^\n:\uff1a\u3002]{0,40}[:\uff1a])\s*",
     re.IGNORECASE,
 )
-# The commonest of other languages, with the verb of what was asked for: "I cannot log in" is an honest text.
+# The most common refusals in other languages, with the verb of the request: "I cannot log in" is a valid text.
 OTHER_REFUSAL = re.compile(
     r"^(?:als (?:ki|sprachmodell)\b|es tut mir leid, aber ich kann (?:diese[rn]?|dabei|ihnen dabei|das) (?:\w+ )?(?:nicht|keine)"
     r"|je suis désolée?,? mais je ne peux pas (?:vous aider|aider|répondre|écrire|fournir|générer)"

@@ -1,4 +1,4 @@
-"""Rules that need no other row: their verdict can be given when the answer comes, and stays what it is."""
+"""Rules that need no other row: their verdict can be given as soon as the answer comes, and is final."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RowFilterBase(ABC):
 
     @abstractmethod
     def verdict(self, candidate: Candidate) -> Verdict:
-        """Return the verdict on one row; it may hold a shortened row in the place of the given one."""
+        """Return the verdict on one row; it may have a shortened row instead of the given one."""
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""

@@ -1,4 +1,4 @@
-"""Answers that are no row at all: refusals, nothing, talk about the task, forms to fill in, absurd lengths."""
+"""Drops answers that cannot be rows: refusals, empty ones, talk about the task, forms to fill in, absurd lengths."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _META = re.compile(
     r"|\brewritten (?:version|sentence|response)\b|\bhugging face\b|\bsmollm\b|\bhelpful (?:ai )?assistant\b|[:\uff1a]$",
     re.IGNORECASE,
 )
-# A gap that a model leaves for the reader to fill in: [Name], <product name>, {{order_number}}, (insert date here), XXX-XXXX.
+# A gap left for the reader to fill in: [Name], <product name>, {{order_number}}, (insert date here), XXX-XXXX.
 _GAP = re.compile(
     r"\[(?!\s*(?:sic|laughs?|applause|music|inaudible|link|edit|citation needed)\s*\])"
     r"\s*(?:(?:your|insert|enter|add|specify|customer|company|recipient|sender)\b[^\]\n]{0,40}|"
@@ -53,7 +53,7 @@ _SHORT = 3
 _LONG = 400
 _TOO_FEW_TO_REPEAT = 8
 _WORD = re.compile(r"\w")
-# Also those of Chinese and Japanese, of Arabic and Persian, of Ethiopic scripts, and doubled ones.
+# Includes Chinese, Japanese, Arabic, Persian and Ethiopic question marks, and doubled ones.
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u1367", "\u2047", "\u2048", "\u2049", "\u203d")
 _CLOSERS = "\"') \u2019\u201d\u201c\u00bb\u203a\u300d\u300f\uff09!\uff01"
 _GREEK = re.compile("[\u0370-\u03ff]")
@@ -61,7 +61,7 @@ _GREEK = re.compile("[\u0370-\u03ff]")
 
 @dataclass(frozen=True)
 class Schema(RowFilterBase):
-    """Drops what cannot be a row.
+    """Drops answers that cannot be rows.
 
     Attributes:
         min_words: shortest row, in words.
@@ -79,12 +79,12 @@ class Schema(RowFilterBase):
 
     @classmethod
     def like(cls, lengths: Sequence[int], *, question: bool = False, paragraphs: bool = False, gaps: bool = True) -> Schema:
-        """Take the lengths that real texts have, in words, as the measure.
+        """Derive the limits from the lengths of real texts, in words.
 
-        Rows may be as short as the 2nd percentile, or three words if that is less: a short row of
-        a long-winded kind of text is unusual, but no rubbish. They may be as long as the 95th
-        percentile; longer ones are cut to the sentences that fit. Where several paragraphs were asked
-        for and real texts have one, these do not tell how long a text may be: 400 words always pass.
+        Rows may be as short as the 2nd percentile, or three words if that is less: a short row in a
+        task of long texts is unusual, but not rubbish. They may be as long as the 95th percentile;
+        longer ones are cut to the sentences that fit. If several paragraphs were requested and real
+        texts have only one, their lengths say little, so 400 words are always allowed.
         """
         ordered = sorted(lengths)
         low = ordered[int(0.02 * (len(ordered) - 1))]
@@ -124,12 +124,12 @@ def _is_meta(text: str) -> bool:
 
 
 def has_gap(text: str) -> bool:
-    """Whether a text leaves something for its reader to fill in, such as ``[Your Name]``."""
+    """Whether a text has a gap for its reader to fill in, such as ``[Your Name]``."""
     return _GAP.search(text) is not None
 
 
 def ends_with_question_mark(text: str) -> bool:
-    """Whether a text ends like a question, closing quotes and brackets aside."""
+    """Whether a text ends with a question mark, ignoring closing quotes and brackets."""
     bare = text.rstrip(_CLOSERS)
-    # A Greek question ends with what is a semicolon elsewhere.
+    # The Greek question mark looks like a semicolon.
     return bare.endswith(_QUESTION_MARKS) or (bare.endswith(";") and _GREEK.search(bare) is not None)

@@ -1,7 +1,7 @@
 """TeacherClient: requests in, answers out, journal first.
 
-A request whose answer is known costs nothing. Every other answer is committed as it came
-before anybody parses it. Retries have one owner: this room.
+A request whose answer is known costs nothing. Every other answer is committed as received,
+before it is parsed. All retries happen in this room.
 """
 
 from __future__ import annotations

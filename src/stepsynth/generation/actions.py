@@ -1,4 +1,4 @@
-"""What a scheduler asks for: one `Action` after the other, to be carried out by who drives it."""
+"""The actions a scheduler returns, one at a time, for its driver to carry out."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Action", "Call", "Commit", "GiveUp", "Send", "Wait"]
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One send: a request, or several that are asked for at once.
+    """One send: a request, or several that are sent together.
 
     Attributes:
         items: key and request.
-        attempts: sends so far, those left out that were no fault of the request.
+        attempts: sends so far, except failures that were not the request's fault.
         forms: forms of the request that the server refused.
-        timeouts: attempts that ran into a time-out and may be billed.
+        timeouts: attempts that timed out and may be billed.
         doubtful: whether the last attempt may be billed although it failed.
-        cost: the worst case of the next or present attempt.
-        number: of the present attempt, as the limiter counts.
+        cost: the worst case of the current or next attempt.
+        number: the limiter's number for the current attempt.
     """
 
     items: list[tuple[str, Request]]
@@ -37,23 +37,23 @@ class Call:
 
     @property
     def requests(self) -> list[Request]:
-        """What is asked for."""
+        """The requests without their keys."""
         return [request for _, request in self.items]
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Make one attempt at a call, which the journal has reserved; report `Scheduler.answered`, `failed` or `broke_down`."""
+    """Make one attempt at a call, already reserved in the journal; report `Scheduler.answered`, `failed` or `broke_down`."""
 
     call: Call
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Reserve more sends in the journal, unless a commit is on its way already; report `Scheduler.committed` at its end.
+    """Reserve more sends in the journal, unless a commit is already under way; report `Scheduler.committed` when done.
 
     Attributes:
-        least: the send that is held up until then, if one is.
+        least: the send that is waiting for it, if any.
     """
 
     least: Cost | None = None
@@ -61,12 +61,12 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Report `Scheduler.waited` after so many seconds.
+    """Report `Scheduler.waited` after ``seconds``.
 
     Attributes:
         seconds: how long.
-        call: the call that backs off; ``None`` where all wait.
-        turn: whether it is the pace that the next request waits for, and no pause of the server.
+        call: the call that backs off; ``None`` if all calls wait.
+        turn: whether the wait is for our own pace, not for a pause of the server.
     """
 
     seconds: float

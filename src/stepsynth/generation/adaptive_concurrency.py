@@ -1,14 +1,13 @@
 """How many requests may be in flight: additive increase, multiplicative decrease.
 
-It starts at full width, for most servers take what they are configured for and ramping up would
-cost every run its first seconds. It shrinks on evidence only: a refusal for overload halves it.
-What was sent before the last halving tells nothing new, so there is one halving per round trip
-however many requests failed in it. While answers come no slower than they used to, it grows by a
-fixed share of its full width per round trip (Chiu and Jain 1989). After a pause that the server
-asked for it begins with one request and doubles per round trip up to where it was halved to (slow
-start, RFC 5681), so that no storm follows the pause.
+The limit starts at full width: most servers can take their configured load, and ramping up would
+cost every run its first seconds. Only a refusal for overload shrinks it, by half. Requests sent
+before the last halving tell nothing new, so it is halved once per round trip however many fail.
+While answers come as fast as before, it grows by a fixed share of its full width per round trip
+(Chiu and Jain 1989). After a pause that the server asked for, it restarts at one request and doubles
+per round trip up to the halved width (slow start, RFC 5681), to avoid a burst.
 
-There is no clock in here: round trips are told by the order in which requests were sent.
+There is no clock here: round trips are inferred from the order in which requests were sent.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ __all__ = ["AdaptiveConcurrency"]
 
 # From half back to full width in eight round trips.
 _STEPS = 16
-# Answers lengthen and shorten by chance; twice as slow as at best is a queue at the server.
+# Latency varies by chance; twice the best means that requests queue at the server.
 _SLOWER = 2.0
 _SMOOTHING = 0.1
-# What was best is forgotten at this share per round trip: later questions may have longer answers for good.
+# The best latency decays at this rate per round trip, since later prompts may have longer answers.
 _FORGET = 0.05
 # Differences below this are noise.
 _FASTEST_S = 0.001
@@ -33,7 +32,7 @@ class AdaptiveConcurrency:
         most: never more than this.
 
     Attributes:
-        in_flight: requests that are out.
+        in_flight: requests now in flight.
         cuts: how often the limit was halved.
     """
 
@@ -41,7 +40,7 @@ class AdaptiveConcurrency:
         self._most = most
         self._width = float(most)
         self._step = max(1.0, most / _STEPS)
-        # Below this the width doubles per round trip; 0: no slow start is on.
+        # Below this the width doubles per round trip; 0: not in slow start.
         self._threshold = 0.0
         self._sent = 0
         self._cut_at = 0
@@ -57,17 +56,17 @@ class AdaptiveConcurrency:
 
     @property
     def room(self) -> bool:
-        """Whether one more may be sent."""
+        """Whether another request may be sent."""
         return self.in_flight < self.limit
 
     def sent(self) -> int:
-        """Count a request as in flight; return its number, by which `answered` and `refused` tell round trips."""
+        """Count a request as in flight; return the number by which `answered` and `refused` tell round trips apart."""
         self.in_flight += 1
         self._sent += 1
         return self._sent
 
     def answered(self, number: int, seconds: float) -> None:
-        """Note an answer and grow if answers come as fast as they used to.
+        """Record an answer; grow if answers come as fast as before.
 
         Args:
             number: from `sent`.
@@ -85,7 +84,7 @@ class AdaptiveConcurrency:
             self._width = min(self._width + self._step / self._width, float(self._most))
 
     def refused(self, number: int) -> None:
-        """Note that the server could not take a request; halve once per round trip."""
+        """Record a refusal for overload; halve the width once per round trip."""
         self.in_flight -= 1
         if number > self._cut_at:
             self._width = max(1.0, self._width / 2)
@@ -94,11 +93,11 @@ class AdaptiveConcurrency:
             self.cuts += 1
 
     def ended(self) -> None:
-        """Note an end that says nothing of the server's load: a refusal of the content, a lost connection."""
+        """Record an end that says nothing about the server's load: refused content, a lost connection."""
         self.in_flight -= 1
 
     def restart(self) -> None:
-        """Begin with one request again, after a pause that the server asked for."""
+        """Restart with one request after a pause that the server asked for."""
         self._threshold = max(self._threshold, self._width)
         self._width = 1.0
         self._cut_at = self._sent

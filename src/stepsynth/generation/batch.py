@@ -1,10 +1,10 @@
-"""Requests through a provider's batch API: a job is written down, sent, waited for, and its answers are fetched.
+"""Sends requests through a provider's batch API: a job is recorded, submitted and polled, then its answers are fetched.
 
-    intent committed -> handed in -> the provider's id committed -> asked after -> answers committed, job closed
+    intent committed -> submitted -> provider's id committed -> polled -> answers committed, job closed
 
-A client may be killed at any of these arrows. The next one finds the intent: with an id it goes on
-asking; without one it looks for the job's name at the provider, and only when that was never seen
-does it send the requests again. Nothing is thrown away and nothing that was answered is paid twice.
+A process may be killed at any of these arrows. The next one finds the intent. With an id it continues to
+poll. Without one it looks for the job's name at the provider, and resubmits the requests only if the
+name was never seen. Nothing is thrown away and nothing that was answered is paid for twice.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _PAUSE_GROWS = 1.5
 _LOOK_FOR_STOP_S = 0.2
-# A job may take moments to be listed: so often is its name looked for, over 40 s of growing pauses.
+# A job may take a while to be listed: its name is looked up this often, over 40 s of growing pauses.
 _LOOKS = 7
-# After this long a job that arrived is listed; one look is enough.
+# After this long a submitted job is certainly listed; one lookup is enough.
 _LISTED_AFTER_S = 600.0
-# Failed calls in a row before we believe that a provider is down; its jobs go on all the same.
+# Failed calls in a row after which a provider counts as down; its jobs continue there.
 _TROUBLES_IN_A_ROW = 10
 # Both providers keep results for about 30 days.
 _RESULTS_KEPT_S = 29 * 86400.0
 
 
 class BatchDispatcher(Dispatcher):
-    """A provider's batch API: jobs as large as it takes, several at once, asked after with growing pauses.
+    """Uses a provider's batch API: jobs of the largest allowed size, several at once, polled with growing pauses.
 
-    Caps are held against what was spent and the worst case of every job that is not closed; those of
-    earlier processes are read from the journal, so a kill neither frees nor doubles a reservation.
+    Caps apply to what was spent plus the worst case of every open job. Jobs of earlier processes are
+    read from the journal, so a kill neither frees nor doubles a reservation.
 
     Args:
-        teacher: is closed at the end.
+        teacher: closed at the end.
         missing: key and request, in plan order.
-        context: what to work with.
+        context: see `Context`.
     """
 
     def __init__(self, teacher: BatchApiTeacher, missing: list[tuple[str, Request]], context: Context) -> None:
@@ -70,7 +70,7 @@ class BatchDispatcher(Dispatcher):
         self._known = context.known
         self._store = context.jobs
         self._came: set[str] = set()
-        # Jobs that hold requests of other plans only.
+        # Worst cases of jobs whose requests all belong to other plans.
         self._elsewhere = Cost()
         self._jobs: dict[str, Job] = {}
         self._done: dict[str, int] = {}
@@ -83,10 +83,10 @@ class BatchDispatcher(Dispatcher):
         self._fatal: TeacherError | None = None
 
     def run(self) -> None:
-        """Bring answers into the journal, those of jobs that an earlier process left behind first.
+        """Fetch answers into the journal, first those of jobs that an earlier process left behind.
 
         Raises:
-            Interrupted: a stop was asked for; what was handed in goes on at the provider.
+            Interrupted: a stop was asked for; submitted jobs continue at the provider.
             TeacherError: the provider refuses the requests, the key or a job, or is down.
         """
         self._jobs = {job.name: job for job in self._store.open() if self._concerns_us(job)}
@@ -109,7 +109,7 @@ class BatchDispatcher(Dispatcher):
                 await self._teacher.close()
 
     def _concerns_us(self, job: Job) -> bool:
-        """Close a job whose answers are all known; leave one alone that nobody asks for now."""
+        """Whether a job has wanted requests; close it if all its answers are known, leave it if none are wanted now."""
         rest = self._store.unanswered(job)
         if not rest:
             self._store.close(job, "ended")
@@ -122,7 +122,7 @@ class BatchDispatcher(Dispatcher):
     # sending ---------------------------------------------------------------------------
 
     async def _hand_in(self) -> None:
-        """Send what waits for an answer and is in no job, as far as the caps allow."""
+        """Submit the waiting requests that are in no job, as far as the caps allow."""
         if self._held is not None and self._jobs:
             return
         self._held = None
@@ -138,7 +138,7 @@ class BatchDispatcher(Dispatcher):
                 await self._pause()
 
     def _fitting(self, waiting: list[tuple[str, Request]]) -> list[tuple[str, Request]]:
-        """Return the first of these whose worst cases fit the caps beside those of all open jobs."""
+        """Return the first requests whose worst cases fit the caps together with those of all open jobs."""
         held = sum((job.worst for job in self._jobs.values()), self._elsewhere)
         for position, (_, request) in enumerate(waiting):
             held += self._budget.cost([request])
@@ -147,7 +147,7 @@ class BatchDispatcher(Dispatcher):
         return waiting
 
     async def _send(self, portion: Sequence[tuple[str, Request]]) -> bool:
-        """Write a job down and hand it in; ``False`` if it certainly did not arrive and may be sent again."""
+        """Record a job and submit it; ``False`` if it certainly did not arrive and may be resubmitted."""
         self._check_stop()
         created = time.time()
         worst = sum((self._budget.cost([request]) for _, request in portion), Cost())
@@ -160,7 +160,7 @@ class BatchDispatcher(Dispatcher):
         except TransientError as error:
             if error.maybe_billed:
                 self._lost_by = error
-                return True  # It is looked for before anything is sent again.
+                return True  # It is looked up before anything is sent again.
             self._end(job, "failed")
             self._trouble(error)
             return False
@@ -194,14 +194,14 @@ class BatchDispatcher(Dispatcher):
             await self._pause()
 
     def _tell(self) -> None:
-        """Let the panel show how many requests the provider still has."""
+        """Show how many requests the provider still has."""
         left = sum(len(job.keys) for job in self._jobs.values()) - sum(self._done.values())
         if left != self._context.state.limiter.in_flight:
             self._context.state.limiter.in_flight = left
             self._context.show()
 
     async def _ask_after(self, job: Job) -> bool:
-        """Do what can be done for a job now; tell whether that changed anything."""
+        """Poll a job and act on its state; return whether anything changed."""
         if job.id is None:
             return await self._look_for(job)
         try:
@@ -221,10 +221,10 @@ class BatchDispatcher(Dispatcher):
         return True
 
     async def _look_for(self, job: Job) -> bool:
-        """Find out whether a job arrived whose client did not live, or did not hear, to know it."""
+        """Find out whether a job arrived whose submission was never confirmed."""
         found = await self._teacher.find(job.name)
         if found is not None:
-            # Without an id: one that may be it is running, and only its end will tell.
+            # Found without an id: a running job may be this one, which only its end will show.
             if found.id:
                 self._arrived(job, found.id)
             return bool(found.id)
@@ -238,14 +238,14 @@ class BatchDispatcher(Dispatcher):
         return True
 
     def _trouble(self, error: TransientError) -> None:
-        """Take a failed call as a reason for a longer pause, or after many as the end."""
+        """Pause longer after a failed call; raise after many in a row."""
         self._troubles += 1
         if self._troubles >= _TROUBLES_IN_A_ROW:
             raise error
         self._pause_s = max(self._pause_s, error.retry_after or 0.0)
 
     async def _pause(self) -> None:
-        """Wait, but not through a stop."""
+        """Wait, unless a stop is asked for."""
         self._check_stop()
         pause = self._context.pause(min(self._pause_s, _LONGEST_PAUSE_S))
         if inspect.isawaitable(pause):
@@ -257,23 +257,23 @@ class BatchDispatcher(Dispatcher):
         self._check_stop()
 
     def _check_stop(self) -> None:
-        """Leave the jobs where they are: nobody has to wait beside them."""
+        """Stop if asked to; the jobs continue at the provider."""
         if not stop_requested():
             return
         if not self._jobs:
             check_stop()
         requests = sum(len(job.keys) for job in self._jobs.values())
         one = len(self._jobs) == 1
-        what = "the batch goes on" if one else f"{len(self._jobs)} batches go on"
+        what = "the batch continues" if one else f"{len(self._jobs)} batches continue"
         raise Interrupted(
             f"stopped; {what} at the provider ({sum(self._done.values()):,} of {requests:,} requests done when last asked).",
             hint=f"The same command picks {'it' if one else 'them'} up.",
         )
 
-    # bringing home ---------------------------------------------------------------------
+    # fetching answers ------------------------------------------------------------------
 
     async def _bring_home(self, job: Job, job_id: str) -> None:
-        """Commit a job's answers in groups as they come, its end together with the last of them."""
+        """Commit a job's answers in groups as they come, and its end together with the last group."""
         whole = {key[:KEY_DIGITS]: key for key in job.keys}
         errors: dict[str, TeacherError] = {}
         answers = self._teacher.answers(job_id)
@@ -290,7 +290,7 @@ class BatchDispatcher(Dispatcher):
                 else:
                     errors[key] = outcome
         finally:
-            # What is read only in part holds a connection.
+            # A partly read stream keeps its connection open.
             if isinstance(answers, AsyncGenerator):
                 await answers.aclose()
         for error in errors.values():
@@ -301,7 +301,7 @@ class BatchDispatcher(Dispatcher):
         self._judge([key for key in job.keys if key in self._wanted and key not in self._came], errors)
 
     def _take(self, key: str, request: Request, response: Response) -> None:
-        """Count a request that ran and add its answer; what it took more than expected, later jobs reserve, too."""
+        """Count a request that ran and add its answer; if it exceeded its worst case, later jobs reserve more."""
         cost, response = self._budget.cost([request]), self._committer.priced(response)
         self._budget.count_sent(cost)
         self._budget.hold(cost)
@@ -312,35 +312,35 @@ class BatchDispatcher(Dispatcher):
             self._committer.commit()
 
     def _judge(self, unanswered: Sequence[str], errors: dict[str, TeacherError]) -> None:
-        """Give up requests that were refused or failed too often; what else has no answer waits for the next job."""
-        expired = TransientError("the batch ended before the provider came to this request.", kind="timeout")
+        """Give up requests that were refused or failed too often; other unanswered ones wait for the next job."""
+        expired = TransientError("the batch ended before the provider processed this request.", kind="timeout")
         for key in unanswered:
             error = errors.get(key, expired)
             self._attempts[key] += 1
             if not error.retryable or self._attempts[key] >= self._context.config.attempts:
                 if not any(isinstance(answer, Response) for answer in self._known.values()):
-                    # Nothing works: a wrong model must not become rows that failed.
+                    # Nothing was ever answered: a wrong model must not turn into failed rows.
                     self._fatal = error
                     return
                 self._known[key] = error
 
     def _refused(self, job: Job, state: BatchJob) -> None:
-        """Put up with a refused job until the others are home; one that is refused alone ends the run."""
+        """Close a refused job and wait for the others; if there are none, end the run."""
         self._end(job, "failed")
         self._held = PermanentError(
-            f"the provider refused the batch {state.id!r}: {state.message!r}; nothing of it ran.",
-            hint="Fix what it says and run the same command again; where its queue is full, later.",
+            f"the provider refused the batch {state.id!r}: {state.message!r}; none of its requests ran.",
+            hint="Fix the reported problem and run the same command again; if the queue is full, try later.",
             kind="refused",
         )
         if not self._jobs:
             raise self._held
 
     def _end(self, job: Job, how: Literal["ended", "failed", "lost"]) -> None:
-        """Commit the last answers, and with them that the job is closed."""
+        """Commit the last answers, and in the same transaction close the job."""
         self._jobs.pop(job.name)
         self._done.pop(job.name, None)
         if how == "ended" and not self._store.unanswered(job) <= self._wanted.keys():
-            # It also holds what another plan will ask for: it is fetched again then.
+            # It also has answers for another plan, which will fetch it again.
             self._elsewhere += job.worst
             self._committer.commit()
         else:
@@ -349,13 +349,13 @@ class BatchDispatcher(Dispatcher):
 
 
 def check_nothing_is_out(journal: Journal, missing: Sequence[tuple[str, Request]]) -> None:
-    """Refuse to ask live for what a batch at the provider will answer: it would be paid twice.
+    """Refuse to send live what a batch at the provider will answer: it would be paid for twice.
 
     Raises:
-        RunError: some of the requests are in a batch whose answers are not fetched.
+        RunError: some of the requests are in a batch whose answers have not been fetched.
     """
     wanted = {key for key, _ in missing}
     out = sum(len(wanted & journal.jobs.unanswered(job)) for job in journal.jobs.open())
     if out:
-        what = f"{out:,} of these requests are in a batch at the provider whose answers are not fetched yet."
-        raise RunError(what, hint="Set teacher.mode: batch again and run the same command; then it may be live.")
+        what = f"{out:,} of these requests are in a batch at the provider whose answers have not been fetched yet."
+        raise RunError(what, hint="Set teacher.mode: batch again and run the same command; after that it may be live.")

@@ -1,23 +1,23 @@
-"""Caps that hold: nothing is sent that is not reserved in the journal and inside every cap.
+"""Hard caps: a request is sent only if it is reserved in the journal and fits every cap.
 
-    budget.begin(cost)     in memory: takes one send out of what the journal has reserved
-    budget.reserve(...)    before each commit: settles what was sent and plans to reserve the next sends
-    budget.confirm()       after it: they are reserved
+    budget.begin(cost)     in memory: takes one send from what the journal has reserved
+    budget.reserve(...)    before each commit: settles what was sent and plans the next reservation
+    budget.confirm()       after it: the sends are reserved
 
-A request in flight counts as its worst case until its answer tells what it took, so a cap can be
-reached but never passed; close to it fewer requests are in flight. A killed process leaves its
+A request in flight counts as its worst case until its answer shows the actual cost, so a cap can be
+reached but never exceeded; near it fewer requests are in flight. A killed process leaves its
 reservation behind, which then counts as spent.
 
-The journal knows one sum, ``ledger.open``; here it is three::
+The journal stores one sum, ``ledger.open``; in memory it is split in three::
 
     reserve          commit, confirm          begin              answered, failed
     ────────> next ──────────────────> left ──────────> out ──────────────────────> counted in the ledger
                │
                └─ the commit failed, forget: nothing may be sent before the next one succeeds
 
-Always: what the file holds as open is at least ``out`` and ``left`` together (what was put on hold aside: batches have a table of
-their own). So ``begin`` never adds to a reservation, it only takes from it; and a new sum is in the file before anything
-is sent on it. Sends go on while a commit is under way, when the file may hold either sum: each has to cover them.
+Invariant: the sum in the file is at least ``out + left`` (except for batches, which have their own table). So ``begin`` never
+adds to a reservation, it only takes from it, and a new sum is in the file before anything is sent on it. Sends continue
+during a commit, when the file may contain the old sum or the new one: both must cover them.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetGuard", "check_price"]
 
-# No tokenizer makes more than one token of a byte; chat templates add a few of their own.
+# No tokenizer makes more than one token per byte; chat templates add a few of their own.
 _TOKENS_PER_MESSAGE = 8
 _TOKENS_PER_PROMPT = 16
 
 
 def check_price(config: TeacherConfig, budget: BudgetConfig, price: Price | None) -> None:
-    """Refuse a cap in dollars that nobody could keep.
+    """Refuse a dollar cap that cannot be enforced.
 
     Raises:
         ConfigError: dollars are capped and the price is unknown.
     """
     if budget.usd is not None and price is None:
         raise ConfigError(
-            f"budget.usd={budget.usd:g} cannot be kept: the price of {config.model!r} is unknown.",
+            f"budget.usd={budget.usd:g} cannot be enforced: the price of {config.model!r} is unknown.",
             hint="Set teacher.price: {input: ..., output: ...} (dollars per million tokens), or cap requests or tokens.",
         )
 
 
 class BudgetGuard:
-    """What a run has spent, has reserved and may spend.
+    """What a run has spent, has reserved and may still spend.
 
     Args:
-        config: its teacher's concurrency is how many sends are reserved at once.
-        ledger: the journal's, which is the truth; sends and failures are counted in it.
+        config: the teacher's; ``concurrency`` is how many sends are reserved at once.
+        ledger: the journal's ledger, the source of truth; sends and failures are counted in it.
         budget: the caps.
-        price: what the teacher costs, ``None`` when unknown.
+        price: the teacher's price, ``None`` if unknown.
 
     Raises:
         ConfigError: dollars are capped and the price is unknown.
@@ -85,7 +85,7 @@ class BudgetGuard:
         self.changed = False
 
     def cost(self, requests: Sequence[Request]) -> Cost:
-        """Return the worst case of one send with these requests, whose prompts are equal."""
+        """Return the worst case of sending these requests, which share a prompt, at once."""
         cost = self._worst(requests)
         cost.tokens += len(requests) * self._over.tokens
         cost.usd += len(requests) * self._over.usd
@@ -100,14 +100,14 @@ class BudgetGuard:
         return Cost(1, len(requests) * (prompt + most), len(requests) * usd)
 
     def start(self) -> None:
-        """Begin to send: what is still reserved was left by a process that was killed."""
+        """Prepare to send; an open reservation was left by a killed process and counts as lost."""
         self._out, self._left, self._next = Cost(), Cost(), None
         if self.ledger.open != Cost():
             self.ledger.count_as_lost()
             self.changed = True
 
     def fits(self, cost: Cost) -> bool:
-        """Whether every cap holds when this is sent and everything in flight takes its worst case."""
+        """Whether every cap holds if this is sent and everything in flight takes its worst case."""
         if self._uncapped:
             return True
         budget, spent = self._budget, self.ledger.spent
@@ -118,10 +118,10 @@ class BudgetGuard:
         )
 
     def begin(self, cost: Cost) -> bool:
-        """Take a send out of what is reserved, it is on its way then; ``False``: reserve first.
+        """Move a send from reserved to in flight; ``False`` means reserve first.
 
-        While a commit is on its way, the old reservation and the new one both have to hold it: nobody
-        knows which of them a killed process would leave behind.
+        During a commit, both the old reservation and the new one must cover it: a killed process may
+        leave either behind.
         """
         if not _holds(self._left, cost) or (self._next is not None and not _holds(self._next, cost)):
             return False
@@ -133,44 +133,44 @@ class BudgetGuard:
         return True
 
     def hold(self, cost: Cost) -> None:
-        """Count something as being on its way that is written down elsewhere, such as a provider's batch."""
+        """Count something as in flight that is recorded elsewhere, such as a provider's batch."""
         self._out += cost
 
     @property
     def in_flight(self) -> int:
-        """Sends of which nothing was heard yet."""
+        """Sends without an outcome yet."""
         return self._out.sends
 
     def release(self, cost: Cost) -> None:
-        """Count something as being on its way no longer."""
+        """Count something as no longer in flight."""
         self._out = _less(self._out, cost)
         self.changed = True
 
     def count_sent(self, cost: Cost) -> None:
-        """Count a send that ended, in an answer or a failure."""
+        """Count a send that ended with an answer or a failure."""
         self.ledger.sent += cost.sends
         self.changed = True
 
     def count_sent_again(self) -> None:
-        """Count a send whose attempt before may be billed, too."""
+        """Count a send whose previous attempt may be billed as well."""
         self.ledger.billed_twice += 1
 
     def answered(self, cost: Cost, requests: Sequence[Request], responses: Sequence[Response]) -> None:
-        """Replace a send's worst case by what its answers took; adding them to the work counts them in the ledger."""
+        """Replace a send's worst case by its answers' actual cost; `Committer.add` counts that in the ledger."""
         self.release(cost)
         tokens = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in responses)
         usd = sum(r.usage.cost_usd or 0.0 for r in responses)
         if not tokens and not usd:
-            # A server that counts nothing: a cap can only be held against what it may have been.
+            # The server reports no usage, so the worst case counts against the cap.
             self.ledger.doubtful += Cost(0, cost.tokens, cost.usd)
         if tokens > cost.tokens or usd > cost.usd:
-            # A long template of the server's own, for instance: later requests reserve for it, too.
+            # For instance the server adds a long template of its own: later requests reserve for it, too.
             worst, count = self._worst(requests), len(requests)
             self._over.tokens = max(self._over.tokens, math.ceil((tokens - worst.tokens) / count))
             self._over.usd = max(self._over.usd, (usd - worst.usd) / count)
 
     def failed(self, cost: Cost, error: TeacherError) -> bool:
-        """Release a failed send; return whether it may be billed all the same, in which case it counts as its worst case."""
+        """Release a failed send; return whether it may still be billed, in which case its worst case counts."""
         self.release(cost)
         self.ledger.count_failure(error.kind)
         doubtful = error.kind == "damaged" or (isinstance(error, TransientError) and error.maybe_billed)
@@ -179,11 +179,11 @@ class BudgetGuard:
         return doubtful
 
     def reserve(self, most: int, least: Cost | None = None) -> None:
-        """Settle, and plan what to reserve; the commit that follows makes it durable, `confirm` usable.
+        """Settle, and plan the next reservation; the following commit makes it durable, `confirm` makes it usable.
 
         Args:
             most: sends that may follow; a block of at most ``concurrency`` of them is reserved.
-            least: a send that fits the caps and has to be possible after this.
+            least: a send that fits the caps and must be possible afterwards.
         """
         sends = min(most, self._block)
         budget, spent, each = self._budget, self.ledger.spent, self._largest
@@ -204,16 +204,16 @@ class BudgetGuard:
             self.changed = True
 
     def confirm(self) -> None:
-        """Use what was planned: it is durable now."""
+        """Use the planned reservation: it is durable now."""
         self._left, self._next = self._next or Cost(), None
 
     def forget(self) -> None:
-        """Send nothing on reservations: a commit failed."""
+        """Drop all reservations: a commit failed."""
         self._left, self._next = Cost(), None
         self.changed = True
 
     def low(self, waiting: int) -> bool:
-        """Whether so little is reserved that those who wait will soon have to wait for a commit."""
+        """Whether so little is reserved that the waiting calls will soon need a commit."""
         return self._left.sends < min(waiting, self._block // 2)
 
     def refuse(self, cost: Cost | None = None) -> BudgetError:
@@ -235,7 +235,7 @@ class BudgetGuard:
         if cost is not None and budget.usd is not None and spent.usd + cost.usd > budget.usd:
             what += f"; the next request may take ${cost.usd:.4f}"
         if self.ledger.lost.sends:
-            what += f"; {self.ledger.lost.sends:,} of the requests were on their way when a process was killed"
+            what += f"; {self.ledger.lost.sends:,} of the requests were in flight when a process was killed"
         caps = [f"budget.{name}" for name in ("requests", "tokens", "usd") if getattr(budget, name) is not None]
         return BudgetError(
             f"{what}.", hint=f"Everything so far is kept; raise {' or '.join(caps)} and run the same command again."

@@ -1,4 +1,4 @@
-"""Requests become answers: what is known costs nothing, the rest goes to the teacher, inside every cap."""
+"""Turns requests into answers: known ones cost nothing, the rest are sent to the teacher, within every cap."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TeacherClient", "ask_sample"]
 
-# Answers per second are told of so many seconds.
+# Window for answers per second.
 _RATE_OVER_S = 5.0
-# So often, and so long, a sample waits where a server asks for it; somebody looks on.
+# How often and how long a sample waits if a server asks for it; the user is watching.
 _SAMPLE_WAITS = 3
 _LONGEST_SAMPLE_WAIT_S = 30.0
 
@@ -53,25 +53,25 @@ class TeacherClient:
 
     Args:
         config: concurrency, attempts, price and the teacher's identity.
-        journal: where answers are looked up and committed, with the ledger of what was sent.
+        journal: where answers are looked up and committed; has the ledger of sends.
         budget: hard caps on what is sent.
-        teacher: an open teacher, or ``None`` to open the configured one when the first answer
-            is missing (a resumed run may need none).
+        teacher: an open teacher, or ``None`` to open the configured one at the first missing
+            answer (a resumed run may need none).
         pause: sleeps between attempts (seconds -> awaitable); a test replaces it.
         clock: seconds; measures latencies and when commits are due.
         jitter: spreads pauses.
-        paused: told of a pause that the server asked for when it begins, and ``None`` when it is over.
-        note: told what the user should read, in one sentence.
+        paused: called with a pause of the server when it begins, and with ``None`` when it is over.
+        note: called with one-sentence messages for the user.
 
     Attributes:
         config: as given.
         journal: as given.
-        identity: what request keys are made with.
-        budget: what was spent, is reserved and may be spent.
-        room: notices answers that have no room to say anything.
-        limiter: how many requests may be in flight; remembered from one `run` to the next.
-        retries: attempts that were made again by this client, by kind of the failure before.
-        pauses: what the server asked for so far.
+        identity: the part of the request keys that identifies the teacher.
+        budget: spending, reservations and caps.
+        room: detects answers cut off before they say anything.
+        limiter: how many requests may be in flight; kept between calls of `run`.
+        retries: retries by this client, by kind of the failure.
+        pauses: the server's pauses so far.
         pace: requests per minute, as set or learned.
         outcomes: whether anything was answered, and what was refused.
 
@@ -113,7 +113,7 @@ class TeacherClient:
 
     @property
     def paused_until(self) -> float:
-        """When the pause ends that the server asked for, by ``clock``."""
+        """When the server's pause ends, by ``clock``."""
         return self.pauses.resume_at
 
     @paused_until.setter
@@ -123,18 +123,18 @@ class TeacherClient:
     def run(
         self, requests: Sequence[Request], answered: Callable[[dict[str, Response | TeacherError]], None] | None = None
     ) -> dict[str, Response | TeacherError]:
-        """Return an answer, or the error that ended its attempts, for the key of every request.
+        """Return by request key the answer, or the error that ended its attempts.
 
         Args:
             requests: in plan order.
-            answered: called with everything known so far, in the order in which it came, after each commit.
+            answered: called after each commit with everything known so far, in order of arrival.
 
         Raises:
             BudgetError: a cap is reached; what was answered is committed.
             RunError: some of the requests are in a batch at the provider, and ``teacher.mode`` is live;
-                or no answer has room to say anything.
+                or all answers are cut off before they say anything.
             TeacherError: the teacher cannot be used at all (wrong key, down).
-            Interrupted: a stop was asked for; what was in flight is committed.
+            Interrupted: a stop was asked for; answers to requests in flight are committed.
         """
         keyed = {request.key(self.identity): request for request in requests}
         known, missing = self._known(keyed)
@@ -160,9 +160,9 @@ class TeacherClient:
         return known
 
     def _known(self, keyed: dict[str, Request]) -> tuple[dict[str, Response | TeacherError], list[tuple[str, Request]]]:
-        """Return what is known, and what is missing with the room that it is sent with.
+        """Return the known answers, and the missing requests with their room for thoughts.
 
-        An answer that was kept under a smaller limit is good, but for one that was cut off before it said anything.
+        An answer kept under a smaller limit is valid unless it was cut off before it said anything.
         """
         before = self.journal.set_aside
         found = self.journal.find_answers(list(keyed.items()), self.identity, unfit=is_failure)
@@ -173,7 +173,7 @@ class TeacherClient:
             fitting = self.journal.find_answers([(key, roomy[key]) for key in again], self.identity, unfit=is_failure)
             found = {key: answer for key, answer in found.items() if key not in again} | fitting
         if count := self.journal.set_aside - before:
-            self._note(f"{count:,} kept answers were failures that had been taken for answers: they are asked for again.")
+            self._note(f"{count:,} stored answers were in fact failures: they are asked for again.")
         for key, answer in found.items():
             self.room.saw(key, roomy[key].sampling.max_tokens, answer)
         missing = [(key, request) for key, request in roomy.items() if key not in found]
@@ -182,7 +182,7 @@ class TeacherClient:
         return dict(found), missing
 
     def _tell(self, teacher: object) -> None:
-        """Pass on, once, what the teacher found out that changes what is sent."""
+        """Forward, once, the teacher's notes about changes to what it sends."""
         notes = getattr(teacher, "notes", None)
         if isinstance(notes, list):
             for line in notes:
@@ -190,10 +190,10 @@ class TeacherClient:
             notes.clear()
 
     def rest(self) -> None:
-        """Give an engine's memory back before a training; it is opened again for the next answer that is not known."""
+        """Free an engine's memory before training; the next unknown answer reopens it."""
         if not self._lent and isinstance(self._teacher, EngineTeacher):
             self._teacher = None
-            # An engine that is part of a cycle would stay until the collector comes by.
+            # An engine in a reference cycle would stay in memory until the next collection.
             gc.collect()
 
     def close(self) -> None:
@@ -201,20 +201,20 @@ class TeacherClient:
         self._teacher = None
 
     def key(self, request: Request) -> str:
-        """Return the key under which a request's answer is kept."""
+        """Return the key under which a request's answer is stored."""
         return request.key(self.identity)
 
     def text(self, response: Response) -> str:
-        """Return what an answer says: thoughts are taken off and JSON is read here, behind the journal."""
+        """Return an answer's text without thoughts and JSON wrapping; the journal keeps the raw answer."""
         return answer_text(self.config, response)
 
     def traffic(self) -> RequestStats:
-        """Return what goes to and fro at this moment; cheap enough for every call of a progress bar."""
+        """Return the current traffic; cheap enough for every update of a progress bar."""
         ledger, now = self.budget.ledger, self.clock()
         while len(self._rate) > 1 and now - self._rate[0][0] > _RATE_OVER_S:
             self._rate.popleft()
         since, before = self._rate[0] if self._rate else (now, ledger.answers)
-        # What an engine has been handed beyond its width waits; what a provider's batch holds knows no limit of ours.
+        # An engine queues what exceeds its width; our limit does not apply to a provider's batch.
         limit = 0 if self.config.mode == "batch" else self.limiter.limit
         return RequestStats(
             sent=ledger.attempts + self.budget.in_flight,
@@ -230,7 +230,7 @@ class TeacherClient:
         )
 
     def _check_caps(self, request: Request) -> None:
-        """Refuse before a teacher is opened; the answers of a batch that is out are fetched all the same."""
+        """Refuse before a teacher is opened; in batch mode the answers already paid for are fetched first."""
         if self.config.mode == "batch":
             return
         cost = self.budget.cost([request])
@@ -238,7 +238,7 @@ class TeacherClient:
             raise self.budget.refuse(cost)
 
     def _check_batches(self, missing: Sequence[tuple[str, Request]]) -> None:
-        """Refuse to ask live for what a batch at the provider will answer."""
+        """Refuse to send live what a batch at the provider will answer."""
         if self.config.mode != "batch" and self.journal.jobs.open():
             from stepsynth.generation.batch import check_nothing_is_out
 
@@ -251,7 +251,7 @@ class TeacherClient:
         known: dict[str, Response | TeacherError],
         answered: Callable[[dict[str, Response | TeacherError]], None] | None,
     ) -> Dispatcher:
-        """Return the way of asking a teacher."""
+        """Choose the dispatcher for a teacher."""
 
         def show() -> None:
             if answered is not None:
@@ -294,18 +294,18 @@ def ask_sample(
     requests: Sequence[Request],
     waiting: Callable[[float], object] = lambda _: None,
 ) -> list[Response]:
-    """Return answers outside any run, in order; nothing is committed.
+    """Ask outside any run and return the answers in order; nothing is committed.
 
-    A failure is not tried again, but that a server asks for a short wait before it answers is none.
+    Failures are not retried, except after a short wait that a server asks for.
 
     Args:
-        config: of the teacher.
-        teacher: is closed afterwards.
+        config: the teacher's config.
+        teacher: closed afterwards.
         requests: what to ask.
-        waiting: told of each wait, in seconds, before it begins.
+        waiting: called with the seconds of each wait before it begins.
 
     Raises:
-        TeacherError: an attempt failed, or the wait is a long one.
+        TeacherError: an attempt failed, or the wait is too long.
     """
     requests = [with_room(config, request) for request in requests]
     if isinstance(teacher, EngineTeacher):
@@ -322,7 +322,7 @@ def ask_sample(
                 if seconds is None or error.maybe_billed:
                     raise
                 if seconds > _LONGEST_SAMPLE_WAIT_S:
-                    hint = f"The server asks to wait {seconds:,.0f} s: run the same command again then."
+                    hint = f"The server asks to wait {seconds:,.0f} s: run the same command again after that."
                     raise TransientError(error.message, hint=hint, kind=error.kind, retry_after=seconds, why=error.why) from None
             waiting(seconds)
             await asyncio.sleep(seconds)

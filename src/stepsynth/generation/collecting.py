@@ -1,4 +1,4 @@
-"""The garbage collector, kept from looking over and over at requests that are all still wanted."""
+"""Makes garbage collection rarer while many requests are alive."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 __all__ = ["rarely_collected"]
 
-# Objects more than were freed, before the young ones are looked at: those of some hundred requests.
+# Net allocations before a collection of the young generation: the objects of a few hundred requests.
 _YOUNG = 20_000
 
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Collect less often while a stage is written; what is set is global, and set back at the end.
+    """Collect less often while a stage is written; the threshold is global and restored at the end.
 
-    A request, its answer and its row live until the stage is done; with Python's own threshold of
-    700 objects the collector finds that out again and again (docs/decisions.md).
+    A request, its answer and its row live until the stage is done; with Python's default threshold of
+    700 objects the collector scans them in vain again and again (docs/decisions.md).
     """
     before = gc.get_threshold()
-    # 0 is how somebody turned it off.
+    # 0 means that the collector was turned off.
     if before[0]:
         gc.set_threshold(max(before[0], _YOUNG), *before[1:])
     try:

@@ -1,12 +1,12 @@
-"""The journal's side of dispatching: answers become durable in small groups, and with them what was sent and what is reserved.
+"""Commits answers to the journal in small groups, together with the ledger of sends and reservations.
 
     committer.add(key, request, response)     priced, counted, in the next group
-    committer.commit()                        here and now; or, with the writing in another thread:
+    committer.commit()                        at once; or, to write in another thread:
     group = committer.prepare(upcoming)
     committer.write(group)                    the only step that touches the journal
-    committer.confirm(group)                  or `put_back` where it failed
+    committer.confirm(group)                  or `put_back` if it failed
 
-An answer is told of when it is durable, never before.
+An answer is reported only once it is durable.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["COMMIT_AT", "COMMIT_EVERY_S", "Committer", "Group"]
 
 COMMIT_EVERY_S = 0.25
 COMMIT_AT = 64
-# A full group waits until the journal has taken no more than this share of the time.
+# A full group waits so that commits take no more than this share of the time.
 _JOURNAL_SHARE = 0.04
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What one commit makes durable.
+    """The content of one commit.
 
     Attributes:
         answers: key, request and answer.
-        ledger: as it was when the group was put together, with the reservation for what follows.
-        changed: whether the ledger says anything new.
-        started: when it was put together, by the committer's clock.
+        ledger: a copy from when the group was prepared, with the reservation for the next sends.
+        changed: whether the ledger has changed.
+        started: when the group was prepared, by the committer's clock.
     """
 
     answers: list[tuple[str, Request, Response]]
@@ -49,16 +49,16 @@ class Group:
 
 
 class Committer:
-    """Brings answers into the journal for one call of `TeacherClient.run`.
+    """Writes answers to the journal in one call of `TeacherClient.run`.
 
     Args:
-        journal: where to.
-        identity: of the teacher, kept beside its answers.
+        journal: the journal.
+        identity: the teacher's, stored with its answers.
         budget: counts and reserves.
-        room: looks at every answer.
+        room: sees every answer.
         clock: seconds.
-        known: answers and final errors by key; grows.
-        told: called after each commit that made answers durable.
+        known: answers and final errors by key; results are added.
+        told: called after each commit that contained answers.
     """
 
     def __init__(
@@ -86,23 +86,23 @@ class Committer:
     # answers ---------------------------------------------------------------------------
 
     def add(self, key: str, request: Request, response: Response) -> None:
-        """Take an answer: fill in its price, count it, keep it for the next group."""
+        """Price and count an answer, and keep it for the next group."""
         response = self.priced(response)
         self._budget.ledger.count_answer(response.usage)
         self._budget.changed = True
         self._fresh.append((key, request, response))
-        # It reads the answer, so it comes last: whatever it makes of it, the answer is kept.
+        # Last, since it reads the answer: even if it fails, the answer is kept.
         self._room.saw(key, request.sampling.max_tokens, response)
 
     def priced(self, response: Response) -> Response:
-        """Return an answer with its dollars, where a price is known; what a teacher told stays."""
+        """Return an answer with its cost if a price is known; a cost that the teacher reported stays."""
         usage, price = response.usage, self._budget.price
         if usage.cost_usd is not None or price is None:
             return response
         return replace(response, usage=replace(usage, cost_usd=price.cost(usage)))
 
     def give_up(self, keys: Iterable[str], error: TeacherError) -> None:
-        """Take a final error for some requests; nothing of it is kept in the journal but its count."""
+        """Record a final error for some requests; the journal keeps only its count."""
         self._known.update(dict.fromkeys(keys, error))
 
     # when ------------------------------------------------------------------------------
@@ -114,24 +114,24 @@ class Committer:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a commit: a group is full and commits take a small share of the time, or the last one is old."""
+        """Whether to commit: the last commit is old, or the group is full and commits take a small share of the time."""
         waited = self._clock() - self._committed_at
         return waited >= COMMIT_EVERY_S or (len(self._fresh) >= COMMIT_AT and waited * _JOURNAL_SHARE >= self._took)
 
     @property
     def old(self) -> bool:
-        """Whether the last commit is old, however few answers wait."""
+        """Whether the last commit is old, however few answers are pending."""
         return self._clock() - self._committed_at >= COMMIT_EVERY_S
 
     # commits ---------------------------------------------------------------------------
 
     def commit(self, upcoming: int = 0, least: Cost | None = None, *, also: Callable[[], None] | None = None) -> None:
-        """Make answers and the ledger durable, and reserve what is sent next, in one transaction.
+        """Make answers and the ledger durable, and reserve the next sends, in one transaction.
 
         Args:
             upcoming: how many sends may follow.
-            least: a send that has to be possible afterwards.
-            also: writes more within that transaction.
+            least: a send that must be possible afterwards.
+            also: writes more within the same transaction.
         """
         group = self.prepare(upcoming, least)
         try:
@@ -142,7 +142,7 @@ class Committer:
         self.confirm(group)
 
     def prepare(self, upcoming: int = 0, least: Cost | None = None) -> Group:
-        """Return what the next commit writes; whatever is counted from now on belongs to the one after it."""
+        """Assemble the next commit; anything counted from now on belongs to the one after it."""
         started = self._clock()
         self._budget.reserve(upcoming, least)
         group = Group(self._fresh, self._budget.ledger.copy(), self._budget.changed, started)
@@ -157,12 +157,12 @@ class Committer:
             self._journal.commit_ledger(group.ledger)
 
     def put_back(self, group: Group) -> None:
-        """Keep a group for another try: its commit failed, or nobody knows; what is durable by then stays as it is."""
+        """Keep a group for another try, since its commit failed or may have; answers already durable are not rewritten."""
         self._fresh = group.answers + self._fresh
         self._budget.forget()
 
     def confirm(self, group: Group) -> None:
-        """Tell of a group that is durable, and use what was reserved with it."""
+        """Report a durable group, and use the sends reserved with it."""
         self._budget.confirm()
         self._committed_at = self._clock()
         self._took = self._committed_at - group.started

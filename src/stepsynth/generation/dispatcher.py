@@ -1,4 +1,4 @@
-"""What every way of getting answers has in common."""
+"""The interface shared by all dispatchers: live, local and batch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = ["Context", "Dispatcher"]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a dispatcher works with in one call of `TeacherClient.run`.
+    """The parts that a dispatcher uses in one call of `TeacherClient.run`.
 
     Attributes:
-        config: of the teacher.
-        state: what is known of it from earlier calls.
-        budget: the caps, and what is reserved.
-        committer: brings answers into the journal.
-        room: notices answers that have no room to say anything.
+        config: the teacher's config.
+        state: the teacher's state, kept between calls.
+        budget: caps and reservations.
+        committer: writes answers to the journal.
+        room: detects answers cut off before they say anything.
         known: answers and final errors by key; the committer adds to it.
-        show: lets the display follow, where something changed that is no answer.
-        jobs: batches at a provider, as the journal knows them.
-        pause: sleeps (seconds -> awaitable, or nothing).
+        show: updates the display after a change other than an answer.
+        jobs: the journal's records of batches at a provider.
+        pause: sleeps (seconds -> awaitable, or ``None``).
         clock: seconds.
         jitter: spreads pauses.
     """
@@ -54,14 +54,14 @@ class Context:
 
 
 class Dispatcher(ABC):
-    """Gets the answers that are missing, for one call of `TeacherClient.run`.
+    """Gets the missing answers in one call of `TeacherClient.run`.
 
-    A subclass is made with its kind of teacher, the missing requests by key in plan order, and a `Context`.
+    A subclass takes its kind of teacher, the missing requests by key in plan order, and a `Context`.
     """
 
     @abstractmethod
     def run(self) -> None:
-        """Get what is missing into the journal and into ``known``; what a cap or a stop leaves out stays missing.
+        """Add the missing answers to the journal and to ``known``; a cap or a stop may leave some missing.
 
         Raises:
             TeacherError: the teacher cannot be used at all.

@@ -1,9 +1,9 @@
-"""What a stage learns from its dropped answers: what to tell the teacher, and which labels to give up.
+"""Feedback from dropped answers: what to tell the teacher, and which labels to give up.
 
-Where most of a label's answers are dropped for one reason, the next requests for that label say what to
-avoid. Where next to none is good all the same, the label is asked for no further, and the others go on.
-Both follow from verdicts alone, wave by wave in plan order, so a resumed run asks for the same. Requests
-of a label whose answers are good are those of a stage without feedback.
+If most of a label's answers are dropped for one reason, the next requests for that label say what to
+avoid. If almost none are good even then, the label is given up and the others continue. Both depend on
+verdicts alone, wave by wave in plan order, so a resumed run sends the same requests. Labels whose
+answers are good get the same requests as without feedback.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Feedback", "told_before"]
 
-# Of fewer answers nothing is said.
+# Fewer answers are not enough to decide.
 _ENOUGH_TO_TELL, _ENOUGH_TO_STOP = 8, 30
-# A label is given up when at most this share of its answers is good, or half of what `max_overgeneration` allows for.
+# A label is given up below this share of good answers, or below half of 1 / `max_overgeneration` if that is less.
 _LEAST_YIELD = 0.1
-# Rows asked for before it is known what becomes of them, and while it is doubtful whether a label gives any.
+# Rows requested before any verdict, and while it is doubtful whether a label yields any.
 _FIRST_ROWS, _TRIAL_ROWS = 200, 48
-# Dropped texts that a sentence is made from.
+# Dropped texts used to write a sentence of advice.
 _MOST_TEXTS = 200
 
 
 class Feedback:
-    """Feedback of one stage.
+    """Feedback within one stage.
 
     Args:
         plan: the stage's plan.
         pipeline: the rules that judge its answers.
-        max_overgeneration: most rows asked for per wanted row.
+        max_overgeneration: most rows requested per wanted row.
         told: label -> reason -> sentence, what earlier stages told the teacher.
 
     Attributes:
-        told: the same, with what this stage added.
-        stopped: label -> ``answers``, ``good`` ones among them, and the chief ``reason`` of the drops.
+        told: the same, with this stage's additions.
+        stopped: label -> ``answers``, how many of them were ``good``, and the main ``reason`` of the drops.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Feedback:
         self.stopped: dict[str, dict[str, Any]] = {}
         self._accepted: Counter[str] = Counter()
         self._good: Counter[str] = Counter()
-        # Counts since the last thing that a label's requests were told, and what had been asked and was good by then.
+        # Per label: verdicts since the last advice, and the requests and good rows before it.
         self._ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._texts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         self._before: dict[str, tuple[int, int]] = {}
         self._advised: dict[str, Plan] = {}
 
     def request(self, label: str, number: int, index: int) -> Request:
-        """Return the plan's request, with what to avoid where the template says it (``{{ avoid }}``), else at its end."""
+        """Return the plan's request with the advice at ``{{ avoid }}``, or at its end if the template has no such place."""
         request = self._plan.request(label, number, index)
         if not (sentences := self.told.get(label)):
             return request
@@ -80,11 +80,11 @@ class Feedback:
         return replace(request, messages=(*turns, Message(last.role, f"{last.content.rstrip()} {text}")))
 
     def since(self, label: str) -> tuple[int, int]:
-        """Return how many requests for a label had been made, and how many rows were good, when it was told something last."""
+        """Return a label's requests and good rows at the time of its latest advice."""
         return self._before.get(label, (0, 0))
 
     def most_rows(self, label: str, asked: int) -> int:
-        """Return how many rows the next wave may ask for.
+        """Return the most rows that the next wave may ask for.
 
         Args:
             label: the label.
@@ -96,7 +96,7 @@ class Feedback:
         return _TRIAL_ROWS if good < 2 * self._least * max(seen, 1) else 2**31
 
     def note(self, wave: Sequence[Verdict], asked: Mapping[str, int]) -> None:
-        """Learn from a wave.
+        """Update from a wave's verdicts.
 
         Args:
             wave: its verdicts, in plan order.
@@ -106,7 +106,7 @@ class Feedback:
             label = verdict.candidate.label
             self._accepted[label] += verdict.accepted
             self._good[label] += verdict.reason in ("", DropReason.SURPLUS)
-            # What never came says nothing of how a label's answers are.
+            # A request that failed says nothing about the label's answers.
             if verdict.reason != DropReason.FAILED:
                 self._ended[label][verdict.reason] += 1
                 if verdict.reason and len(held := self._texts[label, verdict.reason]) < _MOST_TEXTS:
@@ -116,7 +116,7 @@ class Feedback:
                 self._give_up(label, target)
 
     def _tell(self, label: str, asked: int) -> bool:
-        """Decide on something new to tell the teacher; return whether there was anything."""
+        """Add new advice for the teacher if there is any; return whether there was."""
         ended = self._ended[label]
         reason = _chief(ended)
         if ended.total() < _ENOUGH_TO_TELL or 2 * ended[reason] <= ended.total() or reason in self.told.get(label, {}):
@@ -143,11 +143,11 @@ class Feedback:
 
 
 def told_before(stages: Sequence[tuple[str, int, str, dict[str, Any], float]], kind: str) -> dict[str, dict[str, str]]:
-    """Return what finished stages told the teacher, label by label: those of reasons for reasons, those of rows for rows.
+    """Collect the advice of finished stages by label: rationale stages for rationales, row stages for rows.
 
     Args:
         stages: from `Journal.stages`.
-        kind: of the stage that is to begin.
+        kind: the kind of the stage about to begin.
     """
     found: dict[str, dict[str, str]] = {}
     for _, _, done, info, _ in stages:
@@ -158,13 +158,13 @@ def told_before(stages: Sequence[tuple[str, int, str, dict[str, Any], float]], k
 
 
 def _chief(ended: Counter[str]) -> str:
-    """Return the commonest reason of the drops, the first one by name where two are equally common."""
+    """Return the most common drop reason; ties go to the first by name."""
     dropped = [(-count, reason) for reason, count in ended.items() if reason not in ("", DropReason.SURPLUS) and count]
     return min(dropped)[1] if dropped else ""
 
 
 def _told(plan: Plan, text: str) -> Plan:
-    """Return a plan whose templates can say what to avoid, where it has templates; others are left as they are."""
+    """Return a plan with the advice passed to its templates; a plan without templates is returned unchanged."""
     ctx = getattr(plan, "ctx", None)
     if not is_dataclass(plan) or not is_dataclass(ctx) or not is_dataclass(getattr(ctx, "prompts", None)):
         return plan

@@ -1,4 +1,4 @@
-"""Which requests are asked for at once."""
+"""Groups requests that can be sent together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["grouped"]
 
 
 def grouped(missing: list[tuple[str, Request]], many: int) -> list[list[tuple[str, Request]]]:
-    """Return the requests in plan order, up to ``many`` with equal messages and sampling together."""
+    """Group requests with equal messages and sampling, up to ``many`` each, in plan order."""
     if many == 1:
         return [[item] for item in missing]
     groups: list[list[tuple[str, Request]]] = []

@@ -1,7 +1,7 @@
-"""A teacher behind a network: many requests in flight, failures tried again, everything drained at the end.
+"""A teacher behind a network: many requests in flight, failures retried, everything drained at the end.
 
-The next request is started by the end of another one, so there are no idle workers and no polling. What is sent and when is
-decided by the `Scheduler`, what is durable by the `Committer`; here are only the event loop, its tasks and the stop.
+The end of one request starts the next, so there are no idle workers and no polling. The `Scheduler` decides what is sent and
+when, the `Committer` makes answers durable; this module has only the event loop, its tasks and the stop.
 
     answer or failure ──> scheduler, committer ──> actions ──> tasks: a send, a wait, a commit in a thread ──> ...
 """
@@ -38,24 +38,24 @@ _TICK_S = COMMIT_EVERY_S / 2
 
 @runtime_checkable
 class MultiSampleTeacher(Protocol):
-    """A teacher that answers several requests with equal messages and sampling by one request to its server."""
+    """A teacher that gets answers to several requests with equal messages and sampling from one call to its server."""
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
-        """Return one answer per request, in order, by exactly one attempt; see `AsyncTeacher.generate`.
+        """Return one answer per request, in order, in exactly one attempt; see `AsyncTeacher.generate`.
 
-        A list that is shorter answers the first requests only; the executor asks for the others one
-        by one. A teacher may have an attribute ``rows_limit``: the most requests that it takes now.
+        A shorter list answers only the first requests; the rest are then sent one by one. A teacher may
+        have an attribute ``rows_limit``: the most requests per call that it takes now.
         """
         ...
 
 
 class AsyncDispatcher(Dispatcher):
-    """Requests one by one, or in groups where the server gives several answers to one prompt.
+    """Sends requests one by one, or in groups if the server gives several answers to one prompt.
 
     Args:
-        teacher: is closed at the end.
+        teacher: closed at the end.
         missing: key and request, in plan order.
-        context: what to work with.
+        context: see `Context`.
     """
 
     def __init__(self, teacher: AsyncTeacher, missing: list[tuple[str, Request]], context: Context) -> None:
@@ -77,17 +77,17 @@ class AsyncDispatcher(Dispatcher):
         )
         self._idle = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "commits")
-        # Nobody else holds a task that runs.
+        # asyncio keeps only weak references to running tasks.
         self._sending: set[asyncio.Task[None]] = set()
         self._sleeping: set[asyncio.Task[None]] = set()
         self._writing: asyncio.Task[None] | None = None
         self._closing = False
 
     def run(self) -> None:
-        """Send what is missing until it is answered, has failed for good, or a cap or a stop ends it.
+        """Send until every request is answered or has failed for good, or until a cap or a stop.
 
         Raises:
-            TeacherError: nothing of the teacher works.
+            TeacherError: the teacher does not work at all.
         """
         asyncio.run(self._all())
         if stop_requested():
@@ -108,10 +108,10 @@ class AsyncDispatcher(Dispatcher):
                 task.cancel()
             if self._writing is not None:
                 await asyncio.wait([self._writing])
-            # After a second Ctrl-C it may still be at work.
+            # After a second Ctrl-C a commit may still be running.
             self._thread.shutdown()
             try:
-                # Before all that may fail.
+                # First, since the next steps may fail.
                 self._committer.commit()
             finally:
                 try:
@@ -120,7 +120,7 @@ class AsyncDispatcher(Dispatcher):
                     self._pauses.end()
 
     async def _watch(self) -> None:
-        """Commit what waits while no further answer comes, and hear of a stop while everybody sleeps."""
+        """Commit pending answers even if no new ones come, and notice a stop while all tasks sleep."""
         while True:
             await asyncio.sleep(_TICK_S)
             if stop_requested():
@@ -131,7 +131,7 @@ class AsyncDispatcher(Dispatcher):
     # actions ---------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Do all that is to be done now; notice the end."""
+        """Carry out all actions due now; notice the end."""
         scheduler = self._scheduler
         try:
             scheduler.rows_limit = getattr(self._teacher, "rows_limit", self._many)
@@ -176,12 +176,12 @@ class AsyncDispatcher(Dispatcher):
         try:
             await self._attempt(call)
         except Exception as error:
-            # A defect must not cost the answers that the others are waiting for.
+            # A defect must not lose the answers of other requests in flight.
             self._scheduler.broke(error)
         self._go_on()
 
     async def _attempt(self, call: Call) -> None:
-        """Make one attempt, and report what became of it."""
+        """Make one attempt and report its outcome."""
         started = self._clock()
         try:
             responses = await self._ask(call)
@@ -203,7 +203,7 @@ class AsyncDispatcher(Dispatcher):
         return responses
 
     def _keep(self, call: Call, responses: list[Response]) -> None:
-        """Hand answers to the committer; trouble with one costs no other."""
+        """Hand answers to the committer; an error with one does not affect the others."""
         for (key, request), response in zip(call.items, responses, strict=False):
             try:
                 self._committer.add(key, request, response)
@@ -231,17 +231,17 @@ class AsyncDispatcher(Dispatcher):
     # committing ------------------------------------------------------------------------
 
     def _flush(self, least: Cost | None = None) -> None:
-        """Commit beside everything else, one commit at a time."""
+        """Commit in the background, one commit at a time."""
         if self._writing is None and not self._closing and (self._committer.pending or least is not None):
             self._writing = asyncio.get_running_loop().create_task(self._write(least))
 
     async def _write(self, least: Cost | None) -> None:
-        # Put together here and not when it was asked for: what was sent since then needs no new reservation.
+        # Prepared here, not when it was asked for: requests sent since then need no new reservation.
         group = self._committer.prepare(self._scheduler.upcoming, least)
         try:
             await asyncio.wrap_future(self._thread.submit(self._committer.write, group))
         except BaseException as error:
-            # Written again at the end; what is there by then stays as it is.
+            # Retried at the end; answers already durable are not rewritten.
             self._committer.put_back(group)
             if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
                 raise

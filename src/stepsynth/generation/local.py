@@ -1,4 +1,4 @@
-"""An engine in this process, fed so that it is never idle."""
+"""Feeds an engine in this process so that it is never idle."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["LocalDispatcher"]
 
 
 class LocalDispatcher(Dispatcher):
-    """Feeds an engine; close to a cap it drains, so that the next requests know what the last ones took.
+    """Feeds an engine. Near a cap it waits for all answers first, since their actual cost may make room for more.
 
     Args:
         teacher: the engine.
         missing: key and request, in plan order.
-        context: what to work with.
+        context: see `Context`.
     """
 
     def __init__(self, teacher: EngineTeacher, missing: list[tuple[str, Request]], context: Context) -> None:
@@ -37,11 +37,11 @@ class LocalDispatcher(Dispatcher):
         self._limiter = context.state.limiter
         self._room = context.room
         self._fed = 0
-        # What the engine holds, by position.
+        # Worst cases of the requests in the engine, by position.
         self._costs: dict[int, Cost] = {}
 
     def run(self) -> None:
-        """Feed the engine until all is answered, or a cap or a stop ends it.
+        """Feed the engine until all requests are answered, or until a cap or a stop.
 
         Raises:
             TeacherError: the engine failed.
@@ -62,9 +62,9 @@ class LocalDispatcher(Dispatcher):
             self._committer.commit()
 
     def _once(self) -> None:
-        """Let the engine read as far as the caps allow, and take all its answers."""
+        """Feed the engine as far as the caps allow, and take all its answers."""
         first = self._fed
-        # The key decides the sampling seed, so that an answer depends on nothing else.
+        # The sampling seed comes from the key, so that an answer depends on nothing else.
         seeds = (int(key[:7], 16) for key, _ in islice(self._missing, first, None))
         for position, response in self._teacher.generate_batch(self._feed(), seeds):
             key, request = self._missing[first + position]

@@ -1,8 +1,8 @@
-"""Whether a teacher works at all, from what became of its requests, in whatever order they ended.
+"""Decides whether a teacher works at all, from the outcomes of its requests in any order.
 
-A refused request is its row's affair as long as others are answered. Only when so many in a row were
-refused, and everything that was on its way has come back without an answer, is the teacher given up.
-An error that is ``final`` (wrong key, unknown model, no money) ends the run by itself.
+A refused request costs only its row as long as others are answered. The teacher is given up only
+after many refusals in a row, once all requests in flight have ended without an answer.
+A ``final`` error (wrong key, unknown model, no money) ends the run by itself.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcomes"]
 
-# A server that fails this often in a row, with no answer between, is down and not just busy.
+# After this many failures in a row without an answer, a server is down, not just busy.
 _FAILURES_IN_A_ROW = 10
 _REFUSALS_IN_A_ROW = 10
-# The same where nothing was ever answered.
+# The same if nothing was ever answered.
 _FIRST_REFUSALS = 5
 
 
@@ -29,11 +29,11 @@ class Outcomes:
     """Counts of one process.
 
     Args:
-        answered_before: whether the teacher has answered an earlier process of the run.
+        answered_before: whether the teacher answered in an earlier process of the run.
 
     Attributes:
         answered: requests with an answer.
-        refused: requests that were refused for good, or whose answer was withheld.
+        refused: requests refused for good, or whose answer was withheld.
     """
 
     def __init__(self, *, answered_before: bool) -> None:
@@ -48,11 +48,11 @@ class Outcomes:
         return self._before or self.answered > 0
 
     def known(self) -> None:
-        """Note that an answer of this teacher is known already."""
+        """Record that an answer of this teacher is already known."""
         self._before = True
 
     def came(self, response: Response) -> None:
-        """Count an answer, or one that a provider withheld."""
+        """Count an answer; one that the provider withheld counts as a refusal."""
         self._failed_in_a_row = 0
         if response.finish_reason == "refusal" and not response.text:
             self._withheld(response)
@@ -62,18 +62,18 @@ class Outcomes:
 
     def _withheld(self, response: Response) -> None:
         self.refused += 1
-        # Where others are answered it tells of its prompt alone, however often it comes.
+        # Once others were answered, the cause is the prompt, not the teacher.
         if not self.ever:
             said = server_message(response.raw)
             self._refused_in_a_row += 1
             self._last = PermanentError(
                 f"the provider withheld them: {said!r}.",
-                hint="Change the task's wording, or ask another teacher.",
+                hint="Change the task's wording, or use another teacher.",
                 kind="withheld",
             )
 
     def gave_up(self, error: TeacherError) -> TeacherError | None:
-        """Count a request that will not be answered; return the error to end the run with, if that is plain already."""
+        """Count a request that will not be answered; return the error that ends the run, if it must end now."""
         self._failed_in_a_row += 1
         if not isinstance(error, PermanentError):
             return error if self._failed_in_a_row >= _FAILURES_IN_A_ROW else None
@@ -84,21 +84,21 @@ class Outcomes:
 
     @property
     def doubtful(self) -> bool:
-        """Whether nothing more should be sent before what is on its way has come back."""
+        """Whether to send nothing more until all requests in flight have ended."""
         if self._last is None:
             return False
         if self.ever or self._last.kind == "withheld":
             return self._refused_in_a_row >= _REFUSALS_IN_A_ROW
-        # A plug-in that does not say what was refused has mostly failed as a whole.
+        # A plug-in's error without a kind usually means that the plug-in does not work at all.
         return self._refused_in_a_row >= (1 if self._last.kind == "other" else _FIRST_REFUSALS)
 
     @property
     def hopeless(self) -> bool:
-        """Whether requests were refused and none was ever answered, now that all have ended."""
+        """Whether requests were refused and none was ever answered; asked after all have ended."""
         return self._refused_in_a_row > 0 and not self.ever and self._last is not None and self._last.kind != "withheld"
 
     def verdict(self) -> PermanentError:
-        """Return the error that gives the teacher up; the count begins anew, for a caller that goes on all the same."""
+        """Return the error that gives the teacher up; resets the count for a caller that continues."""
         last, row = self._last or PermanentError("nothing was answered."), self._refused_in_a_row
         self._refused_in_a_row = 0
         if row == self.refused == 1:

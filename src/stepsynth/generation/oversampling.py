@@ -1,27 +1,27 @@
-"""From a plan to exactly as many accepted rows per label as it wants.
+"""Generates rows until a plan has exactly its wanted number of accepted rows per label.
 
-Requests go out in waves. A wave asks for what each label still lacks, and a little more by the
-share of answers that pipeline let pass so far; everything is then judged in plan order. How
-large a wave is depends on verdicts alone, never on time, so a resumed run plans the same waves.
+Requests are sent in waves. A wave asks for what each label still lacks, plus a margin for the share
+of answers dropped so far; all of it is then judged in plan order. The size of a wave depends on
+verdicts alone, never on time, so a resumed run plans the same waves.
 
-A stage has no state but the verdicts of its waves, and how often each label was asked for::
+The only state of a stage is the verdicts of its waves and the number of requests per label::
 
          ┌──────────────────────────────────────────────────────┐
          v                                                      │
     plan a wave ──> ask until every answer is there ──> judge it in plan order
          │
-         └─ nothing is lacking, or may be asked for any more ──> write the stage, in one transaction
+         └─ no label lacks rows, or none may ask for more ──> write the stage, in one transaction
 
-None of this is written down on the way. A run that was stopped plans the stage from its beginning again: the answers
-that it has are in the journal, so it comes to the same verdicts and goes on where it was.
+None of this is stored on the way. A stopped run plans the stage again from its beginning: its answers
+are in the journal, so it reaches the same verdicts and continues where it stopped.
 
-An answer may hold several rows: each is a candidate of its own, in the order of the answer, with the same
-key. Waves and limits count the rows asked for, budgets count answers.
+An answer may contain several rows: each is its own candidate, in the order of the answer, with the same
+key. Waves and limits count requested rows, budgets count answers.
 
-With feedback the teacher is told what to avoid where most of a label's answers are dropped, see `stepsynth.generation.feedback`.
+With feedback, if most of a label's answers are dropped, the teacher is told what to avoid, see `stepsynth.generation.feedback`.
 
-With a `MatchConfig` a stage has no target: it goes on, label by label in turn, until the run has
-used up the requests, tokens or dollars that another method used, counted in plan order.
+With a `MatchConfig` a stage has no target: it continues, label by label in turn, until the run has
+used as many requests, tokens or dollars as another method, counted in plan order.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _FIRST_MARGIN = 1.1
 _LATER_MARGIN = 1.1
 _FIRST_MATCHED_WAVE = 64
 _MATCHED_WAVE = 512
-# A count of accepted rows before all have come is for the eye only and may cost this share of the time.
+# Previews of accepted rows are only for display and may take this share of the time.
 _LIVE_SHARE = 0.05
 
 
@@ -71,11 +71,11 @@ class StageGenerator:
     Args:
         client: gets the answers.
         journal: where a finished stage is written.
-        max_overgeneration: most rows asked for per wanted row.
+        max_overgeneration: most rows requested per wanted row.
         progress: told about accepted rows.
-        match: what the whole run uses up, in the place of targets.
-        layout: how texts of the task are laid out.
-        feedback: whether the teacher is told what to avoid, and labels that yield next to nothing are given up.
+        match: the amount for the whole run to use up, instead of targets.
+        layout: the layout of the task's texts.
+        feedback: whether to tell the teacher what to avoid, and give up labels with almost no yield.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class StageGenerator:
         self._shortened: set[tuple[str, int]] = set()
 
     def matched(self, plan: Plan) -> bool:
-        """Whether a stage goes on until the match is used up; reasons are a means, not the rows compared."""
+        """Whether a stage runs until the match is used up; stages of rationales do not."""
         return self._match is not None and plan.kind != StageKind.RATIONALES
 
     def skip_done(self, plan: Plan) -> bool:
-        """Pass over a stage that is done, and return whether it is; what it used up counts towards the match."""
+        """Return whether a stage is done; if so, count its use towards the match."""
         done = self._journal.stage_done(plan.stage)
         if done:
             self._used += self._amount(self._journal.spent(plan.stage))
@@ -124,13 +124,13 @@ class StageGenerator:
 
         Args:
             plan: what to ask for.
-            round_number: round that the rows belong to.
+            round_number: round of the rows.
             pipeline: the rules.
             before: rows accepted in earlier stages, in plan order.
-            facts: kept with the stage in the journal, for the page and the results.
+            facts: stored with the stage in the journal, for the page and the results.
 
         Raises:
-            StepsynthError: whatever ended the requests; all answers are committed.
+            StepsynthError: the reason the requests ended; all answers are committed.
         """
         if self.skip_done(plan):
             return
@@ -201,7 +201,8 @@ class StageGenerator:
         asked: Counter[str] = Counter()
         used, each, counted = self._used, 1.0, 0
         while used < match.amount:
-            # By what a request took on average so far. Nobody knows before the first wave: it is small, unless requests count.
+            # From the average use per request so far. Before the first wave it is unknown, so that wave is small, unless
+            # requests are matched.
             left = math.ceil((match.amount - used) / each)
             size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
             wave = _in_turn(plan, size, asked, len(verdicts), feedback)
@@ -209,7 +210,7 @@ class StageGenerator:
             live = _ProgressPreview(self, wave, pipeline.without_models(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._client.run(wave, live.show)
             self._count(answers)
-            # The stage ends at the request that uses the rest up, in plan order. Later answers of the wave are no rows.
+            # The stage ends at the request that uses up the rest, in plan order. Later answers of the wave give no rows.
             within, before_wave = 0, used
             for request in wave:
                 if used >= match.amount:
@@ -227,7 +228,7 @@ class StageGenerator:
         return verdicts
 
     def _count(self, answers: Mapping[str, Response | TeacherError]) -> None:
-        """Count the tokens of a wave, and of these the ones that went into thoughts."""
+        """Count a wave's completion tokens, and how many of them were thoughts."""
         for answer in answers.values():
             if isinstance(answer, Response):
                 self._thought += hidden_tokens(answer)
@@ -244,7 +245,7 @@ class StageGenerator:
 
     def _amount_of(self, answer: Response | TeacherError | None) -> float:
         if not isinstance(answer, Response):
-            # A failed request was sent all the same; as tokens it counts nothing, and the wave goes on.
+            # A failed request was sent too; in tokens or dollars it counts next to nothing.
             return self._amount(Spent(1, 1, 1e-6))
         usage = answer.usage
         return self._amount(Spent(1, usage.prompt_tokens + usage.completion_tokens, usage.cost_usd))
@@ -262,16 +263,16 @@ class StageGenerator:
 
 
 def candidates_of(request: Request, key: str, answer: Response, said: str, layout: Layout) -> list[Candidate]:
-    """Return the rows that an answer holds, at most as many as it was asked for and at least one.
+    """Return the rows in an answer: at least one, at most as many as were requested.
 
     Args:
         request: the request.
         key: its key.
         answer: the answer.
-        said: its words without thoughts and the like.
-        layout: how texts of the task are laid out.
+        said: its text, without thoughts and the like.
+        layout: the layout of the task's texts.
     """
-    # A reason is a few words, often without a full stop; cut off in the middle it is still one.
+    # A reason is a few words, often without a full stop; if cut off, it is still usable.
     reason = _is_reason(request)
     cut = answer.finish_reason == "length"
     layout = Layout(titles=False) if reason else layout
@@ -279,7 +280,7 @@ def candidates_of(request: Request, key: str, answer: Response, said: str, layou
         return [Candidate.of(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
     parts = split_parts(said, cut=cut, paragraphs=layout.whole)[: request.parts]
     alone = cut and not reason and len(parts) == 1
-    # What was cut off is left out already; the others are whole.
+    # split_parts has left out the part that was cut off; the others are whole.
     ended = "stop" if cut and not alone else answer.finish_reason
     return [Candidate.of(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
 
@@ -289,18 +290,18 @@ def _is_reason(request: Request) -> bool:
 
 
 def _lost_words(text: str, said: str) -> bool:
-    """Whether most of an answer is left out of its text; what a model says about the text does not count."""
+    """Whether most of an answer is missing from its text; the model's remarks about the text do not count."""
     return 2 * count_words(text) < count_words(clean(said, layout=Layout(whole=True)))
 
 
 def _no_price() -> RunError:
     return RunError(
-        "dollars cannot be matched: this teacher's price is unknown or nothing.", hint="Match rows, requests or tokens instead."
+        "dollars cannot be matched: this teacher's price is unknown or zero.", hint="Match rows, requests or tokens instead."
     )
 
 
 def _in_turn(plan: Plan, size: int, asked: Counter[str], first: int, feedback: Feedback | None) -> list[Request]:
-    """Return ``size`` further requests, labels in proportion to their targets."""
+    """Return the next ``size`` requests, with labels in proportion to their targets."""
     request = (feedback or plan).request
     wave: list[Request] = []
     while len(wave) < size:
@@ -313,14 +314,14 @@ def _in_turn(plan: Plan, size: int, asked: Counter[str], first: int, feedback: F
 def next_wave(
     plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_overgeneration: float, feedback: Feedback | None = None
 ) -> list[Request]:
-    """Return the requests for what each label still lacks, labels in turn; none when nothing is lacking or may be asked for.
+    """Return the requests of the next wave, labels in turn; empty if no label lacks rows or may ask for more.
 
     Args:
-        plan: what is wanted.
+        plan: the stage's plan.
         verdicts: of the stage's earlier waves, in plan order.
         asked: requests so far by label; the new ones are added.
-        max_overgeneration: most rows asked for per wanted row.
-        feedback: what was learned from the earlier waves, if anything is to be.
+        max_overgeneration: most rows requested per wanted row.
+        feedback: the stage's feedback, if it is on.
     """
     request = (feedback or plan).request
     accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
@@ -332,11 +333,11 @@ def next_wave(
             continue
         parts = plan.request(label, asked[label], len(verdicts)).parts
         rows = asked[label] * parts
-        # What came before the teacher was told something does not say what comes now.
+        # Answers from before the latest advice do not predict the next ones.
         asked_then, good_then = feedback.since(label) if feedback else (0, 0)
         seen = rows - asked_then * parts
-        # Laplace's rule keeps the share away from 0 and from rash optimism in small waves.
-        # Where answers hold several rows, a margin would mean another answer for every label.
+        # Laplace's rule keeps the share above 0 and cautious after small waves.
+        # With several rows per answer, a margin would cost every label another answer.
         first = 1 / _FIRST_MARGIN if parts == 1 else 1.0
         share = (good[label] - good_then + 1) / (seen + 2) if rows else first
         want = math.ceil(lacking / share * (_LATER_MARGIN if rows else 1.0))
@@ -345,7 +346,7 @@ def next_wave(
         left = math.ceil(target * max_overgeneration) - rows
         counts[label] = max(0, math.ceil(min(want, left) / parts))
     wave: list[Request] = []
-    # Labels take turns, so that a stage cut short by a cap is still balanced.
+    # Labels take turns, so that a stage stopped by a cap is still balanced.
     for turn in range(max(counts.values(), default=0)):
         for label, count in counts.items():
             if turn < count:
@@ -355,10 +356,10 @@ def next_wave(
 
 
 class _ProgressPreview:
-    """Shows accepted rows while a wave is on its way: the quick rules, on answers as they come.
+    """Previews accepted rows while a wave is in flight, by applying the quick rules to answers as they come.
 
-    How many of those the slower rules keep is taken from the stage's earlier waves. The wave itself
-    is judged when it is whole, in plan order; what needs no other row is looked at once.
+    The share that the slower rules keep is estimated from the stage's earlier waves. The wave itself is
+    judged when it is complete, in plan order; the row filters run only once per row.
     """
 
     def __init__(
@@ -378,7 +379,7 @@ class _ProgressPreview:
         self._kept = kept
         self._passed = 0
         self._next = 0.0
-        # A request is open until its answer is here; looked at once then; and new until `show` has counted it.
+        # States of a request: open until its answer comes, then looked at (once), and new until `show` has counted it.
         self._looked_at: dict[int, list[Verdict]] = {}
         self._new: list[int] = []
         self._answers_seen = 0
@@ -387,7 +388,7 @@ class _ProgressPreview:
             self._open.setdefault(generator._client.key(request), []).append(position)
 
     def show(self, answers: dict[str, Response | TeacherError]) -> None:
-        """Judge what is new, and show how many rows that makes."""
+        """Judge new answers and show the number of rows."""
         self._look(list(islice(answers, self._answers_seen, None)), answers)
         self._answers_seen = len(answers)
         started = time.monotonic()
@@ -407,7 +408,7 @@ class _ProgressPreview:
         return [verdict for position in range(requests) for verdict in self._looked_at[position]]
 
     def _look(self, keys: list[str], answers: dict[str, Response | TeacherError]) -> None:
-        """Apply the rules that need no other row, to each row once."""
+        """Apply the row filters, once per row."""
         for key in keys:
             failed = isinstance(answers.get(key), TeacherError)
             for position in self._open.pop(key, ()):
@@ -419,7 +420,7 @@ class _ProgressPreview:
 
 
 def _kept(verdicts: list[Verdict]) -> float:
-    """Return the share that the label check kept so far, by Laplace's rule."""
+    """Return the share of rows that the label check has kept so far, by Laplace's rule."""
     accepted = sum(verdict.accepted for verdict in verdicts)
     doubted = sum(verdict.reason == DropReason.LABEL_IN_DOUBT for verdict in verdicts)
     return (accepted + 2) / (accepted + doubted + 2)

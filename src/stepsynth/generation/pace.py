@@ -1,7 +1,10 @@
-"""Requests per minute: evenly spaced, so that no window of a minute holds more of them than allowed.
+"""Requests per minute, evenly spaced, so that no one-minute window exceeds the limit.
 
-What is allowed is a setting, or learned: a server that refuses in one minute after the other is asked
-as often as it answered between two pauses, and then a little more with every answer. There is no clock in here.
+The limit is configured or learned: if a server keeps refusing, requests are sent at the rate at which it
+answered between two pauses, then a little faster with every answer. There is no clock here.
+
+States: without a limit -> (a second refusal soon after a first) learned, which grows with every answer up to
+the configured limit and shrinks with every refusal. A configured limit is the starting state instead, if set.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ __all__ = ["Pace"]
 _MINUTE_S = 60.0
 # Requests do not arrive as evenly as they leave.
 _MARGIN = 1.01
-# A loop that wakes up late may make up for so much.
+# How much delay a loop that wakes up late may make up for.
 _CATCH_UP_S = 0.25
-# Two refusals within this time are a limit, one alone is an accident; so is a server that is back in a moment.
+# Two refusals within this time mean a rate limit; one alone, or one with a short wait, does not.
 _AGAIN_WITHIN_S = 300.0
 _LEAST_WAIT_S = 10.0
-# What was learned grows by so much with an answer, and shrinks to this share with a pause.
+# A learned limit grows by this much with an answer, and shrinks to this share with a refusal.
 _GROWTH = 0.1
 _SHRINK = 0.85
 
@@ -25,10 +28,10 @@ class Pace:
     """When the next request may be sent.
 
     Args:
-        per_minute: requests per minute at most, ``None`` for no limit of ours.
+        per_minute: the configured limit, ``None`` for none.
 
     Attributes:
-        per_minute: as is kept to now; ``None`` where nothing is.
+        per_minute: the current limit; ``None`` for none.
     """
 
     def __init__(self, per_minute: int | None) -> None:
@@ -40,7 +43,7 @@ class Pace:
         self._resumed_at: float | None = None
 
     def wait(self, now: float) -> float:
-        """Return seconds until the next request may be sent; 0 for at once."""
+        """Return the seconds until the next request may be sent."""
         return max(0.0, self._next - now) if self.per_minute and self._begun else 0.0
 
     def sent(self, now: float) -> None:
@@ -51,18 +54,18 @@ class Pace:
             self._begun = True
 
     def answered(self) -> None:
-        """Count an answer; what was learned grows by it."""
+        """Count an answer; a learned limit grows."""
         self._answers += 1
         if self.per_minute is not None and self.per_minute != self._most:
             grown = self.per_minute + _GROWTH
             self.per_minute = min(grown, self._most) if self._most else grown
 
     def refused(self, now: float, wait: float) -> None:
-        """Take a refusal that begins a pause; learn from the second one.
+        """Record a refusal that begins a pause; from the second one on, learn the limit.
 
         Args:
-            now: seconds, by the clock of `wait`.
-            wait: seconds that the server asks for; its window is over then.
+            now: seconds, by the same clock as in `wait`.
+            wait: seconds that the server asks for; then its window is over.
         """
         if self.per_minute is not None and self.per_minute != self._most:
             self.per_minute *= _SHRINK

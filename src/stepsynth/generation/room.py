@@ -1,11 +1,11 @@
-"""Room for thoughts: how long an answer may be, and a stop where all answers end before they have said anything.
+"""Room for thoughts: how long an answer may be, and a stop if all answers are cut off before they say anything.
 
     request = with_room(config, request)     before it is sent; its key does not change
-    watch.saw(key, limit, response)          for every answer that is known or comes
-    watch.check()                            raises where nothing but thoughts came
+    watch.saw(key, limit, response)          for every answer, known or new
+    watch.check()                            raises if nothing but thoughts came
 
-A reasoning model's hidden thoughts count as output. Reasons and decisions are asked for with few
-tokens, which such a model uses up before it begins to answer.
+A reasoning model's hidden thoughts count as output. Reasons and decisions have small token limits,
+which such a model uses up before it begins to answer.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["RoomWatch", "advised_room", "thought_share", "with_room"]
 
-# Who allows rows so many tokens has a model that thinks; its short answers get them, too.
+# A limit this large for rows suggests a reasoning model; its short answers get the same limit.
 _LARGE = 1000
 _ENGINES = frozenset({"openvino", "transformers", "vllm", "fake"})
-# So many answers without a word, and none with one, are no accident.
+# This many answers without a word, and none with one, are not chance.
 _ENOUGH = 8
 _LEAST_ADVICE = 2000
 
 
 def with_room(config: TeacherConfig, request: Request) -> Request:
-    """Return a request as it is sent: with room for thoughts where the config gives some.
+    """Return a request with the config's room for thoughts added.
 
     Args:
-        config: ``reasoning_tokens`` are added to what the request allows; of a teacher behind a
-            network, a large ``sampling.max_tokens`` holds for short answers, too.
-        request: as its plan makes it.
+        config: ``reasoning_tokens`` are added to the request's limit; for a teacher behind a network,
+            a large ``sampling.max_tokens`` applies to short answers, too.
+        request: as planned.
     """
     limit, most = request.sampling.max_tokens, config.sampling.max_tokens
     if most >= _LARGE and config.backend not in _ENGINES:
@@ -48,25 +48,25 @@ def with_room(config: TeacherConfig, request: Request) -> Request:
 
 
 def advised_room(limit: int) -> int:
-    """Return how many tokens to try for thoughts where a limit was too small."""
+    """Return a number of tokens to suggest for thoughts when a limit was too small."""
     return max(_LEAST_ADVICE, 4 * limit)
 
 
 def thought_share(thought: int, written: int) -> str:
-    """Return the end of a line that says what went into thoughts; nothing where nothing did.
+    """Return a clause on the share of thoughts, to end a line with; empty if there were none.
 
     Args:
         thought: tokens of thoughts.
-        written: tokens that the teacher wrote, those among them.
+        written: tokens that the teacher wrote, thoughts included.
     """
     return f"; {thought:,} of {written:,} tokens written were thoughts" if thought else ""
 
 
 class RoomWatch:
-    """Notices that all answers under a limit are cut off before they say anything.
+    """Detects that all answers under a limit are cut off before they say anything.
 
     Args:
-        config: of the teacher.
+        config: the teacher's config.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
@@ -78,13 +78,13 @@ class RoomWatch:
         """Take an answer into account.
 
         Args:
-            key: of its request.
-            limit: the most tokens that it could have.
-            response: as it came.
+            key: the request's key.
+            limit: the request's limit in tokens.
+            response: the answer as received.
         """
         if limit in self._fine:
             return
-        # An engine that had no room for a token was asked too long a question; that is another matter.
+        # An engine without room for a single token got too long a prompt; that is another problem.
         began = bool(response.raw or response.usage.completion_tokens)
         if not began or not is_cut_off_in_thought(self._config, response):
             self._fine.add(limit)
@@ -92,10 +92,10 @@ class RoomWatch:
         self._cut.setdefault(limit, {})[key] = hidden_tokens(response) > 0
 
     def check(self) -> None:
-        """Raise where there is enough to be sure.
+        """Raise once there is enough evidence.
 
         Raises:
-            RunError: nothing said anything; everything is kept, and more room helps.
+            RunError: no answer said anything; everything is kept, and more room helps.
         """
         for limit, cut in self._cut.items():
             if limit in self._fine or len(cut) < _ENOUGH:

@@ -1,4 +1,4 @@
-"""What is sent, and when: a state machine without a clock, a network or a journal.
+"""Decides what is sent and when: a state machine without a clock, a network or a journal.
 
     scheduler.answered(call, responses, seconds)     events: what happened
     scheduler.failed(call, error, now)
@@ -9,29 +9,29 @@
 Its driver (`live.AsyncDispatcher`, or a test) reports every event, carries out the actions that `next` returns until there are
 none, and then waits for the next event. Times are arguments, in seconds of the driver's clock.
 
-A call is what goes to the server at once: one request, or several that share a prompt. Its states:
+A call is one send: one request, or several that share a prompt. Its states:
 
-    from         when                                          to           action
-    waiting      it comes first, and everything allows it      in flight    Send
-    in flight    it is answered                                done; requests that got no answer wait again, one by one
-    in flight    its form is refused, another one is known     waiting      (no attempt is lost)
-    in flight    a rate limit says how long to wait            waiting      (no attempt is lost), and everything pauses
-    in flight    it fails, and attempts are left               backing off  Wait
-    in flight    it fails for good                             done         GiveUp
-    backing off  its wait is over                              waiting, before all others
+    from         event                                         to           action
+    waiting      first in the queue, and sending is allowed    in flight    Send
+    in flight    answered                                      done; requests without an answer wait again, one by one
+    in flight    form refused, another one is known            waiting      (not counted as an attempt)
+    in flight    rate limit says how long to wait              waiting      (not counted as an attempt), and all calls pause
+    in flight    failed, attempts are left                     backing off  Wait
+    in flight    failed for good                               done         GiveUp
+    backing off  wait is over                                  waiting, first in the queue
 
-This is the only owner of retries: exactly ``attempts`` attempts per request, and at most one more after a time-out that may be
+Retries happen only here: exactly ``attempts`` attempts per request, and at most one more after a time-out that may be
 billed.
 
-The scheduler as a whole is in one of these states, and sends in the first one only:
+The scheduler as a whole is in one of these states, and sends only when open:
 
-    open      a call is sent when limiter, pace and caps allow it and it is reserved in the journal (else: Commit)
-    paused    a server asked to wait: until all such waits are over nothing is sent, then the limiter starts again with one
-    doubtful  too many refusals in a row: in-flight calls are waited for; one answer reopens it, none ends it with an error
-    capped    nothing is in flight and the next call fits no cap: it is over, and what waits or backs off stays unanswered
-    ending    an error or a stop: in-flight calls are waited for, then it is over
+    open      a call is sent if limiter, pace and caps allow it and it is reserved in the journal (otherwise: Commit)
+    paused    a server asked for a wait: nothing is sent until all such waits are over; the limiter restarts at one request
+    doubtful  too many refusals in a row: calls in flight are awaited; an answer reopens it, none ends it with an error
+    capped    nothing is in flight and the next call exceeds a cap: ended; waiting and backing-off calls stay unanswered
+    ending    an error or a stop: calls in flight are awaited, then it has ended
 
-It is also over when no call waits, backs off or is in flight.
+It has also ended when no call is waiting, backing off or in flight.
 """
 
 from __future__ import annotations
@@ -62,24 +62,24 @@ __all__ = ["Scheduler", "TeacherState"]
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
-# What tells of too many requests at once.
+# Failures that mean too many requests at once.
 _OVERLOAD = frozenset({"overload", "unavailable", "timeout"})
-# Where a lost connection may be billed, the server has most likely not worked on the request to its end.
+# After a lost connection the server has probably not finished the request, although it may bill it.
 _CUT_OFF = frozenset({"connection", "damaged"})
-# A limit or a full server that says how long it takes: no fault of the request.
+# With a stated wait, these are a rate limit or a full server, not the request's fault.
 _LIMITS = frozenset({"overload", "unavailable"})
 
 
 @dataclass(slots=True)
 class TeacherState:
-    """What is known of a teacher from one call of `TeacherClient.run` to the next.
+    """A teacher's state, kept between calls of `TeacherClient.run`.
 
     Attributes:
         limiter: how many requests may be in flight.
         pace: requests per minute, as set or learned.
-        pauses: what the server asked for so far.
+        pauses: the server's pauses so far.
         outcomes: whether anything was answered, and what was refused.
-        retries: attempts that were made again, by kind of the failure before.
+        retries: retries by kind of the failure.
     """
 
     limiter: AdaptiveConcurrency
@@ -93,17 +93,17 @@ class Scheduler:
     """Decides what is sent next, and what a failure means.
 
     Args:
-        groups: requests by key in plan order, those of one group are asked for at once.
+        groups: requests by key in plan order; each group is sent together.
         attempts: most attempts per request.
         concurrency: full width of the limiter.
-        state: what is known of the teacher.
-        budget: the caps, and what is reserved.
+        state: the teacher's state.
+        budget: caps and reservations.
         jitter: spreads pauses.
 
     Attributes:
-        rows_limit: most requests of a call now; who drives it sets it, larger calls are split.
+        rows_limit: most requests per call now, set by the driver; larger calls are split.
         error: the first error that ended it.
-        capped: whether the caps ended it.
+        capped: whether a cap ended it.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Scheduler:
     ) -> None:
         self._queue = deque(Call(items) for items in groups)
         self._attempts = attempts
-        # What backs off has been started, too: a server that is down is not shown the whole plan.
+        # Calls that back off count as started: a server that is down is not sent the whole plan.
         self._most_started = concurrency + concurrency // 2
         self._state = state
         self._limiter = state.limiter
@@ -152,11 +152,11 @@ class Scheduler:
 
     @property
     def upcoming(self) -> int:
-        """How many sends may follow; so many are reserved with the next commit, up to a block."""
+        """How many sends may follow; the next commit reserves them, up to a block."""
         return 0 if self.ending else len(self._queue) + self._backing_off
 
     def conclusion(self) -> BaseException | None:
-        """Return the error to end with: the first one, or that nothing of the teacher works."""
+        """Return the error to end with: the first one, or that the teacher does not work at all."""
         outcomes = self._state.outcomes
         if self.error is None and outcomes.hopeless and not self.capped and not self._stopped:
             return outcomes.verdict()
@@ -165,7 +165,7 @@ class Scheduler:
     # events ----------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """Keep to a pause that the server asked for in an earlier run."""
+        """Honour a pause that the server asked for in an earlier call."""
         if (left := self._state.pauses.resume_at - now) > 0:
             self._hold(left, now)
 
@@ -174,19 +174,19 @@ class Scheduler:
         self._stopped = True
 
     def close(self) -> None:
-        """Send nothing more: who drives this goes away, and what is in flight may never be reported."""
+        """Send nothing more: the driver is closing, and calls in flight may never be reported."""
         self._closed = True
 
     def broke(self, error: BaseException) -> None:
-        """Send nothing more: something went wrong; the first error is raised when everything in flight has ended."""
+        """Send nothing more after an error; the first one is raised when everything in flight has ended."""
         self.error = self.error or error
 
     def committed(self) -> None:
-        """Note that a commit has ended, well or not."""
+        """Record that a commit has ended, successful or not."""
         self._committing = False
 
     def waited(self, wait: Wait) -> None:
-        """Note that a `Wait` is over."""
+        """Record that a `Wait` is over."""
         if wait.call is not None:
             self._backing_off -= 1
             self._queue.appendleft(wait.call)
@@ -200,7 +200,7 @@ class Scheduler:
                 self._state.pauses.end()
 
     def answered(self, call: Call, responses: Sequence[Response], seconds: float) -> None:
-        """Take answers to the first requests of a call; the others are asked for again, one by one.
+        """Record answers to the first requests of a call; the others are sent again, one by one.
 
         Args:
             call: the call.
@@ -217,14 +217,14 @@ class Scheduler:
         self._queue.extendleft(Call([item]) for item in reversed(call.items[len(responses) :]))
 
     def broke_down(self, call: Call, error: Exception) -> None:
-        """Take a defect in the teacher: it ends everything, but costs no answer that the others are waiting for."""
+        """Record a defect in the teacher: it ends everything, but other calls in flight keep their answers."""
         self._limiter.ended()
         self._budget.count_sent(call.cost)
         self._budget.release(call.cost)
         self.broke(error)
 
     def failed(self, call: Call, error: TeacherError, now: float) -> None:
-        """Take a failed attempt: try again at once or later, or give up."""
+        """Record a failed attempt: retry at once or later, or give up."""
         if error.kind in _OVERLOAD:
             self._limiter.refused(call.number)
         else:
@@ -244,7 +244,7 @@ class Scheduler:
         other_form = isinstance(error, RetryModifiedError) and call.forms < MOST_FORMS
         no_fault = other_form or (wait and error.kind in _LIMITS)
         if no_fault:
-            # What it was refused for is no fault of the request, so it is no attempt of it either.
+            # Not the request's fault, so it does not count as an attempt.
             call.attempts -= 1
             call.forms += other_form
         elif not error.retryable or call.attempts >= self._attempts or call.timeouts > 1:
@@ -257,20 +257,20 @@ class Scheduler:
             self._back_off(call)
 
     def _back_off(self, call: Call) -> None:
-        """Let a call wait on its own, the longer the more often it failed."""
+        """Let this call alone wait, longer with every failure."""
         self._backing_off += 1
         longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (call.attempts - 1))
         self._actions.append(Wait(self._jitter.uniform(0.0, longest), call))
 
     def _give_up(self, call: Call, error: TeacherError) -> None:
-        """Give up on a call, or on the teacher where nothing of it works."""
+        """Give up on a call, or on the teacher if it does not work at all."""
         if (final := self._state.outcomes.gave_up(error)) is not None:
             self.broke(final)
         else:
             self._actions.append(GiveUp(tuple(key for key, _ in call.items), error))
 
     def _pause(self, error: TransientError, now: float) -> None:
-        """Send nothing to this teacher for as long as it asks, or end where that is too long."""
+        """Pause for as long as the teacher asks, or end if that is too long."""
         if self.ending:
             return
         state, new = self._state, not self._holds
@@ -284,7 +284,7 @@ class Scheduler:
         self._hold(seconds, now)
 
     def _hold(self, seconds: float, now: float) -> None:
-        """Send nothing for so long; the longest of several such waits counts."""
+        """Send nothing for ``seconds``; the longest of several such waits counts."""
         self._holds += 1
         self._state.pauses.hold(now + seconds)
         self._actions.append(Wait(seconds))
@@ -292,10 +292,10 @@ class Scheduler:
     # what comes next -------------------------------------------------------------------
 
     def next(self, now: float) -> Action | None:
-        """Return what to do now; ``None``: nothing before the next event."""
+        """Return the next action; ``None``: nothing to do before the next event."""
         outcomes = self._state.outcomes
         if outcomes.doubtful and not self._limiter.in_flight and self.error is None:
-            # All that was on its way has come back, and nothing of it was an answer.
+            # All calls in flight have ended, and none with an answer.
             self.broke(outcomes.verdict())
         if self._actions:
             return self._actions.popleft()
@@ -310,7 +310,7 @@ class Scheduler:
             if self._budget.fits(call.cost):
                 return self._send(now) if self._budget.begin(call.cost) else self._commit(call.cost)
             if self._limiter.in_flight:
-                # Its answers tell what they took, which is less than their worst case.
+                # Answers in flight will cost less than their worst case and may make room.
                 break
             if len(call.items) > 1:
                 self._split()
@@ -319,13 +319,13 @@ class Scheduler:
         return self._actions.popleft() if self._actions else None
 
     def _open(self, call: Call, now: float) -> bool:
-        """Whether a call may be sent as far as the teacher is concerned."""
+        """Whether a call may be sent, caps aside."""
         if self.ending or self._holds or not self._limiter.room or self._state.outcomes.doubtful or self._too_early(now):
             return False
         return call.attempts > 0 or self._limiter.in_flight + self._backing_off < self._most_started
 
     def _too_early(self, now: float) -> bool:
-        """Whether the next request has to wait for its turn."""
+        """Whether the pace makes the next request wait."""
         wait = self._state.pace.wait(now)
         if wait > 0 and not self._waits_for_turn:
             self._waits_for_turn = True
@@ -333,7 +333,7 @@ class Scheduler:
         return wait > 0
 
     def _split(self) -> None:
-        """Ask for the first call's requests one by one."""
+        """Split the first call into single requests."""
         call = self._queue.popleft()
         alone = [Call([item], attempts=call.attempts, timeouts=call.timeouts, doubtful=call.doubtful) for item in call.items]
         self._queue.extendleft(reversed(alone))

@@ -1,10 +1,10 @@
-"""Stages that write rows: a plan becomes accepted rows, by the rules that the run's gold rows set.
+"""Stages that write rows: turns plans into accepted rows, by rules based on the run's gold rows.
 
 runner = StageRunner(config, journal, client, ctx.harvest, progress, check_labels=True)
-runner.take(inputs.seed)  # rows that the user brought are the first stage
+runner.take(inputs.seed)  # the user's own rows are the first stage
 runner.write(plan, 0)
 
-A stage that is done is passed over, so the same calls go on with a run that was stopped.
+A finished stage is skipped, so the same calls resume a stopped run.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class StageRunner:
     """Writes the stages of a run one after the other.
 
     Args:
-        config: of the run.
-        journal: where gold rows and earlier rows come from, and where the stages go.
+        config: the run's config.
+        journal: has the gold rows and earlier rows, and receives the stages.
         client: gets the answers.
-        harvest: the gold rows that written ones shall be like.
+        harvest: the gold rows that written rows should resemble.
         progress: told about accepted rows.
-        check_labels: whether a probe that has seen these gold rows doubts labels.
+        check_labels: whether a probe trained on these gold rows checks labels.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class StageRunner:
         )
 
     def take(self, rows: Sequence[Example]) -> None:
-        """Write the rows that the user brought, if any, as the first stage."""
+        """Write the user's own rows, if any, as the first stage."""
         stage = "round-0/import"
         if not rows or self._journal.stage_done(stage):
             return
@@ -109,25 +109,25 @@ class StageRunner:
         return plan.stage
 
     def _refuse_late(self, stage: str, number: int) -> None:
-        """Refuse a stage that the class of a user's method yields since the student of its round was trained."""
+        """Refuse a stage that a user's method newly yields in a round whose student is already trained."""
         method = self._config.method.name
         if method not in METHODS.built_in and any(
             self._journal.stage_done(f"round-{number}/{training}") for training in ("train", "crossfit", "fold-0")
         ):
             raise RunError(
-                f"the method {method!r} yields the stage {stage!r} now, and the student of round {number} was trained without.",
-                hint="Go on with the code that the run began with, or start a new run in another folder.",
+                f"the method {method!r} now yields the stage {stage!r}, but round {number}'s student was trained without it.",
+                hint="Restore the code that the run began with, or start a new run in another folder.",
             )
 
     def rest(self) -> None:
-        """Give an engine's memory back before a training: a few gigabytes, for the seconds that opening it again takes."""
+        """Free an engine's memory before training: it saves gigabytes and costs seconds to reopen."""
         self._client.rest()
 
     def _label_check(self) -> tuple[LabelCheck | None, dict[str, Any]]:
-        """Return the rule that doubts labels, and what to note of it; fitted once, when the first rows are to be judged.
+        """Return the label check and facts about it to store; it is fitted once, before the first rows are judged.
 
-        Its probe has seen the harvest half. There is no rule when it is off, when the family has no single label, or when
-        the probe is no better than chance.
+        Its probe is trained on the harvest half. There is no check if it is off, if the family has no single label, or
+        if the probe is no better than always guessing the most frequent label.
         """
         if self._checked is None:
             wanted = self._check_labels and create_family(self._config.task).one_label
@@ -140,7 +140,7 @@ class StageRunner:
         used = low > max(Counter(example.label for example in self._harvest).values()) / len(self._harvest)
         if not used:
             right = f"{probe.correct} of {probe.n} harvest rows right in cross-validation"
-            self._progress.note(f"No label check: {right} is too few to tell labels.")
+            self._progress.note(f"No label check: {right} is too few to be useful.")
         facts = {"label_check": {"used": used, "right": probe.correct, "of": probe.n}}
         return (LabelCheck(probe, self._config.method.label_check_ratio) if used else None), facts
 

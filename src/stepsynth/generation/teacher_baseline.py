@@ -1,7 +1,7 @@
-"""The teacher in the student's place: it answers rows itself, zero-shot or with gold rows shown.
+"""The teacher as a baseline: it labels rows itself, zero-shot or few-shot.
 
-Users want to know whether the student can replace the teacher, so the teacher is scored on the
-same rows. Its answers go through the journal like any others.
+To show whether the student can replace the teacher, the teacher is scored on the same rows.
+Its answers go through the journal like any others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["LLMPredictor"]
 
 _ANSWER_TOKENS = 32
-# Beyond this share there is no teacher to score.
+# Above this share of silent answers, the teacher is not scored.
 _HOPELESS = 0.95
 _FEWEST = 8
 
@@ -39,14 +39,14 @@ class LLMPredictor:
     """A `stepsynth.students.Model` whose predictions are the teacher's.
 
     Args:
-        config: the run's config; ``method.few_shot`` gold rows are shown per label.
+        config: the run's config; prompts show ``method.few_shot`` gold rows per label.
         family: the task's family.
         client: gets the answers.
-        harvest: the gold rows that may be shown.
-        progress: told of answers as they come.
+        harvest: the gold rows that prompts may show.
+        progress: receives the count of answers.
 
     Attributes:
-        undecided: answers so far that named no label, or that never came; each counts as a guess.
+        undecided: answers so far that named no label or never came; each counts as a guess.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class LLMPredictor:
         self.undecided = 0
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
-        """Return one prediction per example, in order; labels of the examples are not read.
+        """Return one prediction per example, in order; the examples' labels are not read.
 
-        A decision's probability is 1: what a chat answer tells is which label, not how likely.
+        Every probability is 1: a chat answer names a label, not how likely it is.
 
         Raises:
-            RunError: next to no answer said anything.
+            RunError: almost no answer said anything.
         """
         sampling = replace(self._config.teacher.sampling.frozen(), temperature=0.0, max_tokens=_ANSWER_TOKENS)
         requests = [
@@ -82,9 +82,9 @@ class LLMPredictor:
         return found
 
     def _refuse_silence(self, undecided: int, came: Sequence[Response | TeacherError | None]) -> None:
-        """End where next to no answer said anything: a score made of guesses alone says nothing of the teacher.
+        """End if almost no answer said anything: a score of guesses alone says nothing about the teacher.
 
-        A teacher that says something else than a label is scored all the same, and it is said how often it did.
+        A teacher whose answers name no label is still scored, and ``undecided`` counts them.
         """
         told = [answer for answer in came if isinstance(answer, Response)]
         cut = sum(is_cut_off_in_thought(self._config.teacher, answer) for answer in told)
@@ -99,7 +99,7 @@ class LLMPredictor:
         if cut > undecided / 2:
             limit = advised_room(max(answer.usage.completion_tokens for answer in told))
             hint = f"Set teacher.reasoning_tokens to about {limit:,} and run the same command again."
-        raise RunError(f"{undecided:,} of {len(came):,} answers of the teacher decided nothing ({how}).", hint=hint)
+        raise RunError(f"{undecided:,} of {len(came):,} teacher answers gave no label ({how}).", hint=hint)
 
     def _prediction(self, example: Example, answer: object) -> Prediction:
         text = self._client.text(answer) if isinstance(answer, Response) else ""
@@ -108,13 +108,13 @@ class LLMPredictor:
         decided = self._family.read_answer(text, example)
         if decided is None:
             self.undecided += 1
-            # A guess, the same whenever it is made.
+            # A guess that depends on the row alone, so it is always the same.
             decided = rng_for("guess", example.text, example.context).choice(self._family.guesses), -1
         return self._family.decided(example, *decided)
 
 
 def _shots(config: RunConfig, harvest: Sequence[Example]) -> list[Example]:
-    """Draw ``few_shot`` rows per label, and mix them, so that the last one shown is of no particular label."""
+    """Draw ``few_shot`` rows per label and shuffle them, so that no particular label comes last."""
     count, draw = config.method.few_shot, rng_for("shots", config.seed)
     chosen: list[Example] = []
     for label in sorted({example.label for example in harvest}):

@@ -1,4 +1,4 @@
-"""The journal: what was asked, answered, accepted, trained and scored, durable before it is used."""
+"""The journal: requests, answers, rows, trainings and scores, all made durable before they are used."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Answers by key: in a run's journal, or in a file that all runs of a user share.
+"""Answers by key, in a run's journal or in a file shared by all runs of a user.
 
-A run's own answers must never be lost, so trouble with the journal ends the run. The shared file
-is a convenience: what cannot be read there is asked for again, what cannot be written there is kept
-for a while and then left, and the user is told once.
+A run's own answers must never be lost, so an error in the journal ends the run. The shared file is a
+convenience: answers that cannot be read from it are requested again, answers that cannot be written
+are retried for a while and then dropped, and the user is told once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CREATE TABLE answers (
     PRIMARY KEY (key, max_tokens)
 ) WITHOUT ROWID;
 """
-# When an answer came and was last of use; a journal has no such table, its answers come and go with it.
+# When an answer came and was last used. A journal has no such table: its answers live as long as it does.
 _TIMES_TABLE = """
 CREATE TABLE times (
     key TEXT NOT NULL, max_tokens INTEGER NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL,
@@ -45,7 +45,7 @@ INSERT INTO times SELECT key, max_tokens, CAST(strftime('%s', 'now') AS INTEGER)
 _MIGRATIONS: tuple[str, ...] = (ANSWERS_TABLE, _TIMES_TABLE)
 _FIND = "SELECT key, max_tokens, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, raw FROM answers WHERE key IN"
 _AT_ONCE = 500
-# Another process may be writing: a run waits this long at most, and tries again some time later.
+# Another process may be writing: a run waits at most this long, and tries again later.
 _PATIENCE_MS = 1000
 _AGAIN_AFTER_S = 10.0
 _PATIENCE_AT_THE_END_MS = 5000
@@ -56,7 +56,7 @@ class AnswerStore:
     """Answers by key, in the run's journal or in a file that several runs share.
 
     Attributes:
-        set_aside: key and limit of kept answers that were found unfit; a new answer takes their place.
+        set_aside: key and limit of stored answers that were found unfit; new answers replace them.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -67,7 +67,7 @@ class AnswerStore:
     def shared(
         cls, path: Path, *, note: Callable[[str], object] | None = None, price: Callable[[Usage], float | None] | None = None
     ) -> SharedAnswers:
-        """Open (or create) a file of answers that several runs may use at once; see `SharedAnswers`.
+        """Open or create a file of answers that several runs may use at once; see `SharedAnswers`.
 
         Raises:
             RunError: it cannot be opened, is damaged, or was written by a newer stepsynth.
@@ -87,12 +87,12 @@ class AnswerStore:
     ) -> dict[str, Response]:
         """Return the known answers by key.
 
-        An answer that ended by itself within ``max_tokens`` fits any such limit; a truncated
-        one fits its own limit only. Of several that fit, the one with the smallest limit is taken.
+        An answer that ended by itself fits any limit that it does not exceed; a truncated one fits only
+        its own limit. Of several that fit, the one with the smallest limit is taken.
 
         Args:
             wanted: pairs of key and ``max_tokens``; a key occurs once.
-            unfit: tells of a kept answer that it is none; it is set aside.
+            unfit: whether a stored answer is in fact a failure; such answers are set aside.
 
         Raises:
             RunError: the file cannot be read.
@@ -106,7 +106,7 @@ class AnswerStore:
         return found
 
     def _matches(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, Response]]:
-        """Yield key, kept limit and answer of everything that fits, the smallest limit first."""
+        """Yield key, stored limit and answer of everything that fits, smallest limit first."""
         limits = dict(wanted)
         keys = list(limits)
         for start in range(0, len(keys), _AT_ONCE):
@@ -120,7 +120,7 @@ class AnswerStore:
                     yield key, kept, Response(decoded(text), finish_reason, usage, decoded(raw))
 
     def insert(self, answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str) -> None:
-        """Write answers in one transaction; a key that is there already stays as it is.
+        """Write answers in one transaction; existing keys stay unchanged.
 
         Args:
             answers: key, request and answer.
@@ -133,7 +133,7 @@ class AnswerStore:
         self.insert_records(answer_records(answers, teacher, origin))
 
     def insert_records(self, records: Sequence[tuple[object, ...]]) -> None:
-        """Write what `answer_records` made; see `insert`."""
+        """Write the records of `answer_records`; see `insert`."""
         self._write(records)
 
     def _write(self, records: Sequence[tuple[object, ...]]) -> None:
@@ -142,19 +142,19 @@ class AnswerStore:
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", records)
 
     def _make_room(self, records: Sequence[tuple[object, ...]]) -> None:
-        """Take away what was set aside and has an answer now."""
+        """Delete answers that were set aside and now have a replacement."""
         if self.set_aside:
             replaced = [(key, limit) for key, limit, *_ in records if (key, limit) in self.set_aside]
             self._connection.executemany("DELETE FROM answers WHERE key = ? AND max_tokens = ?", replaced)
 
 
 class SharedAnswers(AnswerStore):
-    """Answers that outlive a run; trouble with them never ends one.
+    """Answers that outlive a run; errors in the file never end a run.
 
     Args:
         connection: from `AnswerStore.shared`.
-        note: told once, in one sentence, when the file is given up.
-        price: dollars of an answer that was kept when its price was not known.
+        note: called once with a sentence when the file is given up.
+        price: returns the cost of an answer that was stored without a known price.
     """
 
     def __init__(
@@ -171,19 +171,19 @@ class SharedAnswers(AnswerStore):
         self._waiting: list[tuple[object, ...]] = []
         self._next_try = 0.0
         self._given_up = False
-        # The worst that a power cut can do here is that some answers are paid for again.
+        # At worst, after a power cut some answers are paid for again.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The open file, for those who look after it."""
+        """The open connection, for maintenance."""
         return self._connection
 
     def find_many(
         self, wanted: Sequence[tuple[str, int]], unfit: Callable[[Response], bool] | None = None
     ) -> dict[str, Response]:
-        """Return the known answers by key; none where the file cannot be read."""
+        """Return the known answers by key; empty if the file cannot be read."""
         if self._given_up:
             return {}
         found: dict[str, Response] = {}
@@ -199,14 +199,14 @@ class SharedAnswers(AnswerStore):
         return found
 
     def insert_records(self, records: Sequence[tuple[object, ...]]) -> None:
-        """Write answers, and those that waited for another process; a key that is there already stays as it is."""
+        """Write answers, and earlier ones that waited for another process; existing keys stay unchanged."""
         if not self._given_up:
             self._waiting += records
             if time.monotonic() >= self._next_try:
                 self._try_to_write()
 
     def close(self) -> None:
-        """Write what still waits and which answers were of use, then close the file."""
+        """Write waiting answers and record which ones were used, then close the file."""
         if not self._given_up:
             self._connection.execute(f"PRAGMA busy_timeout={_PATIENCE_AT_THE_END_MS}")
             if self._waiting:
@@ -245,7 +245,7 @@ class SharedAnswers(AnswerStore):
                     "UPDATE times SET used = ? WHERE key = ? AND max_tokens = ?", [(now, *used) for used in sorted(self._used)]
                 )
         except RunError:
-            # Only what `prune` goes by; no reason to trouble anybody.
+            # Only `prune` needs it, so no message.
             return
 
     def _priced(self, response: Response) -> Response:
@@ -257,13 +257,13 @@ class SharedAnswers(AnswerStore):
         self._given_up = True
         self._waiting = []
         what = error.message.removeprefix("the journal ").rstrip(".")
-        self._note(f"The answers that runs share {what}; this run goes on without them. See: stepsynth cache verify")
+        self._note(f"The file of shared answers {what}; this run goes on without them. See: stepsynth cache verify")
 
 
 def answer_records(
     answers: Iterable[tuple[str, Request, Response]], teacher: dict[str, object], origin: str
 ) -> list[tuple[object, ...]]:
-    """Return the rows of the table, for as many files as they are written into; see `AnswerStore.insert`."""
+    """Return the table's rows, to be written into one or more files; see `AnswerStore.insert`."""
     identity = canonical_json(teacher)
     return [
         (
@@ -299,10 +299,10 @@ def _sampling_json(sampling: Sampling) -> dict[str, object]:
 
 
 def kept_request(text: str) -> Request:
-    """Return the request beside a kept answer, as far as it decides its key.
+    """Rebuild the request of a stored answer, as far as it determines the key.
 
     Raises:
-        ValueError, KeyError, TypeError: the text is no such request.
+        ValueError, KeyError, TypeError: the text is not a stored request.
     """
     values = json.loads(text)
     messages = tuple(Message(role, content) for role, content in values["messages"])

@@ -1,11 +1,11 @@
-"""Looking after the file of answers that runs share: what is in it, is it whole, what can go.
+"""Maintains the file of shared answers: lists its content, verifies it and prunes it.
 
     store = AnswerStore.shared(path)
     for use in teachers(store): ...
     report = verify(store)
     gone = prune(store, older_than=30)
 
-Nothing here is needed by a run, and a run may use the file meanwhile.
+Runs do not need this module, and may use the file at the same time.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _BYTES = " + ".join(f"length(CAST({name} AS BLOB))" for name in ("key", "text", 
 
 @dataclass(frozen=True, slots=True)
 class TeacherUse:
-    """What one teacher's kept answers are.
+    """The stored answers of one teacher.
 
     Attributes:
-        backend: as in the config; empty where it cannot be read.
+        backend: as in the config; empty if it cannot be read.
         model: as in the config.
         base_url: as in the config, ``None`` for an engine in process.
         answers: how many.
         prompt_tokens: tokens read for them.
         completion_tokens: tokens written.
-        usd: dollars paid for those whose price was known, ``None`` when none was.
-        unpriced: answers whose price was not known.
+        usd: dollars paid for answers with a known price, ``None`` if there are none.
+        unpriced: answers without a known price.
         first: when the first of them came, seconds since 1970.
-        last: when one of them was last of use, seconds since 1970.
+        last: when one of them was last used, seconds since 1970.
     """
 
     backend: str
@@ -65,12 +65,12 @@ class TeacherUse:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """An answer that is not what was asked for, or cannot be read.
+    """A stored answer that belongs to another request, is a failure, or cannot be read.
 
     Attributes:
         key: its key.
         max_tokens: its limit.
-        reason: what is wrong.
+        reason: its fault.
     """
 
     key: str
@@ -80,12 +80,12 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What `prune` took away, or would.
+    """The answers that `prune` deleted, or would delete.
 
     Attributes:
         answers: how many.
-        bytes: their size, without what SQLite adds.
-        usd: dollars that asking for them again would cost, as far as known.
+        bytes: their size, without SQLite's overhead.
+        usd: dollars that requesting them again would cost, as far as known.
     """
 
     answers: int
@@ -94,7 +94,7 @@ class Pruned:
 
 
 def teachers(store: SharedAnswers) -> list[TeacherUse]:
-    """Return one entry per teacher, the one with most answers first.
+    """Return one entry per teacher, most answers first.
 
     Raises:
         RunError: the file cannot be read.
@@ -126,14 +126,14 @@ def teachers(store: SharedAnswers) -> list[TeacherUse]:
 
 
 def verify(store: SharedAnswers, unfit: Callable[[Response], bool] | None = None) -> tuple[int, list[Damage], list[str]]:
-    """Check the file, and that every answer lies under the key of its request.
+    """Check the file, and that every answer is stored under its request's key.
 
     Args:
         store: the file.
-        unfit: tells of a kept answer that it is none.
+        unfit: whether a stored answer is in fact a failure.
 
     Returns:
-        How many answers were read, those that are damaged, and what SQLite says of the file.
+        The number of answers read, the damaged ones, and SQLite's complaints about the file.
     """
     damaged: list[Damage] = []
     problems: list[str] = []
@@ -141,7 +141,7 @@ def verify(store: SharedAnswers, unfit: Callable[[Response], bool] | None = None
     try:
         complaints = store.connection.execute("PRAGMA integrity_check(20)")
         problems += [" ".join(str(line).split())[:_SHOWN] for (line,) in complaints if line != "ok"]
-        # As bytes: one text that is none must not end the reading of the others.
+        # As bytes: one invalid text must not stop the reading of the others.
         for key, max_tokens, request, teacher, prompt, completion, finish, text, raw in store.connection.execute(
             "SELECT key, max_tokens, CAST(request AS BLOB), CAST(teacher AS BLOB), prompt_tokens, completion_tokens,"
             " finish_reason, CAST(text AS BLOB), CAST(raw AS BLOB) FROM answers"
@@ -150,7 +150,7 @@ def verify(store: SharedAnswers, unfit: Callable[[Response], bool] | None = None
             reason = _wrong(str(key), max_tokens, request, teacher, (prompt, completion))
             kept = Response(text.decode("utf-8", "replace"), finish, raw=raw.decode("utf-8", "replace"))
             if not reason and unfit is not None and unfit(kept):
-                reason = "it is a failure of the server that was kept as an answer"
+                reason = "it is a failure of the server that was stored as an answer"
             if reason:
                 damaged.append(Damage(str(key), max_tokens, reason))
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -159,7 +159,7 @@ def verify(store: SharedAnswers, unfit: Callable[[Response], bool] | None = None
 
 
 def discard(store: SharedAnswers, damaged: list[Damage]) -> None:
-    """Take damaged answers away, so that they are asked for again.
+    """Delete damaged answers, so that they are requested again.
 
     Raises:
         RunError: the file cannot be written.
@@ -177,15 +177,15 @@ def prune(
     dry_run: bool = False,
     now: float | None = None,
 ) -> Pruned:
-    """Take answers away; the space goes back to the disk, unless a run is using the file.
+    """Delete answers; their disk space is freed unless a run is using the file.
 
     Args:
         store: the file.
-        older_than: days since they were last of use.
-        teacher: model of their teacher; with ``older_than`` both must hold.
-        max_bytes: then, what was not of use for longest goes until the file is at most this large.
-        everything: all of them.
-        dry_run: count only.
+        older_than: days since they were last used.
+        teacher: model of their teacher; combined with ``older_than``, both must match.
+        max_bytes: afterwards, delete the least recently used until the file is at most this large.
+        everything: delete all of them.
+        dry_run: only count.
         now: seconds since 1970, for tests.
 
     Raises:
@@ -218,7 +218,7 @@ def prune(
 
 
 def _surplus(rows: list[tuple[Any, ...]], most: float) -> list[tuple[Any, ...]]:
-    """Return the first rows, as many as must go for the others to hold at most ``most`` bytes."""
+    """Return the first rows, as many as must go so that the rest has at most ``most`` bytes."""
     left = sum(row[5] for row in rows)
     gone = []
     for row in rows:
@@ -251,7 +251,7 @@ def _shrink(store: SharedAnswers) -> None:
         store.connection.execute("VACUUM")
         store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.OperationalError:
-        # A run reads it right now, or the disk is too full to copy it: the pages are free all the same.
+        # A run is reading it, or the disk is too full for a copy: the pages are free for reuse anyway.
         return
 
 
@@ -264,7 +264,7 @@ def _identity(teacher: object) -> dict[str, Any] | None:
 
 
 def _wrong(key: str, max_tokens: object, request: bytes, teacher: bytes, tokens: tuple[object, object]) -> str:
-    """Return what is wrong with an answer, nothing for a good one."""
+    """Return the fault of an answer; empty if it is good."""
     identity = _identity(teacher.decode("utf-8", "replace"))
     if identity is None:
         return "its teacher cannot be read"
@@ -273,9 +273,9 @@ def _wrong(key: str, max_tokens: object, request: bytes, teacher: bytes, tokens:
     except (ValueError, KeyError, TypeError) as error:
         return f"its request cannot be read ({type(error).__name__})"
     if asked.key(identity) != key:
-        return "its key is not that of its request"
+        return "its key is not its request's"
     if asked.sampling.max_tokens != max_tokens:
-        return f"its limit is not that of its request, {asked.sampling.max_tokens}"
+        return f"its limit is not its request's, {asked.sampling.max_tokens}"
     if not all(isinstance(count, int) and count >= 0 for count in tokens):
-        return "its tokens are no counts"
+        return "its token counts are invalid"
     return ""

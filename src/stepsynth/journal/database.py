@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["connect", "decoded", "each", "encoded", "first", "reading_uri", "select", "transaction"]
 
-# What opening a file for writing gives where a folder may be read only.
+# Errors from opening a file for writing in a read-only folder.
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open a database with private permissions and bring its schema up to date.
 
-    One that may be read only is opened for reading: a finished run can be looked at wherever it lies.
+    A read-only one is opened for reading, so a finished run can be viewed anywhere.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        # The executor commits in a thread of its own, one at a time, while answers go on coming.
+        # The executor commits in a separate thread, one commit at a time, while answers keep coming.
         connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
     # A NUL in a path is a ValueError.
     except (OSError, ValueError, sqlite3.Error) as error:
@@ -39,7 +39,7 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        # Keys are hashes, so every answer is on a page of its own: 16 MB of log at once spare a quarter of the time.
+        # Keys are hashes, so every answer is on another page: checkpoints of 16 MB of log save a quarter of the time.
         connection.execute("PRAGMA wal_autocheckpoint=4000")
         _migrate(connection, path, migrations)
     except sqlite3.DatabaseError as error:
@@ -60,10 +60,10 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
 
 
 def reading_uri(path: Path) -> str:
-    """Return the address by which SQLite opens a database and changes nothing.
+    """Return a URI by which SQLite opens a database without changing it.
 
-    SQLite wants to write beside a database even when it only reads one that keeps a log (WAL). Where the
-    folder cannot be written, nobody else can be writing either, and the file is read as it is.
+    SQLite writes files next to a WAL database even when it only reads. If the folder is not writable,
+    nobody else can be writing either, and the file is opened as immutable.
     """
     uri = path.absolute().as_uri()
     return f"{uri}?mode=ro" if _writable(path.parent) else f"{uri}?immutable=1"
@@ -74,10 +74,10 @@ def _writable(folder: Path) -> bool:
 
 
 def _connect_reading(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
-    hint = "Copy the folder to where you may write, and use the copy."
+    hint = "Copy the folder to a writable place, and use the copy."
     log = path.with_name(f"{path.name}-wal")
     if log.is_file() and log.stat().st_size:
-        raise RunError(f"{str(path)!r} may only be read, and its last changes lie in {log.name!r} beside it.", hint=hint)
+        raise RunError(f"{str(path)!r} is read-only, and its last changes are in {log.name!r} next to it.", hint=hint)
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
@@ -87,14 +87,14 @@ def _connect_reading(path: Path, migrations: Sequence[str]) -> sqlite3.Connectio
         raise RunError(f"{str(path)!r} cannot be opened: {error}.", hint="Is it a file that you may read?") from None
     if version != len(migrations):
         connection.close()
-        raise RunError(f"{str(path)!r} may only be read, and has the schema {version} of another version.", hint=hint)
+        raise RunError(f"{str(path)!r} is read-only, and has the schema {version} of another version.", hint=hint)
     return connection
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     if _version(connection) < len(migrations):
         connection.execute("BEGIN IMMEDIATE")
-        # Read again: another process may have opened the same new file at the same time.
+        # Read the version again: another process may have opened the same new file at the same time.
         for number in range(_version(connection), len(migrations)):
             for statement in migrations[number].split(";"):
                 connection.execute(statement)
@@ -119,7 +119,7 @@ def select(connection: sqlite3.Connection, query: str, values: Sequence[object] 
 
 
 def each(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query, few of them in memory at a time; see `select`."""
+    """Yield the rows of a query, with only a few in memory at a time; see `select`."""
     try:
         yield from connection.execute(query, values)
     except sqlite3.DatabaseError as error:
@@ -133,7 +133,7 @@ def first(connection: sqlite3.Connection, query: str, values: Sequence[object] =
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, name: str) -> Iterator[None]:
-    """Commit all or nothing, with a fail point on either side; within another transaction it is a part of that one."""
+    """Commit all or nothing, with a fail point on either side; a nested transaction is part of the outer one."""
     if connection.in_transaction:
         yield
         return
@@ -150,13 +150,13 @@ def transaction(connection: sqlite3.Connection, name: str) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
             raise  # a constraint or a wrong statement is a defect
-        hint = "Another process holds it." if "locked" in str(error) else "Is the disk full?"
-        raise RunError(f"the journal could not be written: {error}.", hint=f"{hint} Then run the same command again.") from error
+        hint = "Wait for the other process that uses it" if "locked" in str(error) else "Check that the disk is not full"
+        raise RunError(f"the journal could not be written: {error}.", hint=f"{hint}, then run the same command again.") from error
     fail_point(f"after commit: {name}")
 
 
 def encoded(text: str) -> str | bytes:
-    """Keep lone surrogates, which SQLite's UTF-8 text cannot hold, as bytes."""
+    """Encode texts with lone surrogates, which SQLite's UTF-8 cannot store, as bytes."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -165,5 +165,5 @@ def encoded(text: str) -> str | bytes:
 
 
 def decoded(value: str | bytes) -> str:
-    """Return what `encoded` was given."""
+    """Undo `encoded`."""
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value

@@ -1,8 +1,11 @@
-"""Batches at a provider, as the journal knows them: written down before they are sent.
+"""The journal's records of batches at a provider, written before they are submitted.
 
-A job begins as an intent, a name of our own and the keys in it, so that a client that was killed
-while it handed the job in can look for it at the provider instead of paying for another one. Until
-it is closed, what it may cost at worst stays reserved, however many processes come and go.
+A job begins as an intent: our own name for it and its keys. So after a kill during submission, the next
+process can look for the job at the provider instead of paying for another one. Until the job is closed,
+its worst-case cost stays reserved, across processes::
+
+    intend ──> submitted (provider's id known) ──> close: ended, failed or lost
+       └──────────── failed or lost ───────────────^
 """
 
 from __future__ import annotations
@@ -31,15 +34,15 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A batch whose answers are not fetched yet.
+    """A batch whose answers have not been fetched yet.
 
     Attributes:
-        name: our own name of it, drawn before it was sent.
-        keys: of the requests in it, in plan order.
-        created: when it was written down, in seconds since 1970.
-        worst: what it takes at most: its requests, and their tokens and dollars if every answer is as
-            long as it may be.
-        id: the provider's name of it; ``None`` while we do not know whether it arrived.
+        name: our own name for it, drawn before it was submitted.
+        keys: keys of its requests, in plan order.
+        created: when it was recorded, in seconds since 1970.
+        worst: its worst case: its requests, and their tokens and dollars if every answer has the
+            maximum length.
+        id: the provider's id; ``None`` while it is unknown whether it arrived.
     """
 
     name: str
@@ -53,14 +56,14 @@ class JobStore:
     """A run's batches.
 
     Args:
-        connection: of the run's journal.
+        connection: the journal's.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def open(self) -> list[Job]:
-        """Return the jobs that were intended or handed in and are not closed, oldest first."""
+        """Return the jobs that are not closed, oldest first."""
         query = "SELECT name, keys, created, worst_tokens, worst_usd, job_id FROM jobs WHERE closed = '' ORDER BY created, name"
         found = []
         for name, listed, created, tokens, usd, job_id in select(self._connection, query):
@@ -69,7 +72,7 @@ class JobStore:
         return found
 
     def unanswered(self, job: Job) -> set[str]:
-        """Return the keys of a job that have no answer in this journal."""
+        """Return a job's keys without an answer in this journal."""
         answered: set[str] = set()
         for start in range(0, len(job.keys), _AT_ONCE):
             some = job.keys[start : start + _AT_ONCE]
@@ -79,24 +82,24 @@ class JobStore:
         return set(job.keys) - answered
 
     def intend(self, job: Job) -> None:
-        """Write down a job that is about to be sent."""
+        """Record a job that is about to be submitted."""
         with transaction(self._connection, "batch intent"):
             values = (job.name, None, json.dumps(job.keys), job.created, job.worst.tokens, job.worst.usd, "")
             self._connection.execute("INSERT INTO jobs VALUES (?,?,?,?,?,?,?)", values)
 
     def submitted(self, job: Job, job_id: str) -> Job:
-        """Write down the provider's id of a job; return the job with it."""
+        """Record the provider's id of a job; return the job with it."""
         with transaction(self._connection, "batch id"):
             self._connection.execute("UPDATE jobs SET job_id = ? WHERE name = ?", (job_id, job.name))
         return replace(job, id=job_id)
 
     def close(self, job: Job, how: Literal["ended", "failed", "lost"]) -> None:
-        """Write down that a job has no further answers.
+        """Record that a job will have no further answers.
 
         Args:
             job: the job.
             how: ``ended`` (its answers are in the journal), ``failed`` (the provider refused it, or
-                it was never sent) or ``lost`` (it never arrived, or its results are gone).
+                it was not submitted) or ``lost`` (it never arrived, or its results are gone).
         """
         with transaction(self._connection, "batch end"):
             self._connection.execute("UPDATE jobs SET closed = ? WHERE name = ?", (how, job.name))

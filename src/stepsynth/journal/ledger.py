@@ -1,12 +1,11 @@
-"""The ledger: what was really sent and bought, over all processes of a run, failed attempts included.
+"""The ledger of everything sent and bought over all processes of a run, including failed attempts.
 
-Answers alone cannot tell: a request that failed four times was sent four times, and one whose
-process was killed may have been paid for. So every send is covered beforehand by a reservation that is
-durable, and every commit settles it: what was sent is counted, what is still out stays reserved at its
-worst case. A reservation that a killed process left open counts as sent, so a cap holds over any
-number of kills.
+Answers alone are not enough: a request that failed four times was sent four times, and one whose
+process was killed may have been billed. So every send needs a durable reservation first, and every
+commit settles it: ended sends are counted, those in flight stay reserved at their worst case. A
+reservation left open by a killed process counts as sent, so a cap holds over any number of kills.
 
-What becomes of a send, and where it is counted::
+The states of a send, and the fields that count it::
 
     reserved ──> in flight ──┬─> answered                 sent, answers, tokens, usd
       open         open      ├─> failed, not billed       sent, failures
@@ -14,8 +13,8 @@ What becomes of a send, and where it is counted::
         │            │
         └────────────┴──> its process was killed          lost: the next process moves all of open there
 
-`open` does not tell reserved from in flight. It need not: after a kill nobody can know which of the reserved
-sends went out, so all of them have to count. A process that ends in order settles what was in flight and gives the rest back.
+`open` does not distinguish reserved from in flight: after a kill nobody can know which of the reserved sends
+went out, so all of them must count. A process that ends cleanly settles what was in flight and releases the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEDGER_TABLE", "Cost", "Ledger"]
 
-# A journal that is older than this table has paid for its answers, too.
+# The answers of journals older than this table were paid for, too.
 LEDGER_TABLE = """
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY CHECK (id = 1), sent INTEGER NOT NULL, answers INTEGER NOT NULL,
@@ -51,10 +50,10 @@ INSERT INTO ledger SELECT 1, COUNT(*), COUNT(*), COALESCE(SUM(prompt_tokens), 0)
 
 @dataclass(slots=True)
 class Cost:
-    """Something to send, or sent.
+    """The cost of sends, past or planned.
 
     Attributes:
-        sends: requests as a server counts them.
+        sends: requests as the server counts them.
         tokens: prompt and completion tokens.
         usd: dollars.
     """
@@ -72,18 +71,18 @@ class Ledger:
     """The ledger's one row, in memory.
 
     Attributes:
-        sent: attempts that were sent and ended, in an answer or a failure.
-        answers: answers that came.
+        sent: attempts that were sent and ended with an answer or a failure.
+        answers: answers received.
         prompt_tokens: tokens of these answers' prompts.
         completion_tokens: tokens of these answers.
-        usd: dollars of those answers whose price is known.
-        unpriced: answers whose price is not.
+        usd: dollars of the answers with a known price.
+        unpriced: answers without a known price.
         failures: failed attempts by `TeacherError.kind`.
         billed_twice: requests sent again although the first attempt may have been billed.
-        doubtful: attempts that may have been billed and gave no answer, at their worst case; their
+        doubtful: attempts without an answer that may have been billed, at their worst case; their
             sends are in ``sent``.
         lost: reservations that killed processes left open: the most that they may have sent beyond ``sent``.
-        open: what is on its way, at its worst case, and what may be sent before the next commit.
+        open: sends in flight, at their worst case, and sends reserved until the next commit.
     """
 
     sent: int = 0
@@ -100,7 +99,7 @@ class Ledger:
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Ledger:
-        """Return what a journal holds; nothing is changed."""
+        """Read a journal's ledger; nothing is changed."""
         row = first(connection, "SELECT * FROM ledger")
         if row is None:
             return cls()
@@ -110,19 +109,19 @@ class Ledger:
 
     @property
     def attempts(self) -> int:
-        """Attempts sent, those that a killed process may have sent included."""
+        """Attempts sent, including those that a killed process may have sent."""
         return self.sent + self.lost.sends
 
     @property
     def spent(self) -> Cost:
-        """What caps are held against, requests in flight left out: bought, doubtful and lost."""
+        """The sum that caps apply to, without requests in flight: bought, doubtful and lost."""
         tokens = self.prompt_tokens + self.completion_tokens
         paid = Cost(self.sent, tokens + self.doubtful.tokens, self.usd + self.doubtful.usd)
         return paid + self.lost
 
     @property
     def cost_usd(self) -> float | None:
-        """Dollars bought, ``None`` when any answer's price is unknown."""
+        """Dollars paid, ``None`` if any answer's price is unknown."""
         return None if self.unpriced else self.usd
 
     def count_answer(self, usage: Usage) -> None:
@@ -137,7 +136,7 @@ class Ledger:
 
     @property
     def paid_nothing(self) -> bool:
-        """Whether no answer came, and nothing was sent that may have been billed all the same."""
+        """Whether no answer came, and nothing was sent that may have been billed anyway."""
         return not (self.answers or self.doubtful.sends or self.lost.sends or self.open.sends)
 
     def count_failure(self, kind: str) -> None:
@@ -145,15 +144,15 @@ class Ledger:
         self.failures[kind] = self.failures.get(kind, 0) + 1
 
     def count_as_lost(self) -> None:
-        """Count what another process reserved and never settled as sent."""
+        """Count another process's unsettled reservation as sent."""
         self.lost, self.open = self.lost + self.open, Cost()
 
     def copy(self) -> Ledger:
-        """Return the ledger of this moment, which later counting leaves alone."""
+        """Return a snapshot, which later counting does not change."""
         return replace(self, failures=dict(self.failures))
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write the row; the caller holds the transaction."""
+        """Write the row, within the caller's transaction."""
         connection.execute(
             "INSERT OR REPLACE INTO ledger VALUES (1,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (

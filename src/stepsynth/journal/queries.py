@@ -1,4 +1,4 @@
-"""Rows of a journal one by one, and how many there are: for what must not hold a million of them at once."""
+"""Streams and counts a journal's rows, for code that must not load a million of them at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _AT_ONCE = 500
-# Of fewer equal answers nothing can be said.
+# Fewer equal answers mean nothing.
 _REPEATED = 3
 _SHOWN_CHARS = 160
 _FIGURES = re.compile(r"\d+")
@@ -38,13 +38,13 @@ _FIGURES = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class RowCount:
-    """How many rows of one stage, with one label, ended in one way.
+    """The number of rows of one stage and label with one outcome.
 
     Attributes:
         stage: the stage.
         round: its round.
         kind: its kind, see `Row`.
-        label: the asked label.
+        label: the requested label.
         reason: empty for accepted rows.
         rows: how many.
     """
@@ -63,7 +63,7 @@ class RowCount:
 
 
 def count_rows(journal: Journal) -> list[RowCount]:
-    """Return the planned rows by stage, label and reason, stages in the order of the plan."""
+    """Count the planned rows by stage, label and reason, stages in plan order."""
     query = (
         "SELECT r.stage, s.round, s.kind, r.label, r.reason, COUNT(*) FROM rows r JOIN stages s ON s.name = r.stage"
         " GROUP BY r.stage, r.label, r.reason ORDER BY s.round, s.kind != ?, r.stage, r.label, r.reason"
@@ -72,7 +72,7 @@ def count_rows(journal: Journal) -> list[RowCount]:
 
 
 def endings(counts: Iterable[RowCount]) -> defaultdict[str, Counter[str]]:
-    """Return how many rows of each stage ended for which reason (empty: accepted)."""
+    """Return the number of rows per stage and reason (empty: accepted)."""
     ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for count in counts:
         ended[count.stage][count.reason] += count.rows
@@ -80,18 +80,18 @@ def endings(counts: Iterable[RowCount]) -> defaultdict[str, Counter[str]]:
 
 
 def each_row(journal: Journal, *, accepted: bool | None = None, upto_round: int | None = None) -> Iterator[Row]:
-    """Yield the rows that `Journal.rows` returns, in the same order, holding a few of them at a time.
+    """Yield the rows of `Journal.rows`, in the same order, with only a few in memory at a time.
 
     Args:
-        journal: an open journal; nothing may be written to it before the last row was taken.
+        journal: an open journal; do not write to it before the last row is taken.
         accepted: whether to yield the accepted ones, the dropped ones, or (``None``) both.
-        upto_round: the last round to yield rows of.
+        upto_round: the last round whose rows to yield.
 
     Raises:
         RunError: the file cannot be read.
     """
     stages = "SELECT name, round, kind FROM stages ORDER BY round, kind != ?, name"
-    # Stage by stage, rows come in the order of the primary key: nothing has to be sorted.
+    # Stage by stage, rows come in the order of the primary key, so nothing must be sorted.
     query = f"{SELECT_ROWS} WHERE r.stage = ?"
     query += "" if accepted is None else " AND (r.reason = '') = ?"
     wanted = () if accepted is None else (accepted,)
@@ -102,7 +102,7 @@ def each_row(journal: Journal, *, accepted: bool | None = None, upto_round: int 
 
 
 def each_training_row(journal: Journal, upto_round: int | None = None) -> Iterator[Row]:
-    """Yield the rows that `Journal.dataset` returns; see `each_row`."""
+    """Yield the rows of `Journal.dataset`; see `each_row`."""
     return (row for row in each_row(journal, accepted=True, upto_round=upto_round) if row.kind != StageKind.RATIONALES)
 
 
@@ -112,7 +112,7 @@ def each_ending(journal: Journal, stage: str) -> Iterator[tuple[int, str, str]]:
 
 
 def rows_at(journal: Journal, stage: str, positions: Iterable[int]) -> dict[int, Row]:
-    """Return a stage's rows at some places of its plan."""
+    """Return a stage's rows at the given positions of its plan."""
     places, found = list(positions), {}
     for start in range(0, len(places), _AT_ONCE):
         some = places[start : start + _AT_ONCE]
@@ -123,10 +123,10 @@ def rows_at(journal: Journal, stage: str, positions: Iterable[int]) -> dict[int,
 
 
 def rows_from_mistakes(journal: Journal, round_number: int, most: int) -> tuple[dict[str, list[Row]], Counter[str]]:
-    """Return the rows of a round that were written from mistakes, by mistake, in plan order.
+    """Return a round's rows that were written from mistakes, by mistake, in plan order.
 
     Returns:
-        The first ``most`` rows of each mistake, and how many further ones it has.
+        The first ``most`` rows of each mistake, and the number of its further rows.
     """
     written: defaultdict[str, list[Row]] = defaultdict(list)
     further: Counter[str] = Counter()
@@ -148,19 +148,19 @@ def rows_from_mistakes(journal: Journal, round_number: int, most: int) -> tuple[
 
 
 def dataset_sample(journal: Journal, most: int = 20_000) -> list[Row]:
-    """Return the accepted training rows, or, where there are more than ``most``, every k-th of them."""
+    """Return the accepted training rows; if there are more than ``most``, every k-th of them."""
     total = sum(count.rows for count in count_rows(journal) if count.in_dataset)
     return list(islice(each_training_row(journal), 0, None, max(1, -(-total // most))))
 
 
 def repeated_answer(journal: Journal, *, reasons: bool) -> str:
-    """Return what to say of a text that more than half of all answers are, figures aside; nothing where they differ.
+    """Return a message if more than half of all answers are the same text, ignoring digits; empty otherwise.
 
-    A gateway's notice ("Your quota is used up") comes in the place of every answer.
+    A gateway's notice ("Your quota is used up") may replace every answer.
 
     Args:
-        journal: of the run.
-        reasons: look at the answers to requests for reasons; else at those for rows.
+        journal: the run's.
+        reasons: look at the answers to requests for reasons, otherwise at those for rows.
     """
     texts: dict[str, str] = {}
     counts: Counter[str] = Counter()

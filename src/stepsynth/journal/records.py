@@ -1,4 +1,4 @@
-"""What a journal tells: rows as they ended, what a stage took, and what a whole run did."""
+"""Records read from a journal: rows with their outcome, the cost of a stage, and the totals of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SELECT_ROWS", "Row", "Spent", "Totals"]
 
-# Columns in the order in which `Row.read` takes them.
+# Columns in the order of `Row.read`.
 SELECT_ROWS = (
     "SELECT r.stage, s.round, s.kind, r.position, r.key, r.label, r.source, r.text, r.reason, r.context, r.answer"
     " FROM rows r JOIN stages s ON s.name = r.stage"
@@ -23,12 +23,12 @@ SELECT_ROWS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(GeneratedRow):
-    """One planned row as it ended: accepted, or dropped for a reason; its text as the filters left it.
+    """One planned row with its outcome: accepted, or dropped for a reason; its text is as the filters left it.
 
     Attributes:
         round: round of its stage.
         kind: kind of its stage, see `stepsynth.types.StageKind`.
-        reason: empty when accepted, else see `stepsynth.types.Verdict`.
+        reason: empty if accepted, otherwise see `stepsynth.types.Verdict`.
     """
 
     round: int
@@ -37,7 +37,7 @@ class Row(GeneratedRow):
 
     @classmethod
     def read(cls, *kept: Any) -> Row:
-        """Return a row from how the journal keeps it, see `SELECT_ROWS`."""
+        """Make a row from the journal's columns, see `SELECT_ROWS`."""
         stage, number, kind, position, key, label, source, text, reason, context, answer = kept
         span = next((Span(*found) for found in json.loads(decoded(answer))), None)
         written = (stage, position, key, label, source, decoded(text), decoded(context), span)
@@ -46,12 +46,12 @@ class Row(GeneratedRow):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the answers of a stage's plan took, whether they were bought by this run or known before.
+    """The cost of the answers of a stage's plan, bought by this run or already known.
 
     Attributes:
         requests: answers.
         tokens: prompt and completion tokens.
-        usd: dollars, ``None`` when any price is unknown.
+        usd: dollars, ``None`` if any price is unknown.
     """
 
     requests: int
@@ -61,19 +61,19 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run's answers took, counted once per answer, and what was sent for them.
+    """The cost of a run's answers, each counted once, and the requests sent for them.
 
     Attributes:
         requests: answers in the journal.
         from_cache: of these, taken from another run's answers.
         prompt_tokens: tokens read by the teacher.
         completion_tokens: tokens written by the teacher.
-        cost_usd: dollars, ``None`` when any answer's price is unknown.
-        bought_tokens: of both kinds of tokens, those that this run asked for itself.
-        attempts: requests sent, failed attempts and all processes included.
+        cost_usd: dollars, ``None`` if any answer's price is unknown.
+        bought_tokens: tokens of both kinds in answers that this run requested itself.
+        attempts: requests sent by all processes, including failed attempts.
         failures: failed attempts by kind, see `stepsynth.errors.TeacherError`.
         maybe_billed_twice: requests sent again although an earlier attempt may have been billed.
-        unsettled: of the attempts, those that a killed process may have sent: nobody can tell afterwards.
+        unsettled: attempts that a killed process may or may not have sent; included in ``attempts``.
     """
 
     requests: int

@@ -1,4 +1,4 @@
-"""What a run's students came to, as its journal tells it: their mistakes, the choice among them, the best round."""
+"""Results of a run's students, read from its journal: their mistakes, the choice among them, the best round."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["best_round", "find_choice", "find_mistakes"]
 def best_round(journal: Journal) -> int:
     """Return the round whose student did best on the select half; ties go to the latest.
 
-    A student that was trained on the select half, too, cannot be judged by it: it is its
-    method's last word. Of students that were compared by cross-fitting it is the chosen one.
+    A student that was also trained on the select half cannot be judged by it; then the last round
+    is the best. After cross-fitting, it is the chosen student's round.
     """
     rounds = journal.rounds()
     kinds = {info.get("student"): number for _, number, kind, info, _ in journal.stages() if kind == StageKind.TRAIN}
@@ -28,14 +28,14 @@ def best_round(journal: Journal) -> int:
 
 
 def find_choice(journal: Journal) -> dict[str, Any] | None:
-    """Return what was chosen by cross-fitting and why, ``None`` where nothing was."""
+    """Return the choice by cross-fitting and its reasons; ``None`` if there was none."""
     return next((info for _, _, kind, info, _ in journal.stages() if kind == StageKind.CHOICE), None)
 
 
 def find_mistakes(journal: Journal, round_number: int) -> list[Mistake]:
     """Return the harvest rows that a round's student got wrong, in order (S3, section 3.2).
 
-    With cross-fitting these are all gold rows. Where another student was asked (``method.mistakes_of``), they are that one's.
+    With cross-fitting they come from all gold rows. With ``method.mistakes_of`` they are that other student's mistakes.
     """
     gold = {example.id: example for split in ("harvest", "select") for example in journal.gold(split)}
     splits = ("crossfit", "harvest-other", "harvest")

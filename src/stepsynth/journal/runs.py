@@ -1,8 +1,8 @@
 """A run's journal: the only source of truth of a run, in one SQLite file.
 
-An answer is committed as it came, before anything parses it, together with what the ledger counts. A stage's rows, dropped ones
-with their reason included, are committed in one transaction together with the mark that the
-stage is done. Everything else in a run directory is derived from this file.
+An answer is committed as received, before anything parses it, together with the ledger. A stage's rows,
+including dropped ones with their reasons, are committed in one transaction with the mark that the stage
+is done. Everything else in a run directory is derived from this file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "holds_nothing"]
 # Kinds of stages in which students learn, are judged or tested; all others ask the teacher.
 LEARNING = (StageKind.FOLD, StageKind.CROSSFIT, StageKind.CHOICE, StageKind.TRAIN, StageKind.TEST)
 _ASKING = 1
-# In which order the stages of a round come; those that write rows are in one place.
+# Order of the stages in a round; all kinds that write rows have the same place.
 _PLACES = {StageKind.RATIONALES: 0, **{kind: place for place, kind in enumerate(LEARNING, _ASKING + 1)}}
 _WHEN = " ".join(f"WHEN '{kind}' THEN {place}" for kind, place in _PLACES.items())
 _BY_PLACE = f"round, CASE kind {_WHEN} ELSE {_ASKING} END, name"
@@ -64,11 +64,11 @@ class Journal:
     """A run's journal, with an optional file of answers shared between runs.
 
     Args:
-        path: the SQLite file, created when absent.
+        path: the SQLite file, created if missing.
         shared: answers of other runs; looked up on a miss, and given every new answer.
 
     Attributes:
-        ledger: what was sent and bought; who sends changes it, every commit of answers writes it.
+        ledger: everything sent and bought; senders update it, every commit of answers writes it.
         jobs: batches at a provider.
     """
 
@@ -80,7 +80,7 @@ class Journal:
         self.jobs = JobStore(self._connection)
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a query on the journal's tables; for the readers of this package.
+        """Return all rows of a query on the journal's tables, for this package's own readers.
 
         Raises:
             RunError: the file cannot be read.
@@ -88,7 +88,7 @@ class Journal:
         return select(self._connection, query, values)
 
     def each(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query, few in memory at a time; nothing may be written before the last one; see `select`."""
+        """Yield a query's rows, only a few in memory at a time; do not write before the last one; see `select`."""
         return each(self._connection, query, values)
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Journal:
 
     @property
     def set_aside(self) -> int:
-        """How many kept answers were found unfit since this was opened."""
+        """How many stored answers were found unfit since the journal was opened."""
         return len(self._answers.set_aside | (self._shared.set_aside if self._shared is not None else set()))
 
     def find_answers(
@@ -116,7 +116,7 @@ class Journal:
         Args:
             requests: key and request.
             teacher: see `TeacherConfig.identity`.
-            unfit: tells of a kept answer that it is none; it counts as unknown, and a new one takes its place.
+            unfit: whether a stored answer is in fact a failure; it counts as unknown, and a new one replaces it.
         """
         found = self._answers.find_many([(key, request.sampling.max_tokens) for key, request in requests], unfit)
         if self._shared is None or len(found) == len(requests):
@@ -135,12 +135,12 @@ class Journal:
         ledger: Ledger | None = None,
         also: Callable[[], None] | None = None,
     ) -> None:
-        """Make answers durable together with the ledger, here first; only then may they be parsed.
+        """Make answers and the ledger durable, in the journal first; only then may answers be parsed.
 
         Args:
             answers: key, request and answer.
             teacher: see `TeacherConfig.identity`.
-            ledger: a copy of ours, where this is called from another thread.
+            ledger: a copy of the journal's, when called from another thread.
             also: writes more within the same transaction.
         """
         records = answer_records(answers, teacher, "asked")
@@ -153,12 +153,12 @@ class Journal:
             self._shared.insert_records(records)
 
     def commit_ledger(self, ledger: Ledger | None = None) -> None:
-        """Make the ledger durable where no answer waits: before anything is sent, and at the end."""
+        """Make the ledger durable when no answers are pending: before anything is sent, and at the end."""
         with transaction(self._connection, "ledger"):
             (ledger or self.ledger).write(self._connection)
 
     def totals(self) -> Totals:
-        """Count answers, tokens and dollars, as they stand in the file."""
+        """Count the answers, tokens and dollars in the file."""
         ledger = Ledger.read(self._connection)
         ((requests, cached, prompt, completion, bought, cost, priced),) = select(
             self._connection,
@@ -177,7 +177,7 @@ class Journal:
         )
 
     def spent(self, stage: str) -> Spent:
-        """Return what the answers of a finished stage took, each counted once."""
+        """Return the cost of a finished stage's answers, each counted once."""
         query = (
             "SELECT COUNT(*), COALESCE(SUM(tokens), 0), SUM(cost), COUNT(cost) FROM (SELECT a.key,"
             " MAX(a.prompt_tokens + a.completion_tokens) AS tokens, MAX(a.cost_usd) AS cost"
@@ -189,7 +189,7 @@ class Journal:
     # meta and gold ---------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
-        """Return a fact written by `start`."""
+        """Return a fact written by `start`, or ``None``."""
         found = first(self._connection, "SELECT value FROM meta WHERE key = ?", (key,))
         return None if found is None else str(found[0])
 
@@ -207,7 +207,7 @@ class Journal:
                 )
 
     def finish(self) -> None:
-        """Note that the loop has ended; harmless when it is noted already."""
+        """Record that the loop has ended; may be called again."""
         with transaction(self._connection, "finish"):
             self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('finished', 'yes')")
 
@@ -222,7 +222,7 @@ class Journal:
     # stages and rows -------------------------------------------------------------------
 
     def stage_done(self, name: str) -> bool:
-        """Whether a stage was finished."""
+        """Whether a stage is finished."""
         return first(self._connection, "SELECT 1 FROM stages WHERE name = ?", (name,)) is not None
 
     def finish_stage(
@@ -244,15 +244,15 @@ class Journal:
         seconds: float,
         kind: StageKind = StageKind.TRAIN,
     ) -> None:
-        """Write what a student predicted and scored on some splits, and that the stage is done.
+        """Write a student's predictions and scores on some splits, and that the stage is done.
 
         Args:
-            name: of the stage.
-            round_number: of the student.
-            results: split -> score and predictions; none of these where `finish_fold` wrote them.
-            info: what else to know of it.
+            name: the stage's name.
+            round_number: the student's round.
+            results: split -> score and predictions; the latter are empty if `finish_fold` wrote them.
+            info: further facts about the stage.
             seconds: how long it took.
-            kind: ``train`` where a student is kept, ``crossfit`` and ``choice`` where none is.
+            kind: ``train`` if a student is kept, ``crossfit`` or ``choice`` if not.
         """
         with transaction(self._connection, f"stage {name}"):
             for split, result in results.items():
@@ -262,7 +262,7 @@ class Journal:
     def finish_fold(
         self, name: str, round_number: int, split: str, graded: Mapping[int, Graded], info: dict[str, Any], seconds: float
     ) -> None:
-        """Write what a student that is not kept predicted of some rows of a split, by their place in it."""
+        """Write a temporary student's predictions for some rows of a split, by their position in it."""
         with transaction(self._connection, f"stage {name}"):
             self._insert_predictions(round_number, split, graded)
             self._insert_stage(name, round_number, StageKind.FOLD, info, seconds)
@@ -275,7 +275,7 @@ class Journal:
         info: dict[str, Any],
         seconds: float,
     ) -> None:
-        """Write what each round's student scored on the sealed test set; only ids and right answers of its rows are kept."""
+        """Write the scores of each round's student on the sealed test set; of its rows only ids and right answers are stored."""
         with transaction(self._connection, f"stage {name}"):
             for number, result in results.items():
                 self._insert_evaluation(number, "test", *result)
@@ -311,7 +311,7 @@ class Journal:
         return [(n, r, k, json.loads(i), s) for n, r, k, i, s in select(self._connection, query)]
 
     def rows(self, *, stage: str | None = None, accepted: bool | None = None) -> list[Row]:
-        """Return planned rows in plan order, of one stage or of all, accepted or dropped or both."""
+        """Return planned rows in plan order, of one stage or all, accepted, dropped or both."""
         query = f"{SELECT_ROWS} WHERE 1"
         values: list[object] = []
         if stage is not None:
@@ -331,7 +331,7 @@ class Journal:
     # evaluations -----------------------------------------------------------------------
 
     def evaluation(self, round_number: int, split: str) -> Evaluation | None:
-        """Return what the student of a round scored on a split."""
+        """Return the score of a round's student on a split."""
         query = "SELECT evaluation FROM evaluations WHERE round = ? AND split = ?"
         found = first(self._connection, query, (round_number, split))
         if found is None:
@@ -340,7 +340,7 @@ class Journal:
         return Evaluation(**{**values, "ci95": tuple(values["ci95"])})
 
     def graded(self, round_number: int, split: str) -> list[Graded]:
-        """Return what a round's student predicted on a split, with gold and score, in order."""
+        """Return the predictions of a round's student on a split, with gold and score, in order."""
         query = (
             "SELECT example_id, predicted, probabilities, start, gold, score FROM predictions"
             " WHERE round = ? AND split = ? ORDER BY position"
@@ -351,7 +351,7 @@ class Journal:
         ]
 
     def rounds(self, kind: str = StageKind.TRAIN) -> list[int]:
-        """Return the rounds that have a student, in order; with ``crossfit`` those whose students were judged and not kept."""
+        """Return the rounds with a trained student, in order; with ``crossfit``, those that were judged by cross-fitting."""
         return [r for (r,) in select(self._connection, "SELECT round FROM stages WHERE kind = ? ORDER BY round", (kind,))]
 
 
@@ -370,15 +370,15 @@ def _probabilities(prediction: Prediction) -> str:
 
 
 def holds_nothing(path: Path) -> bool:
-    """Tell whether a run's journal has neither an answer nor a row, and nothing was sent for it that may have been billed.
+    """Whether a run's journal has no answers, stages or batches, and nothing was sent that may have been billed.
 
     Args:
-        path: the file; one that is not there holds nothing, one that cannot be read may hold anything.
+        path: the file; ``True`` if it does not exist, ``False`` if it cannot be read.
     """
     if not path.exists():
         return True
     try:
-        # Read-only connections leave files of their own behind.
+        # Read-only connections leave files behind.
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             ((found,),) = connection.execute(
                 "SELECT EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM stages) OR EXISTS (SELECT 1 FROM jobs)"

@@ -1,11 +1,11 @@
-"""Methods: what to ask the teacher for, in which order, and how many rows to keep.
+"""Methods: what to ask the teacher, in which order, and how many rows to keep.
 
     method = create_method(config)
     for plan in method.plans(0, ctx): ...
 
-A method is a class, in one file: ours lie here, one of the user's anywhere. Its plans are pure: the n-th request for a label is
-always the same, however often and in whatever order it is asked for, so that a run repeats and
-resumes, and so that methods with prompts in common share their answers.
+A method is a class in one file: the built-in ones are here, a user's can be anywhere. Its plans are pure: the n-th request
+for a label is always the same, however often and in whatever order it is made. So runs can be repeated and resumed,
+and methods with common prompts share their answers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-# Of fewer rows the lengths would be those of these few.
+# With fewer rows, the lengths of these few would decide.
 _ENOUGH_FORMS = 5
 
 
@@ -55,12 +55,12 @@ class Plan(Protocol):
 
     @property
     def kind(self) -> str:
-        """Name of what is written: ``rationales``, ``seed``, ``zerogen`` or ``extrapolate``."""
+        """What is written: ``rationales``, ``seed``, ``zerogen`` or ``extrapolate``."""
         ...
 
     @property
     def targets(self) -> Mapping[str, int]:
-        """Label -> accepted rows wanted."""
+        """Label -> number of accepted rows wanted."""
         ...
 
     def request(self, label: str, number: int, index: int) -> Request:
@@ -70,20 +70,20 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may look at; never the test set, and of the gold rows only those that may feed the loop.
+    """The data a method may use: never the test set, and only the gold rows that may feed the loop.
 
     Attributes:
         config: the run's config.
         prompts: the task's templates.
         family: the task's family.
-        harvest: gold rows that mistakes come from and that prompts may show: the harvest half, or with
+        harvest: gold rows that prompts may show and mistakes come from: the harvest half, or with
             cross-fitting all of them.
-        contexts: texts to write about, for families that keep one.
-        rationales: gives label -> accepted reasons, once that stage is done.
-        mistakes: gives the harvest rows that a round's student got wrong.
-        together: tells whether one prompt may show both of two gold rows.
-        dropped: gives, for a label, why its reasons were dropped and how many, once that stage is done.
-        repeated: gives what to say where most of these answers are one text, such as a gateway's notice.
+        contexts: texts to write about, for families with context.
+        rationales: returns label -> accepted reasons, once that stage is done.
+        mistakes: returns the harvest rows that a round's student got wrong.
+        together: whether one prompt may show both of two gold rows.
+        dropped: returns drop reason -> count for a label's rationales, once that stage is done.
+        repeated: returns a message if most rationale answers are the same text, such as a gateway's notice.
     """
 
     config: RunConfig
@@ -99,15 +99,15 @@ class MethodContext:
 
 
 def rng_for(*parts: object) -> random.Random:
-    """Return a generator that depends on ``parts`` only, the same on every machine."""
+    """Return a random generator that depends only on ``parts`` and is the same on every machine."""
     return random.Random(int(digest(parts)[:16], 16))
 
 
 def wanted_form(ctx: MethodContext, label: str, count: int, *parts: object, source: Example | None = None) -> str:
-    """Return how rows shall be written: as harvest rows of their label, drawn by ``parts``, are.
+    """Describe the form of ``count`` rows, taken from harvest rows of the label drawn by ``parts``.
 
-    Rows of the whole half where the label has too few to tell; empty where the templates have no use for it.
-    With a source, only rows that its prompt may show are asked for their form.
+    Falls back to all harvest rows if the label has too few; empty if the templates do not use it.
+    With a source, only rows that its prompt may show are used.
     """
     if not ctx.prompts.capable or not ctx.harvest:
         return ""
@@ -118,7 +118,7 @@ def wanted_form(ctx: MethodContext, label: str, count: int, *parts: object, sour
 
 
 def rows_asked(ctx: MethodContext, template: str) -> int:
-    """Return how many rows one answer shall hold: ``method.rows_per_answer`` where the template can say it, else one."""
+    """Return the rows per answer: ``method.rows_per_answer`` if the template can say it, otherwise one."""
     return ctx.config.method.rows_per_answer if ctx.prompts.counts(template) else 1
 
 

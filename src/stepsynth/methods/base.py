@@ -1,4 +1,4 @@
-"""`Method`: the class that ours derive from, and those of users; how the one that a config names is found and made.
+"""`Method`, the base class of all methods, and how the configured one is found and created.
 
     class Paraphrase(Method):
         name = "paraphrase"
@@ -9,8 +9,8 @@
 
         def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]: ...
 
-In Python it is given as ``method=Paraphrase(per_label=5)``; in YAML by the name under which a package registered the class as an
-entry point of the group ``stepsynth.methods``::
+In Python it is passed as ``method=Paraphrase(per_label=5)``. In YAML it has the name under which a package registered the class
+as an entry point of the group ``stepsynth.methods``::
 
     method: {name: paraphrase, options: {per_label: 5}}
 """
@@ -48,42 +48,42 @@ __all__ = [
     "trains_on",
 ]
 
-# Keys of the section ``method`` that methods have in common.
+# Keys of the section ``method`` that methods share.
 ROWS = frozenset({"seed_rows", "rows_per_answer", "max_overgeneration", "feedback"})
 REASONS = frozenset({"rationales", "rationales_per_row", "seed_from", "demonstrations"})
 CHECK = frozenset({"label_check", "label_check_ratio"})
 LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})
 
 Trains = Literal["written", "gold", "both", "crossfit", "none"]
-# What a comparison sets anew for who takes the budget.
+# Keys that a comparison sets for methods with ``takes_budget``.
 _BUDGETED = ("seed_rows", "max_overgeneration")
 _REACH = 15.0
-# As notes in a journal: what trains the student, for who reads the run without the method's class.
+# Journal note that tells readers without the method's class what trains the student.
 _NOTE = "method_student"
 
 
 class Method(Noun, Optioned, ABC):
-    """One way to make training data; derive a class from it, or from one of ours, for a new way.
+    """One way to make training data. To add a method, derive a class from this one or from a built-in one.
 
-    A class says `plans`, and as attributes whatever differs from the values here. Its constructor's own arguments are its
-    options: plain values, kept in attributes of the same names. They are part of what a run is known by.
+    A class defines `plans`, and overrides the attributes that differ. Its constructor's own arguments are its options: plain
+    values, kept in attributes of the same names. They are part of a run's identity.
 
     Attributes:
-        name: what it is called in configs, in results and on pages; the class's name when absent.
+        name: its name in configs, in results and on pages; the class's name by default.
         keys: the keys of the section ``method`` that it reads.
         student: what trains the student: ``written`` rows, ``gold`` rows, ``both`` (a last student on both, after the
             rounds), ``crossfit`` (written rows and the gold rows that do not judge it; all gold rows feed the loop), or
             ``none`` (the teacher answers itself).
-        rounds: rounds of data after the first; ``method.rounds`` where `keys` holds it.
-        takes_seed: whether rows that the user brought (``data.seed``) stand in for its seed rows.
+        rounds: rounds of data after the first; ``method.rounds`` if that is in `keys`.
+        takes_seed: whether rows that the user brought (``data.seed``) replace its seed rows.
         asks: whether the teacher is asked at all.
         draws_phrases: whether questions are written about phrases drawn from contexts.
-        checks_labels: whether ``method.label_check: auto`` lets the gold rows doubt labels; never with ``crossfit``.
-        seeds_from: what ``method.seed_from: auto`` stands for, where the task allows it.
+        checks_labels: whether ``method.label_check: auto`` checks labels with the gold rows; never with ``crossfit``.
+        seeds_from: the meaning of ``method.seed_from: auto``, if the task allows it.
         takes_budget: whether a comparison gives it the budget: ``method.seed_rows``, or ``method.match``.
         sets_budget: whether it sets the budget of the others. Not inherited.
-        is_reference: whether a comparison compares the others with it where nothing else is named. Not inherited.
-        leads: whether in ``compare`` its settings are also those of the others. Not inherited.
+        is_reference: whether it is the default reference in a comparison. Not inherited.
+        leads: whether ``compare`` also applies its settings to the others. Not inherited.
 
     Example:
         >>> class Nothing(Method):
@@ -119,17 +119,17 @@ class Method(Noun, Optioned, ABC):
 
     @abstractmethod
     def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
-        """Yield a round's stages in order; each is finished before the next is asked for.
+        """Yield a round's stages in order; each is finished before the next is requested.
 
-        A later round that yields nothing ends the loop.
+        A round after the first that yields nothing ends the loop.
         """
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
-        """Refuse a config that does not go with the method.
+        """Refuse a config that does not fit the method.
 
         Raises:
-            ValueError: what does not go with it, and what to write.
+            ValueError: what does not fit, and what to write instead.
         """
         if cls.student != "crossfit":
             return
@@ -143,7 +143,7 @@ class Method(Noun, Optioned, ABC):
                 raise ValueError(f"{key}={value!r} does not go with method.name={cls.name}; use it with method.name=s3")
 
     def doubts_labels(self, config: RunConfig) -> bool:
-        """Whether rows are judged by what the harvest half teaches."""
+        """Whether a probe trained on the harvest half checks labels."""
         wanted = config.method.label_check
         return wanted == "harvest" or (wanted == "auto" and self.checks_labels and not self.crossfits)
 
@@ -154,7 +154,7 @@ class Method(Noun, Optioned, ABC):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The section as a YAML config has it."""
+        """The ``method`` section of a YAML config."""
         options = self.options
         return {**self.fixed, **self._given, **({"options": options} if options else {})}
 
@@ -164,20 +164,20 @@ class Method(Noun, Optioned, ABC):
 
 
 def register_method(method: Method) -> None:
-    """Make the class of a program's method known by its name, for the rest of the process.
+    """Register the class of a program's method under its name, for the rest of the process.
 
     Raises:
-        ConfigError: its name is one of ours or cannot be one, or its options do not make it again.
+        ConfigError: its name is built in or not allowed, or its options do not recreate it.
     """
     _check_made(method)
     method.register(METHODS)
 
 
 def create_method(config: RunConfig) -> Method:
-    """Return the configured method.
+    """Create the configured method.
 
     Raises:
-        ConfigError: there is none of this name, it cannot be made with these options, or the config does not go with it.
+        ConfigError: the name is unknown, the options are wrong, or the config does not fit the method.
     """
     name, options = config.method.name, config.method.options
     if name in METHODS.built_in and options:
@@ -186,7 +186,7 @@ def create_method(config: RunConfig) -> Method:
         )
     method = method_class(name).made_with(options)
     if key := next((key for key in options if key in method._given and key not in method.identity()), None):
-        raise ConfigError(f"method.options holds {key!r}, which is a key of method itself.", hint=f"Write method.{key}.")
+        raise ConfigError(f"method.options has {key!r}, which is a key of method itself.", hint=f"Write method.{key}.")
     _check_made(method)
     _check_fixed(method, config)
     if "rounds" in method.keys:
@@ -199,40 +199,42 @@ def create_method(config: RunConfig) -> Method:
 
 
 def method_class(name: str) -> type[Method]:
-    """Return the class of a method, for what it says of all that are made of it.
+    """Return the class of a method, for its class attributes.
 
     Raises:
-        ConfigError: there is none, or it is no method.
+        ConfigError: there is none, or it is not a method.
     """
     found = METHODS.guarded(name, lambda: METHODS.load(name))
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise ConfigError(f"the method {name!r} is {found!r}, no class of methods.", hint="Derive it from stepsynth.Method.")
+        raise ConfigError(f"the method {name!r} is {found!r}, not a class of methods.", hint="Derive it from stepsynth.Method.")
     return found
 
 
 def _check_fixed(method: Method, config: RunConfig) -> None:
-    """Refuse a config that says something else than the constructor; a comparison may have given its budget."""
+    """Refuse a config that contradicts the constructor, except for a budget set by a comparison."""
     budgeted = method.takes_budget and config.method.max_overgeneration >= _REACH
     fixed = MethodConfig.model_validate(dict(method._given))
     for key in method._given:
         found, value = getattr(config.method, key), getattr(fixed, key)
-        # What is left to the run is settled by now.
+        # An "auto" in the constructor is settled by now.
         if found != value and value != "auto" and not (budgeted and key in _BUDGETED):
             raise ConfigError(
-                f"the method {method.name!r} sets {key}={value!r} in its constructor, and method.{key} is {found!r}.",
-                hint=f"Write method.{key}: {json.dumps(value)}, or take it out of the constructor.",
+                f"the method {method.name!r} sets {key}={value!r} in its constructor, but method.{key} is {found!r}.",
+                hint=f"Write method.{key}: {json.dumps(value)}, or remove it from the constructor.",
             )
 
 
 def _check_made(method: Method) -> None:
     own, known = type(method), set(MethodConfig.model_fields) - {"name", "options", "match"}
     if unknown := next((key for key in sorted(method.keys, key=str) if key not in known), None):
-        raise ConfigError(f"the method {method.name!r} has the key {unknown!r}.", hint=did_you_mean(str(unknown), sorted(known)))
+        raise ConfigError(
+            f"the method {method.name!r} has an unknown key {unknown!r}.", hint=did_you_mean(str(unknown), sorted(known))
+        )
     if isinstance(method.rounds, bool) or not isinstance(method.rounds, int) or method.rounds < 0:
         raise ConfigError(f"the method {method.name!r} has rounds = {method.rounds!r}.", hint="Give a whole number, 0 or more.")
     if "rounds" in method.keys and any("rounds" in vars(found) for found in (method, *own.__mro__[: own.__mro__.index(Method)])):
         raise ConfigError(
-            f"the method {method.name!r} says rounds = {method.rounds}, which would not count: its keys hold 'rounds'.",
+            f"the method {method.name!r} sets rounds = {method.rounds}, which has no effect: its keys include 'rounds'.",
             hint=f"Write super().__init__(rounds={method.rounds}) in its constructor, or {own.__name__}(rounds={method.rounds}).",
         )
     if method.student not in get_args(Trains):
@@ -242,12 +244,12 @@ def _check_made(method: Method) -> None:
 
 
 def student_notes(method: Method) -> dict[str, str]:
-    """Return what a run's journal is to say of a method, for who reads it without the class; nothing of ours."""
+    """Return journal notes on a user's method, for readers without its class; empty for built-in methods."""
     return {} if method.name in METHODS.built_in else {_NOTE: method.student}
 
 
 def built_in_student(name: str) -> Trains | None:
-    """Return what trains the student of a method of ours, ``None`` for one of the user's."""
+    """Return `Method.student` of a built-in method; ``None`` for a user's method."""
     if name not in METHODS.built_in:
         return None
     built_in: type[Method] = METHODS.load(name)
@@ -255,5 +257,5 @@ def built_in_student(name: str) -> Trains | None:
 
 
 def trains_on(config: RunConfig, journal: Journal) -> Trains:
-    """Return what trained a run's student, see `Method.student`; the class of a method of the user's need not be there."""
+    """Return `Method.student` of a run's method; works without the class of a user's method."""
     return built_in_student(config.method.name) or cast("Trains", journal.meta(_NOTE) or "written")

@@ -1,4 +1,4 @@
-"""What S3 has to be compared with: no reasons, no selection of mistakes, no synthetic data, no student."""
+"""Baselines for S3: without reasons, without selecting mistakes, without synthetic data, without a student."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Gold", "GoldGen", "TeacherAlone", "ZeroGen"]
 
 
 class ZeroGen(Method):
-    """Plain prompts per label: no reasons, no gold row, no feedback (Ye et al. 2022).
+    """Plain prompts per label: no reasons, no gold rows, no feedback (Ye et al. 2022).
 
     Example:
         >>> ZeroGen(seed_rows=200).name
@@ -26,7 +26,7 @@ class ZeroGen(Method):
 
     name = "zerogen"
     draws_phrases = True
-    # By its definition it sees no gold row.
+    # By definition it sees no gold rows.
     checks_labels = False
 
     def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
@@ -36,7 +36,7 @@ class ZeroGen(Method):
 
 
 class GoldGen(Method):
-    """Rows like all labelled rows of the harvest half, not only like the mistakes (a baseline of the S3 paper).
+    """Rows like any labelled rows of the harvest half, not only like the mistakes (a baseline of the S3 paper).
 
     Example:
         >>> GoldGen(seed_rows=200).name
@@ -61,7 +61,7 @@ class Gold(Method):
     """
 
     name = "gold"
-    # A baseline that writes nothing takes part in a budget, which counts rows.
+    # It writes nothing; seed_rows is accepted because comparisons have a budget of rows.
     keys = frozenset({"seed_rows"})
     student: Trains = "gold"
     asks = False

@@ -1,4 +1,4 @@
-"""What a method may look at in a run: gold rows from the journal, and what earlier stages found."""
+"""Builds a method's view of a run: gold rows from the journal, and results of earlier stages."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _REASONS = "round-0/rationales"
 
 
 def context_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str]) -> MethodContext:
-    """Return what the method of a run may look at.
+    """Return the data that a run's method may use.
 
     Args:
-        config: of the run.
+        config: the run's config.
         method: decides which gold rows may feed the loop: the harvest half, or with cross-fitting all of them.
-        journal: of the run; it is read when the method asks, so that it tells of the stages before.
-        contexts: texts to write about, for families that keep one.
+        journal: the run's journal; read when the method asks, so that earlier stages are included.
+        contexts: texts to write about, for families with context.
     """
     crossfits = method.crossfits
     harvest = [*journal.gold("harvest"), *(journal.gold("select") if crossfits else [])]

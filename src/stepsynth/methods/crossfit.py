@@ -1,9 +1,9 @@
-"""S3 with every validation row in it: each feeds the loop and judges it, by cross-fitting.
+"""S3 with cross-fitting: every validation row both feeds the loop and judges it.
 
-Mistakes are extrapolated as in S3, and seed rows are written like validation rows where the task allows it
-(``method.seed_from``). What differs is who finds the mistakes: the validation rows are dealt into folds, and each
-fold is predicted by a student that learnt from the written rows and from the other folds. A prompt shows rows of
-one fold only, so that a written row belongs to one fold and can be kept from the student that this fold judges.
+Mistakes are extrapolated as in S3, and seed rows are written like validation rows if the task allows it
+(``method.seed_from``). The difference is how mistakes are found: the validation rows are dealt into folds, and
+each fold is predicted by a student trained on the written rows and the other folds. A prompt shows rows of one
+fold only, so every written row belongs to a fold and can be kept from the student that this fold judges.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ __all__ = ["CrossFit"]
 
 
 class CrossFit(S3):
-    """The default: the loop with every labelled row in it, and a last student from written and labelled rows.
+    """The default: all labelled rows feed the loop, and a last student learns from written and labelled rows.
 
-    Its mistakes are those of students that had not seen the rows they got wrong.
+    Mistakes come from students that had not seen the rows they got wrong.
 
     Example:
         >>> CrossFit(rounds=1, seed_rows=120).name

@@ -1,7 +1,7 @@
-"""Error extrapolation: new rows like the student's mistakes, with their gold label (S3, section 3.2).
+"""Error extrapolation: new rows like the student's mistakes, with their gold labels (S3, section 3.2).
 
-A context is kept word for word, and so is the answer of a question. GoldGen is the same with
-every gold row in the place of the mistakes.
+A context is kept word for word, and so is the answer to a question. GoldGen does the same with all
+gold rows instead of the mistakes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["ExtrapolationPlan"]
 
 _REPLICATES_PER_SEED = 1_000_000
 _EXAMPLES_PER_PROMPT = 2
-# Of a label: after so many requests the rows that are shown first change, for the sake of variety.
+# Per label: after this many requests, other rows are shown first, for variety.
 _SHOWN_AGAIN = 128
 
 
@@ -35,10 +35,10 @@ class ExtrapolationPlan:
 
     Attributes:
         ctx: config, prompts and the gold rows that a prompt may show.
-        sources: the rows that are extrapolated, in the order of the harvest half.
-        round_number: of the data that is written.
-        targets: label -> accepted rows wanted.
-        predicted: id of a source -> what the student took it for; none where sources are no mistakes.
+        sources: the rows to extrapolate, in the order of the harvest half.
+        round_number: round of the written rows.
+        targets: label -> number of accepted rows wanted.
+        predicted: id of a source -> the student's prediction; empty if sources are not mistakes.
     """
 
     ctx: MethodContext
@@ -50,14 +50,14 @@ class ExtrapolationPlan:
 
     @classmethod
     def of_mistakes(cls, ctx: MethodContext, mistakes: Sequence[Mistake], round_number: int) -> ExtrapolationPlan:
-        """Want ``rows_per_mistake`` times as many rows as mistakes; see ``method.balance`` for their labels.
+        """Ask for ``rows_per_mistake`` rows per mistake; ``method.balance`` distributes them over labels.
 
-        With ``mistakes`` a label gets as many as it has mistakes (the paper's way). With ``even``
-        the same total is spread evenly over the labels that have mistakes: a student errs more
-        often in one direction, and the rows that cure it should not tilt the classes the other way.
+        With ``mistakes``, rows are in proportion to a label's mistakes (as in the paper). With ``even``,
+        the same total is spread evenly over the labels with mistakes: a student often errs in one
+        direction, and the rows that correct it should not tilt the classes the other way.
         """
         method, several = ctx.config.method, ctx.family.several_labels
-        # Nobody can be asked for a text of no label at all.
+        # A teacher cannot be asked for a text without any label.
         sources = [mistake.example for mistake in mistakes if mistake.example.label or not several]
         counts = Counter(source.label for source in sources)
         labels = [label for label in (ctx.config.task.labels or [""]) if counts[label]]
@@ -70,7 +70,7 @@ class ExtrapolationPlan:
 
     @classmethod
     def of_gold(cls, ctx: MethodContext) -> ExtrapolationPlan:
-        """Want ``seed_rows`` rows like any rows of the harvest half, as GoldGen does, in round 0."""
+        """Ask in round 0 for ``seed_rows`` rows like any rows of the harvest half, as GoldGen does."""
         present = {example.label for example in ctx.harvest}
         wanted = ctx.family.groups(ctx.harvest, ctx.config.method.seed_rows)
         return cls(ctx, ctx.harvest, 0, {label: rows for label, rows in wanted.items() if label in present})
@@ -91,7 +91,7 @@ class ExtrapolationPlan:
         """Ask for a row like one source; the sources of a label take turns."""
         config, sources = self.ctx.config, self._by_label[label]
         source = sources[number % len(sources)]
-        # One passage often has several questions: another one of the same passage would be shown as if about a new one.
+        # A passage often has several questions: do not show another question about the source's passage.
         others = [e for e in self.ctx.harvest if e.label == label and e.id != source.id and _apart(e, source)]
         others = [e for e in others if self.ctx.together(e, source)]
         count = rows_asked(self.ctx, "extrapolate")
@@ -117,9 +117,9 @@ class ExtrapolationPlan:
         )
 
     def _shown(self, others: Sequence[Example], source: Example, number: int) -> Sequence[Example]:
-        """Return the gold rows that stand before the source, see ``method.demonstrations``.
+        """Return the gold rows shown before the source, see ``method.demonstrations``.
 
-        Fixed ones come in one order whatever the source is, so that as many first turns as can be are the same.
+        With ``fixed``, their order does not depend on the source, so that prompts share as many first turns as possible.
         """
         seed, count = self.ctx.config.seed, min(_EXAMPLES_PER_PROMPT, len(others))
         if self.ctx.config.method.demonstrations != "fixed":

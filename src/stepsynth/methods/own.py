@@ -1,6 +1,6 @@
-"""Methods of a user: what they hand over is looked at, and where they fail they are named.
+"""Checks the plans of a user's method, and names the method in its errors.
 
-Methods of ours pass as they are: the contract `stepsynth.testing.MethodContract` is kept by them in the tests.
+Built-in methods are not checked here: tests hold them to `stepsynth.testing.MethodContract`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def plans_of(method: Method, round_number: int, ctx: MethodContext) -> Iterator[
     """Yield a round's stages in order.
 
     Raises:
-        RunError: a method of the user's failed, or yielded what is no plan.
+        RunError: a user's method failed, or yielded something other than a plan.
     """
     if method.name in METHODS.built_in:
         yield from method.plans(round_number, ctx)
@@ -40,22 +40,22 @@ def plans_of(method: Method, round_number: int, ctx: MethodContext) -> Iterator[
     end: Any = object()
     while (plan := _named(method.name, round_number, lambda: next(plans, end))) is not end:
         if plan is None:
-            _refuse(method.name, f"yielded None in round {round_number}, which is no plan", "Leave it out, or yield a plan.")
+            _refuse(method.name, f"yielded None in round {round_number}, which is not a plan", "Leave it out, or yield a plan.")
         checked = _Checked(method.name, round_number, plan, tuple(ctx.config.task.labels), ctx.family.several_labels)
         checked.check()
         if checked.stage in stages:
-            _refuse(method.name, f"yielded two stages {checked.stage!r}", "Give each stage a name of its own.")
+            _refuse(method.name, f"yielded two stages {checked.stage!r}", "Give each stage its own name.")
         stages.add(checked.stage)
         yield checked
 
 
 def check_first_round(method: Method, ctx: MethodContext, given: int) -> None:
-    """Look at every stage of round 0 before the first is paid for, with reasons made up where they are shown; nothing of ours.
+    """Check all stages of a user's method in round 0 before anything is paid for, with invented reasons.
 
     Args:
-        method: of the run.
-        ctx: what it may look at.
-        given: rows that stand in for its first round.
+        method: the run's method.
+        ctx: its data.
+        given: rows that replace its first round.
 
     Raises:
         RunError: a plan is wrong, or a student would have no row to learn from.
@@ -73,17 +73,17 @@ def check_first_round(method: Method, ctx: MethodContext, given: int) -> None:
     try:
         wanted = sum(map(_rows_of, plans_of(method, 0, replace(ctx, rationales=made_up))))
     except RunError as error:
-        # Code that fails at reasons that are made up may do with those that come.
+        # Code that fails on invented reasons may work with real ones.
         if looked and error.__cause__ is not None:
             return
         raise
     if not wanted and not given and method.student in ("written", "both"):
-        hint = "Let plans(0, ctx) yield a plan that wants rows, or write student = 'gold' in its class."
-        _refuse(method.name, "asks for no row in round 0, so that its student has nothing to learn from", hint)
+        hint = "Let plans(0, ctx) yield a plan that asks for rows, or write student = 'gold' in its class."
+        _refuse(method.name, "asks for no rows in round 0, so its student has nothing to learn from", hint)
 
 
 def _rows_of(plan: Plan) -> int:
-    """Return how many rows a plan wants, after a look at a first request of each label."""
+    """Return the number of rows a plan asks for, after checking the first request of each label."""
     targets = {label: target for label, target in plan.targets.items() if target}
     for label in targets:
         plan.request(label, 0, 0)
@@ -104,14 +104,14 @@ class _Checked:
         stage, kind, targets = self.stage, self.kind, self.targets
         prefix = f"round-{self.round_number}/"
         if not isinstance(stage, str) or not stage.startswith(prefix) or not isinstance(kind, str) or not kind:
-            _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}", f"Let its name begin with {prefix!r}.")
+            _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}", f"Its name must begin with {prefix!r}.")
         if kind in _TAKEN or (kind == _REASONS) != (stage == f"round-0/{_REASONS}") or stage.removeprefix(prefix) in _TAKEN:
-            _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}, which is taken", "Take another word.")
+            _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}, which is reserved", "Use another word.")
         for label, target in targets.items():
             if not isinstance(target, int) or target < 0 or isinstance(target, bool):
                 _refuse(self.method, f"wants {target!r} rows of {label!r}", "Give whole numbers.")
             if not isinstance(label, str) or (self.labels and not self._is_label(label)):
-                _refuse(self.method, f"wants rows of {label!r}, which is no label", f"Labels: {', '.join(self.labels)}.")
+                _refuse(self.method, f"wants rows of {label!r}, which is not a label", f"Labels: {', '.join(self.labels)}.")
 
     def _is_label(self, label: str) -> bool:
         parts = split_labels(label) if self.several_labels else (label,)
@@ -140,7 +140,7 @@ class _Checked:
         if odd := next((m for m in found.messages if not isinstance(getattr(m, "content", None), str)), None):
             said = getattr(odd, "content", odd)
             _refuse(
-                self.method, f"asks for row {number} of {label!r} in {self.stage} with {said!r:.80}, no text", "Return a text."
+                self.method, f"asks for row {number} of {label!r} in {self.stage} with {said!r:.80}, not text", "Return a string."
             )
         return found
 
@@ -157,7 +157,7 @@ def _named(method: str, round_number: int, work: Callable[[], T]) -> T:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise RunError(
             f"the method {method!r} failed in round {round_number}: {said}.",
-            hint="Fix it and run the same again: no answer is lost.",
+            hint="Fix it and run the same command again: no answer is lost.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Rows from prompts that a method of the user's writes itself."""
+"""Rows from prompts written by a user's method."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _REPLICATES = 1_000_000
 
 @dataclass(frozen=True)
 class PromptPlan(RowPlan):
-    """Asks for rows with a prompt of one's own.
+    """Asks for rows with a custom prompt.
 
     Attributes:
-        ctx: what the method may look at.
-        prompt: returns what the teacher is asked for the ``number``-th row of a label: ``prompt(label, number, given)``.
-            ``given`` is the gold row from `source`; without one it holds the context and the answer that the row keeps, where
-            the family has such. The same arguments give the same text; what is drawn is drawn with `stepsynth.methods.rng_for`.
+        ctx: the method's data.
+        prompt: ``prompt(label, number, given)`` returns the prompt for the ``number``-th row of a label. ``given`` is the gold
+            row from `source`; without one, it has the row's given context and answer, if the family has them. The same
+            arguments must give the same text; for random draws use `stepsynth.methods.rng_for`.
         kind: a word for the stage's name and for tables.
-        wanted: label -> accepted rows wanted; ``method.seed_rows``, spread as the family says, when absent.
-        source: returns the gold row of ``ctx.harvest`` that the ``number``-th row of a label is written like; the new row
-            keeps its context and its answer, and tables show it beside.
-        round_number: of the data that is written.
+        wanted: label -> number of accepted rows wanted; by default ``method.seed_rows``, distributed by the family.
+        source: ``source(label, number)`` returns the gold row of ``ctx.harvest`` on which the ``number``-th row of a label is
+            modelled; the new row keeps its context and answer, and tables show it alongside.
+        round_number: round of the written rows.
 
     Example:
         >>> plan = PromptPlan(ctx, lambda label, number, given: f"Write a {label} ticket.", kind="plain")  # doctest: +SKIP
@@ -58,6 +58,6 @@ class PromptPlan(RowPlan):
         given = self.source(label, number) if self.source else self.given(label, number)
         messages = (Message("user", self.prompt(label, number, given)),)
         request = self.row(messages, label, number, index, self.stage, given, 1)
-        # Rounds do not share answers: the same prompt in a later round asks for another row.
+        # Rounds do not share answers: the same prompt in a later round must give another row.
         replicate = (self.ctx.config.seed * 100 + self.round_number) * _REPLICATES + number
         return replace(request, replicate=replicate, source=given.id or None)

@@ -1,4 +1,4 @@
-"""The paper's system and its parts: seed rows with reasons, then rounds of extrapolated mistakes."""
+"""The paper's method and its parts: seed rows with reasons, then rounds of extrapolated mistakes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["S3", "S3WithGold", "SeedOnly"]
 
 
 def _seed(ctx: MethodContext) -> Iterator[Plan]:
-    """Yield reasons per label, then texts that show them; with ``method.seed_from: gold`` only for labels without a gold row.
+    """Yield reasons per label, then texts that show them.
 
-    The others have rows like their gold rows then.
+    With ``method.seed_from: gold``, labels with gold rows get rows like those instead.
     """
     labels = None
     if ctx.config.method.seed_from == "gold":
@@ -48,7 +48,7 @@ class SeedOnly(Method):
     draws_phrases = True
 
     def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
-        """Yield the stages of `_seed`; nothing where seed rows were given."""
+        """Yield the stages of `_seed`, or nothing if seed rows were given."""
         if not round_number and ctx.config.data.seed is None:
             yield from _seed(ctx)
 
@@ -70,7 +70,7 @@ class S3(SeedOnly):
     leads = True
 
     def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
-        """Yield the seed stages; for later rounds rows like the mistakes of the round before."""
+        """Yield the seed stages; in later rounds, rows like the previous round's mistakes."""
         if round_number == 0:
             yield from super().plans(0, ctx)
         elif mistakes := ctx.mistakes(round_number - 1):
@@ -78,7 +78,7 @@ class S3(SeedOnly):
 
 
 class S3WithGold(S3):
-    """`S3`, and a last student on its rows and the labelled rows together; to be reported apart from S3.
+    """`S3` with a last student on its rows and the labelled rows together; report it separately from S3.
 
     Example:
         >>> S3WithGold(rounds=1).name

@@ -1,8 +1,8 @@
 """Seed data: with rationales (explain, then generate; S3, section 3.1), or plain (ZeroGen).
 
-First reasons per label that would make a text carry it, then texts, each from k reasons drawn
-without replacement. Where a task keeps a context, contexts take turns, and a question also gets
-an answer out of its passage.
+First the teacher writes reasons why a text would have a label, then texts, each from k reasons drawn
+without replacement. If a task has contexts, they take turns, and a question also gets an answer
+from its passage.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REPEATED_HINT", "RationalePlan", "RowPlan", "SeedPlan", "ZeroGenPlan"]
 
-REPEATED_HINT = "It may be a notice of the server and no answer: see `stepsynth plan`, and start a new run when that is fixed."
+REPEATED_HINT = "It may be a notice from the server, not an answer: check with `stepsynth plan`, then start a new run."
 _REPLICATES_PER_SEED = 1_000_000
 _SPANS_PER_CONTEXT = 12
 _REASONS_PER_ANSWER = 10
@@ -36,10 +36,10 @@ _TOKENS_PER_REASON = 32
 class RationalePlan:
     """Asks for ``method.rationales`` distinct reasons per label; every request is independent.
 
-    A list of ten at once where the template can ask for it: asked for one reason at a time a model repeats itself.
+    It asks for a list of ten if the template can: asked for one reason at a time, a model repeats itself.
 
     Attributes:
-        labels: the labels that need reasons; ``None`` are all.
+        labels: the labels that need reasons; ``None`` means all.
     """
 
     ctx: MethodContext
@@ -49,7 +49,7 @@ class RationalePlan:
 
     @property
     def targets(self) -> Mapping[str, int]:
-        """The same number of reasons for every label; of any question where there are no labels."""
+        """The same number of reasons for every label, or for ``""`` if the task has no labels."""
         labels = [label for label in self.ctx.config.task.labels or [""] if self.labels is None or label in self.labels]
         return dict.fromkeys(labels, self.ctx.config.method.rationales)
 
@@ -69,7 +69,7 @@ class RationalePlan:
 
 
 def _for_reasons(sampling: Sampling, count: int) -> Sampling:
-    """Return cooler and shorter sampling: small teachers stray from the label above 0.6; a list is to vary."""
+    """Return shorter sampling, cooler for single reasons: above 0.6 small teachers stray from the label. Lists should vary."""
     if count > 1:
         return replace(sampling, max_tokens=_TOKENS_PER_REASON * count)
     return replace(sampling, temperature=min(sampling.temperature, 0.6), max_tokens=min(sampling.max_tokens, 32))
@@ -77,17 +77,17 @@ def _for_reasons(sampling: Sampling, count: int) -> Sampling:
 
 @dataclass(frozen=True)
 class RowPlan:
-    """What all rows have in common that no gold row is shown for: how many there are, and which context each keeps."""
+    """Base of plans whose prompts show no gold row: the number of rows, and the context of each."""
 
     ctx: MethodContext
 
     @property
     def targets(self) -> Mapping[str, int]:
-        """``method.seed_rows`` rows, spread as the family says."""
+        """``method.seed_rows`` rows, distributed by the family."""
         return self.ctx.family.groups(self.ctx.harvest, self.ctx.config.method.seed_rows)
 
     def given(self, label: str, number: int) -> Example:
-        """Return the context and the answer that the ``number``-th row of a label keeps."""
+        """Return the given context and answer of a label's ``number``-th row."""
         if not self.ctx.family.has_context:
             return Example("", "")
         contexts = self.ctx.contexts
@@ -123,7 +123,7 @@ class RowPlan:
     def row(
         self, messages: tuple[Message, ...], label: str, number: int, index: int, stage: str, given: Example, count: int
     ) -> Request:
-        """Return the request for a row that keeps a given context and answer."""
+        """Return the request for a row with a given context and answer."""
         config = self.ctx.config
         return Request(
             messages=messages,
@@ -144,10 +144,10 @@ class SeedPlan(RowPlan):
 
     Attributes:
         rationales: label -> accepted reasons; ``None`` asks without reasons (an ablation).
-        labels: the labels that need rows; ``None`` are all.
+        labels: the labels that need rows; ``None`` means all.
 
     Raises:
-        RunError: no reason at all for a label.
+        RunError: a label has no reasons.
     """
 
     rationales: Mapping[str, Sequence[str]] | None
@@ -156,7 +156,7 @@ class SeedPlan(RowPlan):
     labels: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to go on without reasons."""
+        """Refuse to continue without reasons."""
         if self.rationales is None:
             return
         for label in self.ctx.config.task.labels or [""]:
@@ -172,7 +172,7 @@ class SeedPlan(RowPlan):
 
     @property
     def targets(self) -> Mapping[str, int]:
-        """``method.seed_rows`` rows, spread as the family says, and of them those of `labels`."""
+        """``method.seed_rows`` rows, distributed by the family; only those of `labels`."""
         return {label: rows for label, rows in super().targets.items() if self.labels is None or label in self.labels}
 
     def request(self, label: str, number: int, index: int) -> Request:
@@ -191,18 +191,18 @@ class SeedPlan(RowPlan):
 
 
 def _advice(dropped: Mapping[str, int]) -> str:
-    """Return what to do where no reason is left: it depends on why they were dropped."""
+    """Return a hint for a label without reasons; it depends on why they were dropped."""
     chief = max(dropped, key=lambda reason: dropped[reason], default="")
     failed, total = dropped.get(DropReason.FAILED, 0), sum(dropped.values())
     advice: dict[str, str] = {
         DropReason.TRUNCATED: (
-            "A model that thinks needs teacher.reasoning_tokens, others sampling.max_tokens; then start a new run."
+            "Raise teacher.reasoning_tokens for a reasoning model, sampling.max_tokens for others; then start a new run."
         ),
         DropReason.FAILED: (
-            f"The server gave no answer to {failed:,} of {total:,}: see what it says to `stepsynth plan`, and start a new run."
+            f"The server did not answer {failed:,} of {total:,} requests: check with `stepsynth plan`, then start a new run."
         ),
-        DropReason.REFUSAL: "The provider declines: reword task.instruction and task.labels, or take another teacher.",
-        DropReason.EMPTY: "The teacher's answers hold no text: ask it with `stepsynth plan`, or take another teacher.",
+        DropReason.REFUSAL: "The provider refuses: reword task.instruction and task.labels, or use another teacher.",
+        DropReason.EMPTY: "The teacher's answers have no text: check with `stepsynth plan`, or use another teacher.",
     }
     return advice.get(chief, "Describe the label in task.labels, or override task.prompts.rationale.")
 

@@ -1,4 +1,4 @@
-"""What a run will take, before it begins: requests, tokens, dollars, minutes."""
+"""Estimates a run before it begins: requests, tokens, dollars, minutes."""
 
 from __future__ import annotations
 

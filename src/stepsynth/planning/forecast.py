@@ -1,4 +1,4 @@
-"""What a run will take in requests, tokens and dollars, from a sample's answers; and when a cap is in its way."""
+"""Estimates a run's requests, tokens and dollars from a sample's answers, and warns about caps that are too low."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["forecast", "money_warnings", "price_as_json"]
 
 
 def forecast(rows: tuple[int, int], usages: Sequence[Usage], teacher: TeacherConfig) -> dict[str, Any]:
-    """Return the least and the most that is likely, as plain values.
+    """Return the likely minimum and maximum as plain values.
 
-    The least has answers as long as the sample's and several of them per request where the config
-    allows it; the most has one answer per request, each as long as it may be.
+    The minimum assumes answers as long as the sample's, and several per request if the config allows
+    it; the maximum assumes one answer per request, each of the maximum length.
 
     Args:
-        rows: the fewest and the most answers that will be asked for.
-        usages: of the sample's answers.
-        teacher: price, ``rows_per_request`` and ``max_tokens`` are read.
+        rows: the fewest and the most answers to request.
+        usages: usage of the sample's answers.
+        teacher: gives price, ``rows_per_request`` and ``max_tokens``.
 
     Returns:
-        ``requests``; ``tokens``, ``None`` where the teacher counts none; ``cost_usd``, ``None`` where
+        ``requests``; ``tokens``, ``None`` if the teacher does not count them; ``cost_usd``, ``None`` if
         no price is known.
     """
     low, high = rows
@@ -45,17 +45,17 @@ def forecast(rows: tuple[int, int], usages: Sequence[Usage], teacher: TeacherCon
     price = price_of(teacher)
     told = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
     if price is not None and (counted or price.free):
-        # Request by request: the rate may depend on the length of the prompt.
+        # Per request, since the rate may depend on the length of the prompt.
         least = fewest * price.worst(round(read), round(low * written / max(fewest, 1)))
         found["cost_usd"] = [least, high * price.worst(math.ceil(read), math.ceil(longest))]
     elif price is None and len(told) == len(usages):
-        # The server itself says what an answer cost.
+        # The server itself reports the cost of an answer.
         found["cost_usd"] = [fewest * fmean(told), high * fmean(told) * ((read + longest) / (read + written) if counted else 1)]
     return found
 
 
 def price_as_json(price: Price | None, today: date | None = None) -> dict[str, Any] | None:
-    """Return a price as plain values, with whether its date is more than a year ago."""
+    """Return a price as plain values, and whether it is more than a year old."""
     if price is None:
         return None
     age = price.age_days(today or date.today())
@@ -70,7 +70,7 @@ def price_as_json(price: Price | None, today: date | None = None) -> dict[str, A
 
 
 def money_warnings(budget: BudgetConfig, expected: dict[str, Any], price: Price | None, today: date | None = None) -> list[str]:
-    """Return what the user should know before a run: caps that are too low, prices that are old or missing.
+    """Return warnings before a run: caps that are too low, prices that are old or missing.
 
     Args:
         budget: the caps.
@@ -95,7 +95,7 @@ def money_warnings(budget: BudgetConfig, expected: dict[str, Any], price: Price 
             warnings.append(f"budget.{name}={cap:,} {ends}: it takes {_amount(needs[0])} to {_amount(needs[1])}.")
     age = price.age_days(today or date.today()) if price else None
     if price is not None and age is not None and age > STALE_DAYS:
-        warnings.append(f"the price is of {price.date}, {age:,} days ago: compare {price.source}, or set teacher.price.")
+        warnings.append(f"the price is from {price.date}, {age:,} days ago: check {price.source}, or set teacher.price.")
     return warnings
 
 

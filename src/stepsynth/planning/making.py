@@ -1,4 +1,4 @@
-"""A plan: check everything, ask the teacher for a sample, say what a run will take."""
+"""Makes a plan: checks everything, asks the teacher for a sample, and estimates the run."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_plan"]
 
-# Measured on the shipped example and three public sets: share of answers that pipeline lets pass,
-# and share of the harvest half that a first student gets wrong.
+# Measured on the shipped example and three public data sets: share of answers that pass the pipeline,
+# and share of the harvest half that the first student gets wrong.
 _ACCEPTED = (0.95, 0.3)
 _WRONG = (0.1, 0.7)
 _ENGINE_SAMPLE = 16
@@ -59,11 +59,11 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
 
     Args:
         config: the checked config.
-        runs: the folder that run directories lie in, for a cache with a relative path.
-        report: called with one sentence per step that takes time, such as fetching an embedded model.
+        runs: the folder of run directories, for a cache with a relative path.
+        report: called with a sentence per slow step, such as downloading an embedded model.
 
     Raises:
-        UserError: whatever would stop a run, before it starts.
+        UserError: something would stop a run before it starts.
         TeacherError: the teacher does not answer.
     """
     given, config = config, settle(config, None, report, fetch=create_method(config).asks)
@@ -121,7 +121,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
 
 
 def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[str, list[int]]:
-    """Return, by label, what the first stage wants, and the most that it asks for; empty without a target."""
+    """Return by label the rows that the first stage wants, and the most it may request; empty without a target."""
     if config.method.match is not None or not method.asks or method.student == "none":
         return {}
     first = None if inputs.seed else next(_plans(method, _context(config, method, inputs)), None)
@@ -130,7 +130,7 @@ def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[s
 
 
 def _so_far(folder: Path, config: RunConfig) -> list[LabelSpent]:
-    """Return what each label took of this run, where it has begun in the usual place; nothing of another run there."""
+    """Return each label's usage in this run so far, if it exists in the default folder; empty for another run."""
     if not (folder / JOURNAL).is_file():
         return []
     try:
@@ -138,12 +138,12 @@ def _so_far(folder: Path, config: RunConfig) -> list[LabelSpent]:
         with closing(Journal(folder / JOURNAL)) as journal:
             return spent_by_label(journal, count_rows(journal))
     except RunError:
-        # `stepsynth status` says what is wrong with it; a plan is for what comes.
+        # `stepsynth status` reports its faults; a plan is about what comes next.
         return []
 
 
 def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) -> list[float] | None:
-    """Return how long requests take at this pace, no faster than they may be sent; ``None`` where nobody knows."""
+    """Return the minutes for the requests at this speed, within the allowed rate; ``None`` if unknown."""
     if teacher.mode == "batch":
         return None
     slowest = max(seconds, 60.0 / teacher.requests_per_minute if teacher.requests_per_minute else 0.0)
@@ -153,12 +153,12 @@ def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) ->
 def _ask(
     config: RunConfig, inputs: RunData, report: Callable[[str], None] | None
 ) -> tuple[list[Request], list[Response], float, list[str], str]:
-    """Return sample requests, their answers, how many seconds a request will take, and what was learned about the teacher."""
-    # A sample is asked for live even where the run will use a batch API: it is wanted now.
+    """Return sample requests, their answers, the expected seconds per request, and notes and findings on the teacher."""
+    # The sample is live even if the run will use a batch API: it is needed now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
     teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(live.teacher))
-    # One request says how fast a server answers; an engine in this process is asked for a small batch,
-    # since it answers many at once far faster than one after the other.
+    # One request shows a server's speed; an engine in this process gets a small batch, since it is
+    # much faster with many requests at once.
     engine = isinstance(teacher, EngineTeacher)
     waits: list[float] = []
 
@@ -171,7 +171,7 @@ def _ask(
     before = sum(waits)
     started = time.monotonic()
     answers = ask_sample(live.teacher, teacher, asked, waiting)
-    # A wait says how often may be asked, and nothing of how fast an answer is.
+    # A wait shows the rate limit, not the speed of an answer.
     seconds = max(time.monotonic() - started - (sum(waits) - before), 0.0) / (len(asked) if engine else live.teacher.concurrency)
     remember(live.teacher, teacher)
     server = sample_findings(live.teacher, teacher, answers)
@@ -179,13 +179,13 @@ def _ask(
     if waits:
         notes.append(
             f"the server asked to wait {sum(waits):,.0f} s for the sample. A run waits, too, so it takes longer than the minutes "
-            "above; with the limit of your plan in teacher.requests_per_minute they count that in."
+            "above; set teacher.requests_per_minute to your plan's limit to include that."
         )
     return asked, answers, seconds, notes, server
 
 
 def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[str]:
-    """Return what a model that thinks takes, and whether it has room to answer."""
+    """Return notes on a reasoning model's thoughts, and on whether it has room to answer."""
     written, thought = sum(a.usage.completion_tokens for a in answers), sum(hidden_tokens(answer) for answer in answers)
     found = []
     if thought:
@@ -202,20 +202,20 @@ def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[st
 
 
 def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
-    """Return why a sample whose answers ended by themselves holds no text."""
+    """Return why a sample has no text although its answers were not cut off; empty if it has text."""
     if all(answer.finish_reason == "refusal" for answer in answers):
-        return ["the sample answer was refused: the teacher, or a filter before it, declines to write it."]
+        return ["the sample answer was refused by the teacher, or by a filter in front of it."]
     if any(answer_text(config.teacher, a).strip() for a in answers) or is_cut_off_in_thought(config.teacher, answers[0]):
         return []
     if '"tool_calls"' in answers[0].raw and re.search(r'"tool_calls":\s{0,5}\[\s{0,20}\{', answers[0].raw):
-        return ["the sample answer holds no text: the teacher called a tool instead, take another model."]
+        return ["the sample answer has no text: the teacher called a tool instead; use another model."]
     where = thoughts_of(answers[0]).found
     went = f"what the teacher wrote is {where}, as thoughts" if where != "none seen" else "the server sent an empty one"
-    return [f"the sample answer holds no text: {went}. Switch thinking off in teacher.options, or take another model."]
+    return [f"the sample answer has no text: {went}. Switch thinking off in teacher.options, or use another model."]
 
 
 def _context(config: RunConfig, method: Method, inputs: RunData) -> MethodContext:
-    """Return what a method may look at, as if its student had got every gold row wrong, and every label were a reason."""
+    """Return a method's data as if its student had got every gold row wrong, with labels as reasons."""
     harvest, family = _shown(method, inputs), create_family(config.task)
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
     reasons = {name: [name or "reason"] for name in config.task.labels or [""]}
@@ -235,7 +235,7 @@ def _sample(
     count: int,
     waiting: Callable[[float], object],
 ) -> list[Request]:
-    """Return the first requests for rows, with a reason that was really asked for where reasons are shown."""
+    """Return the first requests for rows; if prompts show reasons, one is requested first."""
     method = create_method(config)
     ctx = _context(config, method, inputs)
     if method.student == "none":
@@ -261,7 +261,7 @@ def _plans(method: Method, ctx: MethodContext) -> Iterator[Plan]:
 
 
 def _rows(config: RunConfig, inputs: RunData) -> tuple[int, int]:
-    """Return the fewest and the most answers that are likely to be asked for."""
+    """Return the fewest and the most answers likely to be requested."""
     method, match = create_method(config), config.method.match
     if not method.asks:
         return 0, 0
@@ -287,7 +287,7 @@ def _rows(config: RunConfig, inputs: RunData) -> tuple[int, int]:
 
 
 def _noting(ctx: MethodContext, looked: list[int]) -> Callable[[int], Sequence[Mistake]]:
-    """Return ``ctx.mistakes`` that tells whether it was called: then a plan is as large as there are mistakes."""
+    """Return ``ctx.mistakes`` that records its calls: if called, the size of a plan depends on the mistakes."""
 
     def mistakes(number: int) -> Sequence[Mistake]:
         looked.append(number)
@@ -297,7 +297,7 @@ def _noting(ctx: MethodContext, looked: list[int]) -> Callable[[int], Sequence[M
 
 
 def _answers(plan: Plan) -> float:
-    """Return how many answers a plan's rows take if none is dropped; reasons of a label come in whole answers."""
+    """Return the answers that a plan's rows need if none is dropped; a label's reasons take whole answers."""
     targets = {label: target for label, target in plan.targets.items() if target}
     if not targets:
         return 0.0
@@ -308,15 +308,15 @@ def _answers(plan: Plan) -> float:
 
 
 def _trainings(config: RunConfig, method: Method, inputs: RunData) -> int:
-    """Return how many students are trained, at most, where every fold takes one."""
+    """Return the most students that cross-fitting trains."""
     folds = deal_folds(_shown(method, inputs), config.method.folds, config.seed).count
     return trainings(config.method.final, method.rounds, folds)
 
 
 def _cached(config: RunConfig, inputs: RunData, path: Path | None) -> dict[str, Any] | None:
-    """Return how many requests of the run's first wave are answered already.
+    """Return how many requests of the run's first wave are already answered.
 
-    ``None`` where no answers are shared, or where what is asked first is not known before.
+    ``None`` if no answers are shared, or if the first requests are not known in advance.
     """
     method = create_method(config)
     first = None if inputs.seed else next(plans_of(method, 0, _context(config, method, inputs)), None)
@@ -330,7 +330,7 @@ def _cached(config: RunConfig, inputs: RunData, path: Path | None) -> dict[str, 
         return found
     try:
         with closing(AnswerStore.shared(path)) as store:
-            # Through the plain store: having been planned is no use that keeps an answer from being pruned.
+            # The plain store does not record a use: planning must not keep an answer from being pruned.
             return {**found, "requests": len(AnswerStore(store.connection).find_many(list(wanted.items())))}
     except RunError as error:
         return {**found, "problem": error.message}

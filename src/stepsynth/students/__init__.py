@@ -1,6 +1,6 @@
 """Students: small models trained on the teacher's rows.
 
-A student knows nothing of teachers, journals or rounds: rows in, a saved model out.
+A student knows nothing about teachers, journals or rounds: rows in, a saved model out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Model(Protocol):
     """A trained student."""
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
-        """Return one prediction per example, in order; labels of the examples are not read."""
+        """Return one prediction per example, in order; the examples' labels are not read."""
         ...
 
 
@@ -42,21 +42,21 @@ class Student(Protocol):
 
         Args:
             train: rows to learn from.
-            select: gold rows that pick the best checkpoint; with none, the last one is kept.
-            seed: of initialisation, order and dropout; same seed, same weights on one CPU.
-            out: an existing empty folder; the caller renames it when it is whole.
-            start: folder of an earlier student whose weights are trained on; the base model's when absent.
-            progress: called with ``(steps done, steps in all)``.
+            select: gold rows that pick the best checkpoint; without any, the last one is kept.
+            seed: for initialisation, order and dropout; same seed, same weights on one CPU.
+            out: an existing empty folder; the caller renames it when it is complete.
+            start: folder of an earlier student to continue from; by default the base model.
+            progress: called with ``(steps done, total steps)``.
         """
         ...
 
     def load(self, folder: Path) -> Model:
-        """Return the model that ``fit`` wrote into ``folder``."""
+        """Load the model that ``fit`` wrote into ``folder``."""
         ...
 
 
 def create_student(config: RunConfig) -> Student:
-    """Return the student that a config names, or the one for its task family; no heavy import happens before this call."""
+    """Create the configured student, or the default of the task family; heavy libraries are first imported here."""
     from stepsynth.registry import STUDENTS
     from stepsynth.tasks import create_family
 

@@ -1,7 +1,7 @@
-"""From texts to padded batches: similar lengths together, mixed anew every epoch.
+"""Turns texts into padded batches of rows with similar length.
 
-Tokenised once, rows of similar length share a batch. Training batches are drawn anew every
-epoch; for answers, batches go by length and content alone.
+Texts are tokenised once. Training batches are redrawn every epoch; for predictions, batches depend on
+length and content alone.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ __all__ = [
     "tokenise",
 ]
 
-# transformers' own annotations are too loose to gain anything from them.
+# transformers' own annotations are too loose to be useful.
 Network: TypeAlias = Any
 Tokenizer: TypeAlias = Any
-# ``input_ids`` and, for two texts in a network that tells them apart by it, ``token_type_ids``.
+# ``input_ids`` and, for two texts, ``token_type_ids`` if the network uses them.
 Row: TypeAlias = dict[str, list[int]]
 
-# The linear layer of a `pooled.PooledClassifier`. A folder without it holds one of transformers' own classifiers.
+# The linear layer of a `pooled.PooledClassifier`. A folder without this file has one of transformers' own classifiers.
 HEAD_FILE = "head.safetensors"
 _EVAL_TOKENS = 4096
 _POOL = 4
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, *, segments: bool = False) -> list[Row]:
-    """Return the tokens of each row, at most ``max_length`` and at least one.
+    """Tokenise rows to at least one and at most ``max_length`` tokens each.
 
     Args:
-        tokenizer: of the student.
-        texts: one text per row, or two per row; of two that are too long together the longer one
+        tokenizer: the student's.
+        texts: one text per row, or two per row; if two are too long together, the longer one
             is cut first, so neither ever vanishes.
-        max_length: tokens per row, special ones included.
-        segments: whether two texts come with ``token_type_ids``; see `reads_segments`.
+        max_length: tokens per row, special tokens included.
+        segments: whether to add ``token_type_ids`` to two texts; see `reads_segments`.
     """
     if not texts:
         return []
@@ -66,34 +66,34 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length:
 
 
 def encodable(text: str) -> str:
-    """Return the text, as long as it was, with ``?`` for what UTF-8 cannot hold.
+    """Replace characters that UTF-8 cannot encode by ``?``; the length stays the same.
 
-    A lone surrogate cannot be encoded; tokenizers would stop with a TypeError that names no row.
+    On a lone surrogate, tokenizers would raise a TypeError that names no row.
     """
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def longest(wanted: int, network: Network, tokenizer: Tokenizer) -> int:
-    """Return the longest text in tokens that both the config and the base model allow."""
+    """Return the most tokens that both the config and the base model allow."""
     positions = getattr(network.config, "max_position_embeddings", None) or wanted
     return int(min(wanted, positions, tokenizer.model_max_length))
 
 
 def reads_segments(network: Network) -> bool:
-    """Return whether the network tells two texts apart by ``token_type_ids`` (BERT does, RoBERTa does not).
+    """Whether the network tells two texts apart by ``token_type_ids`` (BERT does, RoBERTa does not).
 
-    The network is asked, not the tokenizer: a generic tokenizer does not name them among its outputs.
+    Checks the network, not the tokenizer, since a generic tokenizer does not list them among its outputs.
     """
     encoder: Network = getattr(network, "body", network)
     return "token_type_ids" in inspect.signature(encoder.forward).parameters and getattr(encoder.config, "type_vocab_size", 0) > 1
 
 
 def length_groups(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[int]:
-    """Return an order of the rows in which each slice of ``batch_size`` holds rows of similar length.
+    """Return an order of the rows in which each slice of ``batch_size`` has rows of similar length.
 
-    Rows are shuffled, and sorted by length only within pools of four batches. Sorting them all would save
-    a few more percent of the tokens, but a class whose texts are all short would come in a row of batches
-    of its own. The last, smaller slice holds any rows, so that they are not always the longest.
+    Rows are shuffled, then sorted by length within pools of four batches. Sorting all of them would save
+    a few more percent of the tokens, but a class whose texts are all short would fill consecutive
+    batches. The last, smaller slice has random rows, so that it is not always the longest ones.
     """
     order = list(range(len(lengths)))
     rng.shuffle(order)
@@ -109,13 +109,13 @@ def length_groups(lengths: Sequence[int], batch_size: int, rng: random.Random) -
 def forward(network: Network, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any]]:
     """Yield ``(positions, the network's output)`` for batches of at most 4096 padded tokens, short rows first.
 
-    Batches depend on what the rows hold, not on their order.
+    Batches depend on the content of the rows, not on their order.
     """
     return _forward(network, network.device, tokenizer, rows)
 
 
 def forward_vectors(network: Network, tokenizer: Tokenizer, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any]]:
-    """Yield ``(positions, vectors)`` as `forward` does: what the head of a `PooledClassifier` is shown."""
+    """Yield ``(positions, vectors)`` like `forward`: the input of a `PooledClassifier`'s head."""
     return _forward(network.vectors, network.device, tokenizer, rows)
 
 

@@ -1,6 +1,6 @@
-"""Whether a base model can be loaded, told before a teacher is paid: its config, tokenizer and the heads of its weights.
+"""Checks before a teacher is paid that a base model can be loaded: its config, tokenizer and weight headers.
 
-No weights are loaded. Of a hub id only small files are fetched, which training needs as well.
+No weights are loaded. For a hub id, only small files are downloaded, which training needs as well.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ _HINT = "It must be an encoder with safetensors weights: an embedded name, a loc
 
 
 def not_loadable(model: str, why: Exception | str) -> ConfigError:
-    """Return the error of a base model that cannot be loaded.
+    """Return the error for a base model that cannot be loaded.
 
     Args:
         model: as the config names it.
-        why: one reason, or the library's error.
+        why: the reason, or the library's error.
     """
     said = why if isinstance(why, str) else f"{type(why).__name__}: {' '.join(str(why).split())[:300]}"
     return ConfigError(f"student.model {model!r} cannot be loaded: {said}", hint=_HINT)
 
 
 def check_base(model: str, where: Path | str, family: str) -> None:
-    """Refuse a local folder or a hub id that no student of a task family can be made of.
+    """Refuse a local folder or hub id that cannot become a student of the task family.
 
     Args:
         model: as the config names it; an embedded one is known to be good.
-        where: what `stepsynth.model_cache.resolve` made of it.
-        family: name of the task's.
+        where: the result of `stepsynth.model_cache.resolve`.
+        family: name of the task's family.
 
     Raises:
-        ConfigError: no such repository, another kind of model, no tokenizer, or no whole safetensors weights.
+        ConfigError: no such repository, wrong kind of model, no tokenizer, or incomplete safetensors weights.
     """
     if model in ASSETS:
         return
@@ -54,20 +54,20 @@ def check_base(model: str, where: Path | str, family: str) -> None:
             tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # as of `load_base`
         raise not_loadable(model, error) from error
-    # Where there are no files of it, the library makes one up that knows no word.
+    # Without tokenizer files, the library makes up a tokenizer that knows no words.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise not_loadable(model, "its tokenizer's files (tokenizer.json and the like) are missing.")
     spans = FAMILIES.load(family).answer_kind == "span"
     if type(found) not in _known(spans=spans):
         kind = "questions" if spans else "labels"
-        raise not_loadable(model, f"a model of the type {found.model_type!r} has no form that learns {kind}.")
+        raise not_loadable(model, f"models of type {found.model_type!r} cannot be trained on {kind}.")
     why = _local_weights(where) if isinstance(where, Path) else _hub_weights(where)
     if why:
         raise not_loadable(model, why)
 
 
 def _known(*, spans: bool) -> Any:
-    """Return the configs of the models that students of a family are made of."""
+    """Return the model configs that can become a student of a family."""
     with importing():
         from transformers.models.auto import modeling_auto
 
@@ -77,7 +77,7 @@ def _known(*, spans: bool) -> Any:
 
 
 def _local_weights(folder: Path) -> str:
-    """Return what is wrong with a folder's weights; nothing where each file is whole."""
+    """Return the fault of a folder's weights; empty if every file is whole."""
     with importing():
         from safetensors import safe_open
 
@@ -89,19 +89,19 @@ def _local_weights(folder: Path) -> str:
             return f"{_INDEX} is damaged."
     for name in names:
         try:
-            # Reads the head, and whether the file is as long as that says.
+            # Reads the header and checks the file's length against it.
             with safe_open(folder / name, framework="numpy"):
                 pass
         except FileNotFoundError:
             others = sorted(path.name for path in folder.glob("*.bin"))[:1]
-            return f"{name} is missing{f', and {others[0]} is not read, since such files can run code' if others else ''}."
-        except Exception as error:  # safetensors has its own, and raises OSError, too
+            return f"{name} is missing{f'; {others[0]} is not used, since such files can run code' if others else ''}."
+        except Exception as error:  # safetensors has its own errors, and raises OSError, too
             return f"{name} is damaged ({re.sub(r'^Error while deserializing header: ', '', str(error))[:120]})."
     return ""
 
 
 def _hub_weights(repository: str) -> str:
-    """Return what is wrong with a repository's weights; nothing where nobody can tell before they are fetched."""
+    """Return the fault of a repository's weights; empty if it cannot be told without downloading them."""
     with importing():
         from huggingface_hub import HfApi
         from transformers.utils import has_file
@@ -109,10 +109,10 @@ def _hub_weights(repository: str) -> str:
     try:
         if has_file(repository, _WEIGHTS) or has_file(repository, _INDEX):
             return ""
-        # The hub's own converter offers safetensors of older models as a proposed change, which transformers takes.
+        # The hub's converter proposes safetensors for older models in a pull request, which transformers uses.
         refs = HfApi().list_repo_refs(repository, include_pull_requests=True).pull_requests or []
         if any(has_file(repository, _WEIGHTS, revision=ref.ref) for ref in refs[-20:]):
             return ""
-    except Exception:  # of the hub's client or its HTTP library; what is cached may still be loaded
+    except Exception:  # from the hub's client or its HTTP library; cached files may still load
         return ""
     return f"the repository has no {_WEIGHTS}."

@@ -1,10 +1,10 @@
-"""A text classifier: a pretrained encoder with a head, trained quickly on few short texts.
+"""A text classifier: a pretrained encoder with a head, trained quickly on a few short texts.
 
     model = Classifier(config.student, Classification(config.task)).fit(train, select, seed=0, out=folder)
     model.predict(examples)
 
-One text or a pair, one label or several: the task family says which. The training is transformers'
-`Trainer`. What makes it quick on a CPU without changing what is learnt:
+The task family decides whether there is one text or a pair, and one label or several. Training uses
+transformers' `Trainer`. To be fast on a CPU without changing the result:
 
 - texts are tokenised once, and batches hold texts of similar length, so little padding is computed (`batches`);
 - only the rows of the embedding matrix whose tokens occur are trained (`embeddings`);
@@ -48,9 +48,9 @@ class ClassifierModel:
     Args:
         network: a transformers sequence-classification model or a `pooled.PooledClassifier`.
         tokenizer: its tokenizer.
-        family: how rows are read; its labels are in the order of the network's outputs.
-        max_length: tokens per row, longer ones are cut.
-        steps: optimiser steps of its training, where they are known.
+        family: the task's family; its labels are in the order of the network's outputs.
+        max_length: tokens per row; longer ones are cut.
+        steps: optimiser steps of its training, if known.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class ClassifierModel:
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return one prediction per example, in order, probabilities rounded to six decimals.
 
-        Where several labels may hold, those with a probability of at least one half are predicted.
-        Rows are batched by length and content, so the order of ``examples`` changes nothing.
+        In multi-label tasks, labels with a probability of at least one half are predicted.
+        Rows are batched by length and content, so the order of ``examples`` does not matter.
         """
         rows = _read(self._network, self._tokenizer, self._family, examples, self._max_length)
         answers: list[Prediction | None] = [None] * len(rows)
@@ -84,12 +84,12 @@ class ClassifierModel:
 class Classifier:
     """Classification of texts or pairs of texts with a pretrained encoder.
 
-    Where several labels may hold, each label is a decision of its own (sigmoid, binary cross-entropy);
-    ``label_smoothing`` is not applied there, since transformers smooths distributions over labels only.
+    In multi-label tasks, each label is a separate decision (sigmoid, binary cross-entropy);
+    ``label_smoothing`` is not applied there, since transformers only smooths distributions over labels.
 
     Args:
-        config: which base model and how it is trained.
-        family: how rows are read; its labels, in order, are the network's outputs.
+        config: base model and training settings.
+        family: the task's family; its labels, in order, are the network's outputs.
     """
 
     def __init__(self, config: StudentConfig, family: TaskFamily) -> None:
@@ -111,11 +111,11 @@ class Classifier:
         """Train and write weights, config, tokenizer and ``training.json`` into ``out``.
 
         With ``keep: best`` the epoch with the highest accuracy on ``select`` is kept (ties: higher micro-F1
-        where several labels may hold, then lower loss, then earlier), else, and without ``select``, the last
-        weights. A row with several labels counts as right when all of them are. With a ``start`` its encoder is
-        trained on, and with ``head: fresh`` its head, too; ``probe-start`` begins a new head on that encoder. A probe
-        (``head: probe``) always starts from the base model, which it leaves as it is.
-        Same arguments on one CPU give the same bytes.
+        in multi-label tasks, then lower loss, then earlier); otherwise, or without ``select``, the last
+        weights. A row with several labels is right if all of them are. With ``start``, training continues from
+        its encoder and, with ``head: fresh``, its head; ``probe-start`` puts a new head on that encoder. A probe
+        (``head: probe``) always starts from the base model and does not change it.
+        The same arguments on one CPU give the same bytes.
 
         Raises:
             ConfigError: the base model cannot be loaded, or training diverged.
@@ -146,7 +146,7 @@ class Classifier:
         return ClassifierModel(network, tokenizer, self.family, max_length, steps)
 
     def load(self, folder: Path) -> ClassifierModel:
-        """Return the model that `fit` wrote into ``folder``.
+        """Load the model that `fit` wrote into ``folder``.
 
         Raises:
             RunError: files are missing or unreadable, or the model has other labels.
@@ -167,7 +167,7 @@ class Classifier:
         out: Path,
         progress: Progress | None,
     ) -> History:
-        """Train the network on rows with their targets, and return how it went."""
+        """Train the network on rows with their targets; return the history."""
         with importing():
             from stepsynth.students import trainer
 
@@ -189,7 +189,7 @@ class Classifier:
         )
 
     def _trained(self, folder: Path) -> tuple[Network, Tokenizer, dict[str, int]]:
-        """Load a trained student, whichever head it has, and its numbers, and check that it has our labels."""
+        """Load a trained student with either head, and its settings; check that it has our labels."""
         architecture = _architecture(pooled=(folder / HEAD_FILE).is_file())
         network, tokenizer, settings = load_trained(architecture, folder, _SETTINGS)
         labels = [network.config.id2label[index] for index in sorted(network.config.id2label)]
@@ -198,14 +198,14 @@ class Classifier:
         return network, tokenizer, settings
 
     def _targets(self, examples: Sequence[Example]) -> list[Any]:
-        """Return label numbers, or one 0.0 or 1.0 per label where several may hold."""
+        """Return label numbers, or in multi-label tasks one 0.0 or 1.0 per label."""
         if not self.several:
             return [self.labels.index(example.label) for example in examples]
         chosen = [split_labels(example.label) for example in examples]
         return [[float(label in row) for label in self.labels] for row in chosen]
 
     def _score(self, network: Network, tokenizer: Tokenizer, rows: Sequence[Row], select: Sequence[Example]) -> Scores:
-        """Return accuracy, mean cross-entropy and, where several labels may hold, micro-F1 on the select rows."""
+        """Return accuracy, mean cross-entropy and, in multi-label tasks, micro-F1 on the select rows."""
         with importing():
             import torch
         from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -252,7 +252,7 @@ def _read(network: Network, tokenizer: Tokenizer, family: TaskFamily, examples: 
 
 
 def _likely(probabilities: Iterable[float], labels: Sequence[str]) -> list[str]:
-    """Return the labels whose probability, as it is shown, is at least one half."""
+    """Return the labels whose rounded probability is at least one half."""
     return [label for label, p in zip(labels, probabilities, strict=True) if round(p, 6) >= 0.5]
 
 
@@ -262,4 +262,4 @@ def _check_labels(train: Sequence[Example], select: Sequence[Example], labels: S
     for example in (*train, *select):
         for label in split_labels(example.label) if several else (example.label,):
             if label not in labels:
-                raise DataError(f"row {example.id!r} has label {label!r}, which is none of {list(labels)!r}.")
+                raise DataError(f"row {example.id!r} has label {label!r}, which is not one of {list(labels)!r}.")

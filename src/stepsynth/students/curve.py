@@ -1,4 +1,4 @@
-"""How a linear probe learns from more and more gold rows: what further labels would bring, in seconds."""
+"""Learning curve of a linear probe over the gold rows: estimates in seconds how much more labels would help."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 __all__ = ["learning_curve"]
 
 _SHARES = (0.25, 0.5, 0.75, 1.0)
-# Which rows are left out is luck; of several draws the mean is looked at.
+# Which rows are left out is chance, so several draws are averaged.
 _DRAWS = 3
-# With many labels a fit takes a second, and there is less luck in many rows.
+# With many labels a fit takes a second, and there are more rows and so less chance.
 _MANY_LABELS = 20
-# Twice the rows lies well within what a line over the logarithm of the rows can be trusted for.
+# A line over the logarithm of the rows can be trusted for twice the rows.
 _TIMES = 2
 
 
 def learning_curve(
     config: StudentConfig, family: TaskFamily, examples: Sequence[Example], fold_of: Callable[[Example], int]
 ) -> dict[str, Any] | None:
-    """Return what a probe scores with a part of the gold rows, and what it would score with twice as many.
+    """Score a probe on growing parts of the gold rows, and forecast its gain with twice as many.
 
-    Every row is predicted by a probe that was fitted on rows of the other folds.
+    Every row is predicted by a probe fitted on rows of the other folds.
 
     Args:
-        config: whose base model gives the embeddings.
-        family: how rows are read.
+        config: its base model gives the embeddings.
+        family: the task's family.
         examples: all gold rows.
-        fold_of: gives a row's fold.
+        fold_of: returns a row's fold.
 
     Returns:
         ``points`` (``rows`` that a probe was fitted on, ``value``), ``rows`` and ``more`` (gold rows now,
-        and further ones that the forecast is about), ``gain`` with ``gain_ci95``; ``None`` for questions,
-        and where rows are too few to leave some out.
+        and additional ones in the forecast), ``gain`` with ``gain_ci95``; ``None`` for question answering
+        and if there are too few rows to leave some out.
     """
     if family.spans:
         return None
@@ -53,7 +53,7 @@ def learning_curve(
     several = family.several_labels
     for draw in range(_DRAWS if several or len(family.labels) <= _MANY_LABELS else 1):
         for share in _SHARES:
-            # All of the rows are the same rows, whatever is drawn.
+            # A share of 1 is the same rows in every draw.
             known = next((point for point in points if share == 1 and point.rows == _size(folds, 1)), None)
             scores = known.scores if known else _out_of_fold(vectors, examples, folds, share, draw, several=several)
             if scores:
@@ -73,7 +73,7 @@ def learning_curve(
 
 
 def _size(folds: Sequence[int], share: float) -> int:
-    """Return how many rows a probe is fitted on, on average over the folds."""
+    """Return the average number of rows over the folds that a probe is fitted on."""
     count = len(set(folds))
     return max(1, round(share * len(folds) * (count - 1) / count))
 
@@ -81,7 +81,7 @@ def _size(folds: Sequence[int], share: float) -> int:
 def _out_of_fold(
     vectors: Any, examples: Sequence[Example], folds: Sequence[int], share: float, draw: int, *, several: bool
 ) -> list[float]:
-    """Return which gold rows probes got right that had not seen them; none where labels were lacking."""
+    """Score each gold row with a probe that had not seen it; empty if a fold's training rows lack labels."""
     scores, random = [0.0] * len(examples), Random(f"curve {draw}")
     for fold in sorted(set(folds)):
         others = [place for place, own in enumerate(folds) if own != fold]

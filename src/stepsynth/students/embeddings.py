@@ -1,8 +1,8 @@
-"""Only the rows of the embedding matrix whose tokens occur are trained.
+"""Trains only those rows of the embedding matrix whose tokens occur.
 
 The others get no gradient, yet an optimiser streams all of them through memory in every step:
-in a student of 22 million weights they are half of all weights. Up to the weight decay that
-unused rows would get, the result is that of training the whole matrix.
+in a student of 22 million weights they are half of all weights. The result is the same as training
+the whole matrix, except for the weight decay of unused rows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["only_used_embeddings"]
 
 @contextmanager
 def only_used_embeddings(network: Any, rows: Sequence[Sequence[int]], padding: int) -> Iterator[None]:
-    """Put a small matrix of the used rows in the network's embedding; the full one is back at the end.
+    """Replace the network's embedding by a small matrix of the used rows; restore the full one at the end.
 
     A hook renumbers the token ids on their way into the embedding, so that the network itself
-    still sees the true ids. Weights that share memory or scale their output are left alone.
+    still sees the true ids. Tied weights and embeddings with extra options are left alone.
 
     Args:
         network: a transformers model.
-        rows: token ids of every text that the network will see inside.
+        rows: token ids of every text that the network will see in the block.
         padding: id of the padding token.
     """
     import torch
@@ -38,7 +38,7 @@ def only_used_embeddings(network: Any, rows: Sequence[Sequence[int]], padding: i
     used = torch.tensor(sorted(extra.union(*rows)), device=full.device)
     renumber = torch.zeros(size, dtype=torch.long, device=full.device)
     renumber[used] = torch.arange(len(used), device=full.device)
-    # The network may have been moved, or copied to several devices, since.
+    # The network may be moved or copied to several devices later.
     hook = embedding.register_forward_pre_hook(lambda _, inputs: (renumber.to(inputs[0].device)[inputs[0]], *inputs[1:]))
     embedding.weight = torch.nn.Parameter(full.detach()[used])
     embedding.num_embeddings = len(used)

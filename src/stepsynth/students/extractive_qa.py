@@ -1,11 +1,11 @@
-"""A reader: finds the answer to a question in a passage, however long the passage is.
+"""A reader: finds the answer to a question in a passage of any length.
 
     model = ExtractiveQA(config.student, family).fit(train, select, seed=0, out=folder)
     model.predict(examples)
 
-A pretrained encoder scores every token as the beginning and as the end of the answer (Devlin et
-al. 2019, section 4.2). Long contexts are read in overlapping windows (`windows`), the answer is the
-best span over all of them (`spans`), and training is the classifier's (`trainer`).
+A pretrained encoder scores every token as the start and as the end of the answer (Devlin et al.
+2019, section 4.2). Long contexts are read in overlapping windows (`windows`), the answer is the best
+span over all of them (`span_decoding`), and training is the same as the classifier's (`trainer`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ExtractiveQA", "ExtractiveQAModel"]
 
 Progress = Callable[[int, int], None]
-# First and last token of the answer in a window; ``None`` where the window does not hold it.
+# First and last token of the answer in a window; ``None`` if the window does not contain it.
 Target = tuple[int, int] | None
 
 _SETTINGS = ("max_length", "stride", "max_answer_tokens")
@@ -45,9 +45,9 @@ class ExtractiveQAModel:
     Args:
         network: a transformers question-answering model.
         tokenizer: its tokenizer, a fast one.
-        family: how rows are read: question, then context.
+        family: the task's family; its texts are question, then context.
         settings: ``max_length`` (tokens per window), ``stride`` (tokens that windows share) and
-            ``max_answer_tokens``; ``steps``, the optimiser steps of its training, where they are known.
+            ``max_answer_tokens``; ``steps``, the optimiser steps of its training, if known.
     """
 
     def __init__(self, network: Network, tokenizer: Tokenizer, family: TaskFamily, settings: dict[str, int]) -> None:
@@ -60,7 +60,7 @@ class ExtractiveQAModel:
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return one prediction per example, in order: answer, start, and candidates with their probabilities.
 
-        Windows are batched by length and content, so the order of ``examples`` changes nothing.
+        Windows are batched by length and content, so the order of ``examples`` does not matter.
         """
         windows = self.windows(examples)
         found: list[list[Scored]] = [[] for _ in windows]
@@ -79,7 +79,7 @@ class ExtractiveQAModel:
         return windows.cut(self._tokenizer, texts, size, stride, segments=segments) if texts else []
 
     def read(self, windows: Sequence[Window]) -> Any:
-        """Yield ``(positions, best spans, log-probabilities)`` of batches of windows; see `spans`."""
+        """Yield ``(positions, best spans, log-probabilities)`` of batches of windows; see `span_decoding`."""
         from stepsynth.students import span_decoding
 
         for positions, output in forward(self._network, self._tokenizer, [window.row for window in windows]):
@@ -103,12 +103,12 @@ class ExtractiveQAModel:
 class ExtractiveQA:
     """Extractive question answering with a pretrained encoder.
 
-    Training has one row per window; windows that do not hold the whole answer learn to point at the
-    first token. ``label_smoothing`` is not applied: transformers smooths distributions over labels only.
+    Training has one row per window; windows without the whole answer learn to point at the first
+    token. ``label_smoothing`` is not applied: transformers only smooths distributions over labels.
 
     Args:
-        config: which base model, how windows are cut and how it is trained.
-        family: how rows are read: question, then context.
+        config: base model, windows and training settings.
+        family: the task's family; its texts are question, then context.
     """
 
     def __init__(self, config: StudentConfig, family: TaskFamily) -> None:
@@ -128,9 +128,9 @@ class ExtractiveQA:
         """Train and write weights, config, tokenizer and ``training.json`` into ``out``.
 
         With ``keep: best`` the epoch with the most exact matches on ``select`` is kept (ties: higher F1, then
-        lower loss, then earlier), else, and without ``select``, the last weights. Of several right answers the
-        first one is learnt. Training rows whose answer is in no window as a whole are left out; ``training.json`` counts them
-        as ``skipped``. Same arguments on one CPU give the same bytes.
+        lower loss, then earlier); otherwise, or without ``select``, the last weights. Of several right answers, the
+        first is learnt. Training rows whose answer fits into no window are left out; ``training.json`` counts
+        them as ``skipped``. The same arguments on one CPU give the same bytes.
 
         Raises:
             ConfigError: the base model cannot be loaded or its tokenizer is slow, or training diverged.
@@ -165,7 +165,7 @@ class ExtractiveQA:
         return model
 
     def load(self, folder: Path) -> ExtractiveQAModel:
-        """Return the model that `fit` wrote into ``folder``, with the windows that it was trained with.
+        """Load the model that `fit` wrote into ``folder``, with the window settings of its training.
 
         Raises:
             RunError: files are missing or unreadable.
@@ -185,13 +185,13 @@ class ExtractiveQA:
         network, tokenizer = load_base(AutoModelForQuestionAnswering, self.config)
         if not tokenizer.is_fast:
             raise ConfigError(
-                f"student.model {self.config.model!r} has a slow tokenizer, which does not tell where its tokens stand.",
-                hint="Take a model with a tokenizer.json.",
+                f"student.model {self.config.model!r} has a slow tokenizer, which gives no positions of tokens.",
+                hint="Use a model with a tokenizer.json.",
             )
         return self._model(network, tokenizer), network, tokenizer
 
     def _trained(self, folder: Path) -> tuple[ExtractiveQAModel, Network, Tokenizer]:
-        """Load a trained student's weights, to be trained on with this config's windows."""
+        """Load a trained student's weights, to continue training with this config's windows."""
         with importing():
             from transformers import AutoModelForQuestionAnswering
 
@@ -231,13 +231,13 @@ def _row(row: Row, target: Target, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _no_answer(row: Row, tokenizer: Tokenizer) -> int:
-    """Return the place that stands for "not in this window": the classification token's, if there is one."""
+    """Return the position that means "not in this window": the classification token's, or 0."""
     ids = row["input_ids"]
     return ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
 
 
 def _targets(examples: Sequence[Example], windows: Sequence[Window]) -> list[Target]:
-    """Return where each window holds the first right answer of its example."""
+    """Return the position in each window of its example's first right answer."""
     from stepsynth.students.windows import locate
 
     by_example: dict[int, list[Window]] = {}

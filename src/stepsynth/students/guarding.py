@@ -1,7 +1,7 @@
-"""A user's own student behind a guard: what fails is one line that names it, and what it predicts is checked and made plain.
+"""Wraps a user's own student: its failures become one-line errors that name it, and its predictions are checked.
 
-Numbers of numpy become Python's, which the journal keeps. Predictions that would only look like numbers (no number at all,
-shares beyond 0 and 1, or far from 1 together) are refused.
+NumPy numbers are converted to Python's for the journal. Invalid predictions (NaN, probabilities outside 0 to 1, or
+a sum far from 1) are refused.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["GuardedStudent", "try_student"]
 
-_LOST = "Fix it and run the same again: no answer is lost."
-_TRY = "It was tried on a few validation rows before anything is spent; stepsynth.testing.StudentContract helps to find out why."
-# Of each label so many rows are tried: as many as a cross-validation of five folds needs, and one more.
+_LOST = "Fix it and run the same command again: no answer is lost."
+_TRY = "It was tried on a few validation rows before spending anything; stepsynth.testing.StudentContract helps to find out why."
+# Rows tried per label: one more than five-fold cross-validation needs.
 _EACH = 6
-# Shares in 16 bits are off by less.
+# Probabilities in 16 bits are off by less.
 _SLACK, _SUM_SLACK = 1e-3, 0.02
 _tried: set[tuple[type, str]] = set()
 
@@ -47,9 +47,9 @@ class GuardedStudent:
 
     Args:
         recipe: the user's.
-        family: says what a prediction may be.
-        error: class of the errors that are raised.
-        hint: what to do then.
+        family: defines valid predictions.
+        error: class of the errors to raise.
+        hint: their hint.
     """
 
     def __init__(self, recipe: StudentRecipe, family: TaskFamily, error: type[UserError] = RunError, hint: str = _LOST) -> None:
@@ -60,7 +60,7 @@ class GuardedStudent:
 
     @property
     def continues(self) -> bool:
-        """Whether it goes on from an earlier student's folder."""
+        """Whether it can continue from an earlier student's folder."""
         return self.recipe.continues
 
     def fit(
@@ -76,19 +76,19 @@ class GuardedStudent:
         """Train; see `stepsynth.students.Student.fit`.
 
         Raises:
-            UserError: it failed, or wrote something else than files into ``out``.
+            UserError: it failed, or wrote something other than files into ``out``.
         """
         with self.guard("fit"):
             model = self.recipe.fit(train, select, seed=seed, out=out, start=start, progress=progress)
         self._check_files(out)
-        # What is kept are the files, so that one which returns nothing has lost nothing.
+        # Only the files are kept, so ``fit`` need not return a model.
         return _GuardedModel(model, self) if hasattr(model, "predict") else self.load(out)
 
     def load(self, folder: Path) -> Model:
-        """Return the model that ``fit`` wrote into ``folder``.
+        """Load the model that ``fit`` wrote into ``folder``.
 
         Raises:
-            UserError: it failed, or what it returned cannot predict.
+            UserError: it failed, or returned something without ``predict``.
         """
         with self.guard("load"):
             model = self.recipe.load(folder)
@@ -98,7 +98,7 @@ class GuardedStudent:
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
-        """Run what the student does; its failure is the user's error. Our own errors, and a full disk, stay what they are."""
+        """Turn the student's failures into user errors, except our own errors and a full disk."""
         try:
             yield
         except StepsynthError:
@@ -109,25 +109,25 @@ class GuardedStudent:
             raise self.wrong(what, f"{type(failed).__name__}: {' '.join(str(failed).split())[:300]}") from failed
 
     def wrong(self, what: str, why: str) -> UserError:
-        """Return the error of a method that failed."""
+        """Return the error for a failed method."""
         return self._error(f"the student {self.recipe.name!r} failed in {what}: {why}.", hint=self._hint)
 
     def _check_files(self, out: Path) -> None:
         found = sorted(out.iterdir())
         if not found:
-            raise self.wrong("fit", "it wrote no file into out")
+            raise self.wrong("fit", "it wrote no files into out")
         if folder := next((path for path in found if not path.is_file()), None):
-            raise self.wrong("fit", f"it made {folder.name!r} in out, which is no file, and only files are kept")
+            raise self.wrong("fit", f"it made {folder.name!r} in out, which is not a file, and only files are kept")
         if any(path.name == "done.json" for path in found):
-            raise self.wrong("fit", "it wrote 'done.json', which stepsynth writes itself; take another name")
+            raise self.wrong("fit", "it wrote 'done.json', which stepsynth writes itself; use another name")
 
 
 class _GuardedModel:
-    """A trained one.
+    """A trained model of a user's student.
 
     Args:
         model: the user's.
-        student: what it was made by.
+        student: the student that made it.
     """
 
     def __init__(self, model: Any, student: GuardedStudent) -> None:
@@ -136,7 +136,7 @@ class _GuardedModel:
 
     @property
     def steps(self) -> int | None:
-        """How many optimiser steps it has made, where it tells."""
+        """The number of optimiser steps, if the model has it."""
         steps = getattr(self._model, "steps", None)
         try:
             return None if steps is None else operator.index(steps)
@@ -147,7 +147,7 @@ class _GuardedModel:
         """Return one prediction per example, in order.
 
         Raises:
-            UserError: it failed, or its predictions are not what they must be.
+            UserError: it failed, or its predictions are invalid.
         """
         with self._student.guard("predict"):
             given = self._model.predict(examples)
@@ -161,13 +161,13 @@ class _GuardedModel:
         family = self._student.family
         try:
             if not isinstance(given, Prediction):
-                raise ValueError(f"{_shown(given)} is no stepsynth.types.Prediction")
+                raise ValueError(f"{_shown(given)} is not a stepsynth.types.Prediction")
             if given.example_id != example.id:
                 raise ValueError(
-                    f"the prediction in its place is of row {given.example_id!r}; they must be in the order of the rows"
+                    f"the prediction in its place is for row {given.example_id!r}; they must be in the order of the rows"
                 )
             if not isinstance(given.label, str):
-                raise ValueError(f"the label is {_shown(given.label)}, which is no text")
+                raise ValueError(f"the label is {_shown(given.label)}, which is not a string")
             shares = _shares(given.probabilities)
             start = _whole(given.start)
             if family.spans:
@@ -178,11 +178,11 @@ class _GuardedModel:
 
 
 def _shares(given: Any) -> dict[str, float]:
-    """Return label -> probability in Python's own numbers."""
+    """Return label -> probability as Python floats."""
     try:
         named = {str(name): share for name, share in given.items()}
     except AttributeError:
-        raise ValueError(f"the probabilities are {_shown(given)}, no dict") from None
+        raise ValueError(f"the probabilities are {_shown(given)}, not a dict") from None
     found = {}
     for name, share in named.items():
         try:
@@ -190,7 +190,7 @@ def _shares(given: Any) -> dict[str, float]:
         except (TypeError, ValueError, OverflowError):
             value = math.nan
         if not -_SLACK <= value <= 1 + _SLACK:
-            raise ValueError(f"the probability of {name!r} is {_shown(share)}, no number from 0 to 1")
+            raise ValueError(f"the probability of {name!r} is {_shown(share)}, not a number from 0 to 1")
         found[name] = value
     return found
 
@@ -199,23 +199,23 @@ def _whole(given: Any) -> int:
     try:
         return operator.index(given)
     except TypeError:
-        raise ValueError(f"the start is {_shown(given)}, no whole number") from None
+        raise ValueError(f"the start is {_shown(given)}, not a whole number") from None
 
 
 def _labelled(family: TaskFamily, label: str, shares: dict[str, float]) -> tuple[str, dict[str, float]]:
-    """Return the label, several in the task's order, and the share of each label."""
+    """Return the label (several in the task's order) and the probability of each label."""
     chosen = split_labels(label) if family.several_labels else (label,)
     known = list(family.labels)
     if unknown := next((name for name in (*chosen, *shares) if name not in known), None):
-        raise ValueError(f"the label {unknown!r} is none of {known!r}")
+        raise ValueError(f"the label {unknown!r} is not one of {known!r}")
     if not family.several_labels and not label:
-        raise ValueError(f"the label is empty, and none of {known!r}")
+        raise ValueError(f"the label is empty, not one of {known!r}")
     if missing := next((name for name in chosen if name not in shares), None):
-        raise ValueError(f"the probabilities {_shown(shares)} have none for its label {missing!r}")
+        raise ValueError(f"the probabilities {_shown(shares)} have no entry for its label {missing!r}")
     total = math.fsum(shares.values())
     if not family.several_labels and abs(total - 1) > _SUM_SLACK:
-        raise ValueError(f"the probabilities sum to {total:.6g}, and should to 1")
-    # A label that was in no training row may be left out.
+        raise ValueError(f"the probabilities sum to {total:.6g}, not to 1")
+    # Labels without training rows may be left out.
     spread = {name: shares.get(name, 0.0) for name in known}
     return (join_labels(chosen, known) if family.several_labels else label), spread
 
@@ -226,14 +226,14 @@ def _shown(value: object) -> str:
 
 
 def try_student(recipe: StudentRecipe, family: TaskFamily, rows: Sequence[Example], select: Sequence[Example], seed: int) -> None:
-    """Let a user's own student learn a few validation rows and predict them, before a teacher is paid: what fails, fails here.
+    """Train a user's own student on a few validation rows and predict them, so that it fails before a teacher is paid.
 
     Args:
         recipe: the user's.
-        family: says what a prediction may be.
+        family: defines valid predictions.
         rows: all validation rows.
-        select: those of the select half; none where no gold row judges a student.
-        seed: of the run.
+        select: those of the select half; empty if students train without select rows.
+        seed: the run's.
 
     Raises:
         ConfigError: it fails.
@@ -250,7 +250,7 @@ def try_student(recipe: StudentRecipe, family: TaskFamily, rows: Sequence[Exampl
 
 
 def _few(family: TaskFamily, rows: Sequence[Example]) -> list[Example]:
-    """Return a few rows of each label; where a label has fewer, they come again, under other ids."""
+    """Return a few rows of each label; with too few, they are repeated under other ids."""
     groups: dict[str, list[Example]] = {}
     for row in rows:
         for label in family.labels_of(row) or ("",):
@@ -261,7 +261,7 @@ def _few(family: TaskFamily, rows: Sequence[Example]) -> list[Example]:
 
 @contextmanager
 def _states_kept() -> Iterator[None]:
-    """Give the random states of the process back at the end."""
+    """Restore the random states of the process at the end."""
     import numpy
 
     torch: Any = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""Students of a user: a class in a script, or one that a package registered.
+"""A user's own students: a class in a script, or one registered by a package.
 
     class TfIdf(StudentRecipe):
         name = "tfidf"
@@ -10,8 +10,8 @@
 
         def load(self, folder): ...
 
-In Python it is given as ``student=TfIdf(words=500)``; in YAML by the name under which a package registered the class as an entry
-point of the group ``stepsynth.students``::
+In Python it is passed as ``student=TfIdf(words=500)``. In YAML it has the name under which a package registered the class as an
+entry point of the group ``stepsynth.students``::
 
     student: {kind: tfidf, options: {words: 500}}
 """
@@ -37,14 +37,14 @@ __all__ = ["StudentRecipe", "chosen_student", "student_options"]
 
 
 class StudentRecipe(Optioned, ABC):
-    """How a model of one's own is trained and read back; derive a class from it.
+    """Base class of a user's own students: how a model is trained and loaded.
 
-    Its constructor's arguments are its options: plain values, kept in attributes of the same names. They are part of what a run
-    is known by. The contract is `stepsynth.testing.StudentContract`.
+    Its constructor's arguments are its options: plain values, kept in attributes of the same names. They are part of a run's
+    identity. The contract is `stepsynth.testing.StudentContract`.
 
     Attributes:
-        name: what it is called in configs and on pages; the class's name when absent.
-        continues: whether `fit` goes on from the folder ``start``; rows of several stages are learnt at once where it cannot.
+        name: its name in configs and on pages; the class's name by default.
+        continues: whether `fit` can continue from the folder ``start``; if not, rows of several stages are learnt at once.
 
     Example:
         >>> class Nothing(StudentRecipe):
@@ -74,16 +74,16 @@ class StudentRecipe(Optioned, ABC):
     ) -> Model:
         """Train and write the model's files into ``out``; see `stepsynth.students.Student.fit`.
 
-        The same rows and the same seed give the same bytes. Files only, no folders, and nothing that runs code when it is read.
+        The same rows and seed must give the same bytes. Write only files, no folders, and nothing that runs code when loaded.
         """
 
     @abstractmethod
     def load(self, folder: Path) -> Model:
-        """Return the model that ``fit`` wrote into ``folder``: with the same predictions."""
+        """Load the model that ``fit`` wrote into ``folder``; its predictions must be the same."""
 
     @property
     def values(self) -> dict[str, Any]:
-        """The section ``student`` as a YAML config has it."""
+        """The ``student`` section of a YAML config."""
         options = self.options
         return {"kind": self.name, **({"options": options} if options else {})}
 
@@ -95,7 +95,7 @@ def chosen_student(config: RunConfig) -> Student:
     """Return the student that ``student.kind`` names.
 
     Raises:
-        ConfigError: there is none of this name, it cannot be made with these options, or the config does not go with it.
+        ConfigError: the name is unknown, the options are wrong, or the config does not fit it.
     """
     kind, options = config.student.kind or "", config.student.options
     found = STUDENTS.guarded(kind, lambda: STUDENTS.load(kind))
@@ -108,14 +108,14 @@ def chosen_student(config: RunConfig) -> Student:
         return ours
     if not (isinstance(found, type) and issubclass(found, StudentRecipe)):
         raise ConfigError(
-            f"the student {kind!r} is {found!r}, no class of students.", hint="Derive it from stepsynth.StudentRecipe."
+            f"the student {kind!r} is {found!r}, not a class of students.", hint="Derive it from stepsynth.StudentRecipe."
         )
     if config.student.continued and not found.continues:
-        raise ConfigError(f"student.continued does not go with the student {kind!r}.", hint="It cannot go on from a folder.")
+        raise ConfigError(f"student.continued does not go with the student {kind!r}.", hint="It cannot continue from a folder.")
     return found.made_with(options)
 
 
 def student_options(config: RunConfig) -> dict[str, Any]:
-    """Return the options of a config's student with none left out."""
+    """Return all options of a config's student, including defaults."""
     own = chosen_student(config) if config.student.own else None
     return own.options if isinstance(own, StudentRecipe) else config.student.options

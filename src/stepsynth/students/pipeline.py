@@ -1,4 +1,4 @@
-"""Transformers' own ``text-classification`` pipeline around a student. Imports torch and transformers at once."""
+"""Transformers' ``text-classification`` pipeline for a student. Imports torch and transformers immediately."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["text_classification"]
 class _AsTransformers(PreTrainedModel):  # type: ignore[misc]
     """A `PooledClassifier` in the shape that pipelines expect."""
 
-    # The encoder inside attends as it was loaded; nothing is chosen here.
+    # The inner encoder keeps its attention implementation; nothing is chosen here.
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
     def __init__(self, network: PooledClassifier) -> None:
@@ -39,12 +39,12 @@ class _AsTransformers(PreTrainedModel):  # type: ignore[misc]
 
 
 def text_classification(student: StudentConfig, folder: Path, **settings: Any) -> Any:
-    """Return the pipeline; texts longer than the student reads are cut as in training.
+    """Return the pipeline; texts that are too long are cut as in training.
 
     Args:
         student: gives ``max_length``.
         folder: the student's.
-        settings: of ``transformers.pipeline``.
+        settings: for ``transformers.pipeline``.
     """
     with quiet(), importing():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -52,7 +52,7 @@ def text_classification(student: StudentConfig, folder: Path, **settings: Any) -
             model: Any = _AsTransformers(PooledClassifier.from_pretrained(folder, trust_remote_code=False))
         else:
             model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
-        # It logs an error for every class that it does not know by name, and then works; `quiet` sets the level back.
+        # It logs an error for every class name it does not know, but works; `quiet` restores the level.
         transformers_logging.set_verbosity(logging.CRITICAL)
         return pipeline(
             "text-classification",

@@ -3,10 +3,10 @@
     network = PooledClassifier(AutoModel.from_pretrained(folder), labels=2)
     network(**batch).logits
 
-An encoder's own sentence vectors are such means more often than its first token, whose pooling layer
-many encoders do not even have trained. On disk it is the encoder as transformers writes it, so that
-``AutoModel.from_pretrained`` reads it, and the linear layer beside it in `HEAD_FILE`. This module
-imports torch and transformers at once; it is itself imported when a network is needed.
+Encoders use such means as sentence vectors more often than the first token, whose pooling layer is
+not even trained in many of them. On disk it is the encoder as saved by transformers, readable by
+``AutoModel.from_pretrained``, with the linear layer in `HEAD_FILE`. This module imports torch and
+transformers immediately; it is itself imported when a network is needed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _SPREAD = 0.02
 
 
 class PooledClassifier(torch.nn.Module):
-    """An encoder with a linear layer on its mean token, in the shape that transformers' Trainer expects.
+    """An encoder with a linear layer on the mean of its tokens, in the shape that transformers' Trainer expects.
 
     Args:
-        body: an encoder of transformers'; its config says ``num_labels`` and ``problem_type``.
+        body: a transformers encoder; its config has ``num_labels`` and ``problem_type``.
 
     Attributes:
         body: the encoder.
         head: the linear layer, random until `start_head` or training.
     """
 
-    # The Trainer would else hand over how many rows a batch has.
+    # Otherwise the Trainer passes the number of rows in a batch.
     accepts_loss_kwargs = False
 
     def __init__(self, body: Any) -> None:
@@ -54,9 +54,9 @@ class PooledClassifier(torch.nn.Module):
         """Load an encoder with its head.
 
         Args:
-            folder: what `save_pretrained` wrote, or any encoder.
-            trained: whether the head is read from the folder, too; else it is random.
-            settings: of ``AutoModel.from_pretrained``; code that comes with a model is never run.
+            folder: written by `save_pretrained`, or any encoder.
+            trained: whether to load the head from the folder as well; otherwise it is random.
+            settings: for ``AutoModel.from_pretrained``; code that comes with a model is never run.
 
         Raises:
             ValueError: the model has an encoder and a decoder.
@@ -65,7 +65,7 @@ class PooledClassifier(torch.nn.Module):
             settings.pop(name, None)
         body = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **settings)
         if body.config.is_encoder_decoder:
-            raise ValueError("it has a decoder beside its encoder, which needs student.head: fresh")
+            raise ValueError("it has a decoder as well as an encoder, which needs student.head: fresh")
         network = cls(body)
         if trained:
             network.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
@@ -84,9 +84,9 @@ class PooledClassifier(torch.nn.Module):
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Return logits, and the loss where there are labels."""
+        """Return logits, and the loss if there are labels."""
         vectors = torch.nn.functional.dropout(self.vectors(input_ids, attention_mask, token_type_ids), _DROPOUT, self.training)
-        # Small beside the encoder, and where its numbers are rounded the logits of near classes become equal.
+        # Cheap compared with the encoder; in bfloat16, logits of similar classes would become equal.
         with torch.autocast(vectors.device.type, enabled=False):
             logits = self.head(vectors)
             return SequenceClassifierOutput(loss=None if labels is None else self._loss(logits, labels), logits=logits)
@@ -104,7 +104,7 @@ class PooledClassifier(torch.nn.Module):
         return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1).clamp(min=1), dim=-1)
 
     def get_input_embeddings(self) -> Any:
-        """Return the encoder's embedding of tokens."""
+        """Return the encoder's token embedding."""
         return self.body.get_input_embeddings()
 
     @property

@@ -1,6 +1,6 @@
-"""A student's folder: from a base model or an earlier student in, a trained student out.
+"""Loads base models and trained students, and saves a student's folder.
 
-Weights are read from safetensors only and no code that comes with a model is run.
+Weights are read only from safetensors, and code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load_base(architecture: Any, config: StudentConfig, **head: object) -> tuple
 
     Args:
         architecture: one of transformers' ``AutoModelFor...`` classes.
-        config: which base model.
+        config: names the base model.
         head: settings of the head, for instance ``num_labels``.
 
     Raises:
@@ -59,9 +59,9 @@ def load_base(architecture: Any, config: StudentConfig, **head: object) -> tuple
 
 
 def load_trained(architecture: Any, folder: Path, settings: Sequence[str]) -> tuple[Network, Tokenizer, dict[str, int]]:
-    """Load what `save` wrote: the network, its tokenizer, and the named numbers of ``training.json``.
+    """Load a student written by `save`: the network, its tokenizer, and the named numbers of ``training.json``.
 
-    ``steps`` is among the numbers where it was recorded; earlier versions did not.
+    The numbers include ``steps`` if it was recorded; earlier versions did not.
 
     Raises:
         RunError: files are missing or unreadable.
@@ -97,14 +97,14 @@ def save(
     """Write weights, config, tokenizer and ``training.json`` into ``out``; the network is in eval mode afterwards.
 
     Args:
-        network: what was trained.
+        network: the trained network.
         tokenizer: its tokenizer.
         out: an existing folder.
-        settings: numbers that are needed to use it, and others worth keeping.
-        seed: of the training.
+        settings: numbers to store; some are needed to use it.
+        seed: the training's seed.
         history: the epochs.
-        best: the one whose weights are kept, ``None`` where nothing was trained.
-        steps: optimiser steps in all.
+        best: the one whose weights are kept, ``None`` if nothing was trained.
+        steps: total optimiser steps.
     """
     network.eval()
     network.save_pretrained(out)
@@ -115,7 +115,7 @@ def save(
 
 
 def steps_before(start: Path | None) -> int:
-    """Return the optimiser steps that a student has behind it which is trained on; 0 for a base model."""
+    """Return the optimiser steps of the student that training continues from; 0 for a base model."""
     try:
         return int(json.loads((start / "training.json").read_text(encoding="utf-8")).get("steps", 0)) if start else 0
     except (OSError, ValueError, AttributeError):
@@ -123,7 +123,7 @@ def steps_before(start: Path | None) -> int:
 
 
 def _shown(epoch: Epoch) -> dict[str, float | None]:
-    """Return an epoch's numbers; F1 only where there is one."""
+    """Return an epoch's numbers, with F1 only if there is one."""
     return {name: value for name, value in asdict(epoch).items() if name != "select_f1" or value is not None}
 
 

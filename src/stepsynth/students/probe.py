@@ -1,8 +1,8 @@
 """A linear probe: the student's own encoder, frozen, with a logistic regression on a few gold rows.
 
-It says which label a text most likely has, from the harvest half alone, and is used to check
-whether the teacher kept the label that it was asked for. On 150 gold rows such a probe is about
-as good as a fine-tuned student, costs a second, and cannot overfit its encoder.
+It predicts labels from the harvest half alone, and is used to check whether the teacher's row has the
+requested label. On 150 gold rows such a probe is about as good as a fine-tuned student, takes a
+second, and cannot overfit its encoder.
 
 A pair is read as [u, v, |u - v|, u * v] of its two texts' embeddings (Conneau et al. 2017, section 3.1).
 """
@@ -35,13 +35,13 @@ class LinearProbe:
     """Label probabilities of rows.
 
     Args:
-        config: whose base model gives the embeddings (mean-pooled, unit length).
-        family: how rows are read: one text or two, one label or several.
+        config: its base model gives the embeddings (mean-pooled, unit length).
+        family: the task's family: one text or two, one label or several.
         examples: gold rows to fit on; at least two labels.
 
     Attributes:
         n: gold rows.
-        correct: how many of them cross-validation got right, with all their labels where there are several.
+        correct: how many of them cross-validation got right; in multi-label tasks, with all labels right.
     """
 
     def __init__(self, config: StudentConfig, family: TaskFamily, examples: Sequence[Example]) -> None:
@@ -59,7 +59,7 @@ class LinearProbe:
             self.correct = sum(a == b for a, b in zip(guessed, labels, strict=True)) if guessed else 0
 
     def _fit_each_label(self, vectors: Any, chosen: Sequence[tuple[str, ...]]) -> None:
-        """Fit one classifier per label that some gold rows have and others have not (one against the rest)."""
+        """Fit one classifier per label that some gold rows have and others do not (one against the rest)."""
         self._deciders: dict[str, Any] = {}
         wrong: set[int] = set()
         for label in sorted({label for row in chosen for label in row}):
@@ -75,9 +75,9 @@ class LinearProbe:
     def probabilities(self, examples: Sequence[Example]) -> list[dict[str, float]]:
         """Return label -> probability for each row; labels without gold rows are absent.
 
-        Where several labels may hold, each probability stands for itself, and a label that all gold
-        rows have is absent, too. The same list gives the same numbers. Nothing is kept between calls: a
-        text's last digits depend on its batch, so a memory of earlier calls would make a resumed run differ.
+        In multi-label tasks the probabilities are independent, and a label that all gold rows have is
+        absent, too. The same list gives the same numbers. Nothing is cached between calls: a text's last
+        digits depend on its batch, so a cache would make a resumed run differ.
         """
         if not examples:
             return []
@@ -89,7 +89,7 @@ class LinearProbe:
         return [{str(label): float(p) for label, p in zip(self._classifier.classes_, row, strict=True)} for row in rows]
 
     def features(self, examples: Sequence[Example]) -> Any:
-        """Return what the classifiers read, (rows, features)."""
+        """Return the classifiers' input, (rows, features)."""
         return self._features(examples)
 
     def _features(self, examples: Sequence[Example]) -> Any:
@@ -124,7 +124,7 @@ class LinearProbe:
 
 
 def new_regression() -> Any:
-    """Return the logistic regression, not fitted yet, that probes are and that a student's head starts from."""
+    """Return an unfitted logistic regression for probes and the start of a student's head."""
     with importing():
         from sklearn.linear_model import LogisticRegression
 
@@ -132,7 +132,7 @@ def new_regression() -> Any:
 
 
 def _fit(vectors: Any, labels: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """Return a fitted classifier and its cross-validated guesses; none where a label has a single row."""
+    """Return a fitted classifier and its cross-validated guesses; no guesses if a label has only one row."""
     with importing():
         from sklearn.model_selection import StratifiedKFold, cross_val_predict
 

@@ -1,10 +1,10 @@
-"""Where a student's head begins: a logistic regression on the frozen encoder.
+"""Initialises a student's head with a logistic regression on the frozen encoder.
 
-A random head pulls the encoder about before it says anything itself (Kumar et al. 2022, "LP-FT"). With two rows a
-label it has hardly begun when the training ends. A regression on the frozen features costs a second
-and is often as good as the finished student; training goes on from there. So does a second training, on
-the encoder that the first one left: the head of the first has seen other rows, and with 77 labels the few steps of the
-second do not make it theirs.
+A random head distorts the encoder's features before it is useful itself (Kumar et al. 2022, "LP-FT"). With two
+rows per label, it has hardly learnt anything when training ends. A regression on the frozen features takes a second
+and is often as good as the finished student; training continues from there. A second training also starts with a
+new regression, on the encoder of the first: that head was trained on other rows, and with 77 labels the second
+training has too few steps to adapt it.
 
 The regression is the one of `probe`: C=10, classes weighted by their share.
 """
@@ -25,17 +25,17 @@ __all__ = ["start_head"]
 
 
 def start_head(network: Network, tokenizer: Tokenizer, rows: Sequence[Row], targets: Sequence[Any], *, several: bool) -> None:
-    """Give a `PooledClassifier` the weights of a logistic regression on what its encoder says of the rows.
+    """Set a `PooledClassifier`'s head to a logistic regression on its encoder's vectors of the rows.
 
-    A label without rows gets weights of zero, so that it is never the likeliest. Where there is nothing to
-    tell apart (one label only; of several, one that no row has or all have) the head knows the odds alone.
+    A label without rows gets zero weights, so that it is never the likeliest. If there is nothing to tell
+    apart (only one label; in multi-label tasks, one that no row or every row has), only the bias is set.
 
     Args:
-        network: is in eval mode afterwards.
+        network: in eval mode afterwards.
         tokenizer: its tokenizer.
         rows: the training rows.
         targets: a label number for each row, or a list with 0.0 or 1.0 for each label.
-        several: whether it is the latter.
+        several: whether ``targets`` has such lists (multi-label tasks).
     """
     import numpy
     import torch
@@ -48,7 +48,7 @@ def start_head(network: Network, tokenizer: Tokenizer, rows: Sequence[Row], targ
     count = network.head.out_features
     weight, bias = numpy.zeros((count, network.head.in_features)), numpy.zeros(count)
     fit = _each_label if several else _one_label
-    # So little work is quicker on one thread, on a busy machine many times, and the same on any number of cores.
+    # So little work is faster on one thread, many times so on a busy machine, and gives the same bytes on any machine's cores.
     with threadpool_limits(1, user_api="blas"):
         fit(vectors.numpy(), targets, weight, bias)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def _one_label(vectors: Any, targets: Sequence[int], weight: Any, bias: Any) -> 
         return
     classifier = new_regression().fit(vectors, targets)
     if len(present) == 2:
-        # A regression of two classes has one row of weights, for the second.
+        # A two-class regression has one row of weights, for the second class.
         weight[present] = classifier.coef_ * [[-0.5], [0.5]]
         bias[present] = classifier.intercept_ * [-0.5, 0.5]
     else:

@@ -1,10 +1,10 @@
-"""What training must not leave behind: random states, kernel choices, verbosity.
+"""Restores the process state that training changes: random states, kernel choices, verbosity.
 
 with quiet(), seeded(0):
     ...  # transformers prints nothing; random numbers start at seed 0
 
-Library users have their own generators and their own log level; both are as before afterwards.
-These states belong to the process: trainings in several threads take turns.
+Library users have their own random generators and log level; both are restored afterwards.
+These states belong to the process, so trainings in several threads take turns.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _turn = threading.RLock()
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch and ask it for deterministic kernels; give all random states back at the end.
+    """Seed torch and request deterministic kernels; restore all random states at the end.
 
-    The Trainer seeds ``random`` and NumPy as well, so those are kept, too.
+    The Trainer also seeds ``random`` and NumPy, so those are restored, too.
     """
     import numpy
 
@@ -37,7 +37,7 @@ def seeded(seed: int) -> Iterator[None]:
 
     memory: Any = torch.utils.deterministic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # With the devices named, torch does not warn on machines that have many.
+    # With the devices listed, torch does not warn on machines with many.
     with _turn, torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*deterministic.*")
         deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -56,9 +56,9 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and notices (such as the fresh head's) off the screen."""
+    """Silence transformers' progress bars and notices (such as the one about a fresh head)."""
     with _turn:
-        # In turn as well: imported by several threads at once for the first time, it fails.
+        # Also in turn: a first import by several threads at once fails.
         with importing():
             from transformers.utils import logging as transformers_logging
 

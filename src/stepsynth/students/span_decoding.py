@@ -1,9 +1,9 @@
-"""From start and end scores to one answer: the best spans of every window, then of the whole context.
+"""Turns start and end scores into an answer: the best spans of every window, then of the whole context.
 
 A span's score is log P(start) + log P(end) within its window. Probabilities, not raw scores, are
-compared across windows: training moves the mass of a window without the answer to its first
-token, so that all of that window's spans become unlikely; the level of raw scores means nothing.
-Imports torch at once; it is itself imported when a student answers, not before.
+compared across windows: in a window without the answer, training moves the probability to the first
+token, which makes all its spans unlikely; the level of raw scores means nothing.
+Imports torch immediately; it is itself imported only when a student answers.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from stepsynth.types import Prediction
 __all__ = ["CANDIDATES", "Scored", "answer", "best_spans", "log_probabilities"]
 
 CANDIDATES = 20
-# (log-probability, first character, the one after the last)
+# (log-probability, start, end), in characters; end is exclusive
 Scored = tuple[float, int, int]
 
 
 def log_probabilities(output: Any, lengths: Sequence[int]) -> torch.Tensor:
-    """Return (2, windows, tokens) log-probabilities of start and end, padding left out, on the CPU.
+    """Return (2, windows, tokens) log-probabilities of start and end, without padding, on the CPU.
 
     Args:
-        output: of a transformers question-answering model.
+        output: the output of a transformers question-answering model.
         lengths: tokens of each window without padding.
     """
     scores = torch.stack([output.start_logits, output.end_logits]).cpu().double()
@@ -40,11 +40,11 @@ def log_probabilities(output: Any, lengths: Sequence[int]) -> torch.Tensor:
 def best_spans(scores: torch.Tensor, windows: Sequence[Window], max_tokens: int) -> list[list[Scored]]:
     """Return the likeliest spans of each window, at most `CANDIDATES` of them.
 
-    All spans that begin and end in the context, end no earlier than they begin and have at most
-    ``max_tokens`` tokens are compared, not only combinations of the best ends.
+    All valid spans of at most ``max_tokens`` tokens within the context are compared, not only
+    combinations of the best starts and ends.
 
     Args:
-        scores: (2, windows, tokens) as `log_probabilities` gives them.
+        scores: (2, windows, tokens), from `log_probabilities`.
         windows: in the same order.
         max_tokens: longest span.
     """
@@ -68,8 +68,8 @@ def best_spans(scores: torch.Tensor, windows: Sequence[Window], max_tokens: int)
 def answer(example_id: str, context: str, spans: Iterable[Scored]) -> Prediction:
     """Return the likeliest text among the best spans of all windows of one context.
 
-    The probabilities are a softmax over the `CANDIDATES` best distinct spans, summed over places that
-    hold the same text and rounded to six decimals; ``start`` is the likeliest of those places.
+    The probabilities are a softmax over the `CANDIDATES` best distinct spans, summed over positions with
+    the same text and rounded to six decimals; ``start`` is the likeliest of those positions.
     Without any span (an empty context) the answer is empty and has no probability.
     """
     best: dict[tuple[int, int], float] = {}
@@ -88,14 +88,14 @@ def answer(example_id: str, context: str, spans: Iterable[Scored]) -> Prediction
         text = context[first:last]
         probabilities[text] = probabilities.get(text, 0.0) + mass / total
         starts.setdefault(text, first)
-    # Dictionaries keep the order of the spans, so equal texts go to the better span.
+    # Dictionaries keep the order of the spans, so ties go to the better span.
     label = max(probabilities, key=probabilities.__getitem__)
     shown = sorted(probabilities, key=lambda text: -probabilities[text])
     return Prediction(example_id, label, {text: round(probabilities[text], 6) for text in shown}, starts[label])
 
 
 def _tidy(context: str, first: int, last: int) -> tuple[int, int]:
-    """Leave out outer white space, which some tokenizers count to the word, and take in combining marks, which some drop."""
+    """Strip outer white space, which some tokenizers include, and add trailing combining marks, which some drop."""
     while last < len(context) and unicodedata.category(context[last]).startswith("M"):
         last += 1
     while first < last and context[first].isspace():

@@ -1,10 +1,10 @@
-"""transformers' `Trainer` with what a student adds to it: batches by length, a number of steps, the best epoch in memory.
+"""transformers' `Trainer` with additions for students: batches by length, a number of steps, the best epoch in memory.
 
     history = train(network, tokenizer, config, rows=rows, score=score, seed=0, out=folder)
 
-What is learnt is the network's and the rows' business: a row holds the network's arguments, its
-targets among them. Optimiser, schedule, clipping, label smoothing and devices are the Trainer's. This module imports
-torch and transformers at once; it is itself imported when training starts, not before.
+The task is defined by the network and the rows: a row has the network's arguments, including its
+targets. Optimiser, schedule, clipping, label smoothing and devices are the Trainer's. This module imports
+torch and transformers immediately; it is itself imported only when training starts.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How good a network is on the select rows.
+    """A network's scores on the select rows.
 
     Attributes:
-        accuracy: share of the rows that are right as a whole: the label, all labels, the exact answer.
+        accuracy: share of rows that are completely right: the label, all labels, the exact answer.
         loss: mean loss per row.
-        f1: credit for rows that are right in part, in families that have such rows.
+        f1: partial credit, in families that have it.
     """
 
     accuracy: float
@@ -51,7 +51,7 @@ Score = Callable[[Network], Scores]
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one pass over the data came to; losses are means per step (train) or row (select)."""
+    """The scores of one pass over the data; losses are means per step (train) or row (select)."""
 
     epoch: int
     train_loss: float
@@ -60,10 +60,10 @@ class Epoch:
     select_f1: float | None = None
 
     def better_than(self, other: Epoch) -> bool:
-        """Higher accuracy wins, then higher F1 where there is one, then lower loss; an equal later epoch does not.
+        """Higher accuracy wins, then higher F1 if there is one, then lower loss; of equal epochs, the earlier one.
 
-        F1 decides where no row, or the same number of rows, is right as a whole: with many labels
-        or few epochs that is the rule, and the loss says little of decisions.
+        F1 decides if the same number of rows (often none) is completely right: that is common with many
+        labels or few epochs, and the loss says little about decisions.
         """
         if self.select_accuracy is None or other.select_accuracy is None:
             return True
@@ -75,12 +75,12 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a training came to.
+    """The history of a training.
 
     Attributes:
         epochs: all passes over the data; the last one may have been cut short.
         best: the one whose weights are kept.
-        steps: optimiser steps in all.
+        steps: total optimiser steps.
     """
 
     epochs: list[Epoch]
@@ -99,18 +99,18 @@ def train(
     out: Path,
     progress: Progress | None = None,
 ) -> History:
-    """Optimise ``network`` in place and leave in it the weights that ``config.keep`` names.
+    """Optimise ``network`` in place and leave in it the weights chosen by ``config.keep``.
 
     Args:
         network: a transformers model that returns a loss for the rows' targets.
         tokenizer: its tokenizer.
         config: how to train.
-        rows: what to learn from: ``input_ids`` and whatever else the network takes, targets included.
-        score: says how good the network is: after every epoch where the best one is kept, else at the end
-            for the record; without it the last one is the best.
-        seed: of batches and dropout.
-        out: a folder that exists; nothing is written into it.
-        progress: called with ``(steps done, steps in all)``; what it raises ends the training.
+        rows: training rows: ``input_ids`` and the network's other arguments, including targets.
+        score: scores the network: after every epoch if the best one is kept, otherwise once at the end
+            for the record; without it, the last epoch is the best.
+        seed: for batches and dropout.
+        out: an existing folder; nothing is written into it.
+        progress: called with ``(steps done, total steps)``; an exception from it ends the training.
 
     Raises:
         ConfigError: training diverged.
@@ -130,35 +130,35 @@ def train(
 
 
 def computes_in_bfloat16() -> bool:
-    """Return whether this machine multiplies in bfloat16 faster than in float32.
+    """Whether this machine multiplies faster in bfloat16 than in float32.
 
-    A processor that only can (AVX2, or AVX-512 without the instruction) is slower with it; so is one whose
-    instructions were limited by the environment.
+    A processor without the instruction (AVX2, or AVX-512 without it) emulates bfloat16 and is slower; so is one
+    whose instructions were limited by the environment.
     """
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # torch has told what a processor can since 2.10.
+    # torch reports a processor's capabilities since 2.10.
     found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def _arguments(config: StudentConfig, rows: int, seed: int, out: Path) -> Any:
-    """Translate a student's settings into the Trainer's; nothing is saved, reported or printed by it."""
+    """Translate a student's settings into the Trainer's, which then saves, reports and prints nothing."""
     each = math.ceil(rows / config.batch_size)
     steps = max(config.epochs * each, config.min_steps)
-    # Epochs can only be compared whole. Where they are not, steps are made as told, and 33 rows in batches of 32 are
-    # 17 and 16, not 32 and one.
+    # Only whole epochs can be compared. Otherwise the exact number of steps is made, and 33 rows with batch size 32
+    # become batches of 17 and 16, not 32 and 1.
     whole = config.keep == "best"
     size = config.batch_size if whole else math.ceil(rows / each)
     return TrainingArguments(
         output_dir=str(out),
         num_train_epochs=math.ceil(steps / each),
         max_steps=-1 if whole else steps,
-        # Several GPUs share a batch, so that its size, and with it the recipe, stays what was asked for.
+        # Several GPUs share a batch, so that its size stays as configured.
         per_device_train_batch_size=max(1, size // max(1, torch.cuda.device_count())),
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        # The Trainer takes numbers below one as a share of the steps.
+        # The Trainer treats numbers below one as a share of the steps.
         warmup_steps=config.warmup,
         weight_decay=config.weight_decay,
         label_smoothing_factor=config.label_smoothing,
@@ -167,7 +167,7 @@ def _arguments(config: StudentConfig, rows: int, seed: int, out: Path) -> Any:
         seed=seed,
         dataloader_pin_memory=torch.cuda.is_available(),
         logging_strategy="epoch",
-        # A loss that is no number must be seen, not smoothed over.
+        # A NaN loss must be seen, not filtered out.
         logging_nan_inf_filter=False,
         eval_strategy="no",
         save_strategy="no",
@@ -177,11 +177,11 @@ def _arguments(config: StudentConfig, rows: int, seed: int, out: Path) -> Any:
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose batches hold rows of similar length.
+    """A Trainer whose batches have rows of similar length.
 
     Args:
-        half: whether products are computed in bfloat16; weights and optimiser stay in float32.
-        settings: of the Trainer.
+        half: whether to multiply in bfloat16; weights and optimiser stay in float32.
+        settings: for the Trainer.
     """
 
     def __init__(self, *, half: bool = False, **settings: Any) -> None:
@@ -189,14 +189,14 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         self._half = half
 
     def compute_loss_context_manager(self) -> Any:
-        """Return what the forward pass runs in.
+        """Return the context of the forward pass.
 
-        The Trainer's own ``bf16`` would wrap the network's ``forward`` for good, and with it every prediction.
+        The Trainer's own ``bf16`` would wrap the network's ``forward`` permanently, and so change every prediction.
         """
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._half)
 
     def get_train_dataloader(self) -> Any:
-        """Return the batches, prepared for the devices at hand."""
+        """Return the batches, prepared for the available devices."""
         size = self.args.train_batch_size
         lengths = [len(row["input_ids"]) for row in self.train_dataset]
         loader: DataLoader[Any] = DataLoader(
@@ -210,12 +210,12 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         return self.accelerator.prepare(loader)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Return nothing: the default counts all parameters anew in every step, for a number nobody reads."""
+        """Return 0: the default counts all parameters in every step, for a number that nobody reads."""
         return 0
 
 
 class _LengthSampler(Sampler[int]):
-    """The positions of one epoch in the order of `length_groups`; accelerate tells it the epoch."""
+    """The positions of one epoch in the order of `length_groups`; accelerate sets the epoch."""
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self._lengths = lengths
@@ -234,12 +234,12 @@ class _LengthSampler(Sampler[int]):
 
 
 class _EpochJudge(TrainerCallback):  # type: ignore[misc]
-    """Judges the network, keeps the best weights in memory and puts them back at the end.
+    """Judges the network, keeps the best weights in memory and restores them at the end.
 
     Args:
-        score: says how good it is.
+        score: scores the network.
         progress: told about steps.
-        each: whether it is judged after every epoch, or after the last one only; then that one is the best.
+        each: whether to judge after every epoch, or only after the last one, which then is the best.
     """
 
     def __init__(self, score: Score | None, progress: Progress | None, *, each: bool) -> None:
@@ -260,7 +260,7 @@ class _EpochJudge(TrainerCallback):  # type: ignore[misc]
             self._progress(state.global_step, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, float], model: Network, **_: Any) -> None:
-        """Judge the epoch; the Trainer tells its training loss here, once per epoch."""
+        """Judge the epoch; the Trainer reports its training loss here, once per epoch."""
         if "loss" not in logs:
             return
         score = self._score if self._each or state.global_step >= state.max_steps else None
@@ -271,7 +271,7 @@ class _EpochJudge(TrainerCallback):  # type: ignore[misc]
             self._weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def on_train_end(self, args: Any, state: Any, control: Any, *, model: Network, **_: Any) -> None:
-        """Put the best weights back."""
+        """Restore the best weights."""
         if self.best is not self.epochs[-1]:
             model.load_state_dict(self._weights)
 

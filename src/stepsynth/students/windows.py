@@ -1,8 +1,8 @@
-"""Windows over long contexts: question and a piece of the context, each piece overlapping the next.
+"""Windows over long contexts: the question and a piece of the context, overlapping the next piece.
 
-A passage is often longer than a network reads at once. The tokenizer cuts it into windows; this
-module keeps, for every token of a window, which characters of the context it stands for. Imports
-NumPy at once; it is itself imported when a student reads questions, not before.
+A passage is often longer than a network's input. The tokenizer cuts it into windows; this module
+records which characters of the context each token of a window covers. Imports NumPy immediately;
+it is itself imported only when a student reads questions.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Window", "cut", "locate"]
 
-# Offsets come as tuples, which take twenty times the memory of the arrays that they become.
+# Offsets come as tuples, which take twenty times the memory of the final arrays.
 _CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the network reads at once.
+    """One input of the network.
 
     Attributes:
         example: position of the question.
         row: the network's input.
         first: index of the window's first context token in the row.
-        offsets: (context tokens, 2) first character of each context token and the one after its
-            last, in the whole context. Equal ends mean a token that stands for no character.
+        offsets: (context tokens, 2) start and exclusive end of each context token, in characters of
+            the whole context. A token with equal ends covers no character.
     """
 
     example: int
@@ -46,10 +46,10 @@ def cut(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int,
     """Cut each context into windows of at most ``max_length`` tokens, in the order of ``texts``.
 
     A question may take up half a window; a longer one loses its end. Neighbouring windows share
-    ``stride`` tokens, fewer where less than a quarter of what the question leaves would be new.
+    ``stride`` tokens, or fewer, so that at least a quarter of the space for the context is new.
 
     Args:
-        tokenizer: a fast one, since others tell no offsets.
+        tokenizer: a fast one, since others give no offsets.
         texts: ``(question, context)`` pairs.
         max_length: tokens per window, question and special tokens included.
         stride: tokens that neighbouring windows share.
@@ -81,9 +81,9 @@ def cut(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int,
 
 
 def locate(windows: Sequence[Window], answer: Span) -> list[tuple[int, int] | None]:
-    """Return the first and last token of the answer in each window of one example; ``None`` where it is not whole.
+    """Return the first and last token of the answer in each window of one example; ``None`` if it is incomplete.
 
-    Tokens that hold only a part of the answer's first or last word count as the answer's.
+    Tokens that cover only part of the answer's first or last word count as part of the answer.
     """
     end = answer.start + len(answer.text)
     inside = [_overlap(window.offsets, answer.start, end) for window in windows]
@@ -100,12 +100,12 @@ def locate(windows: Sequence[Window], answer: Span) -> list[tuple[int, int] | No
 
 
 def _overlap(offsets: Any, start: int, end: int) -> Any:
-    """Return the indices of the tokens that share a character with ``start:end``."""
+    """Return the indices of tokens that overlap ``start:end``."""
     return numpy.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start) & (offsets[:, 1] > offsets[:, 0]))
 
 
 def _window(encoded: Any, index: int, example: int) -> Window:
-    """Return one window of a tokenizer's answer."""
+    """Return one window of a tokenizer's output."""
     row = {name: encoded[name][index] for name in ("input_ids", "token_type_ids") if name in encoded}
     sides = encoded.sequence_ids(index)
     first, count = (sides.index(1) if 1 in sides else 0), sides.count(1)
@@ -114,7 +114,7 @@ def _window(encoded: Any, index: int, example: int) -> Window:
 
 
 def _shorten(tokenizer: Tokenizer, questions: Sequence[str], most: int) -> tuple[list[str], list[int]]:
-    """Return the questions, cut where they have more than ``most`` tokens, and their lengths in tokens."""
+    """Return the questions, cut to at most ``most`` tokens, and their lengths in tokens."""
     short, lengths = list(questions), [0] * len(questions)
     left = list(range(len(short)))
     while left:
@@ -128,7 +128,7 @@ def _shorten(tokenizer: Tokenizer, questions: Sequence[str], most: int) -> tuple
         for position, ids, offsets in zip(left, encoded["input_ids"], encoded["offset_mapping"], strict=True):
             lengths[position] = len(ids)
             if len(ids) > most:
-                # A word cut in two may have more tokens than before, hence the loop; it always gets shorter.
+                # A word cut in two may have more tokens than before, hence the loop; the text always gets shorter.
                 short[position] = short[position][: min(offsets[most - 1][1], len(short[position]) - 1)]
         left = [position for position in left if lengths[position] > most]
     return short, lengths

@@ -1,4 +1,4 @@
-"""Students at work: trained, examined on gold rows, compared by cross-fitting, and in the end tested on the sealed set."""
+"""Trains students, scores them on gold rows, compares them by cross-fitting, and finally tests them on the sealed set."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Cross-fitting: every gold row is judged by a student that learnt neither from it nor from a row that had seen it.
+"""Cross-fitting: every gold row is judged by a student that learnt neither from it nor from rows written from it.
 
 crossfit = CrossFit(student_runner, journal, config, folds)
-crossfit.judge(0, "both")  # one training per fold; what they predict is the round's evaluation
-crossfit.settle(last=2)  # compare, choose, and train the students that are kept
+crossfit.judge(0, "both")  # one training per fold; their predictions are the round's evaluation
+crossfit.settle(last=2)  # compare, choose, and train the final students
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 __all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "competing", "judged_rounds", "trainings"]
 
-# Of predictions that students made of rows which they had not seen.
+# Predictions by students on rows that they had not seen.
 SPLIT = "crossfit"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a final student learns from.
+    """A final student's training data.
 
     Attributes:
         written: whether it learns from written rows.
         gold: whether it learns from gold rows.
-        staged: first from written rows, then from gold ones, in place of both at once.
+        staged: whether it learns first from written rows, then from gold ones, instead of both at once.
     """
 
     written: bool
@@ -48,27 +48,27 @@ class Recipe:
     staged: bool = False
 
 
-# Their place gives the number of their student: the last round's, and so many more.
+# A recipe's student has the number of the last round plus the recipe's position here, from 1.
 RECIPES: dict[str, Recipe] = {
     "labels": Recipe(written=False, gold=True),
     "written": Recipe(written=True, gold=False),
     "both": Recipe(written=True, gold=True),
     "stages": Recipe(written=True, gold=True, staged=True),
 }
-# Of recipes that cannot be told apart the first one is taken.
+# Ties between recipes go to the first one here.
 PREFERRED = ("stages", "both", "labels", "written")
-# What the rounds' students learn by: gold rows last, so that written ones that are odd do less harm.
+# The recipe of the rounds' students: gold rows last, so that bad written rows do less harm.
 _OF_ROUNDS = "stages"
 _AUTO = ("labels", _OF_ROUNDS)
 
 
 def competing(final: str) -> tuple[str, ...]:
-    """Return the recipes that are judged: labels alone, and what they are compared with."""
+    """Return the recipes to judge: labels alone, and the one compared with them."""
     return _AUTO if final == "auto" else tuple(dict.fromkeys(("labels", final)))
 
 
 def trainings(final: str, rounds: int, folds: int) -> int:
-    """Return how many students a run trains: for every fold in every round and of every other recipe, and what is kept."""
+    """Return the number of students a run trains: one per fold in every round and for every other recipe, plus the final ones."""
     others = [name for name in competing(final) if name != _OF_ROUNDS]
     return folds * (rounds + 1 + len(others)) + 3
 
@@ -81,19 +81,19 @@ def judged_rounds(journal: Journal) -> list[int]:
 
 
 class CrossFit:
-    """Judges recipes out of fold, and trains the students that are kept.
+    """Judges recipes out of fold, and trains the final students.
 
     Args:
         student_runner: trains and grades.
-        journal: where rows come from and predictions go.
-        config: of the run.
-        family: how rows are read.
+        journal: the source of rows and store of predictions.
+        config: the run's config.
+        family: the task's family.
         folds: which fold a row belongs to.
         progress: told about the choice.
     """
 
-    no_gain = "Two rounds in a row did not gain in cross-validation: the loop ends here."
-    no_mistakes = "No gold row was mistaken: the loop ends here."
+    no_gain = "No gain in cross-validation for two rounds in a row: the loop ends here."
+    no_mistakes = "The student got no gold row wrong: the loop ends here."
 
     def __init__(
         self,
@@ -113,17 +113,17 @@ class CrossFit:
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
 
     def scores(self, before: int) -> list[list[float]]:
-        """Return what each round before one scored, gold row by gold row."""
+        """Return the scores of each earlier round, one per gold row."""
         return self._student_runner.scores(before, SPLIT)
 
     def judge(self, number: int, name: str = _OF_ROUNDS) -> None:
-        """Predict every gold row by a student that had not seen it; the predictions are the evaluation of a round.
+        """Predict every gold row with a student that had not seen it; the predictions are the round's evaluation.
 
-        Every fold is a stage of its own, so that a run that is stopped loses one training at most.
+        Each fold is its own stage, so that a stopped run loses at most one training.
 
         Args:
-            number: of the round, whose rows and those before it are learnt from.
-            name: of the recipe.
+            number: the round; students learn from its rows and earlier ones.
+            name: the recipe.
         """
         stage = f"round-{number}/crossfit"
         if self._journal.stage_done(stage):
@@ -155,32 +155,32 @@ class CrossFit:
         self._progress.finish(f"trained on {info['rows']:,} rows: {right:,} of {len(graded):,} rows of this fold right")
 
     def settle(self, last: int) -> None:
-        """Choose what the final student learns from, and train it and those that it is compared with.
+        """Choose the final student's recipe, and train it and the students it is compared with.
 
         Args:
-            last: the last round that has rows.
+            last: the last round with rows.
         """
         names = competing(self._config.method.final)
         for name in names:
             if name != _OF_ROUNDS:
                 self.judge(_number(last, name), name)
         chosen = self._choose(last, names)
-        # Labels alone, written rows alone and one of both kinds are what the table at the end compares.
+        # The final table compares labels alone, written rows alone and a combination of both.
         combined = next((name for name in (chosen, *PREFERRED) if RECIPES[name].written and RECIPES[name].gold), chosen)
         for name in RECIPES:
             if name in ("labels", "written", combined, chosen):
                 self._keep(last, name, needed=name == chosen)
 
     def _choose(self, last: int, names: Sequence[str]) -> str:
-        """Return the recipe that got most gold rows right out of fold, or the highest score where a family scores by degrees.
+        """Choose the recipe with the most gold rows right out of fold, or the highest score if a family gives partial scores.
 
-        With few gold rows chance decides much, so labels alone have to be ahead by more than one standard error of the
-        paired difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
+        With few gold rows chance matters, so labels alone must lead by more than one standard error of the paired
+        difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
         """
         final = self._config.method.final
         if not self._journal.stage_done(StageKind.CHOICE):
             started = time.monotonic()
-            # The rounds' recipe was judged in any case.
+            # The rounds' recipe has been judged in any case.
             judged = dict.fromkeys((*names, _OF_ROUNDS))
             numbers = {name: last if name == _OF_ROUNDS else _number(last, name) for name in judged}
             right = {n: sum(g.score == 1.0 for g in self._journal.graded(number, SPLIT)) for n, number in numbers.items()}
@@ -193,7 +193,7 @@ class CrossFit:
                 "curve": learning_curve(self._config.student, self._family, self._gold, self._folds.gold),
             }
             self._journal.finish_training(StageKind.CHOICE, last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
-            why = "as method.final says" if final != "auto" else "by gold rows right in cross-validation"
+            why = "as set in method.final" if final != "auto" else "by gold rows right in cross-validation"
             found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
             self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")
         return str((find_choice(self._journal) or {})["chosen"])
@@ -204,7 +204,7 @@ class CrossFit:
         if found != "labels":
             return found
         other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(scores[name]))
-        # The number of rows that only one of them got right, where a row is right or wrong.
+        # If rows are only right or wrong, this is the number that exactly one of them got right.
         apart = sum((a - b) ** 2 for a, b in zip(scores[found], scores[other], strict=True))
         return found if sum(scores[found]) - sum(scores[other]) > math.sqrt(apart) else other
 

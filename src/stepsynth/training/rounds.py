@@ -1,4 +1,4 @@
-"""Who judges a round: a student scored on both halves of the gold rows, or one student per fold (`CrossFit`)."""
+"""How a round is judged: by one student on both halves of the gold rows, or by one student per fold (`CrossFit`)."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["Halves", "RoundJudge"]
 
 
 class RoundJudge(Protocol):
-    """Trains on what was written so far and finds what is still wrong.
+    """Trains on the rows written so far and finds the remaining mistakes.
 
     Attributes:
-        no_gain: what to say when two rounds in a row gained nothing.
-        no_mistakes: what to say when nothing is wrong any more.
+        no_gain: message when two rounds in a row gained nothing.
+        no_mistakes: message when no mistakes are left.
     """
 
     no_gain: str
     no_mistakes: str
 
     def scores(self, before: int) -> Sequence[Sequence[float]]:
-        """Return what each round before one scored, row by row."""
+        """Return the scores of each earlier round, one per row."""
         ...
 
     def judge(self, number: int) -> None:
-        """Train from scratch on the rows of all rounds up to this one, and write down what the student gets wrong."""
+        """Train from scratch on the rows of all rounds up to this one, and store the student's predictions."""
         ...
 
     def settle(self, last: int) -> None:
-        """Train what is kept beside the students of the rounds; ``last`` is the last one that was judged."""
+        """Train the final students; ``last`` is the last round that was judged."""
         ...
 
 
@@ -41,10 +41,10 @@ class Halves:
 
     Args:
         student_runner: trains and grades.
-        learns_from: what the students learn from, see `stepsynth.methods.Method.student`.
+        learns_from: the students' training data, see `stepsynth.methods.Method.student`.
     """
 
-    no_gain = "Two rounds in a row did not gain on the select half: the loop ends here."
+    no_gain = "No gain on the select half for two rounds in a row: the loop ends here."
     no_mistakes = "No mistakes left on the harvest half: the loop ends here."
 
     def __init__(self, student_runner: StudentRunner, learns_from: str) -> None:
@@ -60,6 +60,6 @@ class Halves:
         self._student_runner.train(number, gold=self._learns_from == "gold")
 
     def settle(self, last: int) -> None:
-        """Train one more student, on written and gold rows, where the method wants one."""
+        """Train one more student on written and gold rows, if the method has one."""
         if self._learns_from == "both":
             self._student_runner.train(last + 1, gold=True)

@@ -1,4 +1,4 @@
-"""Students at work: trained, examined on both halves, and in the end tested on the sealed set."""
+"""Trains students, scores them on gold rows, and finally tests them on the sealed set."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ __all__ = ["StudentRunner", "artefacts", "with_half_the_steps"]
 
 _OTHER_ADVICE = "See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher."
 _ADVICE: dict[str, str] = {
-    DropReason.TRUNCATED: "Raise sampling.max_tokens; a model that thinks needs teacher.reasoning_tokens.",
-    DropReason.FAILED: "The server gave no answer to {failed:,} of {total:,}: see what it says to `stepsynth plan`.",
-    DropReason.REFUSAL: "The provider declines: reword task.instruction and task.labels, or take another teacher.",
+    DropReason.TRUNCATED: "Raise sampling.max_tokens, or teacher.reasoning_tokens for a reasoning model.",
+    DropReason.FAILED: "The server did not answer {failed:,} of {total:,} requests: check with `stepsynth plan`.",
+    DropReason.REFUSAL: "The provider refuses: reword task.instruction and task.labels, or use another teacher.",
 }
-# The probe's folds are the same whenever a page is made.
+# Fixed, so that a page always has the same folds of the probe.
 _SEED = 0
 
 
 def artefacts(journal: Journal, config: RunConfig) -> list[str]:
-    """Say which shallow cues give the labels of a run's written rows away, more than those of its gold rows.
+    """Report shallow cues that give away the labels of written rows more than those of gold rows.
 
     Args:
-        journal: holds both; of many written rows a sample is looked at.
-        config: of the run.
+        journal: has both; large data sets are sampled.
+        config: the run's config.
     """
     written = [row.example for row in dataset_sample(journal)]
     gold = [*journal.gold("harvest"), *journal.gold("select")]
@@ -62,22 +62,22 @@ def artefacts(journal: Journal, config: RunConfig) -> list[str]:
 
 
 def with_half_the_steps(config: RunConfig) -> RunConfig:
-    """Return the config of one of two trainings that together make as many optimiser steps as a single one."""
+    """Return the config for one of two trainings that together make as many optimiser steps as one."""
     steps = math.ceil(config.student.min_steps / 2)
     return config.model_copy(update={"student": config.student.model_copy(update={"min_steps": steps})})
 
 
 class StudentRunner:
-    """Trains, examines and finally tests students.
+    """Trains, scores and finally tests students.
 
     Args:
         directory: where models are kept.
-        journal: where rows come from and scores go.
+        journal: the source of rows and store of scores.
         family: scores predictions.
         student: the recipe.
         progress: told about steps.
-        shared: a folder of trained students by what they were trained on, or ``None``.
-        staged: the recipe of each of two trainings that follow one another; ``student`` when absent.
+        shared: a folder of trained students, named by a digest of their training data, or ``None``.
+        staged: the recipe for each of two consecutive trainings; ``student`` by default.
     """
 
     def __init__(
@@ -100,18 +100,18 @@ class StudentRunner:
         self._stage = ""
 
     def scores(self, before: int, split: str = "select") -> list[list[float]]:
-        """Return what the student of each round before one scored, row by row of a split.
+        """Return the scores of each earlier round's student, one per row of a split.
 
-        Later rounds are left out so that a run that is resumed decides as it did the first time.
+        Later rounds are left out, so that a resumed run decides as it did the first time.
         """
         return [[g.score for g in self._journal.graded(number, split)] for number in range(before)]
 
     def train(self, round_number: int, *, gold: bool = False) -> None:
-        """Train a round's student from scratch and write what it predicts on both halves.
+        """Train a round's student from scratch and store its predictions on both halves.
 
         Args:
             round_number: it learns from the rows of all rounds up to this one.
-            gold: whether it learns from the validation rows as well; then they cannot judge it.
+            gold: whether it also learns from the validation rows; then they cannot judge it.
         """
         stage = f"round-{round_number}/train"
         done = self._journal.stage_done(stage)
@@ -129,19 +129,19 @@ class StudentRunner:
         results = {} if gold else {split: self._grade(model, self._journal.gold(split)) for split in ("harvest", "select")}
         if self._directory.config.method.mistakes_of and not gold:
             results["harvest-other"] = self._grade(self._other(rows, select), self._journal.gold("harvest"))
-        # A student of another program may not tell.
+        # A user's own student may not count steps.
         steps = getattr(model, "steps", None)
         info: dict[str, Any] = {"rows": len(rows)} if steps is None else {"rows": len(rows), "steps": steps}
         self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
         self._tell(f"trained on {len(rows):,} rows", results)
 
     def keep(self, name: str, number: int, parts: Sequence[Sequence[Example]]) -> None:
-        """Train a student that no gold row judges, and keep it.
+        """Train and keep a student that gold rows do not judge.
 
         Args:
-            name: what it is called.
+            name: its name.
             number: its round.
-            parts: what it learns from, one part after the other; empty parts are passed over.
+            parts: its training data, one part after the other; empty parts are skipped.
         """
         stage = f"round-{number}/train"
         done = self._journal.stage_done(stage)
@@ -158,12 +158,12 @@ class StudentRunner:
         self._progress.finish(f"the student of {name}: trained on {rows:,} rows")
 
     def judge_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str) -> list[Graded]:
-        """Return what a student that is not kept says of some rows.
+        """Train a temporary student and return its graded predictions.
 
         Args:
-            parts: rows to learn from, one part after the other; empty parts are passed over.
+            parts: rows to learn from, one part after the other; empty parts are skipped.
             judged: rows that it has not seen.
-            stage: the name that is shown.
+            stage: the displayed name.
         """
         check_stop()
         parts = self._trainings(parts)
@@ -179,7 +179,7 @@ class StudentRunner:
         return self._graded(judged, predictions)
 
     def _pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
-        """Train a student on one part after the other and leave no file of it."""
+        """Train a student on one part after the other and keep none of its files."""
         if not parts:
             self._refuse_hopeless([])
         self._stage = stage
@@ -187,13 +187,13 @@ class StudentRunner:
             return self._follow(parts, [], None, folder)
 
     def _trainings(self, parts: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
-        """Leave out empty parts; who cannot be trained on, such as a probe, learns from all rows at once."""
+        """Leave out empty parts; merge them for students that cannot continue training, such as a probe."""
         found = [part for part in parts if part]
         ends = self._directory.config.student.head == "probe" or not getattr(self._student, "continues", True)
         return [[row for part in found for row in part]] if ends and len(found) > 1 else found
 
     def _follow(self, parts: Sequence[Sequence[Example]], select: Sequence[Example], out: Path | None, folder: Path) -> Model:
-        """Train on one part after the other, the last time into ``out``, and else into new folders of ``folder``."""
+        """Train on one part after the other, the last into ``out`` if given, the others into new folders in ``folder``."""
         student, start, stage = self._staged if len(parts) > 1 else self._student, None, self._stage
         for place, rows in enumerate(parts, 1):
             # Each training counts its own steps.
@@ -208,7 +208,7 @@ class StudentRunner:
         return digest([*(self._identity(rows, [], None) for rows in parts), "judged", self._identity(judged, [], None)])
 
     def evaluate_teacher(self, model: Model) -> None:
-        """Write what a model that is not trained here predicts on the select half."""
+        """Store the predictions of a model that is not trained here, such as the teacher, on the select half."""
         stage = "round-0/train"
         if self._journal.stage_done(stage):
             return
@@ -221,11 +221,11 @@ class StudentRunner:
         self._tell(f"answered by the teacher{_guessed(info['undecided'], len(select))}", results)
 
     def evaluate_test(self, inputs: RunData, model: Model | None = None) -> None:
-        """Open the sealed test set, once, and score the student of every round on it.
+        """Open the sealed test set once and score every round's student on it.
 
         Args:
-            inputs: holds the sealed set.
-            model: is tested in place of the rounds' students.
+            inputs: has the sealed set.
+            model: tested instead of the rounds' students.
         """
         if inputs.test is None or inputs.sealed is None or self._journal.stage_done("test"):
             return
@@ -243,7 +243,7 @@ class StudentRunner:
             seconds[str(number)] = round(time.monotonic() - began, 3)
             if model is None:
                 self._progress.advance(len(scores))
-        # Only counted: what was written is fixed by now, and nothing may have looked at the test set before.
+        # Only counted: the written rows are final by now, and nothing may read the test set earlier.
         test = ContaminationFilter.of(example.text for example in examples)
         near = sum(test.copied(normalize_for_match(row.text)) for row in each_training_row(self._journal))
         undecided = int(getattr(model, "undecided", 0))
@@ -268,7 +268,7 @@ class StudentRunner:
             return [Graded(found, self._family.gold(example), score_of(self._family, example, found)) for example, found in pairs]
 
     def evaluate(self, examples: Sequence[Example], graded: Sequence[Graded]) -> Evaluation:
-        """Score what was predicted of some rows, by one student or by several."""
+        """Score predictions of one student or several."""
         with guard_own(self._family, "what a student answered"):
             return self._family.evaluate(examples, [found.prediction for found in graded])
 
@@ -297,12 +297,12 @@ class StudentRunner:
                     self._train_into(part, parts, select, start)
                 kept = directory.keep_model(part, round_number)
             except BaseException:
-                # On a full disk its room may be what the next attempt needs.
+                # On a full disk the next attempt may need its space.
                 shutil.rmtree(part, ignore_errors=True)
                 raise
             if known and not known.exists():
                 _share(kept, known)
-        # Predictions come from the files that are kept, not from the model that was in memory.
+        # Predict with the saved files, not with the model in memory.
         return self._student.load(kept)
 
     def _train_into(self, out: Path, parts: Sequence[Sequence[Example]], select: Sequence[Example], start: Path | None) -> None:
@@ -313,13 +313,13 @@ class StudentRunner:
             self._follow(parts, select, out, folder)
 
     def _start(self, round_number: int) -> Path | None:
-        """Return the weights to go on from, in the ablation that does not train from scratch."""
+        """Return the weights to continue from, in the ablation that does not train from scratch."""
         if not self._directory.config.student.continued or round_number == 0:
             return None
         return self._directory.model_path(round_number - 1)
 
     def _other(self, rows: Sequence[Example], select: Sequence[Example]) -> Model:
-        """Train the student whose mistakes are extrapolated instead; only its predictions are kept."""
+        """Train the other student whose mistakes are extrapolated (``mistakes_of``); only its predictions are kept."""
         from stepsynth.students import create_student
 
         config = self._directory.config
@@ -332,7 +332,7 @@ class StudentRunner:
 
     @contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
-        """Give an empty folder for a student that is not kept; it is gone afterwards."""
+        """Yield an empty folder for a temporary student; it is removed afterwards."""
         folder = self._directory.path / "models" / f".{name}.part"
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(exist_ok=True, mode=0o700)
@@ -384,17 +384,17 @@ class StudentRunner:
 
 
 def _guessed(undecided: int, of: int) -> str:
-    return f" ({undecided:,} of {of:,} answers decided nothing and count as guesses)" if undecided else ""
+    return f" ({undecided:,} of {of:,} answers gave no label and count as guesses)" if undecided else ""
 
 
 def steps_of(model: Model) -> dict[str, int]:
-    """Return how many optimiser steps a student has made, for the journal; nothing where it does not tell."""
+    """Return a student's number of optimiser steps for the journal; empty if it does not count them."""
     steps = getattr(model, "steps", None)
     return {} if steps is None else {"steps": int(steps)}
 
 
 def _share(kept: Path, known: Path) -> None:
-    """Offer a trained student to other runs; whoever comes second keeps what is there."""
+    """Share a trained student with other runs; an existing one is kept."""
     part = known.with_name(f".{known.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,6 +1,6 @@
-"""What a user's labels, the written rows and both together are worth: the table at the end of a cross-fitted run.
+"""Compares the user's labels, the written rows and both together: the table at the end of a cross-fitted run.
 
-Everything is read from the journal, so that the table can be made again at any time.
+Everything is read from the journal, so the table can be rebuilt at any time.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _NAMES = {
 
 
 def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
-    """Return what each kind of rows is worth, ``None`` before the final student was chosen.
+    """Compare students of each kind of rows; ``None`` before the final student is chosen.
 
     Returns:
         ``chosen``; ``how`` it was chosen (``cross-validation`` or ``method.final``); ``students``: per
         student ``student`` (its name in `RECIPES`), ``called``, ``round``, ``rows``, ``steps`` (``None``:
         unknown), ``crossfit`` and ``test`` (scores or ``None``), ``difference`` to labels alone
         (``value``, ``ci95``, ``p``, ``on``: ``test`` or ``crossfit``) and ``chosen``; ``curve``, see
-        `stepsynth.students.curve.learning_curve`; ``words``: sentences that say what it means.
+        `stepsynth.students.curve.learning_curve`; ``words``: the conclusions in sentences.
     """
     choice = find_choice(journal)
     if choice is None:
@@ -94,7 +94,7 @@ def _difference(own: Sequence[float] | None, labels: Sequence[float] | None, spl
 
 
 def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> list[str]:
-    """Say whether written rows help, and what would help where they do not."""
+    """Say whether written rows help and, if not, what would."""
     sentences = []
     if found["chosen"] == "labels" and found["how"] == "cross-validation":
         right = choice["right"]
@@ -115,7 +115,7 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
 
 
 def _taught_nothing(students: Sequence[dict[str, Any]], config: RunConfig) -> list[str]:
-    """Say so where a student of written rows alone does no better than guessing: then the rows do not show their labels."""
+    """Warn if a student of written rows alone does no better than guessing: then the rows do not show their labels."""
     written = next((entry for entry in students if entry["student"] == "written"), None)
     score = (written["test"] or written["crossfit"]) if written else None
     if score is None or not stored_family(config.task).one_label or score["ci95"][0] > 1 / len(config.task.labels):
@@ -149,7 +149,7 @@ def _verdict(difference: dict[str, Any], name: str) -> str:
 
 
 def _established(difference: dict[str, Any]) -> bool:
-    """Whether interval and test agree that there is a difference: on few rows one of them alone may say so."""
+    """Whether interval and test agree that there is a difference: on few rows, one alone may be wrong."""
     low, high = difference["ci95"]
     return bool((low > 0 or high < 0) and difference["p"] < _ALPHA)
 
