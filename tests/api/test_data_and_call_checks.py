@@ -45,7 +45,7 @@ def test_labels_of_a_program_that_are_no_texts(labels: Any) -> None:
 
 @pytest.mark.parametrize("cache", [5, 1.5, ["a"], True])
 def test_a_cache_is_a_path(cache: Any, world: World, tmp_path: Path) -> None:
-    with pytest.raises(ss.ConfigError, match="Give the path of a file, 'user' for the user's own, or None"):
+    with pytest.raises(ss.ConfigError, match="Give the path of a file, 'user' for your own, or None"):
         call(world, tmp_path / "run", cache=cache)
 
 

@@ -292,7 +292,7 @@ def test_an_interrupt_keeps_what_came_and_the_same_call_goes_on(world: World, fi
         progress = _Interrupting()
         with pytest.raises(ss.Interrupted, match="nothing is lost"):
             call(world, tmp_path / "run", teacher=teacher, progress=progress)
-        assert any("interrupt once more" in note for note in progress.notes)
+        assert any("interrupt again" in note for note in progress.notes)
         sent = len(server.completions)
         assert not ss.Run.load(tmp_path / "run").finished
         run = call(world, tmp_path / "run", teacher=teacher)

@@ -93,9 +93,9 @@ def test_a_set_is_sorted_and_a_mapping_keeps_its_meanings() -> None:
         (Numbered, r"has the value 1, which is no text\. Give the names"),
         (
             pandas.Series(["a", "b", "a"]),
-            r"labels is a Series in which labels are there more than once \(3 values\).*sorted\(set",
+            r"labels is a Series with repeated labels \(3 values\).*sorted\(set",
         ),
-        (np.array(["a", "b", "b"]), r"labels is a ndarray in which labels are there more than once"),
+        (np.array(["a", "b", "b"]), r"labels is a ndarray with repeated labels"),
         (pandas.Series({"a": "x", "b": "y"}), r"Series whose index holds texts.*labels\.to_dict\(\)"),
         (pandas.Series(["a", None]), r"missing value \(None or NaN\)"),
         (np.array([["a", "b"]]), r"more than one dimension"),
