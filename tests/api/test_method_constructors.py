@@ -107,8 +107,8 @@ def test_a_comparison_still_gives_it_the_budget(world: World, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        (Words("a", "b"), "the method 'Words' takes its argument 'words' without a name"),
-        (Unnamed(3), "the method 'Unnamed' takes its argument 'rows' without a name"),
+        (Words("a", "b"), "the method 'Words' takes its argument 'words' by position"),
+        (Unnamed(3), "the method 'Unnamed' takes its argument 'rows' by position"),
         (Looping(), "the method 'Looping' says rounds = 1, which would not count: its keys hold 'rounds'"),
         (Looping(rounds=3), "which would not count"),
         (LoopingLater(), "the method 'LoopingLater' says rounds = 0, which would not count"),

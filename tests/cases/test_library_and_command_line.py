@@ -246,7 +246,7 @@ def test_addresses_are_told_what_is_taken(address: str, said: str, tmp_path: Pat
 
 def test_results_are_not_written_to_an_address(tmp_path: Path) -> None:
     world = build_world(tmp_path)
-    with pytest.raises(ConfigError, match=r"'s3://bucket/run' is an address; results are written into a folder of this machine"):
+    with pytest.raises(ConfigError, match=r"'s3://bucket/run' is an address, but results are written to a local folder"):
         execute(world.config(), Path("s3://bucket/run"))
     with pytest.raises(ConfigError, match="'s3://bucket/run' is an address"):
         execute_comparison(world.config(), "s3", seeds=1, match="rows", folder=tmp_path / "s3://bucket/run", run=lambda *_: None)
