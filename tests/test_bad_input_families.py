@@ -26,32 +26,32 @@ ROWS: dict[str, tuple[Row, list[Row], dict[str, Any], str]] = {
         QA,
         [{**QUESTION, "answers": {"text": ["Madrid"], "answer_start": [5]}}],
         {},
-        r"the answer 'Madrid' of line 1 of .* does not stand in its context; at character 5 there is 'Paris,'\.",
+        r"the answer 'Madrid' of line 1 of .* does not occur in its context; at character 5 there is 'Paris,'\.",
     ),
     "qa: answer differs in case": (
         QA,
         [{**QUESTION, "answer": "rome"}],
         {},
-        "answer 'rome' .* does not stand in its context. Copy",
+        "answer 'rome' .* does not occur in its context. Copy",
     ),
     "qa: start off by one": (
         QA,
         [{**QUESTION, "answers": {"text": ["Paris"], "answer_start": [6]}}],
         {},
-        "does not stand at character 6 of its context; there is 'aris,'. It stands at 5: answer_start counts characters",
+        "is not at character 6 of its context; there is 'aris,'. It is at 5: answer_start counts characters",
     ),
     "qa: start counted in bytes": (
         QA,
         [{**QUESTION, "answer": "Rome", "answer_start": 33}],
         {},
-        r"there is 'ome\.'. It stands at 32: .*not bytes",
+        r"there is 'ome\.'. It is at 32: .*not bytes",
     ),
     "qa: start beyond the end": (QA, [{**QUESTION, "answer": "Rome", "answer_start": 4000}], {}, "character 4000 .* there is ''"),
     "qa: no start, several places": (
         QA,
         [{**QUESTION, "answer": "Paris"}],
         {},
-        "'Paris' .* stands 2 times in its context, at characters 5, 16. Say with answer_start",
+        "'Paris' .* occurs 2 times in its context, at characters 5, 16. Set answer_start",
     ),
     "qa: start is a word": (
         QA,
@@ -163,7 +163,7 @@ ROWS: dict[str, tuple[Row, list[Row], dict[str, Any], str]] = {
         r"names 'text', which is no column .*'pair'. Did you mean 'text",
     ),
     "pair: one row of a label": (PAIR, [*PAIR_ROWS[::2], PAIR_ROWS[1]], {}, "label 'no' has 1 usable row .* needs two"),
-    "pair: one label": (PAIR, PAIR_ROWS[::2], {}, "all 8 rows of .* have the one label 'yes'"),
+    "pair: one label": (PAIR, PAIR_ROWS[::2], {}, "all 8 rows of .* have the same label 'yes'"),
     "pair: the same row again": (PAIR, PAIR_ROWS[:1] * 5, {}, "all 5 rows of .* hold the same text"),
     "multi_label: unknown label": (
         TAGS,
@@ -271,7 +271,7 @@ SOURCES: dict[str, tuple[tuple[Row, Callable[[Path], dict[str, Any]], Deed], str
             },
             lambda config: SealedTest(config).inspect(),
         ),
-        "does not stand at character 31",
+        "is not at character 31",
     ),
     "test: one label of a pair": (
         (
@@ -279,7 +279,7 @@ SOURCES: dict[str, tuple[tuple[Row, Callable[[Path], dict[str, Any]], Deed], str
             lambda folder: {"test": {"path": str(write_rows(folder / "t.jsonl", PAIR_ROWS[::2]))}},
             lambda config: SealedTest(config).inspect(),
         ),
-        "all 8 rows of .* have the one label 'yes'",
+        "all 8 rows of .* have the same label 'yes'",
     ),
     "seed: unknown label": (
         (PAIR, lambda folder: {"seed": {"path": str(write_rows(folder / "s.jsonl", [{**PAIR_ROWS[0], "label": 0}]))}}, load_seed),
@@ -334,7 +334,7 @@ def test_a_task_that_does_not_fit_its_family_is_one_clear_line(case: str) -> Non
             "a.jsonl",
             [{"text1": "a", "text2": "b"}],
             {"text": "text1"},
-            "there is 'text', which is no column of a task of family 'pair'",
+            "there is 'text', which is not a column of the task family 'pair'",
         ),
         (PAIR, "a.jsonl", [{"text1": "a"}], {"text2": "text1"}, "both read from column 'text1'"),
         (PAIR, "a.txt", None, {}, "one text per line, a row of this task has text1 and text2"),

@@ -204,7 +204,7 @@ def test_class_label_integers_can_be_mapped_as_integers(hub_cache: Path) -> None
 
 def test_an_unreachable_hub_is_one_clear_error(hub_cache: Path) -> None:
     with pytest.raises(
-        DataError, match=r"cannot load hub data set 'nobody/nothing' \(split 'train'\).*'path' in place of 'hub'"
+        DataError, match=r"cannot load hub data set 'nobody/nothing' \(split 'train'\).*'path' instead of 'hub'"
     ) as caught:
         hub("nobody/nothing")
     assert_one_line(caught.value)
@@ -302,7 +302,7 @@ def test_bad_source_is_one_clear_line(
 
 
 BAD_VALIDATION: list[tuple[str, list[Row], str]] = [
-    ("one label", [(f"text {i}", "wet") for i in range(9)], "all 9 rows of .* have the one label 'wet'"),
+    ("one label", [(f"text {i}", "wet") for i in range(9)], "all 9 rows of .* have the same label 'wet'"),
     ("one row", [("a", "wet")], "1 usable row for 2 labels"),
     ("one row of a label", [("a", "wet"), ("b", "wet"), ("c", "dry")], "label 'dry' has 1 usable row in .* needs two"),
     ("the same row again and again", [("same", "wet")] * 20, "all 20 rows of .* hold the same text"),
@@ -529,7 +529,7 @@ def test_a_test_set_that_changed_is_refused(tmp_path: Path, changed: list[Row]) 
     ("content", "message"),
     [
         ("", "is empty"),
-        (json_lines([("a", "wet"), ("b", "wet")]), "all 2 rows of .* have the one label 'wet'"),
+        (json_lines([("a", "wet"), ("b", "wet")]), "all 2 rows of .* have the same label 'wet'"),
         (json_lines([*ROWS, ("a", "Dry")]), "'Dry' x 1"),
         ('{"txt": "a"}\n', "no column 'text'"),
     ],

@@ -52,7 +52,7 @@ def test_a_cache_is_a_path(cache: Any, world: World, tmp_path: Path) -> None:
 def test_a_row_that_holds_itself(world: World, tmp_path: Path) -> None:
     row: dict[str, Any] = {"text": "a text", "label": LABELS[0]}
     row["more"] = [row]
-    with pytest.raises(ss.DataError, match="row 1 of validation holds itself, or is nested too deep"):
+    with pytest.raises(ss.DataError, match="row 1 of validation contains itself, or is nested too deeply"):
         call(world, tmp_path / "run", validation=[{"text": "a text", "label": LABELS[0]}, row])
 
 

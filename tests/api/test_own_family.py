@@ -317,7 +317,7 @@ def test_a_wrong_column_of_an_own_family_is_one_line(letters: Path, tmp_path: Pa
     source = {"path": "validation.jsonl", "columns": {"leter": "letter"}}
     config = ss.load_config(reply_config(folder, data={"validation": source}))
     with pytest.raises(
-        ss.ConfigError, match=r"names 'leter', which is no column of a task of family 'reply'\. Did you mean 'letter'"
+        ss.ConfigError, match=r"names 'leter', which is not a column of the task family 'reply'\. Did you mean 'letter'"
     ):
         config.plan(progress=False)
     named = {"path": "validation.jsonl", "columns": {"letter": "letter"}}

@@ -199,11 +199,11 @@ def student(world: World) -> ss.Student:
     [
         ([], "validation has no rows"),
         (["a text"], r"row 0 of validation is a text, not a dict: 'a text'"),
-        (3, "validation is 3, a int, which holds no rows"),
+        (3, "validation is 3, a int, which has no rows"),
         ([{"text": "a", "label": "kalm"}, {"text": "b"}], "row 1 of the validation rows has no column 'label'"),
         ([{"text": "a", "label": "klam"}, {"text": "b", "label": "rund"}], "klam"),
         ([{"text": "a", "label": float("nan")}], "row 0 of the validation rows"),
-        ({"text": ["a"], "label": ["kalm", "rund"]}, "neither a source nor columns of one length"),
+        ({"text": ["a"], "label": ["kalm", "rund"]}, "neither a source nor columns of equal length"),
         ("", "validation is an empty text"),
         (None, "validation is missing"),
         ([{"text": b"a", "label": "kalm"}], "b'a' is bytes, not a text"),

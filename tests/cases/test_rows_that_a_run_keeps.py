@@ -102,8 +102,8 @@ def test_verify_looks_at_the_rows_that_a_program_gave(tmp_path: Path) -> None:
     (path,) = (folder / "data").glob("test-*")
     whole = path.read_text()
     for text, said in (
-        (whole.replace("Note 3", "Note 4"), "is damaged: its rows are not those that its name tells"),
-        (whole[:-20], "is damaged: it is not JSON to its end"),
+        (whole.replace("Note 3", "Note 4"), "is damaged: its rows do not match the digest in its name"),
+        (whole[:-20], "is damaged: it is not complete JSON"),
         (whole + whole.splitlines()[0] + "\n", "is damaged: its rows are not"),
     ):
         path.write_text(text)

@@ -125,7 +125,7 @@ def test_case_23_hub_folders_are_looked_for_beside_the_config(
     project(tmp_path / "project", {"hub": "./dss"})
     outcome = stepsynth(capsys, "plan", config)
     assert outcome.code == 2
-    assert f"there is no folder {str(tmp_path / 'project' / 'dss')!r}, which hub: ./dss names" in outcome.err
+    assert f"the folder {str(tmp_path / 'project' / 'dss')!r} (hub: ./dss) does not exist" in outcome.err
 
 
 @pytest.mark.parametrize("word", ["None", "NA", "null", "nan"])
@@ -303,7 +303,7 @@ def codec_with_mark_be(rows: list[Row]) -> bytes:
         (b"\xef\xbb\xbftext,label\na,wet\n", {"encoding": "cp1252"}, ("byte order mark of UTF-8", "'cp1252'")),
         (table().encode("utf-16-le"), {}, ("encoding: utf-16-le",)),
         (b"text,label\na,wet\n", {"encoding": "utf-9"}, ("'utf-9' is not known",)),
-        (b"text,label\na,wet\n", {"delimiter": "ab"}, ("'ab'", "single sign")),
+        (b"text,label\na,wet\n", {"delimiter": "ab"}, ("'ab'", "single character")),
         (b"text,label\na,wet\n", {"sheet": "x"}, ("sheet is 'x'", "says nothing")),
         (b"PK\x03\x04rest\0", {}, ("is a zip archive or an Excel file",)),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", {}, ("git lfs pull",)),
