@@ -337,7 +337,7 @@ def test_a_task_that_does_not_fit_its_family_is_one_clear_line(case: str) -> Non
             "there is 'text', which is not a column of the task family 'pair'",
         ),
         (PAIR, "a.jsonl", [{"text1": "a"}], {"text2": "text1"}, "both read from column 'text1'"),
-        (PAIR, "a.txt", None, {}, "one text per line, a row of this task has text1 and text2"),
+        (PAIR, "a.txt", None, {}, "one text per line, but a row of this task has text1 and text2"),
         (QA, "a.jsonl", [{"context": "", "question": "What?"}], {}, "row 0 of .* has an empty context"),
         (QA, "a.jsonl", [{"context": "a", "question": None}], {}, r"row 0 of .* has no question \(null\)"),
     ],

@@ -223,9 +223,9 @@ def test_a_missing_hub_split_or_column_names_what_there_is(hub_cache: Path) -> N
 BAD_SOURCES: list[tuple[str, str, str | bytes | None, dict[str, Any], str]] = [
     ("missing file", "ghost.txt", None, {}, r"ghost.txt' does not exist\. Files here: other.jsonl"),
     ("missing file, near name", "othr.jsonl", None, {}, r"does not exist\. Did you mean 'other.jsonl'"),
-    ("missing folder", "nowhere/a.jsonl", None, {}, r"does not exist\. There is no folder .*nowhere'"),
+    ("missing folder", "nowhere/a.jsonl", None, {}, r"does not exist\. The folder .*nowhere' does not exist"),
     ("name too long", "x" * 300 + ".jsonl", None, {}, "does not exist"),
-    ("folder", ".", None, {}, "is a folder, not a file. Name one file in it. Files here: other.jsonl"),
+    ("folder", ".", None, {}, "is a folder, not a file. Give one file in it. Files here: other.jsonl"),
     ("empty", "a.jsonl", b"", {}, r"is empty"),
     ("empty gz", "a.jsonl.gz", b"", {}, "has no rows"),
     ("blank lines only", "a.jsonl", "\n \n", {}, "has no rows"),
@@ -238,7 +238,7 @@ BAD_SOURCES: list[tuple[str, str, str | bytes | None, dict[str, Any], str]] = [
     ("json column, later row", "a.jsonl", json_lines(ROWS) + '{"label": "wet"}\n', {}, "line 13 of .*no column 'text'"),
     ("one column for both", "a.jsonl", json_lines(ROWS), {"columns": {"text": "label"}}, "both read from column 'label'"),
     ("latin-1", "a.csv", "text,label\nfine,wet\ncaf\xe9,wet\n".encode("latin-1"), {}, r"not UTF-8: line 3, byte 23 is b'\\xe9'"),
-    ("half of UTF-16", "a.csv", table(ROWS).encode("utf-16")[:-1], {}, "is not UTF-16 to its end: truncated data after line 12"),
+    ("half of UTF-16", "a.csv", table(ROWS).encode("utf-16")[:-1], {}, "is not valid UTF-16: truncated data after line 12"),
     ("binary", "a.csv", b"text,label\nPK\x03\x04\0\0,wet\n", {}, "binary data .a NUL byte on line 2, byte 15"),
     (
         "gzip without its suffix",

@@ -319,7 +319,7 @@ def test_the_pool_of_pairs_may_bear_the_kept_text_s_name(tmp_path: Path, column:
 
 def test_single_texts_have_no_pool(tmp_path: Path) -> None:
     assert load_contexts(run_config(TAGS, tmp_path / "unused"), []) == ()
-    with pytest.raises(ConfigError, match="of no use to a task of family 'multi_label'"):
+    with pytest.raises(ConfigError, match="does not apply to the task family 'multi_label'"):
         load_contexts(run_config(TAGS, tmp_path / "unused", contexts={"path": "c.csv"}), [])
 
 

@@ -289,8 +289,8 @@ def test_the_page_and_the_plan_say_where_the_answers_went(tmp_path: Path, capsys
     page = html.unescape((folder / "report.html").read_text())
     assert "kalm took 66 of 110 answers (60%) for 20 of 60 wanted rows; most were dropped: 66 names the label." in page
     assert (
-        "Stage round-0/zerogen gave up on kalm: 0 of the last 44 answers were good, most of the others dropped as 'names the label'."
-        in page
+        "Stage round-0/zerogen gave up on kalm: 0 of the last 44 answers were good, "
+        "most of the others dropped as 'names the label'." in page
     )
     assert "What the teacher was told to avoid" in page
     status = json.loads(stepsynth(capsys, "status", folder, "--json").out)

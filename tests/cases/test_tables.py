@@ -466,7 +466,7 @@ def test_packed_files_are_read_and_damaged_ones_refused(tmp_path: Path, name: st
         ("a.pkl", b"x", "never read"),
         ("a.zip", zipped(b"x", "a.csv", "b.csv"), "holds 2 files: 'a.csv', 'b.csv'"),
         ("a.parquet.gz", b"x", "Unpack it"),
-        ("*.csv", None, "a pattern stands for no file"),
+        ("*.csv", None, "patterns are not expanded"),
     ],
 )
 def test_what_is_no_table_is_refused_with_a_way_out(tmp_path: Path, name: str, content: bytes | None, piece: str) -> None:
@@ -543,7 +543,7 @@ def test_a_sheet_is_read_as_a_person_sees_it(tmp_path: Path) -> None:
     ("more", "source", "piece"),
     [
         (lambda b: b.active.merge_cells("B2:B3"), {}, "cells B2:B3"),
-        (lambda b: b.create_sheet("more").append(["x"]), {}, "2 sheets with something in them: 'Sheet', 'more'"),
+        (lambda b: b.create_sheet("more").append(["x"]), {}, "2 sheets that are not empty: 'Sheet', 'more'"),
         (lambda b: b.create_sheet("more").append(["x"]), {"sheet": "moore"}, "Did you mean 'more'"),
         (lambda b: setattr(b.active["B3"], "value", "=1+1"), {}, "cell B3 of"),
     ],

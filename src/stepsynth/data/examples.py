@@ -80,7 +80,7 @@ class RowReader:
         task: gives the family, the labels, and which text of a pair is kept.
         source: gives the column and label mappings.
         role: key of the source in the config's ``data``, for messages.
-        tally: gets what of the source is read.
+        tally: receives the counts of the source.
 
     Attributes:
         columns: what to read.
