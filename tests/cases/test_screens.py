@@ -120,7 +120,7 @@ def test_case_20_predict_changes_labels_and_texts_exact_ones_come_back(
 
 
 @pytest.mark.parametrize(
-    ("output", "message"), [(Output(None, "xml"), "--format is 'xml'"), (Output(None, "jsonl", True), "--exact is for CSV")]
+    ("output", "message"), [(Output(None, "xml"), "--format is 'xml'"), (Output(None, "jsonl", True), "--exact is for csv")]
 )
 def test_forms_that_do_not_go_together_are_refused(tmp_path: Path, student: Any, output: Output, message: str) -> None:
     student(SIGNED)
