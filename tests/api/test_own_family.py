@@ -290,7 +290,7 @@ def test_what_is_no_family_is_one_line_before_anything_is_made(
         ({"family": "classification", "options": {"steps": 1}}, "family 'classification' has no option 'steps'."),
         ({"family": "rating", "options": {"step": 1}}, "family 'rating' has no option 'step'. Did you mean 'steps'?"),
         ({"family": "rating", "options": {"steps": 0}}, "task.options.steps is 0; give 1 to 9"),
-        ({"family": "rating", "labels": ["one"]}, "task.labels holds one label only ('one'); a classifier needs at least two"),
+        ({"family": "rating", "labels": ["one"]}, "task.labels holds only one label ('one'); a classifier needs at least two"),
         ({"family": "rating", "options": {"steps": "x"}}, "the task family 'rating' failed on this: TypeError: "),
         ({"family": "no-class"}, "derive its class from stepsynth.TaskFamily"),
         ({"family": "gone"}, "the task family plug-in 'gone' failed: ModuleNotFoundError"),

@@ -99,7 +99,7 @@ def test_a_set_is_sorted_and_a_mapping_keeps_its_meanings() -> None:
         (pandas.Series({"a": "x", "b": "y"}), r"Series whose index holds texts.*labels\.to_dict\(\)"),
         (pandas.Series(["a", None]), r"missing value \(None or NaN\)"),
         (np.array([["a", "b"]]), r"more than one dimension"),
-        ({"a"}, r"holds one label only"),
+        ({"a"}, r"holds only one label"),
     ],
     ids=str,
 )
