@@ -99,7 +99,7 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
     "qa: a question that cannot be answered": (
         "extractive_qa",
         rows(one(answers={"text": [], "answer_start": []})),
-        ("line 8 of", "no answers", "Take such rows out"),
+        ("line 8 of", "no answers", "Remove such rows"),
     ),
     "qa: one context for all": (
         "extractive_qa",

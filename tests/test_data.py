@@ -305,8 +305,8 @@ BAD_VALIDATION: list[tuple[str, list[Row], str]] = [
     ("one label", [(f"text {i}", "wet") for i in range(9)], "all 9 rows of .* have the same label 'wet'"),
     ("one row", [("a", "wet")], "1 usable row for 2 labels"),
     ("one row of a label", [("a", "wet"), ("b", "wet"), ("c", "dry")], "label 'dry' has 1 usable row in .* needs two"),
-    ("the same row again and again", [("same", "wet")] * 20, "all 20 rows of .* hold the same text"),
-    ("the same text, two labels", [("same", "wet"), ("Same ", "dry")] * 5, "all 10 rows of .* hold the same text"),
+    ("the same row again and again", [("same", "wet")] * 20, "all 20 rows of .* have the same text"),
+    ("the same text, two labels", [("same", "wet"), ("Same ", "dry")] * 5, "all 10 rows of .* have the same text"),
     ("nothing left", [("a", "wet"), ("A", "dry"), ("b", "wet"), ("B", "dry")], r"0 usable rows .*dropped 4 rows with 2 texts"),
     (
         "too few without repeats",

@@ -182,7 +182,7 @@ def test_curves_of_one_round_and_of_many_seeds_are_drawn() -> None:
     one["curve"] = [point for point in one["curve"] if point["round"] == 0]
     html = render_comparison(one)
     assert html.count("<svg") == 4
-    assert "so no forecast" in html
+    assert "No forecast: there is only one number of rows" in html
     many = re.findall("<svg.*?</svg>", render_comparison(comparison(7)), re.DOTALL)[-1]
     assert "one line per seed" in many
 

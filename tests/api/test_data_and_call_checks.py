@@ -38,7 +38,7 @@ def call(world: World, out: Path, **changes: Any) -> ss.Run:
 
 @pytest.mark.parametrize("labels", [[True, False], {True: "it is", False: "it is not"}, ["a", True], (False, "b")])
 def test_labels_of_a_program_that_are_no_texts(labels: Any) -> None:
-    with pytest.raises(ss.ConfigError, match=r"labels holds (True|False), which is no text\. Write it as the text") as caught:
+    with pytest.raises(ss.ConfigError, match=r"labels holds (True|False), which is not a text\. Write it as the text") as caught:
         ss.Classification("t", "Decide.", labels)
     assert "YAML" not in str(caught.value)
 

@@ -235,7 +235,7 @@ def test_bad_rows_are_one_line_before_anything_is_made(rows: object, said: str, 
         (lambda: ss.synthesize(task(), validation=[], filters=3), "filters is 3, not a list of filters."),  # type: ignore[arg-type]
         (lambda: ss.plan(task(), validation=[], taecher=None), "plan has no argument 'taecher'. Did you mean 'teacher'?"),
         (lambda: ss.compare(task(), ["gold"], validation=[], test=[], sees=2), "compare has no argument 'sees'."),
-        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], seeds=0), "seeds is 0. Give how many"),
+        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], seeds=0), "seeds is 0. Give the number of seeds"),
         (lambda: ss.compare(task(), ss.Gold(), validation=[], test=[]), "not a list of methods"),  # type: ignore[arg-type]
         (lambda: ss.compare(task(), [ss.Gold], validation=[], test=[]), "method is the class Gold"),  # type: ignore[list-item]
         (lambda: ss.load_config(3), "the config is 3, a int."),  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def test_a_set_is_sorted_and_a_mapping_keeps_its_meanings() -> None:
         ("sales, care", r"labels is 'sales, care', not a list"),
         (None, r"labels is None, not a list"),
         (3, r"labels is 3, a int, not a list"),
-        (Numbered, r"has the value 1, which is no text\. Give the names"),
+        (Numbered, r"has the value 1, which is not a text\. Give the names"),
         (
             pandas.Series(["a", "b", "a"]),
             r"labels is a Series with repeated labels \(3 values\).*sorted\(set",

@@ -304,7 +304,7 @@ def codec_with_mark_be(rows: list[Row]) -> bytes:
         (table().encode("utf-16-le"), {}, ("encoding: utf-16-le",)),
         (b"text,label\na,wet\n", {"encoding": "utf-9"}, ("'utf-9' is not known",)),
         (b"text,label\na,wet\n", {"delimiter": "ab"}, ("'ab'", "single character")),
-        (b"text,label\na,wet\n", {"sheet": "x"}, ("sheet is 'x'", "says nothing")),
+        (b"text,label\na,wet\n", {"sheet": "x"}, ("sheet is 'x'", "does not apply")),
         (b"PK\x03\x04rest\0", {}, ("is a zip archive or an Excel file",)),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", {}, ("git lfs pull",)),
         (b"<!DOCTYPE html><html>", {}, ("is a web page",)),

@@ -415,7 +415,7 @@ def _verdict(folder: Path, problems: int) -> str:
         return f"{problems:,} problem{'s' * (problems != 1)}"
     from stepsynth.cli.running import read_status
 
-    return "whole" if read_status(folder)["state"] != "unfinished" else "nothing is damaged; the run is unfinished"
+    return "intact" if read_status(folder)["state"] != "unfinished" else "nothing is damaged; the run is unfinished"
 
 
 def _reading(encoding: str | None, delimiter: str | None, sheet: str | None) -> dict[str, str]:

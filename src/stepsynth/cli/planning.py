@@ -54,7 +54,7 @@ def print_plan(plan: dict[str, Any]) -> None:
 
 
 def _label_lines(plan: dict[str, Any]) -> list[str]:
-    """Return what the labels may take, and what they took so far if a run has begun."""
+    """Return the answers that labels may take, and those taken so far if a run has begun."""
     lines = []
     targets = {label: rows for label, rows in plan["labels"].items() if label}
     if targets:

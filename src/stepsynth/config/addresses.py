@@ -50,7 +50,7 @@ def refuse_address(folder: Path) -> None:
 
 
 def address_problem(text: str) -> str:
-    """Return what to do about an address given for rows; empty if the text is not an address.
+    """Return advice on an address given for rows; empty if the text is not an address.
 
     Args:
         text: the value given as path or hub id.

@@ -238,7 +238,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def _wanted(kind: str, limits: Mapping[str, Any]) -> str:
-    """Return what a value must be, by pydantic's name for the problem; empty for other problems."""
+    """Describe valid values, by pydantic's name for the problem; empty for other problems."""
     bound = {
         "greater_than_equal": ("ge", "{} or more"),
         "greater_than": ("gt", "more than {}"),

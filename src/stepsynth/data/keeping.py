@@ -54,7 +54,7 @@ def is_kept_name(name: str) -> bool:
 
 
 def kept_file_fault(path: Path) -> str:
-    """Return what is wrong with a file of kept rows; empty if it matches its name, or is not such a file."""
+    """Return the fault of a file of kept rows; empty if it matches its name, or is not such a file."""
     named = _NAME.fullmatch(path.name)
     if named is None:
         return ""

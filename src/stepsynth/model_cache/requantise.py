@@ -243,7 +243,7 @@ def _place(path: Path, source: str) -> Path:
 
 
 def _damage(folder: Path, name: str, source: str) -> list[str]:
-    """Return what is wrong with a converted copy; empty if it is intact."""
+    """Return the faults of a converted copy; empty if it is intact."""
     try:
         note = json.loads((folder / "converted.json").read_text(encoding="utf-8"))
         whole = note["source_sha256"] == source and digest_of(folder / name) == note["sha256"]

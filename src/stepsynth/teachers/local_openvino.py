@@ -152,7 +152,7 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
 
 
 def _what_it_reads(path: Path) -> str:
-    """Return what to do about a model that the engine refused."""
+    """Return a hint for a model that the engine refused."""
     from stepsynth.model_cache import ARCHITECTURES, gguf_architecture
 
     kind = gguf_architecture(path)
