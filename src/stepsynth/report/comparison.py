@@ -113,7 +113,7 @@ def _replaces(results: dict[str, Any]) -> list[str]:
 def _savings(student: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
     sentences = []
     if teacher["seconds"] is None:
-        sentences.append("The teacher's time was not measured: its answers came from the cache.")
+        sentences.append("The teacher's time was not measured: its answers were already known.")
     elif student["seconds"]:
         times = teacher["seconds"] / student["seconds"]
         sentences.append(

@@ -59,7 +59,7 @@ class AnthropicTeacher:
         http: the session.
         by_schema: whether requests send a schema for the answer; false once the model has refused it.
         without: settings that the model refuses and that may be left out.
-        notes: messages for the user; whoever shows them removes them.
+        notes: messages for the user; the caller that shows them removes them.
 
     Raises:
         ConfigError: the key's variable is unset, or the API does not have a sampling setting.

@@ -85,7 +85,7 @@ class ChatFormat:
 
     Attributes:
         dialect: the form of the next request.
-        notes: messages for the user; whoever shows them removes them.
+        notes: messages for the user; the caller that shows them removes them.
     """
 
     def __init__(self, config: TeacherConfig) -> None:

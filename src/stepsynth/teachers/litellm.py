@@ -51,7 +51,7 @@ class LiteLlmTeacher:
 
     Attributes:
         rows_limit: most rows that one request can give.
-        notes: messages for the user; whoever shows them removes them.
+        notes: messages for the user; the caller that shows them removes them.
 
     Raises:
         ConfigError: LiteLLM is not installed, or the key's variable is unset.

@@ -203,7 +203,7 @@ class OpenAITeacher:
 
     @property
     def notes(self) -> list[str]:
-        """Messages for the user; whoever shows them removes them."""
+        """Messages for the user; the caller that shows them removes them."""
         return self.format.notes
 
     def refused(self, reply: Reply, sampling: Sampling) -> TeacherError:
