@@ -193,7 +193,7 @@ class RunConfig(Section):
     """One run.
 
     ``cache`` is the file with answers that several runs share: ``user`` is the file that all runs of
-    a user share, a relative path starts beside the run directory, ``null`` turns it off. ``filters`` are
+    a user share, a relative path is beside the run directory, ``null`` turns it off. ``filters`` are
     the user's own rules, see `stepsynth.filters.own`.
     """
 

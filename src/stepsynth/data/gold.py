@@ -126,7 +126,7 @@ def load_validation(config: RunConfig) -> Validation:
 
 
 class SealedTest:
-    """The test set: may be checked at any time, but is read only once, at the end.
+    """The test set: may be checked at any time, but is opened only once, at the end.
 
     Args:
         config: a config with ``data.test``.

@@ -133,7 +133,7 @@ class HttpClient:
             outcome = await self._send(method, path, _payload(body, form), timeout_s, state)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             outcome = network_error(error, self._config, self.base_url, sent=state.sent, timeout_s=timeout_s)
-        # Some servers send a page instead of a list of models, but never instead of an answer.
+        # Some servers send a page instead of a list of models; a page is never an answer.
         if (
             isinstance(outcome, Reply)
             and outcome.ok

@@ -77,7 +77,7 @@ def one_of_two(text: str, names: list[str]) -> list[str]:
 def note_of(url: str, model: str, names: list[str]) -> str:
     """Return the message about settings that are left out from now on."""
     what = " and ".join(names)
-    return f"{url}: {model!r} does not accept {what}: {'it is' if len(names) == 1 else 'they are'} left out from now on."
+    return f"{url}: {model!r} accepts only its default {what}: {'it is' if len(names) == 1 else 'they are'} left out from now on."
 
 
 def refused_setting(config: TeacherConfig, text: str, sampling: Sampling, url: str) -> PermanentError | None:
