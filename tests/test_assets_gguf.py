@@ -190,7 +190,9 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
 ) -> None:
     path = build_tiny_gguf(tmp_path / "model.gguf", "Q5_0")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(AssetError, match=r"needs 0\.0 GB of disk in .* and 0\.0 GB are free\. Free some, or set STEPSYNTH_CACHE"):
+    with pytest.raises(
+        AssetError, match=r"needs 0\.0 GB of disk in .* but 0\.0 GB are free\. Free some space, or set STEPSYNTH_CACHE"
+    ):
         readable(path, lambda _: None)
     assert not (cache / "models").exists()
 
@@ -242,7 +244,7 @@ def test_a_gguf_file_of_another_name_is_told_so(name: str, tmp_path: Path) -> No
     with pytest.raises(AssetError, match=r"is a GGUF file, but its name does not end in '\.gguf'.* Give it another name"):
         resolve(str(path), kind="teacher")
     path.write_bytes(b"something else")
-    with pytest.raises(AssetError, match=r"is no GGUF file\. Give a GGUF file or an OpenVINO folder"):
+    with pytest.raises(AssetError, match=r"is not a GGUF file\. Give a GGUF file or an OpenVINO folder"):
         resolve(str(path), kind="teacher")
 
 

@@ -181,7 +181,7 @@ def test_types_that_the_engine_does_not_read_are_converted(hub: Hub, tmp_path: P
 def test_a_file_with_another_sha256_than_the_hub_names_is_refused(hub: Hub, model: bytes) -> None:
     hub.etag = "a" * 64
     for _ in range(2):  # when it comes, and out of the cache
-        with pytest.raises(AssetError, match=r"has sha256 .*, the hub names aaaaaaaaaaaa\.+ Delete .* and try again"):
+        with pytest.raises(AssetError, match=r"its sha256 is .*, the hub's aaaaaaaaaaaa\.+ Delete .* and try again"):
             resolve("owner/name:model-q8_0.gguf", kind="teacher")
 
 
@@ -265,7 +265,7 @@ def test_what_is_no_file_of_the_hub_is_not_asked_for(name: str, hub: Hub) -> Non
 
 
 def test_a_repository_without_a_file_is_told_the_form(hub: Hub) -> None:
-    with pytest.raises(ConfigError, match=r"A GGUF file of the hub is named owner/name:file\.gguf"):
+    with pytest.raises(ConfigError, match=r"Write owner/name:file\.gguf for a GGUF file on the hub"):
         resolve("owner/name", kind="teacher")
 
 

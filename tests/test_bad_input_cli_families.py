@@ -85,7 +85,7 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
     "qa: a span that is not in the context": (
         "extractive_qa",
         rows(one(answers={"text": ["Atlantis"], "answer_start": [3]})),
-        ("'Atlantis'", "line 8 of", "does not stand in its context"),
+        ("'Atlantis'", "line 8 of", "does not occur in its context"),
     ),
     "qa: a span at another place": ("extractive_qa", rows(one(answers=MISPLACED)), ("'Brigen'", "line 8 of", "character 4")),
     "qa: a test row with a wrong span": (
@@ -99,7 +99,7 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
     "qa: a question that cannot be answered": (
         "extractive_qa",
         rows(one(answers={"text": [], "answer_start": []})),
-        ("line 8 of", "no answers", "Take such rows out"),
+        ("line 8 of", "no answers", "Remove such rows"),
     ),
     "qa: one context for all": (
         "extractive_qa",
@@ -174,7 +174,7 @@ CASES: dict[str, tuple[str, Setup, tuple[str, ...]]] = {
         config(task__labels={"hot|wet": "x", "loud": "y"}),
         ("'hot|wet'", "joins"),
     ),
-    "multi_label: contexts": ("multi_label", pool('{"context": "a note"}\n'), ("data.contexts is of no use",)),
+    "multi_label: contexts": ("multi_label", pool('{"context": "a note"}\n'), ("data.contexts does not apply",)),
     # what all share
     "a seed that does not fit": (
         "pair",

@@ -699,7 +699,7 @@ def test_cancel_finds_a_batch_whose_id_never_came_and_tells_of_one_that_never_ar
     assert f"{told['name']}: {told['requests']} requests, not found" in said
     assert "--set budget.requests=1" in said
     print_cancelled([])
-    assert "No batch" in capsys.readouterr().out
+    assert "no open batches" in capsys.readouterr().out
 
 
 def test_cancel_without_the_provider_is_one_error(server: BatchServer, left_out: tuple[World, Path]) -> None:

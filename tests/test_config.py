@@ -146,7 +146,7 @@ def test_a_wrong_value_is_named_with_its_key(changes: dict[str, Any], parts: tup
 @pytest.mark.parametrize(
     ("task", "parts"),
     [
-        ({"fields": PAIR["fields"]}, ("'classification' has no fields", "only a pair")),
+        ({"fields": PAIR["fields"]}, ("'classification' has no fields", "only pairs")),
         ({"family": "multi_label", "fields": PAIR["fields"]}, ("'multi_label' has no fields",)),
         ({"family": "multi_label", "labels": ["a|b", "c"]}, ("'a|b'", "'|'")),
         ({"family": "multi_label", "labels": ["", "c"]}, ("''", "empty")),

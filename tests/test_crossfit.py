@@ -528,7 +528,7 @@ def test_without_a_test_set_the_table_is_that_of_cross_validation(
     assert "sealed" not in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Cross-validated accuracy" in page
-    assert "flatters a little" in page
+    assert "is slightly optimistic" in page
     assert verify_run(tmp_path / "run") == []
 
 

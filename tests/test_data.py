@@ -204,7 +204,7 @@ def test_class_label_integers_can_be_mapped_as_integers(hub_cache: Path) -> None
 
 def test_an_unreachable_hub_is_one_clear_error(hub_cache: Path) -> None:
     with pytest.raises(
-        DataError, match=r"cannot load hub data set 'nobody/nothing' \(split 'train'\).*'path' in place of 'hub'"
+        DataError, match=r"cannot load hub data set 'nobody/nothing' \(split 'train'\).*'path' instead of 'hub'"
     ) as caught:
         hub("nobody/nothing")
     assert_one_line(caught.value)
@@ -223,9 +223,9 @@ def test_a_missing_hub_split_or_column_names_what_there_is(hub_cache: Path) -> N
 BAD_SOURCES: list[tuple[str, str, str | bytes | None, dict[str, Any], str]] = [
     ("missing file", "ghost.txt", None, {}, r"ghost.txt' does not exist\. Files here: other.jsonl"),
     ("missing file, near name", "othr.jsonl", None, {}, r"does not exist\. Did you mean 'other.jsonl'"),
-    ("missing folder", "nowhere/a.jsonl", None, {}, r"does not exist\. There is no folder .*nowhere'"),
+    ("missing folder", "nowhere/a.jsonl", None, {}, r"does not exist\. The folder .*nowhere' does not exist"),
     ("name too long", "x" * 300 + ".jsonl", None, {}, "does not exist"),
-    ("folder", ".", None, {}, "is a folder, not a file. Name one file in it. Files here: other.jsonl"),
+    ("folder", ".", None, {}, "is a folder, not a file. Give one file in it. Files here: other.jsonl"),
     ("empty", "a.jsonl", b"", {}, r"is empty"),
     ("empty gz", "a.jsonl.gz", b"", {}, "has no rows"),
     ("blank lines only", "a.jsonl", "\n \n", {}, "has no rows"),
@@ -238,7 +238,7 @@ BAD_SOURCES: list[tuple[str, str, str | bytes | None, dict[str, Any], str]] = [
     ("json column, later row", "a.jsonl", json_lines(ROWS) + '{"label": "wet"}\n', {}, "line 13 of .*no column 'text'"),
     ("one column for both", "a.jsonl", json_lines(ROWS), {"columns": {"text": "label"}}, "both read from column 'label'"),
     ("latin-1", "a.csv", "text,label\nfine,wet\ncaf\xe9,wet\n".encode("latin-1"), {}, r"not UTF-8: line 3, byte 23 is b'\\xe9'"),
-    ("half of UTF-16", "a.csv", table(ROWS).encode("utf-16")[:-1], {}, "is not UTF-16 to its end: truncated data after line 12"),
+    ("half of UTF-16", "a.csv", table(ROWS).encode("utf-16")[:-1], {}, "is not valid UTF-16: truncated data after line 12"),
     ("binary", "a.csv", b"text,label\nPK\x03\x04\0\0,wet\n", {}, "binary data .a NUL byte on line 2, byte 15"),
     (
         "gzip without its suffix",
@@ -302,11 +302,11 @@ def test_bad_source_is_one_clear_line(
 
 
 BAD_VALIDATION: list[tuple[str, list[Row], str]] = [
-    ("one label", [(f"text {i}", "wet") for i in range(9)], "all 9 rows of .* have the one label 'wet'"),
+    ("one label", [(f"text {i}", "wet") for i in range(9)], "all 9 rows of .* have the same label 'wet'"),
     ("one row", [("a", "wet")], "1 usable row for 2 labels"),
     ("one row of a label", [("a", "wet"), ("b", "wet"), ("c", "dry")], "label 'dry' has 1 usable row in .* needs two"),
-    ("the same row again and again", [("same", "wet")] * 20, "all 20 rows of .* hold the same text"),
-    ("the same text, two labels", [("same", "wet"), ("Same ", "dry")] * 5, "all 10 rows of .* hold the same text"),
+    ("the same row again and again", [("same", "wet")] * 20, "all 20 rows of .* have the same text"),
+    ("the same text, two labels", [("same", "wet"), ("Same ", "dry")] * 5, "all 10 rows of .* have the same text"),
     ("nothing left", [("a", "wet"), ("A", "dry"), ("b", "wet"), ("B", "dry")], r"0 usable rows .*dropped 4 rows with 2 texts"),
     (
         "too few without repeats",
@@ -529,7 +529,7 @@ def test_a_test_set_that_changed_is_refused(tmp_path: Path, changed: list[Row]) 
     ("content", "message"),
     [
         ("", "is empty"),
-        (json_lines([("a", "wet"), ("b", "wet")]), "all 2 rows of .* have the one label 'wet'"),
+        (json_lines([("a", "wet"), ("b", "wet")]), "all 2 rows of .* have the same label 'wet'"),
         (json_lines([*ROWS, ("a", "Dry")]), "'Dry' x 1"),
         ('{"txt": "a"}\n', "no column 'text'"),
     ],

@@ -209,7 +209,7 @@ def test_pairs_whose_contexts_cannot_be_kept_together_are_cut_by_rows_and_that_i
     rows = [{**row, "text1": "the one and only note"} for row in PAIR_ROWS]
     halves = load_validation(run_config(PAIR, write_rows(tmp_path / "a.jsonl", rows)))
     assert (len(halves.harvest), len(halves.select)) == (8, 8)
-    assert halves.notes == ("Some contexts are in both halves: the labels could not be cut otherwise.",)
+    assert halves.notes == ("Some contexts are in both halves: the labels could not be split otherwise.",)
 
 
 def test_a_repeat_is_judged_on_both_texts(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_labels_with_too_few_rows_are_noted_not_refused(tmp_path: Path) -> None:
     task = {**TAGS, "labels": ["warm", "wet", "windy", "foggy", "icy"]}
     rows = [*TAG_ROWS, {"text": "one morning", "labels": ["foggy"]}]
     halves = load_validation(run_config(task, write_rows(tmp_path / "a.jsonl", rows)))
-    assert halves.notes == ("Without any row: 'icy'.", "In one half only, for want of rows: 'foggy'.")
+    assert halves.notes == ("Labels without any row: 'icy'.", "Labels in one half only, for lack of rows: 'foggy'.")
 
 
 # sealing
@@ -319,7 +319,7 @@ def test_the_pool_of_pairs_may_bear_the_kept_text_s_name(tmp_path: Path, column:
 
 def test_single_texts_have_no_pool(tmp_path: Path) -> None:
     assert load_contexts(run_config(TAGS, tmp_path / "unused"), []) == ()
-    with pytest.raises(ConfigError, match="of no use to a task of family 'multi_label'"):
+    with pytest.raises(ConfigError, match="does not apply to the task family 'multi_label'"):
         load_contexts(run_config(TAGS, tmp_path / "unused", contexts={"path": "c.csv"}), [])
 
 

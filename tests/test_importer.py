@@ -151,7 +151,7 @@ def test_what_is_dropped_is_counted_by_reason_over_all_files(tmp_path: Path) -> 
         ("a.json", '[{"text": "a", "label": 0}', "line 1 of .* is not valid JSON"),
         ("a.json", "", "has no rows"),
         ("a.json", "[]", "has no rows"),
-        ("a.json", '{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "is not SQuAD's form: KeyError 'context'"),
+        ("a.json", '{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "is not in SQuAD's form: KeyError 'context'"),
         ("a.jsonl", '{"txet": "a", "label": 0}\n', "no column 'text' for the text. Did you mean 'txet'"),
         (
             "a.jsonl",
@@ -185,7 +185,7 @@ def test_a_missing_or_damaged_json_file_is_one_clear_line(tmp_path: Path) -> Non
 def test_names_that_the_task_does_not_have_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(lines([{"text": "a", "label": 0}]))
-    with pytest.raises(ConfigError, match="'question', which is no column of a task of family 'classification'"):
+    with pytest.raises(ConfigError, match="'question', which is not a column of the task family 'classification'"):
         import_rows([path], WEATHER, columns={"question": "q"})
     with pytest.raises(ConfigError, match=r"maps '0' to 'wett'.*Did you mean 'wet'"):
         import_rows([path], WEATHER, labels={"0": "wett"})

@@ -137,7 +137,7 @@ def test_a_second_signal_says_that_it_stops_at_once_and_that_nothing_is_lost(
     _, errors = process.communicate(timeout=20)
     assert (process.returncode, time.monotonic() - started < 15) == (130, True)
     (said,) = [line for line in errors.splitlines() if not line.startswith("round-0/seed: ")]
-    assert said.startswith("stepsynth: stopped at once; no answer that had come is lost.")
+    assert said.startswith("stepsynth: stopped at once; no answer that was received is lost.")
 
 
 def test_a_command_that_is_not_a_run_says_that_it_was_stopped(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_a_second_signal_is_told_by_the_block_that_it_ends() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match="at once; no answer that had come is lost"):
+    with pytest.raises(Interrupted, match="at once; no answer that was received is lost"):
         twice()
 
 
@@ -232,7 +232,7 @@ def test_the_panel_says_that_a_stop_waits_for_answers() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert "stopping" not in console.file.getvalue()  # type: ignore[attr-defined]
         console.print(panel)
-    assert "Ctrl-C once more stops at once" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "press Ctrl-C again to stop at once" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_handlers_are_given_back_and_a_stop_does_not_outlive_its_run() -> None:

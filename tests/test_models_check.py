@@ -174,7 +174,7 @@ def test_limits_of_the_list_and_of_the_rate_are_told(capsys: pytest.CaptureFixtu
         _, found = check(capsys, write(tmp_path, settings(server)))
     assert shown(found, "model limits") == "seen: context 8,192 tokens, answer 1,024 tokens"
     assert found["rate_headers"] == {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "2s"}
-    assert shown(found, "wait") == "seen: 2 s until a limit begins anew"
+    assert shown(found, "wait") == "seen: 2 s until a limit resets"
 
 
 def test_engines_and_others_are_checked_without_a_server(
@@ -455,7 +455,7 @@ def test_a_plan_tells_what_its_sample_found_and_asks_no_more_than_before(
         # The second one begins with what the first one learned.
         assert len(server.completions) == asked + 1
     (line,) = [line for line in first.out.splitlines() if line.startswith("server ")]
-    assert "takes no temperature and no top_p; wants max_completion_tokens; 100 of" in line
+    assert "takes no temperature and no top_p; needs max_completion_tokens; 100 of" in line
     assert "tokens were thoughts (teacher.reasoning_tokens: 0)" in line
     assert json.loads(second.out)["server"] in line
     with LoopbackServer() as server:

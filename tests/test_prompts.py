@@ -168,10 +168,10 @@ def test_the_default_templates_end_with_the_user(family: str, name: str, label: 
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{{ label + 1 }}", "TypeError"),
         ("{% include 'other' %}", "prompt 'seed'"),
-        ("--- user\nhello\n--- assistant\nhi", "does not end with a turn of the user"),
-        ("--- system\nhello", "does not end with a turn of the user"),
-        ("", "does not end with a turn of the user"),
-        ("{{ examples[0] and '' }}", "does not end with a turn of the user"),
+        ("--- user\nhello\n--- assistant\nhi", "does not end with a user turn"),
+        ("--- system\nhello", "does not end with a user turn"),
+        ("", "does not end with a user turn"),
+        ("{{ examples[0] and '' }}", "does not end with a user turn"),
     ],
 )
 def test_a_broken_template_is_one_clear_error(template: str, message: str) -> None:

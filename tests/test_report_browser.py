@@ -69,7 +69,7 @@ def test_the_browser_reads_what_was_written(report: Path) -> None:
     """Headline, sections, figures and the last line of the page are in the DOM."""
     dom = browse(report, "--dump-dom")
     assert "Sealed-test accuracy" in re.sub("<[^>]+>", "", dom)
-    for text in ("Before you believe", "Score per round", "Confusion matrix", "still wrong", "loads nothing and runs nothing"):
+    for text in ("Before you believe", "Score per round", "Confusion matrix", "still wrong", "loads nothing and runs no scripts"):
         assert text in dom
     assert dom.count("<svg") == 4
     assert dom.count("<section") == dom.count("</section>") == 6

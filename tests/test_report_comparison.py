@@ -95,7 +95,7 @@ def test_the_headline_says_what_beats_what(plain: str) -> None:
     text = words(plain)
     assert "s3 scores 81.2 % accuracy (78.1-83.9) over 2 seeds, on 1,789 sealed test rows." in text
     assert "It beats zerogen by 7.6 points: established." in text
-    assert "Not told apart from it is s3:method.rationales=0 (0.7 points lower)." in text
+    assert "No difference from it is established for s3:method.rationales=0 (0.7 points lower)." in text
     assert "The teacher itself scores 85.5 %." in text
     assert "One seed compares" not in text
 
@@ -138,9 +138,9 @@ def test_warnings_stand_in_their_box() -> None:
 @pytest.mark.parametrize(
     ("value", "p", "said"),
     [
-        (0.0424, 0.03, "Not without loss: the student of s3 scores 81.2 %, the teacher 85.5 %. The 4.2 points that it lacks"),
+        (0.0424, 0.03, "Not without loss: the student of s3 scores 81.2 %, the teacher 85.5 %. Its deficit of 4.2 points"),
         (-0.0424, 0.03, "Yes: the student of s3 scores 81.2 %, the teacher 85.5 %. Its lead of 4.2 points is established."),
-        (0.0424, 0.2, "The difference of -4.2 points is not established; the interval reaches from -6.3 to -2.0 points"),
+        (0.0424, 0.2, "The difference of -4.2 points is not established; the interval runs from -6.3 to -2.0 points"),
     ],
 )
 def test_whether_the_student_replaces_the_teacher(value: float, p: float, said: str) -> None:
@@ -182,7 +182,7 @@ def test_curves_of_one_round_and_of_many_seeds_are_drawn() -> None:
     one["curve"] = [point for point in one["curve"] if point["round"] == 0]
     html = render_comparison(one)
     assert html.count("<svg") == 4
-    assert "so no forecast" in html
+    assert "No forecast: there is only one number of rows" in html
     many = re.findall("<svg.*?</svg>", render_comparison(comparison(7)), re.DOTALL)[-1]
     assert "one line per seed" in many
 

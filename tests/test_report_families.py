@@ -205,7 +205,7 @@ def test_the_teacher_itself_has_no_student_and_no_rounds(tmp_path: Path) -> None
     html = render(tmp_path, Story(method="teacher", undecided=17))
     assert "<dt>Student</dt><dd>none: the teacher answers itself</dd>" in html
     assert "Best round" not in html
-    assert "no decision, or never came, and count as guesses: 17." in words(html)
+    assert "gave no decision or never came, and count as guesses: 17." in words(html)
 
 
 @pytest.mark.parametrize("kind", ["zerogen", "import"])

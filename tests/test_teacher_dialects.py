@@ -210,7 +210,7 @@ def test_an_unknown_deployment_is_said_with_what_to_check(loopback: LoopbackServ
 
 def test_a_probe_of_azure_asks_nothing_since_its_list_names_no_deployments(loopback: LoopbackServer) -> None:
     said = probe_teacher(make_config(loopback, base_url=loopback.azure_url, api_version="2024-10-21"))
-    assert "whether it serves 'loopback' shows when it is asked" in said
+    assert "a request will show whether it serves 'loopback'" in said
     assert loopback.requests == []
 
 

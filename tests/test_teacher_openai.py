@@ -482,14 +482,14 @@ def test_probe_knows_the_spellings_of_gemini_and_ollama(loopback: LoopbackServer
 
 def test_probe_warns_of_a_model_that_is_not_listed(loopback: LoopbackServer) -> None:
     said = probe(make_config(loopback, model="loopbac"))
-    assert "does not list 'loopbac'; whether it serves it shows when it is asked. Did you mean 'loopback'?" in said
+    assert "does not list 'loopbac'; a request will show whether it serves it. Did you mean 'loopback'?" in said
     assert loopback.completions == []
 
 
 @pytest.mark.parametrize("fault", [Fault.status(404), Fault.status(405), Fault("status", 200, body="<html>"), Fault("malformed")])
 def test_probe_without_a_list_says_so_and_asks_nothing_that_costs(loopback: LoopbackServer, fault: Fault) -> None:
     loopback.list_fault = fault
-    assert "lists no models: whether it serves 'loopback' shows when it is asked" in probe(make_config(loopback))
+    assert "lists no models: a request will show whether it serves 'loopback'" in probe(make_config(loopback))
     assert loopback.completions == []
 
 

@@ -38,21 +38,21 @@ def call(world: World, out: Path, **changes: Any) -> ss.Run:
 
 @pytest.mark.parametrize("labels", [[True, False], {True: "it is", False: "it is not"}, ["a", True], (False, "b")])
 def test_labels_of_a_program_that_are_no_texts(labels: Any) -> None:
-    with pytest.raises(ss.ConfigError, match=r"labels holds (True|False), which is no text\. Write it as the text") as caught:
+    with pytest.raises(ss.ConfigError, match=r"labels holds (True|False), which is not a text\. Write it as the text") as caught:
         ss.Classification("t", "Decide.", labels)
     assert "YAML" not in str(caught.value)
 
 
 @pytest.mark.parametrize("cache", [5, 1.5, ["a"], True])
 def test_a_cache_is_a_path(cache: Any, world: World, tmp_path: Path) -> None:
-    with pytest.raises(ss.ConfigError, match="Give the path of a file, 'user' for the user's own, or None"):
+    with pytest.raises(ss.ConfigError, match="Give the path of a file, 'user' for your own, or None"):
         call(world, tmp_path / "run", cache=cache)
 
 
 def test_a_row_that_holds_itself(world: World, tmp_path: Path) -> None:
     row: dict[str, Any] = {"text": "a text", "label": LABELS[0]}
     row["more"] = [row]
-    with pytest.raises(ss.DataError, match="row 1 of validation holds itself, or is nested too deep"):
+    with pytest.raises(ss.DataError, match="row 1 of validation contains itself, or is nested too deeply"):
         call(world, tmp_path / "run", validation=[{"text": "a text", "label": LABELS[0]}, row])
 
 

@@ -107,8 +107,8 @@ def test_a_comparison_still_gives_it_the_budget(world: World, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        (Words("a", "b"), "the method 'Words' takes its argument 'words' without a name"),
-        (Unnamed(3), "the method 'Unnamed' takes its argument 'rows' without a name"),
+        (Words("a", "b"), "the method 'Words' takes its argument 'words' by position"),
+        (Unnamed(3), "the method 'Unnamed' takes its argument 'rows' by position"),
         (Looping(), "the method 'Looping' sets rounds = 1, which has no effect: its keys include 'rounds'"),
         (Looping(rounds=3), "which has no effect"),
         (LoopingLater(), "the method 'LoopingLater' sets rounds = 0, which has no effect"),

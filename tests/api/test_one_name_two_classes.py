@@ -43,7 +43,7 @@ def twin() -> type[Any]:
 
 @pytest.mark.parametrize("second", [1, 2])
 def test_a_comparison_of_both_is_refused(second: int, world: World, tmp_path: Path) -> None:
-    with pytest.raises(ss.ConfigError, match="the methods are of two classes with one name, 'twin'"):
+    with pytest.raises(ss.ConfigError, match="two different method classes have the name 'twin'"):
         ss.compare(
             TASK,
             [twin()(x=1), twin()(x=second)],

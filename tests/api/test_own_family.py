@@ -290,7 +290,7 @@ def test_what_is_no_family_is_one_line_before_anything_is_made(
         ({"family": "classification", "options": {"steps": 1}}, "family 'classification' has no option 'steps'."),
         ({"family": "rating", "options": {"step": 1}}, "family 'rating' has no option 'step'. Did you mean 'steps'?"),
         ({"family": "rating", "options": {"steps": 0}}, "task.options.steps is 0; give 1 to 9"),
-        ({"family": "rating", "labels": ["one"]}, "task.labels holds one label only ('one'); a classifier needs at least two"),
+        ({"family": "rating", "labels": ["one"]}, "task.labels holds only one label ('one'); a classifier needs at least two"),
         ({"family": "rating", "options": {"steps": "x"}}, "the task family 'rating' failed on this: TypeError: "),
         ({"family": "no-class"}, "derive its class from stepsynth.TaskFamily"),
         ({"family": "gone"}, "the task family plug-in 'gone' failed: ModuleNotFoundError"),
@@ -317,7 +317,7 @@ def test_a_wrong_column_of_an_own_family_is_one_line(letters: Path, tmp_path: Pa
     source = {"path": "validation.jsonl", "columns": {"leter": "letter"}}
     config = ss.load_config(reply_config(folder, data={"validation": source}))
     with pytest.raises(
-        ss.ConfigError, match=r"names 'leter', which is no column of a task of family 'reply'\. Did you mean 'letter'"
+        ss.ConfigError, match=r"names 'leter', which is not a column of the task family 'reply'\. Did you mean 'letter'"
     ):
         config.plan(progress=False)
     named = {"path": "validation.jsonl", "columns": {"letter": "letter"}}

@@ -199,11 +199,11 @@ def student(world: World) -> ss.Student:
     [
         ([], "validation has no rows"),
         (["a text"], r"row 0 of validation is a text, not a dict: 'a text'"),
-        (3, "validation is 3, a int, which holds no rows"),
+        (3, "validation is 3, a int, which has no rows"),
         ([{"text": "a", "label": "kalm"}, {"text": "b"}], "row 1 of the validation rows has no column 'label'"),
         ([{"text": "a", "label": "klam"}, {"text": "b", "label": "rund"}], "klam"),
         ([{"text": "a", "label": float("nan")}], "row 0 of the validation rows"),
-        ({"text": ["a"], "label": ["kalm", "rund"]}, "neither a source nor columns of one length"),
+        ({"text": ["a"], "label": ["kalm", "rund"]}, "neither a source nor columns of equal length"),
         ("", "validation is an empty text"),
         (None, "validation is missing"),
         ([{"text": b"a", "label": "kalm"}], "b'a' is bytes, not a text"),
@@ -235,7 +235,7 @@ def test_bad_rows_are_one_line_before_anything_is_made(rows: object, said: str, 
         (lambda: ss.synthesize(task(), validation=[], filters=3), "filters is 3, not a list of filters."),  # type: ignore[arg-type]
         (lambda: ss.plan(task(), validation=[], taecher=None), "plan has no argument 'taecher'. Did you mean 'teacher'?"),
         (lambda: ss.compare(task(), ["gold"], validation=[], test=[], sees=2), "compare has no argument 'sees'."),
-        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], seeds=0), "seeds is 0. Give how many"),
+        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], seeds=0), "seeds is 0. Give the number of seeds"),
         (lambda: ss.compare(task(), ss.Gold(), validation=[], test=[]), "not a list of methods"),  # type: ignore[arg-type]
         (lambda: ss.compare(task(), [ss.Gold], validation=[], test=[]), "method is the class Gold"),  # type: ignore[list-item]
         (lambda: ss.load_config(3), "the config is 3, a int."),  # type: ignore[arg-type]
@@ -292,7 +292,7 @@ def test_an_interrupt_keeps_what_came_and_the_same_call_goes_on(world: World, fi
         progress = _Interrupting()
         with pytest.raises(ss.Interrupted, match="nothing is lost"):
             call(world, tmp_path / "run", teacher=teacher, progress=progress)
-        assert any("interrupt once more" in note for note in progress.notes)
+        assert any("interrupt again" in note for note in progress.notes)
         sent = len(server.completions)
         assert not ss.Run.load(tmp_path / "run").finished
         run = call(world, tmp_path / "run", teacher=teacher)

@@ -283,14 +283,14 @@ def test_the_page_and_the_plan_say_where_the_answers_went(tmp_path: Path, capsys
     assert sum('Do not use the word "kalm".' in content for content in told) == 44
     assert not any("Do not use" in content for content in told if "kalm" not in content)
     assert plan.code == 0
-    assert "labels    3; the first stage wants 20 answers for one, and asks for 120 at most" in plan.out
+    assert "labels    3; the first stage needs 20 answers for each and asks for at most 120" in plan.out
     assert "so far    kalm: 66 asked, 0 of 20 accepted; most dropped: 66 names the label" in plan.out
     folder = tmp_path / "runs" / "invented"
     page = html.unescape((folder / "report.html").read_text())
     assert "kalm took 66 of 110 answers (60%) for 20 of 60 wanted rows; most were dropped: 66 names the label." in page
     assert (
-        "Stage round-0/zerogen gave kalm up: 0 of the last 44 answers were good, most of the others dropped as 'names the label'."
-        in page
+        "Stage round-0/zerogen gave up on kalm: 0 of the last 44 answers were good, "
+        "most of the others dropped as 'names the label'." in page
     )
     assert "What the teacher was told to avoid" in page
     status = json.loads(stepsynth(capsys, "status", folder, "--json").out)

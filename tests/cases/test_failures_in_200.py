@@ -107,7 +107,7 @@ def test_thoughts_choices_and_cuts_of_a_stream_are_kept() -> None:
 
 @pytest.mark.parametrize("raw", [STREAM.split("data:")[0] + event(delta={"content": "A qui"}), ": ping\n\n", 'data: {"cho'])
 def test_a_stream_that_broke_off_is_no_answer_and_says_what_it_was(raw: str) -> None:
-    with pytest.raises(TransientError, match="event stream, which was not asked for, without an end"):
+    with pytest.raises(TransientError, match="event stream that was not asked for and is incomplete"):
         read_completion(raw)
 
 

@@ -416,7 +416,7 @@ def test_a_label_that_is_nothing_is_refused(tmp_path: Path, spelled: str) -> Non
 )
 def test_case_16_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str, key: str, first: int, second: int) -> None:
     message = refused(tmp_path, text)
-    assert f"the key {key!r} stands" in message
+    assert f"the key {key!r} is repeated" in message
     assert all(f"line {line}" in message for line in (first, second))
 
 

@@ -90,16 +90,16 @@ def test_a_set_is_sorted_and_a_mapping_keeps_its_meanings() -> None:
         ("sales, care", r"labels is 'sales, care', not a list"),
         (None, r"labels is None, not a list"),
         (3, r"labels is 3, a int, not a list"),
-        (Numbered, r"has the value 1, which is no text\. Give the names"),
+        (Numbered, r"has the value 1, which is not a text\. Give the names"),
         (
             pandas.Series(["a", "b", "a"]),
-            r"labels is a Series in which labels are there more than once \(3 values\).*sorted\(set",
+            r"labels is a Series with repeated labels \(3 values\).*sorted\(set",
         ),
-        (np.array(["a", "b", "b"]), r"labels is a ndarray in which labels are there more than once"),
+        (np.array(["a", "b", "b"]), r"labels is a ndarray with repeated labels"),
         (pandas.Series({"a": "x", "b": "y"}), r"Series whose index holds texts.*labels\.to_dict\(\)"),
         (pandas.Series(["a", None]), r"missing value \(None or NaN\)"),
         (np.array([["a", "b"]]), r"more than one dimension"),
-        ({"a"}, r"holds one label only"),
+        ({"a"}, r"holds only one label"),
     ],
     ids=str,
 )
@@ -244,7 +244,7 @@ def test_addresses_are_told_what_is_taken(address: str, said: str, tmp_path: Pat
 
 def test_results_are_not_written_to_an_address(tmp_path: Path) -> None:
     world = build_world(tmp_path)
-    with pytest.raises(ConfigError, match=r"'s3://bucket/run' is an address; results are written into a folder of this machine"):
+    with pytest.raises(ConfigError, match=r"'s3://bucket/run' is an address, but results are written to a local folder"):
         execute(world.config(), Path("s3://bucket/run"))
     with pytest.raises(ConfigError, match="'s3://bucket/run' is an address"):
         execute_comparison(world.config(), "s3", seeds=1, match="rows", folder=tmp_path / "s3://bucket/run", run=lambda *_: None)

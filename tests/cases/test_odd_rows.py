@@ -50,7 +50,7 @@ def test_a_table_of_tabs_without_quoting_keeps_each_row_and_its_quotes(tmp_path:
     )
     rows, tally = read(path)
     assert rows == list(zip(texts, labels, strict=True))
-    assert "quotes are parts of the texts" in tally.say()
+    assert "quotes are part of the texts" in tally.say()
 
 
 def test_a_table_of_tabs_with_quoting_is_read_as_before(tmp_path: Path) -> None:

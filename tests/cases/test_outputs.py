@@ -67,7 +67,7 @@ def test_tabs_stand_between_the_cells_of_a_tsv() -> None:
 def test_import_writes_json_lines_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     outcome = stepsynth(capsys, "import", tmp_path / "a.jsonl", "--config", "c.yaml", "--out", tmp_path / name)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert "JSON Lines are written. End it in .jsonl." in outcome.err
+    assert "but the output is JSON Lines. Use a name that ends in .jsonl." in outcome.err
 
 
 @pytest.mark.parametrize("empty", ["", "  ", "\u3000\t"])

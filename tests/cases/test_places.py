@@ -91,7 +91,7 @@ def test_case_14_verify_after_a_move(
     monkeypatch.chdir(run.parent)
     before = {name: (run / name).read_bytes() for name in DERIVED}
     where = place(run)
-    assert stepsynth(capsys, "verify", where).out.endswith(": whole\n")
+    assert stepsynth(capsys, "verify", where).out.endswith(": intact\n")
     assert stepsynth(capsys, "report", where).code == 0
     assert {name: (Path(where) / name).read_bytes() for name in DERIVED} == before
     found = json.loads(stepsynth(capsys, "status", where, "--json").out)
@@ -155,7 +155,7 @@ def test_a_run_that_may_only_be_read_can_be_looked_at(
     (tmp_path / "new.txt").write_text("one text\n")
     read_only(monkeypatch, run)
     assert stepsynth(capsys, "status", run).code == 0
-    assert stepsynth(capsys, "verify", run).out.endswith(": whole\n")
+    assert stepsynth(capsys, "verify", run).out.endswith(": intact\n")
     assert stepsynth(capsys, "predict", run, tmp_path / "new.txt").code == 0
     outcome = stepsynth(capsys, "report", run)
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)

@@ -46,7 +46,7 @@ def test_a_question_mark_ends_a_sentence(tmp_path: Path) -> None:
 
 def test_a_seed_among_the_options_is_refused_truly(tmp_path: Path) -> None:
     said = problem(tmp_path, "teacher={backend: openai, base_url: 'http://localhost/v1', options: {seed: 3}}")
-    assert "options.seed is not allowed: each request has a seed of its own" in said
+    assert "options.seed is not allowed: each request has its own seed" in said
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_case_24_errors_do_not_name_the_proxy_socks(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as caught:
         probe_teacher(make_config(AWAY))
     said = str(caught.value)
-    assert f"{variable} asks for the proxy 'socks" in said
+    assert f"{variable} sets the proxy 'socks" in said
     assert "SOCKS proxies are not supported" in said
     assert f"unset {variable}" in said
     assert "'teacher.invalid' to NO_PROXY" in said
@@ -65,7 +65,7 @@ def test_case_24_errors_do_not_name_the_proxy_down(
     monkeypatch.setenv(variable, write.format(closed))
     error = failure(base_url)
     assert isinstance(error, TransientError)
-    assert f"cannot connect to the proxy http://{closed} (from {variable}), through which {base_url} is asked" in error.message
+    assert f"cannot connect to the proxy http://{closed} (from {variable}), which is used for {base_url}" in error.message
     assert f"unset {variable}" in error.hint
     assert "secret" not in str(error)
     assert error.__context__ is None
@@ -80,7 +80,7 @@ def test_a_proxy_that_wants_credentials_is_named_and_they_are_not_shown(
     error = failure()
     assert isinstance(error, PermanentError)
     assert error.final
-    assert f"the proxy http://{host} (from HTTP_PROXY) asks for a user and a password (HTTP 407)" in error.message
+    assert f"the proxy http://{host} (from HTTP_PROXY) requires a user name and a password (HTTP 407)" in error.message
     assert "wrong-secret" not in str(error)
     headers = loopback.requests[0].headers
     assert headers["proxy-authorization"].startswith("Basic ")
@@ -159,7 +159,7 @@ def test_the_environment_is_read_as_usual(
 @pytest.mark.parametrize("value", ["ftp://a:1", "http://", "::::", "http://a:99999999"])
 def test_a_value_that_is_no_address_is_refused_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("http_proxy", value)
-    with pytest.raises(ConfigError, match="http_proxy asks for the proxy"):
+    with pytest.raises(ConfigError, match="http_proxy sets the proxy"):
         OpenAITeacher(make_config(AWAY))
 
 

@@ -102,9 +102,9 @@ def test_verify_looks_at_the_rows_that_a_program_gave(tmp_path: Path) -> None:
     (path,) = (folder / "data").glob("test-*")
     whole = path.read_text()
     for text, said in (
-        (whole.replace("Note 3", "Note 4"), "is damaged: its rows are not those that its name tells"),
-        (whole[:-20], "is damaged: it is not JSON to its end"),
-        (whole + whole.splitlines()[0] + "\n", "is damaged: its rows are not"),
+        (whole.replace("Note 3", "Note 4"), "is damaged: its rows do not match the digest in its name"),
+        (whole[:-20], "is damaged: it is not complete JSON"),
+        (whole + whole.splitlines()[0] + "\n", "is damaged: its rows do not match"),
     ):
         path.write_text(text)
         assert [f"data/{path.name} {said}" in line for line in gold_findings(folder)] == [True]

@@ -94,7 +94,10 @@ def test_case_20_predict_changes_labels_and_texts_what_is_changed_is_said(
     student(SIGNED)
     predict(tmp_path, TEXTS, Output(tmp_path / "out.csv"))
     said = capsys.readouterr().err
-    assert "4 cells got a leading apostrophe so that no spreadsheet runs them as formulas; --exact leaves it out." in said
+    assert (
+        "4 cells got a leading apostrophe, so that no spreadsheet runs them as formulas; use --exact to write cells unchanged."
+        in said
+    )
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         cells = [row["text"] for row in csv.DictReader(file)]
     assert cells == ["'- not good", "'+ all well", "'=1+1", "'@home", "-5", "+1.5e3", "'quoted", "plain"]
@@ -117,7 +120,7 @@ def test_case_20_predict_changes_labels_and_texts_exact_ones_come_back(
 
 
 @pytest.mark.parametrize(
-    ("output", "message"), [(Output(None, "xml"), "--format is 'xml'"), (Output(None, "jsonl", True), "--exact is for CSV")]
+    ("output", "message"), [(Output(None, "xml"), "--format is 'xml'"), (Output(None, "jsonl", True), "--exact is for csv")]
 )
 def test_forms_that_do_not_go_together_are_refused(tmp_path: Path, student: Any, output: Output, message: str) -> None:
     student(SIGNED)
@@ -140,7 +143,7 @@ def test_a_result_is_refused_or_escaped_where_it_does_not_fit_never_changed(
     student(SIGNED)
     narrow = Narrow()
     monkeypatch.setattr(sys, "stdout", narrow)
-    with pytest.raises(RunError, match="standard output is 'ascii' here"):
+    with pytest.raises(RunError, match="standard output has the encoding 'ascii'"):
         predict(tmp_path, ["caf\u00e9"], Output())
     assert narrow.getvalue() == ""
     predict(tmp_path, ["caf\u00e9"], Output(None, "json"))

@@ -125,7 +125,7 @@ def test_case_23_hub_folders_are_looked_for_beside_the_config(
     project(tmp_path / "project", {"hub": "./dss"})
     outcome = stepsynth(capsys, "plan", config)
     assert outcome.code == 2
-    assert f"there is no folder {str(tmp_path / 'project' / 'dss')!r}, which hub: ./dss names" in outcome.err
+    assert f"the folder {str(tmp_path / 'project' / 'dss')!r} (hub: ./dss) does not exist" in outcome.err
 
 
 @pytest.mark.parametrize("word", ["None", "NA", "null", "nan"])
@@ -303,8 +303,8 @@ def codec_with_mark_be(rows: list[Row]) -> bytes:
         (b"\xef\xbb\xbftext,label\na,wet\n", {"encoding": "cp1252"}, ("byte order mark of UTF-8", "'cp1252'")),
         (table().encode("utf-16-le"), {}, ("encoding: utf-16-le",)),
         (b"text,label\na,wet\n", {"encoding": "utf-9"}, ("'utf-9' is not known",)),
-        (b"text,label\na,wet\n", {"delimiter": "ab"}, ("'ab'", "single sign")),
-        (b"text,label\na,wet\n", {"sheet": "x"}, ("sheet is 'x'", "says nothing")),
+        (b"text,label\na,wet\n", {"delimiter": "ab"}, ("'ab'", "single character")),
+        (b"text,label\na,wet\n", {"sheet": "x"}, ("sheet is 'x'", "does not apply")),
         (b"PK\x03\x04rest\0", {}, ("is a zip archive or an Excel file",)),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", {}, ("git lfs pull",)),
         (b"<!DOCTYPE html><html>", {}, ("is a web page",)),
@@ -466,7 +466,7 @@ def test_packed_files_are_read_and_damaged_ones_refused(tmp_path: Path, name: st
         ("a.pkl", b"x", "never read"),
         ("a.zip", zipped(b"x", "a.csv", "b.csv"), "holds 2 files: 'a.csv', 'b.csv'"),
         ("a.parquet.gz", b"x", "Unpack it"),
-        ("*.csv", None, "a pattern stands for no file"),
+        ("*.csv", None, "patterns are not expanded"),
     ],
 )
 def test_what_is_no_table_is_refused_with_a_way_out(tmp_path: Path, name: str, content: bytes | None, piece: str) -> None:
@@ -543,7 +543,7 @@ def test_a_sheet_is_read_as_a_person_sees_it(tmp_path: Path) -> None:
     ("more", "source", "piece"),
     [
         (lambda b: b.active.merge_cells("B2:B3"), {}, "cells B2:B3"),
-        (lambda b: b.create_sheet("more").append(["x"]), {}, "2 sheets with something in them: 'Sheet', 'more'"),
+        (lambda b: b.create_sheet("more").append(["x"]), {}, "2 sheets that are not empty: 'Sheet', 'more'"),
         (lambda b: b.create_sheet("more").append(["x"]), {"sheet": "moore"}, "Did you mean 'more'"),
         (lambda b: setattr(b.active["B3"], "value", "=1+1"), {}, "cell B3 of"),
     ],

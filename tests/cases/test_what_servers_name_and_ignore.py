@@ -62,4 +62,4 @@ def test_prose_where_json_was_asked_for_is_said(
     path.write_text(yaml.safe_dump({"teacher": teacher}))
     found = json.loads(stepsynth(capsys, "models", "check", "--config", path, "--json").out)["findings"]["JSON"]
     assert found["state"] == state
-    assert found["found"] == ("the answer was no JSON (form: by schema)" if state == "ignored" else "by schema")
+    assert found["found"] == ("the answer was not JSON (form: by schema)" if state == "ignored" else "by schema")

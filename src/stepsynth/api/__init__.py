@@ -1,4 +1,4 @@
-"""The library's public face: the nouns of a config, `synthesize`, `plan` and `compare`, and what they give back."""
+"""The public API: the nouns of a config, `synthesize`, `plan` and `compare`, and the objects that they return."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`synthesize`, `plan` and `compare`: what the commands do, called from Python.
+"""`synthesize`, `plan` and `compare`: the commands, called from Python.
 
-A call builds the config that a YAML file of the same keys would give, and runs it in the same way: same rows, digests and files.
+A call builds the same config as a YAML file with the same keys, and runs it in the same way: same rows, digests and files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NOUNS: dict[str, type | tuple[type, ...]] = {
     "student": (Student, StudentRecipe),
     "budget": Budget,
 }
-_STOPPING = "Stopping: the answers that are on their way are waited for; interrupt once more to stop at once."
+_STOPPING = "Stopping: waiting for answers in flight; interrupt again to stop at once."
 
 
 def synthesize(
@@ -64,11 +64,11 @@ def synthesize(
     cache: str | os.PathLike[str] | None = "user",
     progress: bool | Progress | None = None,
 ) -> Run:
-    """Write a data set and train a student, or go on where an earlier call was stopped.
+    """Write a data set and train a student, or resume an earlier call that was stopped.
 
-    Everything is checked before anything is spent. The call works in a thread of its own, so that it can be made in a notebook,
-    inside a running event loop and in any thread. Interrupted once, it waits for the answers that are on their way, keeps them
-    and raises `Interrupted`; the same call goes on from there.
+    Everything is checked before anything is spent. The work runs in its own thread, so the call can be made in a notebook,
+    inside a running event loop and in any thread. On a first interrupt it waits for answers in flight, keeps them and raises
+    `Interrupted`; the same call resumes from there.
 
     Args:
         task: what the student has to decide.
@@ -76,24 +76,24 @@ def synthesize(
             ``datasets.Dataset``, a pyarrow table, a list of dicts, a dict of columns, or a `Source` around one of them.
         test: rows for the final score, opened once at the end; the same forms.
         contexts: pairs and questions: texts to write about; the same forms, or a list of texts.
-        start_from: written rows to start from, in the place of seed rows; the same forms.
+        start_from: written rows to start from instead of seed rows; the same forms.
         teacher: the large model; by default the best embedded one that the machine has room for.
-        method: how data is made; by default `CrossFit`.
-        student: the small model; or a `StudentRecipe` of your own.
+        method: how the data is made; by default `CrossFit`.
+        student: the small model, or your own `StudentRecipe`.
         filters: rules that every written row has to pass: instances of a `RowFilter`, or names that a package registered.
         budget: hard caps.
-        seed: of everything that is drawn.
+        seed: the seed of all random draws.
         out: the run directory; by default ``runs/NAME`` in the current folder, with the task's name.
-        cache: the file with answers that runs share: ``user`` is the one of this user, ``None`` is none.
-        progress: ``True`` draws bars, ``False`` nothing; ``None`` decides by where it runs; or an own object.
+        cache: the file with answers that runs share: ``user`` for this user's default file, ``None`` for no file.
+        progress: ``True`` draws bars, ``False`` nothing, ``None`` decides by the environment; or your own object.
 
     Returns:
         The finished run.
 
     Raises:
-        UserError: what is wrong with the input, in one line; or a cap that was reached.
+        UserError: the input is wrong, or a cap was reached; the message is one line.
         TeacherError: the teacher does not answer.
-        Interrupted: it was interrupted; nothing that had come is lost.
+        Interrupted: it was interrupted; no answer that was received is lost.
 
     Example:
         >>> run = synthesize(task, validation="labelled.csv", test="test.csv", out="runs/tickets")  # doctest: +SKIP
@@ -119,7 +119,7 @@ def synthesize(
 
 
 def run_config(config: RunConfig, out: str | os.PathLike[str], *, progress: bool | Progress | None = None) -> Run:
-    """Run a config, or go on with it; see `synthesize`.
+    """Run or resume a config; see `synthesize`.
 
     Args:
         config: the config.
@@ -133,10 +133,10 @@ def run_config(config: RunConfig, out: str | os.PathLike[str], *, progress: bool
 
 
 def plan(task: Task, *, validation: object, progress: bool | Progress | None = None, **settings: Any) -> dict[str, Any]:
-    """Check everything, ask the teacher for a sample (kept nowhere), and say what a run will take.
+    """Check everything, ask the teacher for a sample (not kept), and estimate what a run will take.
 
     Args:
-        task: as for `synthesize`, and so are ``validation`` and the others.
+        task: as for `synthesize`.
         validation: labelled rows.
         progress: see `synthesize`.
         settings: the other arguments of `synthesize`.
@@ -145,7 +145,7 @@ def plan(task: Task, *, validation: object, progress: bool | Progress | None = N
         ``requests``, ``tokens``, ``cost_usd`` and ``minutes`` (least and most), ``sample``, ``warnings``, ``data``, ...
 
     Raises:
-        UserError: what a run would be refused for.
+        UserError: a run would be refused for this.
         TeacherError: the teacher does not answer.
 
     Example:
@@ -162,7 +162,7 @@ def plan_config(config: RunConfig, runs: Path, *, progress: bool | Progress | No
 
     Args:
         config: the config.
-        runs: the folder that run directories lie in.
+        runs: the folder that holds the run directories.
         progress: see `synthesize`.
     """
     from stepsynth.planning import make_plan
@@ -189,26 +189,26 @@ def compare(
     Args:
         task: as for `synthesize`.
         methods: methods, or strings as the command takes them (``"s3:method.rationales=0"``). The first `S3` or
-            `CrossFit` says how the loop is run; what another one sets differently is a change of that one.
+            `CrossFit` configures the loop; settings in which another one differs apply to that one only.
         validation: labelled rows, see `synthesize`.
         test: rows for the scores.
-        seeds: how many, from ``seed`` on.
-        match: what all methods use equally: ``rows``, ``requests``, ``tokens`` or ``usd``.
-        reference: the method that the others are compared with; ``gold`` where it takes part.
+        seeds: how many, counting up from ``seed``.
+        match: what all methods get the same amount of: ``rows``, ``requests``, ``tokens`` or ``usd``.
+        reference: the method that the others are compared with; by default ``gold`` if it takes part.
         out: the folder; by default ``runs/compare-NAME``.
         progress: see `synthesize`.
         settings: the other arguments of `synthesize`.
 
     Raises:
-        UserError: what is wrong with the input, before anything is spent.
-        Interrupted: it was interrupted; the same call goes on.
+        UserError: the input is wrong; raised before anything is spent.
+        Interrupted: it was interrupted; the same call resumes.
 
     Example:
         >>> compare(task, [S3(), ZeroGen(), Gold()], validation=rows, test="test.csv", seeds=5).to_pandas()  # doctest: +SKIP
     """
     _check_settings("compare", settings, _SETTINGS - {"test", "method"})
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise ConfigError(f"seeds is {seeds!r}.", hint="Give how many: 1 or more.")
+        raise ConfigError(f"seeds is {seeds!r}.", hint="Give the number of seeds, 1 or more.")
     methods = _listed_methods(methods)
     folder = _folder(out, task, "compare-")
     config = make_config(task, folder, validation=validation, test=test, method=_base(methods), **settings)
@@ -228,17 +228,17 @@ def compare_config(
     progress: bool | Progress | None = None,
     plain: MethodConfig | None = None,
 ) -> Comparison:
-    """Compare methods for a config; see `compare`. What the first method sets itself goes before what the config says.
+    """Compare methods for a config; see `compare`. Settings of the first method override the config's.
 
     Args:
         config: the config.
-        methods: as for `compare`, and so are the others.
+        methods: as for `compare`.
         seeds: how many.
-        match: what all use equally.
-        reference: what the others are compared with.
+        match: what all get the same amount of.
+        reference: the method that the others are compared with.
         folder: where the runs go.
         progress: see `synthesize`.
-        plain: what a method that says nothing of a key has there; what the config says where it is absent.
+        plain: the defaults for keys that a method does not set; the config's own values if ``None``.
     """
     methods = _listed_methods(methods)
     base, systems = _systems(methods, plain or config.method)
@@ -273,21 +273,19 @@ def _listed_methods(methods: object) -> list[Method | str]:
         if not isinstance(method, str):
             _check_noun("method", method)
             if classes.setdefault(method.name, type(method)) is not type(method):
-                raise ConfigError(
-                    f"the methods are of two classes with one name, {method.name!r}.", hint="Give one of them another name."
-                )
+                raise ConfigError(f"two different method classes have the name {method.name!r}.", hint="Rename one of them.")
             register_method(method)
     return listed
 
 
 def _base(methods: Sequence[Method | str]) -> Method | None:
-    """Return the method that says how the loop is run."""
+    """Return the method that configures the loop."""
     given = [method for method in methods if not isinstance(method, str)]
     return next((method for method in given if method.leads), given[0] if given else None)
 
 
 def _systems(methods: Sequence[Method | str], plain: MethodConfig) -> tuple[Method | None, str]:
-    """Return the method that says how the loop is run, and all of them as the command takes them."""
+    """Return the method that configures the loop, and all methods as the command takes them."""
     base = _base(methods)
     shared = _shared_settings(base) if base else {}
     parts = []
@@ -297,7 +295,7 @@ def _systems(methods: Sequence[Method | str], plain: MethodConfig) -> tuple[Meth
             continue
         own = {key: value for key, value in _shared_settings(method).items() if shared.get(key) != value}
         if base is not None and method.name == base.name:
-            # The same method once more: it differs in what either of the two says, and in nothing that both have.
+            # The same method again: keep only the keys in which the two differ.
             whole = {**dict(plain), **_shared_settings(method)}
             differ = [key for key in {**shared, **own} if whole[key] != {**dict(plain), **shared}[key]]
             own = {key: whole[key] for key in differ}
@@ -308,12 +306,12 @@ def _systems(methods: Sequence[Method | str], plain: MethodConfig) -> tuple[Meth
 
 
 def _shared_settings(method: Method) -> dict[str, Any]:
-    """Return what a method sets that others may have, too."""
+    """Return the settings of a method that other methods also have."""
     return {key: value for key, value in method.values.items() if key not in ("name", "options")}
 
 
 def _usual_options(method: Method) -> dict[str, Any]:
-    """Return the options of a method that is made without any; none where that cannot be."""
+    """Return a method's default options; empty if it cannot be made without options."""
     try:
         return type(method)().options
     except Exception:
@@ -336,11 +334,11 @@ def make_config(
     seed: int = 0,
     cache: str | os.PathLike[str] | None = "user",
 ) -> RunConfig:
-    """Return the config that a YAML file with the same keys gives; rows of the program are kept in the run's folder.
+    """Return the config that a YAML file with the same keys gives; rows from memory are kept in the run's folder.
 
     Raises:
-        ConfigError: a wrong value.
-        DataError: rows of no known form.
+        ConfigError: a value is wrong.
+        DataError: rows have an unknown form.
     """
     sections = {"task": task, "teacher": teacher, "method": method, "student": student, "budget": budget}
     for name, section in sections.items():
@@ -368,15 +366,15 @@ def make_config(
     return config.model_copy(update={"data": config.data.model_copy(update=held)}) if held else config
 
 
-# What `plan` and `compare` hand on.
+# The arguments that `plan` and `compare` pass on.
 _SETTINGS = set(inspect.signature(make_config).parameters) - {"task", "folder", "validation"}
 
 
 def _cache(cache: object) -> str | None:
-    """Return the file of shared answers as a config has it."""
+    """Return the file of shared answers as a config writes it."""
     if cache is not None and not isinstance(cache, str | os.PathLike):
         raise ConfigError(
-            f"cache is {cache!r}, a {type(cache).__name__}.", hint="Give the path of a file, 'user' for the user's own, or None."
+            f"cache is {cache!r}, a {type(cache).__name__}.", hint="Give the path of a file, 'user' for your own, or None."
         )
     return None if cache is None else str(os.fspath(cache))
 
@@ -388,13 +386,13 @@ def _listed(filters: object) -> list[Any]:
 
 
 def _source(data: object, role: str, folder: Path, task: TaskConfig) -> tuple[dict[str, Any], Sequence[dict[str, object]] | None]:
-    """Return a source as a config has it, and its rows where the program holds them."""
+    """Return a source as a config writes it, and its rows if they are in memory."""
     data, settings = (data.data, data.settings) if isinstance(data, Source) else (data, {})
     rows = rows_of(data, "start_from" if role == "seed" else role)
     if rows is None:
         place = dict(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
         return {**place, **settings}, None
-    # A run of an earlier version has all columns in its file, and goes on with it.
+    # A run of an earlier version kept all columns in its file, and resumes with it.
     before = folder / "data" / kept_name(role, rows)
     if before.exists():
         return {"path": str(before.absolute()), **settings}, rows
@@ -409,7 +407,7 @@ def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path
 
 
 def _absolute(out: object) -> Path:
-    """Return a folder as it is now: the program may go elsewhere meanwhile."""
+    """Return the absolute path: the program may change its working directory."""
     if not isinstance(out, str | os.PathLike):
         raise ConfigError(f"out is {out!r}, a {type(out).__name__}.", hint="Give the path of a folder.")
     return Path(out).expanduser().absolute()

@@ -1,4 +1,4 @@
-"""`Comparison`: what `compare` found."""
+"""`Comparison`: the result of `compare`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Comparison"]
 
 
 class Comparison:
-    """Methods side by side, each with its score, its difference to the reference, intervals and corrected p-values.
+    """Methods side by side, each with its score and its difference to the reference, with intervals and corrected p-values.
 
     Attributes:
         path: the folder with ``comparison.html``, ``comparison.md``, ``results.json`` and a run directory per method and seed.
@@ -38,14 +38,14 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What to know before the differences are believed."""
+        """What to know before believing the differences."""
         return list(self.results["warnings"])
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a row per method, in numbers.
+        """Return a frame with one row per method.
 
         ``score`` (mean over the seeds) with ``ci_low`` and ``ci_high``; ``difference`` to the reference with its interval and
-        ``p`` (corrected by Holm's method), missing for the reference itself; ``rows`` and ``requests``, means over the seeds.
+        ``p`` (with Holm's correction), missing for the reference itself; ``rows`` and ``requests``, means over the seeds.
         """
         import pandas
 

@@ -1,4 +1,4 @@
-"""`Config`: a whole run's config, from a YAML file or from a run directory, that can be run and written down again."""
+"""`Config`: the config of a run, from a YAML file or a run directory, that can be run and written again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Config", "load_config"]
 
 
 class Config(RunConfig):
-    """What a YAML config says, checked: ``config.task``, ``config.method.rounds``, ...; see docs/config.md.
+    """A checked YAML config: ``config.task``, ``config.method.rounds``, ...; see docs/config.md.
 
     Example:
         >>> run = load_config("config.yaml").run()  # doctest: +SKIP
@@ -36,27 +36,27 @@ class Config(RunConfig):
 
     @classmethod
     def of(cls, config: RunConfig, home: Path = Path()) -> Config:
-        """Return the same config as this class.
+        """Convert a `RunConfig` to this class.
 
         Args:
             config: the config.
-            home: the folder beside whose ``runs`` folder a run lies by default.
+            home: the folder whose ``runs`` folder holds runs by default.
         """
         found = cls.model_construct(_fields_set=config.model_fields_set, **dict(config))
         found._home = home
         return found
 
     def to_yaml(self) -> str:
-        """Return a YAML config that gives the same run: what `load_config` reads, and the command line."""
+        """Return a YAML config that gives the same run, for `load_config` and the command line."""
         import yaml
 
         return str(yaml.safe_dump(self.written(), sort_keys=False, allow_unicode=True))
 
     def run(self, out: str | os.PathLike[str] | None = None, *, progress: bool | Progress | None = None) -> Run:
-        """Run it, or go on with it; see `stepsynth.synthesize`.
+        """Run or resume it; see `stepsynth.synthesize`.
 
         Args:
-            out: the run directory; by default ``runs/NAME`` beside the file that the config was read from.
+            out: the run directory; by default ``runs/NAME`` beside the config file.
             progress: see `stepsynth.synthesize`.
         """
         from stepsynth.api.calls import run_config
@@ -64,7 +64,7 @@ class Config(RunConfig):
         return run_config(self, out if out is not None else self._runs(""), progress=progress)
 
     def plan(self, *, progress: bool | Progress | None = None) -> dict[str, Any]:
-        """Check everything and say what a run will take; see `stepsynth.plan`."""
+        """Check everything and estimate what a run will take; see `stepsynth.plan`."""
         from stepsynth.api.calls import plan_config
 
         return plan_config(self, self._home / "runs", progress=progress)
@@ -95,11 +95,11 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
     """Read a YAML config.
 
     Args:
-        path: the file; relative paths in it are taken from its folder.
+        path: the file; relative paths in it start from its folder.
         overrides: changed keys, ``{"method.rounds": 3}`` or ``["method.rounds=3"]``.
 
     Raises:
-        ConfigError: no such file, an unknown key, a wrong value.
+        ConfigError: the file does not exist, a key is unknown, or a value is wrong.
 
     Example:
         >>> load_config("config.yaml", {"method.rounds": 3}).run()  # doctest: +SKIP
@@ -111,8 +111,8 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
     file = Path(path).expanduser().absolute()
     changes = overrides.items() if hasattr(overrides, "items") else ()
     try:
-        # JSON is YAML: a text stays that text, whatever it looks like.
+        # JSON is YAML, and quotes keep a text that looks like a number a text.
         given = [f"{key}={json.dumps(plain_value(value))}" for key, value in changes] or list(overrides)
     except TypeError as error:
-        raise ConfigError(f"the overrides hold what is no plain value: {error}.", hint="Give numbers, texts and lists.") from None
+        raise ConfigError(f"an override is not a plain value: {error}.", hint="Use numbers, texts and lists.") from None
     return Config.of(load_run_config(file, given), file.parent)

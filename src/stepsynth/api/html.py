@@ -1,4 +1,4 @@
-"""What a notebook shows of a run or a comparison: a small table, and a bar per score; no script, nothing loaded."""
+"""How a notebook shows a run or a comparison: a small table and a bar per score, without scripts or anything to load."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _WIDTH = 160
 
 
 def run_as_html(run: Run, problem: str = "") -> str:
-    """Return a run's students, each with its score and interval, and how many rows were kept.
+    """Return a table of a run's students with scores and intervals, and the number of rows kept.
 
     Args:
         run: the run.
-        problem: said in the place of the table.
+        problem: shown instead of the table.
     """
     title = f"<strong>{escape(run.config.task.name)}</strong> <code>{escape(str(run.path))}</code>"
     if problem:
@@ -38,7 +38,7 @@ def run_as_html(run: Run, problem: str = "") -> str:
         judged = entry["crossfit"] or entry["select"]
         name = f"{entry['student'] or 'round ' + str(entry['round'])}{' *' if entry['best'] else ''}"
         rows.append((name, f"{entry['rows']:,}", _percent(judged), _percent(entry["test"]), _bar(entry["test"] or judged)))
-    state = "" if run.finished else " The run is not finished: the same call goes on."
+    state = "" if run.finished else " The run is not finished: make the same call to resume."
     notes = [f"{kept:,} of {asked:,} written rows are in the data set. * the final student.{state}"]
     return f"<div><p>{title}</p>{table(head, rows, notes=notes, raw_last=True)}</div>"
 
@@ -49,8 +49,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, notes: Sequence
     Args:
         head: names of the columns.
         rows: cells; escaped here.
-        notes: a paragraph each.
-        raw_last: the last cell of each row is HTML already.
+        notes: one paragraph each.
+        raw_last: whether the last cell of each row is already HTML.
     """
     cells = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in head)
     lines = [f"<tr>{cells}</tr>"]
@@ -69,7 +69,7 @@ def _percent(score: dict[str, Any] | None) -> str:
 
 
 def _bar(score: dict[str, Any] | None) -> str:
-    """Return a score from 0 to 1 as an SVG bar with its 95 % interval."""
+    """Draw a score from 0 to 1 as an SVG bar with its 95 % interval."""
     if not score:
         return ""
     value, low, high = (min(max(x, 0.0), 1.0) * _WIDTH for x in (score["value"], *score["ci95"]))

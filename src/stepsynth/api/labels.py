@@ -1,4 +1,4 @@
-"""Labels in the forms that a program has them in: whatever is a list of texts, or texts with meanings."""
+"""Labels in any form that a program may hold: a list of texts, or texts with meanings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _HINT = "Give {'label': 'what it means', ...} or ['label', ...]."
 
 
 def natural_labels(labels: object) -> dict[Any, Any] | list[Any]:
-    """Return labels as a config has them: a dict with meanings, or a list.
+    """Return labels as a config writes them: a dict with meanings, or a list.
 
-    Labels keep the order that they have: it is the order of the student's outputs and part of what a run is known by. A set
-    has none that is the same in the next process, so it is sorted.
+    Labels keep their order: it is the order of the student's outputs and part of a run's identity. A set has no order that
+    is the same in the next process, so it is sorted.
 
     Args:
         labels: a mapping, a list, a tuple, a set, a dict's keys, an `Enum` of texts, a pandas or polars Series or Index, a
@@ -34,17 +34,18 @@ def natural_labels(labels: object) -> dict[Any, Any] | list[Any]:
     listed = _listed(labels)
     _refuse_truth(listed)
     if any(label is None or label != label for label in listed):
-        raise ConfigError("labels holds a missing value (None or NaN).", hint="Leave it out, for instance with .dropna().")
+        raise ConfigError("labels holds a missing value (None or NaN).", hint="Remove it, for instance with .dropna().")
     if isinstance(labels, set | frozenset):
         return sorted(listed, key=str)
     return listed
 
 
 def _refuse_truth(labels: Iterable[object]) -> None:
-    """Refuse True and False: a label is a text, which a prompt shows."""
+    """Refuse True and False: a label is a text, because a prompt shows it."""
     if (found := next((label for label in labels if isinstance(label, bool)), None)) is not None:
         raise ConfigError(
-            f"labels holds {found!r}, which is no text.", hint=f"Write it as the text {str(found)!r}, in labels and in the rows."
+            f"labels holds {found!r}, which is not a text.",
+            hint=f"Write it as the text {str(found)!r}, in labels and in the rows.",
         )
 
 
@@ -67,34 +68,34 @@ def _listed(labels: object) -> list[Any]:
 
 
 def _text(label: Any) -> Any:
-    """Return a label as a text where it is a member of an `Enum`: its value, as in the rows of a program."""
+    """Return the value of an `Enum` member, as in the rows of a program; any other label unchanged."""
     if not isinstance(label, Enum):
         return label
     if not isinstance(label.value, str):
         raise ConfigError(
-            f"the label {label!s} has the value {label.value!r}, which is no text.",
+            f"the label {label!s} has the value {label.value!r}, which is not a text.",
             hint=f"Give the names, [member.name for member in {type(label).__name__}], or a dict with meanings.",
         )
     return label.value
 
 
 def _refuse_own_index(labels: Any) -> None:
-    """A Series whose index holds texts may be meant as label -> meaning, or as a list: nobody can tell."""
+    """Refuse a Series whose index holds texts: it may mean label -> meaning, or a list."""
     index = getattr(labels, "index", None)
     if index is None or callable(index) or not hasattr(labels, "to_dict"):
         return
     if any(isinstance(name, str) for name in list(index)):
         raise ConfigError(
-            "labels is a Series whose index holds texts: its values may be labels or meanings.",
+            "labels is a Series whose index holds texts, so its values may be labels or meanings.",
             hint="Give labels.to_dict() (label -> meaning) or labels.to_list().",
         )
 
 
 def _without_repeats(found: list[Any], labels: object) -> list[Any]:
-    """Refuse a column of rows where the labels themselves are wanted, with what makes them of it."""
+    """Refuse a column of rows given in place of the labels, with a hint on how to get the labels from it."""
     if len(set(map(str, found))) < len(found):
         raise ConfigError(
-            f"labels is a {type(labels).__name__} in which labels are there more than once ({len(found):,} values).",
+            f"labels is a {type(labels).__name__} with repeated labels ({len(found):,} values).",
             hint="Give each label once, for instance sorted(set(labels)).",
         )
     return [_text(label) for label in found]

@@ -1,9 +1,9 @@
-"""The nouns of the library: what a config's sections are in Python.
+"""The nouns of the library: a config's sections as Python classes.
 
     task = Classification("tickets", "Decide which team a ticket belongs to.", {"billing": "invoices", "technical": "faults"})
     method, teacher = S3(rounds=2, seed_rows=300), OpenAITeacher("gpt-4.1-mini", api_key_env="OPENAI_API_KEY")
 
-Each takes the keys of its section in a YAML config as keyword arguments, checks them at once, and refuses what it has no use for.
+Each takes the keys of its section as keyword arguments, checks them at once, and refuses those it does not use.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ __all__ = [
 
 
 class Task(Noun):
-    """What the student has to decide, of any family; `Classification` and the others are shorter.
+    """What the student has to decide, for any family; `Classification` and the others are shorter.
 
     Args:
         name: short name, used in file names and titles.
         instruction: one sentence that tells a person what to decide.
-        family: an own class, derived from `TaskFamily` or from a family of `stepsynth.tasks`; or the name of a family, ours or
-            one that a package registered.
+        family: your own class, derived from `TaskFamily` or from a family of `stepsynth.tasks`; or the name of a built-in
+            family or of one that a package registered.
         settings: other keys of ``task``: ``labels``, ``text_kind``, ``options``, ...
 
     Raises:
@@ -88,7 +88,7 @@ class Classification(Task):
     Args:
         name: short name, used in file names and titles.
         instruction: one sentence that tells a person what to decide.
-        labels: label -> what it means; or labels that say it themselves: a list, a set (sorted), an `Enum` of texts, an array.
+        labels: label -> meaning; or labels that explain themselves: a list, a set (sorted), an `Enum` of texts, an array.
         settings: other keys of ``task``: ``text_kind``, ``prompts``, ...
 
     Raises:
@@ -121,14 +121,14 @@ class MultiLabel(Task):
 
 
 class Pair(Task):
-    """One label for two texts, of which one is kept and the other written.
+    """One label for two texts, one of which is kept and the other written.
 
     Args:
         name: short name.
         instruction: one sentence that tells a person what to decide.
-        labels: label -> what it means.
-        context: what the text that is kept is called, for instance ``premise``; column ``text1``.
-        target: what the text that is written is called, for instance ``hypothesis``; column ``text2``.
+        labels: label -> meaning.
+        context: the name of the text that is kept, for instance ``premise``; column ``text1``.
+        target: the name of the text that is written, for instance ``hypothesis``; column ``text2``.
         settings: other keys of ``task``.
 
     Raises:
@@ -156,7 +156,7 @@ class Pair(Task):
 
 
 class ExtractiveQA(Task):
-    """A question about a passage, whose answer is a piece of it.
+    """A question about a passage; the answer is a span of it.
 
     Example:
         >>> ExtractiveQA("handbook", "Answer with words of the passage.").values["family"]
@@ -173,14 +173,14 @@ class ExtractiveQA(Task):
 
 
 class Source:
-    """Rows, and how they are read: only needed where there is something to say of them.
+    """Rows and how to read them; only needed for settings beyond the data itself.
 
     Args:
         data: a path, a hub id, a DataFrame, a list of dicts, ...; see `stepsynth.synthesize`.
         settings: keys of a source in a config: ``columns``, ``labels``, ``sample``, ``seed``, ``split``, ``encoding``, ...
 
     Raises:
-        ConfigError: no such key.
+        ConfigError: a key is unknown.
 
     Example:
         >>> Source("tickets.csv", columns={"text": "body"}, sample=60).settings
@@ -201,7 +201,7 @@ class Source:
 
 
 class Teacher(Noun):
-    """Any teacher: ``backend`` and the keys that go with it; `OpenAITeacher` and the others are shorter.
+    """Any teacher: ``backend`` and its keys; `OpenAITeacher` and the others are shorter.
 
     Example:
         >>> Teacher(backend="transformers", model="owner/name").values
@@ -212,10 +212,10 @@ class Teacher(Noun):
 
 
 class EmbeddedTeacher(Teacher):
-    """A model in this process, without key or server; by default the best one that the machine has room for.
+    """A model in this process, without a key or server; by default the best one that the machine has room for.
 
     Args:
-        model: ``auto``, the name of an embedded model, or a GGUF file (local, or of the hub as ``owner/name:file.gguf``).
+        model: ``auto``, the name of an embedded model, or a GGUF file (a local path, or ``owner/name:file.gguf`` on the hub).
         settings: other keys of ``teacher``.
 
     Example:
@@ -233,8 +233,8 @@ class OpenAITeacher(Teacher):
     """A server with OpenAI's chat completions: OpenAI itself, vLLM, llama.cpp, Ollama, most providers.
 
     Args:
-        model: the server's name of the model.
-        api_key_env: name of the environment variable with the key, never the key; none for a server without keys.
+        model: the server's name for the model.
+        api_key_env: name of the environment variable with the key, never the key itself; ``None`` for a server without keys.
         base_url: the server's root.
         settings: other keys of ``teacher``: ``sampling``, ``concurrency``, ``mode``, ``price``, ...
 

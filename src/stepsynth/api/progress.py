@@ -1,4 +1,4 @@
-"""What a call shows while it works: tqdm's bars, which suit terminals and notebooks alike.
+"""The progress of a call: tqdm bars, which suit both terminals and notebooks.
 
 with open_progress(True) as progress:
     execute(config, folder, progress=progress)
@@ -25,16 +25,17 @@ __all__ = ["open_progress"]
 
 @contextmanager
 def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
-    """Yield where a call reports to.
+    """Yield the object that a call reports its progress to.
 
     Args:
         progress: ``True`` draws bars, ``False`` nothing; ``None`` draws bars on a terminal and in a notebook, and logs
-            elsewhere (logger ``stepsynth``, level INFO); or an own object.
+            elsewhere (logger ``stepsynth``, level INFO); or your own object.
     """
     if progress is not None and not isinstance(progress, bool):
         if missing := [name for name in ("start", "advance", "finish", "note", "paused") if not hasattr(progress, name)]:
             raise ConfigError(
-                f"progress is {progress!r}, which has no method {missing[0]!r}.", hint="Give True, False, None or such an object."
+                f"progress is {progress!r}, which has no method {missing[0]!r}.",
+                hint="Give True, False, None or an object with all methods of Progress.",
             )
         yield progress
     elif progress is False:
@@ -50,7 +51,7 @@ def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
 
 
 def _in_notebook() -> bool:
-    # Only where IPython runs already; a terminal's is a terminal.
+    # Looks only at an IPython that is already loaded; one in a terminal does not count.
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return type(shell).__name__ == "ZMQInteractiveShell"
 
@@ -78,11 +79,11 @@ class _Logged(SilentProgress):
 
 
 class _Bars(SilentProgress):
-    """One bar for the stage at work; finished stages leave a line."""
+    """A bar for the current stage; finished stages leave a line."""
 
     def __init__(self) -> None:
         with warnings.catch_warnings():
-            # Without notebook widgets tqdm draws with characters, which is what is wanted then.
+            # Without notebook widgets tqdm warns and draws with characters, which is fine.
             warnings.simplefilter("ignore")
             from tqdm.auto import tqdm
         self._tqdm: Any = tqdm
@@ -97,7 +98,7 @@ class _Bars(SilentProgress):
     def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         if self._bar is None:
             return
-        # A wave that is judged in plan order may take accepted rows back: a bar does not.
+        # A wave judged in plan order may take accepted rows back; the bar must not go back.
         self._bar.update(max(done - self._bar.n, 0))
         if traffic is not None:
             cost = {} if not traffic.usd else {"usd": f"{traffic.usd:.4f}"}

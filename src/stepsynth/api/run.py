@@ -39,14 +39,14 @@ __all__ = ["Run"]
 
 
 class Run:
-    """What a run made; read from its directory each time, so that it is up to date while the run goes on elsewhere.
+    """A run's results, read from its directory each time, so that they are up to date while the run works elsewhere.
 
     Args:
         path: the run directory.
 
     Attributes:
         path: the run directory.
-        config: what it was run with.
+        config: the run's config.
 
     Raises:
         RunError: there is no run.
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end; if not, the call that began it goes on."""
+        """Whether the run has finished; if not, repeat the call that began it to resume."""
         with self._journal() as journal:
             return journal.meta("finished") is not None
 
@@ -93,7 +93,7 @@ class Run:
     def scores(self) -> list[dict[str, Any]]:
         """A dict per trained student, in the order of training.
 
-        ``round``, ``rows`` (that it learnt from), ``student`` (with cross-fitting: ``labels``, ``written``, ``both`` or
+        ``round``, ``rows`` (number that it learnt from), ``student`` (with cross-fitting: ``labels``, ``written``, ``both`` or
         ``stages``), ``best`` (whether it is the final one), and the scores ``crossfit``, ``select`` and ``test``, each
         ``None`` or a dict with ``metric``, ``value``, ``ci95`` and ``n``.
         """
@@ -113,12 +113,12 @@ class Run:
         """Return the written rows in the order of the plan.
 
         Args:
-            accepted: ``True`` gives those in the data set, ``False`` the dropped ones, ``None`` all.
-            round: those of one round.
+            accepted: ``True`` for rows in the data set, ``False`` for dropped ones, ``None`` for all.
+            round: only the rows of this round.
 
         Returns:
             Dicts with the task's columns (``text`` and ``label``, ...), ``round``, ``kind``, ``stage``, ``source`` (the gold row
-            that it is written like) and ``dropped``: why, empty for accepted rows.
+            that it was modelled on) and ``dropped`` (the reason, empty for accepted rows).
         """
         family = stored_family(self.config.task)
         with self._journal() as journal:
@@ -169,7 +169,7 @@ class Run:
         return self.student_of(None)
 
     def student_of(self, round: int | None) -> TrainedStudent:
-        """Return the student of a round; of the best one for ``None``.
+        """Return the student of a round, or for ``None`` of the best round.
 
         Raises:
             RunError: there is none.
@@ -178,9 +178,9 @@ class Run:
         return TrainedStudent(self.config, self._directory.model_path(number))
 
     def report(self) -> Path:
-        """Write page, data set and numbers again, and return the path of the page.
+        """Rewrite the page, data set and numbers, and return the path of the page.
 
-        Without the class of an own task family the data set is left as it is, with a warning.
+        If the class of your own task family is missing, the data set is left unchanged, with a warning.
 
         Raises:
             RunError: no student was trained yet.
@@ -191,9 +191,9 @@ class Run:
         return self.path / "report.html"
 
     def verify(self) -> list[Finding]:
-        """Return what is wrong with the run's files; nothing when it is whole.
+        """Return the problems of the run's files; empty if it is intact.
 
-        Without the class of an own task family the texts of the data set cannot be compared; a warning says so.
+        If the class of your own task family is missing, the texts of the data set cannot be compared; a warning says so.
         """
         from stepsynth.verify import verify_run
 
@@ -206,7 +206,7 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        """Return a table of the students, and of the rows by round, for a notebook."""
+        """Return a table of the students for a notebook."""
         from stepsynth.api.html import run_as_html
 
         try:

@@ -1,4 +1,4 @@
-"""A trained student in Python: labels and probabilities for new texts, and transformers' own pipeline."""
+"""A trained student in Python: labels and probabilities for new texts, and a transformers pipeline."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainedStudent:
     """A student of a run.
 
     Args:
-        config: the run's.
+        config: the run's config.
         path: the folder with its weights (safetensors) and tokenizer.
 
     Example:
@@ -49,14 +49,14 @@ class TrainedStudent:
         return create_student(self._config).load(self.path)
 
     def predict(self, texts: Iterable[str | Mapping[str, str]]) -> list[Any]:
-        """Return an answer per text: a label; a list of labels where several may hold; of questions the answer's text.
+        """Return one answer per text: a label, a list of labels (multi-label), or the text of the answer (questions).
 
         Args:
-            texts: texts; for pairs and questions dicts with the columns of a row: ``text1`` and ``text2``, or ``context``
+            texts: texts; for pairs and questions, dicts with the columns of a row: ``text1`` and ``text2``, or ``context``
                 and ``question``.
 
         Raises:
-            DataError: a row that is neither, or has an empty text.
+            DataError: a row is neither, or has an empty text.
         """
         return [self._family.plain_answer(prediction) for prediction in self._predictions(texts)]
 
@@ -65,14 +65,14 @@ class TrainedStudent:
         return [dict(prediction.probabilities) for prediction in self._predictions(texts)]
 
     def pipeline(self, **settings: Any) -> Any:
-        """Return transformers' own pipeline around this student: ``text-classification``.
+        """Return a transformers pipeline (``text-classification``) around this student.
 
         Args:
-            settings: of ``transformers.pipeline``, for instance ``device``, ``batch_size``, ``top_k``.
+            settings: passed to ``transformers.pipeline``, for instance ``device``, ``batch_size``, ``top_k``.
 
         Raises:
-            ConfigError: questions are answered by windows of a passage, for which transformers has no pipeline any more; nor is
-                there one for a student of one's own.
+            ConfigError: the task is extractive questions, for which transformers has no pipeline any more, or the student is
+                your own.
         """
         if self._config.student.own:
             raise ConfigError(f"transformers has no pipeline for {self._config.student.kind!r}.", hint="Use predict().")
@@ -85,11 +85,11 @@ class TrainedStudent:
 
     def _predictions(self, texts: Iterable[str | Mapping[str, str]]) -> list[Prediction]:
         if isinstance(texts, str):
-            raise DataError("predict takes a list of texts, and got one text.", hint="Write predict([text]).")
+            raise DataError("predict takes a list of texts, but got one text.", hint="Write predict([text]).")
         if hasattr(texts, "columns") or isinstance(texts, Mapping) or not isinstance(texts, Iterable):
             names = self._family.text_columns
             hint = f"Write predict(data[{names[0]!r}])." if len(names) == 1 else f"Give dicts with {' and '.join(names)}."
-            raise DataError(f"predict takes a list of texts, and got a {type(texts).__name__}.", hint=hint)
+            raise DataError(f"predict takes a list of texts, but got a {type(texts).__name__}.", hint=hint)
         examples = [self._example(number, text) for number, text in enumerate(texts)]
         return self._model.predict(examples) if examples else []
 

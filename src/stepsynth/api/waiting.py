@@ -1,9 +1,9 @@
-"""A call that works in a thread of its own, so that it works everywhere: in a notebook's loop, in any thread, twice at once.
+"""Run a call in its own thread, so that it works in a notebook's event loop, in any thread, and several times at once.
 
-State machine of an interrupt (``KeyboardInterrupt`` reaches the waiting thread where that is the main one)::
+State machine of an interrupt (``KeyboardInterrupt`` reaches the waiting thread if that is the main one)::
 
-    working --first--> stopping: answers on their way are waited for and committed, then `Interrupted`
-    stopping --second--> ending: the same exception is raised inside the thread, which ends where it is
+    working --first--> stopping: waits for answers in flight and commits them, then raises `Interrupted`
+    stopping --second--> ending: the same exception is raised inside the thread, which ends at once
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 __all__ = ["run_apart"]
 
 T = TypeVar("T")
-# A wait without end would not let an interrupt through on every system.
+# On some systems a wait without a time-out cannot be interrupted.
 _TICK_S = 0.2
 
 
 def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda: None) -> T:
-    """Return what ``work`` returns, run in a thread of its own.
+    """Run ``work`` in its own thread and return its result.
 
     Args:
-        work: asks `stepsynth.shutdown.check_stop` now and then.
-        stopping: called once, when a first interrupt came.
+        work: calls `stepsynth.shutdown.check_stop` regularly.
+        stopping: called once, after the first interrupt.
 
     Raises:
-        Interrupted: it was interrupted; what had come is kept.
+        Interrupted: it was interrupted; answers received so far are kept.
         Exception: whatever ``work`` raises.
     """
     result: list[T] = []
     failed: list[BaseException] = []
-    # Not `Thread.join`: interrupted, it takes the thread for ended.
+    # Not `Thread.join`: when interrupted, it takes the thread for ended.
     ended = threading.Event()
-    # An interrupt in the middle of a thread's start leaves open whether it began: it is started again, and only one works.
+    # After an interrupt during a thread's start, it is unknown whether it began: it is started again, and only one works.
     turn, workers = threading.Lock(), list[int]()
     with stoppable() as stop:
         context = contextvars.copy_context()
@@ -60,7 +60,7 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
         asked = told = 0
         while True:
             try:
-                # All in here, so that an interrupt which comes meanwhile is counted, too.
+                # All inside the try, so that an interrupt at any point is counted.
                 if not workers:
                     threading.Thread(target=call, name="stepsynth", daemon=True).start()
                 if told < asked and workers:
@@ -78,8 +78,8 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
         return result[0]
     if isinstance(failed[0], KeyboardInterrupt):
         raise Interrupted(
-            "stopped at once; no answer that had come is lost.",
-            hint="What was still on its way may be billed. The same call goes on.",
+            "stopped at once; no answer that was received is lost.",
+            hint="Requests still in flight may be billed. Make the same call to resume.",
         ) from None
     raise failed[0]
 

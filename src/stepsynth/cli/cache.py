@@ -1,4 +1,4 @@
-"""``cache``: the answers that all runs of a user share; what is kept, is it whole, what can go."""
+"""``cache``: list, verify and prune the answers that all runs of a user share."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SHOWN = 20
 
 
 def find_file(path: Path | None) -> Path:
-    """Return the file that a command is about.
+    """Return the answers file that a command works on.
 
     Args:
-        path: as the user named it; the user's own file otherwise.
+        path: the file that the user named; ``None`` for the default one.
 
     Raises:
-        ConfigError: no file was named, and ``STEPSYNTH_ANSWERS`` turns the user's own off.
+        ConfigError: no file was named, and ``STEPSYNTH_ANSWERS`` turns the default one off.
     """
     found = path or answers_path(USER_CACHE, Path())
     if found is None:
@@ -39,7 +39,7 @@ def find_file(path: Path | None) -> Path:
 
 
 def list_answers(path: Path) -> dict[str, Any]:
-    """Return the file's place and size, and what is kept of each teacher.
+    """Return the file's path and size, and what it holds from each teacher.
 
     Raises:
         RunError: the file cannot be read.
@@ -63,7 +63,7 @@ def verify_answers(path: Path, *, remove: bool = False) -> dict[str, Any]:
 
     Args:
         path: the file.
-        remove: take damaged answers away.
+        remove: remove damaged answers.
     """
     found: dict[str, Any] = {"path": str(path), "checked": 0, "damaged": [], "problems": [], "removed": 0}
     if not path.is_file():
@@ -84,10 +84,10 @@ def verify_answers(path: Path, *, remove: bool = False) -> dict[str, Any]:
 def prune_answers(
     path: Path, *, older_than: float | None, teacher: str | None, max_mb: float | None, everything: bool, dry_run: bool
 ) -> dict[str, Any]:
-    """Take answers away; see `stepsynth.journal.cache_admin.prune`.
+    """Remove answers; see `stepsynth.journal.cache_admin.prune`.
 
     Raises:
-        ConfigError: nothing says which ones.
+        ConfigError: no option selects any.
         RunError: the file cannot be read or written.
     """
     if older_than is None and teacher is None and max_mb is None and not everything:
@@ -146,9 +146,9 @@ def print_verified(found: dict[str, Any]) -> None:
         console.print(f"and {len(found['damaged']) - _SHOWN:,} more")
     console.print(f"{found['checked']:,} answers checked, {len(found['damaged']):,} damaged", markup=False)
     if found["removed"]:
-        console.print(f"{found['removed']:,} removed: they are asked for again when a run needs them")
+        console.print(f"{found['removed']:,} removed; a run that needs them asks again")
     elif found["problems"]:
-        console.print(f"Delete {found['path']}: runs keep their own answers, and a new file is begun.", markup=False)
+        console.print(f"Delete {found['path']}: runs keep their own answers, and a new file will be created.", markup=False)
     elif found["damaged"]:
         console.print("Remove them with: stepsynth cache verify --remove")
 
@@ -183,7 +183,7 @@ def _as_json(use: TeacherUse) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of the file and its write-ahead log."""
+    """Return the size of the file and its write-ahead log in bytes."""
     files = (path, path.with_name(f"{path.name}-wal"))
     return sum(file.stat().st_size for file in files if file.is_file())
 

@@ -1,4 +1,4 @@
-"""``cancel``: ask a provider to end the batches of a run that are out."""
+"""``cancel``: ask the provider to cancel a run's open batches."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["cancel_batches", "print_cancelled"]
 
 
 def cancel_batches(folder: Path) -> list[dict[str, Any]]:
-    """Ask for the end of every batch of a run whose answers are not fetched.
+    """Ask the provider to cancel every batch of a run whose answers were not fetched.
 
-    The journal is not changed: what was answered is fetched by the next `stepsynth run`.
+    The journal is not changed: the next `stepsynth run` fetches what was answered.
 
     Returns:
-        For each batch ``name`` (ours), ``id`` (the provider's, ``None`` when it knows of none),
-        ``requests`` and ``outcome``: ``cancelled``, ``ended`` (nothing was left to cancel),
-        ``not found`` or ``undecided`` (one that may be it is running, but only its end will tell).
+        For each batch ``name`` (ours), ``id`` (the provider's, or ``None``), ``requests`` and
+        ``outcome``: ``cancelled``, ``ended`` (nothing was left to cancel), ``not found`` or
+        ``undecided`` (a running batch may be this one, but that can only be told once it ends).
 
     Raises:
-        ConfigError: the teacher's provider has no batches, or its key is not set.
-        TeacherError: the provider could not be asked, or refused.
+        ConfigError: the teacher's provider has no batch API, or its key is not set.
+        TeacherError: the provider could not be reached, or refused.
     """
     directory = RunDirectory.read(folder)
     with closing(open_journal(directory)) as journal:
@@ -42,7 +42,7 @@ def cancel_batches(folder: Path) -> list[dict[str, Any]]:
     teacher = create_teacher(directory.config.teacher.model_copy(update={"mode": "batch"}))
     if not isinstance(teacher, BatchApiTeacher):
         raise ConfigError(
-            f"teacher.backend {directory.config.teacher.backend!r} has no batches.", hint="Nothing can be cancelled."
+            f"teacher.backend {directory.config.teacher.backend!r} has no batch API.", hint="There is nothing to cancel."
         )
     return asyncio.run(_cancel_all(teacher, jobs))
 
@@ -68,16 +68,16 @@ async def _cancel(teacher: BatchApiTeacher, job: Job) -> dict[str, Any]:
 
 
 def print_cancelled(found: Sequence[dict[str, Any]]) -> None:
-    """Print what `cancel_batches` did, and how to go on."""
+    """Print what `cancel_batches` did, and what to do next."""
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if not found:
-        console.print("No batch of this run is at the provider.")
+        console.print("This run has no open batches.")
         return
     for batch in found:
         console.print(f"{batch['id'] or batch['name']}: {batch['requests']:,} requests, {batch['outcome']}")
     console.print(
-        "What was answered is billed and not lost: the same `stepsynth run` command with teacher.mode batch fetches it,"
-        " then asks for the rest; with --set budget.requests=1 it asks for nothing more."
+        "What was answered is billed and not lost: run the same `stepsynth run` command with teacher.mode batch to fetch it"
+        " and ask for the rest; add --set budget.requests=1 to ask for nothing more."
     )

@@ -1,4 +1,4 @@
-"""``models check``: what a teacher can do, printed; a report of trouble should begin with it."""
+"""``models check``: print what a teacher can do. A bug report about a teacher should include it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _ORDER = (
 
 
 def check_config(check: TeacherCheck) -> dict[str, Any]:
-    """Run a check and return what it found as plain values; what keeps a run from working is in ``check.problem``.
+    """Run a check and return its findings as plain values; ``check.problem`` is what would keep a run from working.
 
     Args:
-        check: not run yet.
+        check: a check that was not run yet.
     """
     check.run()
     if check.cut_off and check.problem is None:
-        what = f"the answer was cut off at {check.cut_off:,} tokens before it said anything."
+        what = f"the answer was cut off at {check.cut_off:,} tokens, before any text."
         room = advised_room(check.cut_off)
         check.problem = RunError(what, hint=f"Set teacher.reasoning_tokens to about {room:,} (room for thoughts).")
     findings = {name: check.findings[name] for name in _ORDER if name in check.findings}
@@ -54,7 +54,7 @@ def check_config(check: TeacherCheck) -> dict[str, Any]:
 
 
 def print_cost(check: TeacherCheck) -> None:
-    """Print who is asked and what it may cost, before anything is sent."""
+    """Print which teacher is asked and what that may cost, before anything is sent."""
     console, head, worst = _console(), _head(check), check.worst
     where = f"{head['backend']}, {head['model']!r}" + (f", {head['address']}" if head["address"] else "")
     console.print(f"stepsynth {head['stepsynth']}, {head['date']}", markup=False, soft_wrap=True)
@@ -95,7 +95,7 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "spent", f"{spent['requests']:,} requests{refused}; {spent['tokens']:,} tokens{usd}", "seen"
     if found["kept"]:
         until = (datetime.now(UTC) + timedelta(days=KEPT_DAYS)).date().isoformat()
-        yield "kept", f"runs ask like this until {until}: {found['kept']}", "seen"
+        yield "kept", f"runs use these findings until {until}: {found['kept']}", "seen"
 
 
 def _console() -> Console:

@@ -28,19 +28,19 @@ def compare_methods(
     reference: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run, or go on with, a comparison; write its numbers, table and page into ``folder``.
+    """Run or resume a comparison; write its numbers, table and page into ``folder``.
 
     Args:
-        config: the task and how S3 is run.
+        config: the task, and the settings for S3.
         methods: see `stepsynth.comparison.parse_systems`.
-        seeds: how many, from ``config.seed`` on.
+        seeds: how many, counting up from ``config.seed``.
         match: ``rows``, ``requests``, ``tokens`` or ``usd``.
         folder: gets one run directory per method and seed.
         reference: the method that the others are compared with; see `stepsynth.comparison.choose_reference`.
         quiet: draw nothing.
 
     Raises:
-        UserError: what is wrong with the input, before anything is spent.
+        UserError: the input is wrong; raised before anything is spent.
     """
 
     def run(cell: RunConfig, path: Path, title: str, students: Path) -> None:
@@ -57,7 +57,7 @@ def _say(line: str) -> None:
 
 
 def print_comparison(results: dict[str, Any], folder: Path) -> None:
-    """Print the table, the forecast, the warnings and where everything is."""
+    """Print the table, the forecast, the warnings and the paths of the files."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

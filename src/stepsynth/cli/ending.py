@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the one line that says why."""
+"""How a command ends: its exit code and the one-line reason."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run_to_end(app: Callable[[], object]) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    """Say what ended the command, if anybody listens, and end it."""
+    """Print the reason, if standard error is still open, and exit."""
     with contextlib.suppress(OSError):
         typer.echo(f"stepsynth: {message}", err=True)
     silence_streams()
@@ -58,7 +58,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _was_interrupted(ended: BaseException) -> bool:
-    """Whether a program ends because of Ctrl-C: typer makes a bare exit of that."""
+    """Whether Ctrl-C ended the program: typer turns it into a bare exit."""
     cause = ended.__cause__ or ended.__context__
     return cause is not None and (isinstance(cause, KeyboardInterrupt) or _was_interrupted(cause))
 
@@ -69,14 +69,14 @@ def _leave() -> NoReturn:
 
 
 def _os_error(error: OSError) -> str | None:
-    """Say what is wrong with a path or a disk; ``None`` for what is a defect."""
+    """Describe the fault of a path or a disk; ``None`` for a defect."""
     from stepsynth.run import DISK_ERRORS
 
-    # Such a path cannot even be looked at, so that it fails wherever it is used first.
+    # Even stat fails on such a path, so the error comes from wherever it is used first.
     if error.errno == errno.ENAMETOOLONG:
-        return f"the path {str(error.filename)[:60]!r}... is too long. Give a shorter one."
+        return f"the path {str(error.filename)[:60]!r}... is too long. Use a shorter one."
     if error.errno in DISK_ERRORS:
-        return f"the disk cannot be written: {error.strerror}. Make room and run the same command again."
+        return f"cannot write to the disk: {error.strerror}. Free some space and run the same command again."
     if error.errno in _PATH_ERRORS and error.filename is not None:
-        return f"{str(error.filename)!r} cannot be used: {error.strerror}. Check the path and its permissions."
+        return f"cannot use {str(error.filename)!r}: {error.strerror}. Check the path and its permissions."
     return None

@@ -1,4 +1,4 @@
-"""``import``: existing synthetic data into a run's seed file."""
+"""``import``: turn existing synthetic data into a run's seed file."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def import_files(
     labels: Mapping[str, str],
     reading: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write the rows of some files as JSONL in the columns of a config's task; return counts.
+    """Write the rows of some files as JSONL with the columns of a config's task; return counts.
 
     Args:
-        files: of any form that data may have.
+        files: in any supported format.
         config: the task.
         out: the file to write.
-        columns: our name -> theirs.
-        labels: their label -> ours.
-        reading: how the files are read: ``delimiter``, ``encoding``, ``sheet``.
+        columns: our column name -> the file's.
+        labels: the file's label -> ours.
+        reading: how to read the files: ``delimiter``, ``encoding``, ``sheet``.
 
     Raises:
-        UserError: a file, a column or a label that does not fit.
+        UserError: a file, a column or a label does not fit.
     """
     refuse_input(out, [*files, config])
     if out.suffix.lower() not in ("", ".jsonl", ".json", ".ndjson"):
-        raise ConfigError(f"--out is {str(out)!r}, and JSON Lines are written.", hint="End it in .jsonl.")
+        raise ConfigError(f"--out is {str(out)!r}, but the output is JSON Lines.", hint="Use a name that ends in .jsonl.")
     found = import_rows(files, load_config(config).task, columns=columns, labels=labels, reading=reading)
     write_out(out, found.content)
     return {

@@ -1,7 +1,7 @@
-"""The commands: each checks its input, calls the library, prints what came of it.
+"""The commands: each checks its input, calls the library and prints the result.
 
-A mistake of the user is one line on standard error and exit code 2; a clean stop is exit code
-130 (Ctrl-C or SIGTERM), and 141 means that nobody reads the output any more; anything else is a defect and shows its traceback.
+A user's mistake gives one line on standard error and exit code 2. A clean stop (Ctrl-C or SIGTERM) exits with 130, a closed
+output pipe with 141. Anything else is a defect and shows its traceback.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Training sets for small models: a large model writes them, a small model's mistakes steer them.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="Models: list and pull the embedded ones, check what a teacher can do.")
+models_app = typer.Typer(no_args_is_help=True, help="List and pull the embedded models; check what a teacher can do.")
 app.add_typer(models_app, name="models")
 cache_app = typer.Typer(no_args_is_help=True, help="The answers that all your runs share: list, verify, prune.")
 app.add_typer(cache_app, name="cache")
@@ -39,28 +39,28 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Use this answers file instead of the default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and, at the end, the folder; nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and, at the end, the folder.")]
 
 Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]
-Delimiter = Annotated[str | None, typer.Option(help="What stands between the cells of a table; found out when absent.")]
-Sheet = Annotated[str | None, typer.Option(help="Name of the sheet of an Excel file with several.")]
+Delimiter = Annotated[str | None, typer.Option(help="Delimiter of a table's cells; detected when not given.")]
+Sheet = Annotated[str | None, typer.Option(help="Sheet to read, if an Excel file has several.")]
 
 
 def main() -> None:
-    """Run the command line; turns known errors into one line and an exit code."""
-    # Read by the hub's client and by vLLM: neither is to report what is used here.
+    """Run the command line; turn known errors into one line and an exit code."""
+    # The hub's client and vLLM read this: neither should report usage.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     _let_threads_sleep()
     run_to_end(app)
 
 
 def _let_threads_sleep() -> None:
-    """Let threads that wait for others sleep, not spin: beside a busy process spinning makes training many times slower.
+    """Let waiting threads sleep instead of spin: beside a busy process, spinning makes training many times slower.
 
-    OpenMP reads this once, when torch is first imported. A program that imports the package keeps its own settings.
+    OpenMP reads this once, when torch is first imported. Programs that import the package keep their own settings.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & set(os.environ):
-        # GNU's and Intel's.
+        # For GNU's and Intel's OpenMP.
         os.environ.update(OMP_WAIT_POLICY="PASSIVE", KMP_BLOCKTIME="0")
 
 
@@ -96,7 +96,7 @@ def init(
     from stepsynth.presets import write_preset
 
     if preset is not None and task is not None:
-        raise ConfigError(f"--preset {preset} says what the task is, and --task {task} was given.", hint="Give one of the two.")
+        raise ConfigError(f"--preset {preset} sets the task, but --task {task} was given, too.", hint="Give only one.")
     if preset is None:
         write_starter(folder, task or "classification")
         typer.echo(f"Wrote {folder}/config.yaml and the rows of a small example. Next:")
@@ -109,7 +109,7 @@ def init(
 
 @app.command()
 def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check config and data, ask the teacher for a few samples (kept nowhere), and say what the run will take."""
+    """Check the config and data, ask the teacher for a few samples (not kept), and estimate what the run will take."""
     from stepsynth.cli.planning import print_plan
     from stepsynth.config import load_config
     from stepsynth.planning import make_plan
@@ -126,7 +126,7 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the loop, or go on with a run that was interrupted."""
+    """Run the loop, or resume an interrupted run."""
     from stepsynth.cli.running import print_results, run_config
     from stepsynth.config import load_config
     from stepsynth.run import folder_name
@@ -146,19 +146,19 @@ def run(
 def compare(
     config: ConfigPath,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas; changes after colons, e.g. s3:method.rationales=0.")
+        str, typer.Option(help="Methods, separated by commas; config changes after colons, e.g. s3:method.rationales=0.")
     ] = "gold,zerogen,seed-only,goldgen,s3",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many seeds, from the config's on.")] = 5,
-    match: Annotated[str, typer.Option(help="What all methods use equally: rows, requests, tokens or usd.")] = "rows",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Number of seeds, counting up from the config's.")] = 5,
+    match: Annotated[str, typer.Option(help="What all methods get the same amount of: rows, requests, tokens or usd.")] = "rows",
     reference: Annotated[
-        str | None, typer.Option(metavar="METHOD", help="What the others are compared with; default: gold, else s3.")
+        str | None, typer.Option(metavar="METHOD", help="Method to compare the others with; default: gold, else s3.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare-<task name> beside the config.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run several methods with several seeds, the baselines at the budget of s3; goes on where it was stopped."""
+    """Run several methods with several seeds, the baselines at the budget of s3; resumes where it stopped."""
     from stepsynth.cli.comparing import compare_methods, print_comparison
     from stepsynth.config import load_config
     from stepsynth.run import folder_name
@@ -196,10 +196,11 @@ def import_rows(
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The task that the rows are for.")],
     out: Annotated[Path, typer.Option(help="The JSONL file to write; use it as data.seed.")],
     columns: Annotated[
-        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="Where a column is, e.g. text=review.")
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="Name of a column in the files, e.g. text=review.")
     ] = None,
     labels: Annotated[
-        list[str] | None, typer.Option("--label", metavar="THEIRS=OURS", help="What a label is called here, e.g. 0=negative.")
+        list[str] | None,
+        typer.Option("--label", metavar="THEIRS=OURS", help="Maps a file's label to the task's, e.g. 0=negative."),
     ] = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -231,7 +232,7 @@ def import_rows(
 
 @app.command()
 def status(folder: RunPath, as_json: Json = False) -> None:
-    """Say how far a run is and what was dropped; works while it runs."""
+    """Show how far a run has got and what was dropped; also works during the run."""
     from stepsynth.cli.running import print_status, read_status
 
     found = read_status(folder)
@@ -240,7 +241,7 @@ def status(folder: RunPath, as_json: Json = False) -> None:
 
 @app.command()
 def report(folder: RunPath, as_json: Json = False) -> None:
-    """Write the page, the data set and the numbers of a run again."""
+    """Rewrite the page, the data set and the numbers of a run."""
     from stepsynth.execution import rebuild
     from stepsynth.export import without_class
     from stepsynth.run import RunDirectory
@@ -256,7 +257,7 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 
 @app.command()
 def verify(folder: RunPath, as_json: Json = False) -> None:
-    """Check that a run is whole: journal, gold rows, models, derived files. Exit code 1 when it is not."""
+    """Check that a run is intact: journal, gold rows, models, derived files. Exit code 1 if it is not."""
     from stepsynth.verify import not_compared, verify_run
 
     findings = verify_run(folder)
@@ -274,7 +275,7 @@ def verify(folder: RunPath, as_json: Json = False) -> None:
 
 @app.command()
 def cancel(folder: RunPath, as_json: Json = False) -> None:
-    """Ask the provider to end the batches of a run that are out (teacher.mode: batch)."""
+    """Ask the provider to cancel a run's open batches (teacher.mode: batch)."""
     from stepsynth.cli.cancelling import cancel_batches, print_cancelled
 
     found = cancel_batches(folder)
@@ -286,12 +287,12 @@ def predict(
     folder: RunPath,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON, Parquet, Excel, or .txt with one text per line.")],
     column: Annotated[
-        list[str] | None, typer.Option(help="Where a column is: review, or text=review; text1=..., context=... and so on.")
+        list[str] | None, typer.Option(help="Column to read: review, or text=review; also text1=..., context=... and so on.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here instead of standard output: .csv, .tsv or .jsonl.")] = None,
-    form: Annotated[str | None, typer.Option("--format", help="csv, tsv or jsonl; by the name of --out when absent.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="csv, tsv or jsonl; default: by the name of --out.")] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="CSV: leave cells as they are that a spreadsheet may run as formulas.")
+        bool, typer.Option("--exact", help="CSV: do not escape cells that a spreadsheet may run as formulas.")
     ] = False,
     round_number: Annotated[int | None, typer.Option("--round", help="Use the student of this round, not the best one.")] = None,
     encoding: Encoding = None,
@@ -324,11 +325,11 @@ def models_list(as_json: Json = False) -> None:
 @models_app.command("pull")
 def models_pull(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models to pull; none named: those of the defaults.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models to pull; default: those that a default config uses.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring embedded models into the cache and check their sha256."""
+    """Fetch embedded models into the cache and check their sha256."""
     from stepsynth.cli.models import pull_models
 
     say: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
@@ -340,12 +341,12 @@ def models_pull(
 @models_app.command("check")
 def models_check(
     config: Annotated[
-        Path, typer.Option("--config", metavar="CONFIG", help="Its sections teacher and budget are read, its data are not.")
+        Path, typer.Option("--config", metavar="CONFIG", help="A config; only its teacher and budget sections are read.")
     ],
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a teacher a few short questions, say what it can do, and keep that for runs. Exit code 2 when no run would work."""
+    """Ask a teacher a few short questions, show what it can do, and keep that for runs. Exit code 2 if no run would work."""
     from stepsynth.cli.checking import check_config, print_check, print_cost
     from stepsynth.config import load_teacher
     from stepsynth.settling import settle_teacher
@@ -363,7 +364,7 @@ def models_check(
 
 @cache_app.command("list")
 def cache_list(file: AnswersFile = None, as_json: Json = False) -> None:
-    """Say where answers are kept, and what of each teacher."""
+    """Show where answers are kept, and how many from each teacher."""
     from stepsynth.cli.cache import find_file, list_answers, print_list
 
     found = list_answers(find_file(file))
@@ -389,17 +390,17 @@ def cache_verify(
 def cache_prune(
     file: AnswersFile = None,
     older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Not used for this many days.")
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Remove answers not used for this many days.")
     ] = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", metavar="MODEL", help="What this model answered.")] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", metavar="MODEL", help="Remove this model's answers.")] = None,
     max_size: Annotated[
-        float | None, typer.Option("--max-size", metavar="MB", min=0, help="The least used, until the file is no larger.")
+        float | None, typer.Option("--max-size", metavar="MB", min=0, help="Remove the least recently used down to this size.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all answers.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove answers. A run keeps its own answers, so no run is harmed; a new one may pay again."""
+    """Remove shared answers. Existing runs keep theirs; a new run may pay for them again."""
     from stepsynth.cli.cache import find_file, print_pruned, prune_answers
 
     found = prune_answers(
@@ -409,16 +410,16 @@ def cache_prune(
 
 
 def _verdict(folder: Path, problems: int) -> str:
-    """Return what `verify` found, in words."""
+    """Return the verdict of `verify` in words."""
     if problems:
         return f"{problems:,} problem{'s' * (problems != 1)}"
     from stepsynth.cli.running import read_status
 
-    return "whole" if read_status(folder)["state"] != "unfinished" else "nothing is damaged; the run is unfinished"
+    return "intact" if read_status(folder)["state"] != "unfinished" else "nothing is damaged; the run is unfinished"
 
 
 def _reading(encoding: str | None, delimiter: str | None, sheet: str | None) -> dict[str, str]:
-    """Return how a file is read, as a source of the config would say it."""
+    """Return how to read a file, with the keys of a config's source."""
     given = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -432,7 +433,7 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
     for value in values or []:
         key, separator, text = value.partition("=")
         if not separator or not key:
-            raise ConfigError(f"{option} {value!r} is not of the form NAME=VALUE.", hint=f"Example: {option} {example}")
+            raise ConfigError(f"{option} {value!r} is not NAME=VALUE.", hint=f"Example: {option} {example}")
         pairs[key] = text
     return pairs
 

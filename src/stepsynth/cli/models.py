@@ -1,4 +1,4 @@
-"""The embedded models on the command line."""
+"""``models list`` and ``models pull``: the embedded models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["list_models", "print_models", "pull_models"]
 
 
 def list_models() -> dict[str, Any]:
-    """Return what is known of every embedded model; figures that were not measured are ``None``."""
+    """Return the data sheet of every embedded model; figures that were not measured are ``None``."""
     return {
         "models": [
             {
@@ -47,14 +47,14 @@ def print_models(found: dict[str, Any]) -> None:
 
 
 def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str, str]:
-    """Bring models into the cache; return where each is.
+    """Fetch models into the cache; return the path of each.
 
     Args:
-        names: those that a config uses by default when none is named: the best teacher that there is room for, and the student.
+        names: by default, those that a default config uses: the best teacher that there is room for, and the student.
         say: called with one sentence per step.
 
     Raises:
-        AssetError: no model has a name, or one cannot be fetched.
+        AssetError: a name is unknown, or a model cannot be fetched.
     """
     kinds = {asset.name: asset.kind for asset in list_assets()}
     found = {}

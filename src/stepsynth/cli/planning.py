@@ -1,4 +1,4 @@
-"""``plan``: what is printed."""
+"""``plan``: print it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def print_plan(plan: dict[str, Any]) -> None:
     console.print(f"method    {plan['method']}")
     console.print(f"student   {plan['student']}", markup=False)
     if "trainings" in plan:
-        console.print(f"          trained {plan['trainings']} times: for every fold in every round, and what is kept")
+        console.print(f"          trained {plan['trainings']} times: once per fold and round, and the students that are kept")
     if plan["sample"] is None:
-        console.print("teacher   is not asked for anything")
+        console.print("teacher   not used")
         return
     console.print(f"teacher   {plan['teacher']['probe']}", markup=False)
     if plan["server"]:
@@ -54,7 +54,7 @@ def print_plan(plan: dict[str, Any]) -> None:
 
 
 def _label_lines(plan: dict[str, Any]) -> list[str]:
-    """Return what the labels may take, and what they took where a run has begun."""
+    """Return the answers that labels may take, and those taken so far if a run has begun."""
     lines = []
     targets = {label: rows for label, rows in plan["labels"].items() if label}
     if targets:
@@ -62,7 +62,7 @@ def _label_lines(plan: dict[str, Any]) -> list[str]:
         least = min(rows for rows, _ in targets.values())
         each = f"{least:,}" if least == targets[most][0] else f"{least:,} to {targets[most][0]:,}"
         lines.append(
-            f"labels    {len(targets):,}; the first stage wants {each} answers for one, and asks for {targets[most][1]:,} at most"
+            f"labels    {len(targets):,}; the first stage needs {each} answers for each and asks for at most {targets[most][1]:,}"
         )
     for place, spent in enumerate(plan["so_far"][:_MOST_LABELS]):
         why = f"; most dropped: {spent['for_reason']:,} {spent['reason']}" if spent["reason"] else ""
@@ -80,9 +80,9 @@ def _forecast_lines(plan: dict[str, Any]) -> list[str]:
         lines.append(f"cached    unknown: {cached['problem']}")
     elif cached is not None:
         lines.append(f"cached    {cached['requests']:,} of the first {cached['of']:,} requests, in {cached['path']}")
-    lines.append(f"tokens    {tokens[0]:,} to {tokens[1]:,}" if tokens else "tokens    unknown: the server counts none")
+    lines.append(f"tokens    {tokens[0]:,} to {tokens[1]:,}" if tokens else "tokens    unknown: the server does not count them")
     if price is None:
-        lines.append(f"price     {'told by the server with each answer' if cost else 'unknown; set teacher.price'}")
+        lines.append(f"price     {'reported by the server with each answer' if cost else 'unknown; set teacher.price'}")
     elif price["input"] == price["output"] == 0:
         lines.append(f"price     none: {price['source']}")
     else:
@@ -94,7 +94,7 @@ def _forecast_lines(plan: dict[str, Any]) -> list[str]:
     else:
         lines.append("cost      nothing" if cost[1] == 0 else f"cost      {dollars(cost[0])} to {dollars(cost[1])} USD")
     if minutes is None:
-        lines.append("minutes   unknown: a batch API answers within a day, wave by wave")
+        lines.append("minutes   unknown: a batch API answers within a day per wave")
     else:
         lines.append(f"minutes   {minutes[0]} to {minutes[1]} for the teacher, training not counted")
     return lines

@@ -1,4 +1,4 @@
-"""``predict``: a run's student on a user's file."""
+"""``predict``: apply a run's student to a user's file."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "parse_columns", "predict_file"]
 
-# A spreadsheet runs a cell that begins like this as a formula; a number is none, whatever its sign.
+# A spreadsheet runs a cell that begins like this as a formula, unless it is a number with a sign.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _FORMATS = ("csv", "tsv", "jsonl", "json")
 _ENDINGS = {"": "csv", ".csv": "csv", ".txt": "csv", ".tsv": "tsv", ".tab": "tsv"}
 _ENDINGS |= dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl")
-# Readers go by these names, and none of our forms is what they expect.
+# Programs choose a reader by these endings, and none of our formats fits.
 _OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".gz", ".zip")
 _INPUTS = ("text", "text1", "text2", "context", "question")
 
 
 def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[str, str]:
-    """Return our name -> the file's column, of ``--column`` options.
+    """Parse ``--column`` options: our name -> the file's column.
 
     Args:
         options: ``question=Query`` and the like; a name alone is the column of ``text``.
-        folder: the run; its family may have columns of its own.
+        folder: the run; its family may define more columns.
 
     Raises:
         ConfigError: one of our names is given twice.
@@ -72,12 +72,12 @@ def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[st
 
 @dataclass(frozen=True)
 class Output:
-    """Where predictions go, and in which form.
+    """Where predictions go, and in which format.
 
     Attributes:
-        path: the file; standard output when absent.
-        form: ``csv``, ``tsv``, ``jsonl``, or ``json`` for one object; by the file's name when absent.
-        exact: CSV: write every cell as it is, also what a spreadsheet would run.
+        path: the file; ``None`` for standard output.
+        form: ``csv``, ``tsv``, ``jsonl``, or ``json`` for one object; ``None`` to go by the file's name.
+        exact: CSV: write every cell unchanged, even if a spreadsheet would run it.
     """
 
     path: Path | None = None
@@ -86,25 +86,25 @@ class Output:
 
     @property
     def format(self) -> str:
-        """The form that is written.
+        """The format to write.
 
         Raises:
-            ConfigError: there is no such form, or the file's name says another one.
+            ConfigError: the format is unknown, or contradicts the file's name.
         """
         ending = self.path.suffix.lower() if self.path is not None else ""
         form = self.form or _ENDINGS.get(ending, "csv")
         if form not in _FORMATS:
             raise ConfigError(f"--format is {form!r}.", hint=did_you_mean(form, _FORMATS[:3]))
-        # The name of a device or of a file in /proc says nothing.
+        # The names of devices and of files in /proc have no ending.
         if ending and self.form is None and ending not in _ENDINGS:
             raise ConfigError(
-                f"--out is {str(self.path)!r}, and no file that ends in {ending!r} is written here.",
-                hint="End it in .csv, .tsv or .jsonl, or say which with --format.",
+                f"--out is {str(self.path)!r}, but {ending!r} is not an ending that predict can write.",
+                hint="Use .csv, .tsv or .jsonl, or set --format.",
             )
         if ending in _OTHERS:
-            raise ConfigError(f"--out is {str(self.path)!r}, and {form} is written.", hint=f"End it in .{form}.")
+            raise ConfigError(f"--out is {str(self.path)!r}, but the format is {form}.", hint=f"Use a name that ends in .{form}.")
         if self.exact and form not in ("csv", "tsv"):
-            raise ConfigError(f"--exact is for CSV, and {form} is written.", hint="Take it out: nothing is changed there.")
+            raise ConfigError(f"--exact is for csv and tsv, but the format is {form}.", hint="Remove it: cells stay as they are.")
         return form
 
 
@@ -122,13 +122,13 @@ def predict_file(
     Args:
         folder: the run.
         file: rows without labels.
-        columns: our name -> the file's column, where they differ.
-        output: where to, and in which form.
-        round_number: a round's student instead of the best one.
-        reading: how the file is read: ``encoding``, ``delimiter``, ``sheet``.
+        columns: our name -> the file's column, if they differ.
+        output: where to write, and in which format.
+        round_number: use this round's student instead of the best one.
+        reading: how to read the file: ``encoding``, ``delimiter``, ``sheet``.
 
     Raises:
-        UserError: no run, no student, or an unreadable file.
+        UserError: there is no run or no student, or the file is unreadable.
     """
     form = output.format
     refuse_input(output.path, [file])
@@ -158,25 +158,25 @@ def predict_file(
         sys.stderr.write(f"{len(predictions):,} predictions of round {number}'s student in {output.path}\n")
     if changed:
         sys.stderr.write(
-            f"{changed:,} cell{'s' * (changed != 1)} got a leading apostrophe so that no spreadsheet runs "
-            f"{'them as formulas' if changed != 1 else 'it as a formula'}; --exact leaves it out.\n"
+            f"{changed:,} cell{'s' * (changed != 1)} got a leading apostrophe, so that no spreadsheet runs "
+            f"{'them as formulas' if changed != 1 else 'it as a formula'}; use --exact to write cells unchanged.\n"
         )
 
 
 def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig) -> None:
-    """Refuse a row without a text: a label for it would be a guess that looks like an answer."""
+    """Refuse rows without a text: a label for one would be a guess that looks like an answer."""
     kept = kept_field(task)
     for number, example in enumerate(examples):
         texts = {written_field(task): example.text} | ({kept: example.context} if kept else {})
         for name, text in texts.items():
             if not text.strip():
                 raise DataError(
-                    f"row {number} of {str(file)!r} has an empty {name}: {shown(text)}.", hint="Fill it in or take the row out."
+                    f"row {number} of {str(file)!r} has an empty {name}: {shown(text)}.", hint="Fill it in or remove the row."
                 )
 
 
 def _refuse_half_characters(examples: Sequence[Example], file: Path) -> None:
-    """Refuse a text that no file in UTF-8 can hold; JSON escapes it."""
+    """Refuse a text that UTF-8 cannot encode; JSON escapes it."""
     for number, example in enumerate(examples):
         try:
             (example.text + example.context).encode()
@@ -184,20 +184,20 @@ def _refuse_half_characters(examples: Sequence[Example], file: Path) -> None:
             half = str(error.object)[error.start]
             raise DataError(
                 f"row {number} of {str(file)!r} holds half a surrogate pair ({half!a}), which a table cannot hold.",
-                hint="Write --format jsonl, which keeps it, or take it out.",
+                hint="Use --format jsonl, which keeps it, or remove it.",
             ) from None
 
 
 def _row(family: TaskFamily, example: Example, prediction: Prediction) -> dict[str, object]:
-    """Return the row as it is read from a file, with what was predicted in place of the gold answer."""
+    """Return the row's columns, with the prediction in place of the gold answer."""
     row = {name: value for name, value in family.record(example).items() if name in family.text_columns}
     return {**row, **family.predicted(prediction)}
 
 
 def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool, delimiter: str = ",") -> tuple[str, int]:
-    """Return the table, and how many cells are not as they were."""
+    """Return the table and the number of cells that were escaped."""
     buffer = io.StringIO()
-    # With this line end, a lone CR inside a cell is quoted, too; without quotes it would begin a row.
+    # With this line ending, a lone CR inside a cell is quoted, too; without quotes it would begin a row.
     writer = csv.writer(buffer, lineterminator="\r\n", delimiter=delimiter)
     names = [name for name in rows[0] if name != "probabilities"]
     writer.writerow([*names, *(f"p({label})" for label in labels)])

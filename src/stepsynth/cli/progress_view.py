@@ -29,12 +29,12 @@ __all__ = ["StageView", "dollars", "open_panel"]
 _LINE_EVERY_S = 10.0
 _FRAMES_PER_S = 4
 _BAR = 30
-_STOPPING = "stopping: waiting for the answers that are on their way; Ctrl-C once more stops at once"
+_STOPPING = "stopping: waiting for answers in flight; press Ctrl-C again to stop at once"
 
 
 @contextmanager
 def open_panel(*, quiet: bool) -> Iterator[Progress]:
-    """Yield where a run reports to; everything goes to standard error."""
+    """Yield the progress display of a run; everything goes to standard error."""
     if quiet:
         yield _Quiet()
     elif sys.stderr.isatty():
@@ -42,7 +42,7 @@ def open_panel(*, quiet: bool) -> Iterator[Progress]:
         from rich.live import Live
 
         panel = _Terminal()
-        # Only what changed is drawn again, and it is taken away at the end: what stays are the lines of `finish`.
+        # Transient: only the lines of `finish` stay on the screen.
         with Live(panel, console=Console(stderr=True), refresh_per_second=_FRAMES_PER_S, transient=True) as live:
             panel.live = live
             yield panel
@@ -51,22 +51,22 @@ def open_panel(*, quiet: bool) -> Iterator[Progress]:
 
 
 def dollars(value: float) -> str:
-    """Return dollars with as many digits as tell something: small sums are common here."""
+    """Format dollars with two significant digits when below one: small sums are common here."""
     return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.2g}" if value >= 1e-4 else f"{value:.1e}"
 
 
 @dataclass
 class StageView:
-    """What is shown of one stage; the clock is given, so that a test needs no time.
+    """The progress of one stage, as shown; tests pass a clock of their own.
 
     Attributes:
         stage: its name.
-        target: things to do.
-        unit: what they are.
-        clock: seconds, from anywhere on.
-        done: things done.
-        answers: answers known of the wave on its way.
-        traffic: the last snapshot.
+        target: units to do.
+        unit: their name.
+        clock: seconds, from any starting point.
+        done: units done.
+        answers: answers that have come of the current wave.
+        traffic: the latest snapshot.
         pause: the pause that the server asked for, while it lasts.
     """
 
@@ -86,24 +86,24 @@ class StageView:
         self._started = self.clock()
 
     def advance(self, done: int, answers: int, traffic: RequestStats | None) -> None:
-        """Take what `Progress.advance` was told."""
+        """Take the arguments of `Progress.advance`."""
         self._before = self._before or traffic
         if self._first is None:
             self._first = (self._started, 0)
-        # What was known before anything was bought came at once and says nothing of pace or cost.
+        # Cached answers come at once and say nothing about pace or cost.
         if traffic is not None and self._before is not None and traffic.answers == self._before.answers:
             self._first = (self.clock(), done)
-        # Once a wave is whole, rules that look at all its rows may drop some that were counted: the count does not fall for that.
+        # When a wave is complete, rules over all its rows may drop some that were counted; the shown count never falls.
         self.done, self.answers, self.traffic = max(self.done, done), answers, traffic or self.traffic
 
     @property
     def seconds(self) -> float:
-        """How long the stage has taken."""
+        """Seconds since the stage began."""
         return self.clock() - self._started
 
     @property
     def rate(self) -> float:
-        """Things a second."""
+        """Units per second."""
         if self._first is None:
             return 0.0
         since, before = self._first
@@ -111,16 +111,16 @@ class StageView:
 
     @property
     def paid(self) -> float | None:
-        """Dollars of this stage so far, ``None`` where they are not known or nobody was asked."""
+        """Dollars spent on this stage so far; ``None`` if unknown or nothing was asked."""
         if self.traffic is None or self.traffic.usd is None or self._before is None:
             return None
         if self._before.usd is None and self._before.answers:
             return None
-        # Before its first answer a server that tells the cost itself has told none.
+        # A server that reports the cost itself has reported none before its first answer.
         return self.traffic.usd - (self._before.usd or 0.0)
 
     def left(self) -> str:
-        """Return the time that is left, at the pace so far."""
+        """Return the time left, at the pace so far."""
         if self.rate <= 0 or self.done > self.target:
             return "?"
         seconds = int((self.target - self.done) / self.rate)
@@ -128,7 +128,7 @@ class StageView:
         return f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"
 
     def traffic_parts(self) -> list[str]:
-        """Return what goes to and fro: pace, requests on their way, answers, tokens."""
+        """Return the traffic in words: pace, requests in flight, answers, tokens."""
         if self.traffic is None:
             return [f"{self.answers:,} answers"] if self.answers else []
         traffic = self.traffic
@@ -143,11 +143,11 @@ class StageView:
         ]
 
     def pause_parts(self) -> list[str]:
-        """Return what holds everything up now: who asked for a pause, until when, and why."""
+        """Return the current pause: who asked for it, until when, and why."""
         return [str(self.pause)] if self.pause is not None and not self.pause.ended else []
 
     def cost_parts(self) -> list[str]:
-        """Return what it costs so far, what the stage will cost at that rate, and what was sent again and why."""
+        """Return the cost so far, the stage's expected cost, and how many requests were retried and why."""
         if self.traffic is None:
             return []
         parts = [f"cost {self._cost()}"]
@@ -172,7 +172,7 @@ class StageView:
 
 
 class _Quiet(SilentProgress):
-    """Says nothing but why nothing happens for long."""
+    """Reports long pauses and nothing else."""
 
     def paused(self, pause: Pause | None) -> None:
         if pause is not None and pause.long:
@@ -181,11 +181,11 @@ class _Quiet(SilentProgress):
 
 
 class _Terminal:
-    """A few lines at the bottom of a terminal, drawn anew some times a second."""
+    """A few lines at the bottom of a terminal, redrawn a few times a second."""
 
     def __init__(self) -> None:
         self.live: Live | None = None
-        # It is drawn by a thread of its own.
+        # Kept here because another thread draws the panel.
         self._stop = current_stop()
         self._view: StageView | None = None
 
@@ -241,7 +241,7 @@ class _Terminal:
 
 
 class _Lines:
-    """A line now and then, for logs and pipes."""
+    """A plain line every few seconds, for logs and pipes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -29,7 +29,7 @@ __all__ = ["print_results", "print_status", "read_status", "run_config"]
 
 
 def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students: Path | None = None) -> dict[str, Any]:
-    """Run or resume, with a panel, and with signals that ask for a clean stop; see `stepsynth.execution.execute`.
+    """Run or resume with a progress panel; signals ask for a clean stop. See `stepsynth.execution.execute`.
 
     Args:
         config: the checked config.
@@ -46,7 +46,7 @@ def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students
 
 @contextmanager
 def _whole_log(folder: Path) -> Iterator[None]:
-    """Keep warnings of all libraries out of the panel and in ``logs/attempt-n.log``."""
+    """Send the warnings of all libraries to ``logs/attempt-n.log`` instead of the panel."""
     with attempt_log(folder) as handler:
         root = logging.getLogger()
         before = root.handlers[:]
@@ -60,7 +60,7 @@ def _whole_log(folder: Path) -> Iterator[None]:
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
-    """Print the table of rounds, or with cross-fitting of students, and where everything is."""
+    """Print the table of rounds (with cross-fitting, of students) and the paths of the outputs."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -88,16 +88,16 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         )
     console.print(table)
     judged = any(entry["round"] == method["best_round"] and entry["select"] for entry in method["rounds"])
-    how = "the best round, chosen by the select half" if judged else "the last student, which learnt from the select half, too"
+    how = "the best round, chosen by the select half" if judged else "the last student, which also learnt from the select half"
     console.print(f"* {how}; the test set was opened once, after that.", style="dim")
     if guessed := method.get("undecided"):
-        said = f"{guessed:,} answers of the teacher decided nothing and count as guesses: the score is partly chance."
+        said = f"{guessed:,} answers of the teacher gave no decision and count as guesses: the score is partly chance."
         console.print(f"[yellow]{said}[/yellow]", highlight=False)
     _print_ends(method, folder, console)
 
 
 def _print_rounds(method: dict[str, Any], console: Console) -> None:
-    """Print what cross-fitting said of each round, in a line."""
+    """Print the result of cross-fitting, one line per round."""
     judged = [entry for entry in method["rounds"] if "student" not in entry]
     for entry in judged:
         score, new = _percent(entry["crossfit"]), f"{entry['new_rows']:,} new rows"
@@ -106,7 +106,7 @@ def _print_rounds(method: dict[str, Any], console: Console) -> None:
 
 
 def _print_ends(method: dict[str, Any], folder: Path, console: Console) -> None:
-    """Print which stages ended short, and where everything is."""
+    """Print which stages ended short, and the paths of the outputs."""
     from rich.markup import escape
 
     for stage, labels in method["missing"].items():
@@ -118,14 +118,14 @@ def _print_ends(method: dict[str, Any], folder: Path, console: Console) -> None:
         _print_left_out([info for *_, info, _ in journal.stages()])
     model = folder / "models" / f"round-{method['best_round']}"
     for name, path in (("dataset", folder / "dataset.jsonl"), ("model", model), ("page", folder / "report.html")):
-        # Not wrapped, so that a path can be copied from a narrow terminal; the teacher itself leaves no model behind.
+        # Not wrapped, so that a path can be copied from a narrow terminal. The method teacher trains no model.
         if not path.exists():
             continue
         console.print(f"{name:8} {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Return stages, counts and totals of a run, finished or not."""
+    """Return the stages, counts and totals of a run, finished or not."""
     directory = RunDirectory.read(folder)
     with closing(open_journal(directory)) as journal:
         totals = journal.totals()
@@ -176,7 +176,7 @@ def print_status(found: dict[str, Any]) -> None:
     table = Table(title=escape(f"{found['run']}: {state}"), title_justify="left")
     head = ("stage", "requested", "accepted", "dropped", "seconds")
     for name in head:
-        # Why rows were dropped may take several lines; all else is one.
+        # Only the reasons for dropped rows may take several lines.
         left, folded = name in ("stage", "dropped"), name == "dropped"
         table.add_column(name, justify="left" if left else "right", no_wrap=not folded, min_width=16 if folded else None)
     rows = []
@@ -203,11 +203,11 @@ def print_status(found: dict[str, Any]) -> None:
     if worth := next(iter(found["results"]["methods"].values())).get("worth"):
         print_worth(worth, console)
     if found["state"] == "unfinished" and not found["holder"]:
-        console.print("The same `stepsynth run` command goes on from here.")
+        console.print("Run the same `stepsynth run` command to resume.")
 
 
 def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:
-    """Tell of rows that are a part of an answer; nothing where there are none."""
+    """Print how many rows are only part of an answer, if any."""
     from rich.console import Console
 
     for name, note in (("left_out", left_out_note), ("cut", cut_note)):

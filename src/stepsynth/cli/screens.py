@@ -1,7 +1,7 @@
-"""Standard output and error as they really are: closed, cut off, full, or unable to hold a character.
+"""Standard output and error when they are closed, cut off, full, or cannot encode a character.
 
-What people read is written with a backslash and a number where a character does not fit
-(``errors="backslashreplace"``). What programs read is never changed: JSON is escaped instead, and a
+Text for people is written with backslash escapes where a character does not fit
+(``errors="backslashreplace"``). Output for programs is never changed: JSON is escaped instead, and a
 table that does not fit is refused.
 """
 
@@ -31,21 +31,21 @@ __all__ = [
     "write_data",
 ]
 
-# What a shell shows of a program that SIGPIPE ended: neither success nor a failure of the command.
+# The exit code that a shell reports for a program ended by SIGPIPE: neither success nor a failure of the command.
 BROKEN_PIPE = 141
 
 
 def prepare_streams() -> tuple[int, int]:
-    """Make standard streams safe to write to, whatever the shell did with them.
+    """Make the standard streams safe to write to, whatever the shell did with them.
 
     Returns:
-        What standard output is, for `cut_off`.
+        The identity of standard output, for `cut_off`.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # Else the next file that is opened, the journal perhaps, would be standard output.
+            # Otherwise the next file opened, perhaps the journal, would become standard output.
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -57,10 +57,10 @@ def prepare_streams() -> tuple[int, int]:
 
 
 def flush_streams() -> None:
-    """Write out what is buffered, so that an error shows here and not at the end of the interpreter.
+    """Flush the buffers, so that an error shows here and not when the interpreter exits.
 
     Raises:
-        OSError: nobody reads any more, or the disk is full.
+        OSError: the reader has gone, or the disk is full.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
@@ -68,7 +68,7 @@ def flush_streams() -> None:
 
 
 def silence_streams() -> None:
-    """Let nothing more be written: who read it has gone, and the interpreter would complain of it."""
+    """Discard further output: the reader has gone, and the interpreter would complain."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
@@ -79,7 +79,7 @@ def silence_streams() -> None:
 
 
 def cut_off(before: tuple[int, int]) -> bool:
-    """Whether one of the libraries met a closed pipe and put something mute in the place of standard output.
+    """Whether a library met a closed pipe and replaced standard output with a silent stream.
 
     Args:
         before: what `prepare_streams` returned.
@@ -93,21 +93,21 @@ def _what(number: int) -> tuple[int, int]:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON that standard output can hold."""
+    """Return a value as JSON that standard output can encode."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     return text if _fits(text) else json.dumps(value, indent=1, ensure_ascii=True)
 
 
 def write_data(text: str) -> None:
-    """Write what a program may read to standard output, unchanged.
+    """Write output for programs to standard output, unchanged.
 
     Raises:
-        RunError: it has characters that the stream's encoding does not have.
+        RunError: the stream's encoding lacks some of its characters.
     """
     if not _fits(text):
         raise RunError(
-            f"standard output is {sys.stdout.encoding!r} here, which cannot hold all characters of the result.",
-            hint="Write a file (UTF-8) with --out, or set PYTHONIOENCODING=utf-8.",
+            f"standard output has the encoding {sys.stdout.encoding!r}, which cannot hold all characters of the result.",
+            hint="Write a UTF-8 file with --out, or set PYTHONIOENCODING=utf-8.",
         )
     sys.stdout.write(text)
 
@@ -121,13 +121,13 @@ def _fits(text: str) -> bool:
 
 
 def print_table(console: Console, table: Table, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, or a few lines for each of its rows where the terminal is narrower: nothing is cut off.
+    """Print a table, or a few lines per row if the terminal is too narrow, so that nothing is cut off.
 
     Args:
-        console: where to.
-        table: with its rows; columns that may not be wrapped say so.
+        console: where to print.
+        table: complete with rows; columns that may not be wrapped say so.
         head: the names of the columns.
-        rows: the same cells as plain text, the first of a row its name.
+        rows: the same cells as plain text; the first cell of a row is its name.
     """
     from rich.measure import Measurement
     from rich.padding import Padding

@@ -1,4 +1,4 @@
-"""Signals of a command: the first Ctrl-C or SIGTERM asks for a clean stop, the second one ends at once."""
+"""Signals: the first Ctrl-C or SIGTERM asks for a clean stop, the second one stops at once."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def handle_signals() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            # Said here: the library of the command line ends a program without a word.
+            # Raised here because typer would end the program without a message.
             raise Interrupted(
-                "stopped at once; no answer that had come is lost.",
-                hint="What was still on its way may be billed. Run the same command again to go on.",
+                "stopped at once; no answer that was received is lost.",
+                hint="Requests still in flight may be billed. Run the same command again to resume.",
             ) from None
         finally:
             for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""``init``: a folder that runs as it is, and a config whose comments say what to change."""
+"""``init``: write a folder that runs as it is, with a config whose comments say what to change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stepsynth.presets import write_new_folder
 
 __all__ = ["STARTERS", "write_starter"]
 
-# Task family -> the shipped example that its starter runs on.
+# Task family -> the shipped example that its starter uses.
 STARTERS = {
     "classification": "shop",
     "multi_label": "topics",
@@ -27,14 +27,14 @@ def write_starter(folder: Path, task: str) -> None:
         task: a task family.
 
     Raises:
-        ConfigError: unknown task, or the folder holds something already.
+        ConfigError: the task is unknown, or the folder is not empty.
     """
     if task not in STARTERS:
         raise ConfigError(f"unknown task family {task!r}.", hint=did_you_mean(task, STARTERS))
     example = STARTERS[task]
     packaged = resources.files("stepsynth") / "starter"
     rows = packaged / "data" / task
-    # In a checkout the example's rows are not copied into the package, but stand beside it.
+    # In a checkout the example's rows are not copied into the package; they are in examples/.
     if not rows.is_dir():
         rows = Path(__file__).parents[3] / "examples" / example
     files = {"config.yaml": (packaged / f"{task}.yaml").read_bytes()}

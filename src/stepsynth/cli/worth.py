@@ -16,11 +16,11 @@ _SHORT = {"labels": "labels alone", "written": "written alone", "both": "both", 
 
 
 def print_worth(worth: Mapping[str, Any], console: Console) -> None:
-    """Print what each kind of rows is worth, and what that means.
+    """Print what each kind of rows is worth, with the conclusions in words.
 
     Args:
         worth: from `stepsynth.training.find_worth`.
-        console: where to.
+        console: where to print.
     """
     from rich import box
     from rich.table import Table

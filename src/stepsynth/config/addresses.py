@@ -1,4 +1,4 @@
-"""Addresses in the place of paths: rows are read from files of this machine and from data sets of the hub, by their id."""
+"""Addresses given in place of paths: rows are read only from local files and from hub data sets by their id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["address_problem", "as_given", "is_address", "refuse_address"]
 
-# Two letters at least: C:\ is a drive.
+# At least two letters, because C:\ is a drive.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _HUB = re.compile(r"(?:(?:www\.)?(?:huggingface\.co|hf\.co)/)?datasets/([\w.-]+/[\w.-]+)")
 _READERS = {
@@ -26,34 +26,34 @@ _READERS = {
 
 
 def is_address(text: str) -> bool:
-    """Whether a text names a place by a scheme, as ``https://...``, ``s3://...`` and ``hf://...`` do."""
+    """Whether a text starts with a scheme, such as ``https://...``, ``s3://...`` or ``hf://...``."""
     return _ADDRESS.match(text) is not None
 
 
 def as_given(path: Path | str) -> str:
-    """Return a path as it was written; of an address a `Path` keeps one slash only."""
+    """Return a path as it was written: `Path` drops one of the two slashes of an address."""
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", r"\1://", str(path))
 
 
 def refuse_address(folder: Path) -> None:
-    """Refuse an address in the place of an output folder.
+    """Refuse an address given as output folder.
 
     Raises:
-        ConfigError: it is one, whatever folder it was joined to.
+        ConfigError: it is an address, whatever folder it was joined to.
     """
     if scheme := next((part for part in folder.parts if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", part)), None):
         place = f"{scheme}//{'/'.join(folder.parts[folder.parts.index(scheme) + 1 :])}"
         raise ConfigError(
-            f"{place!r} is an address; results are written into a folder of this machine.",
-            hint="Give a folder (out= / --out), and copy it afterwards.",
+            f"{place!r} is an address, but results are written to a local folder.",
+            hint="Give a local folder (out= / --out) and copy it afterwards.",
         )
 
 
 def address_problem(text: str) -> str:
-    """Return what to do about an address that was given for rows; empty where the text is none.
+    """Return advice on an address given for rows; empty if the text is not an address.
 
     Args:
-        text: what was given for a path or a hub id.
+        text: the value given as path or hub id.
     """
     if not is_address(text):
         return ""

@@ -1,7 +1,7 @@
-"""What differs between the config that a run was made with and the one that it is to go on with.
+"""Differences between the config of a stored run and the config that resumes it.
 
-A change that the user made is told as such. Where a default is another one than in the version
-that made the run, nobody changed anything: then what to write into the config is told.
+Changes that the user made are reported as changes. If only a default has changed since the
+version that made the run, the user is told what to write into the config instead.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _FREE = {
 
 
 def changes_between(stored: RunConfig, config: RunConfig) -> list[str]:
-    """Return a few words for each key that changes a result and has another value; moved defaults are left out."""
+    """Describe each key that affects results and has a different value; moved defaults are left out."""
     moved = {line.split(":")[0] for line in moved_defaults(stored, config)}
     return [line for key, line in _differences(_values(stored), _values(config)) if key not in moved]
 
 
 def moved_defaults(stored: RunConfig, config: RunConfig) -> list[str]:
-    """Return ``key: value`` for each key that had its default of then in a run and has its default of now in a config.
+    """Return ``key: value`` for each key that has the old default in the run and the new default in the config.
 
-    Written into the config, they make it the run's again.
+    Writing these lines into the config makes it match the run.
     """
     old, new, now = _values(stored), _values(config), type(config).model_fields
     found = []

@@ -1,4 +1,4 @@
-"""Labels that a config may not have: what YAML made of them, and what no prompt can tell apart."""
+"""Labels that a config must not have: those that YAML changed, and those that look alike in a prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["refuse_alike", "refuse_no_descriptions", "refuse_no_labels", "refuse
 
 
 def refuse_no_descriptions(labels: Mapping[object, object]) -> None:
-    """Raise `ValueError` for what YAML made of a description that was not in quotes."""
+    """Raise `ValueError` for a description without quotes that YAML read as something else."""
     for label, description in labels.items():
         if isinstance(description, bool):
             raise ValueError(
@@ -25,7 +25,7 @@ def refuse_no_descriptions(labels: Mapping[object, object]) -> None:
 
 
 def refuse_no_labels(labels: Iterable[object]) -> None:
-    """Raise `ValueError` for what YAML made of a label that was not in quotes."""
+    """Raise `ValueError` for a label without quotes that YAML read as something else."""
     for label in labels:
         if isinstance(label, bool):
             raise ValueError("YAML reads yes, no, on and off as true and false; put such a label in quotes")
@@ -36,23 +36,23 @@ def refuse_no_labels(labels: Iterable[object]) -> None:
 
 
 def refuse_repeats(labels: Iterable[object]) -> None:
-    """Raise `ValueError` for a label that is there twice, as in a list, or as 1 and as '1'."""
+    """Raise `ValueError` for a repeated label, as in a list, or as 1 and '1'."""
     counts = Counter(map(str, labels))
     if len(counts) > 1 and max(counts.values()) > 1:
-        raise ValueError(f"label {counts.most_common(1)[0][0]!r} is there twice; take one out")
+        raise ValueError(f"label {counts.most_common(1)[0][0]!r} is there twice; remove one")
 
 
 def refuse_alike(labels: Iterable[str]) -> None:
-    """Raise `ValueError` for labels that no prompt can show, or that nobody can tell apart in one."""
+    """Raise `ValueError` for labels that are invisible in a prompt, or that look alike there."""
     seen: dict[str, str] = {}
     for label in labels:
         form = read_form(label)
         if not form:
-            raise ValueError(f"label {label!r} is empty or cannot be seen; give it a name, and map the data's spelling to it")
+            raise ValueError(f"label {label!r} is empty or invisible; give it a name, and map the data's spelling to it")
         if form in seen:
             exactly = "" if (seen[form] + label).isascii() else f" ({seen[form]!a} and {label!a})"
             raise ValueError(
                 f"labels {seen[form]!r} and {label!r}{exactly} read alike: they differ only in case, white space, the kind of a "
-                "mark or in what cannot be seen; rename one here, and map its rows with data.validation.labels"
+                "mark or invisible characters; rename one here, and map its rows with data.validation.labels"
             )
         seen[form] = label

@@ -1,4 +1,4 @@
-"""YAML in, a checked and frozen `RunConfig` out, or one line that says what is wrong."""
+"""YAML in, a checked and frozen `RunConfig` out, or a one-line error."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["first_problem", "load_config", "load_teacher", "parse_config", "parse_source", "parse_stored"]
 
-# How the keys of well-known services look; a digit tells them from names with dashes.
+# The form of well-known services' keys; the digit distinguishes them from names with dashes.
 _KEY = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|gh[oprsu]|glpat)[-_](?=[\w-]{0,80}\d)[\w-]{16,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}\b"
     r"|\bBearer\s{1,9}(?=\S{0,80}\d)[\w.+/=-]{16,}",
 )
-# User and password, or a secret in the query, of an address.
+# An address with user and password, or with a secret in its query.
 _ADDRESS = re.compile(
     r"https?://(?:[^/?#\s]{1,200}@|\S{0,500}?[?&](?:api[-_]?key|key|token|access[-_]token|secret|password|sig)=)", re.IGNORECASE
 )
@@ -40,17 +40,17 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML config, apply ``key=value`` overrides, make its paths absolute.
 
     Args:
-        path: the YAML file; relative data paths are taken from its folder.
+        path: the YAML file; relative data paths start from its folder.
         overrides: ``method.rounds=3`` and the like; values are YAML.
 
     Raises:
-        ConfigError: for a missing or unreadable file, an unknown key, a wrong value.
+        ConfigError: the file is missing or unreadable, a key is unknown, or a value is wrong.
     """
     return parse_config(_read(path, overrides), base=path.parent.resolve())
 
 
 def load_teacher(path: Path, overrides: list[str] | None = None) -> tuple[TeacherConfig, BudgetConfig]:
-    """Read the sections ``teacher`` and ``budget`` of a config alone; the others may be missing or wrong.
+    """Read only the sections ``teacher`` and ``budget`` of a config; the others may be missing or wrong.
 
     Args:
         path: the YAML file.
@@ -83,8 +83,8 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}.", hint="Check its permissions.") from None
-    # A date like 2024-02-31 is a ValueError, and so are wrong bytes.
+        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}.", hint="Check its permissions.") from None
+    # A date like 2024-02-31 raises a ValueError, and so do wrong bytes.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{str(path)!r} is not valid YAML: {_yaml_problem(error)}.") from None
     if values is None:
@@ -99,7 +99,7 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
 
 
 def _yaml_problem(error: Exception) -> str:
-    """Return where a document breaks and why, without the parser's drawing of it."""
+    """Return where and why a document is invalid, without the parser's excerpt."""
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
         said = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
     elif isinstance(error, yaml.reader.ReaderError):
@@ -115,10 +115,10 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
     Args:
         values: the sections.
         base: the config's folder.
-        stored: they are of a run on disk: the class of its task's family need not be there.
+        stored: whether they come from a run on disk, for which the class of the task's family may be missing.
 
     Raises:
-        ConfigError: for an unknown key or a wrong value, naming it and what to write.
+        ConfigError: a key is unknown or a value is wrong; names the key and what to write.
     """
     config = _checked(values, stored)
     if stored:
@@ -136,10 +136,10 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
 
 
 def parse_stored(values: dict[str, Any]) -> RunConfig:
-    """Check what `RunConfig.resolved` gave, in this version or an earlier one, and return the config.
+    """Check values from `RunConfig.resolved`, of this version or an earlier one, and return the config.
 
     Raises:
-        ConfigError: as `parse_config`; but a method need not be known, to be read about.
+        ConfigError: as `parse_config`, except that the method may be unknown.
     """
     return parse_config(with_later_keys(values), stored=True)
 
@@ -153,10 +153,10 @@ def _checked(values: dict[str, Any], stored: bool) -> RunConfig:
 
 
 def parse_source(values: dict[str, Any]) -> SourceConfig:
-    """Check a source that was named on the command line.
+    """Check a source given on the command line.
 
     Raises:
-        ConfigError: a wrong value.
+        ConfigError: a value is wrong.
     """
     try:
         return SourceConfig.model_validate(values)
@@ -165,10 +165,10 @@ def parse_source(values: dict[str, Any]) -> SourceConfig:
 
 
 def _refuse_secrets(value: object, where: str, *, name: str = "") -> None:
-    """Refuse what looks like a key anywhere among the values: a config is stored, printed and passed on."""
+    """Refuse anything that looks like a key among the values: a config is stored, printed and shared."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            # A key may stand where a name should: it is not repeated either.
+            # A secret may stand in place of a name; the message must not repeat it.
             _refuse_secrets(key, where)
             _refuse_secrets(inner, f"{where}.{key}".lstrip("."), name=str(key) if where.startswith("teacher.options") else "")
     elif isinstance(value, list | tuple):
@@ -210,9 +210,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return what is wrong with values, in a line: the key, the value, what to write."""
+    """Return the first problem as one line: the key, the value, what to write."""
     problems = error.errors(include_url=False)
-    # A slip of the pen makes two problems: a key that is unknown and one that is missing. The first one tells more.
+    # A typo gives two problems, an unknown key and a missing one; the unknown key says more.
     problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     location = [str(part) for part in problem["loc"] if part != "[key]"]
     where = ".".join(location)
@@ -238,7 +238,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def _wanted(kind: str, limits: Mapping[str, Any]) -> str:
-    """Return what a value must be, by pydantic's name of the problem; empty where this has no words for it."""
+    """Describe valid values, by pydantic's name for the problem; empty for other problems."""
     bound = {
         "greater_than_equal": ("ge", "{} or more"),
         "greater_than": ("gt", "more than {}"),
@@ -259,7 +259,7 @@ def _wanted(kind: str, limits: Mapping[str, Any]) -> str:
         "bool_type": "true or false",
         "string_type": "text (put it in quotes)",
         "dict_type": "a mapping (key: value)",
-        "model_type": "a section with keys of its own",
+        "model_type": "a section with its own keys",
         "list_type": "a list",
         "tuple_type": "a list",
     }.get(kind, "")

@@ -1,4 +1,4 @@
-"""A section of a config as a Python object: what a noun of the library is."""
+"""A section of a config as a Python object: the base of the library's nouns."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Noun:
 
     Attributes:
         section: the section's class.
-        fixed: the keys that say which noun this is.
-        keys: the keys that may be given; all but the fixed ones where there are none.
+        fixed: the keys that identify this noun.
+        keys: the keys that may be given; if empty, all but the fixed ones.
     """
 
     section: ClassVar[type[BaseModel]]
     fixed: ClassVar[Mapping[str, object]] = {}
     keys: ClassVar[frozenset[str]] = frozenset()
-    # What a run fills in itself.
+    # Keys that a run fills in itself.
     settled: ClassVar[frozenset[str]] = frozenset()
     _given: Mapping[str, Any] = {}
 
@@ -54,7 +54,7 @@ class Noun:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The section as a YAML config has it: what was given, and which kind it is."""
+        """The section as a YAML config writes it: the fixed keys and those that were given."""
         return {**self.fixed, **self._given}
 
     def __eq__(self, other: object) -> bool:
@@ -68,11 +68,11 @@ class Noun:
 
 
 class Optioned:
-    """Something of the user's that a config has as a name and options: its constructor's arguments, kept in attributes.
+    """A user's object that a config stores as a name and options: its constructor's arguments, kept in attributes.
 
     Attributes:
-        called: what one is called in messages.
-        name: what it is called in configs; the class's name when absent.
+        called: the word for it in messages.
+        name: its name in configs; by default the class's name.
     """
 
     called: ClassVar[str] = "thing"
@@ -84,17 +84,17 @@ class Optioned:
             cls.name = cls.__name__
 
     def identity(self) -> Mapping[str, Any]:
-        """Return its options: plain values by which a run knows that it is still the same, and which make it again.
+        """Return its options: plain values that identify it to a run and can construct it again.
 
         Raises:
-            ConfigError: an argument of the constructor is not kept in an attribute of its name, or has no name.
+            ConfigError: an argument of the constructor is not kept in an attribute of the same name, or is positional only.
         """
         arguments = inspect.signature(type(self)).parameters
         unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
         if name := next((name for name, given in arguments.items() if given.kind in unnamed), None):
             raise ConfigError(
-                f"the {self.called} {self.name!r} takes its argument {name!r} without a name, and is made anew from names.",
-                hint="Let its constructor take named arguments, such as a list in the place of *args.",
+                f"the {self.called} {self.name!r} takes its argument {name!r} by position, but is constructed again by keywords.",
+                hint="Use keyword arguments in its constructor, for instance a list instead of *args.",
             )
         names = [name for name, given in arguments.items() if given.kind is not inspect.Parameter.VAR_KEYWORD]
         if missing := next((name for name in names if not hasattr(self, name)), None):
@@ -106,7 +106,7 @@ class Optioned:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its `identity` as a config holds it.
+        """Its `identity` as a config stores it.
 
         Raises:
             ConfigError: it is not JSON.
@@ -118,36 +118,34 @@ class Optioned:
         except Exception as error:
             raise ConfigError(
                 f"the identity of the {self.called} {self.name!r} is not JSON: {' '.join(str(error).split())}.",
-                hint="Let its arguments be numbers, texts, lists and dicts.",
+                hint="Use numbers, texts, lists and dicts as arguments.",
             ) from None
         return found
 
     def register(self, registry: Registry) -> None:
-        """Make its class known by its name, for the rest of the process.
+        """Register its class under its name, for the rest of the process.
 
         Raises:
-            ConfigError: its name is one of ours or cannot be one, or its options do not make it again.
+            ConfigError: its name is built in or invalid, or its options do not construct it again.
         """
         own = type(self)
         if own.name in registry.built_in and registry.load(own.name) is own:
             return
         if not _NAME.fullmatch(own.name):
-            raise ConfigError(
-                f"{own.name!r} cannot be the name of a {own.called}.", hint="Take letters, digits and . _ + - only."
-            )
+            raise ConfigError(f"{own.name!r} cannot be the name of a {own.called}.", hint="Use only letters, digits and . _ + -")
         registry.add(own.name, own)
         if (again := own.made_with(self.options).options) != self.options:
             raise ConfigError(
-                f"the {own.called} {own.name!r} made with {self.options!r} says that it was made with {again!r}.",
-                hint="Let identity() return the arguments of its constructor.",
+                f"the {own.called} {own.name!r} made with {self.options!r} reports the options {again!r}.",
+                hint="Make identity() return the arguments of its constructor.",
             )
 
     @classmethod
     def made_with(cls, options: Mapping[str, Any]) -> Self:
-        """Return one that is made with these options.
+        """Construct one with these options.
 
         Raises:
-            ConfigError: it cannot be.
+            ConfigError: the constructor fails.
         """
         try:
             return cls(**options)
@@ -160,7 +158,7 @@ class Optioned:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value as a config has it: a noun's keys, a path as text, numpy's numbers as Python's, a copy of a list."""
+    """Return a value as a config stores it: nouns as their keys, paths as texts, numpy's numbers as Python's, lists copied."""
     if isinstance(value, Noun):
         return value.values
     if isinstance(value, os.PathLike):

@@ -1,7 +1,7 @@
-"""YAML text to plain values; what YAML would drop or change without a word is refused.
+"""YAML text to plain values; whatever YAML would silently drop or change is refused.
 
-A key that stands twice in a mapping would lose its first value. A label that is not in quotes may
-become a number, a date or nothing: ``01`` is 1, ``+1`` is 1, ``0x10`` is 16, ``12:30`` is 750.
+A repeated key in a mapping would lose its first value. A label without quotes may become a
+number, a date or nothing: ``01`` is 1, ``+1`` is 1, ``0x10`` is 16, ``12:30`` is 750.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["read_yaml"]
 
 _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
-# The validators of these sections say what YAML made of yes and no, and of nothing.
+# The validators of these sections report how YAML read yes, no and empty values.
 _SAID_LATER = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
 
 
@@ -28,12 +28,12 @@ def read_yaml(text: str, *, keys: tuple[str, ...] = ()) -> Any:
 
     Args:
         text: the document.
-        keys: the keys that lead to the value, where it is a part of a config.
+        keys: the keys that lead to the value, if it is part of a config.
 
     Raises:
-        ConfigError: a key stands twice in one mapping, or a label is not what it is spelled like.
+        ConfigError: a mapping repeats a key, or YAML reads a label differently from its spelling.
         yaml.YAMLError: the document is not valid.
-        ValueError: it holds a date that there is not.
+        ValueError: it holds a date that does not exist.
         RecursionError: it is nested too deeply.
     """
     loader = yaml.SafeLoader(text)
@@ -47,7 +47,7 @@ def read_yaml(text: str, *, keys: tuple[str, ...] = ()) -> Any:
             if str(value) != label.value:
                 raise ConfigError(
                     f"{where}: YAML reads {label.value} as {value} (line {label.start_mark.line + 1}).",
-                    hint="Put it in quotes if the label is spelled so.",
+                    hint="Put it in quotes if that is the label's spelling.",
                 )
         return loader.construct_document(node)
     finally:
@@ -55,7 +55,7 @@ def read_yaml(text: str, *, keys: tuple[str, ...] = ()) -> Any:
 
 
 def _refuse_repeated_keys(root: yaml.Node) -> None:
-    # Anchors may lead in circles, and to the same node in many ways.
+    # Anchors may form cycles, and reach the same node in many ways.
     seen: set[int] = set()
     waiting: list[tuple[yaml.Node, str]] = [(root, "")]
     while waiting:
@@ -80,8 +80,8 @@ def _repeated(key: yaml.ScalarNode, where: str, first: int) -> ConfigError:
     second = key.start_mark.line + 1
     lines = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
     return ConfigError(
-        f"the key {key.value!r} stands {lines}{f', in {where}' if where else ''}.",
-        hint="Take one out: YAML would drop the first.",
+        f"the key {key.value!r} is repeated: {lines}{f', in {where}' if where else ''}.",
+        hint="Remove one: YAML would drop the first.",
     )
 
 
@@ -91,7 +91,7 @@ def _labels(node: yaml.Node, keys: tuple[str, ...]) -> Iterator[tuple[yaml.Scala
     if path[:2] == ["task", "labels"] or (len(path) >= 3 and path[0] == "data" and path[2] == "labels"):
         where, both = ".".join(path[: 2 if path[0] == "task" else 3]), path[0] == "data"
         if isinstance(node, yaml.ScalarNode):
-            # One label's own value: a meaning in the task, a label of ours in a source.
+            # The value of one label: a meaning in the task, one of our labels in a source.
             yield from [(node, where)] if both else []
         elif isinstance(node, yaml.SequenceNode):
             yield from ((item, where) for item in node.value if isinstance(item, yaml.ScalarNode))

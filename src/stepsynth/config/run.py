@@ -1,4 +1,4 @@
-"""What a config says of method and budget, and the whole of it."""
+"""The sections ``method``, ``budget`` and ``filters`` of a config, and the whole config."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = [
     "with_later_keys",
 ]
 
-# The one file of answers that all runs of a user share; where it lies is `run.answers_path`'s business.
+# Stands for the answers file that all runs of a user share; `run.answers_path` knows its path.
 USER_CACHE = Path("user")
 _SOURCES = ("validation", "test", "contexts", "seed")
 
 
-# Keys that were added since version 0.1.0, each with the value that stands for what was done before there was such a
-# key. That is what a stored config without the key means; in a config that a user writes, its absence means the default.
+# Keys added since version 0.1.0, each with the value that stands for the behaviour before the key existed. A stored
+# config without the key means that value; in a config that a user writes, a missing key means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "task": {"paragraphs": "auto", "prompt_style": "small", "options": {}, "identity": {}},
     "method": {
@@ -45,7 +45,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
 }
-# Defaults of version 0.1.0 that are others now. Stored configs hold the values of these keys.
+# Defaults of version 0.1.0 that have changed since. Stored configs hold the values of these keys.
 _EARLIER_DEFAULTS: dict[str, dict[str, Any]] = {
     "method": {"name": "s3"},
     "student": {"epochs": 5, "min_steps": 0},
@@ -53,7 +53,7 @@ _EARLIER_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a stored config, with the keys that it leaves out at what their absence stands for.
+    """Return the values of a stored config, with missing later keys set to the values that their absence means.
 
     Args:
         values: from `RunConfig.resolved`, of this version or an earlier one.
@@ -66,7 +66,7 @@ def with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def earlier_defaults() -> dict[str, Any]:
-    """Return, by dotted key, what was done where a config of version 0.1.0 said nothing, as far as another thing is done now."""
+    """Return the defaults of version 0.1.0 that differ from today's, by dotted key."""
     found = {}
     for table in (_EARLIER_DEFAULTS, _LATER_KEYS):
         for section, keys in table.items():
@@ -76,11 +76,11 @@ def earlier_defaults() -> dict[str, Any]:
 
 
 class MatchConfig(Section):
-    """What a method may use up before it stops generating; set by ``compare``.
+    """How much a method may use before it stops generating; set by ``compare``.
 
     Attributes:
         unit: ``requests``, ``tokens`` or ``usd``.
-        amount: how much, counted over the answers of the plan, whether paid for now or before.
+        amount: the limit, counted over the answers of the plan, whether paid for now or earlier.
     """
 
     unit: Literal["requests", "tokens", "usd"]
@@ -95,44 +95,44 @@ class MethodConfig(Section):
             reasons, no feedback), ``goldgen`` (extrapolates every harvest row, not only mistakes),
             ``gold`` (the validation rows themselves), ``s3+gold`` (both), ``crossfit`` (the loop with
             every validation row in it, by cross-fitting), ``teacher`` (the large model answers itself), or
-            the name of one of the user's, see `stepsynth.methods.Method`.
+            the name of your own, see `stepsynth.methods.Method`.
         seed_rows: accepted rows before any extrapolation, spread evenly over the labels.
         seed_from: what seed rows are written from: ``reasons`` that the teacher gave before (S3, section 3.1) or
-            ``gold`` rows of their label, shown as the teacher's own answers; labels without a gold row have their rows
-            from reasons. ``auto`` is ``gold`` for ``crossfit`` on classification and several labels unless
+            ``gold`` rows of their label, shown as the teacher's own answers; labels without a gold row use
+            reasons. ``auto`` is ``gold`` for ``crossfit`` on classification and multi-label tasks unless
             ``task.prompts.seed`` is set, else ``reasons``.
-        demonstrations: the gold rows that a prompt shows before the one that it asks for more of: ``fixed`` shows the same
-            ones again and again within a label, so that an engine or a provider which keeps what it has read reads them
-            once; ``drawn`` draws others each time. ``auto`` is ``fixed`` with templates for capable teachers, else ``drawn``.
+        demonstrations: the gold rows that a prompt shows before the one to imitate: ``fixed`` repeats the same ones within
+            a label, so that an engine or provider with a prompt cache reads them once; ``drawn`` draws new ones each
+            time. ``auto`` is ``fixed`` with templates for capable teachers, else ``drawn``.
         rounds: rounds of error extrapolation after the seed.
         rows_per_mistake: accepted rows per mistake of the harvest half.
         rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.
         rationales_per_row: reasons shown in one seed prompt (paper: 3).
-        rows_per_answer: rows asked for in one answer, as a numbered list; templates for capable teachers, or own
-            ones that say ``{{ count }}``. Reasons come ten in an answer from such templates in any case.
-        max_overgeneration: most rows asked for per wanted row, before a stage ends short.
-        feedback: ``drops``: where most of a label's answers are dropped for one reason, the next requests for it say what to
-            avoid, and a label that yields next to nothing all the same is given up; ``none`` asks on as before, up to
+        rows_per_answer: rows asked for in one answer, as a numbered list; needs templates for capable teachers, or your
+            own with ``{{ count }}``. Such templates always ask for ten reasons in an answer.
+        max_overgeneration: most rows asked for per wanted row before a stage ends short.
+        feedback: ``drops``: if most of a label's answers are dropped for one reason, the next requests for it say what to
+            avoid, and a label that still yields next to nothing is given up; ``none`` keeps asking as before, up to
             ``max_overgeneration``. ``auto`` is ``drops``.
         balance: ``even`` spreads a round's rows over the labels that have mistakes,
-            ``mistakes`` gives each label as many as it has mistakes, as the paper does.
+            ``mistakes`` spreads them in proportion to mistakes, as the paper does.
         label_check: ``harvest`` drops rows whose label a probe fitted on the harvest half
             doubts; ``none`` trusts the teacher, as the paper does; ``auto`` is ``harvest`` for
-            every method but ``zerogen``, which by its definition sees no gold row, and ``crossfit``,
-            where it would have seen the rows that judge.
+            every method but ``zerogen``, which by definition sees no gold row, and ``crossfit``,
+            where the probe would have seen the rows that judge.
         label_check_ratio: the asked label must be at least this many times as likely as the
             likeliest one.
-        stop: ``rounds`` runs all rounds; ``no-gain`` ends the loop when two rounds in a row do
-            not gain on the select half.
+        stop: ``rounds`` runs all rounds; ``no-gain`` ends the loop after two rounds in a row
+            without a gain on the select half.
         mistakes_of: base model of another student whose mistakes are extrapolated (transfer).
         few_shot: ``teacher`` only: gold rows of the harvest half shown per label.
         folds: ``crossfit`` only: parts of the validation rows, each predicted by a student that learnt
-            from the others; fewer where no label has so many rows.
+            from the others; fewer if no label has that many rows.
         final: ``crossfit`` only: what the final student learns from: ``labels`` (validation rows),
             ``written`` rows, ``both`` together or in two ``stages`` (written rows, then validation
             rows); ``auto`` chooses between ``labels`` and ``both`` by cross-validation.
         match: generate until this is used up, whatever the number of rows; for comparisons.
-        options: what a method of the user's is made with; part of what a run is known by.
+        options: constructor arguments of your own method; part of a run's identity.
     """
 
     name: str = Field(default="crossfit", min_length=1, max_length=80)
@@ -164,7 +164,7 @@ class MethodConfig(Section):
 
 
 class BudgetConfig(Section):
-    """Hard caps; ``None`` is no cap.
+    """Hard caps; ``None`` means no cap.
 
     Attributes:
         requests: most requests sent in this run directory.
@@ -178,11 +178,11 @@ class BudgetConfig(Section):
 
 
 class OwnFilterConfig(Section):
-    """A filter of the user's.
+    """A user's own filter.
 
     Attributes:
-        name: its name, under which a package registered it; in a script the class's.
-        options: what it is made with; part of what a run is known by.
+        name: the name that a package registered it under; in a script, the class's name.
+        options: its constructor arguments; part of a run's identity.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -192,9 +192,9 @@ class OwnFilterConfig(Section):
 class RunConfig(Section):
     """One run.
 
-    ``cache`` is the file with answers that several runs share: ``user`` is the one that all runs of
-    a user share, a relative path lies beside the run directory, ``null`` turns it off. ``filters`` are rules of
-    the user's own, see `stepsynth.filters.own`.
+    ``cache`` is the file with answers that several runs share: ``user`` is the file that all runs of
+    a user share, a relative path is beside the run directory, ``null`` turns it off. ``filters`` are
+    the user's own rules, see `stepsynth.filters.own`.
     """
 
     task: TaskConfig
@@ -207,16 +207,16 @@ class RunConfig(Section):
     cache: Path | None = USER_CACHE
     filters: tuple[OwnFilterConfig, ...] = ()
 
-    # Filters that a program gave, by their place in ``filters``.
+    # Filters given from Python, by their position in ``filters``.
     _given_filters: tuple[Any, ...] | None = PrivateAttr(default=None)
 
     @property
     def given_filters(self) -> tuple[Any, ...] | None:
-        """The filters themselves, where a program gave them."""
+        """The filter objects, if they were given from Python."""
         return self._given_filters
 
     def with_filters(self, given: tuple[Any, ...]) -> RunConfig:
-        """Return the same config with the filters of a program, one for each of ``filters``; ``None`` for registered ones."""
+        """Return a copy with filter objects from Python, one per entry of ``filters``; ``None`` for registered ones."""
         copy = self.model_copy()
         copy._given_filters = given
         return copy
@@ -237,17 +237,17 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _fits_its_method(self) -> RunConfig:
-        # One of the user's is asked when it is made: a finished run can be read without its class.
+        # A user's own method checks when it is made, so that a finished run can be read without its class.
         if self.method.name in METHODS.built_in:
             METHODS.load(self.method.name).check(self)
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Return plain JSON values, defaults filled in.
+        """Return plain JSON values with defaults filled in.
 
-        Keys of `_LATER_KEYS` are there only where they say something else than what was done before
-        they came: what older versions stored and printed is to come out as it was. `parse_stored`
-        makes the same config of these values again; `parse_config` would take defaults for what is left out.
+        Keys of `_LATER_KEYS` are left out at the value that their absence means, so that older
+        configs come out as they were stored and printed. `parse_stored` restores the same config
+        from these values; `parse_config` would fill in the defaults instead.
         """
         values = self.model_dump(mode="json")
         for section, keys in _LATER_KEYS.items():
@@ -264,27 +264,27 @@ class RunConfig(Section):
         return values
 
     def written(self) -> dict[str, Any]:
-        """Return what to write into a YAML file to get this config: `resolved`, and what would be taken for the default there."""
+        """Return the values for a YAML file that gives this config: `resolved` plus the keys whose defaults have changed."""
         values, filled = self.resolved(), with_later_keys(self.resolved())
         for dotted in earlier_defaults():
             section, key = dotted.split(".")
             values[section].setdefault(key, filled[section][key])
-        # Settled by the run itself.
+        # Filled in by the run itself.
         values["task"].pop("identity", None)
         return values
 
     def result_digest(self) -> str:
-        """Return the sha256 over everything that can change a result.
+        """Return the sha256 of everything that can change a result.
 
-        Concurrency, time-outs, attempts, caps, the cache's and the files' places cannot.
+        Concurrency, time-outs, attempts, caps, and the paths of the cache and the files cannot.
         """
         values = self.resolved()
-        # Labels stand in the order of the student's outputs; the digest sorts the keys of a mapping.
+        # The order of the labels is that of the student's outputs, but the digest sorts the keys of a mapping.
         values["task"]["labels"] = list(values["task"]["labels"].items())
         del values["budget"], values["cache"]
         for key in FREE_TEACHER_KEYS:
             values["teacher"].pop(key, None)
-        # The rows themselves are compared when a run is resumed, so their files may move and change their form.
+        # The rows themselves are compared on resuming, so their files may move or change format.
         for source in _SOURCES:
             for key in FREE_SOURCE_KEYS:
                 (values["data"][source] or {}).pop(key, None)

@@ -1,4 +1,4 @@
-"""What a config says of task, data and student; unknown keys are refused. The teacher's section is `config.teacher`."""
+"""The sections ``task``, ``data`` and ``student`` of a config; unknown keys are refused. ``teacher`` is in `config.teacher`."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ __all__ = [
     "ask_family",
 ]
 
-# How a file is read: its rows are compared when a run is resumed, so where and in which form they lie is free.
+# How a file is read. Its rows are compared on resuming, so its path and format may change.
 FREE_SOURCE_KEYS = ("path", "delimiter", "encoding", "sheet")
-# Ours; a program or a package may bring others.
+# The built-in ones; a program or package may add others.
 Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
 Prompt = Literal["rationale", "seed", "zerogen", "extrapolate", "answer"]
 Column = Literal["text", "label", "labels", "text1", "text2", "context", "question", "answers", "answer", "answer_start"]
 
-# What cannot be the id of a data set on the hub.
+# The start of a path, which cannot be a hub id.
 _PLACE = re.compile(r"[./~]|[A-Za-z]:[\\/]")
 
 
 def _is_folder(path: Path) -> bool:
-    # Unlike Path.is_dir, this takes names that are too long.
+    # Unlike Path.is_dir, this accepts names that are too long.
     return os.path.isdir(path)
 
 
 class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys."""
+    """Base of all sections: frozen, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -69,8 +69,8 @@ class FieldConfig(Section):
     """One text of a pair.
 
     Attributes:
-        name: what it is called in prompts, for instance ``premise``.
-        context: whether it is kept as it is; the other one is written.
+        name: its name in prompts, for instance ``premise``.
+        context: whether it is kept; the other one is written.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -83,21 +83,21 @@ class TaskConfig(Section):
     Attributes:
         family: ``classification`` (one label per text), ``multi_label`` (any number of them),
             ``pair`` (one label per two texts), ``extractive_qa`` (an answer inside a passage), or the name
-            of an own one, see `stepsynth.tasks.TaskFamily`.
+            of your own, see `stepsynth.tasks.TaskFamily`.
         name: short name, used in file names and titles.
         instruction: one sentence that tells a person what to decide.
-        text_kind: what one text is, for instance ``sentence from a movie review``; for pairs
-            and questions what the context is, for instance ``paragraph of an article``.
-        labels: label -> what it means, in the order in which they are reported; none for
+        text_kind: what a text is, for instance ``sentence from a movie review``; for pairs
+            and questions, what a context is, for instance ``paragraph of an article``.
+        labels: label -> meaning, in the order in which they are reported; none for
             ``extractive_qa``.
         fields: pairs only: ``text1`` and ``text2``, of which exactly one is the context.
         order: pairs only: the order in which the student reads the two texts.
-        prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``).
-        paragraphs: what is taken of an answer: ``all`` of them, the ``first``, or as gold texts are (``auto``).
-        prompt_style: which default templates are used: those for ``small`` teachers, those for ``capable``
-            ones (about a billion parameters and more), or what fits the teacher (``auto``).
-        options: own families only: what the family is made with.
-        identity: own families only: what the family says of itself; filled in when a run begins.
+        prompts: your own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``).
+        paragraphs: the paragraphs of an answer to keep: ``all``, the ``first``, or as in the gold texts (``auto``).
+        prompt_style: the default templates: those for ``small`` teachers, those for ``capable`` ones
+            (about a billion parameters and more), or whichever fits the teacher (``auto``).
+        options: own families only: the family's constructor arguments.
+        identity: own families only: what identifies the family; filled in when a run begins.
     """
 
     family: str = "classification"
@@ -139,15 +139,15 @@ class TaskConfig(Section):
 
 
 def _is_stored(info: ValidationInfo) -> bool:
-    """Whether the values are those of a run on disk, which can be read without the family's class."""
+    """Whether the values come from a run on disk, which can be read without the family's class."""
     return bool(info.context and info.context.get("stored"))
 
 
 def ask_family(name: str, check: str, values: Section, info: ValidationInfo) -> None:
-    """Let a family check values by one of its methods; a stored config has passed the checks of an own family already.
+    """Check values with a method of their family; stored configs have already passed the checks of an own family.
 
     Raises:
-        ValueError: it refuses them, in one line, or fails.
+        ValueError: the family refuses them, in one line, or fails.
     """
     if _is_stored(info) and name not in FAMILIES.built_in:
         return
@@ -171,7 +171,7 @@ def _not_among(names: Iterable[str]) -> PydanticCustomError:
 
 
 def _column(value: Any, info: ValidationInfo) -> Any:
-    """Refuse a name that no family has for a column; what an own family has is checked where its rows are read."""
+    """Refuse a column that no family has; the columns of an own family are checked when its rows are read."""
     if value in get_args(Column):
         return value
     if isinstance(value, str) and (_is_stored(info) or set(FAMILIES.names()) - set(FAMILIES.built_in)):
@@ -185,20 +185,20 @@ class SourceConfig(Section):
     Attributes:
         path: CSV, TSV, JSON, JSONL, Parquet, Arrow or Excel file, compressed or not, or a folder that
             ``datasets`` saved; relative to the config; ``${NAME}`` is an environment variable.
-        hub: data set id on the Hugging Face hub, for instance ``stanfordnlp/imdb``, or a folder that
+        hub: id of a data set on the Hugging Face hub, for instance ``stanfordnlp/imdb``, or a folder that
             ``datasets`` can load; relative to the config.
         config: the hub data set's configuration name.
         revision: the hub data set's commit or tag.
-        split: the hub data set's split, also of a saved folder.
-        delimiter: what stands between the cells of a table; found out when absent.
-        encoding: of a text file; UTF-8, or UTF-16 with a byte order mark, when absent.
-        sheet: name of the sheet of an Excel file; needed where several have rows.
+        split: the split of the hub data set or saved folder.
+        delimiter: the delimiter of a table's cells; detected by default.
+        encoding: of a text file; by default UTF-8, or UTF-16 with a byte order mark.
+        sheet: the sheet of an Excel file; needed if several have rows.
         columns: our name -> the source's column: ``text``, ``label``; ``labels`` (multi-label);
             ``text1``, ``text2`` (pairs); ``context``, ``question``, ``answers`` (or ``answer`` and
             ``answer_start``) for question answering.
         labels: the source's label value -> our label.
-        sample: how many rows to draw, stratified by label; all when absent.
-        seed: seed of that draw; the run's seed when absent.
+        sample: number of rows to draw, stratified by label; by default all.
+        seed: seed of that draw; by default the run's seed.
     """
 
     path: Path | None = None
@@ -214,36 +214,36 @@ class SourceConfig(Section):
     sample: int | None = Field(default=None, ge=2)
     seed: int | None = Field(default=None, ge=0)
 
-    # The config's folder; no part of what is stored, so that a project can move.
+    # The config's folder; not stored, so that a project can move.
     _base: Path | None = PrivateAttr(default=None)
-    # Rows that a program gave; ``path`` is where a run keeps them.
+    # Rows given from Python; ``path`` is where a run keeps them.
     _rows: tuple[dict[str, Any], ...] | None = PrivateAttr(default=None)
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...] | None:
-        """The rows themselves, where a program gave them; ``None`` where they are read from their place."""
+        """The rows, if they were given from Python; ``None`` if they are read from a file or the hub."""
         return self._rows
 
     def holding(self, rows: Iterable[dict[str, Any]]) -> SourceConfig:
-        """Return the same source with its rows in memory."""
+        """Return a copy with its rows in memory."""
         copy = self.model_copy()
         copy._rows = tuple(rows)
         return copy
 
     def in_place_of(self, other: SourceConfig) -> SourceConfig:
-        """Return the same source with the folder and the rows of another one, whose values it was made from."""
+        """Return a copy with the folder and rows of another source, from whose values this one was made."""
         copy = self.model_copy()
         copy._base, copy._rows = other._base, other._rows
         return copy
 
     @property
     def base(self) -> Path | None:
-        """The config's folder, where the config came from a file."""
+        """The config's folder, if the config came from a file."""
         return self._base
 
     @property
     def folder(self) -> Path | None:
-        """The folder that ``hub`` names on this machine, ``None`` where it is the id of a data set on the hub."""
+        """The local folder that ``hub`` names; ``None`` if it is the id of a data set on the hub."""
         if self.hub is None:
             return None
         places = (self._base, Path()) if self._base else (Path(),)
@@ -251,7 +251,7 @@ class SourceConfig(Section):
         return next((folder for folder in found if _is_folder(folder)), found[0] if _PLACE.match(self.hub) else None)
 
     def beside(self, base: Path) -> SourceConfig:
-        """Return the same source, with the folder that a relative ``hub`` starts from."""
+        """Return a copy with the folder that a relative ``hub`` starts from."""
         copy = self.model_copy()
         copy._base = base
         return copy
@@ -268,7 +268,7 @@ class SourceConfig(Section):
     def _one_character(cls, value: str | None) -> str | None:
         named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}.get(value or "", value)
         if named is not None and (len(named) != 1 or named in '\r\n"' or named.isalnum()):
-            raise ValueError(f"delimiter {value!r} is not one of ',', ';', 'tab', '|' or another single sign")
+            raise ValueError(f"delimiter {value!r} is not one of ',', ';', 'tab', '|' or another single character")
         return named
 
     @field_validator("encoding")
@@ -277,7 +277,7 @@ class SourceConfig(Section):
         try:
             if value is None or codecs.lookup(value)._is_text_encoding:
                 return value
-        # A NUL in a name is a ValueError.
+        # A NUL in a name raises a ValueError.
         except (LookupError, ValueError):
             pass
         raise ValueError(f"encoding {value!r} is not known; write utf-8, cp1252 (Western European Windows), latin-1, utf-16, ...")
@@ -302,11 +302,11 @@ class DataConfig(Section):
     """Gold data.
 
     Attributes:
-        validation: the small labelled set; cut into a harvest and a select half.
+        validation: the small labelled set; split into a harvest and a select half.
         test: the sealed test set, read once at the end; optional.
         contexts: pairs and questions: unlabelled contexts to write about (column ``context``);
-            the contexts of the harvest half when absent.
-        seed: written rows to start from, with the task's columns; no seed rows are asked for then.
+            by default the contexts of the harvest half.
+        seed: written rows to start from, with the task's columns; then no seed rows are asked for.
         harvest_share: share of the validation rows that mistakes may come from.
     """
 
@@ -324,24 +324,24 @@ class StudentConfig(Section):
         model: embedded model name, local folder or hub id of an encoder.
         head: classifiers only: ``probe-start`` (a linear layer on the mean of the tokens, started from a
             logistic regression on the frozen encoder, then trained together with it), ``probe``
-            (the same, but nothing is trained any further) or ``fresh`` (transformers' own head,
-            random at the start).
-        max_length: tokens per text, longer ones are cut.
-        epochs: passes over the data; at least ``min_steps`` optimiser steps are made.
-        min_steps: least number of optimiser steps, for small data sets.
-        keep: which weights are kept: the ``last`` ones, or those of the epoch that is ``best`` on the select half.
+            (the same without further training) or ``fresh`` (transformers' own head,
+            initialised at random).
+        max_length: tokens per text; longer texts are cut.
+        epochs: passes over the data, but at least ``min_steps`` optimiser steps.
+        min_steps: minimum number of optimiser steps, for small data sets.
+        keep: the weights to keep: the ``last`` ones, or those of the epoch that is ``best`` on the select half.
         precision: of training: ``float32``, ``bfloat16`` (autocast: products are rounded, weights and
-            optimiser stay in float32) or ``auto``: bfloat16 where the processor computes in it.
+            optimiser stay in float32) or ``auto``: bfloat16 if the processor supports it natively.
         learning_rate: peak of the linear schedule.
         batch_size: rows per step.
-        warmup: steps with rising learning rate; below 1 a share of all steps.
+        warmup: steps with a rising learning rate; a value below 1 is a share of all steps.
         weight_decay: of AdamW.
-        label_smoothing: one label per row only: mass taken from the asked label, a guard against label noise.
-        continued: go on from the previous round's weights instead of the base model (an ablation).
+        label_smoothing: one label per row only: probability mass taken from the asked label, against label noise.
+        continued: start from the previous round's weights instead of the base model (an ablation).
         stride: question answering: tokens that neighbouring windows of a long context share.
-        max_answer_tokens: question answering: longest answer that is considered.
-        kind: name of a student of the user's, see `stepsynth.students.own`; what the family needs when absent.
-        options: what a student of the user's is made with; part of what a run is known by.
+        max_answer_tokens: question answering: the longest answer considered.
+        kind: name of your own student, see `stepsynth.students.own`; by default the one that the family needs.
+        options: constructor arguments of your own student; part of a run's identity.
     """
 
     model: str = "minilm-l6"
@@ -364,12 +364,12 @@ class StudentConfig(Section):
 
     @property
     def own(self) -> bool:
-        """Whether it is one of the user's, which has no base model."""
+        """Whether it is the user's own student, which has no base model."""
         return self.kind is not None and self.kind not in STUDENTS.built_in
 
     @property
     def called(self) -> str:
-        """What pages and results call it: its base model, or a user's own name."""
+        """Its name on pages and in results: the base model, or the name of the user's own."""
         return self.kind if self.kind is not None and self.own else self.model
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What a config says of the teacher: which, where, how it samples, and how hard it may be asked."""
+"""The section ``teacher`` of a config: the model, its address, its sampling, and limits on requests."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 BACKENDS = tuple(TEACHERS.built_in)
-# The model that is chosen when a run begins.
+# Stands for a model that is chosen when a run begins.
 AUTO = "auto"
 ANTHROPIC_URL = "https://api.anthropic.com"
-# What may change between two attempts at one run: none of it decides what an answer is.
+# Keys that may change when a run is resumed, because they do not affect an answer.
 FREE_TEACHER_KEYS = (
     "concurrency",
     "timeout_s",
@@ -57,17 +57,17 @@ class SamplingConfig(Section):
     max_tokens: int = Field(default=64, ge=1, le=32_768)
 
     def frozen(self) -> Sampling:
-        """Return the same values as a plain frozen `Sampling`."""
+        """Convert to a plain frozen `Sampling`."""
         return Sampling(**self.model_dump())
 
 
 class PriceConfig(Section):
-    """What a teacher costs, in dollars per million tokens.
+    """A teacher's price, in dollars per million tokens.
 
     Attributes:
-        input: of the prompt.
-        output: of the answer.
-        batch: what the provider's batch API charges of both, as a share.
+        input: price of prompt tokens.
+        output: price of answer tokens.
+        batch: the share of both prices that the provider's batch API charges.
     """
 
     input: float = Field(ge=0)
@@ -86,28 +86,28 @@ class TeacherConfig(Section):
         model: embedded model name, folder or GGUF file (openvino), folder or hub id
             (transformers, vllm), or the server's model id. ``auto`` (openvino) is the best embedded
             model that the machine has room for; a run keeps the one that it began with.
-        base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``; Anthropic's own
-            when absent with ``anthropic``.
-        api_key_env: name of the environment variable with the key, never the key.
+        base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``; with ``anthropic``
+            Anthropic's own by default.
+        api_key_env: name of the environment variable with the key, never the key itself.
         api_version: Azure only: the ``api-version`` of its URLs.
         sampling: see `SamplingConfig`.
-        rows_per_request: answers asked for with one request where prompts are equal and the server
-            can (``n`` of chat completions); each is one row of the plan.
-        structured: ``json`` asks for a JSON object with the text in it, by schema where the
-            backend can be made to keep one; ``text`` asks for the text alone.
-        mode: ``live`` sends requests one by one, ``batch`` through the provider's batch API:
+        rows_per_request: answers per request if prompts are equal and the server supports it
+            (``n`` of chat completions); each is one row of the plan.
+        structured: ``json`` asks for a JSON object with the text in it, by schema if the
+            backend can enforce one; ``text`` asks for the text alone.
+        mode: ``live`` sends requests one by one, ``batch`` uses the provider's batch API:
             cheaper, within a day (openai and anthropic).
-        concurrency: most requests in flight; fewer when the server slows down or refuses.
+        concurrency: most requests in flight; reduced when the server slows down or refuses.
         timeout_s: seconds for one attempt.
         connect_timeout_s: seconds for a connection.
         attempts: attempts per request before it counts as failed.
-        requests_per_minute: most requests per minute, evenly spaced; no limit when absent.
+        requests_per_minute: most requests per minute, evenly spaced; no limit by default.
         longest_pause_s: longest pause that a server may ask for; a longer one ends the run, and
-            the same command goes on later.
-        price: dollars per million tokens, instead of the price list's.
-        options: further settings of local engines and plug-ins, handed on as they are; for openai,
-            anthropic and litellm further fields of every request.
-        headers: openai, anthropic, litellm: headers that every request carries besides; a value is
+            the same command resumes it later.
+        price: dollars per million tokens, instead of those in the price list.
+        options: further settings of local engines and plug-ins, passed on unchanged; for openai,
+            anthropic and litellm, further fields of every request.
+        headers: openai, anthropic, litellm: additional headers of every request; a value is
             a text, in which ``${NAME}`` is an environment variable, or ``{env: NAME}``.
         reasoning_tokens: room for thoughts that count as output: added to every request's ``max_tokens``.
     """
@@ -145,7 +145,7 @@ class TeacherConfig(Section):
         if value is None or (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value) and not SECRET.match(value)):
             return value
         raise ValueError(
-            "this looks like a key, not like the name of an environment variable; "
+            "this looks like a key, not the name of an environment variable; "
             "export the key as OPENAI_API_KEY and write that name here"
         )
 
@@ -153,12 +153,12 @@ class TeacherConfig(Section):
     @classmethod
     def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
         for path, text in _strings(value):
-            # A path looks like base64 to a pattern.
+            # The pattern takes a path for base64.
             keylike = SECRET.search(text) and not text.startswith(("/", "./", "../", "~"))
             if keylike or (text and SECRET_NAME.search(path)):
                 raise ValueError(f"options.{path} looks like a key; export it and name its variable in api_key_env")
         if "trust_remote_code" in value:
-            raise ValueError("options.trust_remote_code is not allowed: no code that comes with a model is run")
+            raise ValueError("options.trust_remote_code is not allowed: code that comes with a model is never run")
         return value
 
     @field_validator("headers")
@@ -170,7 +170,7 @@ class TeacherConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_address(cls, values: Any) -> Any:
-        """Write the one address down that a backend has, so that a key does not depend on who wrote it."""
+        """Fill in a backend's only address, so that the request key does not depend on whether it was written."""
         if isinstance(values, dict) and values.get("backend") == "anthropic" and not values.get("base_url"):
             return {**values, "base_url": ANTHROPIC_URL}
         return values
@@ -178,33 +178,33 @@ class TeacherConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _unnamed(cls, values: Any) -> Any:
-        """Only the embedded teacher is chosen: other backends keep the name that stood for none from the beginning."""
+        """Keep the original default name for other backends: ``auto`` chooses only among embedded teachers."""
         if not isinstance(values, dict) or values.get("backend", "openvino") == "openvino":
             return values
-        # The invented one takes a starter's config as it is.
+        # The fake backend accepts a starter's config unchanged.
         unnamed = "model" not in values or (values["backend"] == "fake" and values["model"] == AUTO)
         return {**values, "model": "smollm2-135m"} if unnamed else values
 
     @model_validator(mode="after")
     def _a_model(self) -> TeacherConfig:
         if self.model == AUTO and self.backend != "openvino":
-            raise ValueError(f"model 'auto' chooses among the embedded models; with backend {self.backend!r} name the model")
+            raise ValueError(f"model 'auto' chooses among the embedded models; name the model for backend {self.backend!r}")
         return self
 
     @model_validator(mode="after")
     def _features(self) -> TeacherConfig:
-        """Refuse what a built-in backend cannot do; a plug-in says so itself."""
+        """Refuse what a built-in backend cannot do; plug-ins check for themselves."""
         own = self.backend in BACKENDS
         if self.api_version is not None and self.backend not in {"openai", "litellm"} and own:
             raise ValueError(f"api_version belongs to Azure (backend 'openai'), not to backend {self.backend!r}")
         if self.mode == "batch" and self.backend not in {"openai", "anthropic"}:
-            raise ValueError(f"mode 'batch' needs backend 'openai' or 'anthropic', {self.backend!r} has no batch API")
+            raise ValueError(f"mode 'batch' needs backend 'openai' or 'anthropic'; {self.backend!r} has no batch API")
         if self.rows_per_request > 1 and self.backend not in {"openai", "litellm"} and own:
             raise ValueError(
                 f"rows_per_request {self.rows_per_request} needs backend 'openai' or 'litellm', not {self.backend!r}"
             )
         if self.rows_per_request > 1 and self.mode == "batch":
-            raise ValueError(f"rows_per_request {self.rows_per_request} does not go with mode 'batch'")
+            raise ValueError(f"rows_per_request {self.rows_per_request} cannot be combined with mode 'batch'")
         if self.options and self.backend in {"fake", "openvino"}:
             raise ValueError(f"options are for servers, transformers, vllm and plug-ins; backend {self.backend!r} takes none")
         if self.backend in SERVERS:
@@ -212,7 +212,7 @@ class TeacherConfig(Section):
         if self.headers and own and self.backend not in SERVERS:
             raise ValueError(f"headers are for servers; backend {self.backend!r} takes none")
         if self.api_key_env and (twice := [name for name in self.headers if name.lower() in KEY_HEADERS]):
-            raise ValueError(f"headers.{twice[0]} carries a key, as api_key_env does; use one of the two")
+            raise ValueError(f"headers.{twice[0]} carries a key, and so does api_key_env; use only one of them")
         return self
 
     @model_validator(mode="after")
@@ -226,13 +226,13 @@ class TeacherConfig(Section):
         return self
 
     def identity(self) -> dict[str, object]:
-        """Return what can change an answer besides prompt and sampling."""
-        # One spelling for one server: a trailing slash must not make every answer be paid for again.
+        """Return everything besides prompt and sampling that can change an answer."""
+        # One spelling per server: a trailing slash must not make every answer cost again.
         address = self.base_url.rstrip("/") if self.base_url else None
         found: dict[str, object] = {"backend": self.backend, "model": self.model, "base_url": address}
         if self.backend == "openvino":
             found["precision"] = "f32"
-        # Only what was set: a key made before these settings existed stays good.
+        # Only settings in use, so that keys made before they existed stay valid.
         for name in ("api_version", "options"):
             if getattr(self, name):
                 found[name] = getattr(self, name)

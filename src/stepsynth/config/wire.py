@@ -1,4 +1,4 @@
-"""What a config may add to the requests that go to a server: fields of the body, and headers."""
+"""Fields and headers that a config may add to the requests to a server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["KEY_HEADERS", "SECRET", "SECRET_NAME", "SERVERS", "check_fields", "c
 SERVERS = frozenset({"openai", "anthropic", "litellm"})
 SECRET = re.compile(r"^(sk-|sk_|hf_|AIza|xai-|gsk_|Bearer\s)|^[A-Za-z0-9+/_-]{40,}$")
 SECRET_NAME = re.compile(r"(?i)(api[_-]?key|secret|passw|credential|(access|auth|hf|bearer)[_-]?token)[^.]*$")
-# Headers that carry a key: never a literal value, and not beside `api_key_env`.
+# Headers that carry a key: never a literal value, and not together with `api_key_env`.
 KEY_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 _SECRET_HEADER = re.compile(r"(?i)(^|-)(authorization|api-?key|key|token|secret|password|cookie|credentials?|jwt|signature)$")
-# Fields that other keys of the config decide.
+# Fields that other keys of the config set.
 _OURS = {
     "model": "teacher.model",
     "messages": "task.prompts",
@@ -36,7 +36,7 @@ _OURS = {
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
-# What the client itself decides of every request.
+# Headers that the client sets on every request.
 _OF_THE_CLIENT = frozenset(
     {
         *("host", "content-type", "content-length", "content-encoding", "transfer-encoding", "accept-encoding", "connection"),
@@ -46,31 +46,31 @@ _OF_THE_CLIENT = frozenset(
 
 
 def check_fields(options: Mapping[str, Any]) -> None:
-    """Refuse fields of a request's body that other keys of the config decide.
+    """Refuse fields of a request's body that other keys of the config set.
 
     Raises:
-        ValueError: with the key to use instead.
+        ValueError: a field is refused; names the key to use instead.
     """
     for name in options:
         if name == "seed":
-            raise ValueError("options.seed is not allowed: each request has a seed of its own, made from the config's seed")
+            raise ValueError("options.seed is not allowed: each request has its own seed, made from the config's seed")
         if name in _OURS:
             raise ValueError(f"options.{name} is set by {_OURS[name]}; write it there")
         if name in {"stream", "stream_options"}:
             raise ValueError(f"options.{name} is not allowed: answers are read whole")
         # Google's endpoints read their own settings from a field of this name.
         if name == "extra_body" and not (isinstance(options[name], Mapping) and "google" in options[name]):
-            raise ValueError("options.extra_body is not needed: write its fields into options themselves")
+            raise ValueError("options.extra_body is not needed: write its fields directly into options")
 
 
 def check_headers(headers: Mapping[str, str | Mapping[Any, str]]) -> None:
-    """Refuse headers that no request can carry, that the client decides, or that hold a literal secret.
+    """Refuse headers that no request can carry, that the client sets, or that hold a literal secret.
 
     Raises:
-        ValueError: what is wrong and how to write it.
+        ValueError: a header is refused; says how to write it.
     """
     if len({name.lower() for name in headers}) < len(headers):
-        raise ValueError(f"headers {sorted(headers)} name one header twice; case does not tell them apart")
+        raise ValueError(f"headers {sorted(headers)} name one header twice; case does not matter in headers")
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"headers: {name!r} is not the name of an HTTP header")

@@ -1,10 +1,10 @@
-"""Gold data: read it, refuse what is wrong with it, cut it, and keep the test set sealed.
+"""Gold data: read it, check it, split it, and keep the test set sealed.
 
     validation = load_validation(config)  # harvest feeds mistakes, select picks checkpoints
-    contexts = load_contexts(config, validation.harvest)  # what pairs and questions are written about
+    contexts = load_contexts(config, validation.harvest)  # for pairs and questions to be written about
     info = SealedTest(config).inspect()  # counts and a digest, no text
 
-Every problem in the user's data is a `DataError` of one line, raised before anything is spent.
+Every problem in the user's data is a one-line `DataError`, raised before anything is spent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which columns a reader wants of a source, and what a raw row is."""
+"""The columns that a reader takes from a source, and the raw rows it yields."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from stepsynth.errors import DataError, did_you_mean
 
 __all__ = ["Columns", "RawRow", "Tally", "describe", "describe_has", "shown", "trimmed"]
 
-# What editors and spreadsheets leave around a name without showing it.
+# Invisible characters that editors and spreadsheets leave around a name.
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are wanted, and what the source calls them.
+    """The columns to read, and their names in the source.
 
     Attributes:
-        needed: our names; of each group the first that the source has is read, and one must be there.
-        optional: our names that are read where they are there.
-        named: our name -> the source's; the others bear our own names. A named one must be there.
+        needed: groups of our names; the first of each group that the source has is read, and one must exist.
+        optional: our names that are read if they exist.
+        named: our name -> the source's; other columns have our names. A named column must exist.
         everything: read all columns under their own names instead.
-        labels: spellings of labels, as far as they are known; they tell a row that a quote swallowed.
+        labels: known spellings of labels; they reveal rows that a stray quote swallowed.
     """
 
     needed: tuple[tuple[str, ...], ...] = ()
@@ -35,24 +35,24 @@ class Columns:
     labels: frozenset[str] = frozenset()
 
     def source_name(self, ours: str) -> str:
-        """Return what the source calls one of our columns."""
+        """Return the source's name for one of our columns."""
         return self.named.get(ours, ours)
 
     def groups(self) -> list[tuple[str, ...]]:
-        """Return the needed groups: a named column leaves no choice, and is no longer optional."""
+        """Return the needed groups; a named column replaces its group, and is no longer optional."""
         needed = [tuple(ours for ours in group if ours in self.named) or group for group in self.needed]
         return needed + [(ours,) for ours in self.optional if ours in self.named]
 
     def pattern(self) -> str:
-        """Return what a JSON row looks like."""
+        """Return an outline of a JSON row, for messages."""
         return "{" + ", ".join(f'"{self.source_name(group[0])}": ...' for group in self.groups()) + "}"
 
     def header(self) -> list[str]:
-        """Return the names of the needed columns, as a table's first line would have them."""
+        """Return the names of the needed columns, as a table's header would list them."""
         return [self.source_name(group[0]) for group in self.groups()]
 
     def refuse_double_use(self) -> None:
-        """Raise `DataError` where two of our columns are read from one of the source's."""
+        """Raise `DataError` if two of our columns are read from the same column of the source."""
         taken: dict[str, str] = {}
         for ours in [ours for group in self.groups() for ours in group]:
             theirs = self.source_name(ours)
@@ -63,30 +63,30 @@ class Columns:
             taken[theirs] = ours
 
     def label_columns(self, found: Iterable[str]) -> list[str]:
-        """Return the columns that are named like labels, where several are: a table with a column for each label."""
+        """Return the columns named like labels if there are several, as in a table with one column per label."""
         known = {label.casefold() for label in self.labels}
         same = [str(name) for name in found if trimmed(str(name)).casefold() in known]
         return same if len({name.casefold() for name in same}) == len(same) > 1 else []
 
     def has_any(self, found: Iterable[str]) -> bool:
-        """Whether one of the names that are wanted is there."""
+        """Whether any of the wanted names exists."""
         known = list(found)
         wanted = [ours for group in (*self.groups(), self.optional) for ours in group]
         return any(_alike(self.source_name(ours), known) for ours in wanted)
 
     def pick(self, found: Iterable[str], where: str, *, more: str = "") -> dict[str, str]:
-        """Return our name -> the source's, for the columns that a source or a row has.
+        """Map our names to the source's, for the columns that a source or row has.
 
-        A name is taken as it is written. Only where the source has none like that, white space around
-        it and upper case make no difference: ``" Label"`` is found as ``label``.
+        Names must match exactly; only if none does, surrounding white space and case are ignored:
+        ``" Label"`` is found as ``label``.
 
         Args:
             found: the source's columns.
-            where: names source or row in messages.
-            more: what else to say where a column is missing.
+            where: the name of the source or row in messages.
+            more: added to the message if a column is missing.
 
         Raises:
-            DataError: a needed one is missing, or one is there more than once.
+            DataError: a needed column is missing, or one exists more than once.
         """
         known = list(found)
         if self.everything:
@@ -136,7 +136,7 @@ class Columns:
 
 
 class RawRow(NamedTuple):
-    """One row as the source has it: our column -> value; ``line`` counts from 1, 0 where there are no lines."""
+    """A row of the source: our column -> value; ``line`` counts from 1, and is 0 if there are no lines."""
 
     line: int
     values: Mapping[str, object]
@@ -144,15 +144,15 @@ class RawRow(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a reader went over, so that nobody need wonder where rows are; filled while reading.
+    """Counts of what a reader has read, so that no row is missed unnoticed; filled while reading.
 
     Attributes:
-        rows: rows that were read.
-        lines: lines of the file, 0 where it has none.
-        empty: lines (or rows of a sheet) without anything in them.
-        longest: most lines that one row takes up.
-        longest_at: where that row begins.
-        notes: how the file was read where that was found out, a few words each.
+        rows: rows read.
+        lines: lines of the file; 0 if it has no lines.
+        empty: empty lines (or rows of a sheet).
+        longest: the most lines that one row takes up.
+        longest_at: the line where that row begins.
+        notes: detected settings, a few words each.
     """
 
     rows: int = 0
@@ -181,20 +181,20 @@ class Tally:
 
 
 def _alike(name: str, known: Sequence[str]) -> list[str]:
-    """Return the columns of a name: those written like it, or else those that differ in case and blanks only."""
+    """Return the columns with this name, or else those that differ from it only in case and white space."""
     exact = [column for column in known if column == name]
     return exact or [column for column in known if trimmed(str(column)).casefold() == trimmed(name).casefold()]
 
 
 def _joined(ours: str, names: Sequence[str]) -> str:
-    """Return how to make one column of labels out of one for each label."""
+    """Return how to join one column per label into one column of labels."""
     listed = ", ".join(f'"{name}"' for name in names[:8]) + (", ..." if len(names) > 8 else "")
     how = 'apply(lambda row: "|".join(row.index[row == 1]), axis=1)' if ours == "labels" else "idxmax(axis=1)"
     return f'One column per label is not read; join them, with pandas: df["{ours}"] = df[[{listed}]].{how}.'
 
 
 def trimmed(text: str) -> str:
-    """Return a name or label without what stands unseen around it: white space of any kind, a byte order mark."""
+    """Strip white space, byte order marks and other invisible characters around a name or label."""
     text = text.strip()
     while text and (text[0] in _INVISIBLE or text[-1] in _INVISIBLE):
         text = text.strip(_INVISIBLE).strip()
@@ -202,13 +202,13 @@ def trimmed(text: str) -> str:
 
 
 def shown(value: object, width: int = 60) -> str:
-    """Return ``repr(value)``, cut so that an error stays one short line."""
+    """Return ``repr(value)``, cut to keep an error message short."""
     text = " ".join(repr(value).split())
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def describe(source: SourceConfig) -> str:
-    """Return the name of a source for messages: its path, or hub id and split; the role of rows that a program gave."""
+    """Return the name of a source for messages: its path, its hub id and split, or the role of rows given from Python."""
     if source.rows is not None and source.path is not None:
         return f"the {source.path.name.partition('-')[0]} rows"
     if source.path is not None:
@@ -217,5 +217,5 @@ def describe(source: SourceConfig) -> str:
 
 
 def describe_has(source: SourceConfig) -> str:
-    """Return `describe` and its verb: ``'a.csv' has``, ``the validation rows have``."""
+    """Return `describe` with its verb: ``'a.csv' has``, ``the validation rows have``."""
     return f"{describe(source)} {'have' if source.rows is not None and source.path is not None else 'has'}"

@@ -24,28 +24,28 @@ __all__ = ["load_contexts"]
 
 
 def load_contexts(config: RunConfig, harvest: Sequence[Example], tally: Tally | None = None) -> tuple[str, ...]:
-    """Return the distinct contexts of ``data.contexts``, or of the harvest half where there is no such source.
+    """Return the distinct contexts of ``data.contexts``, or without it those of the harvest half.
 
-    Of contexts that differ in case and white space only, the first is kept, as it is.
+    Of contexts that differ only in case and white space, the first is kept.
 
     Args:
-        config: the source has a column ``context``; pairs may name it like their kept text, ``text1`` or ``text2``.
+        config: the source has a column ``context``; pairs may name it ``text1`` or ``text2`` like their kept text.
         harvest: gold rows whose contexts the teacher may see.
-        tally: gets what of the source was read.
+        tally: receives the counts of the source.
 
     Returns:
-        At least one context; nothing where the task's rows have none.
+        At least one context; empty if the task's rows have no context.
 
     Raises:
-        DataError: anything wrong with the source or one of its texts, or an empty pool.
-        ConfigError: the task has no contexts, or the column mapping has another name.
+        DataError: the source or one of its texts is wrong, or the pool is empty.
+        ConfigError: the task has no contexts, or the column mapping has a wrong name.
     """
     source, kept = config.data.contexts, kept_field(config.task)
     if not kept:
         if source is not None:
             raise ConfigError(
-                f"data.contexts is of no use to a task of family {config.task.family!r}: its rows have no context.",
-                hint="Take it out; pairs and questions have contexts.",
+                f"data.contexts does not apply to the task family {config.task.family!r}: its rows have no context.",
+                hint="Remove it; only pairs and questions have contexts.",
             )
         return ()
     if source is None:
@@ -68,7 +68,7 @@ def _read(source: SourceConfig, config: RunConfig, names: tuple[str, ...], tally
     for name in source.columns:
         if name not in names:
             raise ConfigError(
-                f"data.contexts.columns names {name!r}, which is not where a context is read from.",
+                f"data.contexts.columns names {name!r}, but contexts are not read from that column.",
                 hint=did_you_mean(name, names),
             )
 

@@ -3,7 +3,7 @@
     reader = RowReader(task, source, "validation")
     reader.example("validation-0", raw, "row 0 of 'rows.csv'")
 
-A label that the task does not have is counted, not raised, so that one error can name all of them.
+Unknown labels are counted instead of raised, so that one error can name them all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LISTED = re.compile("[,;]")
 
 
 def kept_field(task: TaskConfig) -> str:
-    """Return the column of the text that a row keeps: ``text1``, ``text2`` or ``context``; empty where there is none."""
+    """Return the column of the text that a row keeps: ``text1``, ``text2`` or ``context``; empty if there is none."""
     return stored_family(task).kept
 
 
@@ -44,7 +44,7 @@ def written_field(task: TaskConfig) -> str:
 
 
 def text_columns(task: TaskConfig) -> tuple[str, ...]:
-    """Return our names of a row's texts, in the order of files: one, or two where a row keeps a context."""
+    """Return our names for a row's texts, in the order of files: one, or two if a row keeps a context."""
     return stored_family(task).text_columns
 
 
@@ -54,8 +54,8 @@ def wanted_columns(task: TaskConfig, named: Mapping[str, str], role: str, *, lab
     Args:
         task: gives the family.
         named: our name -> the source's.
-        role: key of the source in the config's ``data``, for messages; empty outside of a config.
-        labelled: labels or answers are wanted beside the texts.
+        role: key of the source in the config's ``data``, for messages; empty outside a config.
+        labelled: whether to read labels or answers as well.
 
     Raises:
         ConfigError: ``named`` has a name that the family does not have.
@@ -67,7 +67,7 @@ def wanted_columns(task: TaskConfig, named: Mapping[str, str], role: str, *, lab
         if name not in (known := (*texts, *answers, *optional)):
             where = f"data.{role}.columns names" if role else "there is"
             raise ConfigError(
-                f"{where} {name!r}, which is no column of a task of family {task.family!r}.", hint=did_you_mean(name, known)
+                f"{where} {name!r}, which is not a column of the task family {task.family!r}.", hint=did_you_mean(name, known)
             )
     groups = (*((name,) for name in texts), *((answers,) if answers else ()))
     return Columns(groups, optional, named)
@@ -80,12 +80,12 @@ class RowReader:
         task: gives the family, the labels, and which text of a pair is kept.
         source: gives the column and label mappings.
         role: key of the source in the config's ``data``, for messages.
-        tally: gets what of the source is read.
+        tally: receives the counts of the source.
 
     Attributes:
         columns: what to read.
         unknown: label value that the task does not have -> number of rows with it.
-        tally: what of the source was read.
+        tally: the counts of the source.
 
     Raises:
         ConfigError: the column or label mapping has a name that the task does not have.
@@ -96,7 +96,7 @@ class RowReader:
             if label not in task.labels:
                 raise ConfigError(
                     f"data.{role}.labels maps {value!r} to {label!r}, which task.labels does not have.",
-                    hint=did_you_mean(label, task.labels) or "Take the mapping out.",
+                    hint=did_you_mean(label, task.labels) or "Remove the mapping.",
                 )
         self._finder = LabelFinder(task.labels, source.labels)
         columns = wanted_columns(task, dict(source.columns.items()), role)
@@ -109,15 +109,15 @@ class RowReader:
         self._family = create_family(task)
 
     def example(self, row_id: str, raw: RawRow, where: str) -> Example | None:
-        """Return the checked row; ``None`` where it has an unknown label, which is counted.
+        """Return the checked row; ``None`` if its label is unknown, which is counted.
 
         Args:
             row_id: the example's id.
-            raw: the row as the source has it.
-            where: names the row in messages.
+            raw: the row from the source.
+            where: the name of the row in messages.
 
         Raises:
-            DataError: anything else that is wrong with the row.
+            DataError: anything else about the row is wrong.
         """
         try:
             return self._example(row_id, raw, where)
@@ -170,7 +170,7 @@ class RowReader:
         return None
 
     def _labels(self, value: object, where: str) -> str | None:
-        """Return the labels of a list, or of a cell that holds one, in their one spelling; none is as good as any."""
+        """Return the labels of a list, or of a cell with one, in the config's spelling; no label is allowed, too."""
         if isinstance(value, str):
             items = label_list(value, self._finder, where)
         elif isinstance(value, list):
@@ -180,7 +180,7 @@ class RowReader:
             kind = "missing (null)" if missing else f"{type(value).__name__}: {shown(value)}"
             raise DataError(
                 f"the labels of {where} are {kind}.",
-                hint="Write a list, [] where no label holds, or a string with '|' between them.",
+                hint="Write a list ([] for no label), or a string with '|' between them.",
             )
         found = [self._known(label_text(item, self._source.labels, where, empty_is_missing=False), where) for item in items]
         return None if None in found else join_labels((label for label in found if label is not None), list(self._task.labels))
@@ -191,52 +191,50 @@ def check_text(text: object, name: str, where: str) -> str:
 
     Args:
         text: the value.
-        name: what the text is called in messages, for instance ``question``.
-        where: names the row in messages.
+        name: its name in messages, for instance ``question``.
+        where: the name of the row in messages.
 
     Raises:
-        DataError: it is missing, no string, empty, too long, or holds what is no character.
+        DataError: it is missing, not a string, empty, too long, or holds an invalid character.
     """
     if text is None or (isinstance(text, float) and isnan(text)):
-        raise DataError(f"{where} has no {name} (null).", hint="Fill it in or take the row out.")
+        raise DataError(f"{where} has no {name} (null).", hint="Fill it in or remove the row.")
     if not isinstance(text, str):
         raise DataError(
             f"the {name} of {where} is {type(text).__name__}, not a string: {shown(text)}.", hint="Write it as a string."
         )
     if not text.strip():
-        raise DataError(f"{where} has an empty {name}: {shown(text)}.", hint="Fill it in or take the row out.")
+        raise DataError(f"{where} has an empty {name}: {shown(text)}.", hint="Fill it in or remove the row.")
     if "\0" in text:
-        raise DataError(
-            f"the {name} of {where} holds a NUL character (U+0000).", hint="Take it out; no tokenizer has a use for it."
-        )
+        raise DataError(f"the {name} of {where} holds a NUL character (U+0000).", hint="Remove it; no tokenizer can use it.")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"the {name} of {where} holds half a surrogate pair ({text[error.start]!a}), which is no character.",
-                hint="Write the whole character, or take the row out.",
+                f"the {name} of {where} holds half a surrogate pair ({text[error.start]!a}), which is not a character.",
+                hint="Write the whole character, or remove the row.",
             ) from None
     if len(text) > MAX_CHARACTERS:
         raise DataError(
             f"the {name} of {where} has {len(text):,} characters, more than {MAX_CHARACTERS:,}.",
-            hint="Cut it to what a student can read.",
+            hint="Shorten it to what a student can read.",
         )
     if len(text) > 2 * MAX_WORDS and (words := len(text.split())) > MAX_WORDS:
         raise DataError(
-            f"the {name} of {where} has {words:,} words, more than {MAX_WORDS:,}.", hint="Cut it to what a student can read."
+            f"the {name} of {where} has {words:,} words, more than {MAX_WORDS:,}.", hint="Shorten it to what a student can read."
         )
     return text
 
 
 def _answers(values: Mapping[str, object], context: str, where: str) -> tuple[Span, ...]:
-    """Return the answers of a question, each a verified span of its context, none twice."""
+    """Return the answers of a question as verified spans of its context, without repeats."""
     if "answers" in values:
         pairs = _listed(values["answers"], where)
         if not pairs:
             raise DataError(
                 f"{where} has no answers: its context does not answer it (as in SQuAD 2.0).",
-                hint="Take such rows out; every question needs an answer that stands in its context.",
+                hint="Remove such rows; every question needs an answer that occurs in its context.",
             )
     else:
         pairs = [(values["answer"], values.get("answer_start"))]
@@ -244,7 +242,7 @@ def _answers(values: Mapping[str, object], context: str, where: str) -> tuple[Sp
 
 
 def _listed(value: object, where: str) -> list[tuple[object, object]]:
-    """Return ``(text, start)`` of SQuAD's answers: a mapping of lists, a list of mappings, or either as JSON."""
+    """Return ``(text, start)`` of answers in SQuAD's form: a mapping of lists, a list of mappings, or either as JSON."""
     if isinstance(value, str):
         try:
             value = literal(value)
@@ -281,28 +279,28 @@ def _span(value: object, start: object, context: str, where: str) -> Span:
     if not found:
         there = "" if at is None else f"; at character {at} there is {shown(context[at : at + len(text)])}"
         raise DataError(
-            f"{answer} does not stand in its context{there}.",
-            hint="Copy it from the context letter by letter, or take the row out.",
+            f"{answer} does not occur in its context{there}.",
+            hint="Copy it from the context letter by letter, or remove the row.",
         )
     if at is not None:
         around = (context.rfind(text, 0, at + len(text)), context.find(text, at))
         nearest = min((place for place in around if place >= 0), key=lambda place: abs(place - at))
         raise DataError(
-            f"{answer} does not stand at character {at} of its context; there is {shown(context[at : at + len(text)])}.",
-            hint=f"It stands at {nearest}: answer_start counts characters (not bytes) from 0.",
+            f"{answer} is not at character {at} of its context; there is {shown(context[at : at + len(text)])}.",
+            hint=f"It is at {nearest}: answer_start counts characters (not bytes) from 0.",
         )
     if len(found) > 1:
         raise DataError(
-            f"{answer} stands {'more than ' * (len(found) > _MOST_PLACES)}{min(len(found), _MOST_PLACES)} times in its context, "
+            f"{answer} occurs {'more than ' * (len(found) > _MOST_PLACES)}{min(len(found), _MOST_PLACES)} times in its context, "
             f"at characters {', '.join(map(str, found[:5]))}.",
-            hint="Say with answer_start which one it is.",
+            hint="Set answer_start to the right one.",
         )
     return Span(text, found[0])
 
 
 def _places(text: str, context: str) -> list[int]:
-    """Return where a text stands in a context, also where places overlap; one more than `_MOST_PLACES` at most."""
-    # A pattern that looks ahead at every character would take the product of both lengths.
+    """Return the positions of a text in a context, overlapping ones included; at most one more than `_MOST_PLACES`."""
+    # A regular expression with lookahead would take time proportional to the product of both lengths.
     places: list[int] = []
     at = context.find(text)
     while at >= 0 and len(places) <= _MOST_PLACES:
@@ -312,7 +310,7 @@ def _places(text: str, context: str) -> list[int]:
 
 
 def _offset(start: object, where: str) -> int | None:
-    """Return a start as a number; ``None`` where it is left open."""
+    """Return a start as a number; ``None`` if it is not given."""
     if start is None or (isinstance(start, str) and not start.strip()) or (isinstance(start, float) and isnan(start)):
         return None
     if isinstance(start, str) and re.fullmatch(r"[0-9]{1,9}(\.0)?", start.strip()):
@@ -320,5 +318,6 @@ def _offset(start: object, where: str) -> int | None:
     if isinstance(start, int | float) and not isinstance(start, bool) and start >= 0 and float(start).is_integer():
         return int(start)
     raise DataError(
-        f"the answer_start of {where} is {shown(start)}.", hint="Write the place of the answer's first character, counted from 0."
+        f"the answer_start of {where} is {shown(start)}.",
+        hint="Write the position of the answer's first character, counted from 0.",
     )

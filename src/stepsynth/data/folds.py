@@ -1,4 +1,4 @@
-"""Gold rows in folds: every fold is predicted by a student that learnt from the others."""
+"""Folds of gold rows: every fold is predicted by a student that learnt from the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Folds:
         contexts: normalised context of gold rows -> their fold.
 
     Attributes:
-        count: how many folds there are.
+        count: number of folds.
     """
 
     def __init__(self, fold_of: Mapping[str, int], contexts: Mapping[str, int]) -> None:
@@ -34,30 +34,30 @@ class Folds:
         return self._fold_of[row.id]
 
     def written(self, source: str | None, context: str) -> int | None:
-        """Return the fold of the gold row that a written row has seen, ``None`` where it has seen none.
+        """Return the fold of the gold row that a written row derives from; ``None`` if there is none.
 
         Args:
             source: id of the gold row that it was written from.
-            context: the text that it keeps; a gold row's context makes it one of that row's fold.
+            context: the text that it keeps; with the context of a gold row it belongs to that row's fold.
         """
         if source is not None and source in self._fold_of:
             return self._fold_of[source]
         return self._contexts.get(normalised(context)) if context else None
 
     def together(self, one: Example, other: Example) -> bool:
-        """Whether two gold rows are of one fold, so that one prompt may show both."""
+        """Whether two gold rows are in the same fold, so that one prompt may show both."""
         return self._fold_of.get(one.id) == self._fold_of.get(other.id)
 
 
 def deal_folds(rows: Sequence[Example], most: int, seed: int) -> Folds:
     """Deal gold rows into folds, evenly by label; rows that share a context stay together.
 
-    There are as many folds as ``most`` says, fewer where no label has so many rows.
+    There are ``most`` folds, or fewer if no label has that many rows.
 
     Args:
         rows: at least two units; a unit is a row, or the rows of one context.
-        most: how many folds to make.
-        seed: of the order in which rows are dealt.
+        most: number of folds to make.
+        seed: seed of the order in which rows are dealt.
     """
     units = [[row] for row in rows if not row.context] + units_by_context(row for row in rows if row.context)
     carried = [Counter(label for row in unit for label in split_labels(row.label) or ("",)) for unit in units]

@@ -1,9 +1,9 @@
-"""Rows that a Python program holds: frames, data sets, lists of dicts.
+"""Rows given from Python: frames, data sets, lists of dicts.
 
     rows = rows_of(frame, "validation")        # a list of dicts, or None for what names a file or a hub id
 
-Libraries of frames are known by the methods that they have, so that none of them is imported here.
-A run keeps such rows in a file of its own (`given_lines`), so that it goes on from a shell, too.
+Frame libraries are recognised by their methods, so that none of them is imported here. A run keeps
+such rows in its own file (`given_lines`), so that it can also be resumed from a shell.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _SOURCE_KEYS = {"path", "hub"}
 
 
 def rows_of(data: object, role: str) -> list[dict[str, object]] | None:
-    """Return the rows of what a program holds; ``None`` where ``data`` says where rows are: a path, a hub id, a mapping with one.
+    """Return rows given from Python; ``None`` if ``data`` names a place instead: a path, a hub id, or a mapping with one.
 
     Args:
         data: a pandas or polars frame, a pyarrow table, a ``datasets.Dataset``, a list (or another iterable) of
-            dicts, a dict of columns, a list of texts (``contexts`` only), or a path, hub id or mapping.
+            dicts, a dict of columns, a list of texts (``contexts`` only), or a path, hub id or mapping with one.
         role: key of the source in the config's ``data``, for messages.
 
     Raises:
-        DataError: it is none of these, or holds no rows.
+        DataError: it is none of these, or has no rows.
     """
     if isinstance(data, str | os.PathLike) or (isinstance(data, Mapping) and _is_place(data)):
         if not data:
@@ -53,12 +53,12 @@ def rows_of(data: object, role: str) -> list[dict[str, object]] | None:
 
 
 def _is_place(data: Mapping[Any, Any]) -> bool:
-    """Whether a mapping says where rows are; one with such a column holds lists."""
+    """Whether a mapping names a place; a column called ``path`` or ``hub`` would be a list."""
     return any(isinstance(data.get(key), str | os.PathLike) for key in _SOURCE_KEYS)
 
 
 def _each(data: object, role: str) -> Iterable[object]:
-    """Yield the rows of any of the forms that are known."""
+    """Return the rows of any supported form."""
     if isinstance(data, Mapping):
         return _turned(data, role)
     if hasattr(data, "keys") and hasattr(data, "num_rows") and not hasattr(data, "column_names"):
@@ -78,7 +78,7 @@ def _each(data: object, role: str) -> Iterable[object]:
     if isinstance(data, Iterable) and not isinstance(data, bytes):
         return data
     raise DataError(
-        f"{role} is {shown(data)}, a {type(data).__name__}, which holds no rows.",
+        f"{role} is {shown(data)}, a {type(data).__name__}, which has no rows.",
         hint="Give a DataFrame, a list of dicts, a datasets.Dataset, a path or a hub id.",
     )
 
@@ -88,7 +88,7 @@ def _called(method: Callable[..., Iterable[object]], arguments: tuple[str, ...])
 
 
 def _of_dataset(data: Any) -> Iterator[dict[str, object]]:
-    """Yield the rows of a `datasets` data set, with the names of its classes in the place of their numbers."""
+    """Yield the rows of a `datasets` data set, with class names in place of class numbers."""
     features = data.features or {}
     for row in data:
         yield {name: _named(value, features.get(name)) for name, value in row.items()}
@@ -107,7 +107,7 @@ def _turned(columns: Mapping[Any, Any], role: str) -> list[dict[object, object]]
     listed = {name: list(column) for name, column in columns.items() if _is_column(column)}
     if len(listed) < len(columns) or len({len(column) for column in listed.values()}) > 1:
         raise DataError(
-            f"{role} is a mapping that is neither a source nor columns of one length: {shown(dict(columns))}.",
+            f"{role} is a mapping, but neither a source nor columns of equal length: {shown(dict(columns))}.",
             hint="Give {'path': ...}, {'hub': ...}, or one list of values for each column.",
         )
     return [dict(zip(listed, row, strict=True)) for row in zip(*listed.values(), strict=True)]
@@ -130,12 +130,13 @@ def _plain_row(row: object, number: int, role: str) -> dict[str, object]:
         return {str(name): _plain(value) for name, value in row.items()}
     except RecursionError:
         raise DataError(
-            f"row {number} of {role} holds itself, or is nested too deep.", hint="Give plain texts, numbers and lists of them."
+            f"row {number} of {role} contains itself, or is nested too deeply.",
+            hint="Give plain texts, numbers and lists of them.",
         ) from None
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON has it: numpy's numbers as Python's, what is missing as ``None``."""
+    """Return a value as JSON represents it: numpy's numbers as Python's, missing values as ``None``."""
     if isinstance(value, Enum):
         return _plain(value.value)
     if value is None or isinstance(value, str | bool | int):
@@ -151,12 +152,12 @@ def _plain(value: object) -> object:
     if callable(to_list := getattr(value, "tolist", None)):
         # numpy's scalars and arrays.
         return _plain(to_list())
-    # pandas' NA and NaT are equal to nothing.
+    # pandas' NA and NaT do not equal themselves.
     return None if value != value or type(value).__name__ == "NAType" else str(value)
 
 
 def read_given(source: SourceConfig, columns: Columns, tally: Tally) -> Generator[RawRow, None, None]:
-    """Yield the rows that a source holds."""
+    """Yield the rows that a source holds in memory."""
     name = describe(source)
     for number, row in enumerate(source.rows or ()):
         picked = columns.pick(row, f"row {number} of {name}")
@@ -165,15 +166,15 @@ def read_given(source: SourceConfig, columns: Columns, tally: Tally) -> Generato
 
 
 def given_lines(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
-    """Yield rows as JSON lines, the form in which a run keeps them."""
+    """Yield rows as JSON Lines, the format in which a run keeps them."""
     for row in rows:
         yield json.dumps(row, ensure_ascii=True) + "\n"
 
 
 def place_of(data: str | os.PathLike[str], suffixes: Sequence[str]) -> dict[str, str]:
-    """Return ``path`` or ``hub`` for what names one of the two: a hub id has one slash at most, and no suffix of a file.
+    """Return ``data`` under the key ``path`` or ``hub``: a hub id has at most one slash, and no file suffix.
 
-    A file or folder that is there is a path, whatever it is called.
+    An existing file or folder is a path, whatever its name.
     """
     text = os.fspath(data)
     is_path = not isinstance(data, str) or os.path.exists(text) or text.lower().endswith(tuple(suffixes))

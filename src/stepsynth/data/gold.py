@@ -1,7 +1,7 @@
-"""From raw rows to gold examples: checked one by one, sampled, cut in two, or kept sealed.
+"""From raw rows to gold examples: checked one by one, sampled, split in two, or kept sealed.
 
 One text must never be in both halves: the harvest half feeds mistakes to the teacher, so a score
-on its rows says nothing. The test set gives out counts and a digest until it is opened.
+on its rows says nothing. Until the test set is opened, it gives out only counts and a digest.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["SealedInfo", "SealedTest", "Validation", "load_seed", "load_source",
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation rows, cut in two; no two normalised rows are alike, be it in one half or in both.
+    """The validation rows, split in two; no two normalised rows are equal, within a half or across halves.
 
     Attributes:
-        harvest: rows whose mistakes the teacher gets to see; ids ``harvest-<row in the source>``.
+        harvest: rows whose mistakes the teacher may see; ids ``harvest-<row in the source>``.
         select: rows that pick checkpoints and rounds; ids ``select-<row in the source>``.
         notes: what was dropped or could not be read, one sentence each.
-        tally: what of the source was read.
+        tally: the counts of the source.
     """
 
     harvest: tuple[Example, ...]
@@ -48,10 +48,10 @@ class SealedInfo:
 
     Attributes:
         n: number of rows.
-        sha256: digest over the canonical rows in order, 64 hex digits.
+        sha256: digest of the canonical rows in order, 64 hex digits.
         labels: label -> number of rows that carry it, in the config's order; empty for questions.
-        shared: number of rows whose texts are those of a validation row.
-        tally: what of the source was read.
+        shared: number of rows with the same texts as a validation row.
+        tally: the counts of the source.
     """
 
     n: int
@@ -62,14 +62,14 @@ class SealedInfo:
 
 
 def load_source(source: SourceConfig, task: TaskConfig, *, role: str, seed: int, tally: Tally | None = None) -> list[Example]:
-    """Return the checked rows of a source, in its order or, sampled, in a seeded order.
+    """Return the checked rows of a source in its order, or in a seeded order if sampled.
 
     Args:
         source: file or hub data set, column and label mapping, sample size.
         task: gives the family and the labels.
         role: prefix of the ids, ``<role>-<row>`` with rows counted from 0 in the source.
-        seed: of the draw, where the source has no own seed.
-        tally: gets what was read.
+        seed: seed of the draw, if the source has none.
+        tally: receives the counts.
 
     Raises:
         DataError: anything wrong with the source or one of its rows.
@@ -79,13 +79,13 @@ def load_source(source: SourceConfig, task: TaskConfig, *, role: str, seed: int,
 
 
 def load_seed(config: RunConfig, tally: Tally | None = None) -> list[Example]:
-    """Return the rows of ``data.seed``, with ids ``import-<row>``; none where the config has no such source.
+    """Return the rows of ``data.seed``, with ids ``import-<row>``; empty if the config has no such source.
 
-    They pass the checks of gold rows. Repeated rows are left for the filters to drop.
+    They are checked like gold rows. Repeated rows are left for the filters to drop.
 
     Args:
         config: names the source.
-        tally: gets what was read.
+        tally: receives the counts.
 
     Raises:
         DataError: anything wrong with the source or one of its rows.
@@ -97,21 +97,21 @@ def load_seed(config: RunConfig, tally: Tally | None = None) -> list[Example]:
 
 
 def load_validation(config: RunConfig) -> Validation:
-    """Load the validation rows, drop repeated texts and cut them.
+    """Load the validation rows, drop repeated texts and split them.
 
-    Of rows with the same texts (case and white space aside) the first is kept; where they carry
-    different labels, none is. How the cut is made depends on the family's `stepsynth.tasks.TaskFamily.split_rule`:
+    Of rows with the same texts (ignoring case and white space) the first is kept; if their labels differ,
+    none is. The split depends on the family's `stepsynth.tasks.TaskFamily.split_rule`:
 
     * ``by_label`` (classification): every label is in both halves, in proportion to its rows;
-    * ``by_labels`` (multi_label): rows are dealt out from the rarest label on; a label that is not in both halves
-      is noted, not refused; rows of one context stay together, where rows have one;
-    * ``by_label_and_context`` (pair): as ``by_label``, with the rows of one context in one half, since mistakes show their
-      contexts to the teacher; where the labels cannot be cut so, rows are dealt out one by one, and
-      that is noted;
-    * ``by_context`` (extractive_qa): the rows of one context are in one half, always.
+    * ``by_labels`` (multi_label): rows are dealt out starting with the rarest label; a label that is missing from
+      a half is noted, not refused; rows that share a context stay together;
+    * ``by_label_and_context`` (pair): as ``by_label``, with rows that share a context in one half, since mistakes
+      show their contexts to the teacher; if the labels do not allow that, rows are dealt out one by one,
+      with a note;
+    * ``by_context`` (extractive_qa): rows that share a context are always in one half.
 
     Raises:
-        DataError: anything wrong with the source, or too few rows (of a label, or contexts) for two halves.
+        DataError: the source is wrong, or has too few rows (of a label) or contexts for two halves.
         ConfigError: the column or label mapping has a name that the task does not have.
     """
     source, task = config.data.validation, config.task
@@ -119,14 +119,14 @@ def load_validation(config: RunConfig) -> Validation:
     rows = load_source(source, task, role="validation", seed=config.seed, tally=tally)
     kept, notes = distinct(rows)
     if len(rows) > 1 and len({fingerprint(row) for row in rows}) == 1:
-        raise DataError(f"all {len(rows)} rows of {describe(source)} hold the same text.", hint="Give rows with different texts.")
+        raise DataError(f"all {len(rows)} rows of {describe(source)} have the same text.", hint="Give rows with different texts.")
     cut = _CUTS[create_family(task).split_rule]
     (harvest, select), more = cut(kept, config, f" ({'; '.join(note.rstrip('.').lower() for note in notes)})" if notes else "")
     return Validation(harvest, select, (*notes, *more), tally)
 
 
 class SealedTest:
-    """The test set: can be checked at any time, is read once at the end.
+    """The test set: may be checked at any time, but is opened only once, at the end.
 
     Args:
         config: a config with ``data.test``.
@@ -136,15 +136,15 @@ class SealedTest:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        """Keep where the rows are; nothing is read yet."""
+        """Keep the source; nothing is read yet."""
         if config.data.test is None:
-            raise ConfigError("the config has no data.test.", hint="Add the test file, or go without a final score.")
+            raise ConfigError("the config has no data.test.", hint="Add the test file, or do without a final score.")
         self._source = config.data.test
         self._task = config.task
         self._seed = config.seed
 
     def inspect(self, validation: Iterable[Example] = ()) -> SealedInfo:
-        """Check every row and return counts and digest; no text leaves this method.
+        """Check every row and return the counts and digest; no text leaves this method.
 
         Args:
             validation: rows to look for in the test set.
@@ -169,10 +169,10 @@ class SealedTest:
         """Return the rows, for the final evaluation only.
 
         Args:
-            expected_sha256: the digest that `inspect` gave when the run began.
+            expected_sha256: the digest that `inspect` returned when the run began.
 
         Raises:
-            RunError: the rows are not the ones that were inspected.
+            RunError: the rows differ from those that were inspected.
             DataError: anything wrong with the source or one of its rows.
         """
         rows = load_source(self._source, self._task, role="test", seed=self._seed)
@@ -204,7 +204,7 @@ def _rows(
 
 
 def _checked(reader: RowReader, source: SourceConfig, prefix: str) -> Iterator[Example]:
-    """Yield good rows; unknown labels are counted over the whole source before they are refused."""
+    """Yield the good rows; unknown labels are counted over the whole source before they are refused."""
     number = -1
     with closing(read_rows(source, reader.columns, reader.tally)) as rows:
         for number, raw in enumerate(rows):
@@ -213,7 +213,7 @@ def _checked(reader: RowReader, source: SourceConfig, prefix: str) -> Iterator[E
             if example is not None:
                 yield example
     if number < 0:
-        raise DataError(f"{describe_has(source)} no rows.", hint="Put rows with a text and a label into it.")
+        raise DataError(f"{describe_has(source)} no rows.", hint="Add rows with a text and a label.")
     reader.refuse_unknown()
 
 
@@ -221,8 +221,8 @@ def _refuse_single(counts: Mapping[str, int], what: str) -> None:
     present = [label for label, count in counts.items() if count]
     if len(present) == 1:
         raise DataError(
-            f"all {counts[present[0]]} rows of {what} have the one label {present[0]!r}.",
-            hint="Give rows of at least two labels; is the file sorted and cut?",
+            f"all {counts[present[0]]} rows of {what} have the same label {present[0]!r}.",
+            hint="Give rows of at least two labels; was a sorted file cut?",
         )
 
 
@@ -253,7 +253,7 @@ def _cut_texts(rows: Sequence[Example], config: RunConfig, after: str) -> tuple[
             raise DataError(
                 f"label {label!r} has {count} usable row{'s' * (count != 1)} in {describe(source)}{after}; "
                 "validation needs two, one for each half.",
-                hint="Add rows with it, raise 'sample', or take the label out of task.labels.",
+                hint="Add rows with it, raise 'sample', or remove the label from task.labels.",
             )
     return cut_by_label(rows, counts, config.data.harvest_share, config.seed), []
 
@@ -268,7 +268,7 @@ def _cut_pairs(rows: Sequence[Example], config: RunConfig, after: str) -> tuple[
         full = all(all(_count(half, config).values()) for half in whole)
         if full and abs(len(whole[0]) - len(torn[0])) <= max(len(rows) / 10, 1):
             return whole, []
-    return torn, ["Some contexts are in both halves: the labels could not be cut otherwise."]
+    return torn, ["Some contexts are in both halves: the labels could not be split otherwise."]
 
 
 def _cut_labels(rows: Sequence[Example], config: RunConfig, after: str) -> tuple[Halves, list[str]]:
@@ -284,9 +284,9 @@ def _cut_labels(rows: Sequence[Example], config: RunConfig, after: str) -> tuple
     found = [_count(half, config) for half in halves]
     notes = []
     if missing := [label for label, count in counts.items() if not count]:
-        notes.append(f"Without any row: {', '.join(map(repr, missing))}.")
+        notes.append(f"Labels without any row: {', '.join(map(repr, missing))}.")
     if lone := [label for label, count in counts.items() if count and not all(half[label] for half in found)]:
-        notes.append(f"In one half only, for want of rows: {', '.join(map(repr, lone))}.")
+        notes.append(f"Labels in one half only, for lack of rows: {', '.join(map(repr, lone))}.")
     return halves, notes
 
 

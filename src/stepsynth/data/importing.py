@@ -1,12 +1,12 @@
-"""Rows that others wrote become seed rows of ours: read their files, rename, relabel, drop what is no use.
+"""Turn rows that others wrote into seed rows: read their files, rename columns, map labels, drop unusable rows.
 
     found = import_rows([Path("rte_additional_1.json")], task, labels={"0": "entailment", "1": "not_entailment"})
     found.content  # JSON Lines in the task's own columns
 
-Known by their columns, so that nothing need be said about them:
+Recognised by their columns, without any settings:
 
 * S3 (Wang et al. 2023): ``text`` or ``text1``, ``text2``, integer ``label``; JSON Lines called ``.json``;
-* ZeroGen, ProGen, FuseGen: ``C`` (context, or the text where ``X`` is null), ``X`` (written text), integer ``Y``;
+* ZeroGen, ProGen, FuseGen: ``C`` (context, or the text if ``X`` is null), ``X`` (written text), integer ``Y``;
 * SuperGen: a JSON list of objects with ``text`` or ``text1``, ``text2`` and ``label``;
 * GLUE's tables: ``sentence1``, ``sentence2``; ``premise``, ``hypothesis``; ``question``, ``sentence``;
 * SQuAD: its nested JSON (``data``, ``paragraphs``, ``qas``), or rows with ``context``, ``question``, ``answers``.
@@ -56,15 +56,15 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import.
+    """The result of an import.
 
     Attributes:
-        rows: the rows that can be used, in the order of the files, with ids ``import-<number>``.
-        content: the same as JSON Lines, in the columns that the task's rows are read from.
-        labels: label -> rows with it, in the task's order; empty for questions.
-        dropped: reason -> rows: ``empty``, ``duplicate``, ``unknown label``, ``unusable``.
-        unknown: label value that the task does not have -> rows with it.
-        first_unusable: what was wrong with the first row that was dropped as unusable.
+        rows: the usable rows, in the order of the files, with ids ``import-<number>``.
+        content: the same rows as JSON Lines, with the columns of the task.
+        labels: label -> number of rows, in the task's order; empty for questions.
+        dropped: reason -> number of rows: ``empty``, ``duplicate``, ``unknown label``, ``unusable``.
+        unknown: label value that the task does not have -> number of rows.
+        first_unusable: the error of the first row that was dropped as unusable.
     """
 
     rows: tuple[Example, ...]
@@ -75,7 +75,7 @@ class Imported:
     first_unusable: str = ""
 
     def lines(self) -> list[str]:
-        """Return the summary, a line for each thing to say."""
+        """Return the summary as lines."""
         said = [f"{len(self.rows):,} rows kept"]
         said += [f"  {label}: {count:,}" for label, count in self.labels.items()]
         if self.dropped:
@@ -84,7 +84,7 @@ class Imported:
         return said + self.problems()
 
     def problems(self) -> list[str]:
-        """Return what kept rows from being used and can be fixed, a line each."""
+        """Return the fixable reasons for unusable rows, one line each."""
         said = []
         if self.unknown:
             values = ", ".join(f"{shown(value, 40)} x {count:,}" for value, count in list(self.unknown.items())[:8])
@@ -102,20 +102,20 @@ def import_rows(
     labels: Mapping[str, str] | None = None,
     reading: Mapping[str, str] | None = None,
 ) -> Imported:
-    """Read rows of any known form and keep those that can be used.
+    """Read rows of any known format and keep the usable ones.
 
-    A row is dropped, not refused, where a text is empty, its texts are those of an earlier row, its
-    label is unknown, or another check fails (a span that is not in the context, say).
+    A row is dropped, not refused, if a text is empty, its texts repeat those of an earlier row, its
+    label is unknown, or another check fails (for instance a span that is not in the context).
 
     Args:
-        paths: files of any form that data may have; ``.json`` also in SQuAD's nested form.
-        task: what the rows are for.
-        columns: our name -> theirs, where it is none of the known ones.
-        labels: their label value -> ours.
-        reading: how the files are read: ``delimiter``, ``encoding``, ``sheet``, as in the config.
+        paths: files in any supported format; ``.json`` also in SQuAD's nested form.
+        task: the task that the rows are for.
+        columns: our name -> the file's, if it is not one of the known ones.
+        labels: the file's label value -> ours.
+        reading: how to read the files: ``delimiter``, ``encoding``, ``sheet``, as in the config.
 
     Raises:
-        DataError: a file cannot be read, has no columns that fit, or no row can be used.
+        DataError: a file cannot be read or has no fitting columns, or no row is usable.
         ConfigError: ``columns`` or ``labels`` have a name that the task does not have.
     """
     wanted_columns(task, columns or {}, "")
@@ -159,7 +159,9 @@ def import_rows(
 def _none_usable(found: Imported, task: TaskConfig) -> DataError:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
     hint = (
-        f"The task has the labels {', '.join(map(repr, list(task.labels)[:20]))}." if found.unknown else "Do file and task fit?"
+        f"The task has the labels {', '.join(map(repr, list(task.labels)[:20]))}."
+        if found.unknown
+        else "Does the file fit the task?"
     )
     what = f"none of {sum(found.dropped.values()):,} rows can be used ({reasons}): {'; '.join(found.problems())}."
     return DataError(what, hint=hint)
@@ -177,11 +179,11 @@ def _counted(rows: Iterable[Example], task: TaskConfig) -> dict[str, int]:
 
 
 def _renamed(source: SourceConfig, labels: frozenset[str], task: TaskConfig, named: Mapping[str, str]) -> Iterator[RawRow]:
-    """Yield the rows under our names; which of theirs they have is decided row by row."""
+    """Yield the rows under our names; the known names are looked up for each row."""
     path = source.path
     for raw in _objects(source, labels):
         mapping = {**_known_names(raw.values, task), **named}
-        # ZeroGen writes a text that was made from nothing into C and leaves X null.
+        # ZeroGen writes a text without context into C and leaves X null.
         if mapping.get("text") == "X" and raw.values.get("X") is None:
             mapping["text"] = "C"
         wanted = wanted_columns(task, mapping, "")
@@ -191,7 +193,7 @@ def _renamed(source: SourceConfig, labels: frozenset[str], task: TaskConfig, nam
 
 
 def _known_names(found: Mapping[str, object], task: TaskConfig) -> dict[str, str]:
-    """Return our name -> theirs, for the columns that do not bear our names."""
+    """Map our names to the file's, for columns with a known other name."""
     wanted = wanted_columns(task, {}, "")
     missing = [name for group in wanted.needed if not any(name in found for name in group) for name in group]
     mapping = {name: theirs for name in missing for theirs in _NAMES.get(name, ()) if theirs in found}
@@ -213,10 +215,10 @@ def _objects(source: SourceConfig, labels: frozenset[str]) -> Iterator[RawRow]:
         return
     name = repr(str(path))
     documents = parse_documents(read_whole(path, source.encoding), name)
-    # Several objects one after the other: JSON Lines under another name, as S3 released them.
+    # Several objects in a row: JSON Lines under another suffix, as in S3's release.
     items = find_rows(documents[0][1], name) if len(documents) == 1 else [value for _, value in documents]
     if not all(isinstance(item, dict) for item in items):
-        raise DataError(f"{name} holds no list of objects: {shown(items)}.", hint="Write one JSON object for each row.")
+        raise DataError(f"{name} holds no list of objects: {shown(items)}.", hint="Write one JSON object per row.")
     for number, item in enumerate(items):
         if "paragraphs" in item:
             yield from (RawRow(number, row) for row in _squad(item, str(path)))
@@ -225,13 +227,13 @@ def _objects(source: SourceConfig, labels: frozenset[str]) -> Iterator[RawRow]:
 
 
 def _squad(article: Mapping[str, object], name: str) -> Iterator[dict[str, object]]:
-    """Yield the questions of one article of SQuAD's nested form."""
+    """Yield the questions of an article in SQuAD's nested form."""
     try:
         for paragraph in article["paragraphs"]:  # type: ignore[attr-defined]
             for question in paragraph["qas"]:
                 yield {"context": paragraph["context"], "question": question["question"], "answers": question["answers"]}
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"{name!r} is not SQuAD's form: {type(error).__name__} {error} in an article.",
+            f"{name!r} is not in SQuAD's form: {type(error).__name__} {error} in an article.",
             hint="An article has paragraphs, each with context and qas; a question has question and answers.",
         ) from None

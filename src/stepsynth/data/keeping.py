@@ -1,4 +1,4 @@
-"""Of rows that a program gave, what a run keeps: the columns that its task reads, and nothing else of a frame."""
+"""The part of rows given from Python that a run keeps: only the columns that its task reads."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NAME = re.compile(r"(?:validation|test|contexts|seed)-([0-9a-f]{12})\.jsonl")
 def read_columns(
     rows: Sequence[dict[str, object]], task: TaskConfig, named: Mapping[str, str], role: str
 ) -> Sequence[dict[str, object]]:
-    """Return rows with the columns only that the task reads; as they are where a column is missing, which the reader tells.
+    """Return rows with only the task's columns; unchanged if a column is missing, which the reader reports.
 
     Args:
-        rows: what a program gave.
-        task: says which columns are read.
-        named: our name -> the program's.
+        rows: the given rows.
+        task: defines the columns.
+        named: our name -> the rows' name.
         role: key of the source in the config's ``data``.
     """
     try:
@@ -44,17 +44,17 @@ def read_columns(
 
 
 def kept_name(role: str, rows: Sequence[dict[str, object]]) -> str:
-    """Return the name of the file in which a run keeps rows: rows that changed do not stand where a run's rows are."""
+    """Return the file name under which a run keeps rows; it holds a digest, so that changed rows get another file."""
     return f"{role}-{digest(rows)[:12]}.jsonl"
 
 
 def is_kept_name(name: str) -> bool:
-    """Whether a file's name is one that `kept_name` gives."""
+    """Whether a file name has the form of `kept_name`."""
     return _NAME.fullmatch(name) is not None
 
 
 def kept_file_fault(path: Path) -> str:
-    """Say what is wrong with a file of kept rows; empty when it is what its name says, or no such file."""
+    """Return the fault of a file of kept rows; empty if it matches its name, or is not such a file."""
     named = _NAME.fullmatch(path.name)
     if named is None:
         return ""
@@ -66,5 +66,5 @@ def kept_file_fault(path: Path) -> str:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except ValueError:
-        return "is damaged: it is not JSON to its end"
-    return "" if digest(rows)[:12] == named[1] else "is damaged: its rows are not those that its name tells"
+        return "is damaged: it is not complete JSON"
+    return "" if digest(rows)[:12] == named[1] else "is damaged: its rows do not match the digest in its name"

@@ -1,14 +1,14 @@
-"""What a cell says about labels: one value or a list, and which label of the config it means.
+"""Labels in a cell: one value or a list, and which label of the config each value means.
 
-A value is looked up as it is written, first in the source's mapping, then among the task's labels.
-Only where neither has it, spellings of one thing are taken for each other, in this order:
+A value is looked up as written, first in the source's mapping, then among the task's labels. Only
+if neither has it, other spellings of the same thing match, in this order:
 
-* white space around it, and another Unicode form of the same letters;
-* one number: ``1``, ``1.0``, ``+1`` and the number 1;
-* one truth value: ``true``, ``True``, ``TRUE`` and the value true (never 1);
-* the apostrophe that `stepsynth predict` puts before a cell that a spreadsheet would take for a formula.
+* surrounding white space, and another Unicode form of the same letters;
+* the same number: ``1``, ``1.0``, ``+1`` and the number 1;
+* the same truth value: ``true``, ``True``, ``TRUE`` and the value true (never 1);
+* the apostrophe that `stepsynth predict` puts before a cell that a spreadsheet would run as a formula.
 
-Where more than one label is meant by a spelling, none is: the value is refused.
+A spelling that could mean more than one label is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LabelFinder:
     """Finds the label that a value means.
 
     Args:
-        labels: the task's.
+        labels: the task's labels.
         mapping: the source's value -> our label.
     """
 
@@ -50,18 +50,18 @@ class LabelFinder:
 
     @property
     def spellings(self) -> frozenset[str]:
-        """All values that are known as they are written."""
+        """All values that are known as written."""
         return frozenset(self._known)
 
     def knows(self, value: str) -> bool:
-        """Whether a value is a label, or mapped, as it is written but for white space around it."""
+        """Whether a value is a label or mapped, ignoring surrounding white space."""
         return value in self._known or trimmed(value) in self._known
 
     def find(self, value: str, where: str) -> str | None:
-        """Return the label, ``None`` where the value means none.
+        """Return the label that a value means; ``None`` if there is none.
 
         Raises:
-            DataError: it means several.
+            DataError: it could mean several.
         """
         if value in self._known:
             return self._known[value]
@@ -79,7 +79,7 @@ class LabelFinder:
 
 
 def _plain(text: str) -> str:
-    """Return one spelling for all of a number or truth value; any other text as it is."""
+    """Return one spelling for all forms of a number or truth value; any other text unchanged."""
     text = trimmed(text)
     if text.casefold() in ("true", "false"):
         return text.casefold()
@@ -93,11 +93,11 @@ def label_text(label: object, mapping: Mapping[str, str], where: str, *, empty_i
     """Return a label's value as text.
 
     Raises:
-        DataError: it is missing, or no single value.
+        DataError: it is missing, or not a single value.
     """
     missing = label is None or (isinstance(label, float) and isnan(label))
     if missing or (empty_is_missing and isinstance(label, str) and not label.strip() and label not in mapping):
-        raise DataError(f"{where} has no label.", hint="Fill it in, or take the row out; unlabelled splits cannot be used here.")
+        raise DataError(f"{where} has no label.", hint="Fill it in, or remove the row; unlabelled splits cannot be used here.")
     if not isinstance(label, (str, int, float)):
         kind = f"{type(label).__name__}: {shown(label)}"
         raise DataError(
@@ -114,11 +114,11 @@ def label_text(label: object, mapping: Mapping[str, str], where: str, *, empty_i
 def label_list(cell: str, finder: LabelFinder, where: str) -> list[object]:
     """Return the items of a cell that holds several labels.
 
-    They are joined by ``|``, or a list as JSON, Python or NumPy print it. A cell that is a label as a
-    whole is that label.
+    They are joined by ``|``, or a list as printed by JSON, Python or NumPy. A cell that as a whole is
+    a label is that label.
 
     Raises:
-        DataError: it begins like a list and is none.
+        DataError: it begins like a list but is not one.
     """
     text = cell.strip()
     if not text:
@@ -141,13 +141,13 @@ def label_list(cell: str, finder: LabelFinder, where: str) -> list[object]:
     if not re.search(r"['\"{}\[\]:]", inside):
         return [part.strip() for part in inside.split(",")]
     raise DataError(
-        f"the labels of {where} begin like a list and are none: {shown(cell)}.",
+        f"the labels of {where} begin like a list but are not one: {shown(cell)}.",
         hint='Write ["a", "b"], or a string with \'|\' between them.',
     )
 
 
 def literal(text: str) -> object:
-    """Return the value that a cell holds as JSON, or as Python or NumPy print it.
+    """Parse a cell as printed by JSON, Python or NumPy.
 
     Raises:
         ValueError: it is neither.
@@ -158,7 +158,7 @@ def literal(text: str) -> object:
         pass
     text = text.strip()
     if not text.startswith(("{", "[")):
-        raise ValueError("no list and no mapping")
+        raise ValueError("neither a list nor a mapping")
     try:
         with warnings.catch_warnings(action="ignore"):
             return ast.literal_eval(_ARRAY.sub(r"\1", text))

@@ -1,10 +1,10 @@
-"""Raw rows: from a source to a row's wanted values as the source has them.
+"""Raw rows: the wanted values of each row, as they are in the source.
 
-Nothing is judged here but the container: whether the file exists, decodes, parses and has the
-wanted columns. Text is streamed; a line is the most that is held at a time. Whoever stops reading
-early closes the generator, so that the file is not left to the garbage collector.
+Only the container is checked here: whether the file exists, decodes, parses and has the wanted
+columns. Text is streamed, one line at a time. A caller that stops reading early closes the
+generator, so that the file is not left to the garbage collector.
 
-Which module of `data/readers` reads a file is said by its suffix, with ``.gz`` and the like taken off.
+A file's suffix, without ``.gz`` and the like, decides which module of `data/readers` reads it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["SUFFIXES", "Columns", "RawRow", "Tally", "check_file", "describe", "
 _TEXT = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
 _BINARY = (".parquet", ".arrow", ".feather", ".xlsx", ".xlsm")
 _SUFFIXES = (*_TEXT, *_BINARY)
-# What a file of rows may be called, packed or not.
+# The suffixes of data files, packed or not.
 SUFFIXES = (*_SUFFIXES, *(f"{suffix}{packed}" for suffix in _TEXT for packed in PACKED), ".zip")
 _REFUSED = {
     ".xls": "Save it as .xlsx or as CSV (UTF-8): the old Excel format is not read.",
@@ -47,16 +47,16 @@ _REFUSED = {
 
 
 def read_rows(source: SourceConfig, columns: Columns, tally: Tally | None = None) -> Generator[RawRow, None, None]:
-    """Yield the raw rows of a file or a hub data set, or those that a program gave, in their order.
+    """Yield the raw rows of a file or hub data set, or rows given from Python, in their order.
 
     Args:
-        source: where they are.
-        columns: which are wanted.
-        tally: gets what was read.
+        source: the source.
+        columns: the columns to read.
+        tally: receives the counts.
 
     Raises:
-        DataError: the source is missing, unreachable, of an unknown format, of another encoding,
-            damaged, or lacks a column.
+        DataError: the source is missing, unreachable or damaged, has an unknown format or another
+            encoding, or lacks a column.
     """
     columns.refuse_double_use()
     if source.rows is not None:
@@ -71,13 +71,13 @@ def read_rows(source: SourceConfig, columns: Columns, tally: Tally | None = None
 def read_file(
     source: SourceConfig | Path, columns: Columns, tally: Tally | None = None, *, keep_empty: bool = False
 ) -> Generator[RawRow, None, None]:
-    """Yield the raw rows of one file, by its suffix; see `read_rows`.
+    """Yield the raw rows of a file, by its suffix; see `read_rows`.
 
     Args:
-        source: the file, alone or with how it is read.
-        columns: which are wanted.
-        tally: gets what was read.
-        keep_empty: empty rows of a table are rows, where that can be told.
+        source: the file, alone or with settings for reading it.
+        columns: the columns to read.
+        tally: receives the counts.
+        keep_empty: whether empty rows of a table are rows, if they can be recognised.
     """
     source = source if isinstance(source, SourceConfig) else SourceConfig(path=source)
     path = source.path
@@ -117,32 +117,30 @@ def _from_lines(
 
 
 def _is_document(path: Path, encoding: str | None) -> bool:
-    """Whether a file called JSON Lines holds one list or objects over several lines instead."""
+    """Whether a file with a JSON Lines suffix holds one list, or objects over several lines, instead."""
     with closing(read_lines(path, encoding)) as lines:
         first = next((line.strip() for line in lines if line.strip()), "")
-    # A line with one list of plain values is a line that is no row, and is refused as such.
+    # A line with a list of plain values is read as JSON Lines, where it is refused as not being a row.
     return first in ("[", "{") or re.match(r"\[\s*\{", first) is not None
 
 
 def check_file(path: Path) -> str:
-    """Return the suffix that says what a file holds, or raise `DataError` where it cannot be read."""
+    """Return the suffix that tells a file's format, or raise `DataError` if the file cannot be read."""
     name = repr(str(path))
     if os.path.isdir(path):
         raise DataError(
             f"{name} is a folder, not a file.",
-            hint=f"Name one file in it. {_neighbours(path, '')} A folder that `datasets` can load is given with 'hub'.",
+            hint=f"Give one file in it. {_neighbours(path, '')} Use 'hub' for a folder that `datasets` can load.",
         )
     if not os.path.isfile(path):
         if not os.path.exists(path) and (problem := address_problem(as_given(path))):
             raise DataError(f"{problem}.")
         state = "is not a regular file" if os.path.exists(path) else "does not exist"
         if not os.path.exists(path) and re.search(r"[*?\[]", path.name):
-            raise DataError(
-                f"{name} {state}: a pattern stands for no file here.", hint="Name one file, or put the rows into one."
-            )
+            raise DataError(f"{name} {state}: patterns are not expanded.", hint="Give one file, or put the rows into one.")
         raise DataError(f"{name} {state}.", hint=_neighbours(path.parent, path.name))
     if os.path.getsize(path) == 0:
-        raise DataError(f"{name} is empty.", hint="Put rows into it, or give another file.")
+        raise DataError(f"{name} is empty.", hint="Add rows to it, or give another file.")
     whole = member_name(path)
     suffix = Path(whole).suffix.lower()
     packed = path.suffix.lower() in PACKED
@@ -150,7 +148,7 @@ def check_file(path: Path) -> str:
         said = path.suffix.lower() if not packed else f"{suffix}{path.suffix.lower()}"
         known = _REFUSED.get(suffix) or _REFUSED.get(path.suffix.lower())
         if packed and suffix in _BINARY:
-            known = "Unpack it: such files are packed already."
+            known = "Unpack it: such files are already compressed."
         raise DataError(
             f"{name} has the unsupported suffix {said!r}.",
             hint=known or f"{did_you_mean(suffix, _SUFFIXES)} Or convert the file to JSONL.",
@@ -159,12 +157,12 @@ def check_file(path: Path) -> str:
 
 
 def _refuse_settings(source: SourceConfig, suffix: str) -> None:
-    """Refuse what says how another kind of file is read: it would be left aside without a word."""
+    """Refuse settings for another kind of file: they would be ignored silently."""
     fits = {"delimiter": suffix in (".csv", ".tsv", ".tab"), "encoding": suffix in _TEXT, "sheet": suffix in (".xlsx", ".xlsm")}
     for key, right in fits.items():
         if getattr(source, key) is not None and not right:
             raise DataError(
-                f"{key} is {getattr(source, key)!r}, which says nothing about {describe(source)}.", hint=f"Take {key!r} out."
+                f"{key} is {getattr(source, key)!r}, which does not apply to {describe(source)}.", hint=f"Remove {key!r}."
             )
 
 
@@ -172,7 +170,7 @@ def _neighbours(folder: Path, name: str) -> str:
     try:
         files = [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name.lower().endswith(SUFFIXES)]
     except (OSError, ValueError):
-        return f"There is no folder {str(folder)!r} either; check the path."
+        return f"The folder {str(folder)!r} does not exist either; check the path."
     said = did_you_mean(name, sorted(files)[:200])[:300]
     return (
         said.replace("Known: ", "Files here: ", 1)

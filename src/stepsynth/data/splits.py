@@ -1,7 +1,7 @@
-"""One set of rows becomes two: repeats go first, then whole units are dealt out, evenly by label.
+"""Split rows in two: repeats are dropped, then whole units are dealt out evenly by label.
 
-A unit is what must not be torn apart. Single texts are units of their own; rows that share a
-context are one, because a mistake shows its context to the teacher.
+A unit is a group of rows that must stay together: a single text, or all rows that share a context,
+because a mistake shows its context to the teacher.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _Sides = tuple[list[Example], list[Example]]
 
 
 def fingerprint(row: Example) -> tuple[str, str]:
-    """Return what two rows are compared by: context and text, case and white space aside."""
+    """Return the context and text of a row for comparison, ignoring case and white space."""
     return normalised(row.context), normalised(row.text)
 
 
 def distinct(rows: Sequence[Example]) -> tuple[list[Example], list[str]]:
-    """Keep one row of those with the same texts, and none where their labels differ.
+    """Keep one of the rows with the same texts, and none if their labels differ.
 
-    Answers of a repeated question are all right, so the row that is kept gets those of the others.
+    All answers of a repeated question are right, so the kept row gets the answers of the others.
 
     Returns:
-        The rows, and a sentence for each kind of loss.
+        The rows, and a sentence for each kind of dropped rows.
     """
     groups: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for row in rows:
@@ -53,7 +53,7 @@ def distinct(rows: Sequence[Example]) -> tuple[list[Example], list[str]]:
 
 
 def units_by_context(rows: Iterable[Example]) -> list[list[Example]]:
-    """Return the rows in groups that share a context, in the order of their first rows."""
+    """Group the rows that share a context, in the order of their first rows."""
     units: dict[str, list[Example]] = defaultdict(list)
     for row in rows:
         units[normalised(row.context)].append(row)
@@ -61,13 +61,13 @@ def units_by_context(rows: Iterable[Example]) -> list[list[Example]]:
 
 
 def cut_by_label(rows: Sequence[Example], counts: Mapping[str, int], share: float, seed: int) -> Halves:
-    """Cut single rows; each label gives a row to either half and is otherwise shared in proportion.
+    """Split single rows: every label has at least one row in each half, and is otherwise split in proportion.
 
     Args:
-        rows: with one label each, at least two rows per label.
+        rows: rows with one label each, at least two per label.
         counts: label -> number of rows.
-        share: of the rows that go to the first half.
-        seed: of the order.
+        share: share of the rows for the first half.
+        seed: seed of the order.
     """
     size = min(max(floor(len(rows) * share + 0.5), len(counts)), len(rows) - len(counts))
     left = apportion(counts, size, spare=1)
@@ -80,15 +80,15 @@ def cut_by_label(rows: Sequence[Example], counts: Mapping[str, int], share: floa
 
 
 def cut_by_unit(units: Sequence[Sequence[Example]], share: float, seed: int) -> Halves:
-    """Cut whole units by iterative stratification: the rarest label first (Sechidis et al. 2011).
+    """Split whole units by iterative stratification, the rarest label first (Sechidis et al. 2011).
 
-    A label with two units or more ends up in both halves unless rarer labels have used its units
-    up; the halves come within about one unit of ``share``.
+    A label with two or more units ends up in both halves unless rarer labels have used up its units;
+    the halves come within about one unit of ``share``.
 
     Args:
         units: at least two groups of rows that stay together.
-        share: of the rows that go to the first half.
-        seed: of the order.
+        share: share of the rows for the first half.
+        seed: seed of the order.
     """
     ordered = _shuffled(units, seed)
     carried = [Counter(label for row in unit for label in split_labels(row.label) or ("",)) for unit in ordered]
@@ -112,13 +112,13 @@ def cut_by_unit(units: Sequence[Sequence[Example]], share: float, seed: int) -> 
 
 
 def apportion(counts: Mapping[str, int], size: int, spare: int = 0, least: int = 1) -> dict[str, int]:
-    """Share ``size`` in proportion to ``counts`` by largest remainder, within [least, count - spare] each.
+    """Divide ``size`` in proportion to ``counts`` by largest remainder, each share within [least, count - spare].
 
     Args:
-        counts: label -> how many there are.
-        size: how many to share out; enough for ``least`` each.
-        spare: how many of each label stay behind.
-        least: how many each label gets, or all of them where there are fewer.
+        counts: label -> count.
+        size: the total to divide; enough for ``least`` each.
+        spare: how many of each label to leave.
+        least: the minimum for each label, or all of them if there are fewer.
     """
     total = sum(counts.values())
     low = {label: min(least, count - spare) for label, count in counts.items()}
@@ -136,7 +136,7 @@ def apportion(counts: Mapping[str, int], size: int, spare: int = 0, least: int =
 
 
 def _wish(count: int, share: float) -> tuple[float, float]:
-    """Return how many rows of a label the halves want: in proportion, but one each where that can be."""
+    """Return the target number of a label's rows per half: in proportion, but at least one each if possible."""
     first = min(max(count * share, 1.0), count - 1.0) if count > 1 else count * share
     return first, count - first
 
@@ -164,5 +164,5 @@ def _merged(group: Sequence[Example]) -> Example:
 
 
 def normalised(text: str) -> str:
-    """Return a text with case and white space levelled, for comparing."""
+    """Normalise case and white space of a text for comparison."""
     return " ".join(text.casefold().split())

@@ -1,4 +1,4 @@
-"""A sample in one pass: of each kind of row the ones with the smallest random keys are held, no more."""
+"""A stratified sample in one pass: only the rows with the smallest random keys are held for each stratum."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["draw"]
 
 
 def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: str, seed: int) -> list[Example]:
-    """Draw ``source.sample`` rows, stratified by label; questions and contexts have none, so all are alike.
+    """Draw ``source.sample`` rows, stratified by label; questions and contexts, which have no label, form one stratum.
 
-    A row with several labels counts for the rarest of them, so that rare ones are drawn too, as
-    long as the sample has a row for each. Validation rows hold two rows of every label where the
-    size allows it.
+    A row with several labels counts for the rarest of them, so that rare labels are drawn too, as long
+    as the sample has a row for each. Samples of validation rows have two rows of every label if the
+    size allows.
 
     Args:
         rows: checked rows, read once.
-        task: gives family and labels.
+        task: gives the family and the labels.
         source: gives the size, and its name for messages.
         role: key of the source in the config's ``data``, for messages.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         The rows in the order of their random keys.
@@ -68,7 +68,7 @@ def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: 
             f"data.{role}.sample is {size}, but {describe_has(source)} {len(present)} labels.",
             hint="Draw at least one row per label.",
         )
-    # Validation rows are cut in two, and each label should have a row for either half.
+    # Validation rows are split in two, and each label should have a row for each half.
     least = 2 if role == "validation" and size >= sum(min(2, count) for count in sizes.values()) else 1
     held: dict[str, list[tuple[float, int, Example]]] = defaultdict(list)
     for label in present:

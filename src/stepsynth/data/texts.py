@@ -25,17 +25,17 @@ __all__ = ["load_texts"]
 def load_texts(source: SourceConfig | Path, task: TaskConfig, columns: Mapping[str, str] | None = None) -> list[Example]:
     """Return the rows of a file in their order, unlabelled, with ids ``0``, ``1``, ...
 
-    Empty texts are kept, so that rows stay aligned; a question and its context must not be empty,
-    because there is nothing to answer then.
+    Empty texts are kept, so that rows stay aligned; only a question and its context must not be empty,
+    because then there is nothing to answer.
 
     Args:
-        source: a file of any form that data may have, alone or with how it is read; for tasks of one
-            text also ``.txt`` with one text per line.
-        task: gives the family, and so the texts: ``text``; ``text1`` and ``text2``; ``context`` and ``question``.
-        columns: our name -> the file's column, where they differ; not used for ``.txt``.
+        source: a file in any supported format, alone or with settings for reading it; for tasks with
+            one text, also ``.txt`` with one text per line.
+        task: gives the family and thus the texts: ``text``; ``text1`` and ``text2``; ``context`` and ``question``.
+        columns: our name -> the file's column, if they differ; not used for ``.txt``.
 
     Raises:
-        DataError: the file cannot be read, lacks a column, or a text is no string.
+        DataError: the file cannot be read or lacks a column, or a text is not a string.
         ConfigError: ``columns`` has a name that the family does not have.
     """
     source = source if isinstance(source, SourceConfig) else SourceConfig(path=source)
@@ -49,7 +49,7 @@ def load_texts(source: SourceConfig | Path, task: TaskConfig, columns: Mapping[s
     if path.suffix.lower() == ".txt" and path.is_file():
         if len(names) > 1:
             raise DataError(
-                f"{str(path)!r} has one text per line, a row of this task has {' and '.join(names)}.",
+                f"{str(path)!r} has one text per line, but a row of this task has {' and '.join(names)}.",
                 hint="Save the rows as CSV or JSONL.",
             )
         with closing(read_lines(path, source.encoding)) as lines:
@@ -71,5 +71,5 @@ def _string(value: object, name: str, where: str) -> str:
 
 def _some(rows: list[Example], path: Path) -> list[Example]:
     if not rows:
-        raise DataError(f"{str(path)!r} has no rows.", hint="Put texts into it.")
+        raise DataError(f"{str(path)!r} has no rows.", hint="Add texts to it.")
     return rows

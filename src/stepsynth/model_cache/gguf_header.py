@@ -1,7 +1,7 @@
-"""The header of a GGUF file: what kind of model it is and where its tensors lie, without loading any weight.
+"""Read the header of a GGUF file, its settings and the positions of its tensors, without loading weights.
 
-The `gguf` package reads headers, too, but takes seconds for a vocabulary of 150,000 words, and this is
-looked at every time a teacher starts.
+The `gguf` package also reads headers, but takes seconds for a vocabulary of 150,000 words, and this
+runs every time a teacher starts.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Tensor:
 
     Attributes:
         name: its name.
-        shape: its sizes as the file has them, the row's length first.
-        type: number of its type in GGUF.
-        offset: where it begins, counted from the start of the data.
+        shape: its dimensions in the file's order, the row's length first.
+        type: the number of its GGUF type.
+        offset: its position from the start of the data.
     """
 
     name: str
@@ -38,24 +38,24 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """How many weights it has."""
+        """Number of weights."""
         return prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the weights.
+    """The part of a file before the weights.
 
     Attributes:
         version: version of the format.
-        keys: how many settings there are.
-        values: settings that are one number or one text.
-        places: where the value of a setting with four bytes stands in the file.
-        settings: from where to where all settings stand in the file.
+        keys: number of settings.
+        values: settings that are a single number or text.
+        places: positions in the file of settings with four bytes.
+        settings: start and end of all settings in the file.
         tensors: all tensors, in the order of the file.
         alignment: tensors begin at multiples of this.
-        data: where the weights begin in the file.
-        size: bytes of the file.
+        data: position of the weights in the file.
+        size: size of the file in bytes.
     """
 
     version: int
@@ -73,7 +73,7 @@ def read_header(path: Path) -> Header:
     """Read a file's header.
 
     Raises:
-        AssetError: it is no GGUF file, or it ends before its header does.
+        AssetError: it is not a GGUF file, or it ends before its header does.
     """
     try:
         with path.open("rb") as stream:
@@ -90,7 +90,7 @@ def read_header(path: Path) -> Header:
 
 
 def gguf_architecture(path: Path) -> str:
-    """Return what kind of network a GGUF file holds; empty where it is no GGUF file or does not say."""
+    """Return the architecture of a GGUF file; empty if it is not a GGUF file or does not name one."""
     try:
         return str(read_header(path).values.get("general.architecture", ""))
     except AssetError:
@@ -98,7 +98,7 @@ def gguf_architecture(path: Path) -> str:
 
 
 class _Reader:
-    """Walks over a header."""
+    """Parses a header from start to end."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory

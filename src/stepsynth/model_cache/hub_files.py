@@ -1,7 +1,7 @@
-"""A GGUF file of the hub that nobody pinned: ``owner/name:file.gguf``, ``owner/name@revision:file.gguf``.
+"""Unpinned GGUF files on the hub: ``owner/name:file.gguf``, ``owner/name@revision:file.gguf``.
 
-It stays in the hub client's own cache. Its sha256 is the one that the hub names as its etag, which the
-client keeps as the file's name.
+They stay in the hub client's cache. The sha256 of a file is the etag from the hub, which the client
+keeps as the file's name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """One file of a repository.
+    """A file in a repository.
 
     Attributes:
         repo: ``owner/name``.
@@ -41,12 +41,12 @@ class HubFile:
     revision: str = "main"
 
     def __str__(self) -> str:
-        """As it is written in a config."""
+        """Return the form used in configs."""
         return f"{self.repo}{'' if self.revision == 'main' else '@' + self.revision}:{self.file}"
 
 
 def parse_hub_file(name: str) -> HubFile | None:
-    """Return what a teacher's ``model`` names on the hub, ``None`` if it has another form.
+    """Parse a teacher's ``model`` as a file on the hub; ``None`` if it has another form.
 
     Raises:
         ConfigError: it names a part of a split file, or two revisions.
@@ -60,17 +60,17 @@ def parse_hub_file(name: str) -> HubFile | None:
     if _SPLIT.search(found["file"]):
         raise ConfigError(
             f"model {name!r} is one part of a split GGUF, which cannot be fetched.",
-            hint="Take a file that is in one piece; or download all parts, join them with llama.cpp's "
+            hint="Use a file in one piece; or download all parts, join them with llama.cpp's "
             "`llama-gguf-split --merge`, and give the joined file's path.",
         )
     return HubFile(found["repo"], found["file"], early or late or "main")
 
 
 def fetch_hub_file(wanted: HubFile, say: Report) -> Path:
-    """Return where the file is, from the hub client's cache or else from the hub.
+    """Return the file's path, from the hub client's cache or else from the hub.
 
     Raises:
-        AssetError: it cannot be fetched, or has another digest than the hub names.
+        AssetError: it cannot be fetched, or its digest differs from the hub's.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -105,7 +105,7 @@ def _download(wanted: HubFile, say: Report) -> Path:
 
 
 def _refused(wanted: HubFile, error: Exception) -> AssetError:
-    """Say in one line what the hub's client means."""
+    """Turn an error of the hub's client into one line."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     kind = type(error).__name__
     if kind in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
@@ -114,7 +114,7 @@ def _refused(wanted: HubFile, error: Exception) -> AssetError:
             hint=f"Its files are listed at https://huggingface.co/{wanted.repo}/tree/{wanted.revision}.",
         )
     if kind == "RevisionNotFoundError":
-        return AssetError(f"{wanted.repo!r} has no revision {wanted.revision!r}.", hint="Leave it out for the newest.")
+        return AssetError(f"{wanted.repo!r} has no revision {wanted.revision!r}.", hint="Omit it for the newest.")
     if kind in ("RepositoryNotFoundError", "GatedRepoError") or status in (401, 403):
         return AssetError(
             f"the hub does not give {wanted.repo!r} to anonymous users: it is missing, private, or its terms must be accepted.",
@@ -126,17 +126,17 @@ def _refused(wanted: HubFile, error: Exception) -> AssetError:
 def _unreachable(wanted: HubFile, why: str) -> AssetError:
     return AssetError(
         f"{str(wanted)!r} could not be fetched from the hub ({why}).",
-        hint=f"Download {wanted.file!r} of https://huggingface.co/{wanted.repo} where the hub can be reached, "
+        hint=f"Download {wanted.file!r} of https://huggingface.co/{wanted.repo} on a machine that reaches the hub, "
         "and give the file's path as teacher.model.",
     )
 
 
 def _checked(path: Path, wanted: HubFile) -> Path:
-    """Return the file if it has the digest that the hub's client filed it under."""
+    """Return the file if its digest matches the name that the hub's client gave it."""
     blob: Any = path.resolve()
     if not _SHA256.fullmatch(blob.name):
         raise AssetError(
-            f"the hub's cache does not say which sha256 {str(wanted)!r} should have ({str(path)!r}).",
+            f"the hub's cache does not tell the sha256 of {str(wanted)!r} ({str(path)!r}).",
             hint="Give this path as teacher.model if you trust the file.",
         )
     try:
@@ -145,7 +145,7 @@ def _checked(path: Path, wanted: HubFile) -> Path:
         raise AssetError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
     if actual != blob.name:
         raise AssetError(
-            f"{str(wanted)!r} in the hub's cache is damaged: it has sha256 {actual[:12]}..., the hub names {blob.name[:12]}....",
+            f"{str(wanted)!r} in the hub's cache is damaged: its sha256 is {actual[:12]}..., the hub's {blob.name[:12]}....",
             hint=f"Delete {str(blob)!r} and try again.",
         )
     return path

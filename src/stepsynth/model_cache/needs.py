@@ -1,4 +1,4 @@
-"""What a teacher in this process needs of the machine, and a smaller one where that is too much."""
+"""The memory and disk that a teacher in this process needs, and the choice of a smaller one if they are short."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from stepsynth.model_cache.requantise import readable_size
 
 __all__ = ["KV_CACHE_GB", "choose_teacher", "free_memory", "needed_memory", "shortage"]
 
-# What the engine may take for what it has read of the texts in its batch (teachers/local_openvino.py).
+# The engine's KV cache for the texts in its batch (teachers/local_openvino.py).
 KV_CACHE_GB = 1
-# Python and the engine; half of its cache, which 32 short prompts do not fill; and per byte of a GGUF the
-# weights as the engine lays them out, at the peak while it loads. All three models that
-# benchmarks/teachers.py measured take less (results/teachers.json).
+# Python and the engine, plus half of its cache, which 32 short prompts do not fill; and, per byte of a GGUF file,
+# the weights in the engine's layout, at the peak while loading. All three models measured by
+# benchmarks/teachers.py take less (results/teachers.json).
 _BASE = 300_000_000 + KV_CACHE_GB * 2**29
 _PER_BYTE = 3.2
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def needed_memory(path: Path) -> int:
-    """Return how many bytes of memory the embedded engine is expected to take with a model, rather too many.
+    """Return a high estimate, in bytes, of the embedded engine's memory with a model.
 
-    A model of another form is counted by the size of its weights.
+    For a model that is not a GGUF file, the size of its weights counts.
     """
     files = list(path.glob("*.bin")) if path.is_dir() else [path]
     size = readable_size(path) if path.suffix == ".gguf" else sum(file.stat().st_size for file in files)
@@ -33,7 +33,7 @@ def needed_memory(path: Path) -> int:
 
 
 def free_memory() -> int | None:
-    """Return how many bytes of memory a process may still take; ``None`` where the system does not tell."""
+    """Return the bytes of memory that a process may still take; ``None`` if the system does not tell."""
     found = []
     with suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -41,7 +41,7 @@ def free_memory() -> int | None:
     with suppress(OSError, ValueError):
         limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-        # Pages of files that were read count as used, and are given up as soon as memory is wanted.
+        # Cached file pages count as used, but are released as soon as memory is needed.
         stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
         found.append(int(limit) - used + int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0)))
     if not found:
@@ -51,7 +51,7 @@ def free_memory() -> int | None:
 
 
 def shortage(needed: int) -> str:
-    """Return a sentence about too little memory; empty where there is enough or nobody knows."""
+    """Return a sentence about too little memory; empty if there is enough or it is unknown."""
     free = free_memory()
     if free is None or free >= needed:
         return ""
@@ -65,8 +65,8 @@ def choose_teacher(wanted: str) -> tuple[str, str]:
         wanted: an embedded teacher's name.
 
     Returns:
-        Its name, and a sentence that says why it is not the wanted one (empty where it is). The smallest
-        is returned even where it is too large, too.
+        Its name, and a sentence on why it is not the wanted one (empty if it is). The smallest is
+        returned even if it is too large.
 
     Raises:
         ConfigError: no model has this name.
@@ -83,7 +83,7 @@ def choose_teacher(wanted: str) -> tuple[str, str]:
 
 
 def _lacks(asset: Asset) -> str:
-    """Return what the machine has too little of for a model; empty if it has enough."""
+    """Return a sentence about the resource that is too small for a model; empty if all suffice."""
     from stepsynth.model_cache.storage import require_room
 
     if short := shortage(asset.memory):

@@ -1,9 +1,9 @@
-"""GGUF files for an engine that reads some of the tensor types only: the others are written anew, once.
+"""Convert GGUF tensors of types that the engine does not read, once per file.
 
-OpenVINO GenAI takes weight matrices in F16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K. A file with other
-types (Q5_0, Q5_K, Q2_K, Q3_K, IQ..., F32, BF16, ...) is copied into the cache with those tensors in
-Q8_0, or in F16 where they were floats or have rows that Q8_0 does not fit. The rest of the file stays
-byte by byte what it was. tests/test_assets_gguf.py asks the engine itself what it reads.
+OpenVINO GenAI reads weight matrices in F16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K. A file with other types
+(Q5_0, Q5_K, Q2_K, Q3_K, IQ..., F32, BF16, ...) is copied into the cache with those tensors in Q8_0,
+or in F16 if they were floats or their rows do not fit Q8_0. The rest of the file is unchanged byte
+for byte. tests/test_assets_gguf.py asks the engine itself what it reads.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from stepsynth.model_cache.storage import Meter, alone, digest_of, empty, publis
 
 __all__ = ["ARCHITECTURES", "CONVERTER", "readable", "readable_size", "refuse_other_file", "unread_types"]
 
-# Raise it whenever the bytes that come out for the same file may differ: it is part of the cache's digest.
+# Increase it whenever the output for the same file may change: it is part of the cache's digest.
 CONVERTER = 1
 
-# GGUF files of other networks are not read by the engine, whatever their tensors are.
+# The engine does not read GGUF files of other networks, whatever their tensor types.
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 _F32, _F16, _Q8_0 = 0, 1, 8
 _BF16, _F64 = 30, 28
 _INTEGERS = {24, 25, 26, 27}
-# What the engine makes matrices of: F16, Q4_0, Q4_1, Q8_0, Q4_K, Q6_K.
+# Types that the engine reads for matrices: F16, Q4_0, Q4_1, Q8_0, Q4_K, Q6_K.
 _READ = {1, 2, 3, 8, 12, 14}
 _READ_NAMES = "F16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K"
-# These two are taken as plain floats of any width.
+# The engine also reads these two as plain floats of any width.
 _EMBEDDINGS = {"token_embd.weight", "output.weight"}
 _FILE_TYPE = "general.file_type"
-# Files of the types 0 and 1 (all F32, mostly F16): the engine looks for no scales in them.
+# File types. In files of the types 0 and 1 (all F32, mostly F16) the engine looks for no scales.
 _MOSTLY_F16, _MOSTLY_Q8_0 = 1, 7
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What becomes of a tensor: its new type, bytes before and after."""
+    """The conversion of a tensor: its new type, and its bytes before and after."""
 
     tensor: Tensor
     target: int
@@ -55,14 +55,14 @@ class _Step:
 
 
 def readable(path: Path, say: Report) -> Path:
-    """Return a file that the engine reads: the one that was given, or its converted copy in the cache.
+    """Return a file that the engine reads: the given one, or its converted copy in the cache.
 
     Args:
         path: a local GGUF file.
-        say: called with one sentence per step that takes time.
+        say: called with one sentence per slow step.
 
     Raises:
-        AssetError: it is no whole GGUF file, or has tensors that cannot be converted.
+        AssetError: it is not a complete GGUF file, or has tensors that cannot be converted.
     """
     header = read_header(path)
     steps = _plan(path, header)
@@ -78,9 +78,9 @@ def readable(path: Path, say: Report) -> Path:
     if kind not in ARCHITECTURES:
         raise AssetError(
             f"{str(path)!r} is a {kind!r} model, which the embedded engine does not read.",
-            hint=f"Of GGUF files it reads {', '.join(ARCHITECTURES)}; serve others with llama.cpp or Ollama (backend 'openai').",
+            hint=f"It reads GGUF files of {', '.join(ARCHITECTURES)}; serve others with llama.cpp or Ollama (backend 'openai').",
         )
-    # Before gigabytes are read and written.
+    # Checked before gigabytes are read and written.
     if unable := sorted({s.tensor.type for s in steps if s.target != s.tensor.type and not _convertible(s.tensor.type)}):
         raise _unusable(path, header, unable)
     source = digest_of(path)
@@ -94,10 +94,10 @@ def readable(path: Path, say: Report) -> Path:
 
 
 def refuse_other_file(path: Path) -> None:
-    """Refuse a file whose name does not end in ``.gguf``: the engine tells files by their names.
+    """Refuse a file whose name does not end in ``.gguf``: the engine goes by the name.
 
     Raises:
-        AssetError: what it is, and what to do.
+        AssetError: always; says what the file is and what to do.
     """
     try:
         with path.open("rb") as stream:
@@ -107,22 +107,22 @@ def refuse_other_file(path: Path) -> None:
     if is_gguf:
         raise AssetError(
             f"{str(path)!r} is a GGUF file, but its name does not end in '.gguf', and the engine goes by the name.",
-            hint=f"Give it another name, or a link: ln -s {path.name} {path.stem}.gguf",
+            hint=f"Rename it, or link it: ln -s {path.name} {path.stem}.gguf",
         )
-    raise AssetError(f"{str(path)!r} is no GGUF file.", hint="Give a GGUF file or an OpenVINO folder.")
+    raise AssetError(f"{str(path)!r} is not a GGUF file.", hint="Give a GGUF file or an OpenVINO folder.")
 
 
 def readable_size(path: Path) -> int:
-    """Return how many bytes of weights a file has in the types that the engine gets them in.
+    """Return the bytes of a file's weights in the types that the engine gets.
 
     Raises:
-        AssetError: it is no whole GGUF file.
+        AssetError: it is not a complete GGUF file.
     """
     return sum(step.after for step in _plan(path, read_header(path)))
 
 
 def unread_types(path: Path) -> list[str]:
-    """Return the names of a file's tensor types that the engine does not read, the most frequent first."""
+    """Return a file's tensor types that the engine does not read, most frequent first."""
     steps = _plan(path, read_header(path))
     counted = Counter(_type_name(step.tensor.type) for step in steps if step.target != step.tensor.type)
     return [name for name, _ in counted.most_common()]
@@ -131,7 +131,7 @@ def unread_types(path: Path) -> list[str]:
 def _must_change(header: Header, steps: list[_Step]) -> bool:
     if any(step.target != step.tensor.type for step in steps):
         return True
-    # Without its kind of file the engine stops; with a wrong one it drops the scales.
+    # Without a file type the engine stops; with a wrong one it drops the scales.
     kind = header.values.get(_FILE_TYPE)
     return kind is None or (kind in (0, 1) and any(_is_quantised(step.target) for step in steps))
 
@@ -141,7 +141,7 @@ def _is_quantised(kind: int) -> bool:
 
 
 def _plan(path: Path, header: Header) -> list[_Step]:
-    """Return what becomes of every tensor, in the order of the file."""
+    """Return the conversion of every tensor, in the order of the file."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     known = {int(kind): GGML_QUANT_SIZES[kind] for kind in GGMLQuantizationType if kind in GGML_QUANT_SIZES}
@@ -167,12 +167,12 @@ def _bytes(tensor: Tensor, block: tuple[int, int]) -> int:
 
 
 def _target(tensor: Tensor) -> int:
-    """Return the type that the engine gets a tensor in."""
+    """Return the tensor type to give to the engine."""
     kind = tensor.type
     if kind in _INTEGERS:
         return kind
     if len(tensor.shape) < 2:
-        # Norms are taken in F32 only; biases as any float.
+        # The engine reads norms only in F32, and biases as any float.
         read = (_F32,) if "norm" in tensor.name else (_F32, _F16, _BF16)
         return kind if kind in read else _F32
     if kind in _READ or (tensor.name in _EMBEDDINGS and kind in (_F32, _BF16)):
@@ -183,7 +183,7 @@ def _target(tensor: Tensor) -> int:
 
 
 def _convertible(kind: int) -> bool:
-    """Whether the gguf package makes floats of a type; tried on a block of zeros."""
+    """Whether the gguf package can dequantise a type, tried on a block of zeros."""
     import numpy as np
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import dequantize
@@ -199,7 +199,7 @@ def _convertible(kind: int) -> bool:
 
 
 def _unusable(path: Path, header: Header, bad: list[int]) -> AssetError:
-    """Return the error of a file with types that can neither be read nor converted: what it holds, and what works."""
+    """Return the error for types that can neither be read nor converted, naming the file's types and those that work."""
     from gguf.constants import GGMLQuantizationType
 
     held = Counter(_type_name(tensor.type) for tensor in header.tensors).most_common()
@@ -207,7 +207,7 @@ def _unusable(path: Path, header: Header, bad: list[int]) -> AssetError:
     return AssetError(
         f"{str(path)!r} holds tensors of types {', '.join(f'{name} ({count})' for name, count in held)}; "
         f"{', '.join(map(_type_name, bad))} can neither be read nor converted by gguf {_gguf_version()}.",
-        hint=f"The engine reads {_READ_NAMES}; {', '.join(works)} are converted. Take such a file, for instance one called "
+        hint=f"The engine reads {_READ_NAMES}; {', '.join(works)} are converted. Use such a file, for instance one called "
         "Q4_K_M or Q8_0, or update gguf (pip install -U gguf).",
     )
 
@@ -243,13 +243,13 @@ def _place(path: Path, source: str) -> Path:
 
 
 def _damage(folder: Path, name: str, source: str) -> list[str]:
-    """Return what is wrong with a converted copy; nothing if it is whole."""
+    """Return the faults of a converted copy; empty if it is intact."""
     try:
         note = json.loads((folder / "converted.json").read_text(encoding="utf-8"))
         whole = note["source_sha256"] == source and digest_of(folder / name) == note["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        return ["it is not there"]
-    return [] if whole else ["it has another digest than when it was written"]
+        return ["it is missing"]
+    return [] if whole else ["its digest has changed since it was written"]
 
 
 def _convert(path: Path, header: Header, steps: list[_Step], folder: Path, name: str, source: str, say: Report) -> None:
@@ -267,7 +267,7 @@ def _convert(path: Path, header: Header, steps: list[_Step], folder: Path, name:
 
 
 class _Sink:
-    """A file that is hashed while it is written."""
+    """A file that is hashed while it is being written."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._hash, self.at = stream, hashlib.sha256(), 0
@@ -285,7 +285,7 @@ class _Sink:
 
 
 def _write(path: Path, header: Header, steps: list[_Step], target: Path, meter: Meter) -> str:
-    """Write the converted copy tensor by tensor, a few megabytes in memory at a time; return its sha256."""
+    """Write the converted copy tensor by tensor, with a few megabytes in memory at a time; return its sha256."""
     import numpy as np
 
     weights = np.memmap(path, dtype=np.uint8, mode="r")
@@ -304,7 +304,7 @@ def _write(path: Path, header: Header, steps: list[_Step], target: Path, meter: 
 
 
 def _head(weights: Any, header: Header, steps: list[_Step]) -> bytes:
-    """Return everything before the weights: the settings as they were, the tensors with their new types and places."""
+    """Return the new header: the old settings, and the tensors with their new types and positions."""
     start, end = header.settings
     settings = bytearray(weights[start:end].tobytes())
     keys = header.keys
@@ -327,7 +327,7 @@ def _head(weights: Any, header: Header, steps: list[_Step]) -> bytes:
 
 
 def _copy(data: Any, step: _Step, sink: _Sink) -> None:
-    """Write one tensor, some rows at a time."""
+    """Write one tensor, a few rows at a time."""
     tensor = step.tensor
     if step.target == tensor.type:
         for start in range(0, len(data), 8 * _CHUNK):
@@ -348,7 +348,7 @@ def _copy(data: Any, step: _Step, sink: _Sink) -> None:
         except NotImplementedError:
             raise AssetError(
                 f"tensors of type {source.name} (such as {tensor.name!r}) cannot be converted by this version of gguf.",
-                hint=f"Update it (pip install -U gguf), or take a file whose tensors are {_READ_NAMES}.",
+                hint=f"Update it (pip install -U gguf), or use a file with tensors in {_READ_NAMES}.",
             ) from None
         floats = np.asarray(plain, dtype=np.float32)
         if step.target == _F16:
@@ -357,7 +357,7 @@ def _copy(data: Any, step: _Step, sink: _Sink) -> None:
 
 
 def _typed(piece: Any, kind: int) -> Any:
-    """Return rows as `gguf` wants them: floats as floats, everything else as bytes."""
+    """Return rows in the form that `gguf` needs: floats as floats, everything else as bytes."""
     import numpy as np
 
     return piece.view({_F32: np.float32, _F16: np.float16}[kind]) if kind in (_F32, _F16) else piece

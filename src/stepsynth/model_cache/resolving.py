@@ -1,4 +1,4 @@
-"""From what a config calls a model to where it is on this machine."""
+"""From a model's name in a config to its path on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 
 
 def is_cached(name: str) -> bool:
-    """Whether all files of a model lie in the cache (their digests are not read, see `verify`).
+    """Whether all files of a model are in the cache; digests are not checked, see `verify`.
 
     Raises:
         ConfigError: no model has this name.
@@ -30,21 +30,21 @@ def is_cached(name: str) -> bool:
 
 
 def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> Path | str:
-    """Return where a model is, fetching or converting it if need be.
+    """Return the path of a model, fetching or converting it if necessary.
 
     Args:
-        name_or_path: an embedded model's name, a local folder or file, (teachers) a GGUF file of the hub as
+        name_or_path: an embedded model's name, a local folder or file, (teachers) a GGUF file on the hub as
             ``owner/name:file.gguf``, or (students) a hub id.
-        kind: what the model is wanted for.
-        report: called with one sentence per step that takes time or goes wrong.
+        kind: the purpose of the model.
+        report: called with one sentence per step that is slow or fails.
 
     Returns:
         A folder (several files) or a file (one, such as a GGUF teacher, in a form that the embedded engine
-        reads); for a hub id that is not an embedded model the id itself, which transformers resolves.
+        reads); for a hub id that is not an embedded model, the id itself, which transformers resolves.
 
     Raises:
         ConfigError: the name is unknown or belongs to the other kind.
-        AssetError: no source could give the files with their pinned digests, or a GGUF cannot be used.
+        AssetError: no source had the files with their pinned digests, or a GGUF file cannot be used.
     """
     say = report or (lambda _: None)
     asset = ASSETS.get(name_or_path)
@@ -66,7 +66,7 @@ def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> P
 
 def _outside(name_or_path: str, kind: Kind, say: Report) -> Path | str:
     path = Path(name_or_path).expanduser()
-    # Unlike `Path.exists`, this answers for names that no file system takes, too.
+    # Unlike `Path.exists`, this also accepts names that no file system allows.
     if name_or_path and os.path.exists(path):
         if kind == "student" and not (path / "config.json").is_file():
             raise AssetError(
@@ -83,7 +83,7 @@ def _outside(name_or_path: str, kind: Kind, say: Report) -> Path | str:
     hub = " nor a hub id (owner/name)" if kind == "student" else ""
     raise ConfigError(
         f"{kind} model {name_or_path!r} is neither an embedded model nor an existing path{hub}.",
-        hint="A GGUF file of the hub is named owner/name:file.gguf." if is_hub_id else did_you_mean(name_or_path, names),
+        hint="Write owner/name:file.gguf for a GGUF file on the hub." if is_hub_id else did_you_mean(name_or_path, names),
     )
 
 
@@ -118,7 +118,7 @@ def _fetch(asset: Asset, say: Report) -> None:
 
 
 def problems(asset: Asset, folder: Path) -> list[str]:
-    """Return one sentence per file that is missing or has another digest than the pinned one."""
+    """Return one sentence per file that is missing or differs from its pinned digest."""
     found = []
     for name, (_, sha256) in asset.files.items():
         try:

@@ -1,4 +1,4 @@
-"""How large a model is, as far as that can be told without loading it: it decides how the model is asked."""
+"""The size of a model, if it can be told without loading it; it decides which prompts the model gets."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from stepsynth.model_cache.gguf_header import read_header
 
 __all__ = ["model_parameters"]
 
-# "Qwen2.5-0.5B-Instruct", "smollm2:135m", "gemma-3-270m"; not "q4_k_m" or a quarter's "3m-index".
+# Matches "Qwen2.5-0.5B-Instruct", "smollm2:135m", "gemma-3-270m", but not "q4_k_m" or "3m-index".
 _NAMED = re.compile(r"(?<![a-z0-9.])(?:\d{1,3}x)?(\d{1,4}(?:\.\d{1,3})?)([bm])(?![a-z0-9])", re.IGNORECASE)
 
 
 def model_parameters(model: str) -> float | None:
-    """Return a model's parameters, ``None`` where neither a catalogue, a file nor a name tells.
+    """Return a model's number of parameters from the catalogue, its file or its name; ``None`` if none of them tells.
 
     Args:
-        model: what ``teacher.model`` says: an embedded model, a GGUF file, a folder, a hub id or a server's model.
+        model: the value of ``teacher.model``: an embedded model, a GGUF file, a folder, a hub id or a server's model.
     """
     if model in ASSETS:
         return ASSETS[model].parameters

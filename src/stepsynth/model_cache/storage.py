@@ -1,4 +1,4 @@
-"""The cache on the disk: nothing half-written is ever seen, and two processes do not disturb each other."""
+"""The cache on disk: no partial files are ever visible, and two processes do not disturb each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _digests: dict[tuple[str, int, int, int], str] = {}
 
 
 def digest_of(path: Path) -> str:
-    """Return a file's sha256; asked again about the same unchanged file, it is not read again.
+    """Return a file's sha256; cached while the file is unchanged.
 
     Raises:
         OSError: it cannot be read.
@@ -35,7 +35,7 @@ def digest_of(path: Path) -> str:
     if key not in _digests:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
-        # A file that was written a moment ago may change without its time stamp doing so.
+        # A file that was just written may still change without a new time stamp.
         if time.time() - about.st_mtime < 2:
             return found
         _digests[key] = found
@@ -43,13 +43,13 @@ def digest_of(path: Path) -> str:
 
 
 class Meter:
-    """Says now and then how far a long piece of work is.
+    """Reports the progress of a long operation every few seconds.
 
     Args:
-        say: where to.
-        what: begins the sentence.
-        total: bytes in all.
-        clock: seconds.
+        say: receives the sentences.
+        what: the start of each sentence.
+        total: the total bytes.
+        clock: returns seconds.
     """
 
     def __init__(self, say: Report, what: str, total: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +57,7 @@ class Meter:
         self._last = clock()
 
     def at(self, done: int, detail: str = "") -> None:
-        """Say it, if the last time was some seconds ago or the work is done."""
+        """Report, if the last report was some seconds ago or the work is done."""
         now = self._clock()
         if now - self._last >= _SAY_EVERY_SECONDS or done >= self._total:
             self._last = now
@@ -66,11 +66,11 @@ class Meter:
 
 @contextmanager
 def staging(folder: Path, name: str) -> Iterator[Path]:
-    """Give a scratch folder beside the final one, so that publishing is a rename within one file system.
+    """Yield a scratch folder beside the final one, so that publishing is a rename within one file system.
 
     Args:
-        folder: the final place.
-        name: begins the name of the scratch folder, and of those that killed processes left.
+        folder: the final folder.
+        name: prefix of the scratch folder, and of those left by killed processes.
 
     Raises:
         AssetError: the cache cannot be written.
@@ -82,7 +82,7 @@ def staging(folder: Path, name: str) -> Iterator[Path]:
         scratch = tempfile.mkdtemp(dir=parent, prefix=prefix)
     except OSError as error:
         raise AssetError(
-            f"the cache folder {str(parent)!r} cannot be written: {error.strerror}.",
+            f"cannot write to the cache folder {str(parent)!r}: {error.strerror}.",
             hint="Set STEPSYNTH_CACHE to another folder.",
         ) from error
     try:
@@ -97,7 +97,7 @@ def _make(folder: Path) -> None:
 
 
 def sweep(parent: Path, prefix: str) -> None:
-    """Remove what killed processes left behind: scratch of a day ago, downloads of a week ago."""
+    """Remove leftovers of killed processes: scratch folders after a day, downloads after a week."""
     for left in parent.glob(f"{prefix}*"):
         oldest = _STALE_DOWNLOAD_SECONDS if left.name.endswith(".download") else _STALE_SECONDS
         with suppress(OSError):
@@ -106,17 +106,17 @@ def sweep(parent: Path, prefix: str) -> None:
 
 
 def publish(files: Path, folder: Path, problems: Callable[[Path], list[str]]) -> None:
-    """Rename checked files into place; whoever comes second keeps the first one's folder.
+    """Rename checked files into place; the second of two processes keeps the first one's folder.
 
     Args:
-        files: the folder to put into place.
-        folder: its place.
-        problems: what is wrong with a folder, nothing if it is whole.
+        files: the folder to rename.
+        folder: its final path.
+        problems: returns what is wrong with a folder; empty if it is intact.
 
     Raises:
-        AssetError: what is in its place is damaged and cannot be replaced.
+        AssetError: the folder in its place is damaged and cannot be replaced.
     """
-    # Files that others may write to would not stay those whose digests were checked.
+    # If others could write to the files, the checked digests would not hold.
     for path in (files, *files.rglob("*")):
         path.chmod(path.stat().st_mode & ~0o022)
     for _ in range(3):
@@ -143,16 +143,16 @@ def publish(files: Path, folder: Path, problems: Callable[[Path], list[str]]) ->
 
 
 def empty(folder: Path) -> None:
-    """Make a folder that has nothing in it."""
+    """Make an empty folder, removing an existing one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
 
 @contextmanager
 def alone(name: str, say: Report) -> Iterator[None]:
-    """Let one process at a time do a piece of work that a second one would only do again.
+    """Let only one process at a time do a piece of work that a second one would repeat.
 
-    Where the file system knows no locks, both do it, which is a waste and no harm.
+    If the file system has no locks, both do it, which wastes time but does no harm.
     """
     descriptor = None
     try:
@@ -174,10 +174,10 @@ def alone(name: str, say: Report) -> Iterator[None]:
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
-    """Refuse work that the disk has no room for, before it is begun.
+    """Refuse work that the disk has no room for, before it begins.
 
     Raises:
-        AssetError: too little is free.
+        AssetError: too little space is free.
     """
     place = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
     try:
@@ -186,6 +186,6 @@ def require_room(folder: Path, needed: int, what: str) -> None:
         return
     if free < needed:
         raise AssetError(
-            f"{what} needs {needed / 1e9:.1f} GB of disk in {str(folder)!r}, and {free / 1e9:.1f} GB are free.",
-            hint="Free some, or set STEPSYNTH_CACHE to a folder on another disk.",
+            f"{what} needs {needed / 1e9:.1f} GB of disk in {str(folder)!r}, but {free / 1e9:.1f} GB are free.",
+            hint="Free some space, or set STEPSYNTH_CACHE to a folder on another disk.",
         )

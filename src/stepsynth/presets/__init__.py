@@ -1,11 +1,11 @@
-"""Presets: ready configs for data sets that papers report on, the S3 paper's four among them.
+"""Presets: ready configs for well-known data sets, including the four of the S3 paper.
 
     list_presets()                                    # name, family, title, ...
     write_preset("rte", Path("my-rte"))               # my-rte/config.yaml, rows from the hub
     write_preset("rte", Path("my-rte"), Path("sets"))  # the same, rows from sets/rte/*.jsonl.gz
 
-A preset is a commented YAML file beside this module that holds both ways to its rows, one of them
-commented out. Task, labels and student settings are the preset's; no row of a data set comes with it.
+A preset is a commented YAML file beside this module. It names both sources of its rows, one of them
+commented out. It contains the task, labels and student settings, but no rows.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Preset:
     """A config that comes with the package.
 
     Attributes:
-        name: what ``init --preset`` calls it.
+        name: its name for ``init --preset``.
         family: task family, as in ``task.family``.
         title: the data set's name.
-        paper: whether the S3 paper (arXiv 2310.13671) reports on it; its student settings are used then.
-        description: what is decided, and where the rows come from, one line.
+        paper: whether it is from the S3 paper (arXiv 2310.13671); then the paper's student settings are used.
+        description: one line on the decision and the source of the rows.
     """
 
     name: str
@@ -63,13 +63,13 @@ def write_preset(name: str, folder: Path, data_folder: Path | None = None) -> No
     """Write a preset's ``config.yaml`` into a new or empty folder.
 
     Args:
-        name: one of `list_presets`.
+        name: a name from `list_presets`.
         folder: the folder.
-        data_folder: folder with ``<set>/<split>.jsonl.gz`` to read the rows from; from the hub when
-            absent. What begins with ``$`` is an environment variable and stays as it is written.
+        data_folder: folder with ``<set>/<split>.jsonl.gz`` to read the rows from; by default they come from
+            the hub. A value that begins with ``$`` is an environment variable and is left unchanged.
 
     Raises:
-        ConfigError: unknown preset, a file that ``data_folder`` lacks, or ``folder`` holds something already.
+        ConfigError: the preset is unknown, ``data_folder`` lacks a file, or ``folder`` is not empty.
     """
     known = [preset.name for preset in _PRESETS]
     if name not in known:
@@ -84,29 +84,29 @@ def write_new_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files into a new or empty folder.
 
     Args:
-        folder: made with its parents where it is not there.
+        folder: created with its parents if missing.
         files: name in the folder -> content.
 
     Raises:
-        ConfigError: the folder holds something already, is no folder, or cannot be written.
+        ConfigError: the folder is not empty, is not a folder, or cannot be written.
     """
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{str(folder)!r} is not an empty folder.", hint="Name a new one; nothing was written.")
+            raise ConfigError(f"{str(folder)!r} is not an empty folder.", hint="Choose a new one; nothing was written.")
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
     except OSError as error:
-        raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Name another folder.") from None
+        raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Choose another folder.") from None
 
 
 def _read_from_files(text: str, data_folder: Path) -> str:
-    """Return a preset's text with the hub's lines commented out and the files' lines in force."""
+    """Return a preset's text with the hub's lines commented out and the files' lines active."""
     variable = str(data_folder).startswith("$")
     root = data_folder if variable else data_folder.resolve()
     if "$" in str(root) and not variable:
         raise ConfigError(
-            f"the path {str(root)!r} holds a '$', which begins an environment variable in a config.", hint="Rename the folder."
+            f"the path {str(root)!r} contains '$', which starts an environment variable in a config.", hint="Rename the folder."
         )
     lines = []
     for line in text.split("\n"):
@@ -117,7 +117,7 @@ def _read_from_files(text: str, data_folder: Path) -> str:
             if not variable and not path.is_file():
                 raise ConfigError(
                     f"{str(data_folder)!r} has no file {file[2]!r}.",
-                    hint="The folder holds <set>/<split>.jsonl.gz; leave --data-folder out to read from the hub.",
+                    hint="The folder must hold <set>/<split>.jsonl.gz; omit --data-folder to read from the hub.",
                 )
             # A JSON string is a YAML string, whatever the path holds.
             lines.append(f"  {file[1]}{json.dumps(str(path), ensure_ascii=False)}{file[3]}")

@@ -1,4 +1,4 @@
-"""Requests from a task, and labels from answers; pure in both directions."""
+"""Render requests from a task and read labels from answers; both are pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the teacher decided: labels, or a piece of the passage, read from its words."""
+"""Read the teacher's decision from its words: labels, or a span of the passage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["read_answer"]
 
 
 def read_answer(text: str, task: TaskConfig, row: Example) -> tuple[str, int] | None:
-    """Return what an answer decides, or ``None`` when it decides nothing; see `stepsynth.tasks.TaskFamily.read_answer`.
+    """Return the decision in an answer, or ``None`` if there is none; see `stepsynth.tasks.TaskFamily.read_answer`.
 
     Args:
         text: the teacher's words.

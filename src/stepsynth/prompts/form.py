@@ -1,4 +1,4 @@
-"""How a text is written, in words for a teacher: its length, its capitals, its end."""
+"""Describe a text's form for a teacher: its length, its case, its ending."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 __all__ = ["described_form"]
 
-# Question marks of other scripts, too.
+# Including those of other scripts.
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u1367")
 _EXACT = 20
 
 
 def described_form(texts: Sequence[str]) -> str:
-    """Return how texts are written, in a few words that tell nothing of what they say.
+    """Describe the form of texts in a few words, without their content.
 
     Args:
-        texts: gold texts, one for each that is to be written.
+        texts: gold texts, one for each text to write.
 
     Returns:
-        For instance ``about 9 words, all in lower case, ends with a question mark``; of several texts the lengths
-        of all, and what most of them have in common. Empty where there are no words.
+        For instance ``about 9 words, all in lower case, ends with a question mark``; for several texts, all lengths
+        and what most of them have in common. Empty if there are no words.
     """
     lengths = [_length(text) for text in texts if count_words(text)]
     if not lengths:
@@ -40,6 +40,6 @@ def described_form(texts: Sequence[str]) -> str:
 
 
 def _length(text: str) -> int:
-    """Return a text's words; nobody counts to 137, so that larger numbers are round."""
+    """Return a text's number of words, rounded to tens if large."""
     words = count_words(text)
     return words if words <= _EXACT else round(words, -1)

@@ -1,13 +1,13 @@
-"""Requests from a task: templates filled in.
+"""Render requests from a task's templates.
 
-A template is Jinja2 (sandboxed) with lines that say who speaks::
+A template is sandboxed Jinja2 with lines that name the speaker::
 
     --- user
     Write one {{ text_kind }} that is {{ label }}: {{ description }}.
 
-It is cut into turns before anything is filled in, and what is filled in is never read as a
-template: text from data or models reaches the teacher byte for byte. An assistant turn that
-comes out empty is left out together with the user turn before it.
+It is split into turns before values are filled in, and values are never parsed as templates: text
+from data or models reaches the teacher byte for byte. An assistant turn that renders empty is left
+out together with the user turn before it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Prompts"]
 
-# Of one multiplication or power in a template; far more than any prompt needs.
+# Limits on a multiplication or power in a template; far more than any prompt needs.
 _MOST_PRODUCT, _MOST_POWER = 10_000_000, 1_000
 _SENTENCE_END = re.compile(r"[.!?]\s+(?=[^a-z])")
 _TURN = re.compile(r"^--- *(system|user|assistant) *$\n?", re.MULTILINE)
@@ -47,7 +47,7 @@ class Prompts:
     Attributes:
         task: the task; ``task.prompts`` overrides the default templates by name. A ``task.prompt_style``
             that is still ``auto`` means ``small`` here, see `stepsynth.settling`.
-        avoid: what the teacher shall not do, in whole sentences; templates may name it, ``{{ avoid }}``.
+        avoid: what the teacher must not do, in whole sentences; templates may use it as ``{{ avoid }}``.
     """
 
     task: TaskConfig
@@ -60,25 +60,25 @@ class Prompts:
 
     @property
     def capable(self) -> bool:
-        """Whether the templates are those for capable models, which can use more than small ones."""
+        """Whether the templates are those for capable models."""
         return self.task.prompt_style == "capable"
 
     @property
     def templates(self) -> Mapping[str, str]:
-        """Name -> template, as the task's family, its style and its own templates say."""
+        """Name -> template, from the task's family, its style and its own templates."""
         defaults = self.family.templates(capable=self.capable)
         return {name: self.task.prompts.get(name, default) for name, default in defaults.items()}  # type: ignore[call-overload]
 
     def counts(self, name: str) -> bool:
-        """Whether a template can ask for several texts in one answer: it says how many, ``{{ count }}``."""
+        """Whether a template can ask for several texts in one answer, because it uses ``{{ count }}``."""
         return _says_how_many(self.templates[name])
 
     def check(self) -> None:
         """Fill every template once with sample values.
 
         Raises:
-            ConfigError: a template that is not valid, names an unknown variable or does not
-                end with a user turn.
+            ConfigError: a template is invalid, names an unknown variable or does not end with a
+                user turn.
         """
         label = next(iter(self.task.labels), "")
         row = Example("sample", "a text", label, "a context", (Span("answer", 0),))
@@ -103,19 +103,19 @@ class Prompts:
             name: ``rationale``, ``seed``, ``zerogen``, ``extrapolate`` or ``answer``.
             label: the label asked for, several joined by ``|``.
             rationales: reasons that a seed text should show.
-            row: the mistake that is extrapolated or the row that is to be answered; of a row
-                that is still to be written, its context and answer.
+            row: the mistake to extrapolate or the row to answer; for a row that is yet to be
+                written, its context and answer.
             examples: other gold rows of that label.
-            predicted: what the student took ``row`` for: a label, or its answer.
-            form: how the text shall be written, see `described_form`.
-            count: how many texts the answer shall hold; more than one only where `counts`.
+            predicted: the student's prediction for ``row``: a label, or its answer.
+            form: how to write the text, see `described_form`.
+            count: number of texts in the answer; more than one only if `counts`.
 
         Raises:
             ConfigError: see `check`.
         """
         row, names = row or Example("", ""), self._names
         fields = self.family.prompt_names
-        # Two places that are empty when there are fewer examples; an empty turn is left out.
+        # Padded to two with empty examples; empty turns are left out.
         shown = [*examples, *[Example("", "")] * (2 - len(examples))]
         values = {
             "instruction": self.task.instruction,
@@ -147,16 +147,16 @@ class Prompts:
         return _render(name, self.templates[name], values)
 
     def _variables(self, label: str, row: Example) -> Mapping[str, object]:
-        """Return what the family adds.
+        """Return the family's own variables.
 
         Raises:
-            ConfigError: it fails, or gives no mapping.
+            ConfigError: it fails, or does not return a mapping.
         """
         with guard_own(self.family, "the variables of a prompt", ConfigError, "Correct variables() of the class."):
             found: object = self.family.variables(label, row)
         if not isinstance(found, Mapping):
             raise ConfigError(
-                f"the task family {self.task.family!r} gives {found!r} for variables().",
+                f"the task family {self.task.family!r} returns {found!r} from variables().",
                 hint="Return a dict: variable's name -> value.",
             )
         return found
@@ -183,18 +183,18 @@ def _render(name: str, source: str, values: Mapping[str, Any]) -> tuple[Message,
 
     try:
         turns = [(role, template.render(values)) for role, template in _compiled(source)]
-    # An expression in a template may fail in any way that Python knows: ``{{ 1 / 0 }}``.
+    # An expression in a template may raise any Python error: ``{{ 1 / 0 }}``.
     except Exception as error:
         what = str(error) if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
         raise ConfigError(f"prompt {name!r}: {what}.", hint=f"Known variables: {', '.join(values)}.") from None
     turns = _without_empty(turns)
     if not turns or turns[-1][0] != "user":
-        raise ConfigError(f"prompt {name!r} does not end with a turn of the user.", hint="End it with a '--- user' turn.")
+        raise ConfigError(f"prompt {name!r} does not end with a user turn.", hint="End it with a '--- user' turn.")
     return tuple(Message(role, content) for role, content in turns)  # type: ignore[arg-type]
 
 
 def _without_empty(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Leave out an empty assistant turn together with the user turn before it, and other empty turns."""
+    """Leave out empty turns, and with an empty assistant turn also the user turn before it."""
     kept: list[tuple[str, str]] = []
     for role, content in turns:
         if content.strip():
@@ -209,7 +209,7 @@ def _meaning(label: str, task: TaskConfig) -> str:
 
 
 def _cloze(row: Example) -> str:
-    """Return the sentence around the answer with a gap in the answer's place; the context where there is no answer."""
+    """Return the sentence around the answer with a gap in place of the answer; without an answer, the context."""
     if not row.answers:
         return row.context
     span = row.answers[0]
@@ -225,7 +225,7 @@ def _with_article(noun: str) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    """Return a sandbox: no attribute of Python's own, nothing that changes a value, and no number or text without end."""
+    """Return a sandbox without access to Python's attributes, mutation, or huge numbers and texts."""
     import jinja2
     from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
@@ -251,7 +251,7 @@ def _says_how_many(source: str) -> bool:
     try:
         return "count" in meta.find_undeclared_variables(environment.parse(source))
     except TemplateError:
-        # `check` says what is wrong with it.
+        # `check` reports the error.
         return False
 
 
@@ -261,5 +261,5 @@ def _compiled(source: str) -> tuple[tuple[str, jinja2.Template], ...]:
     pieces = _TURN.split(source)
     turns = [("user", pieces[0])] if pieces[0].strip() else []
     turns += list(zip(pieces[1::2], pieces[2::2], strict=True))
-    # White space around a turn is the template's; white space at the ends of what is filled in is kept.
+    # White space around a turn belongs to the template; white space at the ends of values is kept.
     return tuple((role, environment.from_string(text.strip())) for role, text in turns or [("user", "")])

@@ -1,4 +1,4 @@
-"""The report: self-contained pages, one about a run, made from its journal, one about a comparison."""
+"""Self-contained HTML pages: one for a run, made from its journal, and one for a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison's page: what beats what, by how much, and whether that is established."""
+"""A comparison's page: which method beats which, by how much, and whether that is established."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def render_comparison(results: dict[str, Any]) -> str:
         results: from `stepsynth.comparison.summarise`, or the content of its ``results.json``.
     """
     systems = results["systems"]
-    # What every method has may be compared side by side.
+    # Only scores that every method has can stand side by side.
     further = [name for name in systems[0]["details"] if all(name in entry["details"] for entry in systems)] if systems else []
     metric = words(results["metric"])
     values = {
@@ -49,7 +49,7 @@ def render_comparison(results: dict[str, Any]) -> str:
 
 
 def _headline(results: dict[str, Any]) -> list[str]:
-    """Say in plain words what came out."""
+    """Return the outcome in plain words."""
     systems, metric, seeds = results["systems"], words(results["metric"]), len(results["seeds"])
     over = f"over {seeds} seeds" if seeds > 1 else "with one seed"
     first = max(systems, key=lambda entry: entry["score"]["value"])
@@ -72,9 +72,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
     if ahead:
         sentences.append(f"It is beaten by {_listed(ahead)}: established.")
     if rest:
-        sentences.append(
-            f"Not told apart from it {'is' if len(rest) == 1 else 'are'} {_joined([_side(entry) for entry in rest])}."
-        )
+        sentences.append(f"No difference from it is established for {_joined([_side(entry) for entry in rest])}.")
     if not compared:
         sentences.append("No other method was compared with it.")
     if teacher := next(filter(_is_teacher, systems), None):
@@ -85,7 +83,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
 
 
 def _replaces(results: dict[str, Any]) -> list[str]:
-    """Say whether the student can take the teacher's place, and what that would save."""
+    """Return whether the student can replace the teacher, and what that would save."""
     systems = results["systems"]
     teacher = next(filter(_is_teacher, systems), None)
     if teacher is None:
@@ -94,7 +92,7 @@ def _replaces(results: dict[str, Any]) -> list[str]:
     difference = teacher.get("against_student") or teacher["difference"]
     if student is None or not difference:
         return [f"The teacher itself scores {percent(teacher['score']['value'])} %. Add the method s3 to compare its student."]
-    # Seen from the student: it minus the teacher.
+    # The student minus the teacher.
     gap = -difference["value"]
     low, high = (-end for end in reversed(difference["ci95"]))
     scores = (
@@ -103,19 +101,19 @@ def _replaces(results: dict[str, Any]) -> list[str]:
     if not _is_established(difference):
         sentences = [
             f"Not decided: {scores}. The difference of {signed(gap)} points is not established; "
-            f"the interval reaches from {signed(low)} to {signed(high)} points for the student."
+            f"the interval runs from {signed(low)} to {signed(high)} points for the student."
         ]
     elif gap > 0:
         sentences = [f"Yes: {scores}. Its lead of {100 * gap:.1f} points is established."]
     else:
-        sentences = [f"Not without loss: {scores}. The {-100 * gap:.1f} points that it lacks are established."]
+        sentences = [f"Not without loss: {scores}. Its deficit of {-100 * gap:.1f} points is established."]
     return [*sentences, *_savings(student["per_1000_predictions"], teacher["per_1000_predictions"])]
 
 
 def _savings(student: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
     sentences = []
     if teacher["seconds"] is None:
-        sentences.append("The teacher's time was not measured: its answers were known before.")
+        sentences.append("The teacher's time was not measured: its answers were already known.")
     elif student["seconds"]:
         times = teacher["seconds"] / student["seconds"]
         sentences.append(
@@ -130,7 +128,7 @@ def _savings(student: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
 
 
 def _budget_of(results: dict[str, Any]) -> str | None:
-    """Return the method that set the budget of the others; in results of older versions it was the reference, too."""
+    """Return the method that set the others' budget; in results of older versions that was the reference."""
     name: str | None = results["budget"] if "budget" in results else results["reference"]
     return name
 
@@ -163,7 +161,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _command(results: dict[str, Any]) -> str:
-    """Return the command that makes the same comparison from the same config file."""
+    """Return the command that repeats the comparison from the same config file."""
     names = ",".join(entry["name"] for entry in results["systems"])
     options = [f"--methods {shlex.quote(names)}", f"--seeds {len(results['seeds'])}", f"--match {results['match']}"]
     if results["reference"]:
@@ -175,7 +173,7 @@ def _command(results: dict[str, Any]) -> str:
 
 
 def _figures(results: dict[str, Any], metric: str) -> dict[str, list[str]]:
-    """Each figure wide and narrow; one that would be empty is left out."""
+    """Draw each figure wide and narrow; empty figures are left out."""
     reference = results["reference"]
     scores = tuple(
         _mark(entry, entry["score"], entry["per_seed"], _REFERENCE_COLOUR if entry["name"] == reference else _OTHER_COLOUR)

@@ -1,6 +1,6 @@
 """The figures of a comparison: scores and differences with their intervals, the learning curve.
 
-Each exists in a wide and in a narrow setting; the page shows one.
+Each is drawn wide and narrow; the page shows one of them.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Forest:
 
     Attributes:
         name: prefix of ids.
-        title: what a screen reader says.
-        axis: what the horizontal axis says.
+        title: read out by screen readers.
+        axis: the label of the horizontal axis.
         signed: whether values are differences, with a line at zero.
         marks: from top to bottom.
     """
@@ -77,7 +77,7 @@ def forest_figure(forest: Forest, *, narrow: bool) -> str:
             axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
         for place, mark in enumerate(forest.marks):
             _draw(axes, place, mark)
-            # On a small screen a name has no room beside the plot.
+            # On a small screen there is no room for names beside the plot.
             if narrow:
                 axes.text(0, place - 0.3, plain(mark.name), transform=axes.get_yaxis_transform(), va="bottom", parse_math=False)
             else:
@@ -100,7 +100,7 @@ def curve_figure(
     metric: str,
     narrow: bool,
 ) -> str:
-    """Return an SVG of score against rows, one line per seed, with the forecast as a point with its interval.
+    """Return an SVG of score against rows: one line per seed, and the forecast as a point with its interval.
 
     Args:
         seeds: seed -> ``(rows, score)``, scores in [0, 1]; more than five seeds share a colour.

@@ -1,8 +1,8 @@
 """Drawings as inline SVG that follow the page's colours.
 
-Matplotlib draws with placeholder colours, which become CSS variables afterwards: one drawing
-serves light and dark. Text stays text, ids are made unique, and nothing in the markup points
-outside the page.
+Matplotlib draws with placeholder colours, which are then replaced by CSS variables, so that one
+drawing serves light and dark mode. Text stays text, ids are unique, and nothing in the markup
+points outside the page.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _VARIABLES.update({colour: f"s{number}" for number, colour in enumerate(PLACEHOL
 
 @contextmanager
 def setting() -> Iterator[None]:
-    """Matplotlib's own defaults, whatever the user's matplotlibrc says, plus ours, for a while."""
+    """Use matplotlib's defaults plus ours for a while, whatever the user's matplotlibrc says."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -50,7 +50,7 @@ def setting() -> Iterator[None]:
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of a size in inches, with one pair of axes."""
+    """Return a figure of the given size in inches, with one pair of axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -58,12 +58,12 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def svg(figure: Figure, prefix: str, title: str) -> str:
-    """Return a figure as an `<svg>` element: no dates, no creator, nothing that an inline SVG does not need.
+    """Return a figure as an `<svg>` element without dates, creator or anything else that an inline SVG does not need.
 
     Args:
         figure: drawn with the placeholder colours.
-        prefix: of all ids, unique on the page.
-        title: what a screen reader says.
+        prefix: prefix of all ids, unique on the page.
+        title: read out by screen readers.
     """
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -82,5 +82,5 @@ def svg(figure: Figure, prefix: str, title: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Printable ASCII only: the drawing font knows no other script and would warn."""
+    """Return a text in printable ASCII: the drawing font has no other script, and matplotlib would warn."""
     return re.sub(r"[^ -~]", "?", text)[:40]

@@ -1,6 +1,6 @@
 """The figures of a run's page: scores per round, rows per stage.
 
-Each exists in a wide and in a narrow setting; the page shows one.
+Each is drawn wide and narrow; the page shows one of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bar", "Line", "accuracy_figure", "ledger_figure"]
 
-# select, harvest, test: told apart by marker and dash as well as by colour.
+# For select, harvest, test: they differ in marker and dash as well as in colour.
 _STYLES: tuple[tuple[int, str, str], ...] = ((1, "o", "-"), (2, "s", "--"), (0, "D", ":"))
 
 
@@ -24,7 +24,7 @@ class Line:
     """Scores of one split over the rounds.
 
     Attributes:
-        name: what the legend says.
+        name: shown in the legend.
         points: ``(round, value, low, high)``, values and interval ends in [0, 1].
     """
 
@@ -37,7 +37,7 @@ class Bar:
     """One stacked bar.
 
     Attributes:
-        name: what the axis says.
+        name: shown on the axis.
         segments: counts by colour number (0 is accepted), at most `SERIES` of them.
     """
 
@@ -46,7 +46,7 @@ class Bar:
 
 
 def accuracy_figure(lines: Sequence[Line], *, metric: str, narrow: bool) -> str:
-    """Return an SVG with one line per split: score against round, 95 % intervals as bars.
+    """Return an SVG of score against round: one line per split, with 95 % intervals as bars.
 
     Args:
         lines: at most three; lines without points are left out.
@@ -57,7 +57,7 @@ def accuracy_figure(lines: Sequence[Line], *, metric: str, narrow: bool) -> str:
     with setting():
         figure, axes = canvas(3.7 if narrow else 7.2, 2.9 if narrow else 3.0)
         for place, (line, (colour, marker, dash)) in enumerate(shown):
-            # Side by side, so that no interval hides another.
+            # Shifted, so that no interval hides another.
             shift = (place - (len(shown) - 1) / 2) * 0.06
             rounds = [number + shift for number, *_ in line.points]
             values = [100 * value for _, value, _, _ in line.points]
@@ -80,7 +80,7 @@ def accuracy_figure(lines: Sequence[Line], *, metric: str, narrow: bool) -> str:
 
 
 def ledger_figure(bars: Sequence[Bar], *, narrow: bool) -> str:
-    """Return an SVG with one horizontal bar per stage, cut into accepted rows and reasons.
+    """Return an SVG with one horizontal bar per stage, split into accepted rows and reasons.
 
     Args:
         bars: from top to bottom.

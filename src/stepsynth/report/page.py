@@ -1,4 +1,4 @@
-"""A run's page: every number and every row shown is gathered here, from the journal."""
+"""A run's page: gathers every number and row that it shows from the journal."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
 
 
 def _told(stages: Sequence[Stage]) -> dict[str, list[str]]:
-    """Return what the teacher was told to avoid, by label; a later stage says an earlier one's again."""
+    """Return the warnings that prompts gave the teacher, by label; later stages repeat those of earlier ones."""
     found: dict[str, dict[str, None]] = {}
     for stage in stages:
         for label, sentences in stage.told.items():
@@ -100,7 +100,7 @@ def _told(stages: Sequence[Stage]) -> dict[str, list[str]]:
 
 
 def _learner(trains: Trains, best: RoundScores | None) -> str:
-    """Say whose score the headline gives."""
+    """Return whose score the headline gives."""
     number = best.number if best else "unknown"
     return {
         "none": "the teacher itself",
@@ -133,13 +133,13 @@ def _facts(
 
 
 def _of_loop(journal: Journal, trains: Trains, rounds: Sequence[RoundScores]) -> list[RoundScores]:
-    """Leave out students that are no step after the round before: those that are kept after cross-fitting."""
+    """Leave out the students kept after cross-fitting: they are not a step after the round before."""
     judged = judged_rounds(journal)
     return [entry for entry in rounds if trains != "crossfit" or entry.number in judged]
 
 
 def _figures(rounds: Sequence[RoundScores], stages: Sequence[Stage], ranked: Sequence[str]) -> dict[str, list[str]]:
-    """Each figure wide and narrow; one that would be empty is left out."""
+    """Draw each figure wide and narrow; empty figures are left out."""
     points = {
         split: tuple((r.number, s.value, s.low, s.high) for r in rounds if (s := r.scores.get(split)) and math.isfinite(s.value))
         for split in (*SPLITS, CROSSFITTED[0])
@@ -155,7 +155,7 @@ def _figures(rounds: Sequence[RoundScores], stages: Sequence[Stage], ranked: Seq
         if stage.accepted or stage.dropped
     ]
     figures = {}
-    # One student's point would say less than its line in the table.
+    # A single point would say less than its line in the table.
     if len({number for line in points.values() for number, *_ in line}) > 1:
         lines = [Line(split, points[split]) for split in SPLITS]
         if points["crossfit"]:

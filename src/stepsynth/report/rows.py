@@ -1,4 +1,4 @@
-"""Rows as a page shows them: stages that add up, samples picked without a look, mistakes and what became of them."""
+"""Rows as a page shows them: stages that add up, samples picked blindly, mistakes and what became of them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Miss", "Misses", "Passage", "Stage", "feeding", "misses_of", "passage", "samples_of", "stages_of"]
 
-# A passage is shown with many rows, so it is held shorter than a written text.
+# A passage is shown with many rows, so its limit is lower than that of a written text.
 _LONGEST_PASSAGE = 4_000
 _CLIPPED, _SPARE = 240, 80
 _MOST_ANSWERS = 3
-# Of one mistake; a run of a million rows must not make a page of as many.
+# Per mistake: a run of a million rows must not make a page of a million rows.
 _MOST_WRITTEN = 24
 
 Piece = tuple[str, str]
@@ -53,12 +53,12 @@ class Stage:
 
     @property
     def dropped(self) -> int:
-        """Rows dropped, whatever the reason."""
+        """Rows dropped for any reason."""
         return sum(self.reasons.values())
 
     @property
     def adds_up(self) -> bool:
-        """Whether accepted and dropped make up what was asked for."""
+        """Whether accepted and dropped rows add up to those requested."""
         return self.requested == self.accepted + self.dropped
 
 
@@ -67,9 +67,9 @@ class Passage:
     """A context in pieces, each with the classes of its mark (empty: not marked).
 
     Attributes:
-        short: what is shown at once.
-        whole: all of it, as far as a page holds it; empty when ``short`` is all.
-        lost: characters that are left out of ``whole``.
+        short: the part shown at first.
+        whole: the full text, up to the page's limit; empty if ``short`` is complete.
+        lost: number of characters left out of ``whole``.
     """
 
     short: tuple[Piece, ...]
@@ -79,7 +79,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A harvest example that a student got wrong, with the first rows that were written from it and how many more there are."""
+    """A harvest example that a student got wrong, the first rows written from it, and the number of further ones."""
 
     text: str
     passage: Passage | None
@@ -94,7 +94,7 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Misses:
-    """All mistakes of a round's student, and what the next one made of them."""
+    """All mistakes of a round's student, and how the next student did on them."""
 
     round: int
     examples: int
@@ -109,8 +109,8 @@ def passage(context: str, marks: Iterable[tuple[Span, str]] = ()) -> Passage | N
     """Return a context with the given spans marked, clipped around the first of them; ``None`` without a context.
 
     Args:
-        context: the text that the row keeps.
-        marks: spans with the class of their mark; a span that is not in the context is left out.
+        context: the row's context.
+        marks: spans with the class of their mark; spans that are not in the context are left out.
     """
     if not context:
         return None
@@ -123,7 +123,7 @@ def passage(context: str, marks: Iterable[tuple[Span, str]] = ()) -> Passage | N
         return Passage(_pieces(context, 0, len(context), found))
     first = min((start for start, _, _ in found), default=0)
     begin = max(0, min(first - _CLIPPED // 3, len(context) - _CLIPPED))
-    # Not through the middle of a word, if there is a space nearby.
+    # Do not cut a word if there is a space nearby.
     space = context.find(" ", begin, begin + 20) if begin else -1
     begin = space + 1 if space >= 0 and space < first else begin
     end = min(len(context), max(begin + _CLIPPED, next((stop for start, stop, _ in found if start == first), 0)))
@@ -173,7 +173,7 @@ def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
 def samples_of(
     journal: Journal, stages: Sequence[Stage], counts: Iterable[RowCount], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return a few rows of each stage; a context that the row before showed is not shown again."""
+    """Return a few rows of each stage; a context is not repeated when the row before shows it."""
     accepted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for count in counts:
         if not count.reason:
@@ -193,10 +193,10 @@ def samples_of(
 
 
 def _spread(sizes: Mapping[str, int], count: int, order: Sequence[str]) -> list[tuple[str, int]]:
-    """Pick evenly over groups, and evenly over the plan within a group: no look at the rows' quality.
+    """Pick evenly over groups, and within a group evenly over the plan, whatever the rows' quality.
 
     Returns:
-        Group and number within the group.
+        Pairs of a group and a number within the group.
     """
     filled = [(name, sizes[name]) for name in dict.fromkeys((*order, *sizes)) if sizes.get(name)]
     if len(filled) > count:
@@ -216,7 +216,7 @@ def _spread(sizes: Mapping[str, int], count: int, order: Sequence[str]) -> list[
 def _places(
     journal: Journal, stage: str, kept: Sequence[tuple[str, str, int]], lost: Sequence[tuple[str, int]]
 ) -> tuple[list[int], list[int]]:
-    """Return where picked rows stand in their plan: accepted ones by label and number, dropped ones by reason and number."""
+    """Return the plan positions of picked rows: accepted ones by label and number, dropped ones by reason and number."""
     seen: Counter[tuple[str, ...]] = Counter()
     where: dict[tuple[object, ...], int] = {}
     wanted = {*kept, *lost}
@@ -229,7 +229,7 @@ def _places(
 
 
 def _shown(rows: Sequence[Row], known: tuple[str, Span | None] | None = None) -> list[tuple[Row, Passage | None]]:
-    """Pair rows with their contexts, leaving out one that has just been shown."""
+    """Pair rows with their contexts, leaving out a context that was just shown."""
     pairs = []
     for row in rows:
         given = (row.context, row.answer)
@@ -243,14 +243,14 @@ def _shown(rows: Sequence[Row], known: tuple[str, Span | None] | None = None) ->
 
 
 def feeding(journal: Journal, number: int, config: RunConfig) -> list[Graded]:
-    """Return what was predicted in a round of the rows that feed the loop: the harvest half, or all by cross-fitting."""
+    """Return a round's predictions on the rows that feed the loop: the harvest half, or with cross-fitting all."""
     if trains_on(config, journal) != "crossfit":
         return journal.graded(number, "harvest")
     return journal.graded(number, "crossfit") if number in judged_rounds(journal) else []
 
 
 def misses_of(journal: Journal, number: int, config: RunConfig) -> Misses:
-    """Return what the student of a round got wrong on the rows that feed the loop, and what became of it in the next round."""
+    """Return the mistakes of a round's student on the rows that feed the loop, and their outcome in the next round."""
     examples = {example.id: example for split in ("harvest", "select") for example in journal.gold(split)}
     graded = feeding(journal, number, config)
     right = {g.prediction.example_id: g.score == 1.0 for g in graded}
@@ -283,7 +283,7 @@ def _miss(
             marks.append((Span(prediction.label, prediction.start), "said"))
             answers = list(dict.fromkeys(answer.text for answer in example.answers))
             gold = " / ".join(answers[:_MOST_ANSWERS]) or gold
-    # Extrapolation keeps the context and the answer, which stand above already.
+    # Extrapolation keeps the context and the answer, which are already shown above.
     known = (context, example.answers[0] if example and example.answers else None)
     rows = [(row, None if (row.context, row.answer) == known else passage(row.context)) for row in written]
     return Miss(text, passage(context, marks), gold, prediction.label, prediction.confidence, new, rows, further, outcome)

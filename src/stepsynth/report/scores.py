@@ -1,4 +1,4 @@
-"""What students scored, round by round, as a page shows it; the journal comes before ``results.json``."""
+"""Students' scores by round, as a page shows them; the journal takes precedence over ``results.json``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 SPLITS = ("select", "harvest", "test")
-# What rounds are judged by where all gold rows take part.
+# The splits that judge rounds when all gold rows take part.
 CROSSFITTED = ("crossfit", "test")
 
-# Further scores of an evaluation, in this order, with what they are.
+# Further scores of an evaluation with their descriptions, in display order.
 _FURTHER = {
     "f1": "F1, words shared with the right answer",
     "micro_f1": "micro F1, all decisions together",
@@ -50,11 +50,11 @@ class Score:
     """A score with its interval, all in [0, 1].
 
     Attributes:
-        metric: its name as words.
+        metric: its name in words.
         value: the score.
         low: lower end of the 95 % interval.
         high: upper end.
-        n: rows.
+        n: number of rows.
         details: further scores and tables.
     """
 
@@ -76,9 +76,9 @@ class RoundScores:
     """A round's student.
 
     Attributes:
-        number: of the round.
-        rows: that it learnt from.
-        new_rows: that were written for it.
+        number: the round.
+        rows: number of rows that it learnt from.
+        new_rows: number of rows written for it.
         scores: split -> score.
     """
 
@@ -89,12 +89,12 @@ class RoundScores:
 
 
 def mapping(value: object) -> dict[str, Any]:
-    """Return a mapping as it is, and anything else as an empty one."""
+    """Return a mapping unchanged, and an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def score_of(values: Evaluation | Mapping[str, Any] | None) -> Score | None:
-    """Return an evaluation, or what ``results.json`` says of one, as a score."""
+    """Convert an evaluation, or its entry in ``results.json``, to a score."""
     if not values:
         return None
     known = asdict(values) if isinstance(values, Evaluation) else values
@@ -106,7 +106,7 @@ def score_of(values: Evaluation | Mapping[str, Any] | None) -> Score | None:
 
 
 def rounds_of(journal: Journal, method: Mapping[str, Any]) -> list[RoundScores]:
-    """Join what the journal holds with what ``results.json`` says of the method."""
+    """Return the rounds in the journal and those in the method's entry in ``results.json``."""
     told = {entry["round"]: entry for entry in method.get("rounds") or [] if "round" in entry}
     sizes: Counter[int] = Counter()
     for count in count_rows(journal):
@@ -127,7 +127,7 @@ def rounds_of(journal: Journal, method: Mapping[str, Any]) -> list[RoundScores]:
 
 
 def best_of(journal: Journal, method: Mapping[str, Any], rounds: Sequence[RoundScores]) -> RoundScores | None:
-    """Return the round that counts; without any student, none."""
+    """Return the round that counts; ``None`` without a student."""
     named = [entry for entry in rounds if entry.number == method.get("best_round")]
     if not named and journal.rounds():
         named = [entry for entry in rounds if entry.number == best_round(journal)]
@@ -135,7 +135,7 @@ def best_of(journal: Journal, method: Mapping[str, Any], rounds: Sequence[RoundS
 
 
 def further_scores(score: Score | None) -> list[tuple[str, str]]:
-    """Return what else an evaluation found, as ``(what, how much)``."""
+    """Return the further scores of an evaluation as ``(name, value)``."""
     details = score.details if score else {}
     found = []
     for name, what in _FURTHER.items():
@@ -151,7 +151,7 @@ def further_scores(score: Score | None) -> list[tuple[str, str]]:
 
 
 def details_of(best: RoundScores | None, test: Score | None) -> dict[str, Any] | None:
-    """Return the tables of the best round, on test, else on select: further scores, per label, confusion."""
+    """Return the tables of the best round on test, else on select: further scores, per label, confusion."""
     if best is None:
         return None
     candidates = [("test", best.scores.get("test")), ("test", test)]

@@ -1,4 +1,4 @@
-"""Where a run's answers went: how many were asked for per label, what became of them, and which label took the others' share."""
+"""How a run's answers were spent: requests and outcomes per label, and which labels took more than their share."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelSpent", "greedy", "spent_by_label"]
 
-# A label is greedy when it took so many times as many answers per wanted row as the others, and so many more.
+# A label is greedy if it took this many times the answers per wanted row of the others, and this many more.
 _TIMES, _MORE = 2.5, 30
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSpent:
-    """What was asked for with one label, reasons and rows together.
+    """The requests for one label, reasons and rows together.
 
     Attributes:
-        label: several are joined by ``|``.
-        wanted: accepted ones that the stages wanted.
-        asked: answers, a list counted by its parts.
-        accepted: of these.
-        reason: why most of the others were dropped; empty where none was.
-        for_reason: how many were dropped for it.
+        label: the label; several are joined by ``|``.
+        wanted: accepted rows that the stages aimed for.
+        asked: requested answers; the items of a list count one each.
+        accepted: how many of them were accepted.
+        reason: why most of the others were dropped; empty if none was.
+        for_reason: number dropped for it.
     """
 
     label: str
@@ -42,16 +42,16 @@ class LabelSpent:
 
     @property
     def said(self) -> str:
-        """The chief reason in words, with its number."""
+        """The main reason in words, with its number."""
         return f"{self.for_reason:,} {self.reason}" if self.reason else ""
 
 
 def spent_by_label(journal: Journal, counts: Iterable[RowCount]) -> list[LabelSpent]:
-    """Return what each label took in the finished stages that asked for something, most first.
+    """Return the answers spent per label in the finished generating stages, largest first.
 
     Args:
-        journal: holds what the stages wanted.
-        counts: its rows.
+        journal: holds the targets of the stages.
+        counts: the journal's row counts.
     """
     wanted: Counter[str] = Counter()
     asking = set()
@@ -72,7 +72,7 @@ def spent_by_label(journal: Journal, counts: Iterable[RowCount]) -> list[LabelSp
 
 
 def greedy(spent: Sequence[LabelSpent]) -> list[LabelSpent]:
-    """Return the labels that took far more answers for what was wanted of them than the others did."""
+    """Return the labels that took far more answers per wanted row than the others."""
     asked, wanted = sum(label.asked for label in spent), sum(label.wanted for label in spent)
     found = []
     for label in spent:

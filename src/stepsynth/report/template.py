@@ -1,7 +1,7 @@
-"""From values to a document: one way to fill a template, for all pages.
+"""From values to a document: how all pages fill their templates.
 
-Model and data text reaches a template as values, is escaped there, and what no UTF-8 page can
-hold is replaced at the very end. No page has a script or asks for anything outside itself.
+Text from models and data reaches a template as values and is escaped there; characters that a
+UTF-8 page cannot hold are replaced at the very end. No page has scripts or loads anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST", "fill", "percent", "signed", "words"]
 
 LONGEST = 20_000
-"""Characters of one text that a page holds."""
+"""The most characters of one text that a page holds."""
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -31,26 +31,26 @@ def fill(name: str, values: Mapping[str, Any]) -> str:
     """Return a page that encodes as UTF-8; the same values give the same characters.
 
     Args:
-        name: of the template, beside this file.
-        values: what it shows.
+        name: the template's file name, beside this module.
+        values: the template's variables.
     """
     page = _environment().get_template(name).render({**values, "version": __version__})
     return _UNFIT.sub("\ufffd", re.sub("\r\n?", "\n", page))
 
 
 def percent(value: Any) -> str:
-    """Return a share in percent with one digit."""
+    """Format a share as a percentage with one digit."""
     return f"{100 * value:.1f}" if _number(value) else "n/a"
 
 
 def words(name: str) -> str:
-    """Return a name from the code as words: ``exact_match`` -> ``exact match``."""
+    """Turn a name from the code into words: ``exact_match`` -> ``exact match``."""
     return name.replace("_", " ")
 
 
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
-    """Templates are compiled once in a process: a comparison fills the same one for every cell."""
+    """Return the environment; cached, because a comparison fills the same template for every cell."""
     from jinja2 import FunctionLoader, StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -72,8 +72,8 @@ def _number(value: Any) -> bool:
 
 
 def signed(value: Any) -> str:
-    """Return a difference of shares in points with its sign and one digit."""
-    # A true minus sign is as wide as the plus, and nothing rounds to minus zero.
+    """Format a difference of shares in points, with its sign and one digit."""
+    # A true minus sign is as wide as the plus; adding 0.0 avoids minus zero.
     return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\u2212") if _number(value) else "n/a"
 
 
@@ -97,7 +97,7 @@ def _brief(text: object, length: int = 80) -> str:
 
 
 def _clip(text: str, length: int = 240) -> tuple[str, str, int]:
-    """Cut a text into what is shown at once, the whole (as far as a page can hold it) and what is left out."""
+    """Return the part shown at first, the whole text up to the page's limit, and the number of characters left out."""
     if len(text) <= length + 80:
         return text, "", 0
     return text[:length].rstrip() + "\u2026", text[:LONGEST], max(0, len(text) - LONGEST)

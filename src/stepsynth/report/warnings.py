@@ -1,4 +1,4 @@
-"""Sentences that a reader must have seen before believing a run's headline."""
+"""Warnings that a reader must see before believing a run's headline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["cautions_of"]
 
 _WIDE_INTERVAL = 0.05
-# Resampling and folds are the same whenever a page is made.
+# Fixed, so that resampling and folds are the same whenever a page is made.
 _SEED = 0
 
 
@@ -38,12 +38,12 @@ def cautions_of(
     """Return the warnings of a run.
 
     Args:
-        journal: holds scores per row, the written rows and the gold ones.
-        best: the round that the headline is about.
+        journal: holds the scores per row, the written rows and the gold rows.
+        best: the round in the headline.
         test: its score on the sealed test set.
-        stages: of the run.
-        config: of the run.
-        spent: what each label took.
+        stages: the run's stages.
+        config: the run's config.
+        spent: answers spent per label.
     """
     trains = trains_on(config, journal)
     found = _scored(best, test, config, trains)
@@ -53,11 +53,11 @@ def cautions_of(
     if judged and judged.half > _WIDE_INTERVAL:
         found.append(f"The {split} set is small (n = {judged.n:,}): its 95 % interval is {200 * judged.half:.1f} points wide.")
     if undecided := max((stage.undecided for stage in stages), default=0):
-        found.append(f"Answers of the teacher that were no decision, or never came, and count as guesses: {undecided:,}.")
+        found.append(f"Answers of the teacher that gave no decision or never came, and count as guesses: {undecided:,}.")
     if near := max((stage.near_test for stage in stages), default=0):
         found.append(
-            f"Written rows that repeat most of a row of the sealed test set: {near:,}. The test score may flatter; "
-            "nothing could prevent it, since the test set is read only after the last training."
+            f"Written rows that repeat most of a row of the sealed test set: {near:,}. The test score may be too high; "
+            "this could not be prevented, since the test set is read only after the last training."
         )
     if shared := max((stage.in_validation for stage in stages), default=0):
         found.append(f"Test rows that are also in the validation data: {shared:,}. The test score is too high.")
@@ -70,7 +70,7 @@ def cautions_of(
 
 
 def _of_labels(spent: Sequence[LabelSpent]) -> list[str]:
-    """Say which labels took the others' share."""
+    """Return a sentence for each label that took the others' share."""
     asked, wanted = sum(label.asked for label in spent), sum(label.wanted for label in spent)
     return [
         f"{label.label or 'No label'} took {label.asked:,} of {asked:,} answers ({label.asked / asked:.0%}) for "
@@ -87,18 +87,18 @@ def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, tra
     given = "has not been scored yet" if config.data.test else "was not given"
     select = best.scores.get("select")
     if trains == "crossfit":
-        reason = "Cross-validation on your labels chose the final student, so it flatters a little."
+        reason = "Cross-validation on your labels also chose the final student, so this score is slightly optimistic."
     elif select is None:
-        reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else has."
+        reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else did."
     elif trains == "none":
         reason = "The figures are those of the select half."
     else:
-        reason = f"Select {select.metric} chose the best round, so it flatters the student."
+        reason = f"Select {select.metric} also chose the best round, so it is optimistic."
     return [f"The sealed test set {given}. {reason}"]
 
 
 def _drift(journal: Journal) -> list[str]:
-    """Two samples of one source should gain alike."""
+    """Return a warning if the two halves drift apart: samples of one source should gain alike."""
     halves = [[[g.score for g in journal.graded(n, split)] for split in ("harvest", "select")] for n in journal.rounds()]
     judged = [(harvest, select) for harvest, select in halves if harvest and select]
     if len(judged) < 2:
@@ -117,7 +117,7 @@ def _of_stage(stage: Stage) -> list[str]:
     for label, why in stage.stopped.items():
         reason = f", most of the others dropped as {why['reason']!r}" if why.get("reason") else ""
         found.append(
-            f"Stage {stage.name} gave {label or 'its rows'} up: {why['good']:,} of the last {why['answers']:,} answers were "
+            f"Stage {stage.name} gave up on {label or 'its rows'}: {why['good']:,} of the last {why['answers']:,} answers were "
             f"good{reason}."
         )
     if not stage.adds_up:

@@ -1,9 +1,9 @@
-"""Task families: what differs between classification, pairs, questions and a user's own; all else is the same for all.
+"""Task families: everything that differs between classification, pairs, questions and a user's own tasks.
 
     family = create_family(config.task)
     family.evaluate(gold, predictions)
 
-A family is one class, see `stepsynth.tasks.TaskFamily`: other rooms ask it, and know no family by its name.
+A family is one class, see `stepsynth.tasks.TaskFamily`. Other rooms ask it and never branch on its name.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ __all__ = [
 
 
 def register_family(family: object) -> str:
-    """Let the class of a program be chosen by its name, and return that name.
+    """Register a user's own family class, and return the name that selects it.
 
     Args:
-        family: a class derived from `TaskFamily`; one of ours keeps its name.
+        family: a class derived from `TaskFamily`; a built-in one keeps its name.
 
     Raises:
-        ConfigError: it is no such class, lacks a method, or has the name of one of ours.
+        ConfigError: it is not such a class, lacks a method, or has the name of a built-in one.
     """
     if not (isinstance(family, type) and issubclass(family, TaskFamily)):
         raise ConfigError(f"family is {family!r}.", hint="Derive its class from stepsynth.TaskFamily, and give the class.")
     if missing := sorted(getattr(family, "__abstractmethods__", ())):
-        raise ConfigError(f"the task family {family.__name__!r} lacks {', '.join(missing)}().", hint="Write it.")
+        raise ConfigError(f"the task family {family.__name__!r} lacks {', '.join(missing)}().", hint="Implement it in the class.")
     if own := next((name for name in FAMILIES.built_in if FAMILIES.load(name) is family), None):
         return own
     name = family.name or family.__name__
@@ -66,7 +66,7 @@ def create_family(task: TaskConfig) -> TaskFamily:
     """Return the family of a task.
 
     Raises:
-        ConfigError: there is no such family here, or it cannot be made.
+        ConfigError: the family is unknown here, or its constructor fails.
     """
     made = FAMILIES.load(task.family)
     if task.family in FAMILIES.built_in:
@@ -84,14 +84,14 @@ def create_family(task: TaskConfig) -> TaskFamily:
 
 
 def knows_family(task: TaskConfig) -> bool:
-    """Return whether the class of a task's family is here: one of ours, of this program, or of an installed package."""
+    """Whether the class of a task's family is available: built in, from this program, or from an installed package."""
     return task.family in FAMILIES.built_in or task.family in FAMILIES.names()
 
 
 def stored_family(task: TaskConfig) -> TaskFamily:
-    """Return the family of a finished run; where its class is not here, what the run's config tells of it.
+    """Return the family of a finished run; without its class, a stand-in from the run's config.
 
-    That is enough to show rows and scores; to write or score rows `create_family` is needed.
+    That is enough to show rows and scores; writing or scoring rows needs `create_family`.
     """
     if knows_family(task):
         return create_family(task)

@@ -1,4 +1,4 @@
-"""What the teacher decided: labels, or a piece of the passage, read from its words."""
+"""Read the teacher's decision from its words: labels, or a span of the passage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["read_label", "read_labels", "read_span"]
 
 _QUOTES = "\"'` \u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
-# What a label needs by far; bounds the work on what a server may send.
+# Far more than a label needs; bounds the work on a server's output.
 _LONGEST = 20_000
 _LISTED = re.compile(r"[,;\n\u060c\u3001\uff0c]|\band\b")
 _NONE = re.compile(r"\W*(?:none|no label)\b")
@@ -26,19 +26,19 @@ _LEAD = re.compile(
     r"(?: (?:is|would be|should be))?(?: ?[:=]| (?=\S))|it is |it's |i would say |i'd say |[-*#\u2022](?= )"
 )
 _Beside = tuple[re.Pattern[str] | None, re.Pattern[str] | None, str | None]
-# Letters that are words of many languages, too, and what may follow one that is meant as a label.
+# Letters that are also words in many languages, and text that shows that one is not meant as a label.
 _WORDS_OF_ONE_LETTER = frozenset("aeiouy")
 _GOES_ON = re.compile(r"'\w|\s+(?!(?:because|since|as|and|or|but|is)\b)[^\W\d_]")
-# Longest grade, in letters.
+# The longest grade, in letters.
 _SHORT = 3
-# Where labels have a minus, it may be a word or stand apart, and "1/1" is no number of the scale. At the beginning "- 1"
-# may be a minus, or a line of the list that the prompt shows: it decides nothing.
+# If labels have a minus, it may be written as a word or apart, and "1/1" is not a number of the scale. "- 1" at the start
+# may be a minus or a line of the list in the prompt, so it decides nothing.
 _MINUS = re.compile(r"(?:\b(?:minus|negative)|(?<=[:=(\"'*])\s?-) (?=\d)|(?<=\bis )- (?=\d)", re.IGNORECASE)
 _LISTED_NUMBER = re.compile(r"\s*- \d")
 _APART = r"(?<!- )(?<!\d/)"
-# "1. -1" is a line of a list, and "1. 0" may be one.
+# "1. -1" is an item of a list, and "1. 0" may be one.
 _NUMBERED = re.compile(r"\W*\d+[.)] ?-\d|\d+[.)] \d+\W*$")
-# What turns a label into its opposite, in front of it: "not spam", "non-spam", "not an entailment".
+# Words before a label that negate it: "not spam", "non-spam", "not an entailment".
 _NEGATION = re.compile(r"(?<![^\W_])(no|not|non|un|never)(?: an?| the)?[\s_\-]+[\"'*(\[]*$")
 _SPOKEN = {"-": "minus", "+": "plus", "#": "sharp", "*": "star"}
 _ENDS = r"\s*(?:$|[.,;:!?)\]\"'*])|\s+(?:because|since|as|and|for|is)\b"
@@ -47,15 +47,15 @@ _LETTER = rf"[^\W_{SPACELESS}]"
 
 
 def read_label(text: str, labels: Sequence[str]) -> str | None:
-    """Return the label that an answer decides for, or ``None`` when it decides nothing.
+    """Return the label that an answer decides for, or ``None`` if it decides nothing.
 
-    An answer that is a label and nothing else is that label. Otherwise the label that is named first counts. Of
-    labels that begin at the same place the longest counts, and signs belong to a label: ``-1`` is
-    not named by ``1``, nor ``A`` by ``A-``.
+    An answer that is only a label is that label. Otherwise the first label named counts; of labels that
+    begin at the same position, the longest. Signs belong to a label: ``1`` does not name ``-1``, nor
+    ``A-`` the label ``A``.
 
     Args:
         text: the teacher's words.
-        labels: the task's.
+        labels: the task's labels.
     """
     reader = _reader(tuple(labels), False)
     whole = reader.whole(text)
@@ -63,7 +63,7 @@ def read_label(text: str, labels: Sequence[str]) -> str | None:
 
 
 def read_labels(text: str, labels: Sequence[str]) -> str | None:
-    """Return all labels that an answer names, joined; "none" is a decision, too. See `read_label`."""
+    """Return all labels that an answer names, joined; "none" is also a decision. See `read_label`."""
     reader = _reader(tuple(labels), True)
     whole = reader.whole(text)
     if whole is not None:
@@ -75,14 +75,14 @@ def read_labels(text: str, labels: Sequence[str]) -> str | None:
 
 
 def read_span(text: str, context: str) -> tuple[str, int] | None:
-    """Return an answer in the words of a passage, and where it begins there (-1 where it does not stand in it).
+    """Return an answer in the words of a passage, and its position there (-1 if it does not occur).
 
     Args:
         text: the teacher's words.
         context: the passage.
     """
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    # The full stop may stand before or behind the closing quote.
+    # The full stop may come before or after the closing quote.
     answer = line.strip(_QUOTES).rstrip(".").strip(_QUOTES)
     return (answer, context.find(answer)) if answer else None
 
@@ -94,7 +94,7 @@ class _Reader:
         names = label_names(labels, several=several)
         words = {label: read_form(label_phrase(label)) for label in labels}
         times = Counter(words.values())
-        # In other words than its own only where these have lost no sign and are no other label.
+        # A label may be written as words only if these keep its signs and match no other label.
         free = {label: bool(words[label]) and keeps_signs(label) and times[words[label]] == 1 for label in labels}
         self._forms = {read_form(label): label for label in labels}
         for label in labels:
@@ -114,14 +114,14 @@ class _Reader:
         apart = [(_APART, r"(?!/\d)") if self._signed and form[0].isdigit() else ("", "") for form in ordered]
         strict = [f"{_left(form)}{pattern}{_right(form)}" for form, pattern in zip(ordered, spelled, strict=True)]
         strict = [f"{before}{pattern}{behind}" for (before, behind), pattern in zip(apart, strict, strict=True)]
-        # Many languages hang endings on to a word: where no label stands alone, the beginning of a word will do.
+        # Many languages add endings to words: if no label stands alone, the beginning of a word is enough.
         loose = ["(?!)" if form.isascii() else pattern for form, pattern in zip(ordered, spelled, strict=True)]
         self._shared = [_pattern(words, spaced=True) for words, count in times.items() if count > 1 and " " in words]
         self._signs = {label: _signs_beside(label, self._forms) for label in labels}
         self._patterns = [re.compile("|".join(f"({pattern})" for pattern in patterns)) for patterns in (strict, loose)]
 
     def whole(self, text: str) -> str | None:
-        """Return the label that an answer is and nothing else, wrappers and "The answer is" aside."""
+        """Return the label if an answer is only that, apart from wrappers and "The answer is"."""
         text = self._form(text[:_LONGEST])
         if self._signed and _LISTED_NUMBER.match(text):
             return None
@@ -144,12 +144,12 @@ class _Reader:
         return _MINUS.sub("-", form) if self._signed else form
 
     def listed(self, text: str) -> list[str]:
-        """Return the labels of a list of them; none when anything else is in it."""
+        """Return the labels of a list; empty if it contains anything else."""
         found = [self.whole(part) for part in _LISTED.split(text[:_LONGEST]) if part.strip()]
         return [label for label in found if label is not None] if None not in found else []
 
     def named(self, text: str) -> Iterator[str | None]:
-        """Yield the labels that are named, in the order of the text; ``None`` where one is that may be another."""
+        """Yield the labels named, in the order of the text; ``None`` for one that may be another."""
         text = text[:_LONGEST]
         small, cased = self._form(text), self._form(text, fold=False)
         if self._numbers and _NUMBERED.match(small):
@@ -160,7 +160,7 @@ class _Reader:
         for pattern in self._patterns:
             some = False
             for match in pattern.finditer(small):
-                # Case tells a label from an article; where folding moved characters, nothing does.
+                # Case distinguishes a label from an article, unless case folding moved characters.
                 if match[0] in _WORDS_OF_ONE_LETTER and not (len(cased) == len(small) and _stands_alone(match, cased)):
                     continue
                 some, label = True, self._labels[(match.lastindex or 1) - 1]
@@ -180,7 +180,7 @@ class _Reader:
         return before is not None and before[1] not in self._forms
 
     def _with_signs(self, text: str, match: re.Match[str], label: str) -> str | None:
-        """Return the label that signs make of another where they stand apart from it; ``None`` where that is not clear."""
+        """Return the other label if signs apart from a label belong to it; ``None`` if that is unclear."""
         for before, behind, other in self._signs[label]:
             if before is not None and before.search(text, max(0, match.start() - 8), match.start()):
                 return other
@@ -193,7 +193,7 @@ _reader = lru_cache(maxsize=8)(_Reader)
 
 
 def _stands_alone(match: re.Match[str], cased: str) -> bool:
-    """Whether one letter is meant as a label: in quotes or brackets, or a capital that no sentence goes on from."""
+    """Whether a single letter is meant as a label: in quotes or brackets, or a capital that does not start a phrase."""
     start, end = match.span()
     if start and cased[start - 1] in "\"'([*" and cased[end : end + 1] in tuple("\"')]*"):
         return True
@@ -205,7 +205,7 @@ def _pattern(form: str, *, spaced: bool) -> str:
 
 
 def _signs_beside(label: str, forms: Mapping[str, str]) -> list[_Beside]:
-    """Return what makes another label of one, apart from it: before it, behind it, and the other where it is clear."""
+    """Return the signs apart from a label that make it another one: patterns before and after it, and the other if clear."""
     found: list[_Beside] = []
     base = read_form(label)
     for form, other in forms.items():
@@ -222,7 +222,7 @@ def _signs_beside(label: str, forms: Mapping[str, str]) -> list[_Beside]:
 
 
 def _left(form: str) -> str:
-    """Return what must not stand before a label: more of its word or number."""
+    """Return a guard against more of the same word or number before a label."""
     first = form[0]
     guard = rf"(?<!{_LETTER})" if re.match(_LETTER, first) or first in "+-" else ""
     if first.isdigit():
@@ -237,12 +237,12 @@ def _right(form: str) -> str:
         return rf"{guard}(?![.,]\d|\+|-\d)"
     if last in "+-#*<>=":
         return rf"{guard}(?!{re.escape(last)})"
-    # Grades and languages: A is not A-, C neither C++ nor C#.
+    # Grades and programming languages: A is not A-, and C is neither C++ nor C#.
     return rf"{guard}(?![+#]|-(?:[\s.,;:!?)\]\"']|$))" if len(form) <= _SHORT and last.isalpha() else guard
 
 
 def _same_number(form: str) -> tuple[str, ...]:
-    """Return other spellings of a whole number: ``+1`` and ``1.0`` are ``1`` where the task has no such label of its own."""
+    """Return other spellings of a whole number: ``+1`` and ``1.0`` mean ``1`` unless they are labels themselves."""
     number = re.fullmatch(r"(\+?)(-?\d{1,18})(\.0+)?", form)
     if number is None or (number[1] and number[2].startswith("-")):
         return ()

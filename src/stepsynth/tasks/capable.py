@@ -1,10 +1,9 @@
-"""The templates for models of about a billion parameters and more; see `stepsynth.tasks.templates` for the others.
+"""Templates for models of about a billion parameters and more; the others are in `stepsynth.tasks.templates`.
 
-Such a model follows an instruction, and copies whatever it is shown: so nothing is shown but the task's
-own rows, as answers that it gave before. A mistake is shown with its right label and the label that the
-student took it for (S3, section 3.2), and ``form`` says how long a row is to be and how it is written, as
-one gold row drawn at random is. What all requests of a label have in common comes first, so that an
-engine reads it once.
+Such a model follows instructions but copies whatever it is shown, so it is shown only the task's own
+rows, as if it had written them. A mistake is shown with its right label and the label that the student
+predicted (S3, section 3.2), and ``form`` gives the length and style of a gold row drawn at random. The
+part shared by all requests of a label comes first, so that an engine reads it once.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ __all__ = ["CAPABLE_TEMPLATES"]
 _MEANING = '"{{ label }}"{% if description %} ({{ description }}){% endif %}'
 _TAKEN = '"{{ predicted }}"{% if predicted_description %} ({{ predicted_description }}){% endif %}'
 _REASONS = "{% for reason in rationales %}\n- {{ reason }}{% endfor %}"
-# Last, where it is obeyed best.
+# At the end, where models follow it best.
 _LENGTH = "{% if form %} Length and form: {{ form }}.{% endif %}"
-# The end of each template: what to write, and nothing besides.
+# The end of each template: write only the text.
 _ONLY = (
     "{% if count > 1 %}Number the texts from 1 to {{ count }}, one a line, each about something else. Write nothing besides"
     "{% else %}Write only the text itself{% endif %}: no title, no comment, no placeholder such as [Name]."
@@ -34,8 +33,8 @@ _EACH = "{% if count > 1 %}of each{% else %}of it{% endif %}"
 _TASK = "Task: {{ instruction }}\n"
 _WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_kind }},{% else %}{{ a_text_kind }}{% endif %}"
 _WRITE = f"{{{{ instruction }}}} Write {_WANTED} for which the answer is {_MEANING}."
-# Gold rows as the model's own answers. The request is repeated word for word: a billion parameters then write as the rows are
-# written, each time about something else. Any other last turn is answered with the same few sentences, or with its own words.
+# Gold rows as the model's own answers. The request is repeated word for word, so that a model of a billion parameters
+# imitates the rows' style with a new subject each time. Any other last turn gets the same few sentences, or an echo of itself.
 _SHOWN = f"{{{{ instruction }}}} Write {{{{ a_text_kind }}}} for which the answer is {_MEANING}. Write only the text itself."
 _HASTY = f"{{% if predicted %}} A hasty reader takes it for {_TAKEN}.{{% endif %}}"
 

@@ -1,4 +1,4 @@
-"""Texts with one label, or with any number of them."""
+"""Texts with one label, or with any number of labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Classification(TaskFamily):
         return float(example.label == prediction.label)
 
     def evaluate(self, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
-        """Return accuracy and its tables; where a subclass scores otherwise, its score and the same tables."""
+        """Return accuracy and its tables; for a subclass with another score, that score with the same tables."""
         return self._as_scored(evaluate_classification(gold, predictions, self.labels), gold, predictions)
 
     def _as_scored(self, found: Evaluation, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
@@ -36,7 +36,7 @@ class Classification(TaskFamily):
 
 
 class MultiLabel(Classification):
-    """Any number of labels per text; a row is right when all of them are (subset accuracy)."""
+    """Any number of labels per text; a row is right if all of them are (subset accuracy)."""
 
     summary = "any number of labels per text"
     metric = "subset_accuracy"

@@ -1,4 +1,4 @@
-"""Questions whose answer stands in a given passage."""
+"""Questions whose answer is a span of a given passage."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class ExtractiveQA(TaskFamily):
         return float(exact_match(prediction.label, [answer.text for answer in example.answers]))
 
     def evaluate(self, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
-        """Return exact match and F1; where a subclass scores otherwise, its score beside them."""
+        """Return exact match and F1; for a subclass with another score, also that score."""
         found = evaluate_extractive_qa(gold, predictions)
         return found if type(self).score is ExtractiveQA.score else self.scored_beside(found, gold, predictions)
 
     @property
     def prompt_names(self) -> dict[str, str]:
-        """None: the templates of questions say passage and question themselves."""
+        """Empty: the templates for questions already say "passage" and "question"."""
         return {}
 
     @property
     def page_names(self) -> dict[str, str]:
-        """A passage and a question."""
+        """The words "passage" and "question"."""
         return {"context": "passage", "text": "question"}

@@ -1,4 +1,4 @@
-"""What a task family is: the base class of all kinds of tasks, with defaults for all but the score."""
+"""The base class of task families, with defaults for everything but the score."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ __all__ = ["SEPARATOR", "AnswerKind", "SplitRule", "TaskFamily"]
 
 AnswerKind = Literal["label", "labels", "span"]
 SplitRule = Literal["by_label", "by_labels", "by_label_and_context", "by_context"]
-# Labels of a row that has several are joined by this.
+# Joins the labels of a row.
 SEPARATOR = "|"
 _ANSWER_COLUMNS: dict[AnswerKind, tuple[str, ...]] = {"label": ("label",), "labels": ("labels",), "span": ("answers", "answer")}
 
 
 class TaskFamily(ABC):
-    """One kind of task: the columns of its rows, how they are asked for, read, cut and scored.
+    """One kind of task: the columns of its rows, and how they are requested, read, split and scored.
 
-    A subclass says at least when an answer is right (`score`). All else follows from what an answer is (`answer_kind`)
-    and from whether a row keeps a given text (`kept`), and can be replaced one by one.
+    A subclass defines at least when an answer is right (`score`). Everything else follows from the kind of answer
+    (`answer_kind`) and from whether a row keeps a given text (`kept`), and can be overridden.
 
     Args:
-        task: the task; its labels, options and own templates.
+        task: the task, with its labels, options and templates.
 
     Attributes:
-        name: what it is called in configs; the class's name when absent.
-        summary: what a row is, a few words for pages.
-        metric: name of the score that rounds are compared by.
-        answer_kind: what answers a row: one of the task's ``label``, any number of ``labels``, or a ``span`` of the text
+        name: its name in configs; by default the class's name.
+        summary: a few words for pages on what a row is.
+        metric: name of the score that compares rounds.
+        answer_kind: the answer to a row: one ``label`` of the task, any number of ``labels``, or a ``span`` of the text
             that the row keeps.
         written: the column of the text that the teacher writes.
-        kept: the column of the text that a row keeps as it is; empty where there is none.
-        student: name of the student that learns it, as in `stepsynth.registry.STUDENTS`; by the kind of answer when absent.
-        prompts: own templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``) in the place of
-            the defaults; a task's own go before them.
-        options: the keys that ``task.options`` may have, with their defaults; in an object, the values.
+        kept: the column of the text that a row keeps; empty if there is none.
+        student: name of the student that learns it, as in `stepsynth.registry.STUDENTS`; by default by the kind of answer.
+        prompts: templates by name (``rationale``, ``seed``, ``zerogen``, ``extrapolate``, ``answer``) that replace the
+            defaults; a task's own templates take precedence.
+        options: the keys that ``task.options`` may have, with their defaults; on an instance, the values.
         labels: the task's labels.
 
     Example:
@@ -91,17 +91,17 @@ class TaskFamily(ABC):
 
     @property
     def several_labels(self) -> bool:
-        """Whether a row may have any number of labels, joined by ``|`` inside."""
+        """Whether a row may have any number of labels, joined by ``|`` internally."""
         return self.answer_kind == "labels"
 
     @property
     def spans(self) -> bool:
-        """Whether the answer is a piece of the text that the row keeps."""
+        """Whether the answer is a span of the text that the row keeps."""
         return self.answer_kind == "span"
 
     @property
     def has_context(self) -> bool:
-        """Whether a row keeps a given text beside the written one."""
+        """Whether a row keeps a given text in addition to the written one."""
         return bool(self.kept)
 
     # columns ----------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class TaskFamily(ABC):
         return ("answer_start",) if self.spans else ()
 
     def record(self, example: Example) -> dict[str, object]:
-        """Return the row as it is written to a file, in the columns that it can be read from again."""
+        """Return the row for writing to a file, in columns from which it can be read again."""
         texts = {self.kept: example.context, self.written: example.text}
         row: dict[str, object] = {column: texts[column] for column in self.text_columns}
         if self.spans:
@@ -135,17 +135,17 @@ class TaskFamily(ABC):
     # data -------------------------------------------------------------------------------------
 
     def labels_of(self, example: Example) -> tuple[str, ...]:
-        """Return the labels that a row carries; none where answers are spans."""
+        """Return the labels that a row carries; empty if answers are spans."""
         if self.several_labels:
             return split_labels(example.label)
         return (example.label,) if self.one_label else ()
 
     @property
     def split_rule(self) -> SplitRule:
-        """How the validation rows are cut in two, see `stepsynth.data.load_validation`.
+        """How the validation rows are split in two, see `stepsynth.data.load_validation`.
 
-        ``by_label``: each label in both halves; ``by_labels``: dealt out from the rarest label on;
-        ``by_label_and_context``: as ``by_label``, one context in one half where that can be; ``by_context``: always so.
+        ``by_label``: each label in both halves; ``by_labels``: dealt out starting with the rarest label;
+        ``by_label_and_context``: as ``by_label``, with each context in one half if possible; ``by_context``: always so.
         """
         if self.spans:
             return "by_context"
@@ -154,22 +154,22 @@ class TaskFamily(ABC):
         return "by_label_and_context" if self.has_context else "by_label"
 
     def strata(self, present: Mapping[str, int]) -> dict[str, str]:
-        """Return, for each label (or joined labels) of a source, the group that a sample draws it in.
+        """Return the sampling group of each label (or joined labels) of a source.
 
         Args:
-            present: label -> rows.
+            present: label -> number of rows.
         """
         return rarest_labels(present) if self.several_labels else {label: label for label in present}
 
     def groups(self, gold: Sequence[Example], rows: int) -> dict[str, int]:
-        """Return label -> rows wanted of ``rows``, for a stage that is spread over the whole task.
+        """Divide ``rows`` over the labels, for a stage that covers the whole task.
 
-        Evenly over the labels; over the combinations that real rows have, as often as they occur; one group where
-        answers are spans.
+        Evenly over labels; over the label combinations of real rows by their frequency; one group if answers
+        are spans.
 
         Args:
             gold: the harvest rows, whose distribution a family may follow.
-            rows: in all.
+            rows: the total.
         """
         if self.spans:
             return {"": rows}
@@ -181,7 +181,7 @@ class TaskFamily(ABC):
         """Return the default templates by name.
 
         Args:
-            capable: those for models of a billion parameters and more.
+            capable: whether to return those for models of a billion parameters and more.
         """
         like = "extractive_qa" if self.spans else "pair" if self.has_context else "classification"
         defaults = dict((CAPABLE_TEMPLATES if capable else DEFAULT_TEMPLATES)[like])
@@ -191,28 +191,28 @@ class TaskFamily(ABC):
 
     @property
     def prompt_names(self) -> dict[str, str]:
-        """What templates call the kept text (``context``) and the written one (``text``), where they have names."""
+        """The names of the kept text (``context``) and the written one (``text``) in templates, if they have any."""
         return self.page_names
 
     def variables(self, label: str, row: Example) -> Mapping[str, object]:
-        """Return further variables of templates; those that every family has are in docs/config.md.
+        """Return further template variables; docs/config.md lists those that every family has.
 
         Args:
             label: the label asked for.
-            row: the row that is shown; empty where none is.
+            row: the row that is shown; empty if there is none.
         """
         del label, row
         return {}
 
     def read_answer(self, text: str, row: Example) -> tuple[str, int] | None:
-        """Return what a teacher that answers itself decided, or ``None`` when that is nothing.
+        """Return the decision of a teacher that answers itself, or ``None`` if it decided nothing.
 
         Args:
-            text: its words.
+            text: the teacher's words.
             row: the row that it was asked about.
 
         Returns:
-            The label (several joined by ``|``) and -1, or a span's text and where it begins in the row's context.
+            The label (several joined by ``|``) and -1, or a span's text and its position in the row's context.
         """
         if self.spans:
             return read_span(text, row.context)
@@ -221,22 +221,22 @@ class TaskFamily(ABC):
 
     @property
     def guesses(self) -> list[str]:
-        """What an answer that decided nothing is taken for, one of them by chance."""
+        """The possible guesses for an answer without a decision; one is chosen at random."""
         return [""] if self.spans else self.labels
 
     # predictions --------------------------------------------------------------------------------
 
     def texts(self, example: Example) -> tuple[str, ...]:
-        """Return what the student reads, in its order: one text or two."""
+        """Return the texts that the student reads, one or two, in order."""
         return (example.text, example.context) if self.has_context else (example.text,)
 
     def decided(self, example: Example, answer: str, start: int = -1) -> Prediction:
-        """Return a decision that is sure of itself as a prediction.
+        """Return a decision as a prediction with full confidence.
 
         Args:
             example: the row.
-            answer: from `read_answer`, and so is ``start``.
-            start: where a span begins.
+            answer: from `read_answer`.
+            start: the position of a span, from `read_answer`.
         """
         if self.spans:
             return Prediction(example.id, answer, {answer: 1.0}, start)
@@ -248,11 +248,11 @@ class TaskFamily(ABC):
         return example.answers[0].text if self.spans else example.label
 
     def plain_answer(self, prediction: Prediction) -> str | list[str]:
-        """Return what was predicted as a program wants it: a label, a list of labels, or a text."""
+        """Return a prediction as a plain value: a label, a list of labels, or a text."""
         return list(split_labels(prediction.label)) if self.several_labels else prediction.label
 
     def predicted(self, prediction: Prediction) -> dict[str, object]:
-        """Return what was predicted, in the columns that ``stepsynth predict`` writes."""
+        """Return a prediction in the columns that ``stepsynth predict`` writes."""
         if self.spans:
             return {"answer": prediction.label, "answer_start": prediction.start, "probability": prediction.confidence}
         column = "labels" if self.several_labels else "label"
@@ -262,13 +262,13 @@ class TaskFamily(ABC):
 
     @abstractmethod
     def score(self, example: Example, prediction: Prediction) -> float:
-        """Return 1.0 for a right answer and less, down to 0.0, for a wrong one; what is less than 1.0 is a mistake."""
+        """Return 1.0 for a right answer and less, down to 0.0, for a wrong one; anything below 1.0 is a mistake."""
 
     def evaluate(self, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
-        """Score predictions, one per gold row in the same order: the mean of `score`, with its interval.
+        """Return the mean of `score` with its interval, for predictions in the order of the gold rows.
 
         Raises:
-            ValueError: no rows, or predictions of other rows.
+            ValueError: there are no rows, or the predictions are of other rows.
         """
         check_rows(gold, predictions)
         scores = [score_of(self, example, prediction) for example, prediction in zip(gold, predictions, strict=True)]
@@ -278,12 +278,12 @@ class TaskFamily(ABC):
         return Evaluation(self.metric, plain(sum(scores) / len(scores)), interval, len(scores))
 
     def scored_beside(self, found: Evaluation, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
-        """Return the mean of `score`, with another metric's value and tables as its details.
+        """Return the mean of `score`, with another metric's value and tables as details.
 
         Args:
-            found: what the other metric says of the same rows.
-            gold: as for `evaluate`, and so are ``predictions``.
-            predictions: one per gold row.
+            found: the other metric's evaluation of the same rows.
+            gold: as for `evaluate`.
+            predictions: as for `evaluate`.
         """
         return replace(TaskFamily.evaluate(self, gold, predictions), details={found.metric: found.value, **found.details})
 
@@ -291,25 +291,25 @@ class TaskFamily(ABC):
 
     @property
     def page_names(self) -> dict[str, str]:
-        """What pages call the kept text (``context``) and the written one (``text``); empty where none is kept."""
+        """The names of the kept text (``context``) and the written one (``text``) on pages; empty if none is kept."""
         return {"context": self.kept, "text": self.written} if self.has_context else {}
 
     # configs ----------------------------------------------------------------------------------
 
     @classmethod
     def check_task(cls, task: TaskConfig) -> None:
-        """Refuse a task that this family cannot have; called when a config is read.
+        """Refuse a task that does not fit this family; called when a config is read.
 
         Raises:
-            ValueError: what is wrong, in one line.
+            ValueError: the task does not fit; the message is one line.
         """
         if cls.answer_kind == "span":
             if not cls.kept:
                 raise ValueError(f"family {task.family!r} answers with spans of a text that its rows do not keep; set kept")
             if task.labels:
-                raise ValueError("a question answering task has no labels; take task.labels out")
+                raise ValueError("a question answering task has no labels; remove task.labels")
         elif len(task.labels) < 2:
-            have = f"holds one label only ({next(iter(task.labels))!r})" if task.labels else "has no labels"
+            have = f"holds only one label ({next(iter(task.labels))!r})" if task.labels else "has no labels"
             raise ValueError(f"task.labels {have}; a classifier needs at least two")
         refuse_alike(task.labels)
         bad = [label for label in task.labels if SEPARATOR in label or not label] if cls.answer_kind == "labels" else []
@@ -321,20 +321,20 @@ class TaskFamily(ABC):
 
     @classmethod
     def check_fields(cls, task: TaskConfig) -> None:
-        """Refuse ``task.fields`` that this family has no use for.
+        """Refuse ``task.fields`` that this family does not use.
 
         Raises:
-            ValueError: what is wrong, in one line.
+            ValueError: the fields do not fit; the message is one line.
         """
         if task.fields:
-            raise ValueError(f"family {task.family!r} has no fields; only a pair has")
+            raise ValueError(f"family {task.family!r} has no fields; only pairs have")
 
     @classmethod
     def check_config(cls, config: RunConfig) -> None:
-        """Refuse a config whose other sections do not go with this family; called when a config is read.
+        """Refuse a config whose other sections do not fit this family; called when a config is read.
 
         Raises:
-            ValueError: what is wrong, in one line.
+            ValueError: a section does not fit; the message is one line.
         """
         student, method = config.student, config.method
         if cls.answer_kind == "span" and student.stride >= student.max_length:
@@ -345,10 +345,10 @@ class TaskFamily(ABC):
             )
 
     def identity(self) -> Mapping[str, Any]:
-        """Return what can change a result, as JSON values: a run goes on only while it is the same.
+        """Return everything that can change a result, as JSON values: a run can be resumed only while it is the same.
 
-        Nothing for the package's own families. Else what an answer is and how it is scored, and every public attribute of
-        the classes outside of the package. A class whose methods change says so with one, for instance ``version = 2``.
+        Empty for built-in families. Otherwise the kind of answer, the metric, and every public attribute of the classes
+        outside the package. If a class's methods change, change such an attribute, for instance ``version = 2``.
         """
         if _is_ours(type(self)):
             return {}
@@ -359,7 +359,7 @@ class TaskFamily(ABC):
         return {**own, **{key: getattr(self, key) for key in _DECLARED}}
 
 
-# What a finished run can be shown by without its class.
+# The attributes that can show a finished run without its class.
 _DECLARED = ("metric", "answer_kind", "written", "kept", "student", "summary", "page_names")
 
 

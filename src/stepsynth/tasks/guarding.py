@@ -1,4 +1,4 @@
-"""What happens where a user's own family fails: one line that says where, and no trace of a stack."""
+"""Turn the failure of a user's own family into a one-line error without a traceback."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _LOST = "Fix it and run the same again: no answer is lost."
 
 @contextmanager
 def guard_own(family: TaskFamily, what: str, error: type[UserError] = RunError, hint: str = _LOST) -> Iterator[None]:
-    """Run what a family does; its failure is the user's error. One of the package's own families fails as it is.
+    """Run a family's code and convert its failures to the user's error; built-in families fail unchanged.
 
     Args:
-        family: whose code is run.
-        what: what it is asked about, for instance ``what a student answered``.
-        error: class of the error that is raised.
-        hint: what to do then.
+        family: the family whose code is run.
+        what: what it is working on, for instance ``what a student answered``.
+        error: class of the error to raise.
+        hint: the error's hint.
 
     Raises:
-        UserError: it raised something that is none of our errors.
+        UserError: it raised an error that is not one of ours.
     """
     try:
         yield
     except Exception as failed:
-        # The package's own say nothing of themselves.
+        # Built-in families have an empty identity.
         if isinstance(failed, StepsynthError) or not family.identity():
             raise
         said = f"{type(failed).__name__}: {' '.join(str(failed).split())[:300]}"

@@ -1,4 +1,4 @@
-"""What a label is called in prose, by which words a text would give it away, and how several are written."""
+"""Labels in prose: their names in prompts, the words that would reveal them, and lists of several."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ __all__ = [
 ]
 
 _SEPARATOR = "|"
-# A bar, and a dash or slash that is no hyphen between words: at an edge, between digits, beside another sign.
+# A bar, or a dash or slash that is not a hyphen between words: at an edge, between digits, beside another sign.
 _SIGN = re.compile(r"\||(?<![^\W_])(?<![-/])[-/]+|[-/]+(?![^\W_]|[-/])|(?<=\d)[-/]+(?=\d)")
 _LISTING = re.compile(r",|\band\b|^['\"]|['\"]$")
 
 
 def label_phrase(label: str) -> str:
-    """Return a label as words: ``order_status`` -> ``order status``; several are joined by "and"."""
+    """Turn a label into words: ``order_status`` -> ``order status``; several are joined by "and"."""
     return _listed([_words(part) for part in label.split(_SEPARATOR)])
 
 
 def label_names(labels: Iterable[str], *, several: bool = False) -> dict[str, str]:
-    """Return what each label of a task is called in prompts; no two are called the same.
+    """Return the name of each label in prompts; no two names are the same.
 
-    That is `label_phrase`, unless two labels would be called alike, or one would lose a sign (``-1``,
-    ``A-``, ``1/2``, ``a|b``): then all of them are called as they are spelled.
+    Names are `label_phrase`s, unless two would be the same or one would lose a sign (``-1``, ``A-``,
+    ``1/2``, ``a|b``): then all labels keep their spelling.
 
     Args:
         labels: the task's labels, no two of which read alike.
-        several: a row may have several, which are listed: labels that hold a comma or "and" are quoted then.
+        several: whether rows have lists of labels; then labels with a comma or "and" are quoted.
     """
     labels = list(labels)
     called = {label: _words(label) for label in labels}
@@ -53,37 +53,37 @@ def label_names(labels: Iterable[str], *, several: bool = False) -> dict[str, st
 
 
 def label_words(label: str) -> tuple[str, ...]:
-    """Return the words of three letters or more that name a label, casefolded."""
+    """Return the words of a label with three or more letters, casefolded."""
     words = re.findall(r"[^\W\d_]{3,}", " ".join(label_phrase(part) for part in label.split(_SEPARATOR)).casefold())
     return tuple(dict.fromkeys(words))
 
 
 def keeps_signs(label: str) -> bool:
-    """Whether a label says the same as words: no dash, slash or bar in it is more than a hyphen."""
+    """Whether a label keeps its meaning as words: it has no dash, slash or bar other than hyphens."""
     return _SIGN.search(label) is None
 
 
 def join_labels(chosen: Iterable[str], labels: Sequence[str]) -> str:
-    """Return the one spelling of a set of labels: in the order of ``labels``, joined by ``|``."""
+    """Return the canonical spelling of a set of labels: in the order of ``labels``, joined by ``|``."""
     wanted = set(chosen)
     return _SEPARATOR.join(label for label in labels if label in wanted)
 
 
 def split_labels(joined: str) -> tuple[str, ...]:
-    """Return the labels of a row; none for the empty string."""
+    """Return the labels of a row; empty for the empty string."""
     return tuple(joined.split(_SEPARATOR)) if joined else ()
 
 
 def carried_labels(label: str, known: Container[str]) -> tuple[str, ...]:
-    """Return the labels of a row in a task of any family; a label may hold the bar itself where a row has one only."""
+    """Return the labels of a row for any family; if rows have one label, it may itself contain the bar."""
     return (label,) if label in known else split_labels(label)
 
 
 def called(label: str, names: Mapping[str, str]) -> str:
-    """Return what a row's label is called in prompts, also where it is several joined by ``|``.
+    """Return the name of a row's label in prompts, or of several joined by ``|``.
 
     Args:
-        label: one label of the task, several, or a text that is none.
+        label: one label of the task, several, or a text that is not a label.
         names: see `label_names`.
     """
     parts = carried_labels(label, names)
@@ -93,24 +93,24 @@ def called(label: str, names: Mapping[str, str]) -> str:
 
 
 def even_targets(rows: int, labels: Sequence[str]) -> dict[str, int]:
-    """Spread ``rows`` over the labels; the first ones get what does not divide evenly."""
+    """Spread ``rows`` evenly over the labels; the first ones get the remainder."""
     each, rest = divmod(rows, len(labels))
     return {label: each + (position < rest) for position, label in enumerate(labels)}
 
 
 def combination_targets(rows: int, joined: Iterable[str]) -> dict[str, int]:
-    """Spread ``rows`` over the combinations of labels that real rows have, as often as they occur.
+    """Spread ``rows`` over the label combinations of real rows by their frequency.
 
-    Every combination that occurs gets a row while there are enough; then the commonest first.
+    Every combination gets a row if there are enough rows; otherwise the most frequent ones do.
 
     Args:
-        rows: in all.
-        joined: the labels of each real row; rows without any do not count.
+        rows: the total.
+        joined: the labels of each real row; rows without labels do not count.
     """
     counts = Counter(label for label in joined if label)
     ordered = sorted(counts, key=lambda label: (-counts[label], label))[:rows]
     total = sum(counts[label] for label in ordered)
-    # Largest remainder, with one row each put aside first.
+    # Largest remainder, after setting aside one row each.
     spare = rows - len(ordered)
     exact = {label: spare * counts[label] / total for label in ordered}
     targets = {label: 1 + int(exact[label]) for label in ordered}
@@ -121,10 +121,10 @@ def combination_targets(rows: int, joined: Iterable[str]) -> dict[str, int]:
 
 
 def rarest_labels(present: Mapping[str, int]) -> dict[str, str]:
-    """Return joined labels -> the rarest of them.
+    """Map joined labels to the rarest of them.
 
     Args:
-        present: joined labels -> rows.
+        present: joined labels -> number of rows.
     """
     counts: Counter[str] = Counter()
     for joined, count in present.items():

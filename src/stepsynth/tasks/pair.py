@@ -1,4 +1,4 @@
-"""Two texts and one label: one text is kept, the other is written."""
+"""Pairs of texts with one label: one text is kept, the other is written."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Pair(Classification):
 
     @classmethod
     def check_fields(cls, task: TaskConfig) -> None:
-        """Make sure that there are two fields, of which one is kept."""
+        """Check that there are two fields, one of which is kept."""
         kept = [name for name, field in task.fields.items() if field.context]
         if len(task.fields) != 2 or len(kept) != 1:
             raise ValueError(

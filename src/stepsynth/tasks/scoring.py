@@ -1,4 +1,4 @@
-"""What a family's `score` gave, as a number between 0 and 1."""
+"""Check that a family's `score` is a number from 0 to 1."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["score_of"]
 
 
 def score_of(family: TaskFamily, example: Example, prediction: Prediction) -> float:
-    """Return the score of one prediction; numpy's numbers and the like as Python's.
+    """Return the score of a prediction as a Python float.
 
     Raises:
-        ValueError: it is no number, or none between 0 and 1.
+        ValueError: it is not a number from 0 to 1.
     """
     found: object = family.score(example, prediction)
     try:
@@ -23,5 +23,5 @@ def score_of(family: TaskFamily, example: Example, prediction: Prediction) -> fl
     except TypeError:
         score = float("nan")
     if not 0 <= score <= 1:
-        raise ValueError(f"score() gave {found!r} for row {example.id!r}, which is no number from 0 to 1")
+        raise ValueError(f"score() gave {found!r} for row {example.id!r}, which is not a number from 0 to 1")
     return score

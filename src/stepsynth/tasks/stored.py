@@ -1,4 +1,4 @@
-"""The family of a finished run whose class is not here: rows and scores can be looked at all the same."""
+"""A stand-in for the family of a finished run whose class is missing, so that rows and scores can still be shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["StoredFamily"]
 
 
 class StoredFamily(TaskFamily):
-    """What a run's config tells of its family, see `stepsynth.tasks.TaskFamily.identity`."""
+    """A family made from a run's config, see `stepsynth.tasks.TaskFamily.identity`."""
 
     def __init__(self, task: TaskConfig) -> None:
         super().__init__(task)
@@ -24,9 +24,9 @@ class StoredFamily(TaskFamily):
 
     @property
     def page_names(self) -> dict[str, str]:
-        """As the run's config has them."""
+        """The names in the run's config."""
         return dict(self.task.identity.get("page_names", super().page_names))
 
     def score(self, example: Example, prediction: Prediction) -> float:
-        """Return whether the answer is the right one, letter by letter."""
+        """Return whether the answer equals the gold answer exactly."""
         return float(self.gold(example) == prediction.label)

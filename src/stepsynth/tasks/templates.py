@@ -1,10 +1,10 @@
 """The default templates, by family and purpose; every one can be replaced in ``task.prompts``.
 
-Worded so that a model of 135 million parameters reads them as well as a large one: the form of
-an answer is shown by turns about other domains, and a request is repeated word for word as if
-the rows before it had been the model's own answers. ``zerogen`` shows nothing: it is the plain
-zero-shot prompt (ZeroGen, Ye et al. 2022). ``answer`` asks the teacher to decide itself; where gold
-rows are shown, it is filled in once for each, with the right answer as the teacher's own.
+They are worded for models of 135 million parameters as well as for large ones: turns about other
+domains show the form of an answer, and the request is repeated word for word as if the rows before
+it had been the model's own answers. ``zerogen`` shows nothing: it is the plain zero-shot prompt
+(ZeroGen, Ye et al. 2022). ``answer`` asks the teacher to decide itself; gold rows are shown by filling
+it in once for each, with the right answer as the teacher's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DESCRIBED = "{% if description %} ({{ description }}){% endif %}"
 # classification and multi_label ---------------------------------------------------------
 _WRITE = f"Write {{{{ a_text_kind }}}}. Category: {{{{ label }}}}{_DESCRIBED}."
 _LABELS = "{% for name, meaning in labels.items() %}\n- {{ name }}{% if meaning %}: {{ meaning }}{% endif %}{% endfor %}"
-# How one label is asked for, and how any number of them.
+# Requests for one label, and for any number of labels.
 ONE_OF = "Answer with one of these words and nothing else:"
 ANY_OF = "Answer with all that hold, separated by commas, or with none:"
 _ASK = f"{{{{ instruction }}}} {ONE_OF}{_LABELS}\nText: "
@@ -131,8 +131,8 @@ Eggs, some milk, butter and bread for toasting.
 }
 
 # extractive question answering --------------------------------------------------------------
-# The sentence around the answer, with a gap, and not the passage: over a passage a small teacher asks
-# about something else or talks about the task (docs/decisions.md). A large one may be given {{ context }}.
+# The sentence around the answer, with a gap, instead of the passage: with a passage, a small teacher asks
+# about something else or talks about the task (docs/decisions.md). A large one can use {{ context }}.
 _QA_ASK = 'Ask for "{{ answer }}"'
 _QA_DECIDE = "{{ instruction }} Answer with words of the passage and nothing else.\nPassage: "
 

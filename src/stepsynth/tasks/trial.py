@@ -1,4 +1,4 @@
-"""A user's own family is tried on the validation rows before anything is spent: what would fail later, fails here in one line."""
+"""Try a user's own family on the validation rows before anything is spent, so that it fails early and in one line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["check_declared", "try_family"]
 
 _ANSWERS = ("label", "labels", "answers", "answer", "answer_start")
-# What every line of a data set says of its row.
+# Columns that every line of a data set has.
 _ORIGIN = ("round", "kind", "source", "id", "request")
-_CONTRACT = "stepsynth.testing.FamilyContract helps to find out why."
+_CONTRACT = "Use stepsynth.testing.FamilyContract to find out why."
 _FIX = "Correct the class."
 
 
 def check_declared(family: TaskFamily) -> None:
-    """Refuse attributes of a class that nothing could be read or shown by.
+    """Refuse unusable attributes of a class.
 
     Raises:
         ConfigError: names the family, the attribute and its value.
@@ -39,24 +39,24 @@ def check_declared(family: TaskFamily) -> None:
         if not getattr(family, what).strip():
             _refuse(family, f"has {what} = {getattr(family, what)!r}", f"Name {what} in the class.")
     if family.kept == family.written:
-        _refuse(family, f"has {family.kept!r} as both kept and written", "Give each text a column of its own in the class.")
+        _refuse(family, f"has {family.kept!r} as both kept and written", "Give each text its own column in the class.")
     if taken := next((name for name in (family.written, family.kept) if name in _ANSWERS), None):
-        _refuse(family, f"keeps a text in the column {taken!r}, which holds answers", "Name another column in the class.")
+        _refuse(family, f"keeps a text in the column {taken!r}, which holds answers", "Use another column in the class.")
 
 
 def try_family(family: TaskFamily, harvest: Sequence[Example], select: Sequence[Example], seed_rows: int) -> None:
-    """Let a user's own family do all that a run asks of it; one of the package's own is not tried.
+    """Let a user's own family do everything that a run needs; built-in families are not tried.
 
     Args:
-        family: what is tried.
-        harvest: gold rows that it spreads seed rows by.
+        family: the family to try.
+        harvest: the gold rows for `TaskFamily.groups`.
         select: the other gold rows.
-        seed_rows: how many rows `TaskFamily.groups` spreads.
+        seed_rows: the number of rows for `TaskFamily.groups`.
 
     Raises:
-        ConfigError: it fails, or returns what no run can use.
+        ConfigError: it fails, or returns something unusable.
     """
-    # The package's own say nothing of themselves.
+    # Built-in families have an empty identity.
     if not family.identity():
         return
     rows = (*harvest, *select)
@@ -81,7 +81,7 @@ def _check_prompts(family: TaskFamily) -> None:
     if not isinstance(family.prompts, Mapping):
         _refuse(family, f"has prompts = {family.prompts!r}", "Write a dict: template's name -> template.")
     if unknown := next((name for name in family.prompts if name not in known), None):
-        _refuse(family, f"has a prompt {unknown!r}, which is no template", did_you_mean(str(unknown), known))
+        _refuse(family, f"has a prompt {unknown!r}, which is not a template", did_you_mean(str(unknown), known))
 
 
 def _try_right(family: TaskFamily, rows: Sequence[Example], right: Sequence[Prediction]) -> None:
@@ -89,12 +89,12 @@ def _try_right(family: TaskFamily, rows: Sequence[Example], right: Sequence[Pred
     if low := next(((row, score) for row, score in scores if score != 1.0), None):
         raise ConfigError(
             f"the task family {family.task.family!r} scores the right answer of row {low[0].id!r} with {low[1]!r}.",
-            hint="A right answer scores 1.0, a wrong one less, and none less than 0.",
+            hint="A right answer must score 1.0, and a wrong one less, but not below 0.",
         )
 
 
 def _wrong(family: TaskFamily, rows: Sequence[Example]) -> list[tuple[Example, Prediction]]:
-    """Return a wrong answer for one row of each label; each label is answered once. Of spans, to one row."""
+    """Return a wrong answer for one row of each label, so that each label is answered once; for spans, for one row."""
     if family.spans:
         words = rows[0].context.split()
         return [(rows[0], family.decided(rows[0], words[0], rows[0].context.index(words[0])))] if words else []
@@ -110,7 +110,7 @@ def _check_evaluation(family: TaskFamily, found: object) -> None:
     if not isinstance(found, Evaluation):
         _returns(family, "evaluate", found, "Return a stepsynth.types.Evaluation, for instance that of super().evaluate().")
     if not isfinite(found.value) or not 0 <= found.value <= 1:
-        _returns(family, "evaluate", found.value, "Let its value be between 0 and 1.")
+        _returns(family, "evaluate", found.value, "Its value must be between 0 and 1.")
     json.dumps([found.value, *found.ci95, dict(found.details)])
 
 
@@ -120,9 +120,9 @@ def _check_row(family: TaskFamily, row: Example) -> None:
         _returns(family, "record", record, "Return a dict: column -> value.")
     json.dumps(dict(record))
     if taken := next((name for name in record if name in _ORIGIN), None):
-        _refuse(family, f"has a column {taken!r}, by which a data set says where a row comes from", "Give it another name.")
+        _refuse(family, f"has a column {taken!r}, which a data set uses for a row's origin", "Give it another name.")
     if not isinstance(texts, tuple | list) or len(texts) not in (1, 2) or not all(isinstance(text, str) for text in texts):
-        _returns(family, "texts", texts, "Return one text or two, as a tuple.")
+        _returns(family, "texts", texts, "Return a tuple of one or two texts.")
 
 
 def _check_groups(family: TaskFamily, groups: object) -> None:
@@ -132,14 +132,14 @@ def _check_groups(family: TaskFamily, groups: object) -> None:
         parts = split_labels(label) if family.several_labels else (label,) if family.one_label else ()
         if unknown := next((part for part in parts if part not in family.labels), None):
             hint = did_you_mean(str(unknown), family.labels)
-            _refuse(family, f"wants rows of {unknown!r} in groups(), which is no label of the task", hint)
+            _refuse(family, f"asks for rows of {unknown!r} in groups(), which is not a label of the task", hint)
         if not isinstance(count, int) or count < 0:
-            _returns(family, "groups", {label: count}, "Let it give whole numbers, 0 or more.")
+            _returns(family, "groups", {label: count}, "Return whole numbers, 0 or more.")
 
 
 def _returns(family: TaskFamily, method: str, found: object, hint: str) -> NoReturn:
     shown = " ".join(repr(found).split())
-    _refuse(family, f"gives {shown if len(shown) <= 80 else shown[:77] + '...'} for {method}()", hint)
+    _refuse(family, f"returns {shown if len(shown) <= 80 else shown[:77] + '...'} from {method}()", hint)
 
 
 def _refuse(family: TaskFamily, what: str, hint: str) -> NoReturn:

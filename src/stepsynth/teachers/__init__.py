@@ -1,6 +1,6 @@
-"""Teachers: what answers requests. One Protocol for servers, one for engines in process, one for batch APIs.
+"""Teachers answer requests. One Protocol for servers, one for engines in this process, one for batch APIs.
 
-A teacher holds no journal, no cache, no retry and no log. It raises only `TeacherError`s.
+A teacher has no journal, cache, retries or log. It raises only `TeacherError`s.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "probe_teacher",
 ]
 
-# So many forms of one request are tried; no teacher knows more.
+# The most forms of one request that are tried; no teacher knows more.
 MOST_FORMS = 8
 
 _BATCH_APIS = {
@@ -43,13 +43,13 @@ _BATCH_APIS = {
 
 @runtime_checkable
 class AsyncTeacher(Protocol):
-    """A teacher behind a network: many requests in flight, each on its own."""
+    """A teacher behind a network, with many separate requests in flight."""
 
     async def generate(self, request: Request) -> Response:
         """Answer one request, with exactly one attempt.
 
         Raises:
-            RetryModifiedError: the request's form was refused, and the next attempt takes another one.
+            RetryModifiedError: the request's form was refused; the next attempt uses another one.
             TransientError: another attempt may succeed.
             PermanentError: no attempt will.
         """
@@ -62,15 +62,15 @@ class AsyncTeacher(Protocol):
 
 @runtime_checkable
 class EngineTeacher(Protocol):
-    """An engine in this process, which is fed so that it is never idle."""
+    """An engine in this process that is kept supplied with requests."""
 
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
         """Answer requests, yielding ``(position, response)`` as they finish.
 
         Args:
-            requests: read lazily, only as far as the engine has room; may end before ``seeds``.
-            seeds: one sampling seed per request, so that an answer does not depend on
-                which others were in the batch.
+            requests: read lazily, as the engine has room; may end before ``seeds``.
+            seeds: one sampling seed per request, so that an answer does not depend on the
+                others in the batch.
         """
         ...
 
@@ -80,12 +80,12 @@ class BatchJob:
     """A batch at a provider.
 
     Attributes:
-        id: the provider's name of it.
-        state: ``running`` (also: validating, finalising), ``ended`` (whatever came of it can be
-            fetched; expired and cancelled ones count, too) or ``failed`` (nothing can be).
-        done: answers so far, as far as the provider tells.
-        total: requests in it.
-        message: what the provider says of a failure.
+        id: the provider's id.
+        state: ``running`` (includes validating and finalising), ``ended`` (its results can be
+            fetched; includes expired and cancelled) or ``failed`` (there are no results).
+        done: number of answers so far, as reported by the provider.
+        total: number of requests.
+        message: the provider's message about a failure.
     """
 
     id: str
@@ -103,19 +103,19 @@ class BatchApiTeacher(Protocol):
         """Start a job.
 
         Args:
-            name: our own name of it, which `find` finds it by.
-            requests: key and request; the key comes back with the answer.
+            name: our own name, for `find`.
+            requests: pairs of key and request; the key comes back with the answer.
 
         Raises:
-            TransientError: with ``maybe_billed``, it may have arrived all the same.
+            TransientError: it failed; with ``maybe_billed``, it may have arrived all the same.
             TeacherError: it was not accepted.
         """
         ...
 
     async def find(self, name: str) -> BatchJob | None:
-        """Return the job that was submitted under a name, if it ever arrived.
+        """Return the job submitted under a name, if it ever arrived.
 
-        An empty id: one that may be it is still running; ask again later.
+        An empty id means that a running job may be the one; ask again later.
         """
         ...
 
@@ -124,11 +124,11 @@ class BatchApiTeacher(Protocol):
         ...
 
     def answers(self, job_id: str) -> AsyncIterator[tuple[str, Response | TeacherError]]:
-        """Yield key (or its first 40 digits) and answer or error of an ended job; missing keys expired."""
+        """Yield the key (or its first 40 digits) and the answer or error of each request of an ended job, except expired ones."""
         ...
 
     async def cancel(self, job_id: str) -> None:
-        """Ask for a job's end; what is answered already is still billed and can be fetched."""
+        """Ask the provider to cancel a job; what was answered is still billed and can be fetched."""
         ...
 
     async def close(self) -> None:
@@ -137,10 +137,10 @@ class BatchApiTeacher(Protocol):
 
 
 async def answer_of(teacher: AsyncTeacher, request: Request) -> Response:
-    """Return one answer outside any run, asking again only where the teacher has learned another form.
+    """Return one answer outside a run, asking again only if the teacher has learned another form.
 
     Raises:
-        TeacherError: as `AsyncTeacher.generate`.
+        TeacherError: as for `AsyncTeacher.generate`.
     """
     for _ in range(MOST_FORMS):
         with suppress(RetryModifiedError):
@@ -152,12 +152,12 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
     """Return the teacher that a config names; engines load their model here.
 
     Args:
-        config: of the teacher.
-        fresh: begin without what was learned of it earlier, see `stepsynth.teachers.learned`.
+        config: the teacher's config.
+        fresh: ignore what earlier runs learned about it, see `stepsynth.teachers.learned`.
 
     Raises:
-        ConfigError: unknown backend, a plug-in that cannot be loaded, a package that is not
-            installed, a key variable that is not set, or a setting that the backend does not take.
+        ConfigError: the backend is unknown, a plug-in cannot be loaded, a package is not installed,
+            a key variable is not set, or the backend does not accept a setting.
         AssetError: the model cannot be fetched.
     """
     factory = _factory(config)
@@ -170,23 +170,23 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
         return built  # type: ignore[no-any-return]
     teacher = TEACHERS.guarded(config.backend, lambda: factory(config))
     if not isinstance(teacher, AsyncTeacher | EngineTeacher):
-        what = f"the plug-in {config.backend!r} made a {type(teacher).__name__}, which is no teacher."
+        what = f"the plug-in {config.backend!r} made a {type(teacher).__name__}, which is not a teacher."
         raise ConfigError(what, hint="It must have generate() and close(), or generate_batch(); see docs/teachers.md.")
     return teacher
 
 
 def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = None) -> str:
-    """Check that a teacher can be used, before anything is spent; return one sentence about it.
+    """Check that a teacher is usable before anything is spent; return one sentence about it.
 
     A factory may have ``check(config) -> str``, which loads no model and sends nothing that costs;
-    a teacher behind a network may have ``async probe() -> str``. One that has neither is believed.
+    a teacher behind a network may have ``async probe() -> str``. Without either, nothing is checked.
 
     Args:
         config: the teacher.
-        report: called with one sentence per step that takes time, such as fetching an embedded model.
+        report: called with one sentence per slow step, such as fetching an embedded model.
 
     Raises:
-        ConfigError: as `create_teacher`.
+        ConfigError: as for `create_teacher`.
         AssetError: the embedded model cannot be fetched.
         TeacherError: the server is unreachable, refuses the key or lacks the model.
     """
@@ -213,7 +213,7 @@ def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = 
 
 
 def _factory(config: TeacherConfig) -> Any:
-    """Return what makes the teacher: a class, or a plug-in's callable."""
+    """Return the teacher's factory: a class, or a plug-in's callable."""
     backend = config.backend
     if config.mode == "batch" and (where := _BATCH_APIS.get(backend)):
         module, _, name = where.partition(":")

@@ -1,12 +1,12 @@
 """A teacher behind Anthropic's Messages API.
 
-    teacher = AnthropicTeacher(config)   # reads the key's variable, opens nothing yet
+    teacher = AnthropicTeacher(config)   # reads the key's variable, opens no connection yet
     await teacher.probe()
     response = await teacher.generate(request)
 
-The API has no seed, no min_p and no repetition penalty, and its temperature ends at 1. At 1.0, the
-API's own default, temperature and top_p are not sent: several models refuse one or both of them
-(https://docs.claude.com/en/api/messages). Nothing of a configured sampling is left out silently.
+The API has no seed, no min_p and no repetition penalty, and its highest temperature is 1. At 1.0, the
+API's default, temperature and top_p are not sent: several models refuse one or both of them
+(https://docs.claude.com/en/api/messages). No configured setting is left out silently.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PATH = "/v1/messages"
 _FORMAT = {"format": {"type": "json_schema", "schema": SCHEMA}}
 _FORMAT_WORDS = re.compile(r"output_config|output_format|json_schema|structured output|grammar|schema", re.IGNORECASE)
 _FINISH: dict[str, FinishReason] = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}
-# Which tokens of a prompt are counted apart: read from the provider's prompt cache, or written to it.
+# The API counts prompt tokens read from its cache, and those written to it, separately.
 _READ = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
@@ -52,17 +52,17 @@ class AnthropicTeacher:
     """Messages over one shared HTTP session.
 
     Args:
-        config: ``model``, ``base_url`` (Anthropic's own when absent; a ``/v1`` at its end is
-            allowed), ``api_key_env``, ``structured``, ``sampling``, and what `HttpClient` needs.
+        config: ``model``, ``base_url`` (by default Anthropic's own; may end in ``/v1``),
+            ``api_key_env``, ``structured``, ``sampling``, and what `HttpClient` needs.
 
     Attributes:
         http: the session.
-        by_schema: whether requests bring a schema for the answer; not once the model refused it.
+        by_schema: whether requests send a schema for the answer; false once the model has refused it.
         without: settings that the model refuses and that may be left out.
-        notes: what the user shall hear of; whoever shows it takes it out.
+        notes: messages for the user; the caller that shows them removes them.
 
     Raises:
-        ConfigError: the key's variable is unset; the sampling has what the API does not know.
+        ConfigError: the key's variable is unset, or the API does not have a sampling setting.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
@@ -90,14 +90,14 @@ class AnthropicTeacher:
     async def generate(self, request: Request) -> Response:
         """Answer one request with one attempt.
 
-        A model that refuses the schema of ``structured: json`` is asked without it from then on; the
-        prompt asks for JSON anyway.
+        If a model refuses the schema of ``structured: json``, it is left out from then on; the
+        prompt still asks for JSON.
 
         Args:
-            request: system turns are sent as the ``system`` field, all others as they are.
+            request: system turns are sent in the ``system`` field, all others unchanged.
 
         Returns:
-            The answer, possibly with an empty text; ``refusal`` where the model declined.
+            The answer, possibly with an empty text; ``refusal`` if the model declined.
 
         Raises:
             RetryModifiedError: the schema, or a setting that the user did not set, was refused.
@@ -113,13 +113,13 @@ class AnthropicTeacher:
         return read_message(reply.text, lambda inner: self.refused(inner, request.sampling, by_schema=by_schema, without=without))
 
     async def probe(self) -> str:
-        """Check key and model before anything is spent, by the list of models.
+        """Check the key and the model in the list of models, before anything is spent.
 
-        Only an answer asked for can say that a key is wrong; see `OpenAITeacher.probe`.
+        Only a real request can show that a key is wrong; see `OpenAITeacher.probe`.
 
         Raises:
             TransientError: the server cannot be reached.
-            PermanentError: wrong URL, or a proxy on the way that refuses.
+            PermanentError: the URL is wrong, or a proxy refuses.
         """
         model = self._config.model
         reply = await self.http.exchange("GET", f"/v1/models/{quote(model, safe='')}")
@@ -137,21 +137,21 @@ class AnthropicTeacher:
         await self.http.close()
 
     async def capabilities(self) -> dict[str, str]:
-        """Return what the API has not."""
+        """Return the capabilities that the API lacks."""
         return dict.fromkeys(("seed", "n", "logprobs"), "the Messages API has none")
 
     def learned(self) -> dict[str, object]:
-        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        """Return the findings that save later runs from repeating them; see `stepsynth.teachers.learned`."""
         found: dict[str, object] = {"without": sorted(self.without)} if self.without else {}
         return found | ({"schema": False} if self._config.structured == "json" and not self.by_schema else {})
 
     def start_with(self, learned: Mapping[str, Any]) -> None:
-        """Ask from the first request on as an earlier run learned to."""
+        """Start with the findings of an earlier run."""
         self.by_schema = self.by_schema and learned.get("schema") is not False
         self.without = without_again(self._config, learned, self.notes, self._base_url)
 
     def body(self, request: Request) -> dict[str, object]:
-        """Return what is sent for a request, as this model is known to take it."""
+        """Return the request body, in the form that this model is known to accept."""
         sampling = request.sampling
         turns = [{"role": m.role, "content": m.content} for m in request.messages]
         if self._config.structured == "json":
@@ -172,13 +172,13 @@ class AnthropicTeacher:
         return body
 
     def refused(self, reply: Reply, sampling: Sampling, *, by_schema: bool, without: frozenset[str]) -> TeacherError:
-        """Return the error for a status that is not 2xx; what was refused and may be left out is sent no more.
+        """Return the error for a status that is not 2xx; refused settings that may be left out are no longer sent.
 
         Args:
-            reply: what came.
-            sampling: of the request.
-            by_schema: whether the request brought a schema.
-            without: what was left out of it.
+            reply: the server's reply.
+            sampling: the request's sampling.
+            by_schema: whether the request sent a schema.
+            without: settings that the request left out.
         """
         said = server_message(reply.text)
         model = self._config.model
@@ -205,21 +205,21 @@ class AnthropicTeacher:
         error = self.http.refused(reply)
         if isinstance(error, TransientError) and error.retry_after is None:
             # https://platform.claude.com/docs/en/api/rate-limits: every other limit comes with a ``retry-after``.
-            error.why = f"no time to wait is named, as where a monthly limit is reached: {error.why}"
+            error.why = f"no waiting time is given, as when a monthly limit is reached: {error.why}"
             error.hint = "Raise the monthly limit in the Console if it is reached; else run the same command again later."
         return error
 
 
 def read_message(raw: str, refused: Callable[[Reply], TeacherError] | None = None) -> Response:
-    """Return the answer in a message's body.
+    """Read the answer from a message's body.
 
     Args:
         raw: the body, or the ``message`` of a batch's result.
-        refused: makes the error of a failure that came with a 200.
+        refused: makes the error for a failure inside a 200.
 
     Raises:
-        TransientError: it holds none, or a failure that may pass.
-        PermanentError: it holds a failure that stays.
+        TransientError: it holds no answer, or a temporary failure.
+        PermanentError: it holds a permanent failure.
     """
     value = parsed_json(raw)
     body = value if isinstance(value, dict) else {}
@@ -240,7 +240,7 @@ def read_message(raw: str, refused: Callable[[Reply], TeacherError] | None = Non
     if finish == "failed":
         error = (refused or plain_error)(Reply(UNKNOWN_STATUS, json.dumps({"message": f"stop_reason {reason!r}"})))
         if text or usage.completion_tokens:
-            # Half an answer came, and may be billed.
+            # Part of an answer came, and may be billed.
             error.kind = "damaged"
         raise error
     return Response(well_formed(text), cast("FinishReason", finish), usage, raw)

@@ -6,11 +6,10 @@
     async for key, outcome in teacher.answers(job.id): ...
 
 A batch has no metadata, so its name goes into every custom id, which has 64 characters: the first 40
-digits of the key, a dash, the 23 digits of the name. They come back with the results only, which
-there are when a batch has ended. Until then a batch that was created at about the right time with
-the right number of requests may be the one that is looked for: `find` answers with a job without an
-id, and whoever asked waits instead of paying twice. Formats: Anthropic's API reference, pages
-"Message Batches".
+digits of the key, a dash, the 23 digits of the name. Custom ids come back only with the results, when
+a batch has ended. Until then, any batch created at about the right time with the right number of
+requests may be the one: `find` then returns a job without an id, and the caller waits instead of
+paying twice. Formats: Anthropic's API reference, pages "Message Batches".
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ __all__ = ["AnthropicBatchTeacher"]
 
 _BATCHES = f"{PATH}/batches"
 _PAGE = 100
-# What an error in a result would have been as a status; https://docs.claude.com/en/api/errors
+# The HTTP status that an error in a result stands for; https://docs.claude.com/en/api/errors
 
 
 class AnthropicBatchTeacher:
@@ -58,11 +57,11 @@ class AnthropicBatchTeacher:
         config: as for `AnthropicTeacher`.
 
     Attributes:
-        limits: what is sent as one job. Anthropic takes 100,000 requests and 256 MB; a job's body is
-            held in memory while it is sent, so ours are smaller.
+        limits: the size of a job. Anthropic accepts 100,000 requests and 256 MB; ours are smaller
+            because a job's body is held in memory while it is sent.
 
     Raises:
-        ConfigError: as `AnthropicTeacher`.
+        ConfigError: as for `AnthropicTeacher`.
     """
 
     limits = Limits(20_000, 48 * 2**20)
@@ -74,40 +73,40 @@ class AnthropicBatchTeacher:
 
     @property
     def notes(self) -> list[str]:
-        """What the user shall hear of; see `AnthropicTeacher.notes`."""
+        """Messages for the user; see `AnthropicTeacher.notes`."""
         return self._live.notes
 
     def learned(self) -> dict[str, object]:
-        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        """Return the findings that save later runs from repeating them; see `stepsynth.teachers.learned`."""
         return self._live.learned()
 
     def start_with(self, learned: Mapping[str, Any]) -> None:
-        """Ask from the first batch on as an earlier run learned to."""
+        """Start with the findings of an earlier run."""
         self._live.start_with(learned)
 
     async def probe(self) -> str:
-        """Check key and model; see `AnthropicTeacher.probe`."""
+        """Check the key and the model; see `AnthropicTeacher.probe`."""
         return await self._live.probe()
 
     async def submit(self, name: str, requests: Sequence[tuple[str, Request]]) -> BatchJob:
         """Start a batch.
 
         Args:
-            name: a part of every request's custom id.
+            name: goes into every request's custom id.
             requests: within `limits`.
 
         Raises:
-            TransientError: with ``maybe_billed`` when the batch may have been created all the same.
+            TransientError: it failed; with ``maybe_billed`` if the batch may have been created all the same.
             PermanentError: it was refused.
         """
         rows = [{"custom_id": f"{key[:KEY_DIGITS]}-{name}", "params": self._live.body(request)} for key, request in requests]
         return await created_job(self._http, _BATCHES, {"requests": rows}, _job)
 
     async def find(self, name: str) -> BatchJob | None:
-        """Return the batch whose results bear this name.
+        """Return the batch whose results carry this name.
 
         Returns:
-            Without an id where a batch that may be the one is not at its end yet.
+            A job without an id if a batch that may be the one has not ended yet.
 
         Raises:
             TeacherError: the list or a batch's results could not be read.
@@ -137,14 +136,14 @@ class AnthropicBatchTeacher:
         return _job(await self._get(f"{_BATCHES}/{path_part(job_id)}"))
 
     async def answers(self, job_id: str) -> AsyncIterator[tuple[str, Response | TeacherError]]:
-        """Yield the first 40 digits of the key, and the answer or what went wrong with it; expired ones are not yielded.
+        """Yield the first 40 digits of the key and the answer or error of each request; expired ones are skipped.
 
         Raises:
-            TransientError: the results could not be read to their end.
+            TransientError: the results could not be read completely.
             PermanentError: they are gone.
         """
         by_schema, without = self._live.by_schema, self._live.without
-        # The path is known; the address that a server names for the results could be anybody's.
+        # Use the known path: an address for the results from the server could point anywhere.
         async with lines_of(self._http, f"{_BATCHES}/{path_part(job_id)}/results") as lines:
             async for line in lines:
                 name, result = line.get("custom_id"), line.get("result")
@@ -153,7 +152,7 @@ class AnthropicBatchTeacher:
                     yield name[:KEY_DIGITS], outcome
 
     async def cancel(self, job_id: str) -> None:
-        """Ask for a batch's end."""
+        """Ask Anthropic to cancel a batch."""
         await cancelled(self._http, f"{_BATCHES}/{path_part(job_id)}")
 
     async def close(self) -> None:
@@ -164,14 +163,14 @@ class AnthropicBatchTeacher:
         return await fetched(self._http, path, "Is it a key of the same workspace?")
 
     async def _bears(self, job_id: str, name: str) -> bool:
-        """Whether an ended batch's results bear this name; the first of them tells."""
+        """Whether an ended batch's results carry this name; the first result is enough."""
         async with lines_of(self._http, f"{_BATCHES}/{path_part(job_id)}/results") as lines:
             async for line in lines:
                 return str(line.get("custom_id")).endswith(f"-{name}")
         return False
 
     def _outcome(self, result: Mapping[str, Any], by_schema: bool, without: frozenset[str]) -> Response | TeacherError | None:
-        """Read a result as the live teacher reads an answer; ``None`` for a request that was not run."""
+        """Read a result like the live teacher reads an answer; ``None`` for a request that was not run."""
         kind = result.get("type")
         if kind == "succeeded":
             try:
@@ -184,7 +183,7 @@ class AnthropicBatchTeacher:
 
 
 def _reply(error: object) -> Reply:
-    """Return what the live API would have replied; the error may be wrapped in its ``error`` or not."""
+    """Return the reply that the live API would have sent; the error may or may not be wrapped in an ``error`` key."""
     inner = error.get("error", error) if isinstance(error, dict) else {}
     text = json.dumps({"error": inner})
     return Reply(status_of(read_error(text)), text)

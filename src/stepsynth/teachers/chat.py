@@ -1,8 +1,8 @@
-"""OpenAI's chat completions on the wire: what a server is sent, what its replies say, and what it was found not to take.
+"""OpenAI's chat completions on the wire: request bodies, replies, and what a server was found to refuse.
 
-Servers differ in which parameters they take. What one refuses with a 400 is remembered and left out
-from then on, as long as the answer cannot change by it: another temperature than the one that was
-configured is never taken silently. It is the same whether requests go one by one or in a batch's file.
+Servers accept different parameters. A parameter refused with a 400 is remembered and left out from
+then on if that cannot change the answer: a configured temperature is never dropped silently. The
+same holds for single requests and for those in a batch file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatFormat", "Dialect", "is_withheld", "read_completion", "refuses_many", "request_seed", "withheld"]
 
 _REFUSALS = frozenset({400, 422})
-# Gateways and servers of one's own have other numbers for a parameter or a turn that they do not take.
+# Gateways and self-hosted servers use other statuses for parameters or turns that they refuse.
 _ALSO_REFUSALS = frozenset({404, 500, 501, 503})
 _NOT_TAKEN = re.compile(
     r"not (?:be )?(?:supported|permitted|allowed|implemented|enabled)|unsupported|n't support|not support|unknown|unrecogni[sz]ed"
@@ -43,7 +43,7 @@ _NO_SYSTEM = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ALTERNATE = re.compile(r"alternat|consecutive|same role", re.IGNORECASE)
-# How a JSON object is asked for, the strictest way first; the last is the prompt alone.
+# Ways to ask for a JSON object, the strictest first; ``None`` leaves it to the prompt.
 _FORMATS: tuple[dict[str, Any] | None, ...] = (
     {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}},
     {"type": "json_object"},
@@ -54,14 +54,14 @@ _FORMAT_WORDS = re.compile(r"response_format|json_schema|json_object|structured.
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a server was found to take.
+    """The form of request that a server was found to accept.
 
     Attributes:
-        limit: what it calls the most tokens of an answer.
-        without: parameters that it refuses and that change nothing.
-        form: place in `_FORMATS`.
-        folded: whether the system's turn is the head of the first one of the user.
-        merged: whether neighbouring turns of one role become one.
+        limit: its name for the limit on an answer's tokens.
+        without: parameters that it refuses and that may be left out.
+        form: index in `_FORMATS`.
+        folded: whether the system turn is put at the start of the first user turn.
+        merged: whether neighbouring turns of the same role are merged.
     """
 
     limit: str = "max_tokens"
@@ -71,21 +71,21 @@ class Dialect:
     merged: bool = False
 
     def joined(self, other: Dialect) -> Dialect:
-        """Return what both have learned."""
+        """Combine the findings of two dialects."""
         limit = self.limit if self.limit != "max_tokens" else other.limit
         without, form = self.without | other.without, max(self.form, other.form)
         return Dialect(limit, without, form, self.folded or other.folded, self.merged or other.merged)
 
 
 class ChatFormat:
-    """The bodies for one server.
+    """The request bodies for one server.
 
     Args:
-        config: ``model``, ``base_url``, ``structured`` and what decides a request's key.
+        config: ``model``, ``base_url``, ``structured`` and everything that enters a request's key.
 
     Attributes:
-        dialect: how the next request is written.
-        notes: what the user shall hear of; whoever shows it takes it out.
+        dialect: the form of the next request.
+        notes: messages for the user; the caller that shows them removes them.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
@@ -96,12 +96,12 @@ class ChatFormat:
         self.notes: list[str] = []
 
     def learned(self) -> dict[str, object]:
-        """Return the dialect as far as it is not the one that everybody is asked in first."""
+        """Return the parts of the dialect that differ from the default."""
         plain, own = asdict(Dialect()), asdict(self.dialect)
         return {name: sorted(value) if name == "without" else value for name, value in own.items() if value != plain[name]}
 
     def start_with(self, learned: Mapping[str, Any]) -> None:
-        """Take the dialect up that was learned earlier; what is not understood is passed over."""
+        """Use a dialect that was learned earlier; entries that are not understood are ignored."""
         limit, form = learned.get("limit"), learned.get("form")
         self.dialect = Dialect(
             limit="max_completion_tokens" if limit == "max_completion_tokens" else "max_tokens",
@@ -112,7 +112,7 @@ class ChatFormat:
         )
 
     def body(self, request: Request, count: int = 1) -> dict[str, object]:
-        """Return what is sent for a request that wants ``count`` answers."""
+        """Return the body of a request for ``count`` answers."""
         dialect, sampling = self.dialect, request.sampling
         structured = self._config.structured == "json"
         plain = [{"role": m.role, "content": m.content} for m in request.messages]
@@ -126,7 +126,7 @@ class ChatFormat:
             dialect.limit: sampling.max_tokens,
             "seed": request_seed(request.key(self._identity)),
         }
-        # OpenAI refuses keys that it does not know, vLLM and llama.cpp take these two.
+        # OpenAI refuses unknown keys; vLLM and llama.cpp accept these two.
         if sampling.min_p != 0.0:
             body["min_p"] = sampling.min_p
         if sampling.repetition_penalty != 1.0:
@@ -141,15 +141,15 @@ class ChatFormat:
         return body
 
     def learn(self, reply: Reply, sampling: Sampling, *asked_in: Dialect) -> RetryModifiedError | None:
-        """Take another dialect where a refusal names what can be left out without changing the answer.
+        """Change the dialect if a refusal names something that can be left out without changing the answer.
 
         Args:
-            reply: any that is not a 2xx.
-            sampling: of the request.
-            asked_in: dialects that the request may have been written in; the first that explains the refusal counts.
+            reply: a reply that is not a 2xx.
+            sampling: the request's sampling.
+            asked_in: dialects that the request may have used; the first that explains the refusal counts.
 
         Returns:
-            What to raise, so that the request is sent again; ``None`` where the refusal is final.
+            The error to raise so that the request is sent again; ``None`` if the refusal is final.
         """
         if not _is_about_form(reply, _NOT_TAKEN):
             return None
@@ -161,21 +161,21 @@ class ChatFormat:
         return self.ask_again(reply)
 
     def _tell_of(self, learned: Dialect, sampling: Sampling) -> None:
-        """Say once that a setting which is not 1.0 is left out from now on."""
+        """Note once that a setting other than 1.0 is left out from now on."""
         new = learned.without - self.dialect.without
         changed = [name for name in FIXED if name in new and getattr(sampling, name) != 1.0]
         if changed:
             self.notes.append(note_of(self._base_url, self._config.model, changed))
 
     def ask_again(self, reply: Reply) -> RetryModifiedError:
-        """Return the error that has a request sent again."""
+        """Return the error that makes the caller send the request again."""
         message = server_message(reply.text)
         return RetryModifiedError(
-            f"{self._base_url} refused the form of a request (HTTP {reply.status}: {message!r}); it is sent in another one."
+            f"{self._base_url} refused the form of a request (HTTP {reply.status}: {message!r}); it is sent again in another."
         )
 
     def _learned(self, reply: Reply, sampling: Sampling, dialect: Dialect) -> Dialect | None:
-        """Return how to ask instead, or ``None`` where nothing can be left out without changing what the user asked for."""
+        """Return the dialect to try next; ``None`` if nothing can be left out without changing the user's settings."""
         error = read_error(reply.text)
         words = error.words
         if dialect.limit == "max_tokens" and "max_completion_tokens" in reply.text:
@@ -195,21 +195,21 @@ class ChatFormat:
         return may_be_left_out(self._config, sampling, name)
 
     def fixed_sampling(self, reply: Reply, sampling: Sampling) -> PermanentError | None:
-        """Return the error of a server that refuses what the user set, if that is what a refusal says."""
+        """Return the error for a refused user setting, if the reply is about one."""
         if reply.status not in _REFUSALS:
             return None
         return refused_setting(self._config, reply.text, sampling, self._base_url)
 
 
 def _is_neutral(sampling: Sampling, name: str) -> bool:
-    """Tell whether a request asks for what every API does where nothing is said."""
+    """Whether a setting has the default value of every API."""
     return bool(getattr(sampling, name) == 1.0)
 
 
 def _rewritten(turns: list[dict[str, str]], dialect: Dialect) -> list[dict[str, str]]:
-    """Return turns for a server that takes no system turn, or no two turns of one role."""
+    """Rewrite turns for a server that refuses system turns, or two turns in a row of the same role."""
     if dialect.folded:
-        # A turn of the user in its place: the next one is the user's, too, and takes it up.
+        # It becomes a user turn, which is merged with the next one.
         turns = [{**turn, "role": "user"} if turn["role"] == "system" else turn for turn in turns]
     found: list[dict[str, str]] = []
     for turn in turns:
@@ -226,20 +226,20 @@ def request_seed(key: str) -> int:
 
 
 def is_withheld(reply: Reply) -> bool:
-    """Tell whether a provider keeps the answer back for what it, or the prompt, says."""
+    """Whether a provider withholds the answer because of its or the prompt's content."""
     return not reply.ok and classify(reply.status, reply.text) == "withheld"
 
 
 def refuses_many(reply: Reply) -> bool:
-    """Tell a refusal of ``n``, for instance llama.cpp's "Only one completion choice is allowed"."""
+    """Whether a reply refuses ``n``, for instance llama.cpp's "Only one completion choice is allowed"."""
     return _is_about_form(reply, _NOT_MANY) and bool(re.search(r"\bn\b|\bchoices?\b", server_message(reply.text)))
 
 
 def _is_about_form(reply: Reply, words: re.Pattern[str]) -> bool:
-    """Tell whether a refusal may be of a request's form: a status for that, or one of others with such words."""
+    """Whether a refusal may be about the form of a request, by its status, or by another status with such words."""
     return reply.status in _REFUSALS or (reply.status in _ALSO_REFUSALS and bool(words.search(read_error(reply.text).words)))
 
 
 def withheld(reply: Reply) -> Response:
-    """Return the answer that was kept back: a refusal."""
+    """Return a withheld answer as a refusal."""
     return Response(text="", finish_reason="refusal", raw=reply.text)

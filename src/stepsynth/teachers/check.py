@@ -1,12 +1,12 @@
-"""What a teacher can do, found out with four short questions at most, and used by the next run.
+"""Find out what a teacher can do with at most four short questions; the next run uses the findings.
 
-    check = TeacherCheck(config, budget)     # nothing is sent: check.worst is what it may cost
+    check = TeacherCheck(config, budget)     # nothing is sent yet: check.worst is what it may cost
     check.run()
-    check.findings["seed"], check.problem    # a problem is what would keep a run from working
+    check.findings["seed"], check.problem    # a problem would keep a run from working
 
-The first question is asked as a run asks, and whatever the server refuses is learned as in a run. Three
-more go out at once: the same one again (is the seed kept?), one for two answers, and one with a
-system turn that wants JSON and log-probabilities. An engine in this process is asked two questions.
+The first question is asked as in a run, and refusals are learned as in a run. Three more are sent at
+once: the same one again (does the seed work?), one for two answers, and one with a system turn that
+asks for JSON and log-probabilities. An engine in this process gets two questions.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ __all__ = ["CapableTeacher", "TeacherCheck"]
 
 _PROMPT = "Write one sentence of about ten words about something that you saw on a market."
 _SYSTEM = "You write plain English."
-# What a request for several answers, or for log-probabilities, is refused with.
+# Words in refusals of several answers, or of log-probabilities.
 _MANY = re.compile(r"\bn\b|\bchoices?\b", re.IGNORECASE)
 _LOGPROBS = re.compile("log_?prob", re.IGNORECASE)
-# An overloaded server is asked so often, and a longer wait is told instead of kept.
+# How often an overloaded server is asked; a longer wait than this is reported, not waited for.
 _TRIES = 3
 _LONGEST_WAIT_S = 20.0
 _SAMPLED = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -62,10 +62,10 @@ _SAMPLED = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty"
 
 @runtime_checkable
 class CapableTeacher(Protocol):
-    """A teacher that knows of itself what it has not."""
+    """A teacher that knows which capabilities it lacks."""
 
     async def capabilities(self) -> Mapping[str, str]:
-        """Return, by setting (``seed``, ``n``, ``logprobs``, ``system turns``, ``JSON``), why it is not there; asks nothing."""
+        """Return why a setting (``seed``, ``n``, ``logprobs``, ``system turns``, ``JSON``) is missing; sends nothing."""
         ...
 
 
@@ -73,19 +73,19 @@ class TeacherCheck:
     """One check.
 
     Args:
-        config: of the teacher; one with ``mode: batch`` is asked live.
+        config: the teacher's config; with ``mode: batch`` it is asked live all the same.
         budget: hard caps.
 
     Attributes:
-        config: as it is asked.
-        worst: what the check may cost at most; refused requests, which cost nothing, are not in it.
-        findings: by setting, in the order in which they are shown.
-        headers: those that told of limits on the rate.
-        problem: what would keep a run from working.
-        cut_off: tokens of an answer that ended before it said anything.
-        refused: requests that were refused while the server's ways were learned.
-        learned: what the next run starts with.
-        kept: the file that holds it.
+        config: the config in use.
+        worst: the most that the check may cost, without refused requests, which cost nothing.
+        findings: by setting.
+        headers: the rate-limit headers.
+        problem: the error that would keep a run from working.
+        cut_off: tokens of an answer that was cut off before any text.
+        refused: number of requests refused while learning what the server accepts.
+        learned: the findings that the next run starts with.
+        kept: the file that holds them.
 
     Raises:
         ConfigError: dollars are capped and the price is unknown.
@@ -125,7 +125,7 @@ class TeacherCheck:
         return [replace(self._question, messages=messages, replicate=3)]
 
     def run(self) -> None:
-        """Find out what there is to find; what keeps a run from working is in ``problem`` afterwards."""
+        """Run the check; ``problem`` is then the error that would keep a run from working."""
         try:
             several = {"rows_per_request": max(2, self.config.rows_per_request)} if self.config.backend in SERVERS else {}
             teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(self._changed(**several), fresh=True))
@@ -181,7 +181,7 @@ class TeacherCheck:
             await teacher.close()
 
     async def _look_up(self, teacher: AsyncTeacher) -> None:
-        """Ask for the list of models; only a wrong key, and that nobody is there, end the check here."""
+        """Ask for the list of models; only an unreachable server, a wrong URL or a refusing proxy ends the check here."""
         probe = getattr(teacher, "probe", None)
         if probe is None:
             return
@@ -208,12 +208,12 @@ class TeacherCheck:
         raise AssertionError("the last try returns or raises")
 
     async def _asked(self, teacher: AsyncTeacher, requests: Sequence[Request]) -> list[Response]:
-        """Return answers inside the caps, asked again where the teacher has learned another form.
+        """Return answers within the caps, asking again if the teacher has learned another form.
 
         Raises:
             RetryModifiedError: several answers at once were refused.
-            TeacherError: as `AsyncTeacher.generate`.
-            BudgetError: a cap would not hold.
+            TeacherError: as for `AsyncTeacher.generate`.
+            BudgetError: a cap would be exceeded.
         """
         for _ in range(MOST_FORMS + 1):
             cost = self.purse.take(requests)
@@ -262,7 +262,7 @@ class TeacherCheck:
             self.findings["parallel"] = Finding("refused" if limited else "taken", said + (" (HTTP 429)" if limited else ""))
 
     async def _safely(self, names: tuple[str, ...], question: Awaitable[dict[str, Finding]]) -> dict[str, Finding]:
-        """Answer one of the questions; what goes wrong with it is no reason against the rest."""
+        """Ask one of the questions; its failure does not stop the others."""
         try:
             return await question
         except (TeacherError, BudgetError) as error:
@@ -274,7 +274,7 @@ class TeacherCheck:
             return {}
         without = teacher.learned().get("without", ()) if isinstance(teacher, LearningTeacher) else ()
         if "seed" in cast("Sequence[str]", without):
-            return {"seed": Finding("refused", "left out; an answer cannot be asked for again")}
+            return {"seed": Finding("refused", "left out, so answers are not reproducible")}
         self._tell_seed(answers)
         return {}
 
@@ -290,10 +290,10 @@ class TeacherCheck:
             many.start_with({**many.learned(), "many": False})
             return {"n": Finding("refused", f"one answer per request{advice}")}
         if any(answer.finish_reason == "refusal" for answer in answers):
-            return {"n": Finding("not tried", "the answers were kept back")}
+            return {"n": Finding("not tried", "the answers were withheld")}
         if len(answers) == 2:
             return {"n": Finding("taken", "2 answers came with one request")}
-        return {"n": Finding("ignored", f"1 answer came where 2 were asked for{advice}")}
+        return {"n": Finding("ignored", f"1 answer came instead of 2{advice}")}
 
     async def _structured(self, teacher: AsyncTeacher, known: Mapping[str, str]) -> dict[str, Finding]:
         found: dict[str, Finding] = {}
@@ -319,7 +319,7 @@ class TeacherCheck:
         return found
 
     def _twin(self, teacher: AsyncTeacher, options: Mapping[str, Any]) -> AsyncTeacher:
-        """Return a teacher at the same server that asks for JSON."""
+        """Return a teacher for the same server that asks for JSON."""
         if not isinstance(teacher, LearningTeacher) or self.config.backend not in SERVERS:
             return teacher
         changed = self._changed(structured="json", options={**self.config.options, **options})
@@ -332,7 +332,7 @@ class TeacherCheck:
     def _json_findings(self, teacher: AsyncTeacher, twin: AsyncTeacher, answer: Response) -> dict[str, Finding]:
         learned = twin.learned() if isinstance(twin, LearningTeacher) else {}
         if twin is teacher:
-            return {"system turns": Finding("taken"), "JSON": Finding("not tried", "structured is this backend's own affair")}
+            return {"system turns": Finding("taken"), "JSON": Finding("not tried", "this backend handles structured itself")}
         folded = bool(learned.get("folded"))
         turns = Finding("refused", "put before the user's turn") if folded else Finding("taken")
         form, schema = learned.get("form", 0), learned.get("schema", True)
@@ -345,18 +345,18 @@ class TeacherCheck:
         if found.state == "taken" and not answer_text(self._changed(structured="json"), answer).strip():
             found = Finding("taken", f"{found.found}; the answer held no text")
         elif found.state == "taken" and answer.finish_reason != "refusal" and is_prose(answer.text):
-            found = Finding("ignored", f"the answer was no JSON (form: {found.found})")
+            found = Finding("ignored", f"the answer was not JSON (form: {found.found})")
         return {"system turns": turns, "JSON": found}
 
     # what was found ----------------------------------------------------------------------------
 
     def _tell_seed(self, answers: Sequence[Response]) -> None:
         if any(answer.finish_reason == "refusal" for answer in answers):
-            self.findings["seed"] = Finding("not tried", "an answer was kept back")
+            self.findings["seed"] = Finding("not tried", "an answer was withheld")
         elif answers[0].text != answers[1].text:
             self.findings["seed"] = Finding("ignored", "the same seed gave two answers")
         elif self._question.sampling.temperature == 0:
-            self.findings["seed"] = Finding("taken", "twice the same answer, as at temperature 0 anyway")
+            self.findings["seed"] = Finding("taken", "the same answer twice, as expected at temperature 0")
         else:
             self.findings["seed"] = Finding("taken", "the same seed gave the same answer")
 
@@ -367,7 +367,7 @@ class TeacherCheck:
             if name in without:
                 self.findings[name] = Finding("refused", "left out")
             elif value == off and self.config.backend == "anthropic" and name in {"temperature", "top_p"}:
-                self.findings[name] = Finding("not tried", f"{off:g} is the API's own and not sent")
+                self.findings[name] = Finding("not tried", f"{off:g} is the API's default and not sent")
             elif value != off or name in {"temperature", "top_p"}:
                 self.findings[name] = Finding("taken", f"{value:g}")
         limit = str(learned.get("limit", "max_tokens"))

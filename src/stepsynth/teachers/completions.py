@@ -1,8 +1,8 @@
-"""A chat completion's body read: its answers, and what in it is a failure although the status was 200.
+"""Read the body of a chat completion: its answers, and failures in spite of a status of 200.
 
-Gateways answer 200 and say inside that the model behind them failed. Such an answer is worth
-another attempt, or none, as its code says; it is never kept as an answer. `is_failure` finds those that
-an older version kept.
+Some gateways answer 200 and report inside that the model behind them failed. Its code decides whether
+another attempt makes sense; such a body is never kept as an answer. `is_failure` finds those that an
+older version kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["end_of", "failure_in", "is_failure", "plain_error", "read_choices", "read_completion"]
 
-# By lower-case name, what follows a colon left out; what is in no list and like none of `_LIKE` ended by itself.
+# Finish reasons in lower case, without what follows a colon. One that is in no list and matches none of `_LIKE` is a stop.
 _CUT = frozenset(
     {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit", "max_length"}
 )
@@ -43,15 +43,15 @@ _FAILED = frozenset(
         *("insufficient_system_resource", "engine_overloaded", "overloaded"),
     }
 )
-# Failures, too, but not of answers that are kept already.
+# Also failures, but not for answers that were already kept.
 _UNSAID = frozenset(
     {
-        # The server itself does not know why the text ended, or the model wrote something that was no text.
+        # The server itself does not know why the text ended, or the model wrote something other than text.
         *("finish_reason_unspecified", "unspecified", "other", "unknown", "finish_reason_other", "finish_reason_unknown"),
         *("malformed_function_call", "malformed_response", "unexpected_tool_call", "no_finish_reason"),
     }
 )
-# What a name that is in no list tells, in this order: ``server_error``, ``max_total_tokens``, ``content_policy``.
+# Patterns for other names, in this order: ``server_error``, ``max_total_tokens``, ``content_policy``.
 _LIKE = (
     (
         "failed",
@@ -63,27 +63,27 @@ _LIKE = (
     ("length", re.compile(r"length|limit|(?<!stop_)tokens|max_?tok|truncat|budget")),
     ("refusal", re.compile(r"blocked|blocking|^block$|polic|safety|unsafe|filter|moderat|prohibit|guardrail|violat|refus")),
 )
-# Where gateways without a status of their own put a number or a name, and what of it is no failure.
+# Where gateways put an error code, and the values that are not failures.
 _CODE_NAMES = ("code", "error_code", "errcode", "errorCode")
 _NO_FAILURE = frozenset({"", "0", "200", "ok", "success", "true", "false", "none"})
-# Only bodies with one of these words are looked into: most answers are sound.
+# Only bodies with one of these words are parsed, because most answers are sound.
 _SUSPECT = re.compile(r'"error"|"base_resp"|"(?:abort(?:ed)?|cancell?ed|network_error|failed|insufficient_system_resource)"')
 
 
 def read_completion(
     raw: str, most: int = 1, refused: Callable[[Reply], TeacherError] | None = None, asked: str | None = None
 ) -> list[Response]:
-    """Return the answers in a completion's body, at least one.
+    """Read the answers, at least one, from a completion's body.
 
     Args:
         raw: the body.
         most: how many choices to read.
-        refused: makes the error of a failure that came with a 200.
-        asked: as `read_choices`.
+        refused: makes the error for a failure inside a 200.
+        asked: as for `read_choices`.
 
     Raises:
-        TransientError: it holds none, or a failure that may pass.
-        PermanentError: it holds a failure that stays.
+        TransientError: it holds no answer, or a temporary failure.
+        PermanentError: it holds a permanent failure.
     """
     found = read_choices(raw, most, asked)
     answers = [answer for answer in found if isinstance(answer, Response)]
@@ -93,25 +93,25 @@ def read_completion(
     if reply is not None:
         error = (refused or plain_error)(reply)
         if isinstance(error, TransientError) and error.kind == "unavailable" and _was_written(raw):
-            # Half an answer came, and may be billed.
+            # Part of an answer came, and may be billed.
             error.kind = "damaged"
         raise error
     said = server_message(raw)
     what = "no choices" if isinstance(parsed_json(raw), dict) else "no valid JSON"
     if is_event_stream(raw):
-        what = "an event stream, which was not asked for, without an end"
+        what = "an event stream that was not asked for and is incomplete"
     hint = "If it persists, look at the server's log."
     raise TransientError(f"the answer holds {what}: {said!r}.", hint=hint, kind="damaged")
 
 
 def read_choices(raw: str, most: int = 1, asked: str | None = None) -> list[Response | Reply]:
-    """Return each choice of a body: an answer, or the failure that it tells of, in the form of an HTTP reply.
+    """Return each choice of a body: an answer, or the failure that it reports, as an HTTP reply.
 
     Args:
         raw: the body.
         most: how many choices to read.
-        asked: the request's words; with them a text that is nothing but a gateway's error, and none of
-            these words, is a failure.
+        asked: the request's words; if given, a text that is only a gateway's error and does not occur in
+            them is a failure.
     """
     value: object = whole_body(raw) if (streamed := is_event_stream(raw)) else parsed_json(raw)
     if isinstance(value, list):
@@ -122,23 +122,23 @@ def read_choices(raw: str, most: int = 1, asked: str | None = None) -> list[Resp
         return [_failed(failure, _usage(body.get("usage")), raw)]
     choices = _ordered(body.get("choices"))[:most]
     usages = _split(_usage(body.get("usage")), max(len(choices), 1))
-    # Each row keeps its own choice; the whole body with every row would grow with their square.
+    # Each row keeps only its own choice: the whole body in every row would grow quadratically.
     raws = [raw] if len(choices) == 1 and not streamed else [json.dumps({**body, "choices": [choice]}) for choice in choices]
     found = [_read(choice, usage, text) for choice, usage, text in zip(choices, usages, raws, strict=False)]
     return found if asked is None else [_without_errors(entry, asked) for entry in found]
 
 
 def _without_errors(entry: Response | Reply, asked: str) -> Response | Reply:
-    """Return an answer, or the failure that its whole text is."""
+    """Return an answer, or a failure if its whole text is one."""
     said = error_in_place_of(entry.text, asked) if isinstance(entry, Response) and entry.finish_reason == "stop" else ""
     return Reply(UNKNOWN_STATUS, said) if said else entry
 
 
 def is_failure(response: Response) -> bool:
-    """Tell whether a kept answer's body says that it was none: an older version kept such bodies as answers.
+    """Whether a kept answer's body is a failure: an older version kept such bodies as answers.
 
     Args:
-        response: as it was kept.
+        response: the kept answer.
     """
     raw = response.raw
     if response.finish_reason == "refusal" or not raw or not (_SUSPECT.search(raw) or not response.text.strip()):
@@ -153,7 +153,7 @@ def is_failure(response: Response) -> bool:
 
 
 def plain_error(reply: Reply) -> TeacherError:
-    """Return the error of a failure inside a 200, for those that know neither config nor server."""
+    """Return the error for a failure inside a 200, without knowledge of config and server."""
     what = f"the answer holds an error instead of a text ({reply.status}: {server_message(reply.text)!r})."
     if reply.status in TRANSIENT:
         return TransientError(what, hint="If it persists, look at the server's status.", kind="unavailable")
@@ -161,14 +161,14 @@ def plain_error(reply: Reply) -> TeacherError:
 
 
 def failure_in(body: dict[str, Any]) -> Reply | None:
-    """Return the failure that a whole body tells of."""
+    """Return the failure that a body as a whole reports, if any."""
     error, state = body.get("error"), body.get("base_resp")
     if isinstance(error, dict) and not any(error.values()):
-        # Some gateways send an empty error beside every answer.
+        # Some gateways send an empty error with every answer.
         error = None
     if error and not isinstance(error, bool):
         return _as_reply({"error": error})
-    # MiniMax's way; 0 is success.
+    # MiniMax's form; 0 is success.
     code = state.get("status_code") if isinstance(state, dict) else 0
     if code and isinstance(code, int):
         return _as_reply({"base_resp": state})
@@ -176,7 +176,7 @@ def failure_in(body: dict[str, Any]) -> Reply | None:
 
 
 def _told_by_a_code(body: dict[str, Any]) -> Reply | None:
-    """Return the failure of a gateway that says ``{"code": 1001, "msg": ...}`` or ``{"success": false}``."""
+    """Return the failure in a gateway's ``{"code": 1001, "msg": ...}`` or ``{"success": false}``, if any."""
     code = next((body[name] for name in _CODE_NAMES if isinstance(body.get(name), int | str)), None)
     failed = code is not None and str(code).strip().lower() not in _NO_FAILURE
     if not (failed or body.get("success") is False):
@@ -220,10 +220,10 @@ def _ended(choice: dict[str, Any]) -> str:
 
 
 def end_of(reason: object) -> str:
-    """Return ``failed``, ``length``, ``refusal`` or ``stop`` for a server's own word for why a text ended.
+    """Map a server's finish reason to ``failed``, ``length``, ``refusal`` or ``stop``.
 
     Args:
-        reason: as the server sent it.
+        reason: the value that the server sent.
     """
     finish = _plain(reason)
     for end, names in (("failed", _FAILED | _UNSAID), ("refusal", _REFUSED), ("length", _CUT)):
@@ -248,12 +248,12 @@ def _read(choice: dict[str, Any], usage: Usage, raw: str) -> Response | Reply:
 
 
 def _failed(failure: Reply, usage: Usage, raw: str) -> Response | Reply:
-    """Return the failure, or a refusal where a moderation is what failed: asking again brings the same."""
+    """Return the failure, or a refusal if moderation is the cause: asking again would give the same."""
     return Response("", "refusal", usage, raw) if classify(failure.status, failure.text) == "withheld" else failure
 
 
 def _content(content: object) -> str:
-    """Return the answer proper: a string, or the text parts among parts; thoughts are parts of another type."""
+    """Return the answer's text: a string, or the text parts of a list; thoughts are parts of another type."""
     if isinstance(content, dict):
         content = [content]
     if isinstance(content, list):
@@ -275,12 +275,12 @@ def _part(part: object) -> str:
 def _usage(value: object) -> Usage:
     counts = value if isinstance(value, dict) else {}
     read, written, both = (token_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
-    # Some servers count hidden thoughts in the total alone.
+    # Some servers count hidden thoughts only in the total.
     return Usage(read, max(written, both - read) if read else written)
 
 
 def _split(usage: Usage, parts: int) -> list[Usage]:
-    """Return equal shares of what was counted; the first ones take what is left over."""
+    """Split the usage into equal shares; the first ones take the remainder."""
     read, written = divmod(usage.prompt_tokens, parts), divmod(usage.completion_tokens, parts)
     return [Usage(read[0] + (i < read[1]), written[0] + (i < written[1])) for i in range(parts)]
 

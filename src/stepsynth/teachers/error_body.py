@@ -1,4 +1,4 @@
-"""What a server's error says, read once for all who ask: its words, its codes, the parameters that it points at.
+"""Parse a server's error body: its words, its codes, the parameters that it names.
 
 OpenAI      {"error": {"message": ..., "code": ..., "param": ...}}
 Gemini      [{"error": {"message": ..., "status": ..., "details": [{"fieldViolations": [...]}]}}]
@@ -7,7 +7,7 @@ OpenRouter  {"error": {"message": "Provider returned error", "metadata": {"raw":
 MiniMax     {"base_resp": {"status_code": 1004, "status_msg": ...}}
 a proxy     <html><head><title>502 Bad Gateway</title>...
 
-Only telling fields are read: servers echo whole requests, and what a row says must not end a run.
+Only relevant fields are read: servers echo whole requests, and a row's text must not end a run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ErrorBody", "read_error", "server_message"]
 
-# Nobody needs more of an error; it bounds the work on a hostile one.
+# More of an error is never needed; the limits bound the work on a hostile one.
 _MOST_CHARS = 16_384
 _MOST_VALUES = 2_000
 _MOST_LINES = 16
@@ -43,7 +43,7 @@ _CODES = frozenset(
     }
 )
 _POINTERS = frozenset({"param", "field", "parameter"})
-# Fields that may hold what the row says.
+# Fields that may echo the request.
 _ECHOES = frozenset({"input", "prompt", "messages", "request", "body", "flagged_input", "ctx", "content"})
 # MiniMax's numbers in our words; https://platform.minimax.io/docs/api-reference/errorcode
 _MINIMAX = {
@@ -64,10 +64,10 @@ class ErrorBody:
     """An error's body, whatever its shape.
 
     Attributes:
-        lines: what it says, the outermost first.
-        codes: codes, types and reasons, the outermost first, in lower case.
-        points: parameters that it points at.
-        fields: every field that is no echo of the request, at any depth: its name in lower case, and its value.
+        lines: its messages, outermost first.
+        codes: codes, types and reasons in lower case, outermost first.
+        points: parameters that it names.
+        fields: every field that does not echo the request, at any depth: its name in lower case, and its value.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -77,12 +77,12 @@ class ErrorBody:
 
     @property
     def words(self) -> str:
-        """All that it says, in one line."""
+        """All messages in one line."""
         return " ".join(self.lines)[:_MOST_CHARS]
 
     @property
     def said(self) -> str:
-        """What to show of it: nothing twice, nothing that says nothing."""
+        """The messages to show, without repeats and empty phrases."""
         found: list[str] = []
         for line in self.lines:
             if not any(line in other for other in found):
@@ -90,15 +90,15 @@ class ErrorBody:
         return "; ".join([line for line in found if not _VAGUE.match(line)] or found)[:_MOST_CHARS]
 
     def named(self, names: Iterable[str]) -> list[str]:
-        """Return those of some parameters that it is about, in the given order; what it echoes of the request does not count.
+        """Return the given parameters that the error is about, in the given order; echoes of the request do not count.
 
         Args:
-            names: of parameters.
+            names: names of parameters.
         """
         return [name for name in names if name in self.points or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", self.words)]
 
     def say(self, words: str) -> None:
-        """Add a line, or what a page says."""
+        """Add a line, or the text of a page."""
         words = words[:_MOST_CHARS]
         if "<" in words and _PAGE.search(words[:2000]):
             words = _page(words)
@@ -108,7 +108,7 @@ class ErrorBody:
 
 
 def read_error(text: str) -> ErrorBody:
-    """Return what an error says: an object, an array of them, a string, a page, or JSON in a string.
+    """Parse an error: an object, an array of objects, a string, a page, or JSON in a string.
 
     Args:
         text: the body.
@@ -117,7 +117,7 @@ def read_error(text: str) -> ErrorBody:
     if value is None:
         error.say(text)
         return error
-    # Popped from the end: the first field is read first.
+    # Popped from the end, so that the first field is read first.
     pending: list[tuple[str, object]] = [("message", value)]
     for _ in range(_MOST_VALUES):
         if not pending:
@@ -133,12 +133,12 @@ def read_error(text: str) -> ErrorBody:
 
 
 def _of_object(found: dict[str, object], error: ErrorBody, *, minimax: bool) -> list[tuple[str, object]]:
-    """Note what an object tells as a whole; return its fields."""
+    """Record what an object as a whole tells; return its fields."""
     named = [(str(key)[:_CODE_CHARS].lower().replace("-", "_"), member) for key, member in list(found.items())[:_MOST_VALUES]]
     own = [(name, member) for name, member in named if name not in _ECHOES]
     place = found.get("loc")
     if isinstance(place, list):
-        # FastAPI writes the place of a mistake apart from the mistake.
+        # FastAPI gives the location of a mistake in a separate field.
         parts = [str(part)[:_CODE_CHARS] for part in place[:_MOST_LINES]]
         error.points |= set(parts)
         own = [(name, f"{'.'.join(parts)}: {value}" if name == "msg" else value) for name, value in own if name != "loc"]
@@ -151,7 +151,7 @@ def _of_object(found: dict[str, object], error: ErrorBody, *, minimax: bool) -> 
 
 
 def _of_value(name: str, found: str | int, error: ErrorBody) -> list[tuple[str, object]]:
-    """Note a word, a code or a parameter; return what a string holds that is JSON itself."""
+    """Record a message, a code or a parameter; return the content of a string that is itself JSON."""
     said = str(found) if isinstance(found, str) or abs(found) < 10**_CODE_CHARS else ""
     if name in _CODES and said and len(said) <= _CODE_CHARS:
         error.codes[said.lower()] = None
@@ -159,7 +159,7 @@ def _of_value(name: str, found: str | int, error: ErrorBody) -> list[tuple[str, 
         error.points |= set(re.split(r"[.\[\]/]", said[:_MOST_CHARS]))
     if name not in _WORDS or not isinstance(found, str):
         return []
-    # A gateway hands on the error of the server behind it as a string.
+    # Gateways pass on the error of the server behind them as a string.
     inner = parsed_json(said) if said.lstrip()[:1] in ("{", "[") else None
     if isinstance(inner, dict | list):
         return [(name, inner)]
@@ -168,7 +168,7 @@ def _of_value(name: str, found: str | int, error: ErrorBody) -> list[tuple[str, 
 
 
 def _page(text: str) -> str:
-    """Return a page's title, and what else it says."""
+    """Return a page's title and the rest of its text."""
     found = _TITLE.search(text)
     title = " ".join(html.unescape(found[1]).split()) if found else ""
     rest = " ".join(html.unescape(_TAG.sub(" ", _NO_TEXT.sub(" ", text))).split())
@@ -176,7 +176,7 @@ def _page(text: str) -> str:
 
 
 def server_message(text: str) -> str:
-    """Return what a server says of an error, in one short line without keys.
+    """Return a server's error message as one short line without keys.
 
     Args:
         text: the body.

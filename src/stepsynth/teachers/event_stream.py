@@ -1,4 +1,4 @@
-"""A completion that came as an event stream although none was asked for, put together to the body that was meant.
+"""Join an event stream that was not asked for into the body that was meant.
 
 data: {"choices": [{"index": 0, "delta": {"content": "The "}}]}
 data: {"choices": [{"index": 0, "delta": {"content": "tram."}, "finish_reason": "stop"}]}
@@ -19,12 +19,12 @@ _DONE = "[DONE]"
 
 
 def is_event_stream(raw: str) -> bool:
-    """Whether a body is server-sent events; no JSON begins like that."""
+    """Whether a body is server-sent events; JSON never begins like that."""
     return _EVENTS.match(raw.lstrip("\ufeff \r\n")) is not None
 
 
 def whole_body(raw: str) -> dict[str, Any] | None:
-    """Return the body that the events make together, or the first that tells of an error; ``None`` where the stream was cut off.
+    """Return the body that the events form, or the first event with an error; ``None`` if the stream was cut off.
 
     Args:
         raw: the events.
@@ -53,7 +53,7 @@ def whole_body(raw: str) -> dict[str, Any] | None:
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
-    """Add what one event says of a choice; texts grow, all else is as the last event has it."""
+    """Add one event of a choice; texts are appended, all other values are replaced."""
     said = part.get("delta") if isinstance(part.get("delta"), dict) else part.get("message")
     message = whole["message"]
     for key, value in said.items() if isinstance(said, dict) else ():

@@ -1,4 +1,4 @@
-"""What a failure on the way to a server says: the network, the proxy between, or a page that nobody asked for."""
+"""Errors on the way to a server: the network, a proxy, or a web page instead of an answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["error_in_place_of", "network_error", "proxy_wants_a_password", "web_page"]
 
-# What gateways write in place of an answer. Narrow: a task may be about such errors.
+# Errors that gateways send in place of an answer. The patterns are narrow, because a task may be about such errors.
 _MOST_CHARS = 20_000
 _PAGE_OF_AN_ERROR = re.compile(
     r"\s*<(?:!doctype html|html)\b.{0,2000}<(?:title|h1)[^<>]{0,200}>\s*(?:error\W{1,3})?(?:429|50\d|52\d|"
@@ -42,11 +42,11 @@ _BESIDE_AN_ERROR = frozenset({"error", "code", "status", "type", "success", "req
 
 
 def error_in_place_of(text: str, asked: str) -> str:
-    """Return what a gateway says where a whole answer is nothing but its error; nothing of any other text.
+    """Return a gateway's error if it is the whole answer; empty for any other text.
 
     Args:
-        text: of the answer.
-        asked: the request's words: labels, gold rows and texts in it may read like that themselves.
+        text: the answer's text.
+        asked: the request's words, since its labels and gold rows may themselves look like errors.
     """
     if len(text) > _MOST_CHARS:
         return ""
@@ -60,7 +60,7 @@ def error_in_place_of(text: str, asked: str) -> str:
 
 
 def _is_error(value: object) -> bool:
-    """Tell an object with an error and nothing else."""
+    """Whether a value is an object with an error and nothing else."""
     if not isinstance(value, dict) or not {str(name).lower() for name in value} <= _BESIDE_AN_ERROR:
         return False
     error = value.get("error")
@@ -68,14 +68,14 @@ def _is_error(value: object) -> bool:
 
 
 def network_error(error: Exception, config: TeacherConfig, base_url: str, *, sent: bool, timeout_s: float | None) -> TeacherError:
-    """Return our error for one of the library's, whose own words are left out: they may hold headers or bodies.
+    """Convert a library's error to ours, without its message, which may hold headers or bodies.
 
     Args:
-        error: of aiohttp or the system.
-        config: ``timeout_s`` and ``connect_timeout_s`` are named.
-        base_url: of the server.
-        sent: whether the request had left whole.
-        timeout_s: where it was another than the config's.
+        error: from aiohttp or the system.
+        config: ``timeout_s`` and ``connect_timeout_s`` go into the message.
+        base_url: the server's address.
+        sent: whether the whole request was sent.
+        timeout_s: the time-out, if it differs from the config's.
     """
     import aiohttp
 
@@ -90,14 +90,14 @@ def network_error(error: Exception, config: TeacherConfig, base_url: str, *, sen
         hint = "Check the certificate or SSL_CERT_FILE."
         return PermanentError(f"{url}: no trusted TLS connection ({name}).", hint=hint, kind="connection", final=True)
     if isinstance(error, aiohttp.InvalidURL) or not isinstance(error, aiohttp.ClientError | OSError):
-        what = f"{base_url!r} is not a URL that can be asked."
+        what = f"{base_url!r} is not a usable URL."
         return PermanentError(what, hint="Correct teacher.base_url.", kind="connection", final=True)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         what = f"{url} did not accept a connection within {config.connect_timeout_s:g} s."
         return TransientError(what, hint=reachable, kind="timeout")
     if isinstance(error, TimeoutError):
-        what = f"{url} sent no whole answer within {timeout_s or config.timeout_s:g} s"
-        billed = "; the answer may be billed all the same." if sent else "."
+        what = f"{url} sent no complete answer within {timeout_s or config.timeout_s:g} s"
+        billed = "; the answer may still be billed." if sent else "."
         hint = "Raise teacher.timeout_s or lower teacher.concurrency."
         return TransientError(what + billed, hint=hint, kind="timeout", maybe_billed=sent)
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -105,37 +105,37 @@ def network_error(error: Exception, config: TeacherConfig, base_url: str, *, sen
         return TransientError(f"cannot connect to {url} ({reason}).", hint=reachable, kind="connection")
     hint = "If it persists, look at the server's log."
     if isinstance(error, aiohttp.ClientPayloadError):
-        what = f"{url} broke off in mid-answer ({name})."
+        what = f"{url} broke off in the middle of an answer ({name})."
         return TransientError(what, hint=hint, kind="damaged", maybe_billed=sent)
     return TransientError(f"{url} dropped the connection ({name}).", hint=hint, kind="connection", maybe_billed=sent)
 
 
 def web_page(base_url: str, status: int, text: str) -> TransientError:
-    """Return the error of a 200 that is a page: a wrong address, or a network's own sign-in page."""
+    """Return the error for a web page with a 200: a wrong address, or a network's sign-in page."""
     words = server_message(text)
     via = find_proxy(base_url)
     through = f" through {via.named}" if via is not None else ""
-    what = f"{base_url} was asked{through} and sent a web page (HTTP {status}: {words!r}) in place of an answer."
-    hint = "Check teacher.base_url, which mostly ends in /v1, and whether this network wants you to sign in first"
+    what = f"{base_url} was asked{through} and sent a web page (HTTP {status}: {words!r}) instead of an answer."
+    hint = "Check teacher.base_url, which usually ends in /v1, and whether this network requires you to sign in first"
     hint += f"; or {via.way_around}." if via is not None else "."
     return TransientError(what, hint=hint, kind="unavailable")
 
 
 def proxy_wants_a_password(via: Proxy) -> PermanentError:
-    """Return the error for a proxy that answers with a 407."""
-    hint = f"Write user and password into it (http://USER:PASSWORD@HOST:PORT), or {via.way_around}."
-    return PermanentError(f"{via.named} asks for a user and a password (HTTP 407).", hint=hint, kind="refused", final=True)
+    """Return the error for a 407 from a proxy."""
+    hint = f"Add them to it (http://USER:PASSWORD@HOST:PORT), or {via.way_around}."
+    return PermanentError(f"{via.named} requires a user name and a password (HTTP 407).", hint=hint, kind="refused", final=True)
 
 
 def _proxy_error(error: aiohttp.ClientError, via: Proxy, url: str) -> TeacherError:
-    """Return the error of a proxy that cannot be reached, or that opens no way to the server."""
+    """Return the error for a proxy that cannot be reached, or that does not connect to the server."""
     status = getattr(error, "status", None)
     if status == 407:
         return proxy_wants_a_password(via)
     if status is not None:
-        what = f"{via.named} opens no connection to {url} (HTTP {status})."
+        what = f"{via.named} does not connect to {url} (HTTP {status})."
         return TransientError(what, hint=f"Check the proxy and teacher.base_url, or {via.way_around}.", kind="connection")
     number = getattr(error, "errno", None)
     reason = os.strerror(number) if number and number > 0 else type(error).__name__
-    what = f"cannot connect to {via.named}, through which {url} is asked ({reason})."
+    what = f"cannot connect to {via.named}, which is used for {url} ({reason})."
     return TransientError(what, hint=f"Check that the proxy runs, or {via.way_around}.", kind="connection")

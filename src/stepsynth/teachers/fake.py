@@ -5,14 +5,14 @@
 
 It answers in a small invented language. Each label has a `vocabulary` of made-up words; a text
 mixes some of them with English filler words that all labels share, so a student has something
-real to learn. Seed texts know only the first half of a vocabulary. `gold_text` uses all of it,
-so a student trained on seeds errs on gold texts; extrapolated texts pick up the words of the
-mistake that they see in the prompt, which is why a round of extrapolation helps.
+real to learn. Seed texts use only the first half of a vocabulary. `gold_text` uses all of it, so a
+student trained on seeds makes mistakes on gold texts; extrapolated texts pick up the words of the
+mistake in the prompt, which is why a round of extrapolation helps.
 
-Questions take up the words around their answer. Asked to decide itself, it counts words of each
+Questions use the words around their answer. Asked to decide itself, it counts words of each
 label's vocabulary.
 
-What an answer is depends on the request's key, label, answer and stage alone, never on order or time.
+An answer depends only on the request's key, label, answer and stage, never on order or time.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def vocabulary(label: str) -> tuple[str, ...]:
     """Return the label's 48 invented words; the first half is common, the second rare.
 
     Args:
-        label: any string; words of two labels practically never coincide.
+        label: any string; two labels practically never share words.
     """
     words: dict[str, None] = {}
     rng = _rng("vocabulary", label)
@@ -72,11 +72,11 @@ def vocabulary(label: str) -> tuple[str, ...]:
 
 
 def gold_text(label: str, seed: int | str) -> str:
-    """Return a text as a person would write it: common and rare words of the label.
+    """Return a text as if written by a person, with common and rare words of the label.
 
     Args:
         label: whose vocabulary to use.
-        seed: tells texts apart.
+        seed: distinguishes texts.
     """
     words = vocabulary(label)
     half = words[len(words) // 2 :] if _rng("gold", label, str(seed)).random() < 0.5 else words
@@ -87,8 +87,7 @@ class FakeTeacher:
     """A deterministic `AsyncTeacher` for tests, demonstrations and dry runs.
 
     Args:
-        script: answers a request in place of the built-in answers; an exception that it
-            returns is raised.
+        script: replaces the built-in answers; an exception that it returns is raised.
         faults: rates in [0, 1] of ``transient`` (a `TransientError`), ``refusal`` (withheld by
             the provider), ``empty`` and ``truncated`` (half the text, finish reason
             ``length``). Drawn per key and attempt: the second attempt may succeed, and a new
@@ -97,14 +96,14 @@ class FakeTeacher:
             ``wrapped`` ("Here is a text: ..."), ``refused`` (in words), ``empty`` and
             ``duplicate``. Drawn per key.
         latency: seconds per answer, or a function of the request that returns them.
-        identity: what request keys are made with, `TeacherConfig.identity`; a default config's
-            when absent.
+        identity: the `TeacherConfig.identity` that request keys are made with; by default that
+            of a default config.
 
     Attributes:
-        calls: keys of the requests that were asked, one entry per attempt, in order.
+        calls: the key of each attempted request, in order.
 
     Raises:
-        ConfigError: an unknown fault or blemish, or rates that are negative or sum over 1.
+        ConfigError: a fault or blemish is unknown, or rates are negative or sum to more than 1.
     """
 
     def __init__(
@@ -145,14 +144,14 @@ class FakeTeacher:
         return _faulty(answer, fault)
 
     async def close(self) -> None:
-        """Do nothing; there is nothing to release."""
+        """Do nothing: there is nothing to release."""
 
     def answer(self, request: Request) -> Response:
-        """Return the built-in answer, blemishes included, faults and script left out.
+        """Return the built-in answer with blemishes, but without faults or script.
 
         ``stage`` decides the kind: ``round-0/rationales`` gives a reason, ``round-1/extrapolate``
-        a text that takes up words of the prompt, ``answer`` a label or a piece of the passage,
-        anything else a seed text; a question wherever an answer is given.
+        a text that uses words of the prompt, ``answer`` a label or a piece of the passage,
+        anything else a seed text; with an answer given, a question.
         """
         key = request.key(self._identity)
         text = _blemished(request, key, _draw(_rng("blemish", key), self._blemishes))
@@ -207,7 +206,7 @@ def _clean(request: Request, seed: str) -> str:
 
 
 def _decision(prompt: str) -> str:
-    """Return the listed label most of whose words occur, or the passage's first word that the question lacks."""
+    """Return the listed label with the most words in the text, or the passage's first word that the question lacks."""
     labels: list[str] = re.findall(r"^- ([^:\n]+)", prompt, re.MULTILINE)
     asked = prompt.rpartition("\n")[2]
     words = set(re.findall(r"\w+", asked.lower()))
@@ -251,13 +250,13 @@ def _checked(what: str, rates: Mapping[str, float], known: tuple[str, ...]) -> d
         if not 0.0 <= rate <= 1.0:
             raise ConfigError(f"{what}[{name!r}] is {rate!r}.", hint="Give a rate from 0 to 1.")
     if sum(rates.values()) > 1.0 + 1e-9:
-        raise ConfigError(f"the rates in {what} sum to {sum(rates.values()):g}.", hint="Let them sum to 1 at most.")
-    # One order, whatever order the caller wrote them in.
+        raise ConfigError(f"the rates in {what} sum to {sum(rates.values()):g}.", hint="They must sum to at most 1.")
+    # In a fixed order, whatever the caller's.
     return {name: rates[name] for name in known if name in rates}
 
 
 def _draw(rng: random.Random, rates: Mapping[str, float]) -> str:
-    """Return the name that a uniform draw falls on, empty for none."""
+    """Return the name that a uniform draw falls on; empty for none."""
     left = rng.random()
     for name, rate in rates.items():
         left -= rate
@@ -267,7 +266,7 @@ def _draw(rng: random.Random, rates: Mapping[str, float]) -> str:
 
 
 def _rng(*parts: str) -> random.Random:
-    """Return a generator that is the same in every process; only ``random()`` is used of it."""
+    """Return a generator that is the same in every process; only its ``random()`` is used."""
     text = "\x00".join(parts).encode("utf-8", "surrogatepass")
     return random.Random(int.from_bytes(hashlib.sha256(text).digest()[:8], "big"))
 

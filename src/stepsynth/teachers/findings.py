@@ -1,4 +1,4 @@
-"""What replies tell of a server: where its thoughts are, what it counts, its limits, its list. Nothing is asked here."""
+"""What replies reveal about a server: where thoughts are, what it counts, its limits, its models. Sends nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MOST_CHARS = 200
 _MOST_HEADERS = 24
 _RATE = re.compile(r"rate-?limit|^retry-after|-retry-after|quota|^x-(?:tokens|requests)-(?:limit|remaining)", re.IGNORECASE)
 _FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thoughts")
-# What lists call the most tokens of prompt and answer together, and of an answer.
+# Names in model lists for the limits on the context and on an answer, in tokens.
 _CONTEXT = ("context_length", "max_model_len", "context_window", "max_context_length", "inputTokenLimit", "max_input_tokens")
 _OUTPUT = ("max_completion_tokens", "max_output_tokens", "outputTokenLimit", "max_tokens")
 _INSIDE = ("top_provider", "meta", "limits", "capabilities")
@@ -51,19 +51,19 @@ _INSIDE = ("top_provider", "meta", "limits", "capabilities")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one setting.
+    """The finding about one setting.
 
     Attributes:
-        state: ``taken`` (sent and not refused), ``refused``, ``ignored`` (only where that was seen),
-            ``none`` (the API has no such thing), ``not tried``, or ``seen`` for what is no setting.
-        found: what more there is to say, on one line.
+        state: ``taken`` (sent and not refused), ``refused``, ``ignored`` (observed to have no effect),
+            ``none`` (the API does not have it), ``not tried``, or ``seen`` for anything that is not a setting.
+        found: details, on one line.
     """
 
     state: State
     found: str = ""
 
     def __str__(self) -> str:
-        """State and words."""
+        """Return the state and the details."""
         words = one_line(self.found)
         if self.state == "seen":
             return words
@@ -71,7 +71,7 @@ class Finding:
 
 
 def one_line(text: str, most: int = 400) -> str:
-    """Return a server's words as a screen can show them: one line, no control characters, no keys."""
+    """Make a server's words safe to print: one line, no control characters, no keys."""
     kept = "".join(sign if sign.isprintable() else " " for sign in without_keys(text[: 4 * most]))
     line = " ".join(kept.split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
@@ -86,7 +86,7 @@ def address_of(url: str | None) -> str | None:
 
 
 def thought_tokens(response: Response) -> int:
-    """Return how many of an answer's tokens were thoughts, those that only the total counts among them."""
+    """Return how many of an answer's tokens were thoughts, including those counted only in the total."""
     counts = _body(response).get("usage")
     counts = counts if isinstance(counts, dict) else {}
     read, written, both = (_count(counts.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
@@ -95,38 +95,38 @@ def thought_tokens(response: Response) -> int:
 
 
 def thoughts_of(response: Response) -> Finding:
-    """Say where an answer's thoughts are."""
+    """Find where an answer's thoughts are."""
     body, count = _body(response), thought_tokens(response)
     blocks, message = body.get("content"), _message(body)
     tokens = f" ({count:,} tokens)" if count else ""
     if isinstance(blocks, list) and any(_is_thought(block) for block in blocks):
-        return Finding("seen", f"in blocks of their own{tokens}")
+        return Finding("seen", f"in separate blocks{tokens}")
     if field := next((name for name in _FIELDS if message.get(name)), ""):
         return Finding("seen", f"in the field {field!r}{tokens}")
     if isinstance(message.get("content"), list) and any(_is_thought(part) for part in message["content"]):
         return Finding("seen", f"in parts of the content{tokens}")
     if response.text and without_thoughts(response.text) != response.text:
-        return Finding("seen", f"in the content, before the answer; they are taken off{tokens}")
+        return Finding("seen", f"in the content, before the answer; they are removed{tokens}")
     return Finding("seen", f"hidden{tokens}" if count else "none seen")
 
 
 def is_prose(text: str) -> bool:
-    """Tell an answer without any JSON in it, its thoughts aside."""
+    """Whether an answer, apart from its thoughts, holds no JSON."""
     words = without_thoughts(text).strip()
     return bool(words) and not {"{", "["} & set(words) and parsed_json(words) is None
 
 
 def usage_of(response: Response) -> Finding:
-    """Say what an answer took, and what of it were thoughts."""
+    """Return an answer's tokens, and how many of them were thoughts."""
     usage, count = response.usage, thought_tokens(response)
     if not (usage.prompt_tokens or usage.completion_tokens):
-        return Finding("none", "nothing is counted, so that caps on tokens and dollars hold against the worst case")
+        return Finding("none", "nothing is counted, so caps on tokens and dollars assume the worst case")
     more = f", {count:,} of them thoughts" if count else ""
     return Finding("seen", f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written{more}")
 
 
 def finish_of(response: Response) -> Finding:
-    """Say why an answer ended, in the server's word and in ours."""
+    """Return why an answer ended, in the server's word and ours."""
     body = _body(response)
     choices = body.get("choices")
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
@@ -136,29 +136,29 @@ def finish_of(response: Response) -> Finding:
 
 
 def rate_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that tell of limits on the rate, as they came."""
+    """Return the rate-limit headers, unchanged."""
     found = [name for name in headers if _RATE.search(name)][:_MOST_HEADERS]
     return {one_line(name, 80): one_line(headers[name], _MOST_CHARS) for name in found}
 
 
 def wait_of(reply: Reply) -> Finding:
-    """Say how long a server asks to wait, which it may tell of beside an answer, too."""
+    """Return how long a server asks to wait; it may say so with an answer, too."""
     seconds = retry_after(reply.headers, "" if reply.ok else reply.text)
     if seconds is None:
-        return Finding("seen", "none said" if reply.ok else f"refused with HTTP {reply.status}, and no wait said")
-    when = "until a limit begins anew" if reply.ok else f"asked for with HTTP {reply.status}"
+        return Finding("seen", "none given" if reply.ok else f"refused with HTTP {reply.status}, without a wait")
+    when = "until a limit resets" if reply.ok else f"asked for with HTTP {reply.status}"
     return Finding("seen", f"{seconds:,.3g} s {when}")
 
 
 def listed(replies: list[tuple[str, Reply]], model: str) -> Finding:
-    """Say whether a model is in the list of models.
+    """Return whether a model is in the list of models.
 
     Args:
-        replies: path and reply of what was asked for besides answers.
-        model: as the config has it.
+        replies: path and reply of the requests other than for answers.
+        model: the config's model.
     """
     if not replies:
-        return Finding("not tried", "this API has no list that can be asked for")
+        return Finding("not tried", "this API has no model list")
     path, reply = replies[-1]
     if reply.ok and not path.partition("?")[0].endswith("/models"):
         return Finding("seen", "there")
@@ -174,7 +174,7 @@ def listed(replies: list[tuple[str, Reply]], model: str) -> Finding:
 
 
 def limits_of(replies: list[tuple[str, Reply]], model: str) -> Finding | None:
-    """Say what the list tells of the most tokens, ``None`` where it tells nothing."""
+    """Return the token limits in the list of models; ``None`` if it has none."""
     for _, reply in replies:
         value = parsed_json(reply.text) if reply.ok else None
         rows = value.get("data", [value]) if isinstance(value, dict) else value
@@ -189,17 +189,17 @@ def limits_of(replies: list[tuple[str, Reply]], model: str) -> Finding | None:
 
 
 def sample_findings(config: TeacherConfig, teacher: object, answers: Sequence[Response]) -> str:
-    """Return, in one line, what a sample told of a server; nothing where it takes all that it is sent.
+    """Summarise in one line what a sample revealed about a server; empty if it accepts everything.
 
     Args:
-        config: of the teacher.
-        teacher: that answered.
-        answers: of the sample.
+        config: the teacher's config.
+        teacher: the teacher that answered.
+        answers: the answers of the sample.
     """
     learned = teacher.learned() if isinstance(teacher, LearningTeacher) else {}
     found = [f"takes no {' and no '.join(cast('list[str]', learned['without']))}"] if "without" in learned else []
     if "limit" in learned:
-        found.append(f"wants {learned['limit']}")
+        found.append(f"needs {learned['limit']}")
     if learned.get("folded"):
         found.append("takes no system turn")
     if learned.get("form") or learned.get("schema") is False:

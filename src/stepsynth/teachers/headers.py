@@ -1,4 +1,4 @@
-"""Headers of the user's own, ``teacher.headers``: their secrets come from the environment and go nowhere but to the server."""
+"""The user's own headers, ``teacher.headers``: their secrets come from the environment and go only to the server."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 
 
 def read_headers(config: TeacherConfig) -> Mapping[str, SecretStr]:
-    """Return the headers that every request carries besides, with what the environment holds put in.
+    """Return the additional headers of every request, with environment variables filled in.
 
     Args:
         config: its ``headers`` are literal values, ``{env: NAME}``, or texts with ``${NAME}`` in them.
 
     Raises:
-        ConfigError: a variable is not set, or holds what no header can carry.
+        ConfigError: a variable is not set, or holds characters that no header can carry.
     """
     found = {}
     for name, value in config.headers.items():

@@ -1,14 +1,14 @@
-"""What every teacher behind HTTP shares: one session, one attempt, one place that knows the key.
+"""The HTTP client of all server teachers: one session, one attempt, one place that knows the key.
 
     http = HttpClient(config, base_url, read_key(config.api_key_env), key_header=("Authorization", "Bearer "))
     reply = await http.exchange("POST", "/chat/completions", body)
     if reply.status != 200:
         raise http.refused(reply)
 
-An exchange is one attempt. Whatever goes wrong becomes a `TransientError` or a `PermanentError`
-whose ``kind`` says what to count it under and whose ``maybe_billed`` says whether the request had
-left whole when its answer was lost. The key is held in a ``SecretStr`` and cut out of all that a
-server sends back before anything else sees it; redirects are refused, they would carry it along.
+An exchange is one attempt. Every failure becomes a `TransientError` or a `PermanentError`; its
+``kind`` says how to count it, and its ``maybe_billed`` whether the whole request was sent before
+the answer was lost. The key is held in a ``SecretStr`` and cut out of everything that a server
+sends back; redirects are refused, because they would pass the key on.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BODY_BYTES", "HttpClient"]
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-# An idle connection is dropped before common servers drop it (uvicorn after 5 s): a request that
-# crosses with their FIN is lost, and nobody can tell whether it was read.
+# Idle connections are closed before common servers close them (uvicorn after 5 s): a request that
+# crosses with their FIN is lost, and it is unknown whether it was read.
 _IDLE_S = 4.0
 _JSON = {"Content-Type": "application/json"}
 _REMEMBERED_PATHS = 64
@@ -48,38 +48,38 @@ _REMEMBERED_PATHS = 64
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """Where a path leads: its URL and the proxy that the environment asks for."""
+    """The URL of a path, and the proxy that the environment sets for it."""
 
     url: URL
     via: Proxy | None
 
     @property
     def proxied(self) -> dict[str, Any]:
-        """What aiohttp is told of the proxy."""
+        """The proxy as arguments for aiohttp."""
         if self.via is None:
             return {}
-        # aiohttp takes this header for itself: it reaches the proxy as Proxy-Authorization, and nobody else.
+        # aiohttp sends this header to the proxy only, as Proxy-Authorization.
         headers = {"Authorization": self.via.sign_in} if self.via.user else None
         return {"proxy": self.via.url, "proxy_headers": headers}
 
 
 class HttpClient:
-    """One aiohttp session per event loop, opened when it is first needed.
+    """One aiohttp session per event loop, opened on first use.
 
     Args:
         config: ``concurrency`` (connections), ``timeout_s`` (seconds for one attempt),
             ``connect_timeout_s`` (seconds for a connection); ``model`` and ``api_key_env`` for hints.
-        base_url: what paths are appended to, without a trailing slash.
-        key: sent with every request; ``None`` sends none.
-        key_header: the header that carries it, and what stands before it there.
-        headers: what every request carries besides.
+        base_url: the prefix of all paths, without a trailing slash.
+        key: sent with every request; ``None`` for no key.
+        key_header: the header that carries the key, and the prefix before it.
+        headers: additional headers of every request.
 
     Attributes:
         base_url: as given.
-        watch: is shown method, path and reply of every exchange, with its headers; for `check`.
+        watch: called with the method, path and reply (with headers) of every exchange; for `check`.
 
     Raises:
-        ConfigError: the environment asks for a proxy that cannot be spoken to.
+        ConfigError: the environment sets a proxy that is not supported.
     """
 
     def __init__(
@@ -112,28 +112,28 @@ class HttpClient:
         form: Mapping[str, str | tuple[str, bytes | BinaryIO]] | None = None,
         timeout_s: float | None = None,
     ) -> Reply:
-        """Send once and read the whole answer, whatever its status.
+        """Send a request once and read the whole answer, whatever its status.
 
         Args:
-            method: of HTTP.
+            method: the HTTP method.
             path: begins with a slash; may hold a query.
             body: sent as JSON.
-            form: sent as multipart/form-data in place of a body; a pair is a file's name and content.
-            timeout_s: in place of the config's, for uploads.
+            form: sent as multipart/form-data instead of a body; a pair is a file's name and content.
+            timeout_s: replaces the config's, for uploads.
 
         Raises:
-            TransientError: time-out, lost or refused connection, a body that broke off.
-            PermanentError: no trusted connection, no usable URL, more than 16 MB.
+            TransientError: a time-out, a lost or refused connection, or a body that broke off.
+            PermanentError: no trusted connection, no usable URL, or more than 16 MB.
         """
         import aiohttp
 
-        # Raised outside of the handler, so that no library frame, with headers in it, hangs on our error.
+        # Raised outside the handler, so that our error keeps no library frame with headers in it.
         state = SimpleNamespace(sent=False)
         try:
             outcome = await self._send(method, path, _payload(body, form), timeout_s, state)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             outcome = network_error(error, self._config, self.base_url, sent=state.sent, timeout_s=timeout_s)
-        # Some servers show a page in place of a list of models; an answer is never one.
+        # Some servers send a page instead of a list of models; a page is never an answer.
         if (
             isinstance(outcome, Reply)
             and outcome.ok
@@ -148,17 +148,17 @@ class HttpClient:
         return outcome
 
     async def lines(self, path: str) -> AsyncIterator[str]:
-        """Yield the lines of a body of any length, without their ends; at most 16 MB of it are held.
+        """Yield the lines of a body of any length, without line endings; at most 16 MB are held.
 
         Raises:
-            TransientError: as `exchange`; what was yielded before is good.
-            PermanentError: likewise, or a line of more than 16 MB.
+            TransientError: as for `exchange`; lines yielded before are good.
+            PermanentError: as for `exchange`, or a line has more than 16 MB.
         """
         import aiohttp
 
         failure: TeacherError | None = None
         pending = bytearray()
-        # A long body has no time-out as a whole, only for each silence.
+        # A long body has no overall time-out, only one for each pause.
         patience = aiohttp.ClientTimeout(sock_connect=self._config.connect_timeout_s, sock_read=self._config.timeout_s)
         try:
             session, route = self._session(), self._route(path)
@@ -192,7 +192,7 @@ class HttpClient:
             await session.close()
 
     def scrub(self, text: str) -> str:
-        """Cut the key, and what own headers hold, out of what a server echoed: plain, URL-encoded and in base64."""
+        """Cut the key and the values of own headers, plain, URL-encoded or in base64, out of a server's text."""
         for secret in (self._key, *self._own_headers.values()):
             text = scrubbed(text, secret)
         return text
@@ -202,7 +202,7 @@ class HttpClient:
         return refusal_error(reply, self._config, self.base_url)
 
     def unknown_model(self, ids: Iterable[str]) -> PermanentError:
-        """Return the error for a model that a server does not list, with the nearest of those that it does."""
+        """Return the error for a model that a server does not list, with the nearest names that it lists."""
         listed, model = list(ids), self._config.model
         hint = did_you_mean(model, listed)
         if len(hint) > MESSAGE_CHARS:
@@ -214,7 +214,7 @@ class HttpClient:
 
         loop = get_running_loop()
         if self._opened is None or self._opened.closed or self._loop is not loop:
-            # Short answers gain nothing from compression, and a few bytes cannot become gigabytes.
+            # Short answers gain nothing from compression, and without it a few bytes cannot become gigabytes.
             own = {name: value.get_secret_value() for name, value in self._own_headers.items()}
             headers = {**self._headers, **own, "Accept-Encoding": "identity"}
             if self._key is not None:
@@ -225,7 +225,7 @@ class HttpClient:
             self._opened = aiohttp.ClientSession(
                 headers=headers,
                 connector=aiohttp.TCPConnector(limit=self._config.concurrency, keepalive_timeout=_IDLE_S),
-                # `connect` would count the wait for a free connection too.
+                # `connect` would also count the wait for a free connection.
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s, sock_connect=self._config.connect_timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -235,7 +235,7 @@ class HttpClient:
         return self._opened
 
     def _route(self, path: str) -> _Route:
-        """Return where a path leads; kept for those that are asked for again and again."""
+        """Return the route of a path; cached for repeated paths."""
         known = self._routes.get(path)
         if known is None:
             from yarl import URL
@@ -270,7 +270,7 @@ class HttpClient:
             response.close()
             what = f"{self.base_url} compressed its answer although it was asked not to."
             return PermanentError(
-                what, hint="Switch compression off in the server or in a proxy before it.", kind="damaged", final=True
+                what, hint="Turn off compression in the server or in a proxy in front of it.", kind="damaged", final=True
             )
         received = await response.content.readany()
         if not response.content.at_eof():
@@ -288,7 +288,7 @@ class HttpClient:
         return Reply(status, self.scrub(received.decode("utf-8", "replace")), headers)
 
     def _too_long(self) -> PermanentError:
-        what = f"{self.base_url} sent more than {MAX_BODY_BYTES // 2**20} MB as one answer, the rest was not read."
+        what = f"{self.base_url} sent more than {MAX_BODY_BYTES // 2**20} MB as one answer; the rest was not read."
         return PermanentError(what, hint="Check that teacher.base_url is right.", kind="damaged")
 
 
@@ -310,6 +310,6 @@ def _payload(
 
 
 async def _mark_sent(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    """Remember that the body left: from now on the server may have read the request whole."""
+    """Record that the body was sent: from now on the server may have read the whole request."""
     if (state := context.trace_request_ctx) is not None:
         state.sent = True

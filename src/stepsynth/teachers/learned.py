@@ -1,12 +1,12 @@
-"""What a server was found not to take, kept so that the next run need not find it out again.
+"""Keep what was learned about a server's refusals, so that the next run does not repeat them.
 
-    recall(config, teacher)      when it is made: its first request is written as an earlier one learned to
+    recall(config, teacher)      when it is made: its first request uses what was learned
     remember(config, teacher)    after a check, or a plan's sample
 
-One small file per teacher lies beside the user's answers, named by the digest of the teacher's
-identity. It holds nothing but how to ask: no key, no header, no prompt. What it says is forgotten
-after `KEPT_DAYS`, since a server may take tomorrow what it refuses today; a file that cannot be read,
-or is of another version, counts as none. Without the user's own file of answers nothing is kept.
+One small file per teacher is kept beside the user's answers, named after the digest of the teacher's
+identity. It holds only how to ask: no key, no header, no prompt. It expires after `KEPT_DAYS`, since
+a server may accept tomorrow what it refuses today; a file that is unreadable or has another version
+is ignored. Without the user's answers file nothing is kept.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _MOST_BYTES = 65_536
 
 @runtime_checkable
 class LearningTeacher(Protocol):
-    """A teacher that finds out which form of request its server takes."""
+    """A teacher that finds out which form of request its server accepts."""
 
     def learned(self) -> dict[str, object]:
-        """Return what was found out, as plain JSON values; empty where the usual way of asking works."""
+        """Return the findings as plain JSON values; empty if the default form works."""
         ...
 
     def start_with(self, learned: Mapping[str, Any]) -> None:
-        """Ask as was learned earlier; what is not understood, or does not fit the config, is passed over."""
+        """Start with earlier findings; those that are not understood or do not fit the config are ignored."""
         ...
 
 
 def recall(config: TeacherConfig, teacher: object, *, now: datetime | None = None) -> bool:
-    """Have a teacher start with what was learned of it, and say whether there was anything.
+    """Let a teacher start with what was learned about it; return whether there was anything.
 
     Args:
         config: its identity names the file.
-        teacher: one that does not learn is left alone.
+        teacher: ignored if it is not a `LearningTeacher`.
         now: for tests.
     """
     kept = _read(_place(config), now or datetime.now(UTC))
@@ -63,12 +63,12 @@ def recall(config: TeacherConfig, teacher: object, *, now: datetime | None = Non
 
 
 def remember(config: TeacherConfig, teacher: object, *, anew: bool = False, now: datetime | None = None) -> Path | None:
-    """Keep what a teacher has learned; return the file, ``None`` where nothing was written.
+    """Keep what a teacher has learned; return the file, or ``None`` if nothing was written.
 
     Args:
         config: its identity names the file.
-        teacher: one that does not learn is left alone.
-        anew: it began without what was kept, which this replaces. Otherwise what it adds keeps the older date.
+        teacher: ignored if it is not a `LearningTeacher`.
+        anew: whether it began without the kept findings and replaces them; otherwise the older date is kept.
         now: for tests.
     """
     path, moment = _place(config), now or datetime.now(UTC)
@@ -86,7 +86,7 @@ def remember(config: TeacherConfig, teacher: object, *, anew: bool = False, now:
         "base_url": (config.base_url or "").partition("?")[0],
         "learned": learned,
     }
-    # A cache that cannot be written is no reason to stop.
+    # An unwritable cache is not a reason to stop.
     with suppress(OSError):
         _write(path, json.dumps(value, indent=1))
         return path
@@ -96,7 +96,7 @@ def remember(config: TeacherConfig, teacher: object, *, anew: bool = False, now:
 def _place(config: TeacherConfig) -> Path | None:
     own = os.environ.get("STEPSYNTH_ANSWERS", "")
     if own and not Path(own).is_absolute():
-        # Off, or beside each run: there is no place that several runs share.
+        # Off, or beside each run: there is no folder that several runs share.
         return None
     folder = Path(own).parent if own else cache_folder()
     return folder / "teachers" / f"{digest(config.identity())[:40]}.json"
@@ -117,7 +117,7 @@ def _read(path: Path | None, now: datetime) -> dict[str, Any] | None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A file of mkstemp is the user's alone.
+    # mkstemp makes a file that only the user can read.
     number, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(number, "w", encoding="utf-8") as file:

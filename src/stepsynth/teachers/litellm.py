@@ -1,9 +1,9 @@
-"""A teacher behind LiteLLM, for providers that speak neither OpenAI's nor Anthropic's format.
+"""A teacher through LiteLLM, for providers that support neither OpenAI's nor Anthropic's format.
 
-LiteLLM is no dependency of ours: ``pip install 'stepsynth[litellm]'``. It is used as a translator
-alone: no retries, no cache, no callbacks, no telemetry, and no download of its price list on
-import. What a provider does not take (``seed``, ``n``, ``response_format``) is left out where
-LiteLLM says so; a sampling setting that it does not take is an error.
+LiteLLM is an optional dependency: ``pip install 'stepsynth[litellm]'``. It is used only as a
+translator: no retries, cache, callbacks or telemetry, and no download of its price list on import.
+Parameters that a provider does not accept according to LiteLLM (``seed``, ``n``,
+``response_format``) are left out; an unsupported sampling setting is an error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["LiteLlmTeacher"]
 
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
 _OVERLOAD = frozenset({429, 529})
-# Errors of httpx that say that nothing was sent.
+# Errors of httpx that mean that nothing was sent.
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"})
 
 
@@ -46,12 +46,12 @@ class LiteLlmTeacher:
 
     Args:
         config: ``model`` in LiteLLM's spelling (``gemini/gemini-2.5-flash``, ``bedrock/...``);
-            ``base_url`` and ``api_version`` where the provider needs them; ``api_key_env`` (absent:
+            ``base_url`` and ``api_version`` if the provider needs them; ``api_key_env`` (by default
             LiteLLM reads the provider's own variables); ``options`` and ``headers`` go into every call.
 
     Attributes:
-        rows_limit: most rows that one request can bring.
-        notes: what the user shall hear of; whoever shows it takes it out.
+        rows_limit: most rows that one request can give.
+        notes: messages for the user; the caller that shows them removes them.
 
     Raises:
         ConfigError: LiteLLM is not installed, or the key's variable is unset.
@@ -72,13 +72,13 @@ class LiteLlmTeacher:
         """Answer one request with one attempt.
 
         Raises:
-            TransientError: overload, time-out, lost connection, damaged answer.
-            PermanentError: wrong key, unknown model, refused request.
+            TransientError: an overload, a time-out, a lost connection or a damaged answer.
+            PermanentError: a wrong key, an unknown model or a refused request.
         """
         return (await self._ask(request, 1))[0]
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer requests that are equal but for their replicate with one attempt; see `OpenAITeacher.generate_many`."""
+        """Answer requests that differ only in their replicate with one attempt; see `OpenAITeacher.generate_many`."""
         if self.rows_limit == 1 or len(requests) == 1:
             return await self._ask(requests[0], 1)
         answers = await self._ask(requests[0], len(requests))
@@ -87,24 +87,24 @@ class LiteLlmTeacher:
         return answers
 
     async def capabilities(self) -> dict[str, str]:
-        """Return what LiteLLM says that the provider does not take."""
+        """Return the settings that the provider does not accept according to LiteLLM."""
         names = ("seed", "n", "logprobs")
         return {name: "LiteLLM's list does not have it for this model" for name in names if name not in self._takes}
 
     def learned(self) -> dict[str, object]:
-        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        """Return the findings that save later runs from repeating them; see `stepsynth.teachers.learned`."""
         found: dict[str, object] = {"without": sorted(self._without)} if self._without else {}
         return found | ({"many": False} if self._config.rows_per_request > 1 and self.rows_limit == 1 else {})
 
     def start_with(self, learned: Mapping[str, Any]) -> None:
-        """Ask from the first request on as an earlier run learned to."""
+        """Start with the findings of an earlier run."""
         self._without = without_again(self._config, learned, self.notes, "LiteLLM")
         if learned.get("many") is False:
             self.rows_limit = 1
 
     @staticmethod
     def check(config: TeacherConfig) -> str:
-        """Check package and key, send nothing; return one sentence.
+        """Check the package and the key, send nothing; return one sentence.
 
         Raises:
             ConfigError: LiteLLM is not installed, or the key's variable is unset.
@@ -114,13 +114,13 @@ class LiteLlmTeacher:
         return f"{config.model} through LiteLLM (nothing was sent)"
 
     async def close(self) -> None:
-        """Release the connections that LiteLLM keeps, where this version can."""
+        """Release the connections that LiteLLM keeps, if this version can."""
         close = getattr(self._litellm, "close_litellm_async_clients", None)
         if close is not None:
             await close()
 
     async def _ask(self, request: Request, count: int) -> list[Response]:
-        # Raised outside of the handler: LiteLLM's errors hold headers and whole requests.
+        # Raised outside the handler: LiteLLM's errors hold headers and whole requests.
         failure: TeacherError
         without = self._without
         try:
@@ -153,7 +153,7 @@ class LiteLlmTeacher:
             "caching": False,
             "cache": {"no-cache": True, "no-store": True},
         }
-        # Without these the provider's own default holds; with them unknown ones are refused.
+        # Sent only if set: without them the provider's default holds; providers refuse those they do not know.
         given = {"min_p": (sampling.min_p, 0.0), "repetition_penalty": (sampling.repetition_penalty, 1.0)}
         arguments |= {name: value for name, (value, off) in given.items() if value != off}
         if "seed" in self._takes:
@@ -173,7 +173,7 @@ class LiteLlmTeacher:
         return arguments
 
     def _learned(self, error: Exception, sampling: Sampling, without: frozenset[str]) -> TeacherError | None:
-        """Leave out what was refused and may be left out; say what the user has to change where it may not."""
+        """Leave out refused settings that may be left out; otherwise return what the user has to change."""
         if getattr(error, "status_code", None) not in {400, 422}:
             return None
         said = self._scrubbed(str(error))
@@ -200,7 +200,7 @@ class LiteLlmTeacher:
         return classify(status, str(error), wait=retry_after({}, str(error))) if isinstance(status, int) else ""
 
     def _converted(self, error: Exception) -> TeacherError:
-        """Return our error for one of LiteLLM's, told by its class and its ``status_code``."""
+        """Convert one of LiteLLM's errors to ours, by its class and its ``status_code``."""
         name, model = type(error).__name__, self._config.model
         status = getattr(error, "status_code", None)
         what = f"{model} through LiteLLM: {name}: {self._said(error)!r}."
@@ -226,7 +226,7 @@ class LiteLlmTeacher:
 
 
 def _causes(error: BaseException) -> list[str]:
-    """Return the class names of an error and of those that it came from."""
+    """Return the class names of an error and of its causes."""
     names: list[str] = []
     current: BaseException | None = error
     while current is not None and len(names) < 20:

@@ -1,8 +1,8 @@
-"""The embedded teacher: a GGUF model in this process, through OpenVINO GenAI.
+"""The embedded teacher: a GGUF model in this process, with OpenVINO GenAI.
 
-Requests go into the engine's own queue (continuous batching) as soon as it has room, so that
-the batch stays full until the last of them. The same requests in the same order get the same
-answers; the engine draws for the whole batch, so among other requests an answer may be another.
+Requests go into the engine's queue (continuous batching) as soon as it has room, so that the batch
+stays full until the end. The same requests in the same order get the same answers; the engine
+samples for the whole batch, so an answer may differ among other requests.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class OpenVinoTeacher:
     """An `EngineTeacher` over an OpenVINO GenAI continuous-batching pipeline.
 
     Args:
-        config: ``model`` is an embedded model's name, a GGUF file (local, or of the hub as
-            ``owner/name:file.gguf``), or a folder with an OpenVINO model; ``concurrency`` is the
-            most sequences in one batch.
-        report: called with one sentence per step that takes time.
+        config: ``model`` is an embedded model's name, a GGUF file (a local path, or
+            ``owner/name:file.gguf`` on the hub), or a folder with an OpenVINO model; ``concurrency``
+            is the most sequences in one batch.
+        report: called with one sentence per slow step.
 
     Raises:
         AssetError: the model cannot be fetched or the engine cannot read it.
@@ -52,20 +52,20 @@ class OpenVinoTeacher:
 
     @staticmethod
     def check(config: TeacherConfig, report: Callable[[str], None] | None = None) -> str:
-        """Fetch the model if need be, load nothing; return one sentence.
+        """Fetch the model if necessary, load nothing; return one sentence.
 
         Raises:
-            ConfigError: no such model.
+            ConfigError: the model does not exist.
             AssetError: it cannot be fetched.
         """
         from stepsynth.model_cache import needed_memory, resolve, shortage
 
         path = resolve(config.model, kind="teacher", report=report)
         found = f"{config.model} in this process (OpenVINO GenAI), no key, no server"
-        # Said and not refused: memory may be freed until it is wanted, and the estimate is high.
+        # A warning, not an error: memory may be freed before it is needed, and the estimate is high.
         if short := shortage(needed_memory(Path(path))):
             if report is not None:
-                report(f"teacher {config.model}: {short}; it may be slow or be killed. A smaller model needs less.")
+                report(f"teacher {config.model}: {short}; it may be slow or get killed. A smaller model needs less.")
             found += f"; {short}"
         return found
 
@@ -75,7 +75,7 @@ class OpenVinoTeacher:
         handles: dict[int, tuple[Any, int]] = {}
         drained = False
         while True:
-            # Twice the batch is queued, so that a finished sequence is replaced within the same step.
+            # Two batches are queued, so that a finished sequence is replaced within the same step.
             while not drained and len(handles) < 2 * self._width:
                 try:
                     position, (request, seed) = next(waiting)
@@ -109,10 +109,10 @@ class OpenVinoTeacher:
 
 
 def engine_library() -> Any:
-    """Import OpenVINO GenAI, and keep it from telling anybody.
+    """Import OpenVINO GenAI without its telemetry.
 
-    ``import openvino`` reports itself to Google Analytics, with a client id that it keeps in the
-    user's home, unless its telemetry package cannot be imported.
+    ``import openvino`` reports to Google Analytics, with a client id stored in the user's home,
+    unless its telemetry package cannot be imported.
 
     Raises:
         ImportError: it is not installed.
@@ -124,7 +124,7 @@ def engine_library() -> Any:
 
 
 def open_engine(path: Path | str, config: TeacherConfig) -> Any:
-    """Return a continuous-batching pipeline as the teacher uses it.
+    """Return the teacher's continuous-batching pipeline.
 
     Raises:
         ConfigError: the engine is not installed.
@@ -141,7 +141,7 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.max_num_seqs = config.concurrency
     scheduler.max_num_batched_tokens = 512
-    scheduler.cache_size = KV_CACHE_GB  # 18,000 tokens of a 1.5B model, more of smaller ones
+    scheduler.cache_size = KV_CACHE_GB  # 18,000 tokens for a 1.5B model, more for smaller ones
     scheduler.dynamic_split_fuse = True
     scheduler.enable_prefix_caching = True
     try:
@@ -152,24 +152,24 @@ def open_engine(path: Path | str, config: TeacherConfig) -> Any:
 
 
 def _what_it_reads(path: Path) -> str:
-    """Return what to do about a model that the engine refused."""
+    """Return a hint for a model that the engine refused."""
     from stepsynth.model_cache import ARCHITECTURES, gguf_architecture
 
     kind = gguf_architecture(path)
     if kind and kind not in ARCHITECTURES:
-        return f"It is a {kind!r} model; of GGUF files the engine reads {', '.join(ARCHITECTURES)}."
+        return f"It is a {kind!r} model; the engine reads GGUF files of {', '.join(ARCHITECTURES)}."
     return "Give a GGUF file or an OpenVINO folder."
 
 
 def chat_prompt(tokenizer: Any, messages: tuple[Message, ...]) -> str:
-    """Return a chat as the one text that the model continues."""
-    # A control token in somebody's text would open a turn of its own: take it apart.
+    """Return a chat as one text for the model to continue."""
+    # A control token in a text would start another turn, so it is broken up.
     history = [{"role": m.role, "content": well_formed(m.content).replace("<|", "< |")} for m in messages]
     return str(tokenizer.apply_chat_template(history, add_generation_prompt=True))
 
 
 def engine_settings(request: Request, seed: int) -> Any:
-    """Return a request's sampling as the engine's own settings."""
+    """Return a request's sampling as the engine's settings."""
     openvino_genai = engine_library()
     sampling = request.sampling
     config = openvino_genai.GenerationConfig()

@@ -1,11 +1,11 @@
-"""A teacher in this process over transformers: any causal language model, on the CPU or a GPU.
+"""A teacher in this process with transformers: any causal language model, on the CPU or a GPU.
 
-Answers are made in batches of ``concurrency``. Each request draws with numbers of its own, made
-from its seed, by inverting the distribution's cumulative sum over tokens in falling order of
-probability; neither its padding nor what its neighbours drew enters. What is left of the batch is
-the rounding of its matrix products: it moves probabilities by about 1e-6 in float32 (1e-2 in
-bfloat16), so a token differs when a draw falls that close to a border. On one machine, at one
-``concurrency``, the same requests in the same order give the same answers.
+Answers are made in batches of ``concurrency``. Each request draws with its own random numbers, made
+from its seed, by inverting the cumulative distribution over tokens in falling order of probability;
+neither its padding nor its neighbours' draws matter. The batch still affects the rounding of matrix
+products: it moves probabilities by about 1e-6 in float32 (1e-2 in bfloat16), so a token differs when
+a draw falls that close to a border. On one machine, at one ``concurrency``, the same requests in the
+same order give the same answers.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ __all__ = ["TransformersTeacher", "local_model"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _OPTIONS = ("device", "dtype", "revision")
-# So many of the likeliest tokens are looked at first; mostly the nucleus is among them.
+# The number of likeliest tokens to look at first; they usually contain the nucleus.
 _FEW = 512
 _DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 class TransformersTeacher:
-    """An `EngineTeacher` over ``generate`` of transformers.
+    """An `EngineTeacher` with the ``generate`` of transformers.
 
-    Weights come from safetensors only and no code that comes with a model is run. A model without
-    a chat template is given the turns as they are, with blank lines between them.
+    Only safetensors weights are loaded, and code that comes with a model is never run. A model without
+    a chat template gets the plain turns, with blank lines between them.
 
     Args:
         config: ``model`` is a folder or a hub id; ``concurrency`` is the most sequences in one
             batch; ``options`` may hold ``device`` (a torch device; the GPU if there is one),
-            ``dtype`` (float32 on the CPU, bfloat16 on a GPU) and ``revision`` (of the hub).
+            ``dtype`` (float32 on the CPU, bfloat16 on a GPU) and ``revision`` (on the hub).
 
     Raises:
-        ConfigError: an unknown option, or no such model.
+        ConfigError: an option is unknown, or the model does not exist.
         AssetError: the model cannot be loaded.
     """
 
@@ -63,7 +63,7 @@ class TransformersTeacher:
         dtype = str(options.get("dtype") or ("float32" if self._device == "cpu" else "bfloat16"))
         self.tokenizer, self._network = _loaded(config, self._device, dtype, options.get("revision"))
         self._ends = _end_tokens(self._network, self.tokenizer)
-        # What a model's makers set there (sampling, penalties) must not mix with what is configured.
+        # The model's own settings (sampling, penalties) must not mix with the configured ones.
         with importing():
             from transformers import GenerationConfig
 
@@ -77,10 +77,10 @@ class TransformersTeacher:
 
     @staticmethod
     def check(config: TeacherConfig) -> str:
-        """Check options and model without loading any weights; return one sentence.
+        """Check the options and the model without loading weights; return one sentence.
 
         Raises:
-            ConfigError: an unknown option, or no such model.
+            ConfigError: an option is unknown, or the model does not exist.
         """
         _checked(config)
         local_model(config.model)
@@ -140,7 +140,7 @@ class TransformersTeacher:
             text = "\n\n".join(turn["content"] for turn in history) + "\n\n"
             return list(self.tokenizer(text)["input_ids"])
         text = self._templated(history)
-        # The template has written the special tokens already.
+        # The template has already written the special tokens.
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _templated(self, history: list[dict[str, str]]) -> str:
@@ -151,13 +151,13 @@ class TransformersTeacher:
         except jinja2.TemplateError as error:
             said = " ".join(str(error).split())[:200]
         if history[0]["role"] == "system" and len(history) > 1:
-            # Some templates know no system turn: its words then open the first turn.
+            # Some templates have no system turn, so its text goes to the start of the first turn.
             first = {"role": history[1]["role"], "content": f"{history[0]['content']}\n\n{history[1]['content']}"}
             return self._templated([first, *history[2:]])
-        raise ConfigError(f"the chat template of the teacher's model fails: {said}.", hint="Take another model.")
+        raise ConfigError(f"the chat template of the teacher's model fails: {said}.", hint="Use another model.")
 
     def _inert(self, text: str) -> str:
-        """Take control tokens in somebody's text apart: they would open a turn of their own."""
+        """Break up control tokens in a text: they would start another turn."""
         text = well_formed(text)
         for token in self._special:
             text = text.replace(token, f"{token[0]} {token[1:]}")
@@ -165,13 +165,13 @@ class TransformersTeacher:
 
 
 class _Draws:
-    """A logits processor that leaves one token per row: the greedy one, or the one that was drawn.
+    """A logits processor that leaves one token per row, the greedy or the drawn one.
 
     Args:
         requests: one per row.
-        seeds: likewise.
-        mask: 1 where a row's prompt stands, of shape (rows, longest prompt).
-        longest: tokens of the longest prompt.
+        seeds: one per row.
+        mask: 1 at the tokens of a row's prompt, of shape (rows, longest prompt).
+        longest: number of tokens in the longest prompt.
     """
 
     def __init__(self, requests: Sequence[Request], seeds: Sequence[int], mask: torch.Tensor, longest: int) -> None:
@@ -191,7 +191,7 @@ class _Draws:
         self._first = longest - mask.sum(1, keepdim=True)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return scores of shape (rows, tokens), -inf everywhere but at the chosen token."""
+        """Return scores of shape (rows, tokens): -inf except at the chosen token."""
         import torch
 
         scores = self._without_repetition(input_ids, scores.float()) if self._penalised else scores.float()
@@ -201,7 +201,7 @@ class _Draws:
         top, order = torch.topk(scaled, min(_FEW, scaled.shape[1]))
         shares = torch.exp(top - total)
         tokens = order.gather(1, self._places(shares, drawn, slice(None)))
-        # A whole sort costs as much as a small model's step; few rows need one.
+        # A full sort costs as much as a small model's step, and few rows need one.
         enough = (shares.sum(1) >= self._top_p[:, 0]) | (shares[:, -1] < self._min_p[:, 0] * shares[:, 0]) | self._greedy[:, 0]
         if top.shape[1] < scaled.shape[1] and (rows := (~enough).nonzero()[:, 0]).numel():
             ordered, order = torch.sort(scaled[rows], descending=True, stable=True)
@@ -210,11 +210,11 @@ class _Draws:
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens, 0.0)
 
     def _places(self, shares: torch.Tensor, drawn: torch.Tensor, rows: Any) -> torch.Tensor:
-        """Return where in the order of falling probability the draws fall, of shape (rows, 1)."""
+        """Return the ranks, by falling probability, of the drawn tokens, of shape (rows, 1)."""
         import torch
 
         below = torch.cumsum(shares, dim=-1) - shares
-        # The likeliest token always stays: nothing stands before it, and it is as likely as itself.
+        # The likeliest token always stays: nothing comes before it, and it is as likely as itself.
         kept = (below < self._top_p[rows]) & (shares >= self._min_p[rows] * shares[:, :1])
         mass = torch.cumsum(torch.where(kept, shares, torch.zeros_like(shares)), dim=-1)
         place = (mass <= drawn * mass[:, -1:]).sum(-1, keepdim=True)
@@ -222,7 +222,7 @@ class _Draws:
         return torch.where(self._greedy[rows], torch.zeros_like(place), place)
 
     def _without_repetition(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Penalise what a row's own prompt and answer hold (Keskar et al. 2019), its padding left out."""
+        """Penalise the tokens of a row's prompt and answer, without its padding (Keskar et al. 2019)."""
         import torch
 
         places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
@@ -247,7 +247,7 @@ class _Limits:
 
 
 def local_model(model: str) -> str:
-    """Return where a model is that transformers or vLLM reads: an existing folder, or a hub id as it is.
+    """Return the location of a model for transformers or vLLM: an existing folder, or a hub id unchanged.
 
     Raises:
         ConfigError: it is neither.
@@ -290,7 +290,7 @@ def _loaded(config: TeacherConfig, device: str, dtype: str, revision: str | None
             network = AutoModelForCausalLM.from_pretrained(
                 where, use_safetensors=True, trust_remote_code=False, dtype=dtype, **more
             ).to(device)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError and its dependencies' own
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and its dependencies' errors
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise AssetError(
             f"teacher.model {config.model!r} cannot be loaded: {said}.",

@@ -1,9 +1,9 @@
-"""A teacher in this process over vLLM: ``LLM.chat`` with one ``SamplingParams`` per request.
+"""A teacher in this process with vLLM: ``LLM.chat`` with one ``SamplingParams`` per request.
 
-vLLM is no dependency of ours: ``pip install 'stepsynth[vllm]'``. Each request has its own seed; the
-rounding of batched arithmetic is vLLM's (its documentation, "Reproducibility"). Its scheduler keeps
-the batch full within a portion of requests; portions are several times what runs at once, so that
-the tail of one costs little.
+vLLM is an optional dependency: ``pip install 'stepsynth[vllm]'``. Each request has its own seed; for
+the rounding of batched arithmetic see vLLM's documentation, "Reproducibility". Its scheduler keeps the
+batch full within a portion of requests; portions are several times the number that runs at once, so
+that the tail of each costs little.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 __all__ = ["VllmTeacher"]
 
-# Requests per portion, in multiples of what runs at once.
+# Requests per portion, in multiples of the number that runs at once.
 _AHEAD = 4
 
 
 class VllmTeacher:
-    """An `EngineTeacher` over vLLM's offline engine.
+    """An `EngineTeacher` with vLLM's offline engine.
 
     Args:
         config: ``model`` is a folder or a hub id; ``concurrency`` is the most sequences at once;
-            ``options`` are handed to ``vllm.LLM`` as they are (``dtype``, ``max_model_len``,
+            ``options`` are passed to ``vllm.LLM`` unchanged (``dtype``, ``max_model_len``,
             ``tensor_parallel_size``, ``gpu_memory_utilization``, ``quantization``, ...).
 
     Raises:
-        ConfigError: vLLM is not installed, or there is no such model.
-        AssetError: vLLM cannot load it or does not take an option.
+        ConfigError: vLLM is not installed, or the model does not exist.
+        AssetError: vLLM cannot load the model or does not accept an option.
     """
 
     def __init__(self, config: TeacherConfig) -> None:
@@ -62,10 +62,10 @@ class VllmTeacher:
 
     @staticmethod
     def check(config: TeacherConfig) -> str:
-        """Check package and model without loading any weights; return one sentence.
+        """Check the package and the model without loading weights; return one sentence.
 
         Raises:
-            ConfigError: vLLM is not installed, or there is no such model.
+            ConfigError: vLLM is not installed, or the model does not exist.
         """
         _vllm()
         local_model(config.model)
@@ -84,7 +84,7 @@ class VllmTeacher:
     def _chat(self, request: Request) -> list[dict[str, str]]:
         turns = [{"role": m.role, "content": m.content} for m in request.messages]
         turns = asked(request.messages) if self._structured else turns
-        # A control token in somebody's text would open a turn of its own: take it apart.
+        # A control token in a text would start another turn, so it is broken up.
         return [{"role": turn["role"], "content": well_formed(turn["content"]).replace("<|", "< |")} for turn in turns]
 
     def _sampling(self, request: Request, seed: int) -> Any:
@@ -100,7 +100,7 @@ class VllmTeacher:
         )
 
     def _structure(self) -> dict[str, Any]:
-        """Return the setting that keeps answers to the schema; its name differs between versions."""
+        """Return the setting that enforces the schema; its name differs between versions."""
         parameters = self._vllm.sampling_params
         if hasattr(parameters, "StructuredOutputsParams"):
             return {"structured_outputs": parameters.StructuredOutputsParams(json=SCHEMA)}
@@ -114,7 +114,7 @@ def _response(output: Any) -> Response:
 
 
 def _vllm() -> Any:
-    # It reports what it is used for otherwise.
+    # Otherwise vLLM reports usage statistics.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     vllm: Any
     try:

@@ -1,12 +1,12 @@
-"""A teacher behind any server that speaks OpenAI's chat completions, Azure's among them.
+"""A teacher for any server with OpenAI's chat completions, Azure included.
 
-    teacher = OpenAITeacher(config)      # reads the key's variable, opens nothing yet
-    await teacher.probe()                # is it there, does it know us, has it the model?
+    teacher = OpenAITeacher(config)      # reads the key's variable, opens no connection yet
+    await teacher.probe()                # checks the address and the list of models
     response = await teacher.generate(request)
 
-One ``generate`` is one attempt: no retry, cache or log in here, they have one owner elsewhere.
-What a server refuses and the answer does not depend on is left out from then on (`ChatFormat`), and
-`RetryModifiedError` has the request sent again.
+One ``generate`` is one attempt: retries, cache and log are elsewhere. A refused parameter that does
+not affect the answer is left out from then on (`ChatFormat`), and `RetryModifiedError` makes the
+caller send the request again.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class OpenAITeacher:
 
     Attributes:
         http: the session.
-        format: how this server is asked.
-        rows_limit: most rows that one request can bring: ``rows_per_request``, or 1 once the
+        format: the form of requests to this server.
+        rows_limit: most rows that one request can give: ``rows_per_request``, or 1 once the
             server was found to ignore ``n``.
 
     Raises:
@@ -75,13 +75,13 @@ class OpenAITeacher:
         """Answer one request with one attempt.
 
         Args:
-            request: its messages are sent as they are; its key gives the ``seed``.
+            request: its messages are sent unchanged; its key gives the ``seed``.
 
         Returns:
-            The answer, possibly with an empty text; ``refusal`` where the provider withheld it.
+            The answer, possibly with an empty text; ``refusal`` if the provider withheld it.
 
         Raises:
-            RetryModifiedError: a parameter was refused that the next request leaves out.
+            RetryModifiedError: a parameter was refused, and the next request leaves it out.
             TransientError: overload, time-out, lost connection, damaged answer.
             PermanentError: wrong key, unknown model, refused request, answer over 16 MB.
         """
@@ -90,23 +90,23 @@ class OpenAITeacher:
         return self._answers(reply, request, 1, dialect)[0] if reply.ok else withheld(reply)
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer requests that are equal but for their replicate with one attempt, one request on the wire (``n``).
+        """Answer requests that differ only in their replicate with one attempt and one HTTP request (``n``).
 
-        The first of them gives the seed. The usage is split so that its sum is what the server
-        counted. A server that brings fewer choices answers the first requests only, and
-        ``rows_limit`` is 1 from then on; requests are then sent one by one. Until the first answer
-        has shown whether ``n`` works, only one request is on its way.
+        The first of them gives the seed. The usage is split so that the shares sum to the server's
+        count. If a server gives fewer choices, only the first requests are answered, ``rows_limit``
+        becomes 1, and requests are then sent one by one. Until the first answer has shown whether
+        ``n`` works, only one request is in flight.
 
         Args:
-            requests: with equal messages and sampling.
+            requests: requests with equal messages and sampling.
 
         Returns:
             At least one answer, for the first of the requests, in order.
 
         Raises:
-            RetryModifiedError: the server refused ``n``, and ``rows_limit`` is 1 from now on; or as `generate`.
-            TransientError: as `generate`; none of them is answered.
-            PermanentError: likewise.
+            RetryModifiedError: the server refused ``n``, and ``rows_limit`` is now 1; or as for `generate`.
+            TransientError: as for `generate`; none of them is answered.
+            PermanentError: as for `generate`; none of them is answered.
         """
         if len(requests) == 1 or self._many_works is False:
             return [await self.generate(requests[0])]
@@ -119,20 +119,20 @@ class OpenAITeacher:
         return await self._many(requests)
 
     async def probe(self) -> str:
-        """Check server, key and model before anything is spent, by the list of models; nothing is asked that costs.
+        """Check the server and the model by the list of models, which costs nothing.
 
-        Only the chat itself can say that a key or a model is wrong, and that nobody is there: many keys may not
-        ask for the list, and in many gateways the list alone fails.
+        Only a chat request can show that a key or a model is wrong: many keys may not read the list, and in
+        many gateways only the list fails.
 
         Returns:
-            One sentence on what answered, or that it will be seen when something is asked: not all
-            servers have a list, and many serve what theirs does not name.
+            One sentence on what the server lists, or that only a request will show it: not all
+            servers have a list, and many serve models that theirs does not name.
 
         Raises:
             TransientError: the server cannot be reached.
-            PermanentError: wrong URL, or a proxy on the way that refuses.
+            PermanentError: the URL is wrong, or a proxy refuses.
         """
-        unseen = f"whether it serves {self._config.model!r} shows when it is asked."
+        unseen = f"a request will show whether it serves {self._config.model!r}."
         if self._config.api_version is not None:
             return f"{self._base_url}: {unseen}"
         reply = await self.http.exchange("GET", "/models")
@@ -142,19 +142,19 @@ class OpenAITeacher:
             return not_shown(self._base_url, self._config.model, reply)
         ids = model_ids(reply)
         if ids is None:
-            return f"{self._base_url} answered and lists no models: {unseen}"
+            return f"{self._base_url} answered but lists no models: {unseen}"
         if not serves(self._config.model, ids):
             return unlisted(self._base_url, self._config.model, ids)
         return f"{self._base_url} serves {self._config.model!r}."
 
     async def close(self) -> None:
         """Release connections; a later ``generate`` opens new ones."""
-        # Locks belong to the loop that they were waited for in.
+        # Locks belong to the event loop in which they were used.
         self._models_lock = self._many_lock = None
         await self.http.close()
 
     async def _ask(self, request: Request, count: int) -> Reply:
-        """Return a 2xx, or the 400 of a provider that withholds the answer or refuses several of them."""
+        """Return a 2xx, or the 400 of a provider that withholds the answer or refuses several answers."""
         dialect = self.format.dialect
         reply = await self.http.exchange("POST", self._path, self.format.body(request, count))
         if reply.ok or is_withheld(reply) or (count > 1 and refuses_many(reply)):
@@ -169,7 +169,7 @@ class OpenAITeacher:
         reply = await self._ask(requests[0], len(requests))
         if is_withheld(reply):
             return [withheld(reply) for _ in requests]
-        # A choice that failed behind the server was brought all the same.
+        # A choice that failed behind the server still counts.
         came = len(read_choices(reply.text, len(requests))) if reply.ok else 0
         answers = self._answers(reply, requests[0], len(requests), dialect) if reply.ok else []
         self._many_works = came == len(requests)
@@ -180,7 +180,7 @@ class OpenAITeacher:
         return answers
 
     def _answers(self, reply: Reply, request: Request, most: int, dialect: Dialect) -> list[Response]:
-        """Read a 2xx; the failures that gateways send with one are those of their own codes, and learned from likewise."""
+        """Read a 2xx; failures inside it are handled by their own codes, and learned from like others."""
         sampling = request.sampling
 
         def refused(inner: Reply) -> TeacherError:
@@ -192,22 +192,22 @@ class OpenAITeacher:
         return read_completion(reply.text, most, refused, "\n".join(m.content for m in request.messages))
 
     def learned(self) -> dict[str, object]:
-        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        """Return the findings that save later runs from repeating them; see `stepsynth.teachers.learned`."""
         return self.format.learned() | ({"many": False} if self._many_works is False else {})
 
     def start_with(self, learned: Mapping[str, Any]) -> None:
-        """Ask from the first request on as an earlier run learned to."""
+        """Start with the findings of an earlier run."""
         self.format.start_with(learned)
         if learned.get("many") is False:
             self._many_works, self.rows_limit = False, 1
 
     @property
     def notes(self) -> list[str]:
-        """What the user shall hear of; whoever shows it takes it out."""
+        """Messages for the user; the caller that shows them removes them."""
         return self.format.notes
 
     def refused(self, reply: Reply, sampling: Sampling) -> TeacherError:
-        """Return the error for a status that is not 2xx, to a request with this sampling."""
+        """Return the error for a reply that is not 2xx to a request with this sampling."""
         return self.format.fixed_sampling(reply, sampling) or self.http.refused(reply)
 
     async def _not_found(self, reply: Reply, error: TeacherError) -> TeacherError:
@@ -225,14 +225,14 @@ class OpenAITeacher:
         if reply.status not in {404, 405}:
             return error
         what = f"{self._base_url}{self._path}, model {self._config.model!r}: not found (HTTP {reply.status}: {message!r})."
-        hint = "Check teacher.model and teacher.base_url, which mostly ends in /v1."
+        hint = "Check teacher.model and teacher.base_url, which usually ends in /v1."
         if self._config.api_version is not None:
             hint = "Check teacher.api_version, teacher.base_url and teacher.model, which is the name of the deployment."
         return PermanentError(what, hint=hint, kind="refused", final=True)
 
 
 def _path(config: TeacherConfig) -> str:
-    """Return where completions are asked for, below the base URL."""
+    """Return the path of chat completions below the base URL."""
     if config.api_version is None:
         return "/chat/completions"
     version = f"?api-version={quote(config.api_version, safe='')}"

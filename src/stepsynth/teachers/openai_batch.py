@@ -2,12 +2,12 @@
 
     teacher = OpenAIBatchTeacher(config)
     job = await teacher.submit(name, [(key, request), ...])    # upload, then create
-    job = await teacher.find(name)                             # by the metadata that it was created with
-    async for key, outcome in teacher.answers(job.id): ...     # the file of answers, then that of errors
+    job = await teacher.find(name)                             # by its metadata
+    async for key, outcome in teacher.answers(job.id): ...     # the file of answers, then the file of errors
 
-Every line of the file is what the live teacher would send, and what comes back is read as the live
-teacher reads it: an answer does not depend on the way it was asked for. Formats: OpenAI's API
-reference, pages "Batch" and "Files".
+Every line of the file is a request as the live teacher sends it, and answers are read as the live
+teacher reads them, so an answer does not depend on the mode. Formats: OpenAI's API reference, pages
+"Batch" and "Files".
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _STATES: dict[str, Literal["running", "ended", "failed"]] = {
     "cancelled": "ended",
     "failed": "failed",
 }
-# These requests were never run: they are as good as missing, and another job may ask for them.
+# These requests were never run: they count as missing, and another job may ask for them.
 _NOT_RUN = frozenset({"batch_expired", "batch_cancelled"})
 
 
@@ -67,37 +67,37 @@ class OpenAIBatchTeacher:
         config: as for `OpenAITeacher`.
 
     Attributes:
-        limits: what is taken as one job: 50,000 requests, 200 MB.
+        limits: the size of a job: 50,000 requests, 200 MB.
 
     Raises:
-        ConfigError: as `OpenAITeacher`; or ``api_version`` is set, whose URLs have no batches.
+        ConfigError: as for `OpenAITeacher`; or ``api_version`` is set, whose URLs have no batches.
     """
 
     limits = Limits(50_000, 200 * 10**6)
 
     def __init__(self, config: TeacherConfig) -> None:
         if config.api_version is not None:
-            hint = "Azure's newer address has them: base_url https://NAME.openai.azure.com/openai/v1, no api_version."
-            raise ConfigError(f"teacher.mode 'batch' does not go with api_version {config.api_version!r}.", hint=hint)
+            hint = "Use Azure's newer address: base_url https://NAME.openai.azure.com/openai/v1, no api_version."
+            raise ConfigError(f"teacher.mode 'batch' cannot be combined with api_version {config.api_version!r}.", hint=hint)
         self._live = OpenAITeacher(config)
         self._http = self._live.http
         self._sampling = config.sampling.frozen()
 
     @property
     def notes(self) -> list[str]:
-        """What the user shall hear of; see `OpenAITeacher.notes`."""
+        """Messages for the user; see `OpenAITeacher.notes`."""
         return self._live.notes
 
     def learned(self) -> dict[str, object]:
-        """Return what was found out that the next run need not find out again; see `stepsynth.teachers.learned`."""
+        """Return the findings that save later runs from repeating them; see `stepsynth.teachers.learned`."""
         return self._live.learned()
 
     def start_with(self, learned: Mapping[str, Any]) -> None:
-        """Ask from the first batch on as an earlier run learned to."""
+        """Start with the findings of an earlier run."""
         self._live.start_with(learned)
 
     async def probe(self) -> str:
-        """Check server, key and model; see `OpenAITeacher.probe`."""
+        """Check the server and the model; see `OpenAITeacher.probe`."""
         return await self._live.probe()
 
     async def submit(self, name: str, requests: Sequence[tuple[str, Request]]) -> BatchJob:
@@ -108,7 +108,7 @@ class OpenAIBatchTeacher:
             requests: within `limits`.
 
         Raises:
-            TransientError: with ``maybe_billed`` when the batch may have been created all the same.
+            TransientError: it failed; with ``maybe_billed`` if the batch may have been created all the same.
             PermanentError: it was refused.
         """
         file = self._written(requests)
@@ -116,7 +116,7 @@ class OpenAIBatchTeacher:
             form: dict[str, str | tuple[str, bytes | BinaryIO]] = {"purpose": "batch", "file": (f"{name}.jsonl", file)}
             reply = await self._http.exchange("POST", "/files", form=form, timeout_s=_UPLOAD_S)
         finally:
-            # Who sends it may be closing it, too, in a thread.
+            # The sender may be closing it at the same time, in a thread.
             with contextlib.suppress(ValueError):
                 file.close()
         if not reply.ok:
@@ -124,7 +124,7 @@ class OpenAIBatchTeacher:
         fail_point("batch uploaded")
         uploaded = as_object(reply.text).get("id")
         if not isinstance(uploaded, str):
-            raise TransientError("the answer to the upload names no file.", hint="Look at the server's log.", kind="damaged")
+            raise TransientError("the reply to the upload names no file.", hint="Look at the server's log.", kind="damaged")
         batch = {
             "input_file_id": uploaded,
             "endpoint": _ENDPOINT,
@@ -134,7 +134,7 @@ class OpenAIBatchTeacher:
         return await created_job(self._http, "/batches", batch, _job)
 
     async def find(self, name: str) -> BatchJob | None:
-        """Return the batch with this name in its metadata, or made of the file of this name.
+        """Return the batch with this name in its metadata, or made from the file of this name.
 
         Raises:
             TeacherError: the list could not be read.
@@ -158,10 +158,10 @@ class OpenAIBatchTeacher:
         return _job(await self._get(f"/batches/{path_part(job_id)}"))
 
     async def answers(self, job_id: str) -> AsyncIterator[tuple[str, Response | TeacherError]]:
-        """Yield key and answer, or what went wrong with it; what was not run is not yielded.
+        """Yield the key and the answer or error of each request; those that were not run are skipped.
 
         Raises:
-            TransientError: the files could not be read to their end.
+            TransientError: the files could not be read completely.
             PermanentError: they are gone.
         """
         base = self._live.format.dialect
@@ -177,7 +177,7 @@ class OpenAIBatchTeacher:
                         yield str(key), outcome
 
     async def cancel(self, job_id: str) -> None:
-        """Ask for a batch's end; it takes up to ten minutes."""
+        """Ask OpenAI to cancel a batch; it takes up to ten minutes."""
         await cancelled(self._http, f"/batches/{path_part(job_id)}")
 
     async def close(self) -> None:
@@ -185,16 +185,16 @@ class OpenAIBatchTeacher:
         await self._live.close()
 
     def _written(self, requests: Sequence[tuple[str, Request]]) -> BinaryIO:
-        """Return a file without a name that holds the requests, one a line."""
+        """Return an anonymous temporary file with the requests, one per line."""
         try:
-            file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where it is sent
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - the sender closes it
             for key, request in requests:
                 line = {"custom_id": key, "method": "POST", "url": _ENDPOINT, "body": self._live.format.body(request)}
                 file.write(json.dumps(line).encode("ascii") + b"\n")
             file.seek(0)
         except OSError as error:
-            what = f"the batch could not be written to a temporary file: {error.strerror}."
-            raise PermanentError(what, hint="Make room, or name another folder in TMPDIR.") from None
+            what = f"cannot write the batch to a temporary file: {error.strerror}."
+            raise PermanentError(what, hint="Free some space, or set TMPDIR to another folder.") from None
         return file
 
     async def _get(self, path: str) -> Mapping[str, Any]:
@@ -206,7 +206,7 @@ class OpenAIBatchTeacher:
             return bool(metadata.get(_METADATA) == name)
         if not near:
             return False
-        # Servers that keep no metadata still know the file.
+        # Servers that keep no metadata still know the file's name.
         reply = await self._http.exchange("GET", f"/files/{path_part(entry.get('input_file_id'))}")
         if reply.status == 404:
             return False
@@ -215,7 +215,7 @@ class OpenAIBatchTeacher:
         return bool(as_object(reply.text).get("filename") == f"{name}.jsonl")
 
     def _outcome(self, line: Mapping[str, Any], base: Dialect) -> Response | TeacherError | None:
-        """Read a line as the live teacher reads an answer; ``None`` for a request that was not run."""
+        """Read a line like the live teacher reads an answer; ``None`` for a request that was not run."""
         response, error = line.get("response"), line.get("error")
         if isinstance(error, dict) and error.get("code") in _NOT_RUN:
             return None
@@ -233,7 +233,7 @@ class OpenAIBatchTeacher:
                 return error
         if is_withheld(reply):
             return withheld(reply)
-        # One step from how the job was sent, or from how the first one was: every row of it says the same.
+        # One step from the job's dialect, or from the first job's: every row of it has the same refusal.
         return self._live.format.learn(reply, self._sampling, base, Dialect()) or self._live.refused(reply, self._sampling)
 
 

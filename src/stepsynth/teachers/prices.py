@@ -1,12 +1,11 @@
-"""What teachers cost: the config's price, else a dated list price, else unknown.
+"""Teachers' prices: the config's price, else a dated list price, else unknown.
 
-    price = price_of(config)          # None: unknown, which is never counted as nothing
-    price.cost(response.usage)        # dollars of one answer
+    price = price_of(config)          # None: unknown, which never counts as free
+    price.cost(response.usage)        # dollars for one answer
 
-The list (``prices.yaml``) holds only what some document says, each entry with the day on which that
-document was valid and where it is. An engine in this process costs no dollars. A server of one's
-own may cost rent and power that nobody here knows: say ``price: {input: 0, output: 0}`` to count it
-as free.
+The list (``prices.yaml``) holds only documented prices, each with its source and the day on which it
+was valid. An engine in this process costs no dollars. Your own server may cost rent and power that
+are not known here: set ``price: {input: 0, output: 0}`` to count it as free.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ _DATED = re.compile(r"-(20\d\d-[01]\d-[0-3]\d|20\d\d[01]\d[0-3]\d)$")
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per million tokens, as they are charged to this teacher.
+    """A teacher's price in dollars per million tokens.
 
     Attributes:
-        input: of the prompt, at the live rate.
-        output: of the answer, at the live rate.
-        batch: what the batch API charges of both, as a share; 1 for a teacher that is asked live.
-        date: the day on which the list said so, ISO 8601; empty where the config says it or
+        input: price of prompt tokens, at the live rate.
+        output: price of answer tokens, at the live rate.
+        batch: the share of both that the batch API charges; 1 in live mode.
+        date: the day of the list price, ISO 8601; empty if the price is from the config or
             nothing is charged.
-        source: where that stands: a page, ``config`` or ``in this process``.
-        long: ``(above, input, output)``, the rates of requests whose prompt has more than ``above`` tokens.
+        source: a page, ``config`` or ``in this process``.
+        long: ``(above, input, output)``, the rates for prompts with more than ``above`` tokens.
     """
 
     input: float
@@ -60,7 +59,7 @@ class Price:
         return self.input == 0.0 and self.output == 0.0
 
     def cost(self, usage: Usage) -> float | None:
-        """Return the dollars of an answer by its counted tokens, ``None`` where the server counted none.
+        """Return an answer's cost in dollars by its counted tokens; ``None`` if the server counted none.
 
         Discounts for cached prompts are not known here.
         """
@@ -69,10 +68,10 @@ class Price:
         return self.worst(usage.prompt_tokens, usage.completion_tokens)
 
     def worst(self, prompt_tokens: int, max_tokens: int) -> float:
-        """Return the dollars of a request whose answer uses all of its tokens.
+        """Return a request's cost in dollars if the answer uses all of its tokens.
 
         Args:
-            prompt_tokens: tokens of the prompt, as estimated.
+            prompt_tokens: estimated tokens of the prompt.
             max_tokens: most tokens of the answer.
         """
         read, written = self.input, self.output
@@ -81,19 +80,19 @@ class Price:
         return (prompt_tokens * read + max_tokens * written) * self.batch / 1e6
 
     def age_days(self, today: datetime.date) -> int | None:
-        """Return how old a list price is, ``None`` for one without a date."""
+        """Return the age of a list price; ``None`` without a date."""
         return (today - datetime.date.fromisoformat(self.date)).days if self.date else None
 
 
 def price_of(config: TeacherConfig) -> Price | None:
-    """Return what a teacher costs, ``None`` where nobody said.
+    """Return a teacher's price; ``None`` if it is unknown.
 
     ``teacher.price`` comes first. An engine in this process costs nothing. Everything else is looked
-    up by provider and model, exactly or without the date at the end of its name; a provider is known
-    by the host of its address, so the same model on another server is not priced like it.
+    up by provider and model, exactly or without the date at the end of the name; a provider is
+    identified by its host, so the same model on another server does not get its price.
 
     Args:
-        config: backend, base URL, model, mode and price are read.
+        config: only backend, base URL, model, mode and price are used.
     """
     batched = config.mode == "batch"
     if config.price is not None:
@@ -106,7 +105,7 @@ def price_of(config: TeacherConfig) -> Price | None:
     model = _model(config, provider)
     models = provider["models"]
     found = models.get(model) or models.get(_DATED.sub("", model))
-    # No batch rate is known: the live one would be a guess as much as a half of it.
+    # Without a known batch rate, the live rate would be as much a guess as half of it.
     if found is None or (batched and "batch" not in provider):
         return None
     return Price(
@@ -125,7 +124,7 @@ def _provider(config: TeacherConfig) -> dict[str, Any] | None:
         host = (urlsplit(config.base_url).hostname or "").rstrip(".")
         return next((entry for entry in providers.values() if host in entry["hosts"]), None)
     if config.backend == "litellm":
-        # A name without a provider's prefix is routed by rules that are LiteLLM's own.
+        # A name without a provider's prefix is routed by LiteLLM's own rules.
         return providers.get(config.model.partition("/")[0]) if "/" in config.model else None
     return providers.get(config.backend)
 

@@ -1,7 +1,7 @@
-"""What the batch APIs of all providers share: names that say when and how much, and jobs of a size that is taken.
+"""Shared parts of all batch APIs: job names that hold a time and a count, and jobs within the size limits.
 
-A job's name is drawn before anything is sent and holds all that is needed to look for the job later:
-when it was drawn, how many requests are in it, and 40 random bits.
+A job's name is drawn before anything is sent and holds all that is needed to find the job later: the
+time, the number of requests, and 40 random bits.
 """
 
 from __future__ import annotations
@@ -42,53 +42,53 @@ __all__ = [
     "path_part",
 ]
 
-# Keys come back whole, or cut to so many digits where a provider's ids are short.
+# Keys come back whole, or cut to this many digits if a provider's ids are short.
 KEY_DIGITS = 40
-# A body of tens of megabytes goes with it.
+# For a body of tens of megabytes.
 _CREATE_S = 600.0
-# A provider's clock and ours may differ, and a large upload takes its time.
+# A provider's clock and ours may differ, and a large upload takes time.
 _CLOCKS_APART_S = 3600
 _UPLOAD_AT_MOST_S = 3600
 _ONE_DAY_S = 86400
-# What a request's line holds besides its messages: model, sampling, schema, ids.
+# Bytes of a request's line besides its messages: model, sampling, schema, ids.
 _AROUND_MESSAGES = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a provider takes as one job.
+    """The size limits of a job.
 
     Attributes:
         requests: most requests.
-        bytes: most bytes of all of them.
+        bytes: most bytes in total.
     """
 
     requests: int
     bytes: int
 
 
-# What a teacher without limits of its own is taken to accept.
+# Assumed for teachers without their own limits.
 DEFAULT_LIMITS = Limits(10_000, 32 * 2**20)
 
 
 @dataclass(frozen=True, slots=True)
 class NameParts:
-    """What a name says.
+    """The parts of a job's name.
 
     Attributes:
-        drawn: when, in seconds since 1970, by our clock.
-        count: requests in the job.
+        drawn: when it was drawn, in seconds since 1970, by our clock.
+        count: number of requests in the job.
     """
 
     drawn: int
     count: int
 
     def near(self, created: float) -> bool:
-        """Tell whether a provider created a job at about the time at which the one of this name was sent."""
+        """Whether a provider created a job at about the time when the job of this name was sent."""
         return -_CLOCKS_APART_S <= created - self.drawn <= _CLOCKS_APART_S + _UPLOAD_AT_MOST_S
 
     def too_old(self, created: float) -> bool:
-        """Tell whether a job was there long before; in a list from new to old, all that follow were, too."""
+        """Whether a job is much older; in a list from new to old, all that follow are older, too."""
         return created < self.drawn - _ONE_DAY_S
 
 
@@ -96,14 +96,14 @@ def draw_name(count: int, now: float | None = None) -> str:
     """Return a new name for a job: 23 hexadecimal digits, of which 8 are seconds and 5 the count.
 
     Args:
-        count: requests in it, fewer than 1,048,576.
-        now: seconds since 1970; the present when absent.
+        count: number of requests, fewer than 1,048,576.
+        now: seconds since 1970; by default the present.
     """
     return f"{int(time.time() if now is None else now):08x}{count:05x}{secrets.token_hex(5)}"
 
 
 def name_parts(name: str) -> NameParts:
-    """Return what a name says.
+    """Parse a job's name.
 
     Raises:
         ValueError: it is not one of ours.
@@ -114,7 +114,7 @@ def name_parts(name: str) -> NameParts:
 
 
 def chunk_requests(requests: Sequence[tuple[str, Request]], limits: Limits) -> Iterator[list[tuple[str, Request]]]:
-    """Cut requests into jobs that a provider takes, in order."""
+    """Split requests into jobs within a provider's limits, in order."""
     portion: list[tuple[str, Request]] = []
     size = 0
     for key, request in requests:
@@ -129,23 +129,23 @@ def chunk_requests(requests: Sequence[tuple[str, Request]], limits: Limits) -> I
 
 
 def _size(request: Request) -> int:
-    """Return at least the bytes that a request takes as JSON."""
+    """Return an upper bound on the bytes of a request as JSON."""
     return _AROUND_MESSAGES + sum(len(json.dumps(message.content)) + 64 for message in request.messages)
 
 
 async def created_job(
     http: HttpClient, path: str, body: Mapping[str, object], read: Callable[[Mapping[str, Any]], BatchJob]
 ) -> BatchJob:
-    """Create a job at a provider, and say of a failure whether it may have been created all the same.
+    """Create a job at a provider; on failure, tell whether it may have been created all the same.
 
     Args:
         http: the provider.
-        path: what is posted to.
+        path: the path to post to.
         body: the job.
-        read: makes a job of what the provider says of it.
+        read: parses the provider's description of a job.
 
     Raises:
-        TransientError: with ``maybe_billed`` where the answer was lost, damaged or a 5xx.
+        TransientError: it failed; with ``maybe_billed`` if the reply was lost, damaged or a 5xx.
         PermanentError: it was refused.
     """
     reply = await http.exchange("POST", path, body, timeout_s=_CREATE_S)
@@ -156,7 +156,7 @@ async def created_job(
         raise error
     job = read(as_object(reply.text))
     if not job.id:
-        what = f"{http.base_url} took the batch and did not say what it is called."
+        what = f"{http.base_url} accepted the batch but sent no id for it."
         raise TransientError(what, hint="If it persists, look at the server's log.", kind="damaged", maybe_billed=True)
     return job
 
@@ -166,12 +166,12 @@ async def fetched(http: HttpClient, path: str, hint: str) -> Mapping[str, Any]:
 
     Args:
         http: the provider.
-        path: what is got.
-        hint: what a reader should check where there is nothing.
+        path: the path to get.
+        hint: what to check if nothing is found.
 
     Raises:
-        TransientError: it could not be fetched now, or is no JSON.
-        PermanentError: there is nothing, or it is refused.
+        TransientError: it could not be fetched now, or is not JSON.
+        PermanentError: it does not exist, or was refused.
     """
     reply = await http.exchange("GET", path)
     if reply.status == 404:
@@ -186,10 +186,10 @@ async def fetched(http: HttpClient, path: str, hint: str) -> Mapping[str, Any]:
 
 
 async def cancelled(http: HttpClient, path: str) -> None:
-    """Ask for the end of the job at a path.
+    """Ask the provider to cancel the job at a path.
 
     Raises:
-        TeacherError: the provider did not take it.
+        TeacherError: the provider refused, or could not be reached.
     """
     reply = await http.exchange("POST", f"{path}/cancel")
     if not reply.ok:
@@ -197,7 +197,7 @@ async def cancelled(http: HttpClient, path: str) -> None:
 
 
 def lines_of(http: HttpClient, path: str) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:
-    """Return a body's lines as JSON objects, held one at a time; leaving the context drops the connection.
+    """Return a body's lines as JSON objects, one at a time; leaving the context closes the connection.
 
     Raises:
         TransientError: the body broke off; what came before is good.
@@ -213,16 +213,16 @@ def lines_of(http: HttpClient, path: str) -> AbstractAsyncContextManager[AsyncIt
 
 
 def as_object(text: str) -> Mapping[str, Any]:
-    """Return the JSON object that a text is, an empty one where it is none."""
+    """Parse a JSON object; empty if the text is not one."""
     value = parsed_json(text)
     return value if isinstance(value, dict) else {}
 
 
 def number(value: object) -> float:
-    """Return a number that a provider sent, 0 for anything else."""
+    """Return a provider's number; 0 for anything else."""
     return float(value) if isinstance(value, int | float) else 0.0
 
 
 def path_part(name: object) -> str:
-    """Return a provider's id as a part of a path: whatever it holds, it leads nowhere else."""
+    """Quote a provider's id for use in a path, so that it cannot lead elsewhere."""
     return quote(str(name), safe="")

@@ -1,8 +1,8 @@
-"""Which proxy the environment asks for, and what its failures look like.
+"""The proxy that the environment sets for a server.
 
-The variables are those that urllib reads (``http_proxy``, ``https_proxy``, ``no_proxy``, also in upper
-case, lower case first), and ``all_proxy`` where the scheme has none of its own. A server on this
-machine is never asked through a proxy.
+The variables are those that urllib reads (``http_proxy``, ``https_proxy``, ``no_proxy``, lower case
+before upper case), and ``all_proxy`` if the scheme has none. Servers on this machine are never
+reached through a proxy.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Proxy:
 
     Attributes:
         url: scheme, host and port.
-        variable: the environment variable that names it.
-        host: of the server that is asked through it.
-        user: for its sign-in; empty without one.
-        password: likewise.
+        variable: the environment variable that sets it.
+        host: the host of the server behind it.
+        user: the user name; empty without a sign-in.
+        password: the password; empty without a sign-in.
     """
 
     url: str
@@ -48,25 +48,25 @@ class Proxy:
 
     @property
     def sign_in(self) -> str:
-        """What tells the proxy who asks."""
+        """The value of its authorization header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
     @property
     def named(self) -> str:
-        """What a message calls it."""
+        """Its name in messages."""
         return f"the proxy {self.url} (from {self.variable})"
 
     @property
     def way_around(self) -> str:
-        """What to do where it is in the way."""
+        """How to avoid it, for hints."""
         return f"unset {self.variable}, or add {self.host!r} to NO_PROXY"
 
 
 def check_proxy(base_url: str) -> None:
-    """Refuse a proxy that cannot be spoken to, before anything is asked.
+    """Refuse an unsupported proxy before anything is sent.
 
     Raises:
-        ConfigError: a SOCKS proxy, or a value that is no address.
+        ConfigError: it is a SOCKS proxy, or not an address.
     """
     proxy = find_proxy(base_url)
     if proxy is None:
@@ -74,16 +74,16 @@ def check_proxy(base_url: str) -> None:
     scheme = urlsplit(proxy.url).scheme
     if scheme in _SPOKEN and _is_address(proxy.url):
         return
-    what = f"{proxy.variable} asks for the proxy {proxy.url!r}, and "
-    what += "SOCKS proxies are not supported" if scheme.startswith("socks") else "that is no http:// or https:// address"
+    what = f"{proxy.variable} sets the proxy {proxy.url!r}, but "
+    what += "SOCKS proxies are not supported" if scheme.startswith("socks") else "that is not an http:// or https:// address"
     around = proxy.way_around
-    raise ConfigError(f"{what}.", hint=f"Name an HTTP proxy there, or {around} if {proxy.host} can be reached without one.")
+    raise ConfigError(f"{what}.", hint=f"Set an HTTP proxy there, or {around} if {proxy.host} can be reached without one.")
 
 
 def find_proxy(base_url: str) -> Proxy | None:
-    """Return the proxy for a server, ``None`` where it is asked directly.
+    """Return the proxy for a server; ``None`` for a direct connection.
 
-    aiohttp's ``trust_env`` would also read ``~/.netrc`` for every request and send what it finds.
+    aiohttp's ``trust_env`` is not used: it would also read ``~/.netrc`` for every request and send what it finds.
     """
     try:
         parts = urlsplit(base_url)
@@ -123,7 +123,7 @@ def _parsed(value: str) -> URL:
 
 
 def _variable(name: str) -> str:
-    # urllib takes lower case first; where neither is set, the system's settings were read.
+    # urllib takes lower case first; if neither is set, it has read the system's settings.
     return next((spelling for spelling in (name, name.upper()) if os.environ.get(spelling)), "the system's settings")
 
 

@@ -1,4 +1,4 @@
-"""Caps for a handful of requests outside any run: what they may cost at worst, and that they never pass a cap."""
+"""Caps for a few requests outside a run: their worst-case cost, and a check against the caps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Bill", "Purse"]
 
-# No tokenizer makes more than one token of a byte; chat templates add a few of their own.
+# No tokenizer makes more than one token per byte; chat templates add a few tokens.
 _TOKENS_PER_MESSAGE = 8
 _TOKENS_PER_PROMPT = 16
 
 
 @dataclass
 class Bill:
-    """Requests, tokens and dollars; no dollars where no price is known."""
+    """Requests, tokens and dollars; ``usd`` is ``None`` without a known price."""
 
     requests: int = 0
     tokens: int = 0
@@ -31,19 +31,19 @@ class Bill:
 
 
 class Purse:
-    """What was spent and what may be.
+    """Spending so far, and checks against the caps.
 
     Args:
-        config: of the teacher; its pace is a cap, too: a check takes less than a minute.
+        config: the teacher's config; its ``requests_per_minute`` is a cap, too, because a check takes less than a minute.
         budget: hard caps.
-        price: what the teacher costs, ``None`` when unknown.
+        price: the teacher's price; ``None`` if unknown.
 
     Attributes:
-        spent: what was sent and bought so far; a request on its way counts as its worst case.
+        spent: spending so far; a request in flight counts as its worst case.
         price: as given.
 
     Raises:
-        ConfigError: dollars are capped and the price is unknown.
+        ConfigError: dollars are capped but the price is unknown.
     """
 
     def __init__(self, config: TeacherConfig, budget: BudgetConfig, price: Price | None) -> None:
@@ -56,7 +56,7 @@ class Purse:
         self._pace = config.requests_per_minute
 
     def worst(self, requests: Sequence[Request]) -> Bill:
-        """Return what one send for these requests, whose prompts are equal, may take."""
+        """Return the worst-case cost of one send for these requests, whose prompts are equal."""
         messages, most = requests[0].messages, requests[0].sampling.max_tokens
         prompt = sum(len(m.content.encode("utf-8", "surrogatepass")) + _TOKENS_PER_MESSAGE for m in messages)
         prompt += _TOKENS_PER_PROMPT
@@ -64,10 +64,10 @@ class Purse:
         return Bill(1, len(requests) * (prompt + most), usd)
 
     def take(self, requests: Sequence[Request]) -> Bill:
-        """Count a send as its worst case, before it leaves.
+        """Count a send as its worst case before it is sent.
 
         Raises:
-            BudgetError: a cap would not hold.
+            BudgetError: a cap would be exceeded.
         """
         cost, budget, spent = self.worst(requests), self._budget, self.spent
         if self._pace is not None and spent.requests + 1 > self._pace:
@@ -84,7 +84,7 @@ class Purse:
         return cost
 
     def settle(self, cost: Bill, responses: Sequence[Response]) -> None:
-        """Replace a send's worst case by what its answers took; one that counted nothing stays at its worst."""
+        """Replace a send's worst case with its answers' actual cost; without token counts it stays at its worst."""
         tokens = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in responses)
         if tokens:
             self.release(cost)
@@ -92,7 +92,7 @@ class Purse:
             self._add(Bill(0, tokens, sum(known) if known else None), 1)
 
     def release(self, cost: Bill) -> None:
-        """Take back what a refused send would have cost; that it was sent still counts."""
+        """Take back the cost of a refused send; the request itself still counts."""
         self._add(cost, -1)
 
     def _add(self, cost: Bill, sign: int) -> None:

@@ -1,4 +1,4 @@
-"""What an answer says, read behind the journal: thoughts taken off, the JSON of ``structured: json`` read, tokens told apart."""
+"""Read an answer's text after the journal: remove thoughts, parse the JSON of ``structured: json``, count thought tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["answer_text", "hidden_tokens", "is_cut_off_in_thought"]
 
 _FENCE = re.compile(r"\s{0,20}(?:```[\w-]{0,20}\s{0,20})?\{")
-# What servers call the tokens of thoughts: in `completion_tokens_details`, `output_tokens_details`, or beside the others.
+# Servers' names for thought tokens: in `completion_tokens_details`, `output_tokens_details`, or beside the others.
 _COUNTED = re.compile(
     r'"(?:reasoning_tokens|thinking_tokens|thoughts_token_count|reasoning_token_count)"\s{0,5}:\s{0,5}(\d{1,9})\b'
 )
@@ -25,23 +25,23 @@ _COUNT_WORDS = ("reasoning_token", "thinking_tokens", "thoughts_token")
 
 
 def answer_text(config: TeacherConfig, response: Response) -> str:
-    """Return what an answer says, without the thoughts before it and the tokens of a chat template around it.
+    """Return an answer's text without the thoughts before it and the chat template's tokens around it.
 
     Args:
-        config: says whether the answer is JSON.
-        response: as it came.
+        config: tells whether the answer is JSON.
+        response: the answer as it came.
     """
     text = response.text
     if config.structured != "json":
         return without_tokens(without_thoughts(without_first_token(text)))
-    # An object that comes first is the answer, whatever its text holds; JSON among thoughts is none.
+    # An object at the start is the answer, whatever its text holds; JSON among thoughts is not.
     text = without_first_token(text)
     outer = text if _FENCE.match(text) else without_thoughts(text)
     return without_tokens(without_thoughts(text_of(outer)))
 
 
 def hidden_tokens(response: Response) -> int:
-    """Return how many of an answer's tokens went into thoughts: as the server counts them, else their share of the text."""
+    """Return how many of an answer's tokens were thoughts, by the server's count or else by their share of the text."""
     written = response.usage.completion_tokens
     told = any(word in response.raw for word in _COUNT_WORDS)
     counted = [int(count) for count in _COUNTED.findall(response.raw)] if told else []
@@ -54,5 +54,5 @@ def hidden_tokens(response: Response) -> int:
 
 
 def is_cut_off_in_thought(config: TeacherConfig, response: Response) -> bool:
-    """Tell whether an answer reached its limit before it said anything."""
+    """Whether an answer reached its limit before any text."""
     return response.finish_reason == "length" and not answer_text(config, response).strip()

@@ -1,4 +1,4 @@
-"""What comes back from a server, made safe to show and keep: keys out, JSON checked, text well formed."""
+"""Make a server's output safe to show and keep: cut out keys, check JSON, repair text."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from stepsynth.errors import ConfigError
 __all__ = ["MESSAGE_CHARS", "is_page", "parsed_json", "read_key", "scrubbed", "token_count", "well_formed", "without_keys"]
 
 MESSAGE_CHARS = 200
-# Local servers take words such as EMPTY as their key; cutting those out would damage answers.
+# Local servers accept words such as EMPTY as key; cutting those out would damage answers.
 SCRUBBED_KEY_CHARS = 16
-# No answer has more; the ledger takes no number of any length.
+# No answer has more, and the journal cannot store numbers of any size.
 _MOST_TOKENS = 10**9
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
 
 
 def read_key(variable: str | None) -> SecretStr | None:
-    """Return the key that an environment variable holds; ``None`` where no variable is named.
+    """Return the key in an environment variable; ``None`` if no variable is named.
 
     Raises:
-        ConfigError: the variable is unset, empty, or holds what no header can carry.
+        ConfigError: the variable is unset, empty, or holds characters that no header can carry.
     """
     if variable is None:
         return None
@@ -43,7 +43,7 @@ def read_key(variable: str | None) -> SecretStr | None:
 
 
 def scrubbed(text: str, key: SecretStr | None) -> str:
-    """Cut a key out of what a server echoed: plain, URL-encoded and in base64."""
+    """Cut a key, plain, URL-encoded or in base64, out of a server's text."""
     secret = key.get_secret_value() if key is not None else ""
     if len(secret) < SCRUBBED_KEY_CHARS:
         return text
@@ -53,7 +53,7 @@ def scrubbed(text: str, key: SecretStr | None) -> str:
 
 
 def _spellings(key: str) -> list[str]:
-    """Return a key as servers echo it; of its base64 the part that does not depend on what stands around it."""
+    """Return the forms in which servers echo a key; of its base64, the part that does not depend on the surroundings."""
     quoted = [quote(key), quote(key, safe="")]
     found = {key, key.replace("/", "\\/"), *quoted, *(re.sub("%..", lambda part: part[0].lower(), text) for text in quoted)}
     for shift, skipped in enumerate((0, 2, 3)):
@@ -63,12 +63,12 @@ def _spellings(key: str) -> list[str]:
 
 
 def without_keys(text: str) -> str:
-    """Replace whatever looks like a provider's key, ours or another's."""
+    """Replace anything that looks like a provider's key."""
     return _KEY_LIKE.sub("[key]", text)
 
 
 def parsed_json(text: str) -> object:
-    """Return the JSON value, or ``None``: hostile nesting and endless digits included."""
+    """Return the JSON value, or ``None`` for invalid JSON, hostile nesting and endless digits."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -76,18 +76,18 @@ def parsed_json(text: str) -> object:
 
 
 def is_page(text: str) -> bool:
-    """Whether a body is HTML or XML; no JSON begins like that."""
+    """Whether a body is HTML or XML; JSON never begins like that."""
     return text.lstrip()[:1] == "<"
 
 
 def token_count(value: object) -> int:
-    """Return a count as a server reports it; 0 where it says nothing, or nothing that makes sense."""
+    """Return a server's token count; 0 if it is missing or makes no sense."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
     return int(number) if 0 < number <= _MOST_TOKENS else 0
 
 
 def well_formed(text: str) -> str:
-    """Replace lone surrogates, which no file or data base takes."""
+    """Replace lone surrogates, which files and databases cannot store."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,13 +1,13 @@
-"""What a refusal is about: this prompt, the account's money, the key, the model, the moment, or none of them.
+"""Classify refusals: they are about the prompt, the account's money, the key, the model, or the load.
 
-    classify(400, body)  ->  "withheld"   the prompt or its answer was held back by a moderation
-                             "money"      nothing can be paid any more
+    classify(400, body)  ->  "withheld"   moderation blocked the prompt or its answer
+                             "money"      the account is out of credit
                              "key"        the key is wrong
                              "model"      the model does not exist
-                             "busy"       too much at the moment, whatever the status says
+                             "busy"       too much load at the moment, whatever the status
                              ""           something else
 
-It is the same for a failure that comes inside a 200: `status_of` says what its status would have been.
+Failures inside a 200 are treated alike: `status_of` returns the status that they stand for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["UNKNOWN_STATUS", "Refusal", "classify", "daily_limit", "may_be_the_m
 
 Refusal = Literal["withheld", "money", "key", "model", "busy", ""]
 
-# Codes of moderations: Azure, OpenAI, DashScope, Gemini, Volcengine, Bedrock and the gateways in front of them.
+# Moderation codes of Azure, OpenAI, DashScope, Gemini, Volcengine, Bedrock and the gateways in front of them.
 _WITHHELD_CODES = frozenset(
     {
         *("content_filter", "content_policy_violation", "content_policy", "responsibleaipolicyviolation"),
@@ -44,7 +44,7 @@ _WITHHELD_WORDS = re.compile(
     r"|responsible ai|prohibited[ _-]content|sensitive (?:content|word|information)|敏感|不安全",
     re.IGNORECASE,
 )
-# A code of Zhipu's.
+# Codes of Zhipu.
 _ZHIPU_WITHHELD, _ZHIPU_ARREARS = "1301", "1113"
 
 _MONEY_CODES = frozenset(
@@ -68,9 +68,9 @@ _MONEY_WORDS = re.compile(
     r"|reached your (?:specified )?(?:api )?(?:usage|spend(?:ing)?) limit|余额不足|欠费",
     re.IGNORECASE,
 )
-# Mistral says with a 401 that a plan is used up.
+# Mistral sends a 401 when a plan is used up.
 _PLAN_WORDS = re.compile(r"\b(?:plan|subscription(?! key)|quota|credits?|billing|trial)\b", re.IGNORECASE)
-# OpenAI says it of an empty account, Gemini of any limit.
+# OpenAI says this for an empty account, Gemini for any limit.
 _QUOTA_WORDS = re.compile(r"exceeded your current quota", re.IGNORECASE)
 _LIMIT = re.compile(r"\blimit: (\d{1,12})", re.IGNORECASE)
 
@@ -87,9 +87,9 @@ _BUSY_CODES = frozenset(
         *("capacity_exceeded", "overloaded_error", "overloaded", "engine_overloaded", "server_overloaded", "throttlingexception"),
     }
 )
-# Groq's own for "no capacity"; others mean a token that is invalid by it, and say so.
+# Groq's status for "no capacity"; for others it is an invalid token, and they say so.
 _NO_CAPACITY = 498
-# What a failure without a number would have been as a status.
+# The status that a failure code stands for.
 _STATUS = {
     **dict.fromkeys(_MONEY_CODES, 402), **dict.fromkeys(_KEY_CODES, 401), **dict.fromkeys(_MODEL_CODES, 404),
     **dict.fromkeys(_WITHHELD_CODES, 400), **dict.fromkeys(_BUSY_CODES, 429), "overloaded_error": 529, "insufficient_quota": 429,
@@ -101,7 +101,7 @@ _STATUS = {
     ),
 }  # fmt: skip
 UNKNOWN_STATUS = 502
-# How a parameter is refused where no code tells: settings tell which one it is.
+# Words for a refused parameter without a code; `settings` finds out which one it is.
 _FORM_WORDS = re.compile(
     r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|invalid) (?:request )?(?:parameter|argument|field|value|keyword)"
     r"|(?:parameter|argument|field|value)\b.{0,80}\b(?:not|n't) (?:be )?(?:support|allowed|permitted|accepted)"
@@ -111,7 +111,7 @@ _FORM_WORDS = re.compile(
 )
 _RATE_WORDS = re.compile(r"rate[ _-]?limit|too many requests", re.IGNORECASE)
 
-# Not sure enough to end a run: "not available" may be of this minute. The list of models decides.
+# Not certain enough to end a run: "not available" may be temporary. The list of models decides.
 _MAYBE_MODEL = re.compile(
     r"\bmodel\b.{0,160}(?:not found|(?:not|n't) exist|unknown|is invalid|not available|no access|not have access)"
     r"|(?:unknown|invalid|no such|not a valid|unsupported) model|requested model.{0,160}not supported"
@@ -126,12 +126,12 @@ _MONTHLY = re.compile(r"per[ _-]?month|\bmonthly\b|PerMonth", re.IGNORECASE)
 
 
 def classify(status: int, text: str, *, wait: float | None = None) -> Refusal:
-    """Return what a refusal is about.
+    """Classify a refusal.
 
     Args:
-        status: of HTTP, not a 2xx.
+        status: the HTTP status, not a 2xx.
         text: the body.
-        wait: seconds that the server asks to wait; a limit that ends by waiting is no lack of money.
+        wait: seconds that the server asks to wait; a limit that ends by waiting is not a lack of money.
     """
     error = read_error(text)
     if status == 402 or (status < 500 and _is_money(status, error, wait)):
@@ -150,7 +150,7 @@ def classify(status: int, text: str, *, wait: float | None = None) -> Refusal:
 
 
 def status_of(error: ErrorBody) -> int:
-    """Return the status that a failure inside a 200 would have had: its number, else what its codes or its words mean.
+    """Return the status that a failure inside a 200 stands for, by its number, else its codes or its words.
 
     Args:
         error: the failure.
@@ -180,7 +180,7 @@ def _is_money(status: int, error: ErrorBody, wait: float | None) -> bool:
         return False
     limits = _LIMIT.findall(words)
     if limits and not any(int(limit) for limit in limits):
-        # Gemini of a model that the plan does not include: no wait helps.
+        # Gemini says this for a model that the plan does not include; waiting does not help.
         return True
     return not wait and "resource_exhausted" not in codes
 
@@ -194,17 +194,17 @@ def _is_withheld(status: int, error: ErrorBody) -> bool:
 
 
 def daily_limit(text: str) -> str:
-    """Return ``daily limit`` or ``monthly limit`` where a body names one, else an empty text."""
+    """Return ``daily limit`` or ``monthly limit`` if a body names one, else an empty text."""
     error = read_error(text)
     said = " ".join((error.words, *error.codes))
     return "daily limit" if _DAILY.search(said) else "monthly limit" if _MONTHLY.search(said) else ""
 
 
 def may_be_the_model(status: int, text: str) -> bool:
-    """Tell whether a refusal may say that there is no such model; some servers say it with a 400.
+    """Whether a refusal may mean that the model does not exist; some servers use a 400 for that.
 
     Args:
-        status: of HTTP.
+        status: the HTTP status.
         text: the body.
     """
     return status in {404, 405} or (status in {400, 422} and _MAYBE_MODEL.search(read_error(text).words) is not None)

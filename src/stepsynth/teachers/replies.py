@@ -1,4 +1,4 @@
-"""One HTTP answer, and the error that a refusal becomes, whether it came as a status or inside a 200."""
+"""An HTTP reply, and the error for a refusal, whether it came as a status or inside a 200."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
 NO_MONEY_HINT = "Add credit or raise the spending limit, then run the same command again: everything obtained is kept."
 # 529 is how Anthropic says that it is overloaded.
 _SOON = re.compile(r"per[ _-]?(?:minute|second)|\b(?:RPM|TPM)\b|PerMinute", re.IGNORECASE)
-# Parameters that requests are built with; any other one that a server names is a matter of teacher.options.
+# Parameters that our requests contain; any other that a server names belongs into teacher.options.
 _OWN = frozenset(
     {
         *("model", "messages", "temperature", "top_p", "min_p", "repetition_penalty", "max_tokens", "max_completion_tokens"),
@@ -36,7 +36,7 @@ _OWN = frozenset(
     }
 )
 _PARAMETER = re.compile(r"(?:parameters?|argument|field)(?:\.|:? ['\"`]|:? (?=[a-z]+_))([a-z][a-z0-9_]{2,40})\b", re.IGNORECASE)
-# Where FastAPI says that a parameter stands.
+# The locations of parameters in FastAPI's errors.
 _PLACES = frozenset({"body", "query", "parameters", "extra_body"})
 _VALUE = re.compile(r"(?:must|should|has to) be (?:set to |equal to )?['\"`]?(true|false)\b", re.IGNORECASE)
 _KINDS = {408: "timeout", 429: "overload", 529: "overload"}
@@ -44,12 +44,12 @@ _KINDS = {408: "timeout", 429: "overload", 529: "overload"}
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole HTTP answer, its text without the key.
+    """A complete HTTP reply, with the key cut out of its text.
 
     Attributes:
-        status: of HTTP; of a failure inside a 200 what its status would have been.
-        text: the body, decoded as UTF-8; bytes that are none become U+FFFD.
-        headers: by lower-case name; empty where the status is 2xx and nobody watches, nothing reads them there.
+        status: the HTTP status; for a failure inside a 200, the status that it stands for.
+        text: the body, decoded as UTF-8; invalid bytes become U+FFFD.
+        headers: by lower-case name; empty for a 2xx unless the client is watched, because nothing reads them.
     """
 
     status: int
@@ -66,9 +66,9 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
     """Return the error for a refusal.
 
     Args:
-        reply: with a status that is not 2xx.
-        config: ``api_key_env`` and ``model`` are named.
-        url: of the server.
+        reply: a reply that is not 2xx.
+        config: ``api_key_env`` and ``model`` go into the message.
+        url: the server's address.
     """
     status = reply.status
     via = find_proxy(url)
@@ -76,7 +76,7 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
         return proxy_wants_a_password(via)
     wait = retry_after(reply.headers, reply.text)
     about = classify(status, reply.text, wait=wait)
-    # What a 401 says is mostly the key itself, partly masked.
+    # The message of a 401 usually holds the key itself, partly masked.
     words = server_message(reply.text) if about == "money" or status != 401 else ""
     said = f" (HTTP {status}: {words!r})" if words else f" (HTTP {status})"
     if about == "money":
@@ -88,7 +88,7 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
         return _busy(what, "overload" if about == "busy" else _KINDS.get(status, "unavailable"), reply, wait, words)
     if about == "key" or status == 403:
         error = _key_refused(url, config, said, final=about == "key" or not is_page(reply.text))
-        # A key that answers were given for is good: what else a 403 means is this request's affair.
+        # If the key has already worked, a 403 is about this request only.
         error.unless_answered = about != "key"
         return error
     if 300 <= status < 400:
@@ -98,7 +98,7 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
 
 
 def _option_hint(reply: Reply, config: TeacherConfig) -> str:
-    """Return what to do where a server names a parameter that no request of ours brings."""
+    """Return a hint if a server names a parameter that our requests do not contain."""
     error = read_error(reply.text)
     named = [name for name in (*sorted(error.points), *_PARAMETER.findall(error.words)) if name and name not in _PLACES]
     name = next((name for name in named if re.fullmatch(r"[a-z][a-z0-9_]{2,40}", name)), "")
@@ -106,14 +106,14 @@ def _option_hint(reply: Reply, config: TeacherConfig) -> str:
         return ""
     value = _VALUE.search(error.words)
     example = f"{{{name}: {value[1].lower()}}}" if value else f"{{{name}: ...}}"
-    return f"Set it as the server wants it, for instance teacher.options: {example}; or change teacher.model."
+    return f"Set it to what the server accepts, for instance teacher.options: {example}; or change teacher.model."
 
 
 def _busy(what: str, kind: str, reply: Reply, wait: float | None, words: str) -> TeacherError:
     limit = daily_limit(reply.text)
     if limit and wait is None and kind == "overload" and not _SOON.search(words):
-        # Nobody says when it ends, and attempts within minutes are in vain.
-        hint = f"Everything obtained is kept; run the same command again when the {limit} begins anew."
+        # It is unknown when the limit resets, and attempts within minutes are in vain.
+        hint = f"Everything obtained is kept; run the same command again when the {limit} resets."
         return PermanentError(f"{limit}: {what}", hint=hint, kind=kind, final=True)
     why = (f"{limit}: " if limit else "") + (repr(words) if words else f"HTTP {reply.status}")
     hint = "If it persists, lower teacher.concurrency or look at the server's status."
@@ -124,12 +124,12 @@ def _key_refused(url: str, config: TeacherConfig, said: str, *, final: bool) -> 
     variable = config.api_key_env
     if variable is None:
         hint = "Set teacher.api_key_env to the name of the environment variable that holds it."
-        return PermanentError(f"{url} wants a key{said}.", hint=hint, kind="refused", final=final)
-    hint = f"Check that {variable} holds a valid key of this server that may use {config.model!r}."
+        return PermanentError(f"{url} requires a key{said}.", hint=hint, kind="refused", final=final)
+    hint = f"Check that {variable} holds a valid key for this server that may use {config.model!r}."
     return PermanentError(f"{url} refused the key in {variable}{said}.", hint=hint, kind="refused", final=final)
 
 
 def _redirected(url: str, reply: Reply) -> PermanentError:
     target = without_keys(reply.headers.get("location", "").partition("?")[0])[:MESSAGE_CHARS]
-    what = f"{url} redirects to {target!r} (HTTP {reply.status}); redirects are not followed, they would carry the key along."
+    what = f"{url} redirects to {target!r} (HTTP {reply.status}); redirects are not followed, because they would pass the key on."
     return PermanentError(what, hint="Write the final address into teacher.base_url.", kind="refused", final=True)

@@ -1,8 +1,8 @@
-"""How long a server asks to wait, in any of the ways in which servers say it.
+"""How long a server asks to wait, in all the forms that servers use.
 
 An explicit wait comes first: in a header (``Retry-After`` and its relatives), then in the body
 (Google's ``RetryInfo``, fields such as ``retry_after``, words such as "try again in 1m26.4s").
-Where there is none, the reset of those limits that are used up counts, the latest of them.
+Without one, the latest reset of the used-up limits counts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["retry_after"]
 
-# A longer wait is a mistake of the server's or of ours.
+# A longer wait must be a mistake, the server's or ours.
 _LONGEST_S = 400 * 86400.0
-# A number from here on is a moment (2001 and later) in seconds, milliseconds, microseconds or nanoseconds.
+# A number of at least this size is a time (2001 and later) in seconds, milliseconds, microseconds or nanoseconds.
 _EPOCHS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (1e9, 1.0))
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT = r"(?:ms|milli(?:second)?s?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)"
@@ -81,11 +81,11 @@ _GOOGLE_ZONE = "America/Los_Angeles"
 
 
 def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
-    """Return seconds to wait, or ``None`` where a server says nothing that makes sense.
+    """Return the seconds to wait, or ``None`` without a sensible value.
 
     Args:
         headers: by lower-case name.
-        body: of the answer, as text.
+        body: the body of the reply.
     """
     error = read_error(body) if body else None
     values = [(name.replace("_", ""), value) for name, value in error.fields] if error is not None else []
@@ -94,7 +94,7 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
         said = _in_body(values, error.words)
         explicit = explicit if said is None else said
     if any(name == "quotaid" and "perday" in str(value).lower() for name, value in values):
-        # Google names a short wait there too, but no request passes before the day is over.
+        # Google names a short wait here, too, but no request succeeds before the day is over.
         return max(explicit or 0.0, _until_google_midnight())
     if explicit is not None:
         return explicit
@@ -122,7 +122,7 @@ def _in_body(values: list[tuple[str, Any]], words: str) -> float | None:
                 value = f"{value.get('seconds', 0)}s"
             number = _number(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
             waits.append(_sound(number * _FIELDS[name]) if number is not None and number < 1e9 else _wait(str(value)))
-    # Google cuts the fraction off in the field and leaves it in the words.
+    # Google cuts off the fraction in the field but not in the words.
     waits.append(_in_words(words))
     return max((wait for wait in waits if wait is not None), default=None)
 
@@ -139,7 +139,7 @@ def _in_words(words: str) -> float | None:
 
 
 def _until_google_midnight() -> float:
-    """Return how long it takes until Google's daily quotas begin anew: midnight Pacific time."""
+    """Return the seconds until Google's daily quotas reset at midnight Pacific time."""
     now = datetime.fromtimestamp(time.time(), UTC)
     try:
         local = now.astimezone(ZoneInfo(_GOOGLE_ZONE))
@@ -153,7 +153,7 @@ def _until_google_midnight() -> float:
 
 
 def _reset(headers: Mapping[str, str]) -> float | None:
-    """Return when the last of the used-up limits begins anew; where none is said to be used up, the first that is named."""
+    """Return the wait until the last used-up limit resets; if none is known to be used up, the shortest wait named."""
     used_up, unsaid = _structured(headers), []
     for name, value in headers.items():
         if "reset" not in name or not _LIMIT_NAME.search(name):
@@ -178,7 +178,7 @@ def _structured(headers: Mapping[str, str]) -> list[float]:
 
 
 def _wait(value: str) -> float | None:
-    """Return seconds from now on: a number of them, a moment as a number, a duration, a date."""
+    """Read a wait in seconds from a number, a time as a number, a duration or a date."""
     value = value.strip()[:200]
     number = _number(value)
     if number is not None:
@@ -213,7 +213,7 @@ def _unit(name: str) -> float:
 
 
 def _moment(value: str) -> float | None:
-    """Read a date of HTTP or of RFC 3339; a time without its zone says nothing."""
+    """Read an HTTP or RFC 3339 date; a time without a zone is ignored."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         return _sound(max(0.0, parsedate_to_datetime(value).timestamp() - time.time()))
     with contextlib.suppress(ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""What a server says that it serves. A list is a help and no gate: many servers serve what theirs does not name."""
+"""A server's list of models. It is a help, not a gate: many servers serve models that theirs does not name."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _NOT_SHOWN = "does not show its list of models"
 
 
 def model_ids(reply: Reply) -> list[str] | None:
-    """Return the listed models; ``None`` where there is no list, or only a part of one."""
+    """Return the listed models; ``None`` if there is no list, or only part of one."""
     value = parsed_json(reply.text) if reply.status == 200 else None
-    # Together's is a bare array.
+    # Together sends a bare array.
     rows = value if isinstance(value, list) else value.get("data") if isinstance(value, dict) else None
     if not isinstance(rows, list) or (isinstance(value, dict) and value.get("has_more")):
         return None
@@ -32,7 +32,7 @@ def model_ids(reply: Reply) -> list[str] | None:
 
 
 def serves(model: str, ids: Iterable[str]) -> bool:
-    """Tell whether a model is listed, in one of the ways in which servers write names.
+    """Whether a model is listed, in any of the spellings that servers use.
 
     ``models/NAME`` (Gemini), ``NAME:latest`` (Ollama), ``NAME:nitro`` (OpenRouter's and Hugging Face's
     choice of a provider), ``openai/*`` (LiteLLM).
@@ -45,23 +45,23 @@ def serves(model: str, ids: Iterable[str]) -> bool:
 
 
 def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
-    """Return a sentence on a model that a server does not list, with the nearest names that it does."""
+    """Return a sentence on a model that a server does not list, with the nearest names that it lists."""
     hint = did_you_mean(model, ids)
     hint = hint if len(hint) <= MESSAGE_CHARS else f"{hint[:MESSAGE_CHARS]}..."
-    return f"{url} {_UNLISTED} {model!r}; whether it serves it shows when it is asked. {hint}".rstrip()
+    return f"{url} {_UNLISTED} {model!r}; a request will show whether it serves it. {hint}".rstrip()
 
 
 def not_shown(url: str, model: str, reply: Reply) -> str:
-    """Return a sentence on a list that was refused, or failed: that says nothing about the chat.
+    """Return a sentence on a list that was refused or failed, which says nothing about the chat.
 
-    Many keys may ask for answers and not for the list, and in many gateways it is the list alone that fails.
+    Many keys may ask for answers but not for the list, and in many gateways only the list fails.
     """
-    # What a 401 says is mostly the key itself, partly masked.
+    # The message of a 401 usually holds the key itself, partly masked.
     words = server_message(reply.text) if reply.status != _UNAUTHORIZED else ""
     said = f"HTTP {reply.status}: {words!r}" if words else f"HTTP {reply.status}"
-    return f"{url} {_NOT_SHOWN} ({said}); whether it serves {model!r} shows when it is asked."
+    return f"{url} {_NOT_SHOWN} ({said}); a request will show whether it serves {model!r}."
 
 
 def says_unlisted(sentence: str) -> bool:
-    """Tell whether a sentence is one of `unlisted` or of `not_shown`, which the user should see."""
+    """Whether a sentence is from `unlisted` or `not_shown`, which the user should see."""
     return _UNLISTED in sentence or _NOT_SHOWN in sentence

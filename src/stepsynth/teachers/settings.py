@@ -1,8 +1,8 @@
-"""Which settings of a request a server may refuse without harm, and what to tell the user of one that it may not.
+"""Sampling settings that a server may refuse without harm, and the error for those that it may not.
 
-A setting may be left out where the answer does not change by it (1.0 is the default of the APIs), and
-where the user did not ask for it: reasons are asked for cooler than rows, and temperature and top_p have
-defaults of ours. What the user set is never changed silently.
+A setting may be left out if that does not change the answer (1.0 is the APIs' default), or if the user
+did not set it: reasons are sampled at a lower temperature than rows, and temperature and top_p have
+our defaults. The user's own settings are never changed silently.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _OFF = {"temperature": "1.0", "top_p": "1.0", "min_p": "0.0", "repetition_penalt
 
 
 def may_be_left_out(config: TeacherConfig, sampling: Sampling, name: str) -> bool:
-    """Tell whether a request may go without a setting of its sampling.
+    """Whether a request may leave out a sampling setting.
 
     Args:
-        config: what the user set.
-        sampling: of the request.
+        config: the user's settings.
+        sampling: the request's sampling.
         name: ``temperature`` or ``top_p``.
     """
     own = config.sampling
@@ -44,15 +44,15 @@ def may_be_left_out(config: TeacherConfig, sampling: Sampling, name: str) -> boo
 
 
 def without_again(config: TeacherConfig, learned: Mapping[str, Any], notes: list[str], url: str) -> frozenset[str]:
-    """Return which settings to leave out from the first request on, as learned earlier with the same teacher.
+    """Return the settings to leave out from the first request on, as learned earlier from the same teacher.
 
-    Only what any request of this config may go without: the sampling may be another one by now.
+    Only settings that every request of this config may leave out, since the sampling may have changed.
 
     Args:
-        config: what the user set.
-        learned: ``without`` names what was refused.
-        notes: told of a setting that is not 1.0.
-        url: of the server.
+        config: the user's settings.
+        learned: ``without`` names the refused settings.
+        notes: gets a message about settings other than 1.0.
+        url: the server's address.
     """
     names, own = learned.get("without"), config.sampling
     known = [name for name in ("seed", *FIXED) if isinstance(names, list) and name in names]
@@ -63,31 +63,31 @@ def without_again(config: TeacherConfig, learned: Mapping[str, Any], notes: list
 
 
 def is_refused(text: str) -> bool:
-    """Tell whether an error says that something is not taken, and does not just name it."""
+    """Whether an error refuses something and does not just name it."""
     return _REFUSED.search(read_error(text).words) is not None
 
 
 def one_of_two(text: str, names: list[str]) -> list[str]:
-    """Return which of the named settings to leave out: of two that do not go together only the second."""
+    """Return which of the named settings to leave out: of two that exclude each other only the second."""
     words = read_error(text).words.lower()
     both = set(FIXED) <= set(names) and any(word in words for word in ("both", "only one", "not allowed with", "mutually"))
     return [name for name in names if name != FIXED[0]] if both else names
 
 
 def note_of(url: str, model: str, names: list[str]) -> str:
-    """Return what to tell the user, once, of settings that are left out from now on."""
+    """Return the message about settings that are left out from now on."""
     what = " and ".join(names)
-    return f"{url}: {model!r} takes no {what} but its own: {what} {'is' if len(names) == 1 else 'are'} left out from now on."
+    return f"{url}: {model!r} accepts only its default {what}: {'it is' if len(names) == 1 else 'they are'} left out from now on."
 
 
 def refused_setting(config: TeacherConfig, text: str, sampling: Sampling, url: str) -> PermanentError | None:
-    """Return the error of a server that refuses what the user set; ``None`` where it complains of something else.
+    """Return the error for a refused setting of the user's; ``None`` if the refusal is about something else.
 
     Args:
-        config: what the user set.
+        config: the user's settings.
         text: the body of the refusal.
-        sampling: of the request.
-        url: of the server.
+        sampling: the request's sampling.
+        url: the server's address.
     """
     message = server_message(text)
     error = read_error(text)
@@ -96,12 +96,12 @@ def refused_setting(config: TeacherConfig, text: str, sampling: Sampling, url: s
     if not names and not options:
         return None
     if set(names) & set(FIXED):
-        # A model that fixes one of them fixes the other one: the user shall not learn that one after the other.
+        # A model that fixes one of them fixes the other, too, so both are reported at once.
         names += [name for name in FIXED if name not in names and not may_be_left_out(config, sampling, name)]
-    # Reasons are asked for cooler than rows: the user knows the value of the config.
+    # Reasons have a lower temperature than rows; show the config's value, which the user knows.
     given = [f"{name} {getattr(config.sampling, name):g}" for name in names] + [f"teacher.options.{name}" for name in options]
     hints = [f"teacher.sampling.{name}: {_OFF[name]}" for name in names]
-    hint = f"Set {' and '.join(hints)}, and {'it is' if len(names) == 1 else 'they are'} not sent." if names else ""
+    hint = f"Set {' and '.join(hints)}, so that {'it is' if len(names) == 1 else 'they are'} not sent." if names else ""
     if options:
         hint = f"{hint} Correct or remove {' and '.join(f'teacher.options.{name}' for name in options)}.".strip()
     what = f"{url}: {config.model!r} refused {' and '.join(given)}: {message.rstrip('.')!r}."

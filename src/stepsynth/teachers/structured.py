@@ -1,9 +1,9 @@
-"""Answers as a JSON object with the text in it: how it is asked for, and how the text is read out.
+"""Answers as a JSON object with the text in it: how to ask for it, and how to read the text.
 
-A teacher hands the object on as it came, and the text is read where answers become candidates,
-behind the journal: whoever fixes this reader asks nobody again. It is asked for by a schema where
-the backend keeps one, and by a sentence at the end of the prompt, which weaker servers need and
-OpenAI's ``json_object`` insists on.
+A teacher passes the object on unchanged; the text is read after the journal, when answers become
+candidates, so that a fix to this reader asks nothing again. The object is requested with a schema if
+the backend supports one, and with a sentence at the end of the prompt, which weaker servers need and
+OpenAI's ``json_object`` requires.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
 def asked(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Return a chat in wire form, with the sentence that asks for JSON behind its last turn.
+    """Return a chat in wire form, with the request for JSON at the end of its last turn.
 
     Args:
-        messages: ends with the user's turn, whose words come first and unchanged.
+        messages: ends with the user's turn, whose text stays unchanged at the start.
     """
     turns = [{"role": message.role, "content": message.content} for message in messages]
     if turns:
@@ -47,11 +47,11 @@ def asked(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 
 def text_of(answer: str) -> str:
-    """Return the text that an answer holds, whatever stands around the JSON object.
+    """Return the text in an answer, whatever surrounds the JSON object.
 
-    Code fences and talk around the object are passed over; of an object that is cut off, what there
-    is of the text is taken. An object with one string under another name counts, too. An answer
-    without an object is the text itself: the model ignored the form.
+    Code fences and talk around the object are ignored; from an object that is cut off, the text so far
+    is used. An object with one string under another name counts, too. An answer without an object is
+    itself the text: the model ignored the form.
 
     Args:
         answer: the model's words.
@@ -72,7 +72,7 @@ def text_of(answer: str) -> str:
 
 
 def _quoted(answer: str) -> str:
-    """Read an answer that is a JSON string and no object."""
+    """Read an answer that is a JSON string instead of an object."""
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):

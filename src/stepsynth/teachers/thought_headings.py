@@ -1,7 +1,7 @@
-"""Thoughts that stand under a heading, in a fold, a quotation or a fence, before the answer: written for people to read.
+"""Thoughts before the answer under a heading, in a fold, a quotation or a fence: formats meant for people.
 
-All of them are looked for where an answer begins, and what says that the answer proper begins must be
-there, too; a text that only speaks of thinking stays as it is.
+They are recognised only at the start of an answer, and only if the beginning of the actual answer is
+marked, too; a text that merely talks about thinking is left unchanged.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ANSWER_HEAD = re.compile(
     rf"|{_FINAL}[ \t]?:)",
     re.IGNORECASE | re.MULTILINE,
 )
-# Of an analysis, or of reasons, an honest text may be the whole.
+# "Analysis" or "reasoning" may head a genuine text.
 _SURE = re.compile(r"think|thought", re.IGNORECASE)
-# Poe: a line that says so, and the thoughts as a quotation.
+# Poe: a title line, and the thoughts as a quotation.
 _QUOTED = re.compile(
     r"[*_]{1,2}(?:Thinking|Thought)\b[^\n*_]{0,40}[*_]{1,2}[ \t]{0,5}\n"
     r"(?:[ \t]{0,5}\n)*(?:[ \t]{0,5}>[^\n]*(?:\n|$)(?:[ \t]{0,5}\n)*)+",
@@ -42,7 +42,7 @@ _FOLD = re.compile(
 )
 _FOLD_END = re.compile(r"</details\s?>", re.IGNORECASE)
 _FOLD_OF_THOUGHTS = re.compile(r"think|thought|reason", re.IGNORECASE)
-# gpt-oss where a server dropped the control tokens and left their words; "analysis" alone is a word of a text.
+# gpt-oss when a server dropped the control tokens but kept their words; "analysis" alone may be part of a text.
 _CHANNEL = re.compile(r"(?:assistant)?(?:analysis|commentary)(?P<glued>[A-Za-z\"'])?")
 _FINAL_CHANNEL = re.compile(
     r"assistant\s{0,3}final(?:json)?(?:\s{0,3}:|(?![a-z]))?\s{0,3}|^final(?::|[ \t]{0,3}$)\s{0,3}", re.MULTILINE
@@ -53,10 +53,10 @@ _ROLE_END = re.compile(r"^assistant[ \t]{0,3}\n|<\|im_end\|>\s{0,5}(?:<\|im_star
 
 
 def behind_headings(text: str) -> str:
-    """Return what stands behind thoughts that an answer begins with; the text as it is where it begins with none.
+    """Return the text after the thoughts at the start of an answer; unchanged if there are none.
 
     Args:
-        text: of an answer.
+        text: an answer's text.
     """
     rest = _without_folds(text)
     begun = rest.lstrip()
@@ -77,7 +77,7 @@ def _final(text: str, begun: str, channel: re.Match[str]) -> str:
     final = _last(_FINAL_CHANNEL, begun, channel.end())
     if final is not None:
         return begun[final.end() :]
-    # No word goes on like that, and none stands in a line of its own.
+    # No word continues like that or stands on a line alone.
     return "" if channel["glued"] or begun[channel.end() : channel.end() + 1] == "\n" else text
 
 
@@ -93,7 +93,7 @@ def _headed(text: str, begun: str) -> str:
 
 
 def _without_folds(text: str) -> str:
-    """Cut out every fold that says that it holds thoughts."""
+    """Cut out every fold that is marked as thoughts."""
     kept, position = [], 0
     while (fold := _FOLD.search(text, position)) is not None:
         thoughts = _FOLD_OF_THOUGHTS.search(fold["how"]) or _FOLD_OF_THOUGHTS.search(fold["title"] or "")

@@ -1,9 +1,9 @@
-"""An answer without the thoughts before it, for servers that leave a reasoning model's thoughts in the content.
+"""Remove thoughts from an answer, for servers that leave a reasoning model's thoughts in the content.
 
-Models mark their thoughts in ways of their own: ``<think>...</think>`` and its relatives, ``[THINK]``
-(Mistral), ``◁think▷`` (Kimi), channels (gpt-oss, Gemma), or plain headings (Granite). The template may
-have written the opening mark already, so that an answer holds the closing one alone. This is read
-behind the journal, like JSON: answers are kept as they came, and whoever fixes it asks nobody again.
+Models mark their thoughts differently: ``<think>...</think>`` and its relatives, ``[THINK]``
+(Mistral), ``◁think▷`` (Kimi), channels (gpt-oss, Gemma), or plain headings (Granite). If the template
+has already written the opening mark, an answer holds only the closing one. Like JSON, this is read
+after the journal: answers are kept as they came, and a fix here asks nothing again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from stepsynth.teachers.thought_headings import ANSWER_HEAD, behind_headings
 
 __all__ = ["without_thoughts"]
 
-# Far beyond what any token limit lets through, and what `clean` reads of an answer.
+# Far more than any token limit allows, or than `clean` reads of an answer.
 _LONGEST = 400_000
 _NAMES = (
     r"(?:[a-z]{1,12}[:_.-]|ant|deep|pre|inner|my|self)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|scratch[_-]?pad"
     r"|inner[_-]?monologue|chain[_-]of[_-]thoughts?|cot|analysis|planning)(?:[_-]?(?:content|process|steps?|block|trace|text))?"
 )
-# Also as JSON escapes them, and in full width.
+# Also escaped as in JSON, and in full width.
 _LT, _GT = r"(?:<|&lt;|\\u003c|\uff1c)", r"(?:>|&gt;|\\u003e|\uff1e)"
 _OPEN = (
     rf"{_LT}\s{{0,5}}{_NAMES}(?:\s[^<>]{{0,200}})?{_GT}"
@@ -34,15 +34,15 @@ _CLOSE = (
     r"|(?:think(?:ing)?|thought|reasoning)_end)\|>|<unused95>|\[unused17\]"
     r"|<channel\|>|<\|close\|>think(?:ing)?<\|sep\|>"
 )
-# "[think]" in small letters is a word that somebody put into brackets.
+# "[think]" in lower case is an ordinary word in brackets.
 _MARK = re.compile(rf"(?P<close>{_CLOSE})|(?P<open>{_OPEN})", re.IGNORECASE)
 _BRACKETS = re.compile(r"\[/?THINK(?:ING)?\]|\[unused1[67]\]")
 _SIGNS = ("<", "[THINK", "[/THINK", "[unused1", "◁", "&lt;", "\\u003c", "\\u003C", "\uff1c")
-# Headings of models that write no marks.
+# Headings of models without marks.
 _HEADED = re.compile(r"\s{0,20}(?:here (?:is|'s) my thought process|here are my reasoning steps)\s{0,5}:", re.IGNORECASE)
 _ANSWER_HEAD = re.compile(r"here (?:is|'s) my response\s{0,5}:|\[BEGIN FINAL RESPONSE\]", re.IGNORECASE)
 _ANSWER_END = re.compile(r"\[END FINAL RESPONSE\]", re.IGNORECASE)
-# What stands around the answer proper behind thoughts.
+# Tags around the actual answer after the thoughts.
 _WRAPPED = (
     (re.compile(r"<\s?(?:answer|final_answer|response|solution|output)\s?>", re.IGNORECASE), re.compile(
         r"<\s?/\s?(?:answer|final_answer|response|solution|output)\s?>", re.IGNORECASE)),
@@ -51,10 +51,10 @@ _WRAPPED = (
     (re.compile(r"\[BEGIN FINAL RESPONSE\]"), re.compile(r"\[END FINAL RESPONSE\]")),
     (re.compile(r"<\|open\|>response<\|sep\|>"), re.compile(r"<\|close\|>response<\|sep\|>")),
 )  # fmt: skip
-# gpt-oss: every message has a channel; what is for the user is in "final".
+# gpt-oss: every message has a channel; the one for the user is "final".
 _CHANNEL = re.compile(r"<\|channel\|>\s?(\w{1,20})[^<]{0,60}(?:<\|constrain\|>\s?\w{0,20})?\s?<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
-# A tag at the beginning that is closed before the text, whatever else its name says.
+# A tag at the start that is closed before the text, if its name contains a word for thoughts.
 _FIRST_TAG = re.compile(r"\s{0,20}<([a-z][\w:.-]{0,60})(?:\s[^<>]{0,200})?>", re.IGNORECASE)
 _OF_THOUGHT = re.compile(
     r"think|thought|reason|reflect|scratch_?pad|(?:^|[_:.-])cot(?:$|[_:.-])|planning|rationale|monologue", re.IGNORECASE
@@ -63,15 +63,15 @@ _QUOTES = "\"'`"
 
 
 def without_thoughts(answer: str) -> str:
-    """Return what an answer says when it has ended thinking; nothing where it never did.
+    """Return an answer's text after its thoughts; empty if they never end.
 
-    Everything up to the last closing mark goes, whether its opening mark is there or not. A block
-    that nothing follows is cut out, and what stood before it is the answer. A mark in quotation
-    marks, or one in the middle of a sentence that nothing closes, is a word like any other. Time is
-    in proportion to the answer's length.
+    Everything up to the last closing mark is removed, with or without its opening mark. If nothing
+    follows a block, it is cut out, and the text before it is the answer. A mark in quotation marks, or
+    an unclosed one in the middle of a sentence, is an ordinary word. Takes time in proportion to the
+    answer's length.
 
     Args:
-        answer: the model's words, as they came; what goes beyond 400,000 characters is cut off.
+        answer: the model's words as they came; cut off after 400,000 characters.
     """
     text = answer[:_LONGEST]
     if "<|channel|>" in text:
@@ -89,7 +89,7 @@ def without_thoughts(answer: str) -> str:
 
 
 def _behind_first_tag(text: str) -> str:
-    """Return what follows the tag that a text begins with, if its name is one of thoughts and something follows."""
+    """Return the text after a leading tag whose name means thoughts, if anything follows it."""
     tag = _FIRST_TAG.match(text)
     if tag is None or not _OF_THOUGHT.search(tag[1]) or _MARK.match(text.lstrip()):
         return text
@@ -106,7 +106,7 @@ def _outside_blocks(answer: str, text: str) -> str:
     closing = [end for is_open, _, end in marks if not is_open]
     tail, opened = text[closing[-1] if closing else 0 :], marks[-1][0]
     if opened:
-        # The last thought never ended: what stands before it is all there is.
+        # The last thought never ended, so only the text before it counts.
         begun = next(start for is_open, start, end in marks if is_open and (not closing or start >= closing[-1]))
         tail = text[closing[-1] if closing else 0 : begun]
     if closing and not tail.strip():
@@ -117,7 +117,7 @@ def _outside_blocks(answer: str, text: str) -> str:
 
 
 def _before_blocks(text: str, marks: list[tuple[bool, int, int]]) -> str:
-    """Return what stands outside of whole blocks; nothing where one lacks its beginning."""
+    """Return the text outside complete blocks; nothing before a block that lacks its opening mark."""
     kept, position, depth = [], 0, 0
     for is_open, start, end in marks:
         if is_open:
@@ -133,7 +133,7 @@ def _before_blocks(text: str, marks: list[tuple[bool, int, int]]) -> str:
 
 
 def _marks(text: str) -> list[tuple[bool, int, int]]:
-    """Return every mark that is not quoted: whether it opens, where it begins and ends."""
+    """Return every mark that is not quoted: whether it is an opening mark, its start and its end."""
     found: list[tuple[bool, int, int]] = []
     since = 0
     for match in _MARK.finditer(text):
@@ -144,20 +144,20 @@ def _marks(text: str) -> list[tuple[bool, int, int]]:
             found.append((match.lastgroup == "open", start, end))
             since = end
         else:
-            # Past the quotation mark that ends it.
+            # Skip the closing quotation mark.
             since = end + 1
     last = max((start for is_open, start, _ in found if not is_open), default=-1)
     return [mark for mark in found if not mark[0] or mark[1] < last or not _is_word(text, mark[1], mark[2])]
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    """Tell whether a mark stands in the middle of a sentence: with words before it on its line, and a small letter behind it."""
+    """Whether a mark is in the middle of a sentence, with words before it on its line and a lower-case letter after it."""
     line = text[max(0, start - 80) : start].rpartition("\n")[2]
     return bool(line.strip()) and line[-1:] == " " and text[end : end + 1] == " " and text[end + 1 : end + 2].islower()
 
 
 def _is_quoted(text: str, since: int, start: int, end: int) -> bool:
-    """Tell whether a mark stands alone in quotation marks, which are not the end of one quotation and the start of another."""
+    """Whether a mark is alone in quotation marks that are not the end of one quotation and the start of another."""
     before, after = text[start - 1 : start], text[end : end + 1]
     if not before or before != after or before not in _QUOTES:
         return False
@@ -165,7 +165,7 @@ def _is_quoted(text: str, since: int, start: int, end: int) -> bool:
 
 
 def _unwrapped(text: str) -> str:
-    """Take off the tags around the answer proper."""
+    """Remove the tags around the actual answer."""
     for opening, closing in _WRAPPED:
         begin = opening.match(text.lstrip())
         if begin:

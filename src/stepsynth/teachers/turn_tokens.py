@@ -1,7 +1,7 @@
-"""The control tokens of chat templates, where a server left them around an answer.
+"""Remove control tokens of chat templates that a server left around an answer.
 
-A token goes with its role's word, and what a model wrote after the end of its turn goes too. Within a
-text a token is a word like any other: somebody may ask what it means.
+A token is removed with its role's word, and so is anything after the end of the model's turn. Inside a
+text a token is an ordinary word: a text may be about it.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _SIGNS = ("<", "[INST]", "[/INST]")
 
 
 def without_first_token(text: str) -> str:
-    """Take off the tokens that an answer begins with.
+    """Remove the tokens at the start of an answer.
 
     Args:
-        text: of an answer.
+        text: an answer's text.
     """
     first = _FIRST.match(text) if any(sign in text[:200] for sign in _SIGNS) else None
     return text[first.end() :] if first else text
 
 
 def without_tokens(text: str) -> str:
-    """Take off the tokens around an answer, and the turns after it.
+    """Remove the tokens around an answer, and the turns after it.
 
     Args:
-        text: of an answer, thoughts taken off.
+        text: an answer's text without thoughts.
     """
     if not any(sign in text for sign in _SIGNS):
         return text

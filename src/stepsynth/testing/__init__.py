@@ -1,4 +1,4 @@
-"""Contracts as tests, for whoever writes a plug-in: derive a class, give what it asks for, and pytest finds the tests."""
+"""Contracts as tests for authors of plug-ins: derive a class, define what it needs, and pytest finds the tests."""
 
 from __future__ import annotations
 

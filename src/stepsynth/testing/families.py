@@ -1,4 +1,4 @@
-"""The contract of a task family as tests, for whoever writes one.
+"""The contract of a task family as tests, for its author.
 
     from stepsynth.testing import FamilyContract
 
@@ -9,8 +9,8 @@
         def task(self) -> dict[str, object]:
             return {"labels": ["1", "2", "3"]}
 
-Pytest finds the tests in the subclass. The rows are what a user would label: about twenty, all different, with every
-label (and, where rows keep a text, with several of those).
+Pytest finds the tests in the subclass. Give about twenty different rows, as a user would label them, with every label
+(and, if rows keep a text, with several such texts).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ __all__ = ["FamilyContract"]
 
 
 class FamilyContract:
-    """What stepsynth relies on; subclass it in a test file.
+    """The behaviour that stepsynth relies on; subclass it in a test file.
 
     Attributes:
-        family: the class, or the name of a family that is registered.
-        rows: labelled rows in the columns that data is read from.
+        family: the class, or the name of a registered family.
+        rows: labelled rows with the columns of a data file.
     """
 
     family: ClassVar[type[TaskFamily] | str]
@@ -51,11 +51,11 @@ class FamilyContract:
     # the author's part ----------------------------------------------------------------
 
     def task(self) -> Mapping[str, Any]:
-        """Return the keys of ``task`` but for family, name and instruction: ``labels``, ``options``, ..."""
+        """Return the keys of ``task`` other than family, name and instruction: ``labels``, ``options``, ..."""
         return {}
 
     def wrong(self, family: TaskFamily, example: Example) -> str | None:
-        """Return an answer that is wrong for a row, ``None`` where there is none; another label unless overridden."""
+        """Return a wrong answer for a row, or ``None`` if there is none; by default another label."""
         if family.spans:
             return "no such words here"
         return next((label for label in family.labels if label not in family.labels_of(example)), None)
@@ -63,67 +63,67 @@ class FamilyContract:
     # rows -------------------------------------------------------------------------------
 
     def test_rows_are_read_with_all_that_they_hold(self) -> None:
-        """The columns that it names are those of its rows."""
+        """The family's columns are those of its rows."""
         family, examples = self._loaded()
         _check(len(examples) == len(self.rows), f"{len(examples)} of {len(self.rows)} rows were read")
-        _check(all(bool(example.context) == family.has_context for example in examples), "has_context says something else")
+        _check(all(bool(example.context) == family.has_context for example in examples), "has_context does not match the rows")
         for example in examples:
             strange = [label for label in family.labels_of(example) if label not in family.labels]
             _check(not strange, f"labels_of gives {strange!r}, which the task does not have")
-            _check(bool(example.answers) == family.spans, "an answer is a span, or it is none")
+            _check(bool(example.answers) == family.spans, "answers must be spans if and only if spans is true")
 
     def test_rows_that_it_wrote_are_read_again_alike(self) -> None:
-        """What `record` gives is JSON, and a row of data."""
+        """`record` returns JSON, and a row that can be read."""
         family, examples = self._loaded()
         records = [dict(family.record(example)) for example in examples]
-        _check([*map(_bare, self._read(records))] == [*map(_bare, examples)], "record() gives rows that are read otherwise")
+        _check([*map(_bare, self._read(records))] == [*map(_bare, examples)], "rows from record() are read differently")
         allowed = {*family.text_columns, *family.answer_columns, *family.optional_columns}
         _check(set(records[0]) <= allowed, f"record() has columns that are not read: {set(records[0]) - allowed}")
 
     def test_rows_without_an_answer_are_read_for_predicting(self) -> None:
-        """The texts alone are enough."""
+        """Texts without answers are enough."""
         family, examples = self._loaded()
         texts = [{name: dict(family.record(example))[name] for name in family.text_columns} for example in examples]
         with TemporaryDirectory() as folder:
             found = load_texts(_write(Path(folder), texts), family.task)
         same = [(example.text, example.context) for example in found] == [(e.text, e.context) for e in examples]
-        _check(same, "texts that were written are read otherwise")
+        _check(same, "texts that were written are read differently")
         shown = {len(family.texts(example)) for example in found}
-        _check(shown <= {1} or shown <= {2}, "texts() gives one text or two, of all rows alike")
-        _check(all(isinstance(text, str) for e in found for text in family.texts(e)), "texts() gives texts")
+        _check(shown <= {1} or shown <= {2}, "texts() must give one text for every row, or two for every row")
+        _check(all(isinstance(text, str) for e in found for text in family.texts(e)), "texts() must give strings")
 
     def test_the_cut_loses_no_row(self) -> None:
-        """Both halves together are the rows, each once."""
+        """Both halves together contain each row once."""
         config = self._config(self.rows)
         found = load_validation(config)
         both = Counter(_bare(example) for example in (*found.harvest, *found.select))
-        _check(both == Counter(map(_bare, self._loaded()[1])), "the halves are not the rows")
+        _check(both == Counter(map(_bare, self._loaded()[1])), "the halves together do not contain each row once")
         _check(found.harvest and found.select, "one half is empty")
 
     def test_groups_sum_up_to_the_rows_asked_for(self) -> None:
-        """However many are wanted."""
+        """For any number of rows."""
         family, examples = self._loaded()
         for rows in (len(family.labels) + 1, 17, 100, 1001):
             groups = family.groups(examples, rows)
             _check(sum(groups.values()) == rows, f"groups() gives {sum(groups.values())} rows for {rows}")
-            _check(all(count >= 0 for count in groups.values()), "groups() gives less than no rows")
+            _check(all(count >= 0 for count in groups.values()), "groups() gives a negative number of rows")
             for label in groups:
                 parts = label.split("|") if family.several_labels else [label] if label else []
-                _check(set(parts) <= set(family.labels), f"groups() names {label!r}, which is no label")
+                _check(set(parts) <= set(family.labels), f"groups() names {label!r}, which is not a label")
 
     def test_a_sample_has_a_group_for_every_label(self) -> None:
-        """What `strata` leaves out could not be drawn."""
+        """Labels without a stratum could not be drawn."""
         family, examples = self._loaded()
         present = Counter(example.label for example in examples)
-        _check(set(family.strata(present)) == set(present), "strata() leaves labels out, or adds some")
+        _check(set(family.strata(present)) == set(present), "strata() leaves out labels, or adds some")
 
     # prompts ----------------------------------------------------------------------------
 
     def test_templates_render_with_its_variables(self) -> None:
-        """All of them, for small teachers and for capable ones."""
+        """All templates, for small and for capable teachers."""
         family, examples = self._loaded()
         names = set(family.templates(capable=False))
-        _check(set(family.prompts) <= names, f"prompts has names that are no template: {set(family.prompts) - names}")
+        _check(set(family.prompts) <= names, f"prompts has names that are not templates: {set(family.prompts) - names}")
         for style in ("small", "capable"):
             prompts = Prompts(family.task.model_copy(update={"prompt_style": style}))
             prompts.check()
@@ -133,7 +133,7 @@ class FamilyContract:
                 _check(chat[-1].role == "user" and chat[-1].content.strip(), f"the template {name!r} asks nothing")
 
     def test_right_answers_are_read_from_a_teacher_s_words(self) -> None:
-        """The gold answer in its own words is that answer; no words are no decision."""
+        """The gold answer is read as itself; an empty text is no decision."""
         family, examples = self._loaded()
         for example in examples:
             if not family.gold(example):
@@ -142,34 +142,36 @@ class FamilyContract:
             said = f"read_answer() takes the gold answer {family.gold(example)!r} for {found!r}"
             _check(found is not None and self._scored(family, example, *found) == 1.0, said)
         _check(family.read_answer("", examples[0]) is None, "an empty answer decides something")
-        _check(family.guesses, "there is nothing to guess")
+        _check(family.guesses, "guesses is empty")
 
     # scores -----------------------------------------------------------------------------
 
     def test_scores_are_in_range_and_right_answers_get_all(self) -> None:
-        """1.0 is right, less is a mistake."""
+        """1.0 is right, anything less is a mistake."""
         family, examples = self._loaded()
         for example in examples:
             right = family.score(example, self._right(family, example))
             _check(right == 1.0, f"the right answer of a row scores {right!r}")
             if (wrong := self.wrong(family, example)) is not None:
                 score = self._scored(family, example, wrong)
-                _check(0.0 <= score < 1.0, f"the wrong answer {wrong!r} scores {score!r}; what is wrong scores less than 1.0")
+                _check(
+                    0.0 <= score < 1.0, f"the wrong answer {wrong!r} scores {score!r}; a wrong answer must score less than 1.0"
+                )
 
     def test_all_right_is_evaluated_as_one(self) -> None:
-        """With its interval below."""
+        """If all answers are right, the value is 1.0."""
         family, examples = self._loaded()
         found = self._evaluated(family, examples, [self._right(family, example) for example in examples])
-        _check(found.value == 1.0, f"all right, and evaluate() gives {found.value!r}")
+        _check(found.value == 1.0, f"all answers are right, but evaluate() gives {found.value!r}")
 
     def test_wrong_answers_are_evaluated_as_they_score(self) -> None:
-        """The value is the mean of the rows' scores: differences between students are told by these."""
+        """The value is the mean of the rows' scores, which also measure differences between students."""
         family, examples = self._loaded()
         pairs = [(example, wrong) for example in examples if (wrong := self.wrong(family, example)) is not None]
         predictions = [family.decided(example, wrong) for example, wrong in pairs]
         found = self._evaluated(family, [example for example, _ in pairs], predictions)
         mean = sum(family.score(e, p) for (e, _), p in zip(pairs, predictions, strict=True)) / len(pairs)
-        _check(abs(found.value - mean) < 1e-5, f"evaluate() gives {found.value!r}, and the rows score {mean!r} on average")
+        _check(abs(found.value - mean) < 1e-5, f"evaluate() gives {found.value!r}, but the rows score {mean!r} on average")
         _check(found.value < 1.0, "wrong answers are evaluated as right")
 
     def test_predictions_of_other_rows_are_refused(self) -> None:
@@ -181,34 +183,37 @@ class FamilyContract:
                 family.evaluate(rows, given)
             except ValueError:
                 continue
-            raise AssertionError("evaluate() takes no rows, or predictions of other rows")
+            raise AssertionError("evaluate() accepts no rows, or predictions of other rows")
 
     def test_predictions_can_be_written(self) -> None:
-        """In columns of their own, as JSON."""
+        """In separate columns, as JSON."""
         family, examples = self._loaded()
         found = family.predicted(self._right(family, examples[0]))
         json.dumps(found)
         _check(not set(found) & set(family.text_columns), "predicted() has a column of the row's texts")
         _check(
-            isinstance(family.plain_answer(self._right(family, examples[0])), str | list), "plain_answer() is a text or a list"
+            isinstance(family.plain_answer(self._right(family, examples[0])), str | list),
+            "plain_answer() must give a text or a list",
         )
 
     # names ------------------------------------------------------------------------------
 
     def test_it_says_what_it_is(self) -> None:
-        """In words for pages, and in values by which a run knows it again."""
+        """In words for pages, and in values that identify it to a run."""
         family = self._made()
-        _check(family.summary.strip() and "\n" not in family.summary, "summary is a few words")
-        _check(family.metric.strip(), "metric has no name")
+        _check(family.summary.strip() and "\n" not in family.summary, "summary must be a few words on one line")
+        _check(family.metric.strip(), "metric is empty")
         _check(family.student in STUDENTS.names(), f"there is no student {family.student!r}")
         first, second = family.identity(), self._made().identity()
-        _check(json.loads(json.dumps(dict(first))) == json.loads(json.dumps(dict(second))), "identity() is not the same twice")
-        _check(set(family.page_names) in (set(), {"context", "text"}), "page_names has context and text, or nothing")
+        _check(
+            json.loads(json.dumps(dict(first))) == json.loads(json.dumps(dict(second))), "identity() differs between two calls"
+        )
+        _check(set(family.page_names) in (set(), {"context", "text"}), "page_names must have context and text, or be empty")
 
     # ------------------------------------------------------------------------------------
 
     def _config(self, rows: Sequence[Mapping[str, object]], folder: Path | None = None) -> RunConfig:
-        """Return a config of the task; its rows are in memory, or in a file where a folder is given."""
+        """Return a config of the task, with its rows in memory, or in a file if a folder is given."""
         name = self.family if isinstance(self.family, str) else register_family(self.family)
         task = {"name": "contract", "instruction": "Decide.", **self.task(), "family": name}
         path = _write(folder, rows) if folder else Path("rows.jsonl").absolute()
@@ -239,7 +244,7 @@ class FamilyContract:
     def _evaluated(self, family: TaskFamily, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
         found = family.evaluate(examples, predictions)
         json.dumps(dict(found.details))
-        _check(found.metric == family.metric, f"evaluate() calls its value {found.metric!r}, the family {family.metric!r}")
+        _check(found.metric == family.metric, f"evaluate() names its metric {found.metric!r}, the family {family.metric!r}")
         _check(found.n == len(examples), f"evaluate() counts {found.n} rows of {len(examples)}")
         _check(0.0 <= found.ci95[0] <= found.value <= found.ci95[1] <= 1.0, f"{found.value!r} with the interval {found.ci95!r}")
         return found

@@ -1,4 +1,4 @@
-"""The contract of a method as tests, for whoever writes one.
+"""The contract of a method as tests, for its author.
 
     from stepsynth.testing import MethodContract
 
@@ -6,8 +6,8 @@
         def make(self) -> Method:
             return MyMethod(per_label=3)
 
-Pytest finds the tests in the subclass. ``make`` is all that must be given; `families` says for which tasks the method is
-meant, and `wanted` how many rows its first round asks for, where that is known.
+Pytest finds the tests in the subclass. Only ``make`` is required; `families` names the tasks that the method is for, and
+`wanted` the number of rows in its first round, if known.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _NUMBERS = 12
 
 
 class MethodContract:
-    """What stepsynth relies on; subclass it in a test file.
+    """The behaviour that stepsynth relies on; subclass it in a test file.
 
     Attributes:
         families: the task families that the method is for.
@@ -75,28 +75,30 @@ class MethodContract:
     # the author's part ----------------------------------------------------------------
 
     def make(self) -> Method:
-        """Return the method under test; called often, and always with the same result."""
+        """Return the method under test; called often, and must always return the same."""
         raise NotImplementedError("a MethodContract needs a make()")
 
     def wanted(self) -> int | None:
-        """Return how many accepted rows the first round asks for, reasons aside; ``None`` where it does not matter."""
+        """Return the number of accepted rows in the first round, without reasons; ``None`` to skip the check."""
         return None
 
     # tests ----------------------------------------------------------------------------
 
     def test_its_options_make_it_again(self) -> None:
-        """They are what a run that goes on is compared by."""
+        """A run that is resumed compares them."""
         method = self.make()
         register_method(method)
         again = type(method)(**json.loads(json.dumps(method.options)))
-        _check(again.options == method.options, f"{again.options!r} in the place of {method.options!r}")
-        _check(create_method(self._context(self.families[0]).config).options == method.options, "the config makes another one")
+        _check(again.options == method.options, f"{again.options!r} instead of {method.options!r}")
+        _check(
+            create_method(self._context(self.families[0]).config).options == method.options, "the config makes a different method"
+        )
 
     def test_a_request_is_the_same_whatever_was_asked_before(self) -> None:
-        """Plans are pure: runs are resumed, and repeated elsewhere, on the strength of that."""
+        """Plans are pure: resuming and repeating runs relies on that."""
         for family in self.families:
             calm, mixed = self._plans(family), self._plans(family)
-            _check([plan.stage for plan in calm] == [plan.stage for plan in mixed], "other stages the second time")
+            _check([plan.stage for plan in calm] == [plan.stage for plan in mixed], "the stages differ the second time")
             for one, other in zip(calm, mixed, strict=True):
                 places = [(label, number) for label in one.targets for number in range(_NUMBERS)]
                 expected = {place: one.request(*place, 7) for place in places}
@@ -107,29 +109,29 @@ class MethodContract:
                     )
 
     def test_no_request_is_asked_twice(self) -> None:
-        """Two numbers of a label, two labels, two rounds: different keys, or the same answer comes again."""
+        """Numbers, labels and rounds must give different keys, or the same answer comes again."""
         for family in self.families:
             keys = [request.key({}) for request in self._requests(family)]
             _check(len(set(keys)) == len(keys), f"{len(keys) - len(set(keys))} of {len(keys)} requests are asked twice")
 
     def test_another_seed_asks_otherwise(self) -> None:
-        """Seeds of a comparison would share their answers."""
+        """Otherwise the seeds of a comparison would share answers."""
         for family in self.families:
             one, other = ({request.key({}) for request in self._requests(family, seed=seed)} for seed in (0, 1))
             _check(not one & other, "two seeds ask for the same")
 
     def test_targets_are_rows_of_labels(self) -> None:
-        """Whole numbers above 0, and as many as are asked for."""
+        """Whole numbers above 0, with the wanted sum."""
         for family in self.families:
             for plan in self._plans(family):
                 for label, target in plan.targets.items():
                     _check(isinstance(target, int) and target > 0, f"{target!r} rows of {label!r} in {plan.stage}")
             first = [plan for plan in self._plans(family, rounds=0) if plan.kind != StageKind.RATIONALES]
             found = sum(sum(plan.targets.values()) for plan in first)
-            _check(self.wanted() in (None, found), f"{found} rows are wanted, and not {self.wanted()}")
+            _check(self.wanted() in (None, found), f"the first round asks for {found} rows instead of {self.wanted()}")
 
     def test_a_request_says_what_its_row_is(self) -> None:
-        """Label, source, context and answer of a row are those of its request."""
+        """A row takes its label, source, context and answer from its request."""
         for family in self.families:
             ctx = self._context(family)
             contexts = {*ctx.contexts, *(row.context for row in ctx.harvest)}
@@ -137,15 +139,15 @@ class MethodContract:
             for request in self._requests(family):
                 _check(request.parts >= 1, f"{request.parts} rows in an answer")
                 if request.source is not None:
-                    _check(request.source in sources, f"{request.source!r} is no row of the harvest half")
+                    _check(request.source in sources, f"{request.source!r} is not a row of the harvest half")
                 if request.context:
-                    _check(request.context in contexts, f"{request.context!r} is no context that may be written about")
+                    _check(request.context in contexts, f"{request.context!r} is not one of the contexts to write about")
                 if request.answer is not None:
                     end = request.answer.start + len(request.answer.text)
                     _check(request.context[request.answer.start : end] == request.answer.text, "the answer is not where it says")
 
     def test_no_prompt_shows_what_it_must_not(self) -> None:
-        """The select half and the sealed test set judge; of harvest rows that may not meet, one prompt shows one."""
+        """Never the select half or the sealed test set, and never harvest rows of two folds in one prompt."""
         for family in self.families:
             ctx, crossfits = self._context(family), self.make().crossfits
             hidden = _rows(ctx.family, 2 * _ROWS, _ROWS)
@@ -163,12 +165,12 @@ class MethodContract:
             method = create_method(ctx.config)
             for number in range(1, method.rounds + 1):
                 for plan in plans_of(method, number, ctx):
-                    _check(all(plan.targets.values()), f"{plan.stage} wants no row of a label")
+                    _check(all(plan.targets.values()), f"{plan.stage} asks for 0 rows of a label")
 
     # ------------------------------------------------------------------------------------
 
     def _context(self, family: str, seed: int = 0) -> MethodContext:
-        """Return what the method may look at: the first rows of a family; the others are hidden."""
+        """Return the method's context: the first rows of a family; later rows are hidden."""
         method = self.make()
         register_method(method)
         values: dict[str, Any] = {
@@ -201,7 +203,7 @@ class MethodContract:
 
 
 def _rows(family: TaskFamily, count: int, first: int = 0) -> list[Example]:
-    """Return invented gold rows; rows of other numbers share no text and no context."""
+    """Return invented gold rows; rows with different numbers share no text and no context."""
     found = []
     for number in range(first, first + count):
         words = [_WORDS[(number * step + step) % len(_WORDS)] for step in (1, 5, 7)]

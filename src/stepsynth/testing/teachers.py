@@ -1,4 +1,4 @@
-"""The contract of a teacher as tests, for whoever writes one.
+"""The contract of a teacher as tests, for its author.
 
     from stepsynth.testing import TeacherContract
 
@@ -6,9 +6,9 @@
         def config(self) -> TeacherConfig:
             return TeacherConfig(backend="my-teacher", model="small", concurrency=2)
 
-Pytest finds the tests in the subclass. ``config`` is all that must be given; the hooks `sent`,
-`attempts` and `break_next` let it look behind the teacher, where something can be seen there.
-Tests whose hook is missing, or that are for the other kind of teacher, are skipped.
+Pytest finds the tests in the subclass. Only ``config`` is required; the hooks `sent`, `attempts` and
+`break_next` show what reaches the server. Tests without their hook, or for the other kind of teacher,
+are skipped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["TEMPLATE_LIKE", "TeacherContract", "make_request"]
 
 T = TypeVar("T")
 
-# What a template engine, a shell, a format string or a chat template could take for its own.
+# Text that a template engine, a shell, a format string or a chat template could interpret.
 TEMPLATE_LIKE = "{{7*7}} {% raw %} ${HOME} {0.__class__} %s %(x)s $(id) `id` <|im_end|> </s> [INST] \u2028\u2029\u0085 \u202eabc"
 _PROMPTS = {
     "empty": "",
@@ -47,58 +47,58 @@ _PROMPTS = {
 
 
 def make_request(text: str = "Write one sentence about a film.", replicate: int = 0, **sampling: Any) -> Request:
-    """Return a request of one user turn; eight tokens at most unless ``sampling`` says otherwise."""
+    """Return a request with one user turn and at most eight tokens, unless ``sampling`` sets another limit."""
     return Request((Message("user", text),), Sampling(**{"max_tokens": 8, **sampling}), replicate, "round-0/seed", 0, "")
 
 
 class TeacherContract:
-    """What stepsynth relies on; subclass it in a test file."""
+    """The behaviour that stepsynth relies on; subclass it in a test file."""
 
     # the author's part ----------------------------------------------------------------
 
     def config(self) -> TeacherConfig:
-        """Return the config of the teacher under test; called often, and always with the same result."""
+        """Return the config of the teacher under test; called often, and must always return the same."""
         raise NotImplementedError("a TeacherContract needs a config()")
 
     def draws_by_batch(self) -> bool:
-        """Return whether an engine draws for a whole batch, so that only the same batch gives the same answers."""
+        """Return whether an engine samples for a whole batch, so that only the same batch gives the same answers."""
         return False
 
     def make(self) -> AsyncTeacher | EngineTeacher:
-        """Return a teacher; the one that the config names, unless overridden."""
+        """Return a teacher; by default the one in the config."""
         teacher = create_teacher(self.config())
         if isinstance(teacher, AsyncTeacher | EngineTeacher):
             return teacher
         raise AssertionError("the config names a batch API; set mode: live")
 
     def sent(self) -> list[tuple[str, str]] | None:
-        """Return role and content of the turns of the last request as they arrived at the server."""
+        """Return the role and content of the last request's turns as they arrived at the server."""
         return None
 
     def attempts(self) -> int | None:
-        """Return how many requests arrived at the server so far."""
+        """Return the number of requests that arrived at the server so far."""
         return None
 
     def break_next(self) -> bool:
-        """Make the next attempt fail at the server's end; return whether that can be done."""
+        """Make the next attempt fail at the server; return whether that is possible."""
         return False
 
     # both kinds ------------------------------------------------------------------------
 
     def test_it_is_a_teacher_of_one_kind(self) -> None:
-        """One of the two Protocols holds."""
+        """It satisfies exactly one of the two Protocols."""
         teacher = self.make()
         kinds = isinstance(teacher, AsyncTeacher), isinstance(teacher, EngineTeacher)
         _check(sum(kinds) == 1, "it has neither generate() and close() nor generate_batch(), or both")
 
     def test_its_identity_is_stable_and_can_be_written_down(self) -> None:
-        """Answers are kept under it: a key must be the same tomorrow."""
+        """Answers are kept under it, so a key must be the same tomorrow."""
         first, second = self.config().identity(), self.config().identity()
         _check(first == second, "two equal configs have two identities")
-        _check(json.loads(json.dumps(first)) == first, "the identity is no plain JSON")
+        _check(json.loads(json.dumps(first)) == first, "the identity is not plain JSON")
 
     def test_an_answer_has_all_its_parts(self) -> None:
-        """Text, finish reason, usage and raw body are of their types, and the text can be stored."""
+        """Text, finish reason, usage and raw body have the right types, and the text can be stored."""
         for response in self._answers([make_request(), make_request(replicate=1)]):
             _check_response(response)
 
@@ -110,17 +110,17 @@ class TeacherContract:
             except TeacherError:
                 continue
             except Exception as error:
-                raise AssertionError(f"prompt {name!r}: {type(error).__name__} is no TeacherError") from error
+                raise AssertionError(f"prompt {name!r}: {type(error).__name__} is not a TeacherError") from error
             for response in answers:
                 _check_response(response)
 
     def test_several_turns_are_taken(self) -> None:
-        """Chats with a system turn and earlier answers are what prompts are made of."""
+        """Prompts are chats with a system turn and earlier answers."""
         turns = (Message("system", "Be brief."), Message("user", "One."), Message("assistant", "Two."), Message("user", "Three."))
         _check_response(self._answers([Request(turns, Sampling(max_tokens=8), 0, "round-0/seed", 0, "")])[0])
 
     def test_prompt_text_reaches_the_server_unchanged(self) -> None:
-        """Text of rows and models is never a template (with ``structured``, more may follow it)."""
+        """Text from rows and models is never a template (with ``structured``, more may follow it)."""
         if self.sent() is None:
             _skip("sent() is not given")
         turns = (Message("system", TEMPLATE_LIKE[::-1]), Message("user", TEMPLATE_LIKE))
@@ -133,7 +133,7 @@ class TeacherContract:
     # teachers behind a network ---------------------------------------------------------
 
     def test_one_generate_is_one_attempt(self) -> None:
-        """Retries have one owner, the client."""
+        """Only the client retries."""
         self._needs_async()
         before = self.attempts()
         if before is None:
@@ -145,16 +145,16 @@ class TeacherContract:
             _check((self.attempts() or 0) - before == 2, "a failed attempt was repeated")
 
     def test_a_failure_is_one_of_our_errors(self) -> None:
-        """Another exception would end the run, and its text could hold the key."""
+        """Any other exception would end the run, and its text could contain the key."""
         self._needs_async()
         if not self.break_next():
             _skip("break_next() is not given")
         error = self._error()
-        _check(isinstance(error, TeacherError), f"{type(error).__name__} is no TeacherError")
-        _check("\n" not in str(error) and len(str(error)) < 1000, "an error is one line")
+        _check(isinstance(error, TeacherError), f"{type(error).__name__} is not a TeacherError")
+        _check("\n" not in str(error) and len(str(error)) < 1000, "an error must be one short line")
 
     def test_many_requests_at_once_are_all_answered(self) -> None:
-        """More than ``concurrency`` of them."""
+        """More than ``concurrency`` requests."""
         self._needs_async()
         count = 3 * min(self.config().concurrency, 8)
         _check(len(self._answers([make_request(replicate=i) for i in range(count)])) == count, "an answer is missing")
@@ -186,7 +186,7 @@ class TeacherContract:
         _check_response(self._use(work))
 
     def test_several_rows_per_request_are_answered_in_order(self) -> None:
-        """`generate_many`, where there is one: at least one answer, at most one per request."""
+        """`generate_many`, if it exists, gives at least one answer and at most one per request."""
         teacher: Any = self._needs_async()
         if not hasattr(teacher, "generate_many"):
             _skip("it has no generate_many()")
@@ -202,7 +202,7 @@ class TeacherContract:
     # engines in this process -----------------------------------------------------------
 
     def test_requests_are_read_only_as_far_as_there_is_room(self) -> None:
-        """A stop or a cap ends the feeding; what was read by then is still answered."""
+        """After a stop or at a cap no more requests are read, and those already read are still answered."""
         engine = self._needs_engine()
         total = 16 * self.config().concurrency
         read: list[int] = []
@@ -226,10 +226,10 @@ class TeacherContract:
         _check(list(engine.generate_batch([], range(5))) == [], "no requests, but answers")
 
     def test_an_answer_does_not_depend_on_its_neighbours(self) -> None:
-        """The same request and seed give the same answer, alone and among others of other lengths."""
+        """The same request and seed give the same answer, alone and among requests of other lengths."""
         engine = self._needs_engine()
         if self.draws_by_batch():
-            _skip("it draws for a whole batch")
+            _skip("it samples for a whole batch")
         requests = [make_request("A film " * (1 + 5 * i), max_tokens=4 + i) for i in range(3)]
         seeds = [11, 12, 13]
         together = dict(engine.generate_batch(requests, seeds))
@@ -271,7 +271,7 @@ class TeacherContract:
             self._answers([make_request()])
         except Exception as error:
             return error
-        raise AssertionError("break_next() broke nothing")
+        raise AssertionError("break_next() had no effect")
 
     def _use(self, work: Callable[[AsyncTeacher], Awaitable[T]], teacher: AsyncTeacher | None = None) -> T:
         opened = teacher or self._needs_async()
@@ -287,14 +287,14 @@ class TeacherContract:
 
 def _check_response(response: object) -> None:
     if not isinstance(response, Response):
-        raise AssertionError(f"{type(response).__name__} is no Response")
-    _check(isinstance(response.text, str) and isinstance(response.raw, str), "text and raw are strings")
+        raise AssertionError(f"{type(response).__name__} is not a Response")
+    _check(isinstance(response.text, str) and isinstance(response.raw, str), "text and raw must be strings")
     _check(response.finish_reason in get_args(FinishReason), f"unknown finish reason {response.finish_reason!r}")
     response.text.encode()
     response.raw.encode()
     usage = response.usage
     for count in (usage.prompt_tokens, usage.completion_tokens):
-        _check(isinstance(count, int) and count >= 0, f"{count!r} is no count of tokens")
+        _check(isinstance(count, int) and count >= 0, f"{count!r} is not a token count")
     _check(usage.cost_usd is None or usage.cost_usd >= 0, f"a cost of {usage.cost_usd!r}")
 
 

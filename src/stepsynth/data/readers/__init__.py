@@ -1,4 +1,4 @@
-"""One module per form in which rows lie: text, tables, JSON, columns (Parquet, Arrow, the hub), sheets."""
+"""One module per file format: text, tables, JSON, columns (Parquet, Arrow, the hub), sheets."""
 
 from __future__ import annotations
 

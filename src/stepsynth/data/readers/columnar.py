@@ -1,7 +1,7 @@
-"""Columns of values: Parquet, Arrow and Feather files, folders that `datasets` saved, data sets on the hub.
+"""Columnar data: Parquet, Arrow and Feather files, folders that `datasets` saved, data sets on the hub.
 
-Integers that stand for names (``ClassLabel``) become the names, whether `datasets` gives them or the
-file says them in the metadata that `datasets` wrote. Of these forms a missing value is a null.
+Class integers (``ClassLabel``) become the class names, whether these come from `datasets` or from the
+metadata that `datasets` wrote into the file. Missing values are nulls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LABELS = ("label", "labels")
 
 
 def read_parquet(path: Path, columns: Columns, tally: Tally, mapped: Mapping[str, str]) -> Generator[RawRow, None, None]:
-    """Yield the rows of a Parquet file; ``mapped`` are label values that the config maps."""
+    """Yield the rows of a Parquet file; ``mapped`` holds the label values that the config maps."""
     import pyarrow.parquet
 
     name = repr(str(path))
@@ -76,7 +76,7 @@ def _unreadable(name: str, kind: str) -> Iterator[None]:
 
 def _refuse_lost(read: int, told: int, name: str) -> None:
     if read != told:
-        raise DataError(f"{name} says that it has {told:,} rows, and {read:,} could be read.", hint="Write it again.")
+        raise DataError(f"{name} should have {told:,} rows, but {read:,} could be read.", hint="Write it again.")
 
 
 def _rows(
@@ -92,7 +92,7 @@ def _rows(
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """Return what `datasets` wrote about the columns into a schema's metadata; nothing where it did not."""
+    """Return the column features that `datasets` wrote into a schema's metadata; empty if there are none."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
@@ -101,14 +101,14 @@ def _features(schema: Any) -> dict[str, Any]:
 
 
 def _names_in(feature: Any) -> list[str] | None:
-    """Return the names of a column of class integers, or of lists of them, as `datasets` describes it in JSON."""
+    """Return the class names of a column of class integers, or of lists of them, from the JSON of `datasets`."""
     if isinstance(feature, list) and len(feature) == 1:
         feature = feature[0]
     if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
         feature = feature["feature"]
     names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
     if isinstance(names, dict):
-        # The form of a data card: {"0": "technical", "1": "billing"}.
+        # As in a data card: {"0": "technical", "1": "billing"}.
         numbers = {int(key): name for key, name in names.items() if str(key).isascii() and str(key).isdigit()}
         complete = len(numbers) == len(names) and sorted(numbers) == list(range(len(names)))
         names = [numbers[number] for number in sorted(numbers)] if complete else None
@@ -129,12 +129,12 @@ def _class_name(label: object, names: Sequence[str], mapped: Mapping[str, str]) 
         return label
     if not 0 <= label < len(names):
         return None
-    # A mapping may be written over the integers, which is what the hub's viewer and most code show.
+    # A mapping may use the integers, because the hub's viewer and most code show those.
     return label if str(label) in mapped and names[label] not in mapped else names[label]
 
 
 def is_saved_folder(folder: Path) -> bool:
-    """Whether `datasets` wrote a folder with ``save_to_disk``."""
+    """Whether a folder was written by the ``save_to_disk`` of `datasets`."""
     return os.path.isfile(folder / "dataset_dict.json") or os.path.isfile(folder / "state.json")
 
 
@@ -168,7 +168,7 @@ def _loaded(source: SourceConfig, folder: Path | None) -> datasets.Dataset:
             if isinstance(data, datasets.DatasetDict):
                 if source.split not in data:
                     raise DataError(
-                        f"{describe(source)} has no such split {source.split!r}.",
+                        f"{describe(source)} has no split {source.split!r}.",
                         hint=did_you_mean(source.split, list(map(str, data))),
                     )
                 data = data[source.split]
@@ -178,11 +178,11 @@ def _loaded(source: SourceConfig, folder: Path | None) -> datasets.Dataset:
         return datasets.load_dataset(source.hub, name=source.config, revision=source.revision, split=source.split)
     except DataError:
         raise
-    # What the hub stack raises comes from five packages and has no common base.
+    # Errors of the hub stack come from five packages and have no common base class.
     except Exception as error:
         raise DataError(
             f"cannot load {describe(source)}: {type(error).__name__}: {shown(str(error), 160)}.",
-            hint="Check id, config, split and network; or save the rows as a file and give its 'path' in place of 'hub'.",
+            hint="Check id, config, split and network; or save the rows as a file and give its 'path' instead of 'hub'.",
         ) from None
 
 
@@ -192,18 +192,18 @@ def _loaded_folder(source: SourceConfig, folder: Path) -> datasets.Dataset:
 
     if not os.path.isdir(folder):
         raise DataError(
-            f"there is no folder {str(folder)!r}, which hub: {source.hub} names.",
-            hint="A relative folder is looked for beside the config. Write the id of a data set, or 'path' for a file.",
+            f"the folder {str(folder)!r} (hub: {source.hub}) does not exist.",
+            hint="A relative folder starts beside the config. Write the id of a data set, or 'path' for a file.",
         )
     options: dict[str, Any] = {"name": source.config, "split": source.split}
     builder = datasets.load_dataset_builder(str(folder), name=source.config)
-    # A word in a table is a word: a label may well be called None or NA.
+    # Keep the words of a table: a label may well be called None or NA.
     if hasattr(builder.config, "keep_default_na"):
         options |= {"keep_default_na": False, "na_values": [""]}
     return datasets.load_dataset(str(folder), **options)
 
 
 def _class_names(feature: object) -> list[str] | None:
-    """Return the names behind a column of class integers, or of lists of them."""
+    """Return the class names of a column of class integers, or of lists of them."""
     names: list[str] | None = getattr(feature, "names", getattr(getattr(feature, "feature", None), "names", None))
     return names

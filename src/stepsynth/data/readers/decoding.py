@@ -1,9 +1,9 @@
-"""From a file to lines of text: compression, encoding, line ends.
+"""From a file to lines of text: compression, encoding, line endings.
 
-A file is read as UTF-8, with or without a byte order mark, or as UTF-16 and UTF-32 where the mark
-says so; anything else only by ``encoding``. Bytes that do not fit are refused with their line and
-place, never replaced. Lines end with LF or CR LF; a file without any LF in its first block ends
-them with CR, as old Macs did.
+A file is read as UTF-8, with or without a byte order mark, or as UTF-16 or UTF-32 if it has their
+mark; other encodings must be set with ``encoding``. Invalid bytes are refused with their line and
+position, never replaced. Lines end with LF or CR LF, or with CR, as on old Macs, if the first block
+has no LF.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_LINE_BYTES = 16 * 2**20
 MAX_JSON_BYTES = 2**29
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _BLOCK = 2**16
-# The longer mark first: UTF-32 begins like UTF-16.
+# UTF-32 comes first, because its mark begins like that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -53,17 +53,18 @@ _OTHERS = (
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Say in one line that a file cannot be read, whichever library noticed it."""
+    """Turn the read errors of all libraries into a one-line `DataError`."""
     try:
         yield
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"cannot read {str(path)!r}: {shown(str(error), 120)}.", hint="Is the file whole, and may you read it? Copy it again."
+            f"cannot read {str(path)!r}: {shown(str(error), 120)}.",
+            hint="Is the file complete, and may you read it? Copy it again.",
         ) from None
 
 
 def member_name(path: Path) -> str:
-    """Return the name that says what a file holds: that of the one file in a zip archive, else its own without ``.gz``."""
+    """Return the name that tells the format: that of the only file in a zip archive, else its own without ``.gz``."""
     suffix = path.suffix.lower()
     if suffix == ".zip":
         with read_errors(path), zipfile.ZipFile(path) as archive:
@@ -76,16 +77,16 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     if len(members) != 1:
         names = ", ".join(repr(member.filename) for member in members[:5])
         raise DataError(
-            f"{str(path)!r} holds {len(members)} files{names and ': ' + names}, not one.", hint="Unpack it and name one of them."
+            f"{str(path)!r} holds {len(members)} files{names and ': ' + names}, not one.", hint="Unpack it and give one of them."
         )
     if members[0].flag_bits & 1:
-        raise DataError(f"{str(path)!r} is locked with a password.", hint="Unpack it and name the file in it.")
+        raise DataError(f"{str(path)!r} is protected by a password.", hint="Unpack it and give the file in it.")
     return members[0]
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading, unpacked."""
+    """Open a file for reading and decompress it."""
     suffix = path.suffix.lower()
     if suffix == ".zip":
         with zipfile.ZipFile(path) as archive, archive.open(_member(archive, path)) as member:
@@ -110,10 +111,10 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read_lines(path: Path, encoding: str | None = None) -> Generator[str, None, None]:
-    """Yield the lines of a text file with their ends, without its byte order mark.
+    """Yield the lines of a text file with their line endings, without the byte order mark.
 
     Raises:
-        DataError: bytes that are no text in the encoding, a NUL, a line without an end, another kind of file.
+        DataError: the file has bytes that are invalid in the encoding, a NUL or an endless line, or is another kind of file.
     """
     with read_errors(path), opened(path) as handle:
         head = handle.read(_BLOCK)
@@ -129,7 +130,7 @@ def read_lines(path: Path, encoding: str | None = None) -> Generator[str, None, 
 
 
 class _Joined(io.RawIOBase):
-    """What was read already, and then the rest."""
+    """A stream of the bytes already read, followed by the rest."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         super().__init__()
@@ -146,12 +147,12 @@ class _Joined(io.RawIOBase):
 
 
 def _encoding(head: bytes, name: str, wanted: str | None) -> str:
-    """Return the encoding that a file has by its first bytes and by what the user says."""
+    """Return the encoding of a file by its first bytes and the user's setting."""
     marked = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
     if marked and wanted and not codecs.lookup(wanted).name.startswith(marked):
         raise DataError(
             f"{name} begins with the byte order mark of {marked.upper()}, but encoding says {wanted!r}.",
-            hint="Take 'encoding' out: the mark is enough.",
+            hint="Remove 'encoding': the mark is enough.",
         )
     for start, kind, hint in _OTHERS:
         if head[: len(start)].lower() == start.lower() and not (marked or wanted):
@@ -185,7 +186,7 @@ def _narrow_lines(lines: Iterator[bytes], encoding: str, name: str, wanted: str 
             wide = raw.count(b"\0") * 3 > len(raw)
             raise DataError(
                 f"{name} holds binary data (a NUL byte on line {number}, byte {offset + nul}).",
-                hint="It looks like UTF-16 without a byte order mark: write encoding: utf-16-le (or utf-16-be) beside its path."
+                hint="It looks like UTF-16 without a byte order mark: add encoding: utf-16-le (or utf-16-be) beside its path."
                 if wide
                 else "Is it a spreadsheet, an archive or a Parquet file under another name?",
             )
@@ -201,9 +202,9 @@ def _undecodable(raw: bytes, error: UnicodeDecodeError, where: str, name: str, w
     found = raw[error.start : error.start + 1]
     if wanted:
         return DataError(
-            f"{name} is not {wanted}: {where} is {found!r}.", hint="Take encoding: out where the file is UTF-8, or name another."
+            f"{name} is not {wanted}: {where} is {found!r}.", hint="Remove encoding: if the file is UTF-8, or set another."
         )
-    # The config's form comes first; a command reads the same files by --encoding.
+    # The config key comes first; commands read the same files with --encoding.
     form = f"validation: {{path: {Path(name.strip(chr(39))).name}, encoding: cp1252}}"
     hint = f"Save it again as UTF-8, or name its encoding, e.g. {form} (predict and import: --encoding cp1252)."
     around = raw[max(0, error.start - 12) : error.start + 12]
@@ -217,7 +218,7 @@ def _undecodable(raw: bytes, error: UnicodeDecodeError, where: str, name: str, w
 
 
 def _wide_lines(text: io.TextIOWrapper, encoding: str, name: str) -> Iterator[str]:
-    """Yield lines of an encoding whose line ends are more than one byte."""
+    """Yield lines of an encoding whose line endings are longer than a byte."""
     number = 0
     try:
         while line := text.readline(MAX_LINE_BYTES):
@@ -229,7 +230,7 @@ def _wide_lines(text: io.TextIOWrapper, encoding: str, name: str) -> Iterator[st
             yield line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{name} is not {encoding.upper()} to its end: {error.reason} after line {number}.", hint="Save it again as UTF-8."
+            f"{name} is not valid {encoding.upper()}: {error.reason} after line {number}.", hint="Save it again as UTF-8."
         ) from None
 
 
@@ -237,7 +238,7 @@ def read_whole(path: Path, encoding: str | None = None) -> str:
     """Return the text of a file that cannot be read line by line.
 
     Raises:
-        DataError: as `read_lines`, or it is larger than can be held.
+        DataError: as for `read_lines`, or the file is too large.
     """
     pieces, size = [], 0
     name = repr(str(path))

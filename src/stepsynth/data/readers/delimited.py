@@ -1,12 +1,12 @@
-"""Tables of text: CSV and its relatives, as spreadsheets, databases and people write them.
+"""Delimited text: CSV and its relatives, as spreadsheets, databases and people write them.
 
-The delimiter is the one that the user names, that a first line ``sep=;`` names, or the first of the
-usual ones with which the header has the columns that are wanted. It is never guessed from the rows.
+The delimiter is the one that the user or a first line ``sep=;`` sets, or the first usual one that
+gives the header the wanted columns. It is never guessed from the rows.
 
-No line is lost without a word. A line with too many or too few cells is refused, and so is a quote
-that is never closed. A quote that is closed by another one, some lines later, makes one valid cell
-of all rows between; what gives it away is a line inside the cell that is a row by itself: as many
-cells as the header, with a known label in the label's place.
+No line is lost silently. A line with too many or too few cells is refused, and so is a quote that
+is never closed. A stray quote that another quote closes some lines later makes one valid cell of
+the rows in between. It is recognised by a line inside the cell that is a row by itself, with as
+many cells as the header and a known label in the label's column.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _QUOTES = 'Close every quote, write a quote inside a field as "", end lines with
 
 @dataclass(frozen=True)
 class _Record:
-    """One record of a table: its cells, the line that it begins on, how many lines it takes up."""
+    """A record of a table: its cells, the line where it begins, the number of lines it takes up."""
 
     cells: list[str]
     line: int
@@ -52,19 +52,19 @@ def read_table(
     """Yield the rows of a table.
 
     Args:
-        lines: with their ends.
-        name: of the file, for messages.
-        columns: what is wanted.
-        tally: gets what was read.
-        usual: the delimiter that the file's suffix stands for.
-        delimiter: the one that the user named.
-        keep_empty: rows of nothing but delimiters are rows, also at the end of the file.
-        quotes: cells may stand in quotes; else these are characters like others, see `has_stray_quotes`.
+        lines: the lines with their endings.
+        name: the file's name, for messages.
+        columns: the columns to read.
+        tally: receives the counts.
+        usual: the usual delimiter for the file's suffix.
+        delimiter: the delimiter that the user set.
+        keep_empty: whether rows of empty cells are rows, even at the end of the file.
+        quotes: whether cells may be quoted; otherwise quotes are ordinary characters, see `has_stray_quotes`.
 
     Raises:
-        DataError: a column is missing, or a line is no row.
+        DataError: a column is missing, or a line is not a row.
     """
-    # The limit belongs to the whole process: it is only ever raised, so nobody else can be harmed.
+    # The limit is global to the process; it is only ever raised, which harms nobody.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     source = iter(lines)
     first, skipped = _preview(source)
@@ -81,7 +81,7 @@ def read_table(
     if chosen != usual and not delimiter and not named:
         tally.notes.append(f"delimiter {_NAMES.get(chosen, repr(chosen))}")
     if not quotes:
-        tally.notes.append("quotes are parts of the texts")
+        tally.notes.append("quotes are part of the texts")
     records = _records(_chained(first, source), name, chosen, blanks, tally, quotes=quotes)
     header = next(records, None)
     if header is None:
@@ -94,7 +94,7 @@ def read_table(
         if not keep_empty and len(cells) > 1 and not any(cell.strip() for cell in record.cells):
             pending.append(record)
             continue
-        # Empty rows between others are rows, and refused as such; those at the end are what spreadsheets leave.
+        # Empty rows between others are rows, and refused; those at the end are left by spreadsheets.
         yield from (_row(empty, cells, places, name, chosen, tally) for empty in pending)
         pending.clear()
         if record.lines > 1:
@@ -104,13 +104,13 @@ def read_table(
 
 
 def has_stray_quotes(lines: Iterable[str]) -> bool:
-    """Tell whether a table with tabs, such as those of GLUE, was written without quoting, so that its quotes are text.
+    """Whether a tab-separated table, such as those of GLUE, was written without quoting, so that its quotes are text.
 
-    It is where each line has as many cells as the header, quotes or not, and reading the quotes as such fails,
-    makes one row of several lines, or rows of other lengths.
+    It was if every line has as many cells as the header, and parsing the quotes fails, joins several lines
+    into a row, or gives rows of other lengths.
 
     Args:
-        lines: of the whole table, with their ends.
+        lines: all lines of the table with their endings.
     """
     kept: list[str] = []
     tabs, quoted = -1, False
@@ -120,7 +120,7 @@ def has_stray_quotes(lines: Iterable[str]) -> bool:
         tabs = line.count("\t") if tabs < 0 else tabs
         if not tabs or line.count("\t") != tabs:
             return False
-        # Lines without any quote read alike either way; but an open one may swallow them.
+        # Lines before the first quote read the same either way; later ones may be swallowed by an open quote.
         quoted = quoted or '"' in line
         if quoted:
             kept.append(line)
@@ -137,7 +137,7 @@ def has_stray_quotes(lines: Iterable[str]) -> bool:
 
 
 def _preview(source: Iterator[str]) -> tuple[list[str], int]:
-    """Return the first lines with anything in them, and how many before had nothing."""
+    """Return the first non-empty line, if any, and the number of empty lines before it."""
     skipped = 0
     for line in source:
         if line.strip():
@@ -158,18 +158,18 @@ def _chained(first: Sequence[str], rest: Iterator[str]) -> Iterator[str]:
 
 
 def _declared(line: str) -> str | None:
-    """Return the delimiter that Excel's own first line names: ``sep=;``."""
+    """Return the delimiter in a first line for Excel: ``sep=;``."""
     text = line.strip("\r\n").strip('"')
     return text[4:] if text[:4].lower() == "sep=" and len(text) == 5 else None
 
 
 def _dialect(first: Sequence[str], columns: Columns, usual: str, named: str | None) -> tuple[str, bool]:
-    """Return the delimiter, and whether blanks after it are no part of the cells."""
+    """Return the delimiter, and whether blanks after it are to be ignored."""
     candidates = (named,) if named else (usual, *(other for other in _DELIMITERS if other != usual))
     headers = {delimiter: _split(first[0], delimiter) for delimiter in candidates}
     found = next((delimiter for delimiter in candidates if _has(headers[delimiter], columns)), None)
     if found is None:
-        # For the message: the one with which the line has the most cells.
+        # For the message: the delimiter that gives the most cells.
         found = max(candidates, key=lambda delimiter: len(headers[delimiter]))
     later = _split(first[0], found, blanks=False)[1:]
     blanks = bool(later) and all(name.startswith(" ") for name in later) and not set(later) & set(columns.named.values())
@@ -177,7 +177,7 @@ def _dialect(first: Sequence[str], columns: Columns, usual: str, named: str | No
 
 
 def _split(line: str, delimiter: str, *, blanks: bool = True) -> list[str]:
-    """Return the cells of a line, without the white space around them where ``blanks`` says so; none where it has no cells."""
+    """Return the cells of a line, stripped of white space if ``blanks``; empty if it cannot be parsed."""
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=blanks), [])
     except csv.Error:
@@ -201,7 +201,7 @@ def _names(cells: Sequence[str]) -> list[str]:
 
 def _places(cells: list[str], columns: Columns, name: str, delimiter: str, first: Sequence[str]) -> dict[str, int]:
     shows = f"Its first line, cut at {_NAMES.get(delimiter, repr(delimiter))}, is {shown(cells, 120)}."
-    # Who names a column may have written it with the blanks that it has in the file.
+    # A user may have named a column with the blanks that it has in the file.
     named = {ours: trimmed(theirs) if theirs not in cells else theirs for ours, theirs in columns.named.items()}
     wanted = Columns(columns.needed, columns.optional, named, columns.everything, columns.labels)
     try:
@@ -210,7 +210,7 @@ def _places(cells: list[str], columns: Columns, name: str, delimiter: str, first
         if "has no column" in error.message and _is_a_row(cells, columns):
             raise DataError(
                 f"{name} has no header: its first line is a row, {shown(cells, 120)}.",
-                hint=f"Put a first line with the names of the columns above it: {delimiter.join(columns.header())}",
+                hint=f"Add a first line with the names of the columns: {delimiter.join(columns.header())}",
             ) from None
         raise
 
@@ -250,7 +250,7 @@ def _records(lines: Iterator[str], name: str, delimiter: str, blanks: bool, tall
 def _row(record: _Record, header: Sequence[str], places: dict[str, int], name: str, delimiter: str, tally: Tally) -> RawRow:
     cells = record.cells
     if len(cells) != len(header):
-        # A delimiter too many or too few at the end changes nothing where the columns there are empty.
+        # Extra or missing delimiters at the end do no harm if the columns there are empty.
         if any(cell.strip() for cell in cells[len(header) :]) or any(header[len(cells) :]):
             raise DataError(
                 f"line {record.line} of {name} has {len(cells)} fields, the header has {len(header)}: {shown(cells, 100)}.",
@@ -262,7 +262,7 @@ def _row(record: _Record, header: Sequence[str], places: dict[str, int], name: s
 
 
 class _Swallowed:
-    """Finds rows inside a cell of several lines: what a stray quote swallowed."""
+    """Finds rows that a stray quote swallowed into a cell of several lines."""
 
     def __init__(self, header: Sequence[str], places: dict[str, int], columns: Columns, delimiter: str, name: str) -> None:
         self._count, self._delimiter, self._name = len(header), delimiter, name
@@ -270,7 +270,7 @@ class _Swallowed:
         self._known = {trimmed(label) for label in columns.labels}
 
     def refuse(self, record: _Record) -> None:
-        """Raise `DataError` where a line inside one of the record's cells is a row by itself."""
+        """Raise `DataError` if a line inside one of the record's cells is a row by itself."""
         if self._label < 0 or self._count < 2 or not self._known:
             return
         line = record.line
@@ -283,7 +283,7 @@ class _Swallowed:
                     raise DataError(
                         f"a quote that opens on line {line} of {self._name} makes one cell of {len(parts)} lines, and "
                         f"{'the first' if number == 0 else f'line {line + number}'} of them is a row by itself: {shown(part)}.",
-                        hint='Take the stray quote out, or write it as "" inside a quoted cell; '
+                        hint='Remove the stray quote, or write it as "" inside a quoted cell; '
                         "if the text is meant to hold that line, save the rows as JSONL.",
                     )
             line += max(0, len(parts) - 1)

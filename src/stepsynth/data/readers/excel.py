@@ -1,8 +1,8 @@
-"""Excel workbooks, through openpyxl: cells as a person sees them.
+"""Excel workbooks, read with openpyxl: cells as a person sees them.
 
 Every cell becomes a text, as in a CSV file: 1 is ``1``, a date is ``2024-03-01``, true is ``TRUE``.
-Formulas give the values that were stored with them. What a person sees and a reader would lose is
-refused: merged cells, formulas that were never computed, error values.
+Formulas give the values that were stored with them. Anything that a person sees but a reader would
+lose is refused: merged cells, formulas that were never computed, error values.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MAX_UNPACKED_BYTES = 2**30
 def read_sheet(
     path: Path, columns: Columns, tally: Tally, *, sheet: str | None, keep_empty: bool
 ) -> Generator[RawRow, None, None]:
-    """Yield the rows of one sheet; its first row with anything in it is the header.
+    """Yield the rows of one sheet; its first non-empty row is the header.
 
     Args:
         path: ``.xlsx`` or ``.xlsm``.
-        columns: what is wanted.
-        tally: gets what was read.
-        sheet: name of the sheet, needed where several have rows.
-        keep_empty: empty rows between others are rows.
+        columns: the columns to read.
+        tally: receives the counts.
+        sheet: name of the sheet, needed if several have rows.
+        keep_empty: whether empty rows between others are rows.
 
     Raises:
         DataError: openpyxl is missing, the file is damaged, or a wanted cell has no value of its own.
@@ -80,21 +80,21 @@ def _opened(path: Path, name: str, *, formulas: bool) -> Any:
         import openpyxl
     except ImportError:
         raise DataError(
-            f"{name} is an Excel file, and openpyxl, which reads them, is not installed.",
+            f"{name} is an Excel file, but openpyxl is not installed.",
             hint="Install it with: pip install 'stepsynth[excel]'. Or save the sheet as CSV (UTF-8).",
         ) from None
     try:
         with zipfile.ZipFile(path) as archive:
             if (size := sum(member.file_size for member in archive.infolist())) > MAX_UNPACKED_BYTES:
-                raise DataError(f"{name} is {size:,} bytes large when it is unpacked.", hint="Save the sheet as CSV.")
+                raise DataError(f"{name} takes {size:,} bytes when unpacked.", hint="Save the sheet as CSV.")
         return openpyxl.load_workbook(path, data_only=not formulas, keep_links=False)
     except DataError:
         raise
-    # What a damaged or locked file raises comes from zipfile, the XML parser and openpyxl itself.
+    # Damaged or locked files raise errors from zipfile, the XML parser and openpyxl itself.
     except Exception as error:
         raise DataError(
             f"{name} is not a readable Excel file: {type(error).__name__}: {shown(str(error), 100)}.",
-            hint="Is it whole, and without a password? Open it and save it again, or save the sheet as CSV.",
+            hint="Is it complete, and without a password? Open it and save it again, or save the sheet as CSV.",
         ) from None
 
 
@@ -107,11 +107,11 @@ def _sheet(book: Any, wanted: str | None, name: str) -> Worksheet:
     full = [title for title, sheet in sheets.items() if any(value is not None for row in sheet.values for value in row)]
     if len(full) > 1:
         raise DataError(
-            f"{name} has {len(full)} sheets with something in them: {', '.join(map(repr, full[:6]))}.",
-            hint="Say which one with sheet: ... beside its path (predict and import: --sheet).",
+            f"{name} has {len(full)} sheets that are not empty: {', '.join(map(repr, full[:6]))}.",
+            hint="Choose one with sheet: ... beside its path (predict and import: --sheet).",
         )
     if not full:
-        raise DataError(f"{name} has nothing in any sheet.", hint="Put rows with a text and a label into it.")
+        raise DataError(f"all sheets of {name} are empty.", hint="Add rows with a text and a label.")
     return sheets[full[0]]
 
 
@@ -119,8 +119,8 @@ def _refuse_merged(sheet: Worksheet, picked: Mapping[str, int], where: str) -> N
     for merged in sheet.merged_cells.ranges:
         if any(merged.min_col <= place + 1 <= merged.max_col for place in picked.values()):
             raise DataError(
-                f"the cells {merged} of {where} are merged, so that only the first of them has a value.",
-                hint="Unmerge them and fill in the value in each row.",
+                f"the cells {merged} of {where} are merged, so only the first of them has a value.",
+                hint="Unmerge them and fill in each row.",
             )
 
 
@@ -133,7 +133,7 @@ def _refuse_formula(cell: Any, where: str) -> None:
 
 
 def _text(cell: Any, where: str = "") -> str:
-    """Return a cell as it is shown."""
+    """Return a cell as Excel shows it."""
     value = cell.value
     if value is None:
         return ""
@@ -151,5 +151,5 @@ def _text(cell: Any, where: str = "") -> str:
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
         return str(value)
-    # Excel writes what XML cannot hold as _x000D_.
+    # Excel writes characters that XML cannot hold like _x000D_.
     return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda found: chr(int(found[1], 16)), str(value))

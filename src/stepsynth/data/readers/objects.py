@@ -1,4 +1,4 @@
-"""JSON: one object on each line, or one document with a list of objects."""
+"""JSON: one object per line, or one document with a list of objects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stepsynth.errors import DataError
 
 __all__ = ["find_rows", "parse_documents", "read_document", "read_json_lines"]
 
-_SPLIT = "Save each list as a file of its own, as JSON Lines."
+_SPLIT = "Save each list as its own JSON Lines file."
 
 
 class _Repeating(dict[str, Any]):
-    """A JSON object with keys that were given more than once; JSON itself keeps the last value, silently."""
+    """A JSON object with repeated keys, of which the parser silently keeps the last value."""
 
     repeated: frozenset[str] = frozenset()
 
@@ -31,16 +31,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_repeated(row: Mapping[str, Any], picked: Mapping[str, str], where: str) -> None:
-    """Raise `DataError` where a wanted key is there twice: nobody can tell which value is meant."""
+    """Raise `DataError` if a wanted key is repeated: it is unknown which value is meant."""
     repeated = getattr(row, "repeated", ())
     if twice := [theirs for theirs in picked.values() if theirs in repeated]:
-        raise DataError(f"{where} has the key {twice[0]!r} more than once.", hint="Keep the one that is right.")
+        raise DataError(f"{where} has the key {twice[0]!r} more than once.", hint="Keep only the right one.")
 
 
 def read_json_lines(
     lines: Iterable[str], name: str, columns: Columns, tally: Tally | None = None
 ) -> Generator[RawRow, None, None]:
-    """Yield the objects of JSON Lines; ``name`` is the file's, for messages."""
+    """Yield the objects of JSON Lines; ``name`` is the file's name, for messages."""
     tally = tally or Tally()
     for number, line in enumerate(lines, start=1):
         tally.lines = number
@@ -52,7 +52,7 @@ def read_json_lines(
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else shown(str(error).split(": line")[0], 100)
             raise DataError(
-                f"line {number} of {name} is not valid JSON: {reason}.", hint="Each line must hold one whole JSON object."
+                f"line {number} of {name} is not valid JSON: {reason}.", hint="Each line must hold one complete JSON object."
             ) from None
         if not isinstance(row, dict):
             raise DataError(
@@ -66,10 +66,10 @@ def read_json_lines(
 
 
 def parse_documents(text: str, name: str) -> list[tuple[int, Any]]:
-    """Return the JSON values of a text, one or several one after the other, each with the line that it begins on.
+    """Return the JSON values of a text, one or several in a row, each with the line where it begins.
 
     Raises:
-        DataError: it is not JSON to its end.
+        DataError: it is not complete JSON.
     """
     decoder, at, line = json.JSONDecoder(object_pairs_hook=_object), 0, 1
     found: list[tuple[int, Any]] = []
@@ -86,10 +86,10 @@ def parse_documents(text: str, name: str) -> list[tuple[int, Any]]:
             where, reason = line, "nested too deeply"
             if isinstance(error, json.JSONDecodeError):
                 where, reason = error.lineno, shown(error.msg, 100)
-            after = " after a whole value" if found and text[at] in ",]}" else ""
+            after = " after a complete value" if found and text[at] in ",]}" else ""
             raise DataError(
                 f"line {where} of {name} is not valid JSON: {reason}{after}.",
-                hint="Write one list of objects, or one object on each line.",
+                hint="Write one list of objects, or one object per line.",
             ) from None
         found.append((line, value))
         line += text.count("\n", at, end)
@@ -97,7 +97,7 @@ def parse_documents(text: str, name: str) -> list[tuple[int, Any]]:
 
 
 def read_document(text: str, name: str, columns: Columns, tally: Tally) -> Iterator[RawRow]:
-    """Yield the rows of a JSON file: a list of objects, an object with such a list, or objects one after the other.
+    """Yield the rows of a JSON file: a list of objects, an object with such a list, or several objects in a row.
 
     Raises:
         DataError: it is not JSON, or holds something else.
@@ -121,7 +121,7 @@ def find_rows(value: Any, name: str) -> list[Any]:
     """Return the rows of one JSON value.
 
     Raises:
-        DataError: it holds none, or several lists.
+        DataError: it holds no list, or several.
     """
     if isinstance(value, list):
         return value
@@ -146,7 +146,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _turned(value: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of an object of columns: lists of one length, or pandas' mappings of one index."""
+    """Return the rows of an object of columns: lists of equal length, or mappings with the same index, as pandas writes."""
     inner = list(value.values())
     if len(inner) < 2:
         return []
