@@ -67,7 +67,7 @@ class Figures:
         asked_again: requests for answers that had been committed.
         rows_lost: rows of the data set that a killed run did not end with, or had besides.
         same_files: whether all their data sets, results and models were byte-identical.
-        findings: what `stepsynth.verify.verify_run` found wrong.
+        findings: what `stepsynth.report.verify.verify_run` found wrong.
         seconds: that the killed runs took.
     """
 
@@ -279,7 +279,7 @@ def _account(figures: Figures, server: Server, run: Path, first: int) -> int:
 
 
 def _compare(figures: Figures, calm: Path, run: Path) -> None:
-    from stepsynth.verify import verify_run
+    from stepsynth.report.verify import verify_run
 
     due, have = (Counter((folder / "dataset.jsonl").read_bytes().splitlines()) for folder in (calm, run))
     figures.rows_lost += sum(((due - have) + (have - due)).values())

@@ -296,8 +296,8 @@ def rows(count: int) -> list[Candidate]:
 
 def measure_rows(count: int) -> dict[str, Any]:
     """Judge rows, write them to the journal, export data set, results and page; memory is what comes on top of the rows."""
-    from stepsynth.export import write_exports
     from stepsynth.filters import FilterPipeline
+    from stepsynth.report.derived import write_exports
     from stepsynth.run import RunDirectory
 
     found = config(None, 1)

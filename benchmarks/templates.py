@@ -42,7 +42,7 @@ from stepsynth.methods import MethodContext, Plan
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
-from stepsynth.run_data import load_run_data
+from stepsynth.run.data import load_run_data
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
 from stepsynth.teachers import create_teacher

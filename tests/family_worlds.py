@@ -17,7 +17,7 @@ from typing import Any
 
 from stepsynth.methods import MethodContext
 from stepsynth.prompts import Prompts
-from stepsynth.run_data import RunData, load_run_data
+from stepsynth.run.data import RunData, load_run_data
 from stepsynth.tasks import create_family, join_labels
 from stepsynth.teachers.fake import gold_text, vocabulary
 from stepsynth.types import Mistake

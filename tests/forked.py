@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from stepsynth import failpoints
+from stepsynth.runtime import failpoints
 
 __all__ = ["forked"]
 

@@ -21,7 +21,6 @@ import pytest
 
 from batch_client import asks, batch_config, client
 from loopback_batch import BatchServer, HeldBatch
-from stepsynth import shutdown
 from stepsynth.cli import running
 from stepsynth.cli.cancelling import cancel_batches, print_cancelled
 from stepsynth.config import BudgetConfig, PriceConfig
@@ -32,7 +31,8 @@ from stepsynth.filters.schema import Schema
 from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.generation.batch import check_nothing_is_out
 from stepsynth.journal import Journal, Row, Totals
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime import shutdown
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.teachers import BatchApiTeacher, create_teacher
 from stepsynth.teachers.anthropic_batch import AnthropicBatchTeacher
 from stepsynth.teachers.openai_batch import OpenAIBatchTeacher

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from stepsynth import failpoints
 from stepsynth.config import USER_CACHE, TeacherConfig, parse_config
 from stepsynth.errors import RunError
 from stepsynth.journal import AnswerStore, Journal, answers
 from stepsynth.journal.answers import ANSWERS_TABLE, SharedAnswers
 from stepsynth.journal.cache_admin import prune, teachers, verify
 from stepsynth.run import RunDirectory, answers_path
+from stepsynth.runtime import failpoints
 from stepsynth.teachers.prices import Price
 from stepsynth.types import FinishReason, Message, Request, Response, Sampling, Usage
 from world import World, build_world

@@ -221,7 +221,7 @@ def test_models_pull_without_a_name_brings_what_the_defaults_need(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("stepsynth.settling.choose_teacher", lambda wanted: (wanted, ""))
+    monkeypatch.setattr("stepsynth.run.settling.choose_teacher", lambda wanted: (wanted, ""))
 
     def note(name: str, *, kind: str, report: object) -> str:
         asked.append(name)

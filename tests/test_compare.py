@@ -18,7 +18,6 @@ import pytest
 from command import stepsynth
 from conditions import THREADS
 from family_worlds import FamilyWorld, build_family_world, lend_student, rows_of
-from stepsynth import failpoints
 from stepsynth.cli.comparing import compare_methods
 from stepsynth.comparison import (
     Cell,
@@ -34,6 +33,7 @@ from stepsynth.comparison.markdown import comparison_rows
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, RunError, UserError
 from stepsynth.journal import Journal
+from stepsynth.runtime import failpoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

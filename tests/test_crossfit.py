@@ -21,19 +21,19 @@ from stepsynth.comparison.cells import _budgeted, parse_systems, read_cell
 from stepsynth.config import RunConfig
 from stepsynth.data import Folds, SealedTest, deal_folds
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.export import write_exports
 from stepsynth.journal import Journal
 from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
+from stepsynth.report.derived import write_exports
+from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
-from stepsynth.run_data import load_run_data
+from stepsynth.run.data import load_run_data
 from stepsynth.students.curve import learning_curve
 from stepsynth.tasks import create_family
 from stepsynth.tasks.classification import Classification
 from stepsynth.training import StudentRunner, find_worth
 from stepsynth.training.worth import _taught_nothing
 from stepsynth.types import Example
-from stepsynth.verify import verify_run
 from test_kill import Harness, kill_at, one_of_each
 from world import build_world
 

@@ -23,7 +23,7 @@ from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.filters.schema import Schema
 from stepsynth.generation import StageGenerator, TeacherClient, ask_sample
 from stepsynth.journal import AnswerStore, Journal, Row
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher, gold_text
 from stepsynth.types import Candidate, Example, Message, Request, Response, Sampling, Usage, Verdict
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from stepsynth import failpoints
 from stepsynth.config import BudgetConfig, PriceConfig, TeacherConfig
 from stepsynth.errors import BudgetError, TeacherError, TransientError
 from stepsynth.generation import TeacherClient
 from stepsynth.journal import AnswerStore, Cost, Journal
+from stepsynth.runtime import failpoints
 from stepsynth.types import Message, Request, Response, Sampling, Usage
 
 FREE = {"input": 0, "output": 0}

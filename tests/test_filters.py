@@ -27,7 +27,7 @@ from stepsynth.filters.leakage import ContaminationFilter
 from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_match
 from stepsynth.filters.schema import Schema
 from stepsynth.generation.oversampling import _ProgressPreview
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Span, Usage, Verdict
 
 TEXT = "A quiet film that stays with you."

@@ -22,7 +22,7 @@ from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import Interrupted, TransientError
 from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal
-from stepsynth.shutdown import check_stop, stop_requested
+from stepsynth.runtime.shutdown import check_stop, stop_requested
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Message, Request, Response, Sampling
 from world import LABELS, World, build_world

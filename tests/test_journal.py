@@ -22,9 +22,9 @@ from stepsynth.errors import RunError
 from stepsynth.journal import AnswerStore, Journal, Spent
 from stepsynth.journal.database import decoded
 from stepsynth.journal.queries import count_rows, dataset_sample, each_ending, each_row, rows_at, rows_from_mistakes
-from stepsynth.progress import SilentProgress
 from stepsynth.run import RunDirectory
-from stepsynth.run_data import RunData
+from stepsynth.run.data import RunData
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.tasks import create_family
 from stepsynth.training import StudentRunner
 from stepsynth.types import (

@@ -14,7 +14,7 @@ import pytest
 from stepsynth.filters import REASONS
 from stepsynth.journal import Row
 from stepsynth.loop import _go_rounds
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.types import Candidate, DropReason, GeneratedRow, Message, Request, Sampling, Span, StageKind
 
 SOURCE = Path(__file__).parents[1] / "src" / "stepsynth"

@@ -24,9 +24,9 @@ from stepsynth.journal import Journal
 from stepsynth.journal.results import find_mistakes
 from stepsynth.loop import run_loop
 from stepsynth.methods import Plan, create_method
-from stepsynth.progress import RequestStats, SilentProgress
 from stepsynth.run import RunDirectory
-from stepsynth.run_data import load_run_data
+from stepsynth.run.data import load_run_data
+from stepsynth.runtime.progress import RequestStats, SilentProgress
 from stepsynth.students import create_student
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Example, Prediction, Request, Response, Usage

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from stepsynth.cli import progress_view
 from stepsynth.cli.progress_view import StageView, dollars, open_panel
-from stepsynth.progress import Progress, RequestStats
+from stepsynth.runtime.progress import Progress, RequestStats
 
 QUIET = RequestStats(sent=0, in_flight=0, limit=64, answers=0, retries={}, tokens=0, usd=0.0, per_second=0.0)
 BUSY = RequestStats(

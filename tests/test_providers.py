@@ -31,8 +31,8 @@ from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.generation.room import with_room
 from stepsynth.journal import Journal, Row
 from stepsynth.methods import MethodContext, create_method
-from stepsynth.progress import SilentProgress
 from stepsynth.prompts import Prompts
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.tasks import create_family
 from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher, probe_teacher
 from stepsynth.teachers.reading import answer_text

@@ -469,4 +469,4 @@ def test_it_knows_no_clock_no_loop_and_no_journal() -> None:
     names = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert not {"asyncio", "time", "random", "sqlite3", "threading"} & {name.split(".")[0] for name in names}
-    assert not [name for name in names if name.startswith(("stepsynth.journal", "stepsynth.shutdown"))]
+    assert not [name for name in names if name.startswith(("stepsynth.journal", "stepsynth.runtime.shutdown"))]

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from stepsynth import settling
 from stepsynth.config import RunConfig, TeacherConfig, load_config, parse_config, parse_stored
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.model_cache import model_parameters
-from stepsynth.run import RunDirectory
-from stepsynth.settling import settle, settle_teacher, style_for
+from stepsynth.run import RunDirectory, settling
+from stepsynth.run.settling import settle, settle_teacher, style_for
 from world import build_world
 
 OPENAI = {"backend": "openai", "base_url": "http://127.0.0.1:1/v1"}

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stepsynth.answer_candidates import KIND_WEIGHTS, MAX_CHARACTERS, MAX_WORDS, candidate_spans, draw_spans
+from stepsynth.tasks.answer_candidates import KIND_WEIGHTS, MAX_CHARACTERS, MAX_WORDS, candidate_spans, draw_spans
 from stepsynth.types import Span
 
 # Passages written for this test, each with the answers that a reader would ask for.

@@ -19,13 +19,13 @@ SOURCE = ROOT / "src" / "stepsynth"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Rooms by rank; a room imports lower ranks only.
 RANKS = {
-    **dict.fromkeys(("types", "errors", "failpoints", "imports", "progress", "registry", "shutdown", "words"), 0),
-    **dict.fromkeys(("config", "data", "tasks", "evaluation", "files"), 1),
-    **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "model_cache", "answer_candidates"), 2),
-    **dict.fromkeys(("methods", "run", "run_data", "settling"), 3),
+    **dict.fromkeys(("types", "errors", "registry", "runtime", "words"), 0),
+    **dict.fromkeys(("config", "data", "tasks", "evaluation"), 1),
+    **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "model_cache"), 2),
+    **dict.fromkeys(("methods", "run"), 3),
     **dict.fromkeys(("generation", "training"), 4),
     **dict.fromkeys(("loop", "comparison"), 5),
-    **dict.fromkeys(("export", "report", "presets", "verify", "pausing"), 6),
+    **dict.fromkeys(("report", "presets"), 6),
     **dict.fromkeys(("execution", "planning"), 7),
     **dict.fromkeys(("api",), 8),
     **dict.fromkeys(("cli", "__main__", "testing"), 9),
@@ -33,20 +33,15 @@ RANKS = {
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
 # engines and students fetch their models from the model cache, and the command line is one program.
 SIBLINGS = {
-    ("shutdown", "errors"),
+    ("runtime", "errors"),
     ("registry", "errors"),
     ("data", "config"),
     ("data", "tasks"),
     ("tasks", "config"),
     ("tasks", "evaluation"),
     ("teachers", "model_cache"),
-    ("run", "settling"),
-    ("run_data", "methods"),
-    ("settling", "methods"),
+    ("run", "methods"),
     ("students", "model_cache"),
-    ("export", "report"),
-    ("verify", "export"),
-    ("verify", "report"),
     ("__main__", "cli"),
 }
 HEAVY = (

@@ -15,8 +15,8 @@ from stepsynth.filters import FilterPipeline
 from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import AnswerStore, Journal, Row
 from stepsynth.methods import MethodContext, create_method
-from stepsynth.progress import SilentProgress
 from stepsynth.prompts import Prompts
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.tasks import create_family
 from stepsynth.types import Example
 

@@ -23,7 +23,7 @@ from stepsynth.errors import TeacherError
 from stepsynth.filters import FilterPipeline
 from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import AnswerStore, Journal
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.types import Message, Request
 
 if TYPE_CHECKING:

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
 from stepsynth.config.addresses import refuse_address
 from stepsynth.errors import ConfigError, RunError, did_you_mean
-from stepsynth.export import write_exports
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
 from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
 from stepsynth.methods import create_method, trains_on
-from stepsynth.pausing import PauseNotes
-from stepsynth.progress import SilentProgress
 from stepsynth.registry import FAMILIES, METHODS, STUDENTS
 from stepsynth.report import render_comparison
+from stepsynth.report.derived import write_exports
 from stepsynth.run import JOURNAL, RunDirectory, write_atomic
-from stepsynth.run_data import load_run_data
-from stepsynth.settling import settle
+from stepsynth.run.data import load_run_data
+from stepsynth.run.pausing import PauseNotes
+from stepsynth.run.settling import settle
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from stepsynth.comparison.cells import System
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.journal.answers import SharedAnswers
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
 
 __all__ = ["attempt_log", "execute", "execute_comparison", "open_journal", "package_log", "rebuild", "trained_round"]
 
@@ -65,7 +65,7 @@ def execute(
 
     Raises:
         StepsynthError: the reason it stopped; everything obtained is kept.
-        Interrupted: a stop was asked for, see `stepsynth.shutdown`.
+        Interrupted: a stop was asked for, see `stepsynth.runtime.shutdown`.
     """
     with _held(config, config.method.name):
         return _execute(config, folder, SilentProgress() if progress is None else progress, students, log or package_log)

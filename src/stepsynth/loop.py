@@ -18,9 +18,9 @@ from stepsynth.generation import LLMPredictor, StageRunner, TeacherClient
 from stepsynth.methods import create_method
 from stepsynth.methods.context import context_of_run
 from stepsynth.methods.own import check_first_round, plans_of
-from stepsynth.progress import Progress, SilentProgress
 from stepsynth.registry import METHODS
-from stepsynth.run_data import begin_journal
+from stepsynth.run.data import begin_journal
+from stepsynth.runtime.progress import Progress, SilentProgress
 from stepsynth.students import Student, create_student
 from stepsynth.tasks import create_family
 from stepsynth.training import CrossFit, Halves, StudentRunner, with_half_the_steps
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal
     from stepsynth.methods import Method, MethodContext
     from stepsynth.run import RunDirectory
-    from stepsynth.run_data import RunData
+    from stepsynth.run.data import RunData
     from stepsynth.teachers import AsyncTeacher, EngineTeacher
     from stepsynth.training import RoundJudge
 
@@ -54,7 +54,7 @@ def run_loop(
     Args:
         directory: the open run.
         journal: its journal.
-        inputs: from `stepsynth.run_data.load_run_data`.
+        inputs: from `stepsynth.run.data.load_run_data`.
         teacher: instead of the configured one.
         student: instead of the configured one.
         students: a folder of trained students that several runs share; equal rows are trained on once.

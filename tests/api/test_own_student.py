@@ -110,7 +110,7 @@ def call(world: World, out: Path, student: Any, method: ss.Method | None = None)
 
 
 def test_from_python_it_is_trained_asked_and_named(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stepsynth import run_data
+    from stepsynth.run import data as run_data
 
     # It has no base model, so that none is fetched.
     monkeypatch.setattr(run_data, "check_base", lambda *_: pytest.fail("a base model was asked for"))

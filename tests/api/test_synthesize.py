@@ -23,8 +23,8 @@ from loopback import LoopbackServer
 from stepsynth.api.calls import make_config
 from stepsynth.api.waiting import run_apart
 from stepsynth.cli.running import run_config as run_from_cli
-from stepsynth.progress import SilentProgress
-from stepsynth.shutdown import check_stop, stop_requested
+from stepsynth.runtime.progress import SilentProgress
+from stepsynth.runtime.shutdown import check_stop, stop_requested
 from world import LABELS, World, build_world
 
 METHOD = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, "label_check": "none"}
@@ -182,7 +182,7 @@ FORMS: dict[str, Callable[[list[dict[str, str]]], object]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_rows_may_come_in_any_form(world: World, form: str, tmp_path: Path) -> None:
-    from stepsynth.run_data import load_run_data
+    from stepsynth.run.data import load_run_data
 
     plain = rows(world, "validation.csv")
     wanted = load_run_data(make_config(task(), tmp_path, validation=plain, student=student(world)))

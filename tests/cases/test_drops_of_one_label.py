@@ -27,9 +27,9 @@ from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.methods import MethodContext
 from stepsynth.methods.seed import SeedPlan
-from stepsynth.progress import SilentProgress
 from stepsynth.prompts import Prompts
-from stepsynth.settling import settle
+from stepsynth.run.settling import settle
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.tasks import create_family
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Example, Message, Request, Response, Sampling, Usage

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from stepsynth.verify import Finding
+from stepsynth.report.verify import Finding
 
 
 @pytest.mark.parametrize("findings", [[], [Finding("journal", "journal.db", "is damaged")]])
 def test_verify_prints_an_object(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, findings: list[Finding]
 ) -> None:
-    monkeypatch.setattr("stepsynth.verify.verify_run", lambda _: findings)
+    monkeypatch.setattr("stepsynth.report.verify.verify_run", lambda _: findings)
     outcome = stepsynth(capsys, "verify", tmp_path / "r", "--json")
     found = json.loads(outcome.out)
     assert (found["run"], found["whole"], len(found["problems"])) == ("r", not findings, len(findings))

@@ -25,7 +25,7 @@ from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
 from stepsynth.prompts import Prompts, read_answer
 from stepsynth.run import RunDirectory
-from stepsynth.run_data import load_run_data
+from stepsynth.run.data import load_run_data
 from stepsynth.tasks.labels import join_labels, label_names
 from stepsynth.types import Example
 

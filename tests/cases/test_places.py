@@ -16,8 +16,8 @@ from command import stepsynth
 from stepsynth.comparison.cells import parse_systems, plan_cells
 from stepsynth.config import load_config
 from stepsynth.errors import RunError
+from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory, write_out
-from stepsynth.verify import verify_run
 from world import World, build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -117,9 +117,9 @@ def test_case_14_verify_after_a_move_between_two_attempts(
 
 def test_case_14_verify_after_a_move_of_what_an_older_version_wrote(run: Path) -> None:
     """Older versions wrote the folder's name into the results and the page."""
-    from stepsynth.export import build_results, results_text
     from stepsynth.journal import Journal
     from stepsynth.report import render_report
+    from stepsynth.report.derived import build_results, results_text
 
     directory = RunDirectory.read(run)
     journal = Journal(directory.journal_path)

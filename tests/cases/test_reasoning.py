@@ -18,7 +18,7 @@ from stepsynth.generation import LLMPredictor, TeacherClient
 from stepsynth.generation.room import with_room
 from stepsynth.journal import Journal
 from stepsynth.planning.making import _no_text
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.tasks import create_family
 from stepsynth.teachers.completions import read_completion
 from stepsynth.teachers.reading import answer_text, hidden_tokens

@@ -27,9 +27,9 @@ from stepsynth.generation import TeacherClient
 from stepsynth.generation.outcomes import Outcomes
 from stepsynth.generation.pace import Pace
 from stepsynth.journal import Journal
-from stepsynth.pausing import PauseNotes, read_pause
-from stepsynth.progress import Pause, SilentProgress
 from stepsynth.run import RunDirectory
+from stepsynth.run.pausing import PauseNotes, read_pause
+from stepsynth.runtime.progress import Pause, SilentProgress
 from stepsynth.teachers.anthropic import AnthropicTeacher
 from stepsynth.teachers.refusals import classify, daily_limit
 from stepsynth.teachers.retry_after import retry_after

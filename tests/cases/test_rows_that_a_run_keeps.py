@@ -12,9 +12,9 @@ import stepsynth as ss
 from stepsynth.api.calls import make_config
 from stepsynth.data.given import rows_of
 from stepsynth.data.keeping import kept_name
+from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
-from stepsynth.run_data import load_run_data
-from stepsynth.verify import verify_run
+from stepsynth.run.data import load_run_data
 
 TASK = ss.Classification("orders", "Decide what a note is about.", ["late", "broken"])
 ROWS = [

@@ -18,7 +18,6 @@ from loopback import LoopbackServer, completion
 from stepsynth.config import RunConfig, load_config, parse_config
 from stepsynth.errors import RunError
 from stepsynth.evaluation.squad import f1
-from stepsynth.export import dataset_lines
 from stepsynth.filters.artefact import LabelLeakFilter
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.layout import Layout
@@ -27,9 +26,10 @@ from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_
 from stepsynth.filters.schema import Schema
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
-from stepsynth.progress import SilentProgress
+from stepsynth.report.derived import dataset_lines
 from stepsynth.run import RunDirectory
-from stepsynth.run_data import load_run_data
+from stepsynth.run.data import load_run_data
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.types import Candidate, Example, Message, Prediction, Request, Sampling
 from stepsynth.words import SENTENCE_END, count_words, pieces
 

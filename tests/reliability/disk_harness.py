@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from kill_harness import fingerprint, prepare
 from stepsynth.cli import main as command_line
-from stepsynth.verify import verify_run
+from stepsynth.report.verify import verify_run
 from world import World
 
 

@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.export import write_exports
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
+from stepsynth.report.derived import write_exports
 from stepsynth.run import RunDirectory
-from stepsynth.run_data import load_run_data
+from stepsynth.run.data import load_run_data
 from stepsynth.teachers.fake import FakeTeacher
 
 if TYPE_CHECKING:

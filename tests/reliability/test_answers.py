@@ -23,8 +23,8 @@ from stepsynth.filters import FilterPipeline
 from stepsynth.filters.normalise import clean
 from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
-from stepsynth.progress import SilentProgress
 from stepsynth.run import RunDirectory
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.types import Message, Request, Sampling
 from world import World
 

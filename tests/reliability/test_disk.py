@@ -17,12 +17,12 @@ import pytest
 
 from kill_harness import committed, fingerprint
 from reliability.runs import go_on
-from stepsynth import failpoints
 from stepsynth.config import RunConfig
 from stepsynth.errors import RunError
+from stepsynth.report.verify import verify_run
 from stepsynth.run import disk_errors, write_atomic
+from stepsynth.runtime import failpoints
 from stepsynth.teachers.fake import FakeTeacher
-from stepsynth.verify import verify_run
 from world import World
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,7 +91,9 @@ def test_r11_a_place_is_meant_by_its_number_or_its_name() -> None:
 
 
 def test_r11_the_variable_names_place_and_fault() -> None:
-    program = "from stepsynth.failpoints import fail_point\nfor name in ('x', 'before commit: y'):\n    fail_point(name)\n"
+    program = (
+        "from stepsynth.runtime.failpoints import fail_point\nfor name in ('x', 'before commit: y'):\n    fail_point(name)\n"
+    )
     ends = {
         "2": -9,
         "before commit: y": -9,

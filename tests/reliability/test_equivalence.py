@@ -46,7 +46,7 @@ def test_r03_a_run_killed_here_and_there_ends_byte_identical(world: World, calm:
 KILLED = """
 import sys
 from pathlib import Path
-from stepsynth import failpoints
+from stepsynth.runtime import failpoints
 from stepsynth.config import parse_config
 from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal

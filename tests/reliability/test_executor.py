@@ -33,7 +33,7 @@ from stepsynth.errors import BudgetError, Interrupted, PermanentError, Transient
 from stepsynth.filters import FilterPipeline
 from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal, Row, Totals
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher, gold_text
 from stepsynth.types import Example, Message, Request, Response, Sampling
 

@@ -12,9 +12,9 @@ import pytest
 
 from reliability.runs import go_on
 from stepsynth.journal import AnswerStore, Journal
+from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
 from stepsynth.types import Example, Prediction
-from stepsynth.verify import verify_run
 from world import build_world
 
 JOURNALS = Path(__file__).with_name("journals")

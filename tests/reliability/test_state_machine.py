@@ -24,11 +24,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from stepsynth.config import BudgetConfig, RunConfig, parse_config
 from stepsynth.errors import RunError
-from stepsynth.export import dataset_lines
 from stepsynth.filters import FilterPipeline
 from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
-from stepsynth.progress import SilentProgress
+from stepsynth.report.derived import dataset_lines
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.teachers.fake import FakeTeacher
 from stepsynth.types import Message, Request, Sampling
 

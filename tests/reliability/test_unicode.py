@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from stepsynth.config import RunConfig, parse_config
 from stepsynth.data.importing import import_rows
 from stepsynth.errors import DataError
-from stepsynth.export import dataset_lines, write_exports
 from stepsynth.journal import Journal
+from stepsynth.report.derived import dataset_lines, write_exports
 from stepsynth.run import RunDirectory, write_atomic
 from stepsynth.types import Candidate, Example, Message, Request, Response, Sampling, Span, Verdict
 

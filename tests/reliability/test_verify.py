@@ -16,8 +16,8 @@ from reliability.runs import copied, go_on
 from stepsynth.errors import RunError
 from stepsynth.execution import rebuild
 from stepsynth.journal import Journal
+from stepsynth.report.verify import Finding, verify_run
 from stepsynth.run import RunDirectory
-from stepsynth.verify import Finding, verify_run
 from world import World
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -176,7 +176,7 @@ import sys
 from pathlib import Path
 events = []
 sys.addaudithook(lambda event, _: events.append(event) if event.startswith("socket.") else None)
-from stepsynth.verify import verify_run
+from stepsynth.report.verify import verify_run
 assert verify_run(Path(sys.argv[1])) == []
 print([event for event in events if event in ("socket.connect", "socket.bind", "socket.sendto")], "torch" in sys.modules)
 """

@@ -13,7 +13,6 @@ import pytest
 from family_rows import PAIR, QA, TAGS
 from loopback import Fault, LoopbackServer, completion
 from security.hostile import LENGTH, long_texts, scaled
-from stepsynth.answer_candidates import candidate_spans
 from stepsynth.cli.running import run_config
 from stepsynth.config import SourceConfig, TaskConfig
 from stepsynth.data.examples import RowReader
@@ -26,6 +25,7 @@ from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_
 from stepsynth.filters.schema import Schema
 from stepsynth.journal import Journal
 from stepsynth.prompts import Prompts, read_answer
+from stepsynth.tasks.answer_candidates import candidate_spans
 from stepsynth.types import Candidate, Example, Message, Request, Sampling, Span
 from world import LABELS, build_world
 

@@ -33,7 +33,7 @@ from stepsynth.students.own import StudentRecipe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
 
 __all__ = ["compare", "compare_config", "make_config", "plan", "plan_config", "run_config", "synthesize"]
 

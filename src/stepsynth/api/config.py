@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepsynth.api.comparison import Comparison
     from stepsynth.api.nouns import Method
     from stepsynth.api.run import Run
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
 
 __all__ = ["Config", "load_config"]
 

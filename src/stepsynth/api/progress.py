@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError
-from stepsynth.progress import SilentProgress
+from stepsynth.runtime.progress import SilentProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepsynth.progress import Pause, Progress, RequestStats
+    from stepsynth.runtime.progress import Pause, Progress, RequestStats
 
 __all__ = ["open_progress"]
 

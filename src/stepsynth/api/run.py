@@ -17,11 +17,11 @@ from stepsynth.api.config import Config
 from stepsynth.api.student import TrainedStudent
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
-from stepsynth.export import build_results, without_class
-from stepsynth.imports import importing
 from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
+from stepsynth.report.derived import build_results, without_class
 from stepsynth.run import RunDirectory
+from stepsynth.runtime.imports import importing
 from stepsynth.tasks import stored_family
 from stepsynth.training import judged_rounds
 from stepsynth.types import StageKind
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas
 
     from stepsynth.journal import Journal
-    from stepsynth.verify import Finding
+    from stepsynth.report.verify import Finding
 
 __all__ = ["Run"]
 
@@ -195,7 +195,7 @@ class Run:
 
         If the class of your own task family is missing, the texts of the data set cannot be compared; a warning says so.
         """
-        from stepsynth.verify import verify_run
+        from stepsynth.report.verify import verify_run
 
         if said := without_class(self.config, "compared"):
             warnings.warn(said, stacklevel=2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.data.columns import shown
 from stepsynth.errors import ConfigError, DataError
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family
 from stepsynth.types import Example

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from stepsynth.errors import Interrupted
-from stepsynth.shutdown import stoppable
+from stepsynth.runtime.shutdown import stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
     """Run ``work`` in its own thread and return its result.
 
     Args:
-        work: calls `stepsynth.shutdown.check_stop` regularly.
+        work: calls `stepsynth.runtime.shutdown.check_stop` regularly.
         stopping: called once, after the first interrupt.
 
     Raises:

@@ -243,7 +243,7 @@ def status(folder: RunPath, as_json: Json = False) -> None:
 def report(folder: RunPath, as_json: Json = False) -> None:
     """Rewrite the page, the data set and the numbers of a run."""
     from stepsynth.execution import rebuild
-    from stepsynth.export import without_class
+    from stepsynth.report.derived import without_class
     from stepsynth.run import RunDirectory
 
     results = rebuild(folder)
@@ -258,7 +258,7 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 @app.command()
 def verify(folder: RunPath, as_json: Json = False) -> None:
     """Check that a run is intact: journal, gold rows, models, derived files. Exit code 1 if it is not."""
-    from stepsynth.verify import not_compared, verify_run
+    from stepsynth.report.verify import not_compared, verify_run
 
     findings = verify_run(folder)
     if said := not_compared(folder):
@@ -349,7 +349,7 @@ def models_check(
     """Ask a teacher a few short questions, show what it can do, and keep that for runs. Exit code 2 if no run would work."""
     from stepsynth.cli.checking import check_config, print_check, print_cost
     from stepsynth.config import load_teacher
-    from stepsynth.settling import settle_teacher
+    from stepsynth.run.settling import settle_teacher
     from stepsynth.teachers.check import TeacherCheck
 
     teacher, budget = load_teacher(config, overrides)

@@ -68,6 +68,6 @@ def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str
 
 def _defaults(say: Callable[[str], None]) -> list[str]:
     from stepsynth.config import StudentConfig, TeacherConfig
-    from stepsynth.settling import settle_teacher
+    from stepsynth.run.settling import settle_teacher
 
     return [settle_teacher(TeacherConfig(), report=say).model, StudentConfig().model]

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stepsynth.progress import Pause, Progress, RequestStats, SilentProgress
-from stepsynth.shutdown import current_stop
+from stepsynth.runtime.progress import Pause, Progress, RequestStats, SilentProgress
+from stepsynth.runtime.shutdown import current_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

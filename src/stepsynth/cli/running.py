@@ -11,11 +11,11 @@ from stepsynth.cli.screens import print_table
 from stepsynth.cli.signals import handle_signals
 from stepsynth.cli.worth import print_worth
 from stepsynth.execution import attempt_log, execute, open_journal
-from stepsynth.export import build_results
 from stepsynth.filters.layout import cut_note, left_out_note
 from stepsynth.journal.queries import count_rows, endings
-from stepsynth.pausing import read_pause
+from stepsynth.report.derived import build_results
 from stepsynth.run import RunDirectory
+from stepsynth.run.pausing import read_pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import Interrupted
-from stepsynth.shutdown import stoppable
+from stepsynth.runtime.shutdown import stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.statistics import Interval, plain
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.words import SPACELESS, count_words, is_spaceless, pieces
 
 if TYPE_CHECKING:

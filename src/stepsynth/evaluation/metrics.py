@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepsynth.evaluation.statistics import plain, wilson
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.types import Evaluation, Example, Prediction
 
 __all__ = ["check_rows", "evaluate_classification", "evaluate_multi_label"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from stepsynth.evaluation.statistics import as_matrix, plain
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 
 __all__ = ["detectable_difference", "rows_needed", "too_small_for"]
 

@@ -48,7 +48,7 @@ from stepsynth.evaluation.statistics import (
     rule_of_three,
     wilson,
 )
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 
 if TYPE_CHECKING:
     from stepsynth.evaluation.statistics import Array

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, SupportsFloat
 
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,10 +17,10 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import Interrupted, PermanentError, RunError, TeacherError, TransientError
-from stepsynth.failpoints import fail_point
 from stepsynth.generation.dispatcher import Dispatcher
 from stepsynth.journal import Cost, Job
-from stepsynth.shutdown import check_stop, stop_requested
+from stepsynth.runtime.failpoints import fail_point
+from stepsynth.runtime.shutdown import check_stop, stop_requested
 from stepsynth.teachers.provider_batch import DEFAULT_LIMITS, KEY_DIGITS, Limits, chunk_requests, draw_name
 from stepsynth.types import Response
 

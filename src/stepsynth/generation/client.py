@@ -21,8 +21,8 @@ from stepsynth.generation.pace import Pace
 from stepsynth.generation.pausing import Pauses
 from stepsynth.generation.room import RoomWatch, with_room
 from stepsynth.generation.scheduler import TeacherState
-from stepsynth.progress import RequestStats
-from stepsynth.shutdown import check_stop
+from stepsynth.runtime.progress import RequestStats
+from stepsynth.runtime.shutdown import check_stop
 from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
 from stepsynth.teachers.completions import is_failure
 from stepsynth.teachers.prices import price_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stepsynth.config import BudgetConfig, TeacherConfig
     from stepsynth.errors import TeacherError
     from stepsynth.journal import Journal
-    from stepsynth.progress import Pause
+    from stepsynth.runtime.progress import Pause
     from stepsynth.teachers import BatchApiTeacher
     from stepsynth.types import Request
 

@@ -19,7 +19,7 @@ from stepsynth.generation.committer import COMMIT_EVERY_S
 from stepsynth.generation.dispatcher import Dispatcher
 from stepsynth.generation.grouping import grouped
 from stepsynth.generation.scheduler import Scheduler
-from stepsynth.shutdown import stop_requested
+from stepsynth.runtime.shutdown import stop_requested
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import TeacherError
 from stepsynth.generation.dispatcher import Dispatcher
-from stepsynth.shutdown import stop_requested
+from stepsynth.runtime.shutdown import stop_requested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

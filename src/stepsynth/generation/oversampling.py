@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from stepsynth.generation.client import TeacherClient
     from stepsynth.journal import Journal
     from stepsynth.methods import Plan
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
     from stepsynth.types import GeneratedRow, Request
 
 __all__ = ["StageGenerator", "candidates_of", "next_wave"]

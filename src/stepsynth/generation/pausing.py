@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import TransientError
-from stepsynth.progress import Pause
+from stepsynth.runtime.progress import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stepsynth.generation.client import TeacherClient
     from stepsynth.journal import Journal
     from stepsynth.methods import Plan
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
     from stepsynth.types import Example
 
 __all__ = ["StageRunner"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.errors import TeacherError
     from stepsynth.generation.client import TeacherClient
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 

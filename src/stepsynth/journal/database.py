@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
-from stepsynth.failpoints import fail_point
+from stepsynth.runtime.failpoints import fail_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.answer_candidates import draw_spans
 from stepsynth.errors import DataError, RunError
 from stepsynth.methods import rng_for, rows_asked, sampling_for, wanted_form
+from stepsynth.tasks.answer_candidates import draw_spans
 from stepsynth.tasks.labels import carried_labels
 from stepsynth.types import DropReason, Example, Request, Sampling, StageKind
 

@@ -26,8 +26,8 @@ from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
 from stepsynth.prompts import Prompts
 from stepsynth.report.spending import LabelSpent, spent_by_label
 from stepsynth.run import JOURNAL, RunDirectory, answers_path, folder_name
-from stepsynth.run_data import RunData, load_run_data
-from stepsynth.settling import settle
+from stepsynth.run.data import RunData, load_run_data
+from stepsynth.run.settling import settle
 from stepsynth.tasks import create_family
 from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
 from stepsynth.teachers.findings import sample_findings, thoughts_of

@@ -46,7 +46,7 @@ class Prompts:
 
     Attributes:
         task: the task; ``task.prompts`` overrides the default templates by name. A ``task.prompt_style``
-            that is still ``auto`` means ``small`` here, see `stepsynth.settling`.
+            that is still ``auto`` means ``small`` here, see `stepsynth.run.settling`.
         avoid: what the teacher must not do, in whole sentences; templates may use it as ``{{ avoid }}``.
     """
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 
 if TYPE_CHECKING:
     import random

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stepsynth.errors import ConfigError
-from stepsynth.imports import importing
 from stepsynth.model_cache.catalogue import ASSETS
 from stepsynth.registry import FAMILIES
+from stepsynth.runtime.imports import importing
 from stepsynth.students.reproducibility import quiet
 
 __all__ = ["check_base", "not_loadable"]

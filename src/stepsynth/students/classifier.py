@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import DataError, RunError
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.students.batches import HEAD_FILE, Network, Row, Tokenizer, forward, longest, reads_segments, tokenise
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before

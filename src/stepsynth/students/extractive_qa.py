@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, DataError
 from stepsynth.evaluation.squad import exact_match, f1
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.students.batches import Network, Row, Tokenizer, forward, longest, reads_segments
 from stepsynth.students.embeddings import only_used_embeddings
 from stepsynth.students.pretrained import load_base, load_trained, save, steps_before

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, RunError, StepsynthError
-from stepsynth.files import DISK_ERRORS
-from stepsynth.shutdown import check_stop
+from stepsynth.runtime.files import DISK_ERRORS
+from stepsynth.runtime.shutdown import check_stop
 from stepsynth.tasks import join_labels, split_labels
 from stepsynth.types import Prediction, digest
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
 from transformers.utils import logging as transformers_logging
 
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.students.batches import HEAD_FILE
 from stepsynth.students.pooled import PooledClassifier
 from stepsynth.students.reproducibility import quiet

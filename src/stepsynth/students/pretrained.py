@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth import model_cache
 from stepsynth.errors import RunError
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.students.checking import not_loadable
 
 if TYPE_CHECKING:

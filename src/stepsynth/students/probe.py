@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import model_cache
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.students.batches import encodable
 from stepsynth.students.reproducibility import quiet
 from stepsynth.tasks import split_labels

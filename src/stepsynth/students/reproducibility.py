@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 
 __all__ = ["quiet", "seeded"]
 

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError, did_you_mean
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 from stepsynth.teachers.redaction import well_formed
 from stepsynth.teachers.structured import asked
 from stepsynth.types import Response, Usage

@@ -18,7 +18,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
-from stepsynth.failpoints import fail_point
+from stepsynth.runtime.failpoints import fail_point
 from stepsynth.teachers import BatchJob
 from stepsynth.teachers.chat import Dialect, is_withheld, withheld
 from stepsynth.teachers.completions import read_completion

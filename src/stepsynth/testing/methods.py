@@ -23,7 +23,7 @@ from stepsynth.data import deal_folds
 from stepsynth.methods import MethodContext, create_method, register_method
 from stepsynth.methods.own import plans_of
 from stepsynth.prompts import Prompts
-from stepsynth.settling import settle
+from stepsynth.run.settling import settle
 from stepsynth.tasks import create_family
 from stepsynth.types import Example, Mistake, Span, StageKind
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.data import Folds
     from stepsynth.journal import Journal
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
     from stepsynth.tasks import TaskFamily
     from stepsynth.training.runner import StudentRunner
     from stepsynth.types import Example

@@ -18,7 +18,7 @@ from stepsynth.journal.queries import count_rows, dataset_sample, each_training_
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods.seed import REPEATED_HINT
 from stepsynth.run import disk_errors, write_atomic
-from stepsynth.shutdown import check_stop
+from stepsynth.runtime.shutdown import check_stop
 from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
 from stepsynth.tasks.scoring import score_of
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
-    from stepsynth.progress import Progress
     from stepsynth.run import RunDirectory
-    from stepsynth.run_data import RunData
+    from stepsynth.run.data import RunData
+    from stepsynth.runtime.progress import Progress
     from stepsynth.students import Model, Student
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Evaluation, Example

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.config import SourceConfig
 from stepsynth.data.columns import Columns, RawRow, Tally, describe, shown
 from stepsynth.errors import DataError, did_you_mean
-from stepsynth.imports import importing
+from stepsynth.runtime.imports import importing
 
 if TYPE_CHECKING:
     import datasets

@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
-from stepsynth.export import build_results, dataset_lines, results_text, without_class
 from stepsynth.journal import Journal
 from stepsynth.journal.answers import kept_request
 from stepsynth.journal.database import decoded, reading_uri
 from stepsynth.methods import trains_on
+from stepsynth.report.derived import build_results, dataset_lines, results_text, without_class
 from stepsynth.run import RunDirectory, no_run
-from stepsynth.run_data import rows_digest
+from stepsynth.run.data import rows_digest
 from stepsynth.tasks import knows_family
 from stepsynth.types import DropReason, StageKind
 

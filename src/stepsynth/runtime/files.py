@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.failpoints import fail_point
+from stepsynth.runtime.failpoints import fail_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

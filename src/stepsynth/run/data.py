@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stepsynth.answer_candidates import draw_spans
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
 from stepsynth.errors import DataError, RunError
 from stepsynth.filters import own_filters
@@ -18,6 +17,7 @@ from stepsynth.students.checking import check_base
 from stepsynth.students.guarding import try_student
 from stepsynth.students.own import StudentRecipe, chosen_student
 from stepsynth.tasks import create_family
+from stepsynth.tasks.answer_candidates import draw_spans
 from stepsynth.tasks.trial import try_family
 from stepsynth.types import Example, digest
 from stepsynth.words import count_words
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stepsynth.data import SealedInfo
     from stepsynth.journal import Journal
     from stepsynth.methods import Method
-    from stepsynth.progress import Progress
+    from stepsynth.runtime.progress import Progress
 
 __all__ = ["RunData", "begin_journal", "load_run_data", "rows_digest"]
 

@@ -13,13 +13,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.progress import Pause
 from stepsynth.run import write_atomic
+from stepsynth.runtime.progress import Pause
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepsynth.progress import Progress, RequestStats
+    from stepsynth.runtime.progress import Progress, RequestStats
 
 __all__ = ["PauseNotes", "read_pause"]
 

@@ -27,11 +27,11 @@ from stepsynth.config import USER_CACHE, RunConfig, parse_stored
 from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.failpoints import fail_point
-from stepsynth.files import DISK_ERRORS, disk_errors, refuse_input, sync_file, sync_folder, write_atomic, write_out
 from stepsynth.journal import holds_nothing
 from stepsynth.model_cache import cache_folder
-from stepsynth.settling import settle
+from stepsynth.run.settling import settle
+from stepsynth.runtime.failpoints import fail_point
+from stepsynth.runtime.files import DISK_ERRORS, disk_errors, refuse_input, sync_file, sync_folder, write_atomic, write_out
 
 __all__ = [
     "DISK_ERRORS",
@@ -93,7 +93,7 @@ class RunDirectory:
 
         A run that has obtained and paid for nothing yet accepts a changed config: its first request
         may have shown what was wrong with the old one. Open values (``auto``) keep the run's own
-        settings; a new run settles them, see `stepsynth.settling`.
+        settings; a new run settles them, see `stepsynth.run.settling`.
 
         Raises:
             RunError: another process holds it, it belongs to another config, or the folder
