@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepsynth.config import was_edited
 from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
 from stepsynth.export import build_results, dataset_lines, results_text, without_class
@@ -114,9 +115,7 @@ def verify_run(folder: Path) -> list[Finding]:
 
 def _config(directory: RunDirectory) -> list[Finding]:
     document = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
-    # A config that another version wrote may lack keys of this one; its digest is that version's.
-    same_keys = directory.config.resolved() == document["config"]
-    if same_keys and document.get("digest") != directory.config.result_digest():
+    if was_edited(document, directory.config.resolved(), directory.config.result_digest()):
         return [Finding("config", "config.json", "was edited: its digest is another config's", "Undo the change.")]
     return []
 

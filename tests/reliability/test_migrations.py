@@ -7,10 +7,13 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reliability.runs import go_on
+from stepsynth.config import load_config, parse_config
+from stepsynth.errors import RunError
 from stepsynth.journal import AnswerStore, Journal
 from stepsynth.run import RunDirectory
 from stepsynth.types import Example, Prediction
@@ -106,6 +109,20 @@ def test_r19_it_ends_as_if_this_release_had_made_it_from_the_beginning(
     assert {key for key in method if method[key] != fresh_method[key]} <= {"cost_usd"}
     lines = (Path("fresh") / "run" / "dataset.jsonl").read_text(encoding="utf-8")
     assert (run / "dataset.jsonl").read_text(encoding="utf-8") == lines
+
+
+@pytest.mark.parametrize("made", RUNS)
+def test_r19_the_folder_itself_is_a_config_that_goes_on(made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = unpack(made, tmp_path)
+    RunDirectory.open(run, load_config(run)).close()
+    with pytest.raises(RunError, match=f"To go on with it: `stepsynth run {run}`"):
+        RunDirectory.open(run, parse_config(json_values(run)))
+
+
+def json_values(run: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / "config.json").read_text())["config"]
+    return values
 
 
 @pytest.mark.parametrize("made", RUNS)

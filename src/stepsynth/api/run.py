@@ -60,7 +60,7 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().absolute()
         self._directory = RunDirectory.read(self.path)
-        self.config = Config.of(self._directory.config)
+        self.config = Config.of(self._directory.config, self.path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Run:
