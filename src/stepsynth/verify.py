@@ -14,8 +14,9 @@ What is checked, in this order:
 * ``model``: every file of every student has the sha256 in its ``done.json``;
 * ``derived``: ``dataset.jsonl``, ``results.json`` and ``report.html`` are what the journal gives.
 
-Without the class of the task's family nobody knows the columns of ``dataset.jsonl``, and the page may be another one: of the
-data set the requests are compared, and the rest is said to be not compared (`not_compared`).
+What is no damage is a note (`check_run`). A page that another version rendered is not compared, unless it was changed since,
+and ``results.json`` may have the journal's numbers in the words of another version. Without the class of the task's family nobody
+knows the columns of ``dataset.jsonl``, and the page may be another one: of the data set the requests are compared.
 
 What contradicts itself is no measure for the rest: a config that cannot be read or a journal that
 SQLite calls damaged ends the check, and derived files are compared with a journal without findings only.
@@ -31,6 +32,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepsynth import __version__
 from stepsynth.config import was_edited
 from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Finding", "not_compared", "verify_run"]
+__all__ = ["Check", "Finding", "check_run", "verify_run"]
 
 Kind = Literal["config", "journal", "gold", "model", "derived"]
 _SHOWN = 3
@@ -75,6 +77,19 @@ class Finding:
         return f"{self.where} {self.what}. {self.hint}".strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of a look at a run.
+
+    Attributes:
+        findings: what is not as it was written; none when the run is whole.
+        notes: a line for each thing that is no damage, but could not be compared.
+    """
+
+    findings: list[Finding]
+    notes: list[str]
+
+
 _AGAIN = "Run the same `stepsynth run` command again: it is trained again from the journal's rows."
 _REPORT = "`stepsynth report RUN` writes it again."
 _DATA = "Remove what is there of it and give the same rows from Python again: the file is written anew."
@@ -90,12 +105,24 @@ def verify_run(folder: Path) -> list[Finding]:
     Raises:
         RunError: there is no run here, or a process is writing to it.
     """
+    return check_run(folder).findings
+
+
+def check_run(folder: Path) -> Check:
+    """Return what is wrong with a run, and what could not be compared; see `verify_run`."""
+    notes: list[str] = []
+    return Check(_findings(folder, notes), notes)
+
+
+def _findings(folder: Path, notes: list[str]) -> list[Finding]:
     if not (folder / "config.json").is_file() and not (folder / "journal.db").is_file():
         raise no_run(folder)
     try:
         directory = RunDirectory.read(folder)
     except RunError as error:
         return [Finding("config", "config.json", error.message.partition("' ")[2].rstrip("."), error.hint)]
+    if said := without_class(directory.config, "compared"):
+        notes.append(said)
     if holder := directory.holder():
         raise RunError(f"{str(folder)!r} is in use by {holder}.", hint="Wait for it; a run is whole when it stands still.")
     findings = [*_config(directory), *_given(directory)]
@@ -109,7 +136,7 @@ def verify_run(folder: Path) -> list[Finding]:
         findings += _gold(journal)
         findings += _models(directory, journal)
         if not any(finding.kind in ("journal", "gold") for finding in findings):
-            findings += _derived(directory, journal)
+            findings += _derived(directory, journal, notes)
     return findings
 
 
@@ -246,7 +273,7 @@ def _models(directory: RunDirectory, journal: Journal) -> list[Finding]:
     ]
 
 
-def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
+def _derived(directory: RunDirectory, journal: Journal, notes: list[str]) -> list[Finding]:
     """Compare with what would be written now; a run that has not ended need not have the files."""
     finished = journal.meta("finished") is not None
     present = [name for name in ("dataset.jsonl", "results.json", "report.html") if (directory.path / name).exists()]
@@ -263,18 +290,56 @@ def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
         elif name == "dataset.jsonl":
             same = _same_lines(directory.path / name, (f"{line}\n" for line in dataset_lines(journal, directory.config)))
         else:
-            same = any(_as_derived(directory, journal, {**results, "run": run}, name) for run in _run_names(directory, results))
+            runs = [{**results, "run": run} for run in _run_names(directory, results)]
+            same = any(_as_derived(directory, journal, named, name) for named in runs)
+            if not same and (note := _of_another_version(directory, journal, runs, name)):
+                notes.append(f"{note} {_REPORT}")
+                continue
         if not same:
             findings.append(Finding("derived", name, "is not what the journal gives", _REPORT))
     return findings
 
 
-def not_compared(folder: Path) -> str:
-    """Return a line on what of a run cannot be compared here, for want of its family's class; empty when all can be."""
+def _of_another_version(directory: RunDirectory, journal: Journal, runs: list[dict[str, Any]], name: str) -> str:
+    """Say why a file is not what would be written now, where another version or library wrote it so; empty where it is damaged.
+
+    Args:
+        directory: of the run.
+        journal: its journal.
+        runs: the results, under each name that the run may have.
+        name: the file.
+    """
     try:
-        return without_class(RunDirectory.read(folder).config, "compared")
-    except RunError:
+        text = (directory.path / name).read_text(encoding="utf-8")
+        if name == "results.json":
+            facts = _facts(json.loads(text))
+            return f"{name} has the journal's numbers in the words of another version." if facts in map(_facts, runs) else ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
+    from stepsynth.report import render_report, state_of, without_figures
+
+    state = state_of(text)
+    if state.intact is False or not state.version:
+        return ""
+    if state.version != __version__:
+        return f"{name} was rendered by stepsynth {state.version}, and this is {__version__}: it is not compared."
+    if state.intact is None:
+        return f"{name} was rendered by an earlier build of stepsynth {state.version}: it is not compared."
+    have = without_figures(text)
+    if any(have == without_figures(render_report(journal, results, directory.config)) for results in runs):
+        return f"the figures of {name} were drawn by another release of matplotlib; all else is what the journal gives."
+    return ""
+
+
+def _facts(results: dict[str, Any]) -> dict[str, Any]:
+    """Return results without the sentences that explain them."""
+    facts: dict[str, Any] = json.loads(json.dumps(results))
+    for method in facts["methods"].values():
+        if worth := method.get("worth"):
+            del worth["words"]
+            for entry in worth["students"]:
+                del entry["called"]
+    return facts
 
 
 _ORIGIN = ("round", "kind", "source", "id", "request")

@@ -193,14 +193,15 @@ class Run:
     def verify(self) -> list[Finding]:
         """Return what is wrong with the run's files; nothing when it is whole.
 
-        Without the class of an own task family the texts of the data set cannot be compared; a warning says so.
+        What cannot be compared is a warning: a page that another version rendered, or the texts of the data set without the
+        class of an own task family.
         """
-        from stepsynth.verify import verify_run
+        from stepsynth.verify import check_run
 
-        if said := without_class(self.config, "compared"):
-            warnings.warn(said, stacklevel=2)
-
-        return verify_run(self.path)
+        check = check_run(self.path)
+        for note in check.notes:
+            warnings.warn(note, stacklevel=2)
+        return check.findings
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

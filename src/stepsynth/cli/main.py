@@ -260,14 +260,16 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 @app.command()
 def verify(folder: RunPath, as_json: Json = False) -> None:
     """Check that a run is whole: journal, gold rows, models, derived files. Exit code 1 when it is not."""
-    from stepsynth.verify import not_compared, verify_run
+    from stepsynth.verify import check_run
 
-    findings = verify_run(folder)
-    if said := not_compared(folder):
-        typer.echo(said, err=True)
+    check = check_run(folder)
+    findings = check.findings
     if as_json:
-        _print_json({"run": folder.resolve().name, "whole": not findings, "problems": [asdict(finding) for finding in findings]})
+        problems = [asdict(finding) for finding in findings]
+        _print_json({"run": folder.resolve().name, "whole": not findings, "problems": problems, "notes": check.notes})
     else:
+        for note in check.notes:
+            typer.echo(note, err=True)
         for finding in findings:
             typer.echo(str(finding))
         typer.echo(f"{folder}: {_verdict(folder, len(findings))}")
