@@ -94,15 +94,18 @@ class Run:
         """A dict per trained student, in the order of training.
 
         ``round``, ``rows`` (that it learnt from), ``student`` (with cross-fitting: ``labels``, ``written``, ``both`` or
-        ``stages``), ``best`` (whether it is the final one), and the scores ``crossfit``, ``select`` and ``test``, each
-        ``None`` or a dict with ``metric``, ``value``, ``ci95`` and ``n``.
+        ``stages``), ``folder`` (its weights, below the run directory; ``None`` where it was not kept), ``best`` (whether it is
+        the final one), and the scores ``crossfit``, ``select`` and ``test``, each ``None`` or a dict with ``metric``, ``value``,
+        ``ci95`` and ``n``.
         """
         method = self._method
+        kept = {path.name for path in (self.path / "models").glob("round-*")}
         return [
             {
                 "round": entry["round"],
                 "rows": entry["rows"],
                 "student": entry.get("student"),
+                "folder": f"models/round-{entry['round']}" if f"round-{entry['round']}" in kept else None,
                 "best": entry["round"] == method["best_round"],
                 **{split: entry.get(split) for split in ("crossfit", "select", "test")},
             }
