@@ -85,7 +85,7 @@ def synthesize(
         seed: of everything that is drawn.
         out: the run directory; by default ``runs/NAME`` in the current folder, with the task's name.
         cache: the file with answers that runs share: ``user`` is the one of this user, ``None`` is none.
-        progress: ``True`` draws bars, ``False`` nothing; ``None`` decides by where it runs; or an own object.
+        progress: ``True`` shows it, ``False`` nothing; ``None`` decides by where it runs; or an own object.
 
     Returns:
         The finished run.

@@ -28,8 +28,8 @@ def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
     """Yield where a call reports to.
 
     Args:
-        progress: ``True`` draws bars, ``False`` nothing; ``None`` draws bars on a terminal and in a notebook, and logs
-            elsewhere (logger ``stepsynth``, level INFO); or an own object.
+        progress: ``False`` shows nothing, ``True`` and ``None`` draw bars on a terminal and in a notebook. Elsewhere ``True``
+            writes a line per stage to standard error and ``None`` logs it (logger ``stepsynth``, level INFO). Or an own object.
     """
     if progress is not None and not isinstance(progress, bool):
         if missing := [name for name in ("start", "advance", "finish", "note", "paused") if not hasattr(progress, name)]:
@@ -39,12 +39,14 @@ def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
         yield progress
     elif progress is False:
         yield SilentProgress()
-    elif progress or sys.stderr.isatty() or _in_notebook():
+    elif sys.stderr.isatty() or _in_notebook():
         bars = _Bars()
         try:
             yield bars
         finally:
             bars.close()
+    elif progress:
+        yield _Written()
     else:
         yield _Logged()
 
@@ -64,10 +66,10 @@ class _Logged(SilentProgress):
 
     def start(self, stage: str, target: int, unit: str) -> None:
         self._stage = stage
-        self._log.info("%s: 0 / %d %s", stage, target, unit)
+        self.note(f"{stage}: 0 / {target:,} {unit}")
 
     def finish(self, summary: str) -> None:
-        self._log.info("%s: %s", self._stage, summary)
+        self.note(f"{self._stage}: {summary}")
 
     def note(self, message: str) -> None:
         self._log.info("%s", message)
@@ -75,6 +77,18 @@ class _Logged(SilentProgress):
     def paused(self, pause: Pause | None) -> None:
         if pause is not None and pause.long:
             self._log.warning("%s", pause)
+
+
+class _Written(_Logged):
+    """The same lines on standard error: a bar that overwrites itself fills a file or a pipe with blanks."""
+
+    def note(self, message: str) -> None:
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+
+    def paused(self, pause: Pause | None) -> None:
+        if pause is not None and pause.long:
+            self.note(f"{pause}.")
 
 
 class _Bars(SilentProgress):
