@@ -144,7 +144,8 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         # One of the user's has no base model; the label check needs one all the same.
         base = None if config.student.own and not method.doubts_labels(config) else config.student.model
         for model in filter(None, (base, config.method.mistakes_of)):
-            check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
+            where = resolve(model, kind="student", report=progress.note if progress else None)
+            check_base(model, where, config.task.family, "fresh" if config.student.own else config.student.head)
     return RunData(validation, test, sealed, contexts, seed, read)
 
 

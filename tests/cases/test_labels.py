@@ -438,8 +438,8 @@ def test_case_16_the_command_ends_with_two_and_one_line(
 
 
 _NO_TEXTS: list[tuple[Any, str, str]] = [
-    (True, "yes", "is True, which is no text; put it in quotes (YAML reads yes, no, on and off as true and false)"),
-    (None, "~", "is None, which is no text; put it in quotes (YAML reads ~, null and nothing at all as no value)"),
+    (True, "yes", "is True, which is no text (YAML reads yes, no, on and off as true and false); put it in quotes"),
+    (None, "~", "is None, which is no text (YAML reads ~, null and nothing at all as no value); put it in quotes"),
     (["a"], "[a]", "['a'] is a list; write a label as one text, in quotes"),
     (float("nan"), ".nan", "NaN"),
 ]
@@ -471,7 +471,7 @@ def test_a_label_of_a_source_that_is_no_text_is_one_line_from_python_and_from_ya
 @pytest.mark.parametrize(
     ("meaning", "said"),
     [
-        (True, "the description of label 'a' is True, which is no text; put it in quotes (YAML reads yes, no,"),
+        (True, "the description of label 'a' is True, which is no text (YAML reads yes, no,"),
         (["x"], "the description of label 'a' is ['x'], a list; write one text, in quotes"),
         ({"x": 1}, "the description of label 'a' is {'x': 1}, a dict; write one text, in quotes"),
     ],

@@ -23,7 +23,7 @@ def refuse_no_descriptions(labels: Mapping[object, object]) -> None:
     for label, description in labels.items():
         if isinstance(description, bool):
             raise ValueError(
-                f"the description of label {str(label)!r} is {description}, which is no text; put it in quotes ({_TRUTH})"
+                f"the description of label {str(label)!r} is {description}, which is no text ({_TRUTH}); put it in quotes"
             )
         if description is not None and not isinstance(description, str | int | float | date):
             what = type(description).__name__
@@ -34,9 +34,9 @@ def refuse_no_labels(labels: Iterable[object]) -> None:
     """Raise `ValueError` for a label that is no text, for instance what YAML made of one that was not in quotes."""
     for label in labels:
         if isinstance(label, bool):
-            raise ValueError(f"a label is {label}, which is no text; put it in quotes ({_TRUTH})")
+            raise ValueError(f"a label is {label}, which is no text ({_TRUTH}); put it in quotes")
         if label is None:
-            raise ValueError(f"a label is None, which is no text; put it in quotes ({_NOTHING})")
+            raise ValueError(f"a label is None, which is no text ({_NOTHING}); put it in quotes")
         if not isinstance(label, str | int | float | date):
             raise ValueError(f"the label {label!r} is a {type(label).__name__}; write a label as one text, in quotes")
         if label != label:
