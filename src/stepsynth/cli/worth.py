@@ -30,7 +30,7 @@ def print_worth(worth: Mapping[str, Any], console: Console) -> None:
 
     tested = any(entry["test"] for entry in worth["students"])
     # As narrow as it can be, so that no interval is broken on a terminal of 80 columns.
-    close = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True, "show_edge": False}
+    close: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True, "show_edge": False}
     table = Table(title="What your labels and the written rows are worth", title_justify="left", **close)
     head, rows = _cells(worth, tested=tested)
     for place, name in enumerate(head):

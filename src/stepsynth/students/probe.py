@@ -96,6 +96,10 @@ class LinearProbe:
         self._classifier, guessed = _fit(self._encoder.features(examples), labels)
         self.correct = sum(a == b for a, b in zip(guessed, labels, strict=True)) if guessed else 0
 
+    def features(self, examples: Sequence[Example]) -> Any:
+        """Return what the classifier reads, (rows, features)."""
+        return self._encoder.features(examples)
+
     def probabilities(self, examples: Sequence[Example]) -> list[dict[str, float]]:
         """Return label -> probability for each row; labels without gold rows are absent.
 
