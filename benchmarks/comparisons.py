@@ -24,7 +24,7 @@ from stepsynth.cli.comparing import compare_methods
 from stepsynth.comparison import parse_systems, read_cell
 from stepsynth.config import load_config
 from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
-from stepsynth.evaluation.statistics import holm
+from stepsynth.evaluation.statistics import holm, shown_p
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -166,7 +166,7 @@ def print_data_set(title: str, lines: list[dict[str, Any]]) -> None:
             ", ".join(f"{value:.1f}" for value in line["per_seed"]),
             f"{line['score']:.1f} [{low:.1f}, {high:.1f}]",
             signed(minus) if minus else "",
-            f"{minus['p_holm']:.3f}" if minus else "",
+            shown_p(minus["p_holm"]) if minus else "",
         ]
         print(f"| {' | '.join(cells)} |")
 

@@ -193,7 +193,7 @@ def figures(found: World, verdicts: list[Verdict], took: dict[str, float], *, re
 
 
 def _nearest(found: World, rows: list[Example]) -> float:
-    vectors = found.judge._features(rows)
+    vectors = found.judge.features(rows)
     near = []
     for i, row in enumerate(rows):
         others = [j for j, other in enumerate(rows) if j != i and other.label == row.label]

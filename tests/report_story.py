@@ -8,11 +8,13 @@ hostile texts reach every field of the page. ``comparison()`` tells of four meth
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.config import RunConfig, parse_config
 from stepsynth.journal import Journal
+from stepsynth.report import render_report
 from stepsynth.tasks import create_family
 from stepsynth.types import (
     Candidate,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["Story", "build", "comparison", "evaluation", "make_config"]
+__all__ = ["NAMES", "Story", "build", "comparison", "evaluation", "make_config", "page_of", "worth"]
 
 TEACHER: dict[str, object] = {"backend": "openai", "model": "tiny", "base_url": "http://127.0.0.1:8000/v1"}
 
@@ -360,3 +362,35 @@ def _system(name: str, value: float, number: int, seeds: int, p: float | None = 
         ]
         entry["difference"] = {"value": gap, "ci95": [gap - 0.022, gap + 0.021], "p": p, "p_holm": 2 * p, "per_seed": each}
     return entry
+
+
+SCORE = {"metric": "accuracy", "value": 1.0, "ci95": [0.981, 1.0], "n": 200}
+NAMES = {"labels": "your labels alone", "written": "the written rows alone", "both": "both together"}
+
+
+def worth(p: float = 1e-9) -> dict[str, Any]:
+    """Return the table that ends a cross-fitted run, with numbers as wide as they get."""
+    students: list[dict[str, Any]] = [
+        {
+            "student": name,
+            "called": called,
+            "round": number,
+            "rows": 12345,
+            "steps": 1000,
+            "crossfit": SCORE,
+            "test": SCORE,
+            "difference": {"value": 0.123, "ci95": [-0.301, 0.388], "p": p, "on": "test", "n": 200} if number > 3 else None,
+            "chosen": name == "both",
+        }
+        for number, (name, called) in enumerate(NAMES.items(), start=3)
+    ]
+    return {"chosen": "both", "how": "cross-validation", "students": students, "curve": None, "words": ["They help."]}
+
+
+def page_of(path: Path, found: dict[str, Any]) -> str:
+    """Return the page of a run that ended with this table."""
+    journal, results, config = build(path, Story(select=(780, 840)))
+    with closing(journal):
+        (method,) = results["methods"].values()
+        method["worth"] = found
+        return render_report(journal, results, config)

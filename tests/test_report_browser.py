@@ -6,16 +6,18 @@ the path in ``STEPSYNTH_CHROMIUM``); without one these tests are skipped.
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import shutil
 import subprocess
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from report_story import Story, build, comparison
+from report_story import Story, build, comparison, page_of, worth
 from stepsynth.report import render_comparison, render_report
 
 if TYPE_CHECKING:
@@ -120,6 +122,48 @@ def test_nothing_runs_out_of_a_comparison(tmp_path: Path, width: int) -> None:
     page = tmp_path / "comparison.html"
     page.write_text(render_comparison(results), encoding="utf-8")
     assert margin_is_empty(page, width, 6000)
+
+
+_MEASURE = """<script>
+const cells = [...document.querySelectorAll("table.stack tbody tr > *")].filter((cell) => cell.getClientRects().length);
+const outside = cells.filter((cell) => {
+  const box = cell.getBoundingClientRect();
+  return box.left < 0 || box.right > innerWidth || cell.scrollWidth > cell.clientWidth + 1;
+});
+const pinned = [...document.querySelectorAll(".scroll table:not(.stack, .confusion, .rows) tbody th[scope=row]")]
+  .filter((cell) => getComputedStyle(cell).position === "sticky");
+const named = cells.filter((cell) => getComputedStyle(cell, "::before").content.startsWith('"p'));
+document.title = JSON.stringify({ width: innerWidth, cells: cells.length, outside: outside.map((cell) => cell.textContent),
+  named: named.length, pinned: pinned.length });
+</script>"""
+
+
+def measured(folder: Path, page: str, width: int) -> dict[str, Any]:
+    """Return what a copy of a page that may run a script says of its tables at a width."""
+    copy = folder / "measured.html"
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    copy.write_text(free.replace("</body>", f"{_MEASURE}</body>"), encoding="utf-8")
+    found = re.search("<title>(.*?)</title>", browse(copy, f"--window-size={width},900", "--dump-dom"), re.DOTALL)
+    assert found
+    values: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return values
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_difference_and_p_are_on_the_screen_of_a_telephone(tmp_path: Path, width: int) -> None:
+    """The tables that compare are stacked there: every cell is inside, under the name of its column; other tables keep names."""
+    results = comparison(3)
+    results["systems"][1]["name"] += ":method.seed_rows=1200:student.head=probe"
+    compared = measured(tmp_path, render_comparison(results), width)
+    ended = measured(tmp_path, page_of(tmp_path / "journal.db", worth(0.0125)), width)
+    for found, cells in ((compared, 9 * len(results["systems"])), (ended, 7 * 3)):
+        narrow = found["width"] < 700
+        assert found["outside"] == []
+        # The reference has no p, and a cell that says nothing takes no line.
+        assert found["cells"] in (cells, cells - 1)
+        assert bool(found["named"]) is narrow
+    assert bool(compared["pinned"]) is (compared["width"] < 700)
+    assert (compared["width"] < 700) is (width == 400)
 
 
 def test_a_comparison_is_read_and_drawn(tmp_path: Path) -> None:

@@ -294,21 +294,3 @@ def test_a_probe_reads_both_texts_of_a_pair(base: Path, margin: Margin) -> None:
     alone = [Example(row.id, row.text, row.label) for row in train]
     task = TaskConfig(name="one", instruction="i", labels={"no": "", "yes": ""})
     margin.below(LinearProbe(_config(base), Classification(task), alone).correct / 300, 0.7, "from one text")  # at most 0.55
-
-
-@pytest.mark.learns
-def test_a_probe_decides_each_of_several_labels(base: Path, margin: Margin) -> None:
-    """Each label has its own probability; labels of no row or of all rows have none."""
-    rows = [Example(row.id, row.text, f"{row.label}|film".strip("|")) for row in _topics(300, 0)]
-    probe = LinearProbe(_config(base), _multi(), rows)
-    test = _topics(100, 1)
-    answers = probe.probabilities(test)
-    assert all(set(answer) == {"praise", "blame"} for answer in answers)
-    for label in ("praise", "blame"):
-        right = sum((answer[label] >= 0.5) == (label in row.label) for answer, row in zip(answers, test, strict=True))
-        margin.above(right / 100, 0.8, label)  # at least 1.00 in the sweep
-    margin.above(max(sum(answer.values()) for answer in answers), 1.5, "both at once")  # at least 1.89
-    margin.above(probe.correct / 300, 0.67, "cross-validated")  # at least 1.00
-    assert probe.correct <= probe.n == 300
-    assert probe.probabilities([]) == []
-    assert LinearProbe(_config(base), _multi(), [Example("x", "a film", "film")] * 3).correct == 0

@@ -382,6 +382,8 @@ def test_methods_are_compared(world: World, tmp_path: Path) -> None:
     assert found.report().is_file()
     assert "zerogen" in found._repr_html_()
     assert "| zerogen |" in str(found)
+    again = ss.Comparison.load(tmp_path / "compare")
+    assert (again.path, again.results) == (found.path, found.results)
     cell = ss.Run.load(tmp_path / "compare" / "zerogen-1")
     assert cell.finished
     assert [entry.name for entry in cell.config.filters] == ["Short"]

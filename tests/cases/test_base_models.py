@@ -111,3 +111,14 @@ def test_weights_of_the_hub_are_looked_for_and_not_fetched(monkeypatch: pytest.M
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     monkeypatch.setattr("transformers.utils.has_file", has_file)
     assert checking._hub_weights("some/model") == said
+
+
+def test_a_decoder_beside_the_encoder_is_told_before_anything_is_asked_for(whole: Path, tmp_path: Path) -> None:
+    """The form that learns labels with a probe's head has no place for it; a fresh head has."""
+    folder = Path(shutil.copytree(whole, tmp_path / "base"))
+    changed_config(model_type="bart", is_encoder_decoder=True)(folder)
+    check_base(str(folder), folder, "classification", "fresh")
+    for head in ("probe", "probe-start"):
+        with pytest.raises(ConfigError, match=r"a decoder beside its encoder, which needs student\.head: fresh\.") as caught:
+            check_base(str(folder), folder, "classification", head)
+        assert "\n" not in str(caught.value)

@@ -15,6 +15,7 @@ import pytest
 
 from command import stepsynth
 from loopback import LoopbackServer
+from stepsynth.cli.running import print_results, short_line
 from stepsynth.config import BudgetConfig, MatchConfig, TeacherConfig, parse_config, parse_stored
 from stepsynth.errors import BudgetError
 from stepsynth.filters import FilterPipeline
@@ -283,7 +284,7 @@ def test_the_page_and_the_plan_say_where_the_answers_went(tmp_path: Path, capsys
     assert sum('Do not use the word "kalm".' in content for content in told) == 44
     assert not any("Do not use" in content for content in told if "kalm" not in content)
     assert plan.code == 0
-    assert "labels    3; the first stage needs 20 answers for each and asks for at most 120" in plan.out
+    assert "labels    3: the first stage needs 20 accepted answers for each and asks for at most 120" in plan.out
     assert "so far    kalm: 66 asked, 0 of 20 accepted; most dropped: 66 names the label" in plan.out
     folder = tmp_path / "runs" / "invented"
     page = html.unescape((folder / "report.html").read_text())
@@ -293,5 +294,21 @@ def test_the_page_and_the_plan_say_where_the_answers_went(tmp_path: Path, capsys
         "most of the others dropped as 'names the label'." in page
     )
     assert "What the teacher was told to avoid" in page
+    short = "round-0/zerogen ended short: 40 of 60 wanted rows (missing: kalm 20); most were dropped: 66 names the label."
+    assert short in stepsynth(capsys, "status", folder).out
     status = json.loads(stepsynth(capsys, "status", folder, "--json").out)
+    print_results(status["results"], folder)
+    assert short in capsys.readouterr().out
     assert status["stages"][0]["stopped"] == {"kalm": {"answers": 44, "good": 0, "reason": "names the label"}}
+
+
+def test_a_stage_that_is_short_says_how_far_and_why() -> None:
+    stage: dict[str, Any] = {"stage": "round-0/seed", "kind": "seed", "accepted": 3, "dropped": {}, "missing": {}}
+    assert short_line(stage) == short_line({**stage, "missing": {"a": 0}}) == ""
+    many = {f"label-{number}": number for number in range(1, 8)}
+    assert short_line({**stage, "missing": many, "dropped": {"surplus": 90, "too long": 2, "empty": 2}}) == (
+        "round-0/seed ended short: 3 of 31 wanted rows (missing: label-7 7, label-6 6, label-5 5, label-4 4, label-3 3 "
+        "and 2 more labels); most were dropped: 2 empty."
+    )
+    reasons = {**stage, "kind": "rationales", "missing": {"": 2}}
+    assert short_line(reasons) == "round-0/seed ended short: 3 of 5 wanted reasons (missing: in all 2)."

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from stepsynth.report.verify import Finding
+from stepsynth.report.verify import Check, Finding
 
 
 @pytest.mark.parametrize("findings", [[], [Finding("journal", "journal.db", "is damaged")]])
 def test_verify_prints_an_object(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, findings: list[Finding]
 ) -> None:
-    monkeypatch.setattr("stepsynth.report.verify.verify_run", lambda _: findings)
+    monkeypatch.setattr("stepsynth.report.verify.check_run", lambda _: Check(findings, ["Not compared."]))
     outcome = stepsynth(capsys, "verify", tmp_path / "r", "--json")
     found = json.loads(outcome.out)
     assert (found["run"], found["whole"], len(found["problems"])) == ("r", not findings, len(findings))
+    assert found["notes"] == ["Not compared."]
     assert outcome.code == bool(findings)
 
 

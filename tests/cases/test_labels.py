@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import stepsynth as ss
 from loopback import LoopbackServer
 from stepsynth.cli.main import main
 from stepsynth.config import SourceConfig, TaskConfig, load_config, parse_config
@@ -28,6 +30,7 @@ from stepsynth.run import RunDirectory
 from stepsynth.run.data import load_run_data
 from stepsynth.tasks.labels import join_labels, label_names
 from stepsynth.types import Example
+from world import build_world
 
 NONE = Example("", "")
 
@@ -432,6 +435,61 @@ def test_case_16_the_command_ends_with_two_and_one_line(
         assert ended.value.code == 2
         said = capsys.readouterr().err.strip()
         assert len(said.splitlines()) == 1
+
+
+_NO_TEXTS: list[tuple[Any, str, str]] = [
+    (True, "yes", "is True, which is no text (YAML reads yes, no, on and off as true and false); put it in quotes"),
+    (None, "~", "is None, which is no text (YAML reads ~, null and nothing at all as no value); put it in quotes"),
+    (["a"], "[a]", "['a'] is a list; write a label as one text, in quotes"),
+    (float("nan"), ".nan", "NaN"),
+]
+
+
+@pytest.mark.parametrize(("value", "spelled", "said"), _NO_TEXTS)
+def test_a_label_of_a_source_that_is_no_text_is_one_line_from_python_and_from_yaml(
+    tmp_path: Path, value: Any, spelled: str, said: str
+) -> None:
+    """Keys and values of ``data.validation.labels``; whoever writes Python is not told of YAML alone."""
+    world = build_world(tmp_path)
+    cases = [({"x": value}, f"{{x: {spelled}}}")]
+    if not isinstance(value, list):
+        cases.append(({value: "kalm"}, f"{{{spelled}: kalm}}"))
+    for python, yaml in cases:
+        source = ss.Source(world.folder / "validation.csv", labels=python)
+        with pytest.raises(ConfigError) as caught:
+            ss.plan(ss.Classification("a", "Decide.", ["kalm", "rund", "spitz"]), validation=source, out=tmp_path / "run")
+        assert "data.validation.labels" in str(caught.value)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+        text = world.config_path.read_text().replace("path: validation.csv", f"path: validation.csv\n    labels: {yaml}")
+        (tmp_path / "changed.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"data\.validation\.labels") as caught:
+            load_config(tmp_path / "changed.yaml")
+        assert said in str(caught.value) or "YAML reads .nan as nan" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("meaning", "said"),
+    [
+        (True, "the description of label 'a' is True, which is no text (YAML reads yes, no,"),
+        (["x"], "the description of label 'a' is ['x'], a list; write one text, in quotes"),
+        ({"x": 1}, "the description of label 'a' is {'x': 1}, a dict; write one text, in quotes"),
+    ],
+)
+def test_a_meaning_that_is_no_text_is_one_line(meaning: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ss.Classification("a", "Decide.", {"a": meaning, "b": "c"})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_and_dates_are_the_texts_that_they_are_spelled_like(tmp_path: Path) -> None:
+    task = TaskConfig.model_validate({"name": "a", "instruction": "b", "labels": {1: 2, date(2024, 1, 1): None}})
+    assert task.labels == {"1": "2", "2024-01-01": ""}
+    assert SourceConfig.model_validate({"path": "x", "labels": {1: 2, date(2024, 1, 1): 1.5}}).labels == {
+        "1": "2",
+        "2024-01-01": "1.5",
+    }
 
 
 def test_a_list_that_names_a_label_twice_is_refused(tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reliability.runs import go_on
+from stepsynth import __version__
+from stepsynth.config import load_config, parse_config
+from stepsynth.errors import RunError
 from stepsynth.journal import AnswerStore, Journal
-from stepsynth.report.verify import verify_run
+from stepsynth.report.verify import check_run, verify_run
 from stepsynth.run import RunDirectory
 from stepsynth.types import Example, Prediction
 from world import build_world
@@ -106,6 +110,49 @@ def test_r19_it_ends_as_if_this_release_had_made_it_from_the_beginning(
     assert {key for key in method if method[key] != fresh_method[key]} <= {"cost_usd"}
     lines = (Path("fresh") / "run" / "dataset.jsonl").read_text(encoding="utf-8")
     assert (run / "dataset.jsonl").read_text(encoding="utf-8") == lines
+
+
+@pytest.mark.parametrize("made", RUNS)
+def test_r19_the_folder_itself_is_a_config_that_goes_on(made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = unpack(made, tmp_path)
+    RunDirectory.open(run, load_config(run)).close()
+    with pytest.raises(RunError, match=f"To go on with it: `stepsynth run {run}`"):
+        RunDirectory.open(run, parse_config(json_values(run)))
+
+
+def json_values(run: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / "config.json").read_text())["config"]
+    return values
+
+
+@pytest.mark.parametrize("made", RUNS)
+def test_r19_the_page_and_the_words_of_an_earlier_release_are_no_damage(
+    made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R13: what another version rendered is said to be so; a number that is not the journal's is found all the same."""
+    monkeypatch.chdir(tmp_path)
+    run = unpack(made, tmp_path)
+    config, student = RunDirectory.read(run).config, Recorded(run)
+    go_on(config, run, student=student)
+    page, results = run / "report.html", run / "results.json"
+    ours, numbers = page.read_text(encoding="utf-8"), json.loads(results.read_text(encoding="utf-8"))
+    theirs = ours[: ours.rindex("<!-- sha256")].replace("What was run", "How it was run")
+    page.write_text(theirs.replace(f"stepsynth {__version__} from", "stepsynth 0.1.0 from"), encoding="utf-8")
+    (method,) = numbers["methods"].values()
+    if "worth" in method:
+        method["worth"]["words"] = ["Written rows are good for you."]
+        results.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    check = check_run(run)
+    assert check.findings == []
+    said = f"report.html was rendered by stepsynth 0.1.0, and this is {__version__}: it is not compared. `stepsynth report RUN`"
+    assert check.notes[-1].startswith(said)
+    assert [note.split()[0] for note in check.notes] == (["results.json"] if "worth" in method else []) + ["report.html"]
+    page.write_text(theirs, encoding="utf-8")
+    assert f"an earlier build of stepsynth {__version__}" in check_run(run).notes[-1]
+    method["rows"] += 1
+    results.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert [finding.where for finding in verify_run(run)] == ["results.json"]
 
 
 @pytest.mark.parametrize("made", RUNS)

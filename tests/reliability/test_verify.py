@@ -13,10 +13,12 @@ import pytest
 
 from kill_harness import fingerprint
 from reliability.runs import copied, go_on
+from stepsynth import __version__
 from stepsynth.errors import RunError
 from stepsynth.execution import rebuild
 from stepsynth.journal import Journal
-from stepsynth.report.verify import Finding, verify_run
+from stepsynth.report.seal import sealed
+from stepsynth.report.verify import Finding, check_run, verify_run
 from stepsynth.run import RunDirectory
 from world import World
 
@@ -109,6 +111,29 @@ def test_r13_a_derived_file_that_is_not_the_journals_is_found_and_made_again(
     assert summary(verify_run(run)) == [("derived", name)]
     rebuild(run)
     assert (run / name).read_bytes() == content
+
+
+def test_r13_a_page_tells_a_change_from_another_version_and_another_library(calm: Path, tmp_path: Path) -> None:
+    run = copied(calm, tmp_path)
+    page = run / "report.html"
+    ours = page.read_text(encoding="utf-8")
+    body = ours[: ours.rindex("<!-- sha256")]
+    redrawn = sealed(body.replace("</svg>", "<g></g></svg>"))
+    page.write_text(redrawn, encoding="utf-8")
+    check = check_run(run)
+    assert not check.findings
+    assert "drawn by another release of matplotlib" in check.notes[0]
+    for spoilt in (
+        redrawn.replace("<g></g>", "<g> </g>"),
+        sealed(body.replace("What was run", "How it was run")),
+        ours[: len(ours) // 2],
+        ours.replace(f"stepsynth {__version__} from", "stepsynth 0.1.0 from"),
+        "",
+    ):
+        assert spoilt != ours
+        page.write_text(spoilt, encoding="utf-8")
+        check = check_run(run)
+        assert (summary(check.findings), check.notes) == ([("derived", "report.html")], [])
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def synthesize(
         seed: the seed of all random draws.
         out: the run directory; by default ``runs/NAME`` in the current folder, with the task's name.
         cache: the file with answers that runs share: ``user`` for this user's default file, ``None`` for no file.
-        progress: ``True`` draws bars, ``False`` nothing, ``None`` decides by the environment; or your own object.
+        progress: ``True`` shows it, ``False`` does not, ``None`` decides by the environment; or your own object.
 
     Returns:
         The finished run.
@@ -154,21 +154,21 @@ def plan(task: Task, *, validation: object, progress: bool | Progress | None = N
     """
     _check_settings("plan", settings, {*_SETTINGS, "out"})
     folder = _folder(settings.pop("out", None), task, "")
-    return plan_config(make_config(task, folder, validation=validation, **settings), folder.parent, progress=progress)
+    return plan_config(make_config(task, folder, validation=validation, **settings), folder, progress=progress)
 
 
-def plan_config(config: RunConfig, runs: Path, *, progress: bool | Progress | None = None) -> dict[str, Any]:
+def plan_config(config: RunConfig, folder: Path, *, progress: bool | Progress | None = None) -> dict[str, Any]:
     """Plan a config; see `plan`.
 
     Args:
         config: the config.
-        runs: the folder that holds the run directories.
+        folder: the run directory.
         progress: see `synthesize`.
     """
     from stepsynth.planning import make_plan
 
     with open_progress(progress) as shown:
-        return run_apart(lambda: make_plan(config, runs=runs, report=shown.note))
+        return run_apart(lambda: make_plan(config, folder=folder, report=shown.note))
 
 
 def compare(

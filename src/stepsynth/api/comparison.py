@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.comparison import comparison_markdown
 from stepsynth.comparison.markdown import comparison_rows
+from stepsynth.errors import RunError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas
 
 __all__ = ["Comparison"]
@@ -24,12 +26,25 @@ class Comparison:
         results: the content of ``results.json``.
 
     Example:
-        >>> comparison.to_pandas()  # doctest: +SKIP
+        >>> Comparison.load("runs/compare-tickets").to_pandas()  # doctest: +SKIP
     """
 
     def __init__(self, path: Path, results: dict[str, Any]) -> None:
         self.path = path
         self.results = results
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Comparison:
+        """Return the comparison in a folder, as `compare` and ``stepsynth compare`` left it.
+
+        Args:
+            path: the folder.
+
+        Raises:
+            RunError: there is none, or it has not come to its end yet.
+        """
+        folder = Path(path).expanduser().absolute()
+        return cls(folder, _read_results(folder))
 
     @property
     def reference(self) -> str:
@@ -67,6 +82,29 @@ class Comparison:
 
         head, *rows = comparison_rows(self.results)
         return table(head, rows, notes=self.warnings)
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        what = "it is a file" if folder.exists() else "there is no such folder"
+        raise RunError(f"there is no comparison at {str(folder)!r}: {what}.", hint="Give the folder of a comparison.")
+    if (folder / "config.json").is_file():
+        raise RunError(f"{str(folder)!r} is a run, not a comparison.", hint="Read it with Run.load.")
+    try:
+        found: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        begun = any(folder.glob("*/config.json"))
+        what = "it has no results.json yet" if begun else "the folder has no results.json"
+        hint = "The call or command that began it goes on with it." if begun else "Give the folder of a comparison."
+        raise RunError(f"there is no finished comparison at {str(folder)!r}: {what}.", hint=hint) from None
+    except (OSError, ValueError) as error:
+        found, said = {}, f"cannot be read: {' '.join(str(error).split())}"
+    else:
+        said = "is not that of a comparison"
+    if not isinstance(found, dict) or not {"systems", "reference", "warnings"} <= set(found):
+        hint = "The same comparison again writes it anew: nothing is asked for twice."
+        raise RunError(f"{str(folder / 'results.json')!r} {said}.", hint=hint)
+    return found
 
 
 def _numbers(entry: dict[str, Any]) -> dict[str, Any]:

@@ -32,18 +32,18 @@ class Config(RunConfig):
         >>> print(run.config.to_yaml())  # doctest: +SKIP
     """
 
-    _home: Path = PrivateAttr(default=Path())
+    _place: Path = PrivateAttr(default=Path("config.yaml"))
 
     @classmethod
-    def of(cls, config: RunConfig, home: Path = Path()) -> Config:
+    def of(cls, config: RunConfig, place: Path = Path("config.yaml")) -> Config:
         """Convert a `RunConfig` to this class.
 
         Args:
             config: the config.
-            home: the folder whose ``runs`` folder holds runs by default.
+            place: the file or run directory that it was read from; it decides where a run is by default.
         """
         found = cls.model_construct(_fields_set=config.model_fields_set, **dict(config))
-        found._home = home
+        found._place = place
         return found
 
     def to_yaml(self) -> str:
@@ -56,18 +56,18 @@ class Config(RunConfig):
         """Run or resume it; see `stepsynth.synthesize`.
 
         Args:
-            out: the run directory; by default ``runs/NAME`` beside the config file.
+            out: the run directory; by default ``runs/NAME`` beside the config file, or the run that the config was read from.
             progress: see `stepsynth.synthesize`.
         """
         from stepsynth.api.calls import run_config
 
-        return run_config(self, out if out is not None else self._runs(""), progress=progress)
+        return run_config(self, out if out is not None else self._folder(), progress=progress)
 
     def plan(self, *, progress: bool | Progress | None = None) -> dict[str, Any]:
         """Check everything and estimate what a run will take; see `stepsynth.plan`."""
         from stepsynth.api.calls import plan_config
 
-        return plan_config(self, self._home / "runs", progress=progress)
+        return plan_config(self, self._folder(), progress=progress)
 
     def compare(
         self,
@@ -82,20 +82,20 @@ class Config(RunConfig):
         """Compare methods; see `stepsynth.compare`."""
         from stepsynth.api.calls import compare_config
 
-        folder = Path(out).expanduser().absolute() if out is not None else self._runs("compare-")
+        folder = Path(out).expanduser().absolute() if out is not None else self._folder("compare-")
         return compare_config(self, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress)
 
-    def _runs(self, prefix: str) -> Path:
-        from stepsynth.run import folder_name
+    def _folder(self, prefix: str = "") -> Path:
+        from stepsynth.run import default_folder
 
-        return self._home / "runs" / f"{prefix}{folder_name(self.task.name)}"
+        return default_folder(self._place, self.task.name, prefix)
 
 
 def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | Sequence[str] = ()) -> Config:
-    """Read a YAML config.
+    """Read a YAML config, or the one that a run began with.
 
     Args:
-        path: the file; relative paths in it start from its folder.
+        path: the file; relative paths in it start from its folder. Or a run directory: running its config resumes it.
         overrides: changed keys, ``{"method.rounds": 3}`` or ``["method.rounds=3"]``.
 
     Raises:
@@ -107,7 +107,7 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
     import json
 
     if not isinstance(path, str | os.PathLike):
-        raise ConfigError(f"the config is {path!r}, a {type(path).__name__}.", hint="Give the path of a YAML file.")
+        raise ConfigError(f"the config is {path!r}, a {type(path).__name__}.", hint="Give the path of a YAML file or of a run.")
     file = Path(path).expanduser().absolute()
     changes = overrides.items() if hasattr(overrides, "items") else ()
     try:
@@ -115,4 +115,4 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
         given = [f"{key}={json.dumps(plain_value(value))}" for key, value in changes] or list(overrides)
     except TypeError as error:
         raise ConfigError(f"an override is not a plain value: {error}.", hint="Use numbers, texts and lists.") from None
-    return Config.of(load_run_config(file, given), file.parent)
+    return Config.of(load_run_config(file, given), file)

@@ -32,12 +32,21 @@ def run_as_html(run: Run, problem: str = "") -> str:
         sum(stage[name] for stage in stages if stage["kind"] != StageKind.RATIONALES) for name in ("requested", "accepted")
     )
     scores = [entry for entry in run.scores if any(entry[split] for split in ("crossfit", "select", "test"))]
-    head = ("student", "rows", "validation", "sealed test", "")
+    head = ("student", "folder", "rows", "validation", "sealed test", "")
     rows = []
     for entry in scores:
         judged = entry["crossfit"] or entry["select"]
         name = f"{entry['student'] or 'round ' + str(entry['round'])}{' *' if entry['best'] else ''}"
-        rows.append((name, f"{entry['rows']:,}", _percent(judged), _percent(entry["test"]), _bar(entry["test"] or judged)))
+        rows.append(
+            (
+                name,
+                entry["folder"] or "",
+                f"{entry['rows']:,}",
+                _percent(judged),
+                _percent(entry["test"]),
+                _bar(entry["test"] or judged),
+            )
+        )
     state = "" if run.finished else " The run is not finished: make the same call to resume."
     notes = [f"{kept:,} of {asked:,} written rows are in the data set. * the final student.{state}"]
     return f"<div><p>{title}</p>{table(head, rows, notes=notes, raw_last=True)}</div>"

@@ -28,8 +28,9 @@ def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
     """Yield the object that a call reports its progress to.
 
     Args:
-        progress: ``True`` draws bars, ``False`` nothing; ``None`` draws bars on a terminal and in a notebook, and logs
-            elsewhere (logger ``stepsynth``, level INFO); or your own object.
+        progress: ``False`` shows nothing. ``True`` and ``None`` draw bars on a terminal and in a notebook; elsewhere
+            ``True`` writes a line per stage to standard error, and ``None`` logs it (logger ``stepsynth``, level INFO).
+            Or your own object.
     """
     if progress is not None and not isinstance(progress, bool):
         if missing := [name for name in ("start", "advance", "finish", "note", "paused") if not hasattr(progress, name)]:
@@ -40,12 +41,14 @@ def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
         yield progress
     elif progress is False:
         yield SilentProgress()
-    elif progress or sys.stderr.isatty() or _in_notebook():
+    elif sys.stderr.isatty() or _in_notebook():
         bars = _Bars()
         try:
             yield bars
         finally:
             bars.close()
+    elif progress:
+        yield _Written()
     else:
         yield _Logged()
 
@@ -65,10 +68,10 @@ class _Logged(SilentProgress):
 
     def start(self, stage: str, target: int, unit: str) -> None:
         self._stage = stage
-        self._log.info("%s: 0 / %d %s", stage, target, unit)
+        self.note(f"{stage}: 0 / {target:,} {unit}")
 
     def finish(self, summary: str) -> None:
-        self._log.info("%s: %s", self._stage, summary)
+        self.note(f"{self._stage}: {summary}")
 
     def note(self, message: str) -> None:
         self._log.info("%s", message)
@@ -76,6 +79,18 @@ class _Logged(SilentProgress):
     def paused(self, pause: Pause | None) -> None:
         if pause is not None and pause.long:
             self._log.warning("%s", pause)
+
+
+class _Written(_Logged):
+    """The same lines on standard error: a bar that overwrites itself fills a file or a pipe with blanks."""
+
+    def note(self, message: str) -> None:
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+
+    def paused(self, pause: Pause | None) -> None:
+        if pause is not None and pause.long:
+            self.note(f"{pause}.")
 
 
 class _Bars(SilentProgress):

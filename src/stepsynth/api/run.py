@@ -60,7 +60,7 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().absolute()
         self._directory = RunDirectory.read(self.path)
-        self.config = Config.of(self._directory.config)
+        self.config = Config.of(self._directory.config, self.path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Run:
@@ -94,15 +94,18 @@ class Run:
         """A dict per trained student, in the order of training.
 
         ``round``, ``rows`` (number that it learnt from), ``student`` (with cross-fitting: ``labels``, ``written``, ``both`` or
-        ``stages``), ``best`` (whether it is the final one), and the scores ``crossfit``, ``select`` and ``test``, each
-        ``None`` or a dict with ``metric``, ``value``, ``ci95`` and ``n``.
+        ``stages``), ``folder`` (its weights, below the run directory; ``None`` if they were not kept), ``best`` (whether it is
+        the final one), and the scores ``crossfit``, ``select`` and ``test``, each ``None`` or a dict with ``metric``, ``value``,
+        ``ci95`` and ``n``.
         """
         method = self._method
+        kept = {path.name for path in (self.path / "models").glob("round-*")}
         return [
             {
                 "round": entry["round"],
                 "rows": entry["rows"],
                 "student": entry.get("student"),
+                "folder": f"models/round-{entry['round']}" if f"round-{entry['round']}" in kept else None,
                 "best": entry["round"] == method["best_round"],
                 **{split: entry.get(split) for split in ("crossfit", "select", "test")},
             }
@@ -193,14 +196,15 @@ class Run:
     def verify(self) -> list[Finding]:
         """Return the problems of the run's files; empty if it is intact.
 
-        If the class of your own task family is missing, the texts of the data set cannot be compared; a warning says so.
+        A warning says what cannot be compared: a page that another version rendered, or the texts of the data set if the
+        class of your own task family is missing.
         """
-        from stepsynth.report.verify import verify_run
+        from stepsynth.report.verify import check_run
 
-        if said := without_class(self.config, "compared"):
-            warnings.warn(said, stacklevel=2)
-
-        return verify_run(self.path)
+        check = check_run(self.path)
+        for note in check.notes:
+            warnings.warn(note, stacklevel=2)
+        return check.findings
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

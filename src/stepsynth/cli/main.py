@@ -113,14 +113,17 @@ def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False)
     from stepsynth.cli.planning import print_plan
     from stepsynth.config import load_config
     from stepsynth.planning import make_plan
+    from stepsynth.run import default_folder
 
-    found = make_plan(load_config(config, overrides), runs=config.parent / "runs", report=lambda line: typer.echo(line, err=True))
+    loaded = load_config(config, overrides)
+    folder = default_folder(config, loaded.task.name)
+    found = make_plan(loaded, folder=folder, report=lambda line: typer.echo(line, err=True))
     _print_json(found) if as_json else print_plan(found)
 
 
 @app.command()
 def run(
-    config: ConfigPath,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config; or a run directory, to go on with that run.")],
     out: Annotated[Path | None, typer.Option(help="Run directory; default: runs/<task name> beside the config.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -129,10 +132,10 @@ def run(
     """Run the loop, or resume an interrupted run."""
     from stepsynth.cli.running import print_results, run_config
     from stepsynth.config import load_config
-    from stepsynth.run import folder_name
+    from stepsynth.run import default_folder
 
     loaded = load_config(config, overrides)
-    folder = out or config.parent / "runs" / folder_name(loaded.task.name)
+    folder = out or default_folder(config, loaded.task.name)
     results = run_config(loaded, folder, quiet=quiet or as_json)
     if as_json:
         _print_json(results)
@@ -161,10 +164,10 @@ def compare(
     """Run several methods with several seeds, the baselines at the budget of s3; resumes where it stopped."""
     from stepsynth.cli.comparing import compare_methods, print_comparison
     from stepsynth.config import load_config
-    from stepsynth.run import folder_name
+    from stepsynth.run import default_folder
 
     loaded = load_config(config, overrides)
-    folder = out or config.parent / "runs" / f"compare-{folder_name(loaded.task.name)}"
+    folder = out or default_folder(config, loaded.task.name, "compare-")
     results = compare_methods(
         loaded, methods, seeds=seeds, match=match, folder=folder, reference=reference, quiet=quiet or as_json
     )
@@ -258,14 +261,16 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 @app.command()
 def verify(folder: RunPath, as_json: Json = False) -> None:
     """Check that a run is intact: journal, gold rows, models, derived files. Exit code 1 if it is not."""
-    from stepsynth.report.verify import not_compared, verify_run
+    from stepsynth.report.verify import check_run
 
-    findings = verify_run(folder)
-    if said := not_compared(folder):
-        typer.echo(said, err=True)
+    check = check_run(folder)
+    findings = check.findings
     if as_json:
-        _print_json({"run": folder.resolve().name, "whole": not findings, "problems": [asdict(finding) for finding in findings]})
+        problems = [asdict(finding) for finding in findings]
+        _print_json({"run": folder.resolve().name, "whole": not findings, "problems": problems, "notes": check.notes})
     else:
+        for note in check.notes:
+            typer.echo(note, err=True)
         for finding in findings:
             typer.echo(str(finding))
         typer.echo(f"{folder}: {_verdict(folder, len(findings))}")

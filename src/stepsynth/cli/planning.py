@@ -61,9 +61,8 @@ def _label_lines(plan: dict[str, Any]) -> list[str]:
         most = max(targets, key=lambda label: targets[label][1])
         least = min(rows for rows, _ in targets.values())
         each = f"{least:,}" if least == targets[most][0] else f"{least:,} to {targets[most][0]:,}"
-        lines.append(
-            f"labels    {len(targets):,}; the first stage needs {each} answers for each and asks for at most {targets[most][1]:,}"
-        )
+        needs = f"the first stage needs {each} accepted answers for each and asks for at most {targets[most][1]:,}"
+        lines.append(f"labels    {len(targets):,}: {needs}")
     for place, spent in enumerate(plan["so_far"][:_MOST_LABELS]):
         why = f"; most dropped: {spent['for_reason']:,} {spent['reason']}" if spent["reason"] else ""
         said = f"{spent['label'] or 'all'}: {spent['asked']:,} asked, {spent['accepted']:,} of {spent['wanted']:,} accepted{why}"

@@ -16,6 +16,7 @@ from stepsynth.journal.queries import count_rows, endings
 from stepsynth.report.derived import build_results
 from stepsynth.run import RunDirectory
 from stepsynth.run.pausing import read_pause
+from stepsynth.types import DropReason, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
 
-__all__ = ["print_results", "print_status", "read_status", "run_config"]
+__all__ = ["print_results", "print_status", "read_status", "run_config", "short_line"]
+
+_MOST_LABELS = 5
 
 
 def run_config(config: RunConfig, folder: Path, *, quiet: bool = False, students: Path | None = None) -> dict[str, Any]:
@@ -107,13 +110,7 @@ def _print_rounds(method: dict[str, Any], console: Console) -> None:
 
 def _print_ends(method: dict[str, Any], folder: Path, console: Console) -> None:
     """Print which stages ended short, and the paths of the outputs."""
-    from rich.markup import escape
-
-    for stage, labels in method["missing"].items():
-        short = escape(", ".join(f"{label} {count}" for label, count in labels.items()))
-        console.print(
-            f"[yellow]{stage} ended short of its rows:[/yellow] {short}. See the page for the reasons.", highlight=False
-        )
+    _print_short([{**stage, "missing": method["missing"].get(stage["stage"], {})} for stage in method["stages"]], console)
     with closing(open_journal(RunDirectory.read(folder))) as journal:
         _print_left_out([info for *_, info, _ in journal.stages()])
     model = folder / "models" / f"round-{method['best_round']}"
@@ -193,6 +190,7 @@ def print_status(found: dict[str, Any]) -> None:
     thought, written = (sum(stage.get(name, 0) for stage in found["stages"]) for name in ("thought_tokens", "written_tokens"))
     if thought:
         console.print(f"{thought:,} of {written:,} tokens written in these stages were thoughts.", highlight=False)
+    _print_short(found["stages"], console)
     _print_left_out(found["stages"])
     if found["batches"]:
         out = sum(batch["requests"] for batch in found["batches"])
@@ -204,6 +202,34 @@ def print_status(found: dict[str, Any]) -> None:
         print_worth(worth, console)
     if found["state"] == "unfinished" and not found["holder"]:
         console.print("Run the same `stepsynth run` command to resume.")
+
+
+def _print_short(stages: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print a line for each stage that ended short: how much of what was wanted it got, and the chief reason."""
+    for stage in stages:
+        if line := short_line(stage):
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def short_line(stage: dict[str, Any]) -> str:
+    """Return how far a stage ended short of what was wanted, and why; empty where it did not.
+
+    Args:
+        stage: ``stage``, ``kind``, ``accepted``, ``dropped`` (reason -> count) and ``missing`` (label -> count).
+    """
+    missing = {label: count for label, count in stage.get("missing", {}).items() if count}
+    if not missing:
+        return ""
+    lacking = sorted(missing.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{label or 'in all'} {count:,}" for label, count in lacking[:_MOST_LABELS])
+    more = f" and {len(lacking) - _MOST_LABELS:,} more labels" if len(lacking) > _MOST_LABELS else ""
+    what = "reasons" if stage["kind"] == StageKind.RATIONALES else "rows"
+    got, wanted = stage["accepted"], stage["accepted"] + sum(missing.values())
+    # What came too much of one label is not what another one lacks.
+    reasons = {reason: count for reason, count in stage["dropped"].items() if reason != DropReason.SURPLUS}
+    reason = min(reasons, key=lambda name: (-reasons[name], name), default="")
+    why = f"; most were dropped: {reasons[reason]:,} {reason}" if reason else ""
+    return f"{stage['stage']} ended short: {got:,} of {wanted:,} wanted {what} (missing: {shown}{more}){why}."
 
 
 def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.evaluation import shown_p
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -72,7 +74,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     if difference:
         low, high = difference["ci95"]
         shown.append(f"{100 * difference['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
-        shown.append(_p(difference["p_holm"]))
+        shown.append("" if difference["p_holm"] is None else shown_p(difference["p_holm"]))
     else:
         shown += ["", ""]
     return (
@@ -94,10 +96,6 @@ def _span(values: Sequence[int]) -> str:
 def _cost(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"${sum(known):.2f}" if len(known) == len(values) else "unknown"
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _per_seed(results: dict[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ from stepsynth.config.sections import (
     StudentConfig,
     TaskConfig,
 )
+from stepsynth.config.stored import stored_run, was_edited
 from stepsynth.config.teacher import BACKENDS, FREE_TEACHER_KEYS, PriceConfig, SamplingConfig, TeacherConfig
 
 __all__ = [
@@ -53,5 +54,7 @@ __all__ = [
     "parse_config",
     "parse_source",
     "parse_stored",
+    "stored_run",
+    "was_edited",
     "with_later_keys",
 ]

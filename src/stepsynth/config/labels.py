@@ -14,25 +14,33 @@ if TYPE_CHECKING:
 __all__ = ["refuse_alike", "refuse_no_descriptions", "refuse_no_labels", "refuse_repeats"]
 
 
+_TRUTH = "YAML reads yes, no, on and off as true and false"
+_NOTHING = "YAML reads ~, null and nothing at all as no value"
+
+
 def refuse_no_descriptions(labels: Mapping[object, object]) -> None:
-    """Raise `ValueError` for a description without quotes that YAML read as something else."""
+    """Raise `ValueError` for a description that is not a text, such as one without quotes that YAML read as something else."""
     for label, description in labels.items():
         if isinstance(description, bool):
             raise ValueError(
-                f"the description of label {str(label)!r} is {description}: YAML reads yes, no, on and off as true and false; "
-                "put such a description in quotes"
+                f"the description of label {str(label)!r} is {description}, which is no text ({_TRUTH}); put it in quotes"
             )
+        if description is not None and not isinstance(description, str | int | float | date):
+            what = type(description).__name__
+            raise ValueError(f"the description of label {str(label)!r} is {description!r}, a {what}; write one text, in quotes")
 
 
 def refuse_no_labels(labels: Iterable[object]) -> None:
-    """Raise `ValueError` for a label without quotes that YAML read as something else."""
+    """Raise `ValueError` for a label that is not a text, such as one without quotes that YAML read as something else."""
     for label in labels:
         if isinstance(label, bool):
-            raise ValueError("YAML reads yes, no, on and off as true and false; put such a label in quotes")
+            raise ValueError(f"a label is {label}, which is no text ({_TRUTH}); put it in quotes")
         if label is None:
-            raise ValueError("YAML reads ~, null and nothing at all as no value; put such a label in quotes")
+            raise ValueError(f"a label is None, which is no text ({_NOTHING}); put it in quotes")
         if not isinstance(label, str | int | float | date):
-            raise ValueError(f"label {label!r} is {type(label).__name__}; write a label as one text, in quotes")
+            raise ValueError(f"the label {label!r} is a {type(label).__name__}; write a label as one text, in quotes")
+        if label != label:
+            raise ValueError("a label is NaN, a missing value; leave it out, or put it in quotes if it is spelled so")
 
 
 def refuse_repeats(labels: Iterable[object]) -> None:

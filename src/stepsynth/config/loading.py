@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from stepsynth.config.reading import read_yaml
 from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
 from stepsynth.config.sections import Section, SourceConfig
+from stepsynth.config.stored import read_stored, stored_run, was_edited
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.registry import METHODS, STUDENTS
@@ -40,13 +41,14 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML config, apply ``key=value`` overrides, make its paths absolute.
 
     Args:
-        path: the YAML file; relative data paths start from its folder.
+        path: the YAML file; relative data paths start from its folder. Or a run directory or its ``config.json``: the
+            config that the run began with; relative paths of overrides start from the current folder.
         overrides: ``method.rounds=3`` and the like; values are YAML.
 
     Raises:
         ConfigError: the file is missing or unreadable, a key is unknown, or a value is wrong.
     """
-    return parse_config(_read(path, overrides), base=path.parent.resolve())
+    return parse_config(_read(path, overrides), base=Path.cwd() if stored_run(path) else path.parent.resolve())
 
 
 def load_teacher(path: Path, overrides: list[str] | None = None) -> tuple[TeacherConfig, BudgetConfig]:
@@ -76,8 +78,31 @@ class _TeacherSections(Section):
 
 
 def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
+    run = stored_run(path)
+    values = _read_yaml_file(path) if run is None else _stored_values(run)
+    for override in overrides or []:
+        _apply(values, override)
+    return values
+
+
+def _stored_values(run: Path) -> dict[str, Any]:
+    """Return the values of the config that a run began with; what a run settles by itself is left out."""
+    document = read_stored(run)
+    began = parse_stored(document["config"])
+    if was_edited(document, began.resolved(), began.result_digest()):
+        raise ConfigError(
+            f"{str(run / 'config.json')!r} was edited: its digest is another config's.",
+            hint="Undo the change. For other settings start a new run: --set KEY=VALUE --out DIR.",
+        )
+    values = with_later_keys(document["config"])
+    values["task"].pop("identity", None)
+    return values
+
+
+def _read_yaml_file(path: Path) -> dict[str, Any]:
     if path.is_dir():
-        raise ConfigError(f"{str(path)!r} is a folder; give the config file.")
+        inside = next((str(found) for found in sorted(path.glob("*.y*ml"))), None)
+        raise ConfigError(f"{str(path)!r} is a folder; give the config file{f', e.g. {inside!r}' if inside else ''}.")
     if not path.is_file():
         raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
     try:
@@ -93,8 +118,6 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
         raise ConfigError(
             f"{str(path)!r} holds {type(values).__name__}, not a mapping of sections.", hint="See: stepsynth init DIR"
         )
-    for override in overrides or []:
-        _apply(values, override)
     return values
 
 

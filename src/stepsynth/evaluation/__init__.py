@@ -5,7 +5,7 @@ from __future__ import annotations
 from stepsynth.evaluation.metrics import evaluate_classification, evaluate_multi_label
 from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
 from stepsynth.evaluation.squad import evaluate_extractive_qa
-from stepsynth.evaluation.statistics import Interval, PairedResult, holm, mcnemar, paired_difference, wilson
+from stepsynth.evaluation.statistics import Interval, PairedResult, holm, mcnemar, paired_difference, shown_p, wilson
 
 __all__ = [
     "Interval",
@@ -18,5 +18,6 @@ __all__ = [
     "holm",
     "mcnemar",
     "paired_difference",
+    "shown_p",
     "wilson",
 ]

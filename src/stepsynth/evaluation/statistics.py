@@ -7,6 +7,7 @@ multinomial draw over k kinds, so ten thousand of them take milliseconds at any 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, SupportsFloat
@@ -32,6 +33,7 @@ __all__ = [
     "plain",
     "resampled_means",
     "rule_of_three",
+    "shown_p",
     "wilson",
 ]
 
@@ -91,6 +93,18 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
     if not _is_binary(differences):
         raise ValueError("McNemar's test takes right or wrong per row, not shares; use paired_difference")
     return plain(paired_p_value(differences, seed=0))
+
+
+def shown_p(value: object) -> str:
+    """Return a p-value as pages and tables show it: no p-value is 0, whatever it rounds to.
+
+    Example:
+        >>> shown_p(0.0), shown_p(0.0312)
+        ('< 0.001', '0.031')
+    """
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "n/a"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

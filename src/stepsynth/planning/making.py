@@ -54,18 +54,19 @@ _WRONG = (0.1, 0.7)
 _ENGINE_SAMPLE = 16
 
 
-def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[str], None] | None = None) -> dict[str, Any]:
+def make_plan(config: RunConfig, *, folder: Path | None = None, report: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Check config, data, prompts and teacher; return the plan as plain values.
 
     Args:
         config: the checked config.
-        runs: the folder of run directories, for a cache with a relative path.
+        folder: the run directory, for its usage so far and for a cache with a relative path.
         report: called with a sentence per slow step, such as downloading an embedded model.
 
     Raises:
         UserError: something would stop a run before it starts.
         TeacherError: the teacher does not answer.
     """
+    folder = folder or Path("runs") / folder_name(config.task.name)
     given, config = config, settle(config, None, report, fetch=create_method(config).asks)
     method, inputs = create_method(config), load_run_data(config)
     plan: dict[str, Any] = {
@@ -90,7 +91,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         plan["trainings"] = _trainings(config, method, inputs)
     check_first_round(method, _context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
     plan["labels"] = _first_targets(config, method, inputs)
-    plan["so_far"] = [asdict(spent) for spent in _so_far((runs or Path("runs")) / folder_name(config.task.name), given)]
+    plan["so_far"] = [asdict(spent) for spent in _so_far(folder, given)]
     rows = _rows(config, inputs)
     price = price_of(config.teacher)
     if rows[1] == 0:
@@ -110,7 +111,7 @@ def make_plan(config: RunConfig, *, runs: Path | None = None, report: Callable[[
         **expected,
         "minutes": _minutes(config.teacher, expected["requests"], seconds),
         "price": price_as_json(price),
-        "cached": _cached(config, inputs, answers_path(config.cache, runs or Path("runs"))),
+        "cached": _cached(config, inputs, answers_path(config.cache, folder.parent)),
         "warnings": [
             *notes,
             *_thought_warnings(config, answers),
@@ -130,7 +131,7 @@ def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[s
 
 
 def _so_far(folder: Path, config: RunConfig) -> list[LabelSpent]:
-    """Return each label's usage in this run so far, if it exists in the default folder; empty for another run."""
+    """Return each label's usage in this run so far; empty if it has not begun, or if another run is there."""
     if not (folder / JOURNAL).is_file():
         return []
     try:

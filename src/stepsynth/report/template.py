@@ -13,6 +13,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import __version__
+from stepsynth.evaluation import shown_p
+from stepsynth.report.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +37,7 @@ def fill(name: str, values: Mapping[str, Any]) -> str:
         values: the template's variables.
     """
     page = _environment().get_template(name).render({**values, "version": __version__})
-    return _UNFIT.sub("\ufffd", re.sub("\r\n?", "\n", page))
+    return sealed(_UNFIT.sub("\ufffd", re.sub("\r\n?", "\n", page)))
 
 
 def percent(value: Any) -> str:
@@ -58,7 +60,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_source)
     )
     environment.filters.update(
-        count=_count, percent=percent, signed=signed, clip=_clip, brief=_brief, words=words, dollars=_dollars, p=_p
+        count=_count, percent=percent, signed=signed, clip=_clip, brief=_brief, words=words, dollars=_dollars, p=shown_p
     )
     return environment
 
@@ -85,10 +87,6 @@ def _dollars(value: Any) -> str:
     if not _number(value):
         return "unknown"
     return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
-
-
-def _p(value: Any) -> str:
-    return "n/a" if not _number(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _brief(text: object, length: int = 80) -> str:

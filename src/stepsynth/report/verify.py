@@ -14,8 +14,9 @@ The checks, in order:
 * ``model``: every file of every student has the sha256 in its ``done.json``;
 * ``derived``: ``dataset.jsonl``, ``results.json`` and ``report.html`` match the journal.
 
-Only the class of the task's family knows the columns of ``dataset.jsonl``. Without it, only the origins of its rows are
-compared, the page is not, and `not_compared` says so.
+What is not damage is a note (`check_run`). A page that another version rendered is not compared, unless it was changed
+afterwards, and ``results.json`` may have the journal's numbers in the words of another version. Only the class of the
+task's family knows the columns of ``dataset.jsonl``: without it, only the origins of its rows are compared, and the page is not.
 
 A damaged part cannot vouch for the rest: an unreadable config or a journal that SQLite calls damaged
 ends the check, and derived files are compared only with a journal that has no findings.
@@ -31,6 +32,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepsynth import __version__
+from stepsynth.config import was_edited
 from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
 from stepsynth.journal import Journal
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Finding", "not_compared", "verify_run"]
+__all__ = ["Check", "Finding", "check_run", "verify_run"]
 
 Kind = Literal["config", "journal", "gold", "model", "derived"]
 _SHOWN = 3
@@ -74,6 +77,19 @@ class Finding:
         return f"{self.where} {self.what}. {self.hint}".strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of checking a run.
+
+    Attributes:
+        findings: the problems; none if the run is intact.
+        notes: a line for each thing that is not damage but could not be compared.
+    """
+
+    findings: list[Finding]
+    notes: list[str]
+
+
 _AGAIN = "Run the same `stepsynth run` command again to retrain it from the journal's rows."
 _REPORT = "`stepsynth report RUN` rewrites it."
 _DATA = "Remove what is left of it and give the same rows from Python again to rewrite it."
@@ -89,12 +105,24 @@ def verify_run(folder: Path) -> list[Finding]:
     Raises:
         RunError: there is no run here, or a process is writing to it.
     """
+    return check_run(folder).findings
+
+
+def check_run(folder: Path) -> Check:
+    """Return what is wrong with a run, and what could not be compared; see `verify_run`."""
+    notes: list[str] = []
+    return Check(_findings(folder, notes), notes)
+
+
+def _findings(folder: Path, notes: list[str]) -> list[Finding]:
     if not (folder / "config.json").is_file() and not (folder / "journal.db").is_file():
         raise no_run(folder)
     try:
         directory = RunDirectory.read(folder)
     except RunError as error:
         return [Finding("config", "config.json", error.message.partition("' ")[2].rstrip("."), error.hint)]
+    if said := without_class(directory.config, "compared"):
+        notes.append(said)
     if holder := directory.holder():
         raise RunError(f"{str(folder)!r} is in use by {holder}.", hint="Wait until it has ended, then verify again.")
     findings = [*_config(directory), *_given(directory)]
@@ -108,15 +136,13 @@ def verify_run(folder: Path) -> list[Finding]:
         findings += _gold(journal)
         findings += _models(directory, journal)
         if not any(finding.kind in ("journal", "gold") for finding in findings):
-            findings += _derived(directory, journal)
+            findings += _derived(directory, journal, notes)
     return findings
 
 
 def _config(directory: RunDirectory) -> list[Finding]:
     document = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
-    # A config from another version may lack keys of this one, so its digest may differ.
-    same_keys = directory.config.resolved() == document["config"]
-    if same_keys and document.get("digest") != directory.config.result_digest():
+    if was_edited(document, directory.config.resolved(), directory.config.result_digest()):
         return [Finding("config", "config.json", "was edited: it does not match its digest", "Undo the change.")]
     return []
 
@@ -247,7 +273,7 @@ def _models(directory: RunDirectory, journal: Journal) -> list[Finding]:
     ]
 
 
-def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
+def _derived(directory: RunDirectory, journal: Journal, notes: list[str]) -> list[Finding]:
     """Compare the derived files with what would be written now; an unfinished run need not have them."""
     finished = journal.meta("finished") is not None
     present = [name for name in ("dataset.jsonl", "results.json", "report.html") if (directory.path / name).exists()]
@@ -264,18 +290,56 @@ def _derived(directory: RunDirectory, journal: Journal) -> list[Finding]:
         elif name == "dataset.jsonl":
             same = _same_lines(directory.path / name, (f"{line}\n" for line in dataset_lines(journal, directory.config)))
         else:
-            same = any(_as_derived(directory, journal, {**results, "run": run}, name) for run in _run_names(directory, results))
+            runs = [{**results, "run": run} for run in _run_names(directory, results)]
+            same = any(_as_derived(directory, journal, named, name) for named in runs)
+            if not same and (note := _of_another_version(directory, journal, runs, name)):
+                notes.append(f"{note} {_REPORT}")
+                continue
         if not same:
             findings.append(Finding("derived", name, "does not match the journal", _REPORT))
     return findings
 
 
-def not_compared(folder: Path) -> str:
-    """Return a message about files that cannot be compared without the family's class; empty if all can be."""
+def _of_another_version(directory: RunDirectory, journal: Journal, runs: list[dict[str, Any]], name: str) -> str:
+    """Explain a difference that another version or library made; empty if the file is damaged.
+
+    Args:
+        directory: the run's directory.
+        journal: its journal.
+        runs: the results, under each name that the run may have.
+        name: the file.
+    """
     try:
-        return without_class(RunDirectory.read(folder).config, "compared")
-    except RunError:
+        text = (directory.path / name).read_text(encoding="utf-8")
+        if name == "results.json":
+            facts = _facts(json.loads(text))
+            return f"{name} has the journal's numbers in the words of another version." if facts in map(_facts, runs) else ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
+    from stepsynth.report import render_report, state_of, without_figures
+
+    state = state_of(text)
+    if state.intact is False or not state.version:
+        return ""
+    if state.version != __version__:
+        return f"{name} was rendered by stepsynth {state.version}, and this is {__version__}: it is not compared."
+    if state.intact is None:
+        return f"{name} was rendered by an earlier build of stepsynth {state.version}: it is not compared."
+    have = without_figures(text)
+    if any(have == without_figures(render_report(journal, results, directory.config)) for results in runs):
+        return f"the figures of {name} were drawn by another release of matplotlib; all else is what the journal gives."
+    return ""
+
+
+def _facts(results: dict[str, Any]) -> dict[str, Any]:
+    """Return results without the sentences that explain them."""
+    facts: dict[str, Any] = json.loads(json.dumps(results))
+    for method in facts["methods"].values():
+        if worth := method.get("worth"):
+            del worth["words"]
+            for entry in worth["students"]:
+                del entry["called"]
+    return facts
 
 
 _ORIGIN = ("round", "kind", "source", "id", "request")

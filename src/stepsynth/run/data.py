@@ -144,7 +144,8 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         # A user's own student has no base model, but the label check still needs one.
         base = None if config.student.own and not method.doubts_labels(config) else config.student.model
         for model in filter(None, (base, config.method.mistakes_of)):
-            check_base(model, resolve(model, kind="student", report=progress.note if progress else None), config.task.family)
+            where = resolve(model, kind="student", report=progress.note if progress else None)
+            check_base(model, where, config.task.family, "fresh" if config.student.own else config.student.head)
     return RunData(validation, test, sealed, contexts, seed, read)
 
 

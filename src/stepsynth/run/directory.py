@@ -23,7 +23,7 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from stepsynth.config import USER_CACHE, RunConfig, parse_stored
+from stepsynth.config import USER_CACHE, RunConfig, parse_stored, stored_run
 from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
@@ -38,6 +38,7 @@ __all__ = [
     "JOURNAL",
     "RunDirectory",
     "answers_path",
+    "default_folder",
     "disk_errors",
     "folder_name",
     "no_run",
@@ -54,6 +55,22 @@ _RUN_HINT = "Give the folder of a run, with its config.json and journal.db."
 def folder_name(task: str) -> str:
     """Return a folder name for a task's run; no task name can make it leave the parent folder."""
     return re.sub(r"[^\w-]+", "-", task).strip("-_")[:60] or "run"
+
+
+def default_folder(config: Path, task: str, prefix: str = "") -> Path:
+    """Return where a run lies unless another folder is named.
+
+    Args:
+        config: the file that its config is read from: the run lies in ``runs`` beside it. Where that is a run directory or its
+            ``config.json``, it is that run; what is no run of it lies beside it.
+        task: the task's name.
+        prefix: of the folder's name, where it is no run.
+    """
+    name = f"{prefix}{folder_name(task)}"
+    run = stored_run(config)
+    if run is None:
+        return config.parent / "runs" / name
+    return run.parent / name if prefix else run
 
 
 def answers_path(cache: Path | None, runs: Path) -> Path | None:
@@ -329,7 +346,7 @@ def _same(path: Path, config: RunConfig) -> bool:
         )
     raise RunError(
         f"{str(path)!r} was made by an earlier version with other defaults.",
-        hint=f"To resume it, write into the config: {', '.join(defaults)}. "
+        hint=f"To resume it: `stepsynth run {path}`, or write into the config: {', '.join(defaults)}. "
         "Or give another folder (out= / --out): nothing was touched.",
     )
 

@@ -33,13 +33,14 @@ def not_loadable(model: str, why: Exception | str) -> ConfigError:
     return ConfigError(f"student.model {model!r} cannot be loaded: {said}", hint=_HINT)
 
 
-def check_base(model: str, where: Path | str, family: str) -> None:
+def check_base(model: str, where: Path | str, family: str, head: str = "fresh") -> None:
     """Refuse a local folder or hub id that cannot become a student of the task family.
 
     Args:
         model: as the config names it; an embedded one is known to be good.
         where: the result of `stepsynth.model_cache.resolve`.
         family: name of the task's family.
+        head: ``student.head``.
 
     Raises:
         ConfigError: no such repository, wrong kind of model, no tokenizer, or incomplete safetensors weights.
@@ -61,6 +62,8 @@ def check_base(model: str, where: Path | str, family: str) -> None:
     if type(found) not in _known(spans=spans):
         kind = "questions" if spans else "labels"
         raise not_loadable(model, f"models of type {found.model_type!r} cannot be trained on {kind}.")
+    if head != "fresh" and found.is_encoder_decoder and not spans:
+        raise not_loadable(model, "it has a decoder beside its encoder, which needs student.head: fresh.")
     why = _local_weights(where) if isinstance(where, Path) else _hub_weights(where)
     if why:
         raise not_loadable(model, why)

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation.forecast import CurvePoint, forecast
-from stepsynth.students.probe import LinearProbe, new_regression
+from stepsynth.students.probe import FrozenEncoder, new_regression
 from stepsynth.tasks import split_labels
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def learning_curve(
     """
     if family.spans:
         return None
-    vectors = LinearProbe(config, family, examples).features(examples)
+    vectors = FrozenEncoder(config, family).features(examples)
     folds = [fold_of(example) for example in examples]
     points: list[CurvePoint] = []
     several = family.several_labels

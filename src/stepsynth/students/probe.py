@@ -15,7 +15,6 @@ from stepsynth import model_cache
 from stepsynth.runtime.imports import importing
 from stepsynth.students.batches import encodable
 from stepsynth.students.reproducibility import quiet
-from stepsynth.tasks import split_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,75 +23,27 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
-__all__ = ["LinearProbe", "new_regression"]
+__all__ = ["FrozenEncoder", "LinearProbe", "new_regression"]
 
 _FOLDS = 5
 _SEED = 0
 _BATCH = 32
 
 
-class LinearProbe:
-    """Label probabilities of rows.
+class FrozenEncoder:
+    """What a base model says of rows, without any training; a pair's two texts are read as one vector.
 
     Args:
         config: its base model gives the embeddings (mean-pooled, unit length).
-        family: the task's family: one text or two, one label or several.
-        examples: gold rows to fit on; at least two labels.
-
-    Attributes:
-        n: gold rows.
-        correct: how many of them cross-validation got right; in multi-label tasks, with all labels right.
+        family: how rows are read: one text or two.
     """
 
-    def __init__(self, config: StudentConfig, family: TaskFamily, examples: Sequence[Example]) -> None:
+    def __init__(self, config: StudentConfig, family: TaskFamily) -> None:
         self._config = config
         self._family = family
         self._encoder: tuple[Any, Any] | None = None
-        self._several = family.several_labels
-        self.n = len(examples)
-        vectors = self._features(examples)
-        if self._several:
-            self._fit_each_label(vectors, [split_labels(example.label) for example in examples])
-        else:
-            labels = [example.label for example in examples]
-            self._classifier, guessed = _fit(vectors, labels)
-            self.correct = sum(a == b for a, b in zip(guessed, labels, strict=True)) if guessed else 0
-
-    def _fit_each_label(self, vectors: Any, chosen: Sequence[tuple[str, ...]]) -> None:
-        """Fit one classifier per label that some gold rows have and others do not (one against the rest)."""
-        self._deciders: dict[str, Any] = {}
-        wrong: set[int] = set()
-        for label in sorted({label for row in chosen for label in row}):
-            holds = [label in row for row in chosen]
-            if all(holds):
-                continue
-            self._deciders[label], guessed = _fit(vectors, holds)
-            # Without cross-validation the guess is that no row has the label.
-            guesses = guessed or [False] * len(holds)
-            wrong |= {position for position, hold in enumerate(holds) if guesses[position] != hold}
-        self.correct = len(chosen) - len(wrong) if self._deciders else 0
-
-    def probabilities(self, examples: Sequence[Example]) -> list[dict[str, float]]:
-        """Return label -> probability for each row; labels without gold rows are absent.
-
-        In multi-label tasks the probabilities are independent, and a label that all gold rows have is
-        absent, too. The same list gives the same numbers. Nothing is cached between calls: a text's last
-        digits depend on its batch, so a cache would make a resumed run differ.
-        """
-        if not examples:
-            return []
-        vectors = self._features(examples)
-        if self._several:
-            columns = {label: decider.predict_proba(vectors)[:, 1].tolist() for label, decider in self._deciders.items()}
-            return [{label: column[place] for label, column in columns.items()} for place in range(len(examples))]
-        rows = self._classifier.predict_proba(vectors)
-        return [{str(label): float(p) for label, p in zip(self._classifier.classes_, row, strict=True)} for row in rows]
 
     def features(self, examples: Sequence[Example]) -> Any:
-        """Return the classifiers' input, (rows, features)."""
-        return self._features(examples)
-
-    def _features(self, examples: Sequence[Example]) -> Any:
         """Return (rows, features)."""
         import numpy
 
@@ -108,7 +59,9 @@ class LinearProbe:
             import torch
 
         tokenizer, network = self._encoder = self._encoder or _load(self._config.model)
-        limit = min(self._config.max_length, tokenizer.model_max_length, network.config.max_position_embeddings)
+        # Models with relative positions do not say how many they have.
+        positions = getattr(network.config, "max_position_embeddings", None) or self._config.max_length
+        limit = min(self._config.max_length, tokenizer.model_max_length, positions)
         tokens = tokenizer([encodable(text) for text in texts], truncation=True, max_length=limit)["input_ids"]
         order = sorted(range(len(texts)), key=lambda i: (len(tokens[i]), i))
         vectors = torch.zeros(len(texts), network.config.hidden_size, dtype=torch.float64)
@@ -121,6 +74,42 @@ class LinearProbe:
             means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
             vectors[places] = torch.nn.functional.normalize(means, dim=-1).double()
         return vectors.numpy()
+
+
+class LinearProbe:
+    """Label probabilities of rows that have one label each.
+
+    Args:
+        config: see `FrozenEncoder`.
+        family: of rows with one label.
+        examples: gold rows to fit on; at least two labels.
+
+    Attributes:
+        n: gold rows.
+        correct: how many of them cross-validation got right.
+    """
+
+    def __init__(self, config: StudentConfig, family: TaskFamily, examples: Sequence[Example]) -> None:
+        self._encoder = FrozenEncoder(config, family)
+        self.n = len(examples)
+        labels = [example.label for example in examples]
+        self._classifier, guessed = _fit(self._encoder.features(examples), labels)
+        self.correct = sum(a == b for a, b in zip(guessed, labels, strict=True)) if guessed else 0
+
+    def features(self, examples: Sequence[Example]) -> Any:
+        """Return what the classifier reads, (rows, features)."""
+        return self._encoder.features(examples)
+
+    def probabilities(self, examples: Sequence[Example]) -> list[dict[str, float]]:
+        """Return label -> probability for each row; labels without gold rows are absent.
+
+        The same list gives the same numbers. Nothing is kept between calls: a text's last digits depend on its batch, so a
+        memory of earlier calls would make a resumed run differ.
+        """
+        if not examples:
+            return []
+        rows = self._classifier.predict_proba(self._encoder.features(examples))
+        return [{str(label): float(p) for label, p in zip(self._classifier.classes_, row, strict=True)} for row in rows]
 
 
 def new_regression() -> Any:
