@@ -241,7 +241,7 @@ def test_types_without_a_conversion_are_told_before_anything_is_written(kind: st
 @pytest.mark.parametrize("name", ["model.GGUF", "sha256-0f3a", "model.bin"])
 def test_a_gguf_file_of_another_name_is_told_so(name: str, tmp_path: Path) -> None:
     path = build_tiny_gguf(tmp_path / name)
-    with pytest.raises(AssetError, match=r"is a GGUF file, but its name does not end in '\.gguf'.* Give it another name"):
+    with pytest.raises(AssetError, match=r"is a GGUF file, but its name does not end in '\.gguf'.* Rename it, or link it"):
         resolve(str(path), kind="teacher")
     path.write_bytes(b"something else")
     with pytest.raises(AssetError, match=r"is not a GGUF file\. Give a GGUF file or an OpenVINO folder"):

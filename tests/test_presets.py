@@ -180,7 +180,7 @@ def test_a_missing_file_is_named_and_nothing_is_written(tmp_path: Path) -> None:
 
 def test_a_data_folder_with_a_dollar_in_its_path_is_refused(tmp_path: Path) -> None:
     folder = lend_files(tmp_path / "a$b", "rte")
-    with pytest.raises(ConfigError, match=r"holds a '\$'"):
+    with pytest.raises(ConfigError, match=r"contains '\$'"):
         write_preset("rte", tmp_path / "new", folder)
 
 
