@@ -260,7 +260,7 @@ class Failing(Classification):
 @pytest.mark.parametrize(
     ("family", "said"),
     [
-        (Unscored, "the task family 'Unscored' lacks score(). Write it."),
+        (Unscored, "the task family 'Unscored' lacks score(). Implement it in the class."),
         (Named, "the task family 'pair' of this program has the name of a built-in one."),
         (int, "Derive its class from stepsynth.TaskFamily, and give the class."),
         ("ratng", "Task: family is 'ratng'. Did you mean 'rating'?"),

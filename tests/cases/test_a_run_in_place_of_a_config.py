@@ -102,7 +102,7 @@ def test_rows_of_a_program_are_found_again(made: World, tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text.replace('"seed": 3', '"seed": 5'), "was edited: its digest is another config's. Undo the change."),
+        (lambda text: text.replace('"seed": 3', '"seed": 5'), "was edited: it does not match its digest. Undo the change."),
         (lambda text: text[:50], "cannot be read: "),
         (lambda text: "{}", "cannot be read: 'config'. Restore it, or start a new run."),
         (lambda text: '{"config": {"task": 3}}', "cannot be read: it has no task."),

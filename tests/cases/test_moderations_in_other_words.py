@@ -48,7 +48,7 @@ def test_other_refusals_are_none(message: str) -> None:
 
 def test_the_advice_counts_what_failed_and_claims_no_more() -> None:
     advice = _advice({DropReason.FAILED: 5, DropReason.TOO_SHORT: 4})
-    assert "no answer to 5 of 9" in advice
+    assert "did not answer 5 of 9" in advice
     assert "none" not in advice
 
 
@@ -62,4 +62,4 @@ def test_a_run_without_rows_counts_what_failed_of_all_that_was_asked(monkeypatch
     run: Any = SimpleNamespace(_journal=None, _directory=SimpleNamespace(config=SimpleNamespace(task=SimpleNamespace(labels={}))))
     with pytest.raises(RunError) as caught:
         runner.StudentRunner._refuse_hopeless(run, [])
-    assert "no answer to 8 of 12" in caught.value.hint
+    assert "did not answer 8 of 12" in caught.value.hint

@@ -117,7 +117,7 @@ def test_r19_the_folder_itself_is_a_config_that_goes_on(made: str, tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     run = unpack(made, tmp_path)
     RunDirectory.open(run, load_config(run)).close()
-    with pytest.raises(RunError, match=f"To go on with it: `stepsynth run {run}`"):
+    with pytest.raises(RunError, match=f"To resume it: `stepsynth run {run}`"):
         RunDirectory.open(run, parse_config(json_values(run)))
 
 

@@ -91,8 +91,8 @@ def _stored_values(run: Path) -> dict[str, Any]:
     began = parse_stored(document["config"])
     if was_edited(document, began.resolved(), began.result_digest()):
         raise ConfigError(
-            f"{str(run / 'config.json')!r} was edited: its digest is another config's.",
-            hint="Undo the change. For other settings start a new run: --set KEY=VALUE --out DIR.",
+            f"{str(run / 'config.json')!r} was edited: it does not match its digest.",
+            hint="Undo the change. For other settings start a new run in another folder (out= / --out).",
         )
     values = with_later_keys(document["config"])
     values["task"].pop("identity", None)
