@@ -338,7 +338,8 @@ def stages_of(folder: Path) -> list[tuple[str, int, str, dict[str, Any], float]]
         return journal.stages()
 
 
-def test_a_cross_fitted_run_killed_among_its_folds_ends_byte_identical(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_cross_fitted_run_killed_among_its_folds_ends_byte_identical(tmp_path: Path, kills: int) -> None:
     """With real students, in processes of their own."""
     build_world(tmp_path / "world").write_config({"method.name": "crossfit", "method.rounds": 1, "method.folds": 2})
     with Harness(tmp_path) as harness:
@@ -346,7 +347,8 @@ def test_a_cross_fitted_run_killed_among_its_folds_ends_byte_identical(tmp_path:
         passed = enumerate(calm["passed"], 1)
         folds = [point for point, name in passed if "/fold-" in name or "choice" in name or "crossfit" in name]
         assert len(folds) >= 8
-        kill_at(harness, [folds[0], folds[len(folds) // 2], folds[-1], one_of_each(calm["passed"])[-1]], calm)
+        points = [folds[len(folds) // 2], one_of_each(calm["passed"])[-1], *folds[:: max(1, len(folds) // 6)]]
+        kill_at(harness, points[:kills], calm)
 
 
 # the choice -----------------------------------------------------------------------------------

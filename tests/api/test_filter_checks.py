@@ -66,7 +66,10 @@ def named(**attributes: Any) -> ss.RowFilter:
     [
         ({"reason": 5}, "the reason of the filter 'Spoilt' is 5, a int."),
         ({"name": 5}, "the name of the filter 'Spoilt' is 5"),
-        *(({"reason": str(reason)}, f"drops rows for the reason {str(reason)!r}, which a built-in rule already has") for reason in DropReason),
+        *(
+            ({"reason": str(reason)}, f"drops rows for the reason {str(reason)!r}, which a built-in rule already has")
+            for reason in DropReason
+        ),
         ({"name": "surplus"}, "the filter 'surplus' drops rows for the reason 'surplus'"),
         ({"reason": " Duplicate"}, "drops rows for the reason ' Duplicate'"),
     ],

@@ -101,7 +101,9 @@ def test_the_guide_does_what_it_says(place: Path) -> None:
         )
 
         def small(call: Any) -> Any:
-            return lambda *given, **named: call(*given, **{**named, "student": student, "teacher": teacher, "progress": False})
+            fewer = {"seeds": 1} if call is ss.compare else {}
+            settings = {"student": student, "teacher": teacher, "progress": False, **fewer}
+            return lambda *given, **named: call(*given, **{**named, **settings})
 
         names = {
             **{name: getattr(ss, name) for name in ss.__all__},
@@ -116,26 +118,6 @@ def test_the_guide_does_what_it_says(place: Path) -> None:
     assert scope["run"].finished
     assert list(scope["table"].index) == ["s3", "zerogen", "gold"]
     assert (place / "runs" / "t" / "dataset.jsonl").is_file()
-
-
-def test_a_notebook_runs_it(tmp_path: Path) -> None:
-    """In the kernel's running event loop, with bars, and shown as a table."""
-    world = build_world(tmp_path / "world")
-    cells = [
-        nbformat.v4.new_code_cell(source)
-        for source in (
-            "import stepsynth as ss",
-            f"config = ss.load_config({str(world.config_path)!r}, {{'method.rounds': 0, 'method.seed_rows': 12, 'cache': None}})",
-            "run = config.run(progress=True)\nrun",
-            "import asyncio\nasync def again(): return config.run().scores\nawait again() == run.scores",
-        )
-    ]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    *_, shown, last = notebook.cells
-    html = [out["data"].get("text/html", "") for out in shown["outputs"] if out["output_type"] == "execute_result"]
-    assert "<table>" in html[0]
-    assert last["outputs"][-1]["data"]["text/plain"] == "True"
 
 
 def test_a_notebook_that_is_stopped_drains_and_goes_on(tmp_path: Path) -> None:

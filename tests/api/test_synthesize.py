@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -336,28 +334,6 @@ def test_a_run_is_where_it_was_made_wherever_the_program_goes(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert run.path == tmp_path / "relative"
     assert run.student.predict([rows(world, "test.csv")[0]["text"]])
-
-
-def test_first_calls_in_several_threads_at_once(world: World, tmp_path: Path) -> None:
-    """In a fresh process, where nothing heavy was imported yet."""
-    code = f"""
-import sys, threading
-sys.path[:0] = {sys.path!r}
-from pathlib import Path
-from world import World
-from api.test_synthesize import call
-errors = []
-def one(name):
-    try:
-        call(World(Path({str(world.folder)!r})), Path({str(tmp_path)!r}) / name)
-    except BaseException as error:
-        errors.append(repr(error))
-threads = [threading.Thread(target=one, args=(name,)) for name in ("a", "b")]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-assert not errors, errors
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
 def test_methods_are_compared(world: World, tmp_path: Path) -> None:

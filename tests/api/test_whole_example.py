@@ -40,7 +40,7 @@ teacher = ss.OpenAITeacher("gpt-4.1-mini", api_key_env="OPENAI_API_KEY", base_ur
 student = ss.Student("student", epochs=2, min_steps=0, batch_size=16, learning_rate=3e-3, max_length=32)
 call = dict(
     validation=gold, test="test.csv", teacher=teacher, student=student, method=ss.S3(rounds=1, seed_rows=16, rationales=4),
-    filters=[NoUrls()], budget=ss.Budget(usd=5), out="runs/tickets", progress=False,
+    filters=[NoUrls()], budget=ss.Budget(usd=5), out="runs/tickets", progress=BARS,
 )
 run = ss.synthesize(task, **call)
 """
@@ -63,6 +63,8 @@ found = {
 from pathlib import Path
 Path("config.yaml").write_text(run.config.to_yaml())
 found["yaml"] = ss.load_config("config.yaml").result_digest() == run.config.result_digest()
+"""
+COMPARE = """
 table = ss.compare(
     task, [ss.S3(rounds=1, seed_rows=16, rationales=4), ss.ZeroGen(), ss.Gold()], validation=gold, test="test.csv",
     teacher=teacher, student=student, seeds=1, out="runs/compared", progress=False,
@@ -98,19 +100,24 @@ def check(found: dict[str, Any]) -> None:
     assert found["answer"] in {"billing", "technical"}
     assert found["page"] == "report.html"
     assert all(found[name] for name in ("same", "html", "loaded", "planned", "yaml"))
-    assert found["compared"] == ["s3", "zerogen", "gold"]
 
 
 def test_in_a_notebook(place: LoopbackServer, tmp_path: Path) -> None:
-    cells = [nbformat.v4.new_code_cell(source) for source in (f"URL = {place.base_url!r}{FIRST}", "run", f"{THEN}\nfound")]
-    notebook = nbformat.v4.new_notebook(cells=cells)
+    """In the kernel's running event loop, with bars."""
+    again = "async def again():\n    return ss.synthesize(task, **call).scores\nawait again() == run.scores"
+    sources = (f"URL, BARS = {place.base_url!r}, True{FIRST}", "run", f"{THEN}{COMPARE}\nfound", again)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert "<table>" in notebook.cells[1]["outputs"][-1]["data"]["text/html"]
-    check(eval(notebook.cells[2]["outputs"][-1]["data"]["text/plain"], {}))
+    run, then, waited = (cell["outputs"][-1]["data"] for cell in notebook.cells[1:])
+    assert "<table>" in run["text/html"]
+    found = eval(then["text/plain"], {})
+    check(found)
+    assert found["compared"] == ["s3", "zerogen", "gold"]
+    assert waited["text/plain"] == "True"
 
 
 def test_inside_a_running_event_loop(place: LoopbackServer) -> None:
-    scope: dict[str, Any] = {"URL": place.base_url}
+    scope: dict[str, Any] = {"URL": place.base_url, "BARS": False}
     body = textwrap.indent(FIRST + THEN, "    ")
     exec(compile(f"async def program():\n{body}\n    return found", "program", "exec"), scope)
     check(asyncio.run(scope["program"]()))
