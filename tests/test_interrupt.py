@@ -102,7 +102,7 @@ def test_a_stopped_run_goes_on_to_the_same_data_set_and_asks_nothing_twice(
     sent = len(scene.server.completions) - before
     assert process.returncode == 130
     told = [line for line in errors.splitlines() if not line.startswith("round-0/seed: ")]
-    assert told == ["stepsynth: stopped; nothing is lost. Run the same command again to go on."]
+    assert told == ["stepsynth: stopped; nothing is lost. Run it again to resume."]
     assert out == ""
     dataset, needed = calm
     assert 0 < sent < needed, "the signal came too late to interrupt anything"
@@ -173,7 +173,7 @@ def executor(teacher: FakeTeacher, journal: Journal, concurrency: int = CONCURRE
     return TeacherClient(TeacherConfig(backend="fake", concurrency=concurrency), journal, BudgetConfig(), teacher=teacher)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["SIGINT", "SIGTERM", "SIGHUP"])
 def test_what_is_in_flight_is_committed_and_nothing_new_is_sent(tmp_path: Path, number: signal.Signals) -> None:
     def answer(request: Request) -> Response:
         if request.replicate == 17:

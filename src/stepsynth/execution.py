@@ -156,9 +156,7 @@ def rebuild(folder: Path) -> dict[str, Any]:
     directory = RunDirectory.read(folder)
     with closing(open_journal(directory)) as journal:
         if not journal.rounds():
-            raise RunError(
-                f"the run at {str(folder)!r} has no trained student yet.", hint="Run it first, or see `stepsynth status`."
-            )
+            raise RunError(f"the run at {str(folder)!r} has no trained student yet.", hint="Resume the run first.")
         return write_exports(journal, directory)
 
 
@@ -196,7 +194,7 @@ def trained_round(directory: RunDirectory, wanted_round: int | None = None) -> i
     if not directory.model_whole(number):
         raise RunError(
             f"the student of round {number} is missing or damaged.",
-            hint="Run the same `stepsynth run` command again to retrain it.",
+            hint="Resume the run to retrain it.",
         )
     return number
 

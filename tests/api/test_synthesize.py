@@ -231,6 +231,7 @@ def test_bad_rows_are_one_line_before_anything_is_made(rows: object, said: str, 
         (lambda: ss.synthesize("t", validation=[]), "task is 't', a str. Give one of stepsynth's task classes."),  # type: ignore[arg-type]
         (lambda: ss.synthesize(task(), validation=[], out=3), "out is 3, a int."),  # type: ignore[arg-type]
         (lambda: ss.synthesize(task(), validation=[], filters=3), "filters is 3, not a list of filters."),  # type: ignore[arg-type]
+        (lambda: ss.synthesize(task(), validaton=[]), "synthesize has no argument 'validaton'. Did you mean 'validation'?"),  # type: ignore[call-arg]
         (lambda: ss.plan(task(), validation=[], taecher=None), "plan has no argument 'taecher'. Did you mean 'teacher'?"),
         (lambda: ss.compare(task(), ["gold"], validation=[], test=[], sees=2), "compare has no argument 'sees'."),
         (lambda: ss.compare(task(), ["gold"], validation=[], test=[], seeds=0), "seeds is 0. Give the number of seeds"),

@@ -66,6 +66,8 @@ def test_a_file_that_is_no_config_names_the_place(tmp_path: Path, text: str, end
 
 
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'/dev/null' is a pipe or a device; give a file"):
+        load_config(Path("/dev/null"))
     with pytest.raises(ConfigError, match="is a folder; give the config file"):
         load_config(tmp_path)
 

@@ -665,7 +665,7 @@ def test_case_19_an_hour_of_silence(desk: Desk, name: str) -> None:
     assert desk.server.base_url in said
     assert "asks to wait until" in said
     assert "daily limit" in said
-    assert "Everything obtained is kept; run the same command again" in said
+    assert "Everything obtained is kept; run it again" in said
     assert desk.clock.pauses == []
     assert len(desk.server.completions) <= 2 + 4
     (told,) = [pause for pause in desk.told if pause is not None and pause.ended]

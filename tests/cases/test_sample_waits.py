@@ -32,7 +32,7 @@ def test_a_long_wait_is_said_and_ends_the_sample(loopback: LoopbackServer) -> No
     config = make_config(loopback)
     with pytest.raises(TransientError) as caught:
         ask_sample(config, OpenAITeacher(config), [make_request()])
-    assert caught.value.hint == "The server asks to wait 600 s: run the same command again after that."
+    assert caught.value.hint == "The server asks to wait 600 s: run it again after that."
     assert "concurrency" not in str(caught.value)
 
 

@@ -193,7 +193,7 @@ def test_r11_a_full_database_is_one_line_and_keeps_what_was_committed(tmp_path: 
     with closing(Journal(tmp_path / "journal.db")) as journal:
         journal.commit_answers([answer(0, 100)], teacher)
         journal._connection.execute("PRAGMA max_page_count=20")
-        with pytest.raises(RunError, match=r"database or disk is full.*disk is not full, then run the same command again"):
+        with pytest.raises(RunError, match=r"database or disk is full.*disk is not full, then run it again"):
             journal.commit_answers([answer(number, 50_000) for number in range(1, 9)], teacher)
         assert journal.totals().requests == 1
         journal._connection.execute("PRAGMA max_page_count=100000")

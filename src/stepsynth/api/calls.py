@@ -5,12 +5,13 @@ A call builds the same config as a YAML file with the same keys, and runs it in 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from stepsynth.api.comparison import Comparison
 from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
@@ -44,9 +45,26 @@ _NOUNS: dict[str, type | tuple[type, ...]] = {
     "student": (Student, StudentRecipe),
     "budget": Budget,
 }
-_STOPPING = "Stopping: waiting for answers in flight; interrupt again to stop at once."
+_STOPPING = "Stopping: answers in flight are awaited and kept; interrupt again to stop at once."
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _known_names(call: Callable[P, T]) -> Callable[P, T]:
+    """Let a call refuse an unknown argument as its siblings do: one line that names the nearest one."""
+    known = sorted(inspect.signature(call).parameters)
+
+    @functools.wraps(call)
+    def checked(*given: P.args, **named: P.kwargs) -> T:
+        if unknown := next((name for name in named if name not in known), None):
+            raise ConfigError(f"{call.__name__} has no argument {unknown!r}.", hint=did_you_mean(unknown, known))
+        return call(*given, **named)
+
+    return checked
+
+
+@_known_names
 def synthesize(
     task: Task,
     *,

@@ -13,7 +13,7 @@ import ctypes
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from stepsynth.errors import Interrupted
+from stepsynth.errors import Interrupted, UserError
 from stepsynth.runtime.shutdown import stoppable
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
             "stopped at once; no answer that was received is lost.",
             hint="Requests still in flight may be billed. Make the same call to resume.",
         ) from None
+    if isinstance(failed[0], (UserError, Interrupted)):
+        # One line that says what to do; where it was found is of no use to the caller.
+        raise failed[0].with_traceback(None) from failed[0].__cause__
     raise failed[0]
 
 

@@ -201,7 +201,7 @@ def print_status(found: dict[str, Any]) -> None:
     if worth := next(iter(found["results"]["methods"].values())).get("worth"):
         print_worth(worth, console)
     if found["state"] == "unfinished" and not found["holder"]:
-        console.print("Run the same `stepsynth run` command to resume.")
+        console.print("The same command or call resumes it.")
 
 
 def _print_short(stages: Sequence[dict[str, Any]], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Signals: the first Ctrl-C or SIGTERM asks for a clean stop, the second one stops at once."""
+"""Signals: the first Ctrl-C, SIGTERM or hang-up asks for a clean stop, the second one stops at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ __all__ = ["handle_signals"]
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a clean stop; the second ends the block at once.
+    """Turn the first SIGINT, SIGTERM or SIGHUP (the terminal closed) into a clean stop; the second ends the block at once.
+
+    SIGHUP stays ignored under ``nohup``.
 
     Raises:
         Interrupted: the second one came.
@@ -30,7 +32,10 @@ def handle_signals() -> Iterator[None]:
                 raise KeyboardInterrupt
             stop.set()
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, ask) for number in numbers}
         try:
             yield
         except KeyboardInterrupt:

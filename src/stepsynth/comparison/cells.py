@@ -351,7 +351,7 @@ def read_cell(folder: Path, system: str) -> Cell:
         best = best_round(journal) if rounds else 0
         evaluation = journal.evaluation(best, "test")
         if evaluation is None:
-            raise RunError(f"the run at {str(folder)!r} is not finished.", hint="Run the same command again.")
+            raise RunError(f"the run at {str(folder)!r} is not finished.", hint="Run it again.")
         stages = journal.stages()
         trained = {number: int(info["rows"]) for _, number, kind, info, _ in stages if kind == StageKind.TRAIN}
         steps = {number: info.get("steps") for _, number, kind, info, _ in stages if kind == StageKind.TRAIN}

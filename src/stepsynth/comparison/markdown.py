@@ -27,7 +27,7 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     rows = comparison_rows(results)
     seeds = ", ".join(map(str, results["seeds"]))
     lines = [
-        f"# {results['task']}: {len(results['systems'])} methods{matched(results, ', ')}",
+        f"# {results['task']}: {len(results['systems'])} method{'s'[: len(results['systems']) > 1]}{matched(results, ', ')}",
         "",
         f"Teacher `{results['teacher']['model']}`, student `{results['student']}`, seeds {seeds}, "
         f"{results['test_rows']:,} sealed test rows, the same for every method and seed. Intervals are over seeds and rows; "

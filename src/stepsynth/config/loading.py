@@ -103,6 +103,10 @@ def _read_yaml_file(path: Path) -> dict[str, Any]:
     if path.is_dir():
         inside = next((str(found) for found in sorted(path.glob("*.y*ml"))), None)
         raise ConfigError(f"{str(path)!r} is a folder; give the config file{f', e.g. {inside!r}' if inside else ''}.")
+    if path.exists() and not path.is_file():
+        raise ConfigError(
+            f"{str(path)!r} is a pipe or a device; give a file.", hint="Runs are placed beside the config, and read it again."
+        )
     if not path.is_file():
         raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
     try:

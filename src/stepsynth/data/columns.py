@@ -125,7 +125,7 @@ class Columns:
                     return ours, alike[0]
         ours = group[0]
         near = did_you_mean(self.source_name(ours), [" ".join(str(name).split())[:40] for name in known[:20]])
-        hint = f"{near} Name it in the config with columns: {{{ours}: ...}} (columns= / --column {ours}=...).".strip()
+        hint = f"{near} Name it with columns: {{{ours}: ...}} (columns= / --column {ours}=...).".strip()
         if ours in ("label", "labels") and (split := self.label_columns(known)):
             hint = _joined(ours, split)
         others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])

@@ -90,7 +90,7 @@ class OwnRule(RowFilterBase):
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RunError(
                 f"the filter {_name(self._own)!r} failed on row {candidate.row.example.id!r}: {said}.",
-                hint="Fix it and run the same command again: no answer is lost.",
+                hint="Fix it and run it again: no answer is lost.",
             ) from error
         return Verdict(candidate) if kept else replace(Verdict(candidate), reason=self._reason)
 

@@ -329,7 +329,7 @@ class BatchDispatcher(Dispatcher):
         self._end(job, "failed")
         self._held = PermanentError(
             f"the provider refused the batch {state.id!r}: {state.message!r}; none of its requests ran.",
-            hint="Fix the reported problem and run the same command again; if the queue is full, try later.",
+            hint="Fix the reported problem and run it again; if the queue is full, try later.",
             kind="refused",
         )
         if not self._jobs:

@@ -237,9 +237,7 @@ class BudgetGuard:
         if self.ledger.lost.sends:
             what += f"; {self.ledger.lost.sends:,} of the requests were in flight when a process was killed"
         caps = [f"budget.{name}" for name in ("requests", "tokens", "usd") if getattr(budget, name) is not None]
-        return BudgetError(
-            f"{what}.", hint=f"Everything so far is kept; raise {' or '.join(caps)} and run the same command again."
-        )
+        return BudgetError(f"{what}.", hint=f"Everything so far is kept; raise {' or '.join(caps)} and run it again.")
 
 
 def _holds(left: Cost, cost: Cost) -> bool:

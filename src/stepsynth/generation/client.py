@@ -322,7 +322,7 @@ def ask_sample(
                 if seconds is None or error.maybe_billed:
                     raise
                 if seconds > _LONGEST_SAMPLE_WAIT_S:
-                    hint = f"The server asks to wait {seconds:,.0f} s: run the same command again after that."
+                    hint = f"The server asks to wait {seconds:,.0f} s: run it again after that."
                     raise TransientError(error.message, hint=hint, kind=error.kind, retry_after=seconds, why=error.why) from None
             waiting(seconds)
             await asyncio.sleep(seconds)

@@ -70,7 +70,7 @@ class Pauses:
         """
         seconds, who = self._asked(error), self._who()
         why = error.why or error.message
-        kept = "Everything obtained is kept; run the same command again after that."
+        kept = "Everything obtained is kept; run it again after that."
         if seconds > self._longest:
             pause = Pause(seconds, self._wall() + seconds, who, why, ended=True)
             self._say(pause)
@@ -82,7 +82,7 @@ class Pauses:
             return None
         times = f"{self._in_a_row - 1} pauses that it asked for" if self._in_a_row > 2 else "a pause that it asked for"
         what = f"{who} still refuses after {times}, with no answer in between: {why}."
-        return TransientError(what, hint="Everything obtained is kept; run the same command again later.", kind=error.kind)
+        return TransientError(what, hint="Everything obtained is kept; run it again later.", kind=error.kind)
 
     def length(self, error: TransientError, uniform: Callable[[float, float], float]) -> float:
         """Return how long to pause: the wait asked for, plus a little at random."""

@@ -105,5 +105,5 @@ class RoomWatch:
             raise RunError(
                 f"{len(cut):,} of {len(cut):,} answers were cut off at {limit:,} tokens before they said anything{how}.",
                 hint=f"Set teacher.reasoning_tokens to about {advised_room(limit):,} (room for thoughts, which count as output) "
-                "and run the same command again: everything so far is kept.",
+                "and run it again: everything so far is kept.",
             )

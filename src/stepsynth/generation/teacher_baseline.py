@@ -98,7 +98,7 @@ class LLMPredictor:
         hint = "Ask the teacher with `stepsynth plan`, then change teacher.model, task.instruction or task.prompts.answer."
         if cut > undecided / 2:
             limit = advised_room(max(answer.usage.completion_tokens for answer in told))
-            hint = f"Set teacher.reasoning_tokens to about {limit:,} and run the same command again."
+            hint = f"Set teacher.reasoning_tokens to about {limit:,} and run it again."
         raise RunError(f"{undecided:,} of {len(came):,} teacher answers gave no label ({how}).", hint=hint)
 
     def _prediction(self, example: Example, answer: object) -> Prediction:

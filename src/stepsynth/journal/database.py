@@ -47,9 +47,7 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         if not _writable(path.parent):
             return _connect_reading(path, migrations)
         if "full" in str(error) or "disk I/O" in str(error):
-            raise RunError(
-                f"{str(path)!r} cannot be written: {error}.", hint="Make room and run the same command again."
-            ) from None
+            raise RunError(f"{str(path)!r} cannot be written: {error}.", hint="Make room and run it again.") from None
         raise RunError(
             f"{str(path)!r} is not a readable journal: {error}.", hint="Move it away or restore it from a backup."
         ) from None
@@ -151,7 +149,7 @@ def transaction(connection: sqlite3.Connection, name: str) -> Iterator[None]:
         if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
             raise  # a constraint or a wrong statement is a defect
         hint = "Wait for the other process that uses it" if "locked" in str(error) else "Check that the disk is not full"
-        raise RunError(f"the journal could not be written: {error}.", hint=f"{hint}, then run the same command again.") from error
+        raise RunError(f"the journal could not be written: {error}.", hint=f"{hint}, then run it again.") from error
     fail_point(f"after commit: {name}")
 
 

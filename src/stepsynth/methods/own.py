@@ -157,7 +157,7 @@ def _named(method: str, round_number: int, work: Callable[[], T]) -> T:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise RunError(
             f"the method {method!r} failed in round {round_number}: {said}.",
-            hint="Fix it and run the same command again: no answer is lost.",
+            hint="Fix it and run it again: no answer is lost.",
         ) from error
 
 

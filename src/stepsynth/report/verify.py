@@ -90,7 +90,7 @@ class Check:
     notes: list[str]
 
 
-_AGAIN = "Run the same `stepsynth run` command again to retrain it from the journal's rows."
+_AGAIN = "Resume the run to retrain it from the journal's rows."
 _REPORT = "`stepsynth report RUN` rewrites it."
 _DATA = "Remove what is left of it and give the same rows from Python again to rewrite it."
 _BACKUP = "Restore journal.db from a backup, or start a new run; answers.db still has the answers you paid for."

@@ -39,7 +39,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise
         raise RunError(
             f"{str(path)!r} cannot be written: {os.strerror(number)}.",
-            hint="Make room (or fix the disk) and run the same command again: nothing that was paid for is lost.",
+            hint="Make room (or fix the disk) and run it again: nothing that was paid for is lost.",
         ) from error
 
 

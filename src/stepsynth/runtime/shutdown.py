@@ -54,4 +54,4 @@ def check_stop() -> None:
         Interrupted: a stop was asked for.
     """
     if stop_requested():
-        raise Interrupted("stopped; nothing is lost.", hint="Run the same command again to go on.")
+        raise Interrupted("stopped; nothing is lost.", hint="Run it again to resume.")

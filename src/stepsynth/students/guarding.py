@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GuardedStudent", "try_student"]
 
-_LOST = "Fix it and run the same command again: no answer is lost."
+_LOST = "Fix it and run it again: no answer is lost."
 _TRY = "It was tried on a few validation rows before spending anything; stepsynth.testing.StudentContract helps to find out why."
 # Rows tried per label: one more than five-fold cross-validation needs.
 _EACH = 6

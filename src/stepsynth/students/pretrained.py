@@ -78,7 +78,7 @@ def load_trained(architecture: Any, folder: Path, settings: Sequence[str]) -> tu
     except Exception as error:  # safetensors, tokenizers and JSON each raise their own
         raise RunError(
             f"the student in {str(folder)!r} cannot be loaded: {_one_line(error)}",
-            hint="Run the same command again to retrain it.",
+            hint="Run it again to retrain it.",
         ) from error
     return network.to(_device()).eval(), tokenizer, numbers
 

@@ -206,7 +206,7 @@ class AnthropicTeacher:
         if isinstance(error, TransientError) and error.retry_after is None:
             # https://platform.claude.com/docs/en/api/rate-limits: every other limit comes with a ``retry-after``.
             error.why = f"no waiting time is given, as when a monthly limit is reached: {error.why}"
-            error.hint = "Raise the monthly limit in the Console if it is reached; else run the same command again later."
+            error.hint = "Raise the monthly limit in the Console if it is reached; else run it again later."
         return error
 
 

@@ -24,7 +24,7 @@ __all__ = ["NO_MONEY_HINT", "PROXY_REFUSES", "TRANSIENT", "Reply", "refusal_erro
 
 PROXY_REFUSES = 407
 TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
-NO_MONEY_HINT = "Add credit or raise the spending limit, then run the same command again: everything obtained is kept."
+NO_MONEY_HINT = "Add credit or raise the spending limit, then run it again: everything obtained is kept."
 # 529 is how Anthropic says that it is overloaded.
 _SOON = re.compile(r"per[ _-]?(?:minute|second)|\b(?:RPM|TPM)\b|PerMinute", re.IGNORECASE)
 # Parameters that our requests contain; any other that a server names belongs into teacher.options.
@@ -113,7 +113,7 @@ def _busy(what: str, kind: str, reply: Reply, wait: float | None, words: str) ->
     limit = daily_limit(reply.text)
     if limit and wait is None and kind == "overload" and not _SOON.search(words):
         # It is unknown when the limit resets, and attempts within minutes are in vain.
-        hint = f"Everything obtained is kept; run the same command again when the {limit} resets."
+        hint = f"Everything obtained is kept; run it again when the {limit} resets."
         return PermanentError(f"{limit}: {what}", hint=hint, kind=kind, final=True)
     why = (f"{limit}: " if limit else "") + (repr(words) if words else f"HTTP {reply.status}")
     hint = "If it persists, lower teacher.concurrency or look at the server's status."

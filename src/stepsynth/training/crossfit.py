@@ -194,6 +194,8 @@ class CrossFit:
             }
             self._journal.finish_training(StageKind.CHOICE, last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
             why = "as set in method.final" if final != "auto" else "by gold rows right in cross-validation"
+            if right.get(chosen, 0) < max(right.values()):
+                why += ", where differences within one standard error do not count"
             found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
             self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")
         return str((find_choice(self._journal) or {})["chosen"])

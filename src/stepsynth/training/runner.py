@@ -39,10 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["StudentRunner", "artefacts", "with_half_the_steps"]
 
-_OTHER_ADVICE = "See `stepsynth status` for why rows were dropped; describe the labels better, or use a stronger teacher."
+_OTHER_ADVICE = (
+    "The run's page and `stepsynth status` say why rows were dropped; describe the labels better, or use a stronger teacher."
+)
 _ADVICE: dict[str, str] = {
     DropReason.TRUNCATED: "Raise sampling.max_tokens, or teacher.reasoning_tokens for a reasoning model.",
     DropReason.FAILED: "The server did not answer {failed:,} of {total:,} requests: check with `stepsynth plan`.",
+    DropReason.TOO_LONG: "Answers are longer than the gold texts allow: ask for shorter ones, or give longer gold rows.",
     DropReason.REFUSAL: "The provider refuses: reword task.instruction and task.labels, or use another teacher.",
 }
 # Fixed, so that a page always has the same folds of the probe.
@@ -201,6 +204,7 @@ class StudentRunner:
             into = out if out and place == len(parts) else folder / str(place)
             into.mkdir(mode=0o700, exist_ok=True)
             model = student.fit(rows, select, seed=self._directory.config.seed, out=into, start=start, progress=self._step)
+            self._without_steps()
             start = into
         return model
 
@@ -308,6 +312,7 @@ class StudentRunner:
     def _train_into(self, out: Path, parts: Sequence[Sequence[Example]], select: Sequence[Example], start: Path | None) -> None:
         if len(parts) == 1:
             self._student.fit(parts[0], select, seed=self._directory.config.seed, out=out, start=start, progress=self._step)
+            self._without_steps()
             return
         with self._scratch("first") as folder:
             self._follow(parts, select, out, folder)
@@ -374,6 +379,13 @@ class StudentRunner:
                 f"{f' (dropped: {dropped})' if dropped else ''}{f'; {said}' if said else ''}.",
                 hint=REPEATED_HINT if said else advice.format(failed=reasons[DropReason.FAILED], total=total),
             )
+
+    def _without_steps(self) -> None:
+        """Name the stage of a training that reported no step, such as a probe's, for the lines that follow."""
+        if self._stage:
+            self._progress.start(self._stage, 1, "fits")
+            self._progress.advance(1)
+            self._stage = ""
 
     def _step(self, done: int, steps: int) -> None:
         check_stop()
