@@ -284,7 +284,7 @@ def test_the_page_and_the_plan_say_where_the_answers_went(tmp_path: Path, capsys
     assert sum('Do not use the word "kalm".' in content for content in told) == 44
     assert not any("Do not use" in content for content in told if "kalm" not in content)
     assert plan.code == 0
-    assert "labels    3: the first stage needs 20 accepted answers for each and asks for at most 120" in plan.out
+    assert "labels    3: the first stage needs 20 accepted answers for each, from at most 120 requests each" in plan.out
     assert "so far    kalm: 66 asked, 0 of 20 accepted; most dropped: 66 names the label" in plan.out
     folder = tmp_path / "runs" / "invented"
     page = html.unescape((folder / "report.html").read_text())

@@ -61,7 +61,7 @@ def _label_lines(plan: dict[str, Any]) -> list[str]:
         most = max(targets, key=lambda label: targets[label][1])
         least = min(rows for rows, _ in targets.values())
         each = f"{least:,}" if least == targets[most][0] else f"{least:,} to {targets[most][0]:,}"
-        needs = f"the first stage needs {each} accepted answers for each and asks for at most {targets[most][1]:,}"
+        needs = f"the first stage needs {each} accepted answers for each, from at most {targets[most][1]:,} requests each"
         lines.append(f"labels    {len(targets):,}: {needs}")
     for place, spent in enumerate(plan["so_far"][:_MOST_LABELS]):
         why = f"; most dropped: {spent['for_reason']:,} {spent['reason']}" if spent["reason"] else ""
