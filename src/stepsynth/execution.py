@@ -91,6 +91,7 @@ def _execute(
 ) -> dict[str, Any]:
     refuse_address(folder)
     RunDirectory.refuse_held(folder)
+    RunDirectory.refuse_left_behind(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
     inputs = load_run_data(config, progress)
     for note in inputs.notes:
