@@ -167,9 +167,8 @@ class RunDirectory:
         if journal == "start" and models == ["round-0"] and not results:
             return ""
         found = [*(f"models/{name}" for name in models), *results]
-        return (
-            f"{'has no stages' if (path / JOURNAL).exists() else 'is missing'}, but there is {', '.join(found)}" if found else ""
-        )
+        fault = "has no stages" if (path / JOURNAL).exists() else "is missing"
+        return f"{fault}, but there is {', '.join(found)}" if found else ""
 
     @classmethod
     def refuse_left_behind(cls, path: Path) -> None:
@@ -178,7 +177,7 @@ class RunDirectory:
         Raises:
             RunError: it has.
         """
-        if said := cls.left_behind(path):
+        if (path / "config.json").exists() and (said := cls.left_behind(path)):
             raise RunError(
                 f"{str(path / JOURNAL)!r} {said}.",
                 hint="Restore it from a backup, or give another folder (out= / --out): nothing was touched.",
