@@ -277,6 +277,36 @@ def test_a_wrong_match_and_no_test_set_are_one_line(student: Path, capsys: pytes
     assert not (tmp_path / "out").exists()
 
 
+def test_a_last_seed_beyond_the_limit_is_refused_before_the_first(
+    world: FamilyWorld, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ("compare", world.config_path, "--methods", "gold,s3", "--seeds", 2, "--out", tmp_path / "out")
+    outcome = stepsynth(capsys, *arguments, "--set", "seed=2147483647")
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1), outcome
+    assert "seed 2147483647 with 2 seeds ends at 2147483648" in outcome.err
+    assert not (tmp_path / "out").exists()
+    config = world.config().model_copy(update={"seed": 2147483647})
+    assert len(list(plan_cells(config, parse_systems("gold,s3", config), 1))) == 2
+
+
+@pytest.mark.parametrize("lost", [None, "config.json", "journal.db"])
+def test_a_comparison_does_not_go_into_the_folder_of_a_run(
+    compared: tuple[Path, dict[str, Any], int],
+    world: FamilyWorld,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    lost: str | None,
+) -> None:
+    run = shutil.copytree(compared[0] / "gold-0", tmp_path / "run")
+    if lost:
+        (run / lost).unlink()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = stepsynth(capsys, "compare", world.config_path, "--methods", "gold,s3", "--out", run)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"stepsynth: {str(run)!r} is a run, not a comparison. Give another folder (out= / --out).\n"
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_an_ablation_is_a_system_of_its_own(world: FamilyWorld, tmp_path: Path) -> None:
     results = compare_methods(
         world.config(),

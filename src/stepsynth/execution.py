@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
+from stepsynth.config import stored_run
 from stepsynth.config.addresses import refuse_address
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
@@ -90,6 +91,7 @@ def _execute(
 ) -> dict[str, Any]:
     refuse_address(folder)
     RunDirectory.refuse_held(folder)
+    RunDirectory.refuse_left_behind(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
     inputs = load_run_data(config, progress)
     for note in inputs.notes:
@@ -228,6 +230,8 @@ def execute_comparison(
     if match not in get_args(Match):
         raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
     refuse_address(folder)
+    if stored_run(folder) or (folder / JOURNAL).is_file():
+        raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
     # All cells have the same teacher: that of the first cell found.
     begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
     settled = settle(config, begun, note, fetch=True)

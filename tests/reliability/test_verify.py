@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from kill_harness import fingerprint
 from reliability.runs import copied, go_on
 from stepsynth import __version__
 from stepsynth.errors import RunError
-from stepsynth.execution import rebuild
+from stepsynth.execution import execute, rebuild
 from stepsynth.journal import Journal
 from stepsynth.report.seal import sealed
 from stepsynth.report.verify import Finding, check_run, verify_run
@@ -177,6 +178,46 @@ def test_r13_a_journal_that_is_gone_and_a_config_that_was_edited_are_found(calm:
     assert ("journal", "journal.db") in summary(verify_run(run))
     config.write_text("{")
     assert summary(verify_run(run)) == [("config", "config.json")]
+
+
+@pytest.mark.parametrize("how", ["missing", "0 bytes", "no rows", "no stages", "only a student"])
+def test_r13_a_journal_without_the_stages_of_the_results_beside_it_is_found_and_never_begun_again(
+    calm: Path, world: World, tmp_path: Path, how: str
+) -> None:
+    run = copied(calm, tmp_path)
+    if how == "no stages":
+        sql(run, "DELETE FROM stages")
+    else:
+        for file in run.glob("journal.db*"):
+            file.unlink()
+    if how in ("0 bytes", "only a student"):
+        (run / "journal.db").touch()
+    if how == "no rows":
+        Journal(run / "journal.db").close()
+    if how == "only a student":
+        for name in ("results.json", "report.html", "dataset.jsonl"):
+            (run / name).unlink()
+    (found,) = verify_run(run)
+    assert (found.kind, found.where) == ("journal", "journal.db")
+    assert "models/round-0" in found.what
+    assert "backup" in found.hint
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for attempt in (lambda: execute(world.config(), run), lambda: RunDirectory.check(run, world.config())):
+        with pytest.raises(RunError, match="but there is models/round-0") as caught:
+            attempt()
+        assert "backup" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_r13_a_run_killed_between_its_first_student_and_the_stage_goes_on(calm: Path, tmp_path: Path) -> None:
+    run = copied(calm, tmp_path)
+    sql(run, "DELETE FROM stages")
+    for name in ("results.json", "report.html", "dataset.jsonl"):
+        (run / name).unlink()
+    for model in (run / "models").glob("round-[1-9]"):
+        shutil.rmtree(model)
+    assert RunDirectory.left_behind(run) == ""
 
 
 def test_r13_what_is_no_run_or_is_being_written_to_cannot_be_checked(calm: Path, world: World, tmp_path: Path) -> None:

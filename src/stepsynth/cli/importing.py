@@ -8,6 +8,7 @@ from stepsynth.config import load_config
 from stepsynth.data.importing import import_rows
 from stepsynth.errors import ConfigError
 from stepsynth.run import refuse_input, write_out
+from stepsynth.run.outputs import refuse_own_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ def import_files(
         UserError: a file, a column or a label does not fit.
     """
     refuse_input(out, [*files, config])
+    refuse_own_file(out)
     if out.suffix.lower() not in ("", ".jsonl", ".json", ".ndjson"):
         raise ConfigError(f"--out is {str(out)!r}, but the output is JSON Lines.", hint="Use a name that ends in .jsonl.")
     found = import_rows(files, load_config(config).task, columns=columns, labels=labels, reading=reading)

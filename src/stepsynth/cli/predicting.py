@@ -19,6 +19,7 @@ from stepsynth.data.examples import kept_field, written_field
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.execution import trained_round
 from stepsynth.run import RunDirectory, refuse_input, write_out
+from stepsynth.run.outputs import refuse_own_file
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family, stored_family
 
@@ -132,6 +133,7 @@ def predict_file(
     """
     form = output.format
     refuse_input(output.path, [file])
+    refuse_own_file(output.path)
     source = parse_source({"path": file, **(reading or {})})
     directory = RunDirectory.read(folder)
     task = directory.config.task

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from stepsynth.config import MatchConfig, RunConfig, parse_config, with_later_keys
+from stepsynth.config import SEED_END, MatchConfig, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
@@ -247,8 +247,13 @@ def plan_cells(config: RunConfig, systems: Sequence[System], seeds: int) -> Iter
     These configs have no budgets yet: those follow from that first cell.
 
     Raises:
-        ConfigError: there is no test set to compare on.
+        ConfigError: there is no test set to compare on, or the last seed is too large.
     """
+    if (last := config.seed + seeds - 1) >= SEED_END:
+        raise ConfigError(
+            f"seed {config.seed} with {seeds} seeds ends at {last}, but a seed must be less than {SEED_END}.",
+            hint="Give a smaller seed, or fewer seeds.",
+        )
     if config.data.test is None:
         raise ConfigError(
             "a comparison needs data.test.", hint="Give a labelled test file; it is opened at the end of each cell."

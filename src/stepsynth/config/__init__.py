@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source, parse_stored
 from stepsynth.config.run import (
+    SEED_END,
     USER_CACHE,
     BudgetConfig,
     MatchConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "BACKENDS",
     "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
+    "SEED_END",
     "USER_CACHE",
     "BudgetConfig",
     "DataConfig",

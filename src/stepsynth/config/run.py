@@ -14,6 +14,7 @@ from stepsynth.registry import METHODS
 from stepsynth.types import digest
 
 __all__ = [
+    "SEED_END",
     "USER_CACHE",
     "BudgetConfig",
     "MatchConfig",
@@ -26,6 +27,8 @@ __all__ = [
 
 # Stands for the answers file that all runs of a user share; `run.answers_path` knows its path.
 USER_CACHE = Path("user")
+# Seeds are below this number.
+SEED_END = 2**31
 _SOURCES = ("validation", "test", "contexts", "seed")
 
 
@@ -203,7 +206,7 @@ class RunConfig(Section):
     student: StudentConfig = StudentConfig()
     method: MethodConfig = MethodConfig()
     budget: BudgetConfig = BudgetConfig()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=SEED_END)] = 0
     cache: Path | None = USER_CACHE
     filters: tuple[OwnFilterConfig, ...] = ()
 

@@ -6,7 +6,7 @@ from stepsynth.journal.answers import AnswerStore
 from stepsynth.journal.jobs import Job, JobStore
 from stepsynth.journal.ledger import Cost, Ledger
 from stepsynth.journal.records import Row, Spent, Totals
-from stepsynth.journal.runs import LEARNING, Journal, holds_nothing
+from stepsynth.journal.runs import LEARNING, Journal, extent, holds_nothing
 
 __all__ = [
     "LEARNING",
@@ -19,5 +19,6 @@ __all__ = [
     "Row",
     "Spent",
     "Totals",
+    "extent",
     "holds_nothing",
 ]

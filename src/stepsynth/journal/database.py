@@ -57,14 +57,18 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     return connection
 
 
-def reading_uri(path: Path) -> str:
+def reading_uri(path: Path, *, mode: str = "ro") -> str:
     """Return a URI by which SQLite opens a database without changing it.
 
     SQLite writes files next to a WAL database even when it only reads. If the folder is not writable,
     nobody else can be writing either, and the file is opened as immutable.
+
+    Args:
+        path: the file.
+        mode: ``rw`` where SQLite's own files beside it are to be gone afterwards.
     """
     uri = path.absolute().as_uri()
-    return f"{uri}?mode=ro" if _writable(path.parent) else f"{uri}?immutable=1"
+    return f"{uri}?mode={mode}" if _writable(path.parent) else f"{uri}?immutable=1"
 
 
 def _writable(folder: Path) -> bool:

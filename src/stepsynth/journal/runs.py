@@ -11,11 +11,11 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stepsynth.errors import RunError
 from stepsynth.journal.answers import ANSWERS_TABLE, AnswerStore, answer_records
-from stepsynth.journal.database import connect, decoded, each, encoded, first, select, transaction
+from stepsynth.journal.database import connect, decoded, each, encoded, first, reading_uri, select, transaction
 from stepsynth.journal.jobs import JOBS_TABLE, JobStore
 from stepsynth.journal.ledger import LEDGER_TABLE, Ledger
 from stepsynth.journal.records import SELECT_ROWS, Row, Spent, Totals
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Verdict
 
-__all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "holds_nothing"]
+__all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "extent", "holds_nothing"]
 
 # Kinds of stages in which students learn, are judged or tested; all others ask the teacher.
 LEARNING = (StageKind.FOLD, StageKind.CROSSFIT, StageKind.CHOICE, StageKind.TRAIN, StageKind.TEST)
@@ -386,3 +386,22 @@ def holds_nothing(path: Path) -> bool:
             return not found and Ledger.read(connection).paid_nothing
     except (sqlite3.Error, RunError):
         return False
+
+
+def extent(path: Path) -> Literal["nothing", "start", "stages"]:
+    """Return how much a run's journal has: no run at all, what a run writes when it starts, or stages that ended.
+
+    Args:
+        path: the file; ``nothing`` if it is missing or empty, ``stages`` if it cannot be read.
+    """
+    if not path.exists():
+        return "nothing"
+    try:
+        with closing(sqlite3.connect(reading_uri(path, mode="rw"), uri=True)) as connection:
+            ((tables,),) = connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name IN ('meta', 'stages')")
+            if not tables:
+                return "nothing"
+            ((start, stages),) = connection.execute("SELECT EXISTS (SELECT 1 FROM meta), EXISTS (SELECT 1 FROM stages)")
+            return "stages" if stages else "start" if start else "nothing"
+    except sqlite3.Error:
+        return "stages"

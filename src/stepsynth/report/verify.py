@@ -126,6 +126,8 @@ def _findings(folder: Path, notes: list[str]) -> list[Finding]:
     if holder := directory.holder():
         raise RunError(f"{str(folder)!r} is in use by {holder}.", hint="Wait until it has ended, then verify again.")
     findings = [*_config(directory), *_given(directory)]
+    if said := RunDirectory.left_behind(folder):
+        return [*findings, Finding("journal", "journal.db", said, _BACKUP)]
     if not directory.journal_path.is_file():
         return [*findings, Finding("journal", "journal.db", "is missing", "Run the same `stepsynth run` command again.")]
     broken = _integrity(directory.journal_path)

@@ -27,7 +27,7 @@ from stepsynth.config import USER_CACHE, RunConfig, parse_stored, stored_run
 from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.journal import holds_nothing
+from stepsynth.journal import extent, holds_nothing
 from stepsynth.model_cache import cache_folder
 from stepsynth.run.settling import settle
 from stepsynth.runtime.failpoints import fail_point
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 JOURNAL = "journal.db"
+_DERIVED = ("results.json", "report.html", "dataset.jsonl")
 _FORMAT = 1
 _RUN_HINT = "Give the folder of a run, with its config.json and journal.db."
 
@@ -155,12 +156,41 @@ class RunDirectory:
         return cls(path, _stored_config(path))
 
     @classmethod
+    def left_behind(cls, path: Path) -> str:
+        """Return what is wrong with a journal that does not know the results or students beside it; empty if it does."""
+        journal = extent(path / JOURNAL)
+        if journal == "stages":
+            return ""
+        models = sorted(found.name for found in (path / "models").glob("round-*"))
+        results = [name for name in _DERIVED if (path / name).is_file()]
+        # A run that asks for no rows may have been killed between its first student and the stage that records it.
+        if journal == "start" and models == ["round-0"] and not results:
+            return ""
+        found = [*(f"models/{name}" for name in models), *results]
+        fault = "has no stages" if (path / JOURNAL).exists() else "is missing"
+        return f"{fault}, but there is {', '.join(found)}" if found else ""
+
+    @classmethod
+    def refuse_left_behind(cls, path: Path) -> None:
+        """Check that a run has not lost its journal: it would begin again, and pay for everything again.
+
+        Raises:
+            RunError: it has.
+        """
+        if (path / "config.json").exists() and (said := cls.left_behind(path)):
+            raise RunError(
+                f"{str(path / JOURNAL)!r} {said}.",
+                hint="Restore it from a backup, or give another folder (out= / --out): nothing was touched.",
+            )
+
+    @classmethod
     def check(cls, path: Path, config: RunConfig) -> None:
-        """Check that no run of another config is here; touches nothing.
+        """Check that no run of another config is here, and none without its journal; touches nothing.
 
         Raises:
             RunError: there is one, or its config cannot be read.
         """
+        cls.refuse_left_behind(path)
         if (path / "config.json").exists():
             _same(path, settle(config, _stored_config(path)))
 
