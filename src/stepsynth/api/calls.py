@@ -8,7 +8,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from stepsynth.run import folder_name
 from stepsynth.students.own import StudentRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from stepsynth.runtime.progress import Progress
 
@@ -387,18 +388,32 @@ def _listed(filters: object) -> list[Any]:
 
 def _source(data: object, role: str, folder: Path, task: TaskConfig) -> tuple[dict[str, Any], Sequence[dict[str, object]] | None]:
     """Return a source as a config writes it, and its rows if they are in memory."""
-    data, settings = (data.data, data.settings) if isinstance(data, Source) else (data, {})
+    data, settings = (data.data, _with_names(data.settings)) if isinstance(data, Source) else (data, {})
     rows = rows_of(data, "start_from" if role == "seed" else role)
     if rows is None:
-        place = dict(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
+        place = _with_names(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
         return {**place, **settings}, None
     # A run of an earlier version kept all columns in its file, and resumes with it.
     before = folder / "data" / kept_name(role, rows)
     if before.exists():
         return {"path": str(before.absolute()), **settings}, rows
-    named = settings.get("columns", {})
-    kept = read_columns(rows, task, named if isinstance(named, dict) else {}, role)
+    named = settings.get("columns")
+    # What is no name is refused with the config.
+    usable = isinstance(named, dict) and all(isinstance(name, str) for name in named.values())
+    kept = read_columns(rows, task, named if usable else {}, role)
     return {"path": str((folder / "data" / kept_name(role, kept)).absolute()), **settings}, kept
+
+
+def _with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a source's settings with whole numbers among its columns as texts: a frame without a header has such names."""
+    if not isinstance(named := settings.get("columns"), Mapping):
+        return dict(settings)
+    return {**settings, "columns": {ours: str(name) if _is_whole(name) else name for ours, name in named.items()}}
+
+
+def _is_whole(name: object) -> bool:
+    # Integral covers numpy's integers, which a frame's columns may be.
+    return isinstance(name, Integral) and not isinstance(name, bool)
 
 
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:
