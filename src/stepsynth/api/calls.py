@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.comparison import Comparison
+from stepsynth.api.files import absolute_path
 from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
 from stepsynth.api.progress import open_progress
 from stepsynth.api.run import Run
 from stepsynth.api.waiting import run_apart
 from stepsynth.config import MethodConfig, RunConfig, TaskConfig, parse_config
+from stepsynth.config.addresses import refuse_folder
 from stepsynth.data.given import place_of, rows_of
 from stepsynth.data.keeping import kept_name, read_columns
 from stepsynth.data.rows import SUFFIXES
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from stepsynth.runtime.progress import Progress
 
-__all__ = ["compare", "compare_config", "make_config", "plan", "plan_config", "run_config", "synthesize"]
+__all__ = ["compare", "compare_config", "make_config", "output_folder", "plan", "plan_config", "run_config", "synthesize"]
 
 _NOUNS: dict[str, type | tuple[type, ...]] = {
     "task": Task,
@@ -127,7 +129,7 @@ def run_config(config: RunConfig, out: str | os.PathLike[str], *, progress: bool
         out: the run directory.
         progress: see `synthesize`.
     """
-    folder = _absolute(out)
+    folder = output_folder(out)
     with open_progress(progress) as shown:
         run_apart(lambda: execute(config, folder, progress=shown), stopping=lambda: shown.note(_STOPPING))
     return Run.load(folder)
@@ -418,14 +420,18 @@ def _is_whole(name: object) -> bool:
 
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:
     _check_noun("task", task)
-    return _absolute(out if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}")
+    return output_folder(out if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}")
 
 
-def _absolute(out: object) -> Path:
-    """Return the absolute path: the program may change its working directory."""
-    if not isinstance(out, str | os.PathLike):
-        raise ConfigError(f"out is {out!r}, a {type(out).__name__}.", hint="Give the path of a folder.")
-    return Path(out).expanduser().absolute()
+def output_folder(out: object) -> Path:
+    """Return the absolute path of an output folder.
+
+    Raises:
+        ConfigError: it is no path, or no folder can be made there.
+    """
+    folder = absolute_path(out, "out", "Give the path of a folder.")
+    refuse_folder(folder)
+    return folder
 
 
 def _check_noun(name: str, given: object) -> None:

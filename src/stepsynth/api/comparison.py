@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.api.files import absolute_path
 from stepsynth.comparison import comparison_markdown
 from stepsynth.comparison.markdown import comparison_rows
 from stepsynth.errors import RunError
@@ -43,7 +44,7 @@ class Comparison:
         Raises:
             RunError: there is none, or it has not come to its end yet.
         """
-        folder = Path(path).expanduser().absolute()
+        folder = absolute_path(path, "the path of the comparison", "Give the folder of a comparison.", RunError)
         return cls(folder, _read_results(folder))
 
     @property
