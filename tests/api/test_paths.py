@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_what_is_no_path_to_load(load: Callable[[object], object], path: object)
 
 
 @pytest.mark.parametrize("match", [None, 5, ["rows"], "row"])
-def test_what_nothing_is_matched_by(match: object, tmp_path: Path) -> None:
+def test_what_nothing_is_matched_by(match: Any, tmp_path: Path) -> None:
     with pytest.raises(ss.ConfigError, match=r"^match is "):
         ss.compare(TASK, ["gold"], validation=ROWS, test=ROWS, teacher=FAKE, out=tmp_path / "x", match=match, progress=False)
 

@@ -401,8 +401,9 @@ def _source(data: object, role: str, folder: Path, task: TaskConfig) -> tuple[di
         return {"path": str(before.absolute()), **settings}, rows
     named = settings.get("columns")
     # What is no name is refused with the config.
-    usable = isinstance(named, dict) and all(isinstance(name, str) for name in named.values())
-    kept = read_columns(rows, task, named if usable else {}, role)
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        named = {}
+    kept = read_columns(rows, task, named, role)
     return {"path": str((folder / "data" / kept_name(role, kept)).absolute()), **settings}, kept
 
 
