@@ -75,3 +75,11 @@ def test_the_command_line_says_the_same(tmp_path: Path, capsys: pytest.CaptureFi
         found = stepsynth(capsys, command, tmp_path / ("x" * 300))
         assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), found
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_folder_of_a_user_that_there_is_not(tmp_path: Path) -> None:
+    nobody = "~nobody-of-this-name/x.csv"
+    calls: list[dict[str, Any]] = [{"validation": nobody}, {"student": ss.Student(nobody)}]
+    for given in calls:
+        with pytest.raises(ss.UserError, match="~nobody-of-this-name"):
+            ss.plan(TASK, **{"validation": ROWS, "teacher": FAKE, "progress": False, "out": tmp_path / "x", **given})

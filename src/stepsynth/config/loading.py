@@ -216,7 +216,7 @@ def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
         raise ConfigError(
             f"the path {str(source.path)!r} needs the environment variable {unset[1]}, which is not set.", hint="Export it."
         )
-    return source.model_copy(update={"path": base / Path(expanded).expanduser()})
+    return source.model_copy(update={"path": base / os.path.expanduser(expanded)})
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -97,7 +97,7 @@ def answers_path(cache: Path | None, runs: Path) -> Path | None:
         return None
     if cache == USER_CACHE:
         cache = Path(own) if own else cache_folder() / "answers.db"
-    return runs / cache.expanduser()
+    return runs / os.path.expanduser(cache)
 
 
 class RunDirectory:
