@@ -163,16 +163,16 @@ class Interrupted(StepsynthError):
     """A clean stop after Ctrl-C or SIGTERM; the same command resumes from here."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return ``Did you mean 'x'?`` for the closest of ``known``, or list them all.
 
     Args:
-        word: the user's input.
+        word: the user's input; from Python it may be no text.
         known: the accepted words.
     """
     options = sorted(known)
-    if near := get_close_matches(word, options, n=3, cutoff=0.6):
+    if near := get_close_matches(str(word), options, n=3, cutoff=0.6):
         # Swapped letters are the most likely typo.
-        best = min(near, key=lambda name: sorted(name.lower()) != sorted(word.lower()))
+        best = min(near, key=lambda name: sorted(name.lower()) != sorted(str(word).lower()))
         return f"Did you mean {best!r}?"
     return f"Known: {', '.join(options)}." if options else ""

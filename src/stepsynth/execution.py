@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
 from stepsynth.config import stored_run
-from stepsynth.config.addresses import refuse_address
+from stepsynth.config.addresses import refuse_folder
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import AnswerStore, Journal, holds_nothing
 from stepsynth.journal.results import best_round
@@ -89,7 +89,7 @@ def _execute(
     students: Path | None,
     log: Callable[[Path], AbstractContextManager[object]],
 ) -> dict[str, Any]:
-    refuse_address(folder)
+    refuse_folder(folder)
     RunDirectory.refuse_held(folder)
     RunDirectory.refuse_left_behind(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
@@ -229,7 +229,7 @@ def execute_comparison(
     """
     if match not in get_args(Match):
         raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
-    refuse_address(folder)
+    refuse_folder(folder)
     if stored_run(folder) or (folder / JOURNAL).is_file():
         raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
     # All cells have the same teacher: that of the first cell found.

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 
 import stepsynth as ss
+from stepsynth.api.calls import make_config
 from stepsynth.config import parse_config
 from world import LABELS, World, build_world
 
@@ -76,3 +79,30 @@ def test_test_rows_of_the_validation_data_are_told_on_the_page_too(
     other = call(world, tmp_path / "other", test=world.folder / "test.csv")
     assert "Test rows that are also" not in other.report().read_text(encoding="utf-8")
     assert run.verify() == []
+
+
+FRAME = pandas.DataFrame([[f"a text of {n} words", LABELS[n % 3]] for n in range(60)])
+
+
+def config_of(columns: object, folder: Path) -> Any:
+    task = ss.Classification("invented", "Decide what kind of text this is.", list(LABELS))
+    return make_config(task, folder, validation=ss.Source(FRAME, columns=columns))
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), tuple(FRAME.columns), (numpy.int64(0), "1")])
+def test_the_columns_of_a_frame_without_a_header_are_numbers(numbers: Any, tmp_path: Path) -> None:
+    source = config_of(dict(zip(("text", "label"), numbers, strict=True)), tmp_path).data.validation
+    assert source.columns == {"text": "0", "label": "1"}
+    assert source.rows[1] == {"0": "a text of 1 words", "1": LABELS[1]}
+
+
+@pytest.mark.parametrize("name", [None, 1.5, True, ("a", "b"), ["a"]])
+def test_what_is_no_name_of_a_column(name: object, tmp_path: Path) -> None:
+    with pytest.raises(ss.ConfigError, match=r"data\.validation\.columns\.text (is empty|must be)"):
+        config_of({"text": name}, tmp_path)
+
+
+@pytest.mark.parametrize("ours", [0, None, ("a", "b")])
+def test_what_is_no_column_of_ours(ours: object, tmp_path: Path) -> None:
+    with pytest.raises(ss.ConfigError, match=r"data\.validation"):
+        config_of({ours: "text"}, tmp_path)

@@ -99,3 +99,27 @@ def test_one_that_counts_in_public_is_told_how_not_to(world: World, tmp_path: Pa
     call(world, tmp_path / "run", counting)
     with pytest.raises(ss.RunError, match="give attributes that a filter changes itself a leading underscore"):
         call(world, tmp_path / "run", counting)
+
+
+class Answering(ss.RowFilter):
+    """Answers gold rows with one value and written rows with another."""
+
+    def __init__(self, gold: Any, written: Any = True) -> None:
+        self._gold, self._written = gold, written
+
+    def keep(self, row: ss.Example) -> Any:
+        return self._written if row.id.startswith("round-") else self._gold
+
+
+@pytest.mark.parametrize("answer", [None, 1, 0, "yes", [], np.array([True])])
+def test_a_filter_answers_with_true_or_false(answer: Any, world: World, tmp_path: Path) -> None:
+    with pytest.raises(ss.ConfigError, match=r"^the filter 'Answering' returned .* from keep\(\), not True or False\. Return"):
+        call(world, tmp_path / "run", Answering(answer))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_first_written_row_without_a_verdict_ends_the_run(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ss.RunError, match=r"^the filter 'Answering' returned None from keep\(\), not True or False\. Fix it"):
+        call(world, tmp_path / "run", Answering(True, None))
+    run = call(world, tmp_path / "run", Answering(np.True_, np.True_))
+    assert run.finished

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stepsynth.cli.comparing import print_comparison
+from stepsynth.cli.progress_view import open_panel
 from stepsynth.cli.running import print_status
 from stepsynth.comparison.markdown import comparison_rows
 
@@ -87,3 +89,22 @@ def test_a_status_loses_no_count_and_no_stage(
     assert "…" not in out
     for said in ("round-1/extrapolate", "round-2/extrapolate", "12,345", "9,876", "1234.5", "1200", "doubt"):
         assert said in out
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2Jx\x9b31m\x7f"
+
+
+@pytest.mark.parametrize("width", [30, 200])
+def test_a_terminal_obeys_no_name_of_a_task_or_label(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    named = {"task": ESCAPES, "warnings": [ESCAPES], "reference": ESCAPES, "systems": [system(ESCAPES), system("zerogen")]}
+    print_comparison({**RESULTS, **named}, Path("out"))
+    short = {**STATUS["stages"][0], "kind": "seed", "missing": {ESCAPES: 3}}
+    print_status({**STATUS, "run": ESCAPES, "stages": [short]})
+    with open_panel(quiet=False) as panel:
+        panel.note(ESCAPES)
+    printed = "".join(capsys.readouterr())
+    assert "x31m" in "".join(printed.split())
+    assert not [sign for sign in printed if sign != "\n" and unicodedata.category(sign) == "Cc"]

@@ -9,16 +9,19 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from stepsynth.api.comparison import Comparison
+from stepsynth.api.files import absolute_path
 from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
 from stepsynth.api.progress import open_progress
 from stepsynth.api.run import Run
 from stepsynth.api.waiting import run_apart
 from stepsynth.config import MethodConfig, RunConfig, TaskConfig, parse_config
+from stepsynth.config.addresses import refuse_folder
 from stepsynth.data.given import place_of, rows_of
 from stepsynth.data.keeping import kept_name, read_columns
 from stepsynth.data.rows import SUFFIXES
@@ -32,11 +35,11 @@ from stepsynth.run import folder_name
 from stepsynth.students.own import StudentRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from stepsynth.runtime.progress import Progress
 
-__all__ = ["compare", "compare_config", "make_config", "plan", "plan_config", "run_config", "synthesize"]
+__all__ = ["compare", "compare_config", "make_config", "output_folder", "plan", "plan_config", "run_config", "synthesize"]
 
 _NOUNS: dict[str, type | tuple[type, ...]] = {
     "task": Task,
@@ -144,7 +147,7 @@ def run_config(config: RunConfig, out: str | os.PathLike[str], *, progress: bool
         out: the run directory.
         progress: see `synthesize`.
     """
-    folder = _absolute(out)
+    folder = output_folder(out)
     with open_progress(progress) as shown:
         run_apart(lambda: execute(config, folder, progress=shown), stopping=lambda: shown.note(_STOPPING))
     return Run.load(folder)
@@ -405,30 +408,49 @@ def _listed(filters: object) -> list[Any]:
 
 def _source(data: object, role: str, folder: Path, task: TaskConfig) -> tuple[dict[str, Any], Sequence[dict[str, object]] | None]:
     """Return a source as a config writes it, and its rows if they are in memory."""
-    data, settings = (data.data, data.settings) if isinstance(data, Source) else (data, {})
+    data, settings = (data.data, _with_names(data.settings)) if isinstance(data, Source) else (data, {})
     rows = rows_of(data, "start_from" if role == "seed" else role)
     if rows is None:
-        place = dict(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
+        place = _with_names(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
         return {**place, **settings}, None
     # A run of an earlier version kept all columns in its file, and resumes with it.
     before = folder / "data" / kept_name(role, rows)
     if before.exists():
         return {"path": str(before.absolute()), **settings}, rows
-    named = settings.get("columns", {})
-    kept = read_columns(rows, task, named if isinstance(named, dict) else {}, role)
+    named = settings.get("columns")
+    # What is no name is refused with the config.
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        named = {}
+    kept = read_columns(rows, task, named, role)
     return {"path": str((folder / "data" / kept_name(role, kept)).absolute()), **settings}, kept
+
+
+def _with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a source's settings with whole numbers among its columns as texts: a frame without a header has such names."""
+    if not isinstance(named := settings.get("columns"), Mapping):
+        return dict(settings)
+    return {**settings, "columns": {ours: str(name) if _is_whole(name) else name for ours, name in named.items()}}
+
+
+def _is_whole(name: object) -> bool:
+    # Integral covers numpy's integers, which a frame's columns may be.
+    return isinstance(name, Integral) and not isinstance(name, bool)
 
 
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:
     _check_noun("task", task)
-    return _absolute(out if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}")
+    return output_folder(out if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}")
 
 
-def _absolute(out: object) -> Path:
-    """Return the absolute path: the program may change its working directory."""
-    if not isinstance(out, str | os.PathLike):
-        raise ConfigError(f"out is {out!r}, a {type(out).__name__}.", hint="Give the path of a folder.")
-    return Path(out).expanduser().absolute()
+def output_folder(out: object) -> Path:
+    """Return the absolute path of an output folder.
+
+    Raises:
+        ConfigError: it is no path, or no folder can be made there.
+    """
+    folder = absolute_path(out, "out", "Give the path of a folder.")
+    refuse_folder(folder)
+    return folder
 
 
 def _check_noun(name: str, given: object) -> None:

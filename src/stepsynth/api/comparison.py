@@ -8,14 +8,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.api.files import absolute_path
 from stepsynth.comparison import comparison_markdown
 from stepsynth.comparison.markdown import comparison_rows
 from stepsynth.errors import RunError
+from stepsynth.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = ["Comparison"]
+
+# What results of another form raise where they are used.
+_UNREADABLE = (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class Comparison:
@@ -43,8 +48,20 @@ class Comparison:
         Raises:
             RunError: there is none, or it has not come to its end yet.
         """
-        folder = Path(path).expanduser().absolute()
-        return cls(folder, _read_results(folder))
+        folder = absolute_path(path, "the path of the comparison", "Give the folder of a comparison.", RunError)
+        found = cls(folder, _read_results(folder))
+        try:
+            # Whatever is missing or of another type in an edited file shows here, not when the comparison is used.
+            found._try()
+        except _UNREADABLE:
+            raise _not_a_comparison(folder, "is not that of a comparison") from None
+        return found
+
+    def _try(self) -> None:
+        """Make everything that is made from the results."""
+        if not self.results["systems"]:
+            raise ValueError("no method")
+        _ = str(self), self._repr_html_(), self.reference, [_numbers(entry) for entry in self.results["systems"]]
 
     @property
     def reference(self) -> str:
@@ -67,8 +84,26 @@ class Comparison:
         return pandas.DataFrame([_numbers(entry) for entry in self.results["systems"]]).set_index("method")
 
     def report(self) -> Path:
-        """Return the path of the page."""
-        return self.path / "comparison.html"
+        """Return the path of the page, which is written again if it is missing.
+
+        Raises:
+            RunError: it is missing and cannot be written.
+        """
+        page = self.path / "comparison.html"
+        if not page.is_file():
+            from stepsynth.report import render_comparison
+
+            try:
+                write_atomic(page, render_comparison(self.results))
+            except RunError:
+                raise
+            except OSError as error:
+                said = f"{str(page)!r} is missing and cannot be written: {error.strerror}."
+                raise RunError(said, hint="Make its folder writable.") from None
+            # The page shows more than the table does, and its template has errors of its own.
+            except Exception:
+                raise _not_a_comparison(self.path, "is not that of a comparison") from None
+        return page
 
     def __str__(self) -> str:
         """Return the table in Markdown, with its warnings."""
@@ -97,14 +132,17 @@ def _read_results(folder: Path) -> dict[str, Any]:
         what = "it has no results.json yet" if begun else "the folder has no results.json"
         hint = "The call or command that began it goes on with it." if begun else "Give the folder of a comparison."
         raise RunError(f"there is no finished comparison at {str(folder)!r}: {what}.", hint=hint) from None
-    except (OSError, ValueError) as error:
-        found, said = {}, f"cannot be read: {' '.join(str(error).split())}"
-    else:
-        said = "is not that of a comparison"
-    if not isinstance(found, dict) or not {"systems", "reference", "warnings"} <= set(found):
-        hint = "The same comparison again writes it anew: nothing is asked for twice."
-        raise RunError(f"{str(folder / 'results.json')!r} {said}.", hint=hint)
+    except (OSError, ValueError, RecursionError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise _not_a_comparison(folder, f"cannot be read: {said}") from None
+    if not isinstance(found, dict):
+        raise _not_a_comparison(folder, "is not that of a comparison")
     return found
+
+
+def _not_a_comparison(folder: Path, said: str) -> RunError:
+    hint = "The same comparison again writes it anew: nothing is asked for twice."
+    return RunError(f"{str(folder / 'results.json')!r} {said}.", hint=hint)
 
 
 def _numbers(entry: dict[str, Any]) -> dict[str, Any]:

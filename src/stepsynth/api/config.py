@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
+from stepsynth.api.files import absolute_path
 from stepsynth.api.nouns import plain_value
 from stepsynth.config import RunConfig
 from stepsynth.config import load_config as load_run_config
@@ -80,9 +81,9 @@ class Config(RunConfig):
         progress: bool | Progress | None = None,
     ) -> Comparison:
         """Compare methods; see `stepsynth.compare`."""
-        from stepsynth.api.calls import compare_config
+        from stepsynth.api.calls import compare_config, output_folder
 
-        folder = Path(out).expanduser().absolute() if out is not None else self._folder("compare-")
+        folder = output_folder(out) if out is not None else self._folder("compare-")
         return compare_config(self, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress)
 
     def _folder(self, prefix: str = "") -> Path:
@@ -106,9 +107,7 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
     """
     import json
 
-    if not isinstance(path, str | os.PathLike):
-        raise ConfigError(f"the config is {path!r}, a {type(path).__name__}.", hint="Give the path of a YAML file or of a run.")
-    file = Path(path).expanduser().absolute()
+    file = absolute_path(path, "the config", "Give the path of a YAML file or of a run.")
     changes = overrides.items() if hasattr(overrides, "items") else ()
     try:
         # JSON is YAML, and quotes keep a text that looks like a number a text.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.config import Config
+from stepsynth.api.files import absolute_path
 from stepsynth.api.student import TrainedStudent
 from stepsynth.errors import RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
@@ -58,7 +59,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = absolute_path(path, "the path of the run", "Give the folder of a run.", RunError)
         self._directory = RunDirectory.read(self.path)
         self.config = Config.of(self._directory.config, self.path)
 

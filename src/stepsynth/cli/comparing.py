@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.running import run_config
-from stepsynth.cli.screens import print_table
+from stepsynth.cli.screens import plain_text, print_table
 from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched
 from stepsynth.execution import execute_comparison
 
@@ -45,7 +45,7 @@ def compare_methods(
 
     def run(cell: RunConfig, path: Path, title: str, students: Path) -> None:
         if not quiet:
-            sys.stderr.write(f"{title}\n")
+            _say(title)
         run_config(cell, path, quiet=quiet, students=students)
 
     note = (lambda _: None) if quiet else _say
@@ -53,7 +53,7 @@ def compare_methods(
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{plain_text(line)}\n")
 
 
 def print_comparison(results: dict[str, Any], folder: Path) -> None:
@@ -62,18 +62,18 @@ def print_comparison(results: dict[str, Any], folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    head, *rows = comparison_rows(results)
+    head, *rows = [tuple(map(plain_text, row)) for row in comparison_rows(results)]
     title = f"{results['task']}: {results['test_rows']:,} sealed test rows{matched(results, ', ')}"
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(plain_text(title)), title_justify="left")
     for position, name in enumerate(head):
         table.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(escape, row), style="bold" if row[0] == results["reference"] else "")
+        table.add_row(*map(escape, row), style="bold" if row[0] == plain_text(results["reference"] or "") else "")
     console = Console()
     print_table(console, table, head, rows)
     if text := forecast_sentence(results["forecast"]):
         console.print(text, style="dim", highlight=False)
     for warning in results["warnings"]:
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+        console.print(f"[yellow]warning:[/yellow] {escape(plain_text(warning))}", highlight=False)
     for name, file in (("numbers", "results.json"), ("table", "comparison.md"), ("page", "comparison.html")):
         console.print(f"{name:8} {folder / file}", soft_wrap=True, highlight=False, markup=False)

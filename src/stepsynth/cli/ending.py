@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from stepsynth.cli.screens import BROKEN_PIPE, cut_off, flush_streams, prepare_streams, silence_streams
+from stepsynth.cli.screens import BROKEN_PIPE, cut_off, flush_streams, plain_text, prepare_streams, silence_streams
 from stepsynth.errors import Interrupted, StepsynthError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run_to_end(app: Callable[[], object]) -> None:
 def _fail(message: str, code: int) -> NoReturn:
     """Print the reason, if standard error is still open, and exit."""
     with contextlib.suppress(OSError):
-        typer.echo(f"stepsynth: {message}", err=True)
+        typer.echo(f"stepsynth: {plain_text(message)}", err=True)
     silence_streams()
     sys.exit(code)
 

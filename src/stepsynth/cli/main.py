@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepsynth.cli.ending import run_to_end
-from stepsynth.cli.screens import json_text
+from stepsynth.cli.screens import json_text, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,7 +224,7 @@ def import_rows(
     if as_json:
         _print_json(summary)
         return
-    kept = ", ".join(f"{label or 'rows'} {count:,}" for label, count in summary["labels"].items())
+    kept = ", ".join(f"{plain_text(label) or 'rows'} {count:,}" for label, count in summary["labels"].items())
     typer.echo(f"{summary['rows']:,} rows in {out} ({kept})")
     for reason, count in summary["dropped"].items():
         typer.echo(f"{count:,} dropped: {reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stepsynth.cli.progress_view import dollars
+from stepsynth.cli.screens import plain_text
 
 __all__ = ["print_plan"]
 
@@ -22,11 +23,11 @@ def print_plan(plan: dict[str, Any]) -> None:
     halves = f"{data['harvest']:,} harvest + {data['select']:,} select rows"
     # With cross-fitting every row feeds the loop and judges it.
     gold = f"{data['harvest'] + data['select']:,} validation rows" if "trainings" in plan else halves
-    console.print(f"task      {plan['task']}: {gold}, {test}", markup=False)
+    console.print(f"task      {plain_text(plan['task'])}: {gold}, {test}", markup=False)
     for name, read in data["read"].items():
         console.print(f"read      {name}: {read['said']}", markup=False)
     for note in data["notes"]:
-        console.print(f"note      {note}", markup=False)
+        console.print(f"note      {plain_text(note)}", markup=False)
     if data["contexts"]:
         console.print(f"contexts  {data['contexts']:,} to write about")
     if data["seed"]:
@@ -43,14 +44,14 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print(f"server    {plan['server']}", markup=False, soft_wrap=True)
     console.print("\na sample prompt", style="bold")
     for role, content in plan["sample"]["messages"]:
-        console.print(f"{role}: {content}", markup=False, style="dim")
+        console.print(f"{role}: {plain_text(content)}", markup=False, style="dim")
     console.print("its answer", style="bold")
-    console.print(plan["sample"]["answer"], markup=False)
+    console.print(plain_text(plan["sample"]["answer"]), markup=False)
     console.print()
     for line in _forecast_lines(plan):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(plain_text(line), markup=False, soft_wrap=True)
     for warning in plan["warnings"]:
-        console.print(f"[yellow]warning[/yellow]   {escape(warning)}", soft_wrap=True)
+        console.print(f"[yellow]warning[/yellow]   {escape(plain_text(warning))}", soft_wrap=True)
 
 
 def _label_lines(plan: dict[str, Any]) -> list[str]:

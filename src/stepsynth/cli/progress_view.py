@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stepsynth.cli.screens import plain_text
 from stepsynth.runtime.progress import Pause, Progress, RequestStats, SilentProgress
 from stepsynth.runtime.shutdown import current_stop
 
@@ -237,7 +238,7 @@ class _Terminal:
 
     def _print(self, line: str) -> None:
         if self.live is not None:
-            self.live.console.print(line, highlight=False, markup=False)
+            self.live.console.print(plain_text(line), highlight=False, markup=False)
 
 
 class _Lines:
@@ -273,5 +274,5 @@ class _Lines:
             self._say(f"{pause}.")
 
     def _say(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(plain_text(line) + "\n")
         sys.stderr.flush()

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.progress_view import open_panel
-from stepsynth.cli.screens import print_table
+from stepsynth.cli.screens import plain_text, print_table
 from stepsynth.cli.signals import handle_signals
 from stepsynth.cli.worth import print_worth
 from stepsynth.execution import attempt_log, execute, open_journal
@@ -75,7 +75,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         print_worth(method["worth"], console)
         _print_ends(method, folder, console)
         return
-    table = Table(title=escape(f"{results['task']}: {next(iter(results['methods']))}"), title_justify="left")
+    table = Table(title=escape(plain_text(f"{results['task']}: {next(iter(results['methods']))}")), title_justify="left")
     metric = _metric(method)
     for name in ("round", "rows", f"select {metric}", f"sealed-test {metric} [95 %]"):
         table.add_column(name, justify="right", overflow="fold")
@@ -170,7 +170,7 @@ def print_status(found: dict[str, Any]) -> None:
 
     console = Console()
     state = f"running ({found['holder']})" if found["holder"] else found["state"]
-    table = Table(title=escape(f"{found['run']}: {state}"), title_justify="left")
+    table = Table(title=escape(plain_text(f"{found['run']}: {state}")), title_justify="left")
     head = ("stage", "requested", "accepted", "dropped", "seconds")
     for name in head:
         # Only the reasons for dropped rows may take several lines.
@@ -221,7 +221,7 @@ def short_line(stage: dict[str, Any]) -> str:
     if not missing:
         return ""
     lacking = sorted(missing.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{label or 'in all'} {count:,}" for label, count in lacking[:_MOST_LABELS])
+    shown = ", ".join(f"{plain_text(label) or 'in all'} {count:,}" for label, count in lacking[:_MOST_LABELS])
     more = f" and {len(lacking) - _MOST_LABELS:,} more labels" if len(lacking) > _MOST_LABELS else ""
     what = "reasons" if stage["kind"] == StageKind.RATIONALES else "rows"
     got, wanted = stage["accepted"], stage["accepted"] + sum(missing.values())

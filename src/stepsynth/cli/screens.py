@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
@@ -25,6 +26,7 @@ __all__ = [
     "cut_off",
     "flush_streams",
     "json_text",
+    "plain_text",
     "prepare_streams",
     "print_table",
     "silence_streams",
@@ -118,6 +120,11 @@ def _fits(text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def plain_text(text: str) -> str:
+    """Return a text of others (a task's name, a label, an answer) without the control characters that a terminal would obey."""
+    return "".join(sign for sign in text if sign in "\n\t" or unicodedata.category(sign) != "Cc")
 
 
 def print_table(console: Console, table: Table, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

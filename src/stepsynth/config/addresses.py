@@ -6,15 +6,19 @@ import re
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import ConfigError
+from stepsynth.runtime.files import path_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["address_problem", "as_given", "is_address", "refuse_address"]
+__all__ = ["address_problem", "as_given", "is_address", "refuse_folder", "shown_path"]
 
 # At least two letters, because C:\ is a drive.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _HUB = re.compile(r"(?:(?:www\.)?(?:huggingface\.co|hf\.co)/)?datasets/([\w.-]+/[\w.-]+)")
+# Bytes for the names below a run's or a comparison's folder; the longest is a cell of a comparison and its student.
+_BELOW = 256
+_SHOWN = 200
 _READERS = {
     ".csv": "pandas.read_csv({0!r})",
     ".tsv": "pandas.read_csv({0!r}, sep='\\t')",
@@ -35,11 +39,11 @@ def as_given(path: Path | str) -> str:
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", r"\1://", str(path))
 
 
-def refuse_address(folder: Path) -> None:
-    """Refuse an address given as output folder.
+def refuse_folder(folder: Path) -> None:
+    """Refuse an output folder that cannot be made: an address, or a path that no file system takes.
 
     Raises:
-        ConfigError: it is an address, whatever folder it was joined to.
+        ConfigError: it is one of these; for an address, whatever folder it was joined to.
     """
     if scheme := next((part for part in folder.parts if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", part)), None):
         place = f"{scheme}//{'/'.join(folder.parts[folder.parts.index(scheme) + 1 :])}"
@@ -47,6 +51,20 @@ def refuse_address(folder: Path) -> None:
             f"{place!r} is an address, but results are written to a local folder.",
             hint="Give a local folder (out= / --out) and copy it afterwards.",
         )
+    problem = path_problem(folder, room=_BELOW)
+    if not problem and any("\ud800" <= sign <= "\udfff" for sign in str(folder)):
+        # Such a folder can be made, but the libraries that write a student take only Unicode.
+        problem = "it contains bytes that are not Unicode"
+    if problem:
+        raise ConfigError(
+            f"cannot write into {shown_path(folder)}: {problem}.", hint="Give another folder (out= / --out): nothing was touched."
+        )
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as messages show it, with the middle of a very long one left out."""
+    text = repr(str(path))
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
 
 
 def address_problem(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from stepsynth.config.addresses import shown_path
 from stepsynth.config.reading import read_yaml
 from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
 from stepsynth.config.sections import Section, SourceConfig
@@ -17,6 +18,7 @@ from stepsynth.config.stored import read_stored, stored_run, was_edited
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.registry import METHODS, STUDENTS
+from stepsynth.runtime.files import path_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +80,8 @@ class _TeacherSections(Section):
 
 
 def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
+    if problem := path_problem(path):
+        raise ConfigError(f"no config at {shown_path(path)}: {problem}.", hint="Make one with: stepsynth init DIR")
     run = stored_run(path)
     values = _read_yaml_file(path) if run is None else _stored_values(run)
     for override in overrides or []:
@@ -216,7 +220,7 @@ def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
         raise ConfigError(
             f"the path {str(source.path)!r} needs the environment variable {unset[1]}, which is not set.", hint="Export it."
         )
-    return source.model_copy(update={"path": base / Path(expanded).expanduser()})
+    return source.model_copy(update={"path": base / os.path.expanduser(expanded)})
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

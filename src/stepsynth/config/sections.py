@@ -247,7 +247,7 @@ class SourceConfig(Section):
         if self.hub is None:
             return None
         places = (self._base, Path()) if self._base else (Path(),)
-        found = [place / Path(self.hub).expanduser() for place in places]
+        found = [place / os.path.expanduser(self.hub) for place in places]
         return next((folder for folder in found if _is_folder(folder)), found[0] if _PLACE.match(self.hub) else None)
 
     def beside(self, base: Path) -> SourceConfig:

@@ -15,7 +15,7 @@ from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.leakage import ContaminationFilter
-from stepsynth.filters.own import OwnRule, RowFilter, own_filters
+from stepsynth.filters.own import OwnRule, RowFilter, own_filters, try_filters
 from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
 from stepsynth.tasks import create_family
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stepsynth.config import TaskConfig
     from stepsynth.types import Candidate, Example, GeneratedRow
 
-__all__ = ["REASONS", "Filter", "FilterPipeline", "RowFilter", "own_filters"]
+__all__ = ["REASONS", "Filter", "FilterPipeline", "RowFilter", "own_filters", "try_filters"]
 
 # If fewer real questions end with a question mark, written ones need none.
 _MARKED = 0.9

@@ -26,12 +26,12 @@ from stepsynth.registry import FILTERS
 from stepsynth.types import DropReason, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepsynth.config import OwnFilterConfig
     from stepsynth.types import Candidate, Example
 
-__all__ = ["OwnRule", "RowFilter", "describe_filter", "own_filters"]
+__all__ = ["OwnRule", "RowFilter", "describe_filter", "own_filters", "try_filters"]
 
 
 class RowFilter(ABC):
@@ -82,17 +82,50 @@ class OwnRule(RowFilterBase):
         """Apply the filter.
 
         Raises:
-            RunError: it failed; the message names the row.
+            RunError: it failed, or returned something else than a bool; the message names it.
         """
         try:
-            kept = bool(self._own.keep(candidate.row.example))
+            kept = self._own.keep(candidate.row.example)
         except Exception as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RunError(
                 f"the filter {_name(self._own)!r} failed on row {candidate.row.example.id!r}: {said}.",
                 hint="Fix it and run it again: no answer is lost.",
             ) from error
+        if fault := _no_verdict(self._own, kept):
+            raise RunError(fault, hint="Fix it and run the same command again: no answer is lost.")
         return Verdict(candidate) if kept else replace(Verdict(candidate), reason=self._reason)
+
+
+def try_filters(filters: Iterable[RowFilter], rows: Sequence[Example]) -> None:
+    """Ask each filter about a gold row before anything is spent: one that forgets its ``return`` would drop every row.
+
+    Args:
+        filters: the user's filters.
+        rows: gold rows; the first one is asked about.
+
+    Raises:
+        ConfigError: a filter returns something else than a bool.
+    """
+    for own in filters:
+        for row in rows[:1]:
+            try:
+                kept = own.keep(row)
+            except Exception:  # noqa: S112
+                # What it cannot do with a gold row it may still do with written ones.
+                continue
+            if fault := _no_verdict(own, kept):
+                raise ConfigError(fault, hint="Return True for a row to keep and False for one to drop.")
+
+
+def _no_verdict(own: RowFilter, found: object) -> str:
+    """Return what is wrong with the answer of ``keep``; empty if it is a bool, Python's or numpy's."""
+    kind = type(found)
+    if kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")):
+        return ""
+    shown = " ".join(repr(found).split())
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return f"the filter {_name(own)!r} returned {shown} from keep(), not True or False."
 
 
 def _name(own: RowFilter) -> str:

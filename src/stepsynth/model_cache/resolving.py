@@ -65,7 +65,7 @@ def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> P
 
 
 def _outside(name_or_path: str, kind: Kind, say: Report) -> Path | str:
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     # Unlike `Path.exists`, this also accepts names that no file system allows.
     if name_or_path and os.path.exists(path):
         if kind == "student" and not (path / "config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def model_parameters(model: str) -> float | None:
     """
     if model in ASSETS:
         return ASSETS[model].parameters
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
     if path.suffix == ".gguf" and path.is_file():
         try:
             return float(sum(tensor.elements for tensor in read_header(path).tensors))

@@ -43,6 +43,7 @@ from stepsynth.methods import trains_on
 from stepsynth.report.derived import build_results, dataset_lines, results_text, without_class
 from stepsynth.run import RunDirectory, no_run
 from stepsynth.run.data import rows_digest
+from stepsynth.runtime.files import path_problem
 from stepsynth.tasks import knows_family
 from stepsynth.types import DropReason, StageKind
 
@@ -115,7 +116,7 @@ def check_run(folder: Path) -> Check:
 
 
 def _findings(folder: Path, notes: list[str]) -> list[Finding]:
-    if not (folder / "config.json").is_file() and not (folder / "journal.db").is_file():
+    if path_problem(folder) or (not (folder / "config.json").is_file() and not (folder / "journal.db").is_file()):
         raise no_run(folder)
     try:
         directory = RunDirectory.read(folder)

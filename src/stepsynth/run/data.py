@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
 from stepsynth.errors import DataError, RunError
-from stepsynth.filters import own_filters
+from stepsynth.filters import own_filters, try_filters
 from stepsynth.methods import create_method
 from stepsynth.methods.base import student_notes
 from stepsynth.model_cache import resolve
@@ -119,9 +119,10 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         UserError: the first fault found, in one line.
     """
     Prompts(config.task).check()
-    own_filters(config.filters, config.given_filters or ())
+    filters = own_filters(config.filters, config.given_filters or ())
     method = create_method(config)
     validation = load_validation(config)
+    try_filters(filters, validation.harvest)
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
     read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}

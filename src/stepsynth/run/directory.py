@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from stepsynth.config import USER_CACHE, RunConfig, parse_stored, stored_run
+from stepsynth.config.addresses import shown_path
 from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
@@ -31,7 +32,16 @@ from stepsynth.journal import extent, holds_nothing
 from stepsynth.model_cache import cache_folder
 from stepsynth.run.settling import settle
 from stepsynth.runtime.failpoints import fail_point
-from stepsynth.runtime.files import DISK_ERRORS, disk_errors, refuse_input, sync_file, sync_folder, write_atomic, write_out
+from stepsynth.runtime.files import (
+    DISK_ERRORS,
+    disk_errors,
+    path_problem,
+    refuse_input,
+    sync_file,
+    sync_folder,
+    write_atomic,
+    write_out,
+)
 
 __all__ = [
     "DISK_ERRORS",
@@ -88,7 +98,7 @@ def answers_path(cache: Path | None, runs: Path) -> Path | None:
         return None
     if cache == USER_CACHE:
         cache = Path(own) if own else cache_folder() / "answers.db"
-    return runs / cache.expanduser()
+    return runs / os.path.expanduser(cache)
 
 
 class RunDirectory:
@@ -325,6 +335,8 @@ def _file_fault(folder: Path, name: str, digest: object) -> str:
 
 def no_run(path: Path) -> RunError:
     """Return the error for a path that is not a run: missing, a file, a comparison, a folder of runs, or something else."""
+    if problem := path_problem(path):
+        return RunError(f"there is no run at {shown_path(path)}: {problem}.", hint=_RUN_HINT)
     if not path.exists():
         return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_RUN_HINT)
     if not path.is_dir():
@@ -340,7 +352,7 @@ def no_run(path: Path) -> RunError:
 
 def _stored_config(path: Path) -> RunConfig:
     file = path / "config.json"
-    if not file.is_file():
+    if path_problem(path) or not file.is_file():
         raise no_run(path)
     try:
         return parse_stored(json.loads(file.read_text(encoding="utf-8"))["config"])

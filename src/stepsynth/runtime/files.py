@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["DISK_ERRORS", "disk_errors", "refuse_input", "sync_file", "sync_folder", "write_atomic", "write_out"]
+__all__ = ["DISK_ERRORS", "disk_errors", "path_problem", "refuse_input", "sync_file", "sync_folder", "write_atomic", "write_out"]
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
@@ -41,6 +41,25 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"{str(path)!r} cannot be written: {os.strerror(number)}.",
             hint="Make room (or fix the disk) and run it again: nothing that was paid for is lost.",
         ) from error
+
+
+def path_problem(path: Path, *, room: int = 0) -> str:
+    """Return why no file system takes a path; empty if one may.
+
+    Args:
+        path: the path.
+        room: bytes to leave for the names of the files below it.
+    """
+    if "\0" in str(path):
+        return "it contains a NUL character"
+    try:
+        whole, parts = len(os.fsencode(path)), [len(os.fsencode(part)) for part in path.parts]
+    except UnicodeEncodeError:
+        return "it contains a character that no file name can have"
+    most, longest = os.pathconf("/", "PC_NAME_MAX"), os.pathconf("/", "PC_PATH_MAX") - 1 - room
+    if max(parts, default=0) > most:
+        return f"one of its names has {max(parts):,} bytes, and the longest possible name has {most:,}"
+    return f"it has {whole:,} bytes, and at most {longest:,} are possible" if whole > longest else ""
 
 
 def _disk_error(error: BaseException) -> int | None:

@@ -10,6 +10,7 @@ same order give the same answers.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from itertools import islice
@@ -254,7 +255,7 @@ def local_model(model: str) -> str:
     """
     from pathlib import Path
 
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     if folder.is_dir():
         return str(folder.resolve())
     if _HUB_ID.fullmatch(model) and not folder.exists():
