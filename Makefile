@@ -6,9 +6,8 @@ OUT ?= runs/quickstart
 # Where torch alone comes from, if not from where pip looks. Without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # saves the GPU libraries, 2.5 GB to download, that torch from PyPI brings along.
 TORCH_INDEX ?=
-# Processes that the tests run in, of at most 8; 0 is none besides pytest itself. One more than there are processors, since
-# many tests wait for a server or a child.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+# Processes that the tests run in, of at most 8: a number, or logical for one per processor; 0 is none besides pytest itself.
+WORKERS ?= logical
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: quickstart install test test-slow sweep lint style browser audit clean

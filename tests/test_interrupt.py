@@ -181,8 +181,13 @@ def test_what_is_in_flight_is_committed_and_nothing_new_is_sent(tmp_path: Path, 
         return Response(f"text {request.replicate}")
 
     teacher, journal = FakeTeacher(answer, latency=0.005), Journal(tmp_path / "journal.db")
-    with handle_signals(), pytest.raises(Interrupted):
-        executor(teacher, journal).run(requests(100))
+    # Under nohup it is ignored, and stays so.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with handle_signals(), pytest.raises(Interrupted):
+            executor(teacher, journal).run(requests(100))
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert 17 < len(teacher.calls) <= 17 + 2 * CONCURRENCY
     assert journal.totals().requests == len(teacher.calls)
     journal.close()
