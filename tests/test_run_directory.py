@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from stepsynth.config import RunConfig, StudentConfig, parse_config
 from stepsynth.errors import RunError
 from stepsynth.journal import Cost, Job, Journal
-from stepsynth.run import RunDirectory, folder_name, write_atomic
+from stepsynth.run import RunDirectory, folder_name
+from stepsynth.runtime.files import write_atomic
 from stepsynth.teachers.provider_batch import draw_name
 from stepsynth.types import Example, Message, Request, Response, Sampling, Usage
 

@@ -22,10 +22,11 @@ from stepsynth.methods import create_method, trains_on
 from stepsynth.registry import FAMILIES, METHODS, STUDENTS
 from stepsynth.report import render_comparison
 from stepsynth.report.derived import write_exports
-from stepsynth.run import JOURNAL, RunDirectory, write_atomic
+from stepsynth.run import JOURNAL, RunDirectory
 from stepsynth.run.data import load_run_data
 from stepsynth.run.pausing import PauseNotes
 from stepsynth.run.settling import settle
+from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.progress import SilentProgress
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of

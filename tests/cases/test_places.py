@@ -17,7 +17,8 @@ from stepsynth.comparison.cells import parse_systems, plan_cells
 from stepsynth.config import load_config
 from stepsynth.errors import RunError
 from stepsynth.report.verify import verify_run
-from stepsynth.run import RunDirectory, write_out
+from stepsynth.run import RunDirectory
+from stepsynth.runtime.files import write_out
 from world import World, build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")

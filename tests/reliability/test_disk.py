@@ -20,8 +20,8 @@ from reliability.runs import go_on
 from stepsynth.config import RunConfig
 from stepsynth.errors import RunError
 from stepsynth.report.verify import verify_run
-from stepsynth.run import disk_errors, write_atomic
 from stepsynth.runtime import failpoints
+from stepsynth.runtime.files import disk_errors, write_atomic
 from stepsynth.teachers.fake import FakeTeacher
 from world import World
 
@@ -163,7 +163,7 @@ def test_r11_a_write_beyond_the_file_size_limit_leaves_the_old_file(tmp_path: Pa
 import resource, sys
 from pathlib import Path
 from stepsynth.errors import RunError
-from stepsynth.run import write_atomic
+from stepsynth.runtime.files import write_atomic
 path = Path(sys.argv[1])
 write_atomic(path, "old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

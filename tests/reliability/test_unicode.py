@@ -21,7 +21,8 @@ from stepsynth.data.importing import import_rows
 from stepsynth.errors import DataError
 from stepsynth.journal import Journal
 from stepsynth.report.derived import dataset_lines, write_exports
-from stepsynth.run import RunDirectory, write_atomic
+from stepsynth.run import RunDirectory
+from stepsynth.runtime.files import write_atomic
 from stepsynth.types import Candidate, Example, Message, Request, Response, Sampling, Span, Verdict
 
 NASTY = (

@@ -70,7 +70,7 @@ def _leave() -> NoReturn:
 
 def _os_error(error: OSError) -> str | None:
     """Describe the fault of a path or a disk; ``None`` for a defect."""
-    from stepsynth.run import DISK_ERRORS
+    from stepsynth.runtime.files import DISK_ERRORS
 
     # Even stat fails on such a path, so the error comes from wherever it is used first.
     if error.errno == errno.ENAMETOOLONG:

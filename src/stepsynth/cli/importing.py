@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.config import load_config
 from stepsynth.data.importing import import_rows
 from stepsynth.errors import ConfigError
-from stepsynth.run import refuse_input, write_out
 from stepsynth.run.outputs import refuse_own_file
+from stepsynth.runtime.files import refuse_input, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

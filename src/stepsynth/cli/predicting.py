@@ -18,8 +18,9 @@ from stepsynth.data.columns import shown
 from stepsynth.data.examples import kept_field, written_field
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.execution import trained_round
-from stepsynth.run import RunDirectory, refuse_input, write_out
+from stepsynth.run import RunDirectory
 from stepsynth.run.outputs import refuse_own_file
+from stepsynth.runtime.files import refuse_input, write_out
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family, stored_family
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.journal.queries import count_rows, each_training_row
 from stepsynth.journal.results import best_round
 from stepsynth.methods import trains_on
-from stepsynth.run import write_atomic
+from stepsynth.runtime.files import write_atomic
 from stepsynth.tasks import knows_family, stored_family
 from stepsynth.training import find_worth, judged_rounds
 from stepsynth.types import StageKind

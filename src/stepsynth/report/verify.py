@@ -130,7 +130,7 @@ def _findings(folder: Path, notes: list[str]) -> list[Finding]:
     if said := RunDirectory.left_behind(folder):
         return [*findings, Finding("journal", "journal.db", said, _BACKUP)]
     if not directory.journal_path.is_file():
-        return [*findings, Finding("journal", "journal.db", "is missing", "Run the same `stepsynth run` command again.")]
+        return [*findings, Finding("journal", "journal.db", "is missing", "Resume the run: it had not begun to write.")]
     broken = _integrity(directory.journal_path)
     if broken:
         return findings + broken

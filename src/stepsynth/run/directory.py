@@ -33,28 +33,20 @@ from stepsynth.model_cache import cache_folder
 from stepsynth.run.settling import settle
 from stepsynth.runtime.failpoints import fail_point
 from stepsynth.runtime.files import (
-    DISK_ERRORS,
     disk_errors,
     path_problem,
-    refuse_input,
     sync_file,
     sync_folder,
     write_atomic,
-    write_out,
 )
 
 __all__ = [
-    "DISK_ERRORS",
     "JOURNAL",
     "RunDirectory",
     "answers_path",
     "default_folder",
-    "disk_errors",
     "folder_name",
     "no_run",
-    "refuse_input",
-    "write_atomic",
-    "write_out",
 ]
 
 JOURNAL = "journal.db"

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.run import write_atomic
+from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.progress import Pause
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.journal.queries import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods.seed import REPEATED_HINT
-from stepsynth.run import disk_errors, write_atomic
+from stepsynth.runtime.files import disk_errors, write_atomic
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
