@@ -19,6 +19,9 @@ from world import build_world
 OPENAI = {"backend": "openai", "base_url": "http://127.0.0.1:1/v1"}
 
 
+PAIR = {"text1": {"name": "premise", "context": True}, "text2": {"name": "hypothesis"}}
+
+
 def config(teacher: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
     task = {"name": "t", "instruction": "Decide.", "labels": ["a", "b"], **sections.pop("task", {})}
     values = {"task": task, "data": {"validation": {"path": "v.csv"}}, "teacher": teacher or {"backend": "fake"}, **sections}
@@ -194,3 +197,29 @@ def test_prompts_show_the_same_gold_rows_again_where_templates_are_capable(
     begun = parse_stored({**stored, "method": {k: v for k, v in stored["method"].items() if k != "demonstrations"}})
     assert begun.method.demonstrations == "drawn"
     assert settle(build_world(tmp_path / "again").config(changes[0]), begun).method.demonstrations == "drawn"
+
+
+@pytest.mark.parametrize(
+    ("sections", "shown"),
+    [
+        ({"task": {"prompt_style": "capable"}}, 1),
+        ({"task": {"prompt_style": "small"}}, 3),
+        ({"task": {"prompt_style": "capable"}, "method": {"rationales_per_row": 3}}, 3),
+        ({"task": {"prompt_style": "capable"}, "method": {"rationales_per_row": 2}}, 2),
+        ({"task": {"prompt_style": "capable"}, "method": {"rows_per_answer": 5}}, 3),
+        ({"task": {"prompt_style": "capable", "prompts": {"seed": "Write {{ label }}: {{ rationales }}"}}}, 3),
+        ({"task": {"prompt_style": "capable", "family": "pair", "fields": PAIR}}, 3),
+    ],
+)
+def test_a_capable_teacher_is_shown_one_reason_where_a_text_stands_alone(sections: dict[str, Any], shown: int) -> None:
+    def user() -> RunConfig:
+        return config(**{name: dict(section) for name, section in sections.items()})
+
+    settled = settle(user(), None)
+    assert settled.method.rationales_per_row == shown
+    assert settle(settled, None).result_digest() == settled.result_digest()
+    # What began with three goes on with three.
+    stored = settled.resolved()
+    begun = parse_stored({**stored, "method": {**stored["method"], "rationales_per_row": 3}})
+    resumed = settle(user(), begun).method.rationales_per_row
+    assert resumed == (sections.get("method", {}).get("rationales_per_row") or 3)

@@ -110,7 +110,8 @@ class MethodConfig(Section):
         rounds: rounds of error extrapolation after the seed.
         rows_per_mistake: accepted rows per mistake of the harvest half.
         rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.
-        rationales_per_row: reasons shown in one seed prompt (paper: 3).
+        rationales_per_row: reasons shown in one seed prompt (paper: 3). Unless set, 1 with our templates for capable
+            teachers where a text stands alone and one row is asked for at a time.
         rows_per_answer: rows asked for in one answer, as a numbered list; needs templates for capable teachers, or your
             own with ``{{ count }}``. Such templates always ask for ten reasons in an answer.
         max_overgeneration: most rows asked for per wanted row before a stage ends short.

@@ -3,9 +3,10 @@
     config = settle(config, None, report=print, fetch=True)
 
 These are the embedded teacher (``teacher.model: auto``), the templates that fit the teacher (``task.prompt_style: auto``)
-and their sampling unless it is configured, the source of seed rows (``method.seed_from: auto``), the choice of gold rows
-shown in prompts (``method.demonstrations: auto``), whether the teacher is told why its answers are dropped
-(``method.feedback: auto``), and the options of a user's method or student that the config does not name.
+and their sampling unless it is configured, the source of seed rows (``method.seed_from: auto``), the number of reasons in a
+seed prompt unless it is configured (``method.rationales_per_row``), the choice of gold rows shown in prompts
+(``method.demonstrations: auto``), whether the teacher is told why its answers are dropped (``method.feedback: auto``), and the
+options of a user's method or student that the config does not name.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def settle(
         update={
             "seed_from": _seed_from(config, begun, made),
             "demonstrations": _demonstrations(config, begun, style),
+            "rationales_per_row": _rationales_per_row(config, begun, style),
             "feedback": _feedback(config, begun),
             "options": made.options,
         }
@@ -110,6 +112,20 @@ def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> L
     if begun is not None:
         return begun.method.demonstrations
     return "fixed" if style == "capable" else "drawn"
+
+
+def _rationales_per_row(config: RunConfig, begun: RunConfig | None, style: str) -> int:
+    """Show a capable teacher one reason at a time: of several it makes a list, not a text.
+
+    A context needs several, of which one fits; so does a prompt that asks for several rows.
+    """
+    method = config.method
+    if "rationales_per_row" in method.model_fields_set:
+        return method.rationales_per_row
+    if begun is not None:
+        return begun.method.rationales_per_row
+    ours = style == "capable" and "seed" not in config.task.prompts and not create_family(config.task).has_context
+    return 1 if ours and method.rows_per_answer == 1 else method.rationales_per_row
 
 
 def _feedback(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "drops", "none"]:

@@ -36,20 +36,25 @@ _WRITE = f"{{{{ instruction }}}} Write {_WANTED} for which the answer is {_MEANI
 # Gold rows as the model's own answers. The request is repeated word for word, so that a model of a billion parameters
 # imitates the rows' style with a new subject each time. Any other last turn gets the same few sentences, or an echo of itself.
 _SHOWN = f"{{{{ instruction }}}} Write {{{{ a_text_kind }}}} for which the answer is {_MEANING}. Write only the text itself."
+_DIFFERENT_REASONS = "{% if count > 1 %}{{ count }} different reasons{% else %}a reason{% endif %}"
+# One reason, and short: of several the model writes a list, and a whole sentence it copies.
+_ABOUT = (
+    "{% if rationales %} {% if count > 1 %}Each is about one of these{% else %}It is about{% endif %}: "
+    "{{ rationales | join('; ') }}.{% endif %}"
+)
 _HASTY = f"{{% if predicted %}} A hasty reader takes it for {_TAKEN}.{{% endif %}}"
 
 _CLASSIFICATION = {
     "rationale": f"""\
 --- user
-Category: {{{{ label }}}}{{% if description %}}: {{{{ description }}}}{{% endif %}}
-Think of {_EXAMPLES} of {{{{ a_text_kind }}}} in this category{_APART}. Say {_EACH} in a note of three to ten words \
-what it is about; do not write the text itself. {_NOTES}
+{_TASK}Name {_DIFFERENT_REASONS} why the answer for {{{{ a_text_kind }}}} may be {_MEANING}{_APART}. Two to five words\
+{{% if count > 1 %}} each, no sentences. Number them from 1 to {{{{ count }}}} and write nothing else\
+{{% else %}}, no sentence. Write only the reason{{% endif %}}.
 """,
     "seed": f"""\
 --- user
-{_TASK}Write {_WANTED} for which the answer is {_MEANING}.
-{{% if rationales %}}Choose from these ideas: {{{{ rationales | join('; ') }}}}.
-{{% endif %}}Name concrete things, as real people do. {_ONLY}{_LENGTH}
+{_TASK}Write {_WANTED} for which the answer is {_MEANING}.{_ABOUT}
+{_ONLY}{_LENGTH}
 """,
     "zerogen": f"""\
 --- user
