@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from command import stepsynth
 from loopback import Fault, LoopbackServer, Seen
 from stepsynth.cli.progress_view import open_panel
 from stepsynth.config import BudgetConfig, TeacherConfig
@@ -34,6 +35,7 @@ from stepsynth.teachers.anthropic import AnthropicTeacher
 from stepsynth.teachers.refusals import classify, daily_limit
 from stepsynth.teachers.retry_after import retry_after
 from stepsynth.types import Message, Request, Response, Sampling
+from world import build_world
 
 FREE = {"input": 0, "output": 0}
 
@@ -729,3 +731,61 @@ def run_config() -> Any:
             "teacher": {"backend": "fake", "model": "m"},
         }
     )
+
+
+# reasons that one label never gets -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Fault.status(400, None, openai("withheld", "content_filter")), 0),
+        (Fault.status(200, None, {"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}), 0),
+        (Fault.status(500), 2),
+    ],
+    ids=["refused", "empty", "failed"],
+)
+def test_a_label_without_reasons_gets_rows_without_them(
+    answer: Fault, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the provider withholds every reason of one label, its rows are written without; where it fails, the run ends."""
+    rng = random.Random(0)
+    letters = "bdfghklmnprstvz"
+
+    def words(body: dict[str, Any]) -> str:
+        """Return a sentence of invented words, numbered where a list is asked for."""
+        first = "1. " if "Number them" in body["messages"][-1]["content"] else ""
+        return first + " ".join("".join(rng.choices(letters, k=2)) + "a" + rng.choice(letters) for _ in range(6)) + "."
+
+    def reasons_of_kalm(seen: Seen) -> Fault | None:
+        told = seen.json["messages"][-1]["content"]
+        return answer if "kalm" in told and "reason" in told else None
+
+    with LoopbackServer(words) as server:
+        server.faults = reasons_of_kalm
+        world = build_world(tmp_path)
+        world.write_config(
+            {
+                "teacher": {"backend": "openai", "base_url": server.base_url, "model": "loopback", "attempts": 2},
+                "task.prompt_style": "capable",
+                "method": {"name": "seed-only", "seed_rows": 12, "rationales": 4, "label_check": "none"},
+                "student.head": "probe",
+                "student.epochs": 1,
+            }
+        )
+        ran = stepsynth(capsys, "run", world.config_path, "--quiet")
+        asked = [seen.json["messages"][-1]["content"] for seen in server.completions]
+    assert ran.code == code
+    if code:
+        assert "no usable rationale for label 'kalm'" in ran.err
+        return
+    texts = [told for told in asked if "Write a text" in told]
+    about = {label: [("It is about" in told) for told in texts if f'"{label}"' in told] for label in ("kalm", "rund", "spitz")}
+    assert about["kalm"], "rows of this label are written"
+    assert not any(about["kalm"])
+    assert about["rund"]
+    assert all(about["rund"] + about["spitz"])
+    folder = tmp_path / "runs" / "invented"
+    rows = [json.loads(line) for line in (folder / "dataset.jsonl").read_text().splitlines()]
+    assert {row["label"] for row in rows} == {"kalm", "rund", "spitz"}
+    assert "round-0/rationales ended short" in stepsynth(capsys, "status", folder).out

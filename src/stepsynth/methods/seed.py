@@ -143,11 +143,12 @@ class SeedPlan(RowPlan):
     """Asks for seed rows.
 
     Attributes:
-        rationales: label -> accepted reasons; ``None`` asks without reasons (an ablation).
+        rationales: label -> accepted reasons; ``None`` asks without reasons (an ablation). A label that has none, where
+            others have some, is asked for without.
         labels: the labels that need rows; ``None`` means all.
 
     Raises:
-        RunError: a label has no reasons.
+        RunError: no label has reasons, or one has none because the server did not answer.
     """
 
     rationales: Mapping[str, Sequence[str]] | None
@@ -156,19 +157,20 @@ class SeedPlan(RowPlan):
     labels: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to continue without reasons."""
+        """Refuse to continue without reasons, unless only some labels have none: their rows are written without."""
         if self.rationales is None:
             return
-        for label in self.ctx.config.task.labels or [""]:
-            if self.labels is not None and label not in self.labels:
-                continue
-            if not self.rationales.get(label):
-                of = f" for label {label!r}" if label else ""
-                dropped = self.ctx.dropped(label)
-                why = f" ({', '.join(f'{count} {reason}' for reason, count in dropped.items())})" if dropped else ""
-                said = self.ctx.repeated()
-                what = f"the teacher gave no usable rationale{of}{why}{f'; {said}' if said else ''}."
-                raise RunError(what, hint=REPEATED_HINT if said else _advice(dropped))
+        wanted = [label for label in self.ctx.config.task.labels or [""] if self.labels is None or label in self.labels]
+        without = [label for label in wanted if not self.rationales.get(label)]
+        # A server that does not answer, or answers with a notice, would be paid for more of the same.
+        failing = [label for label in without if self.ctx.repeated() or _chief(self.ctx.dropped(label)) == DropReason.FAILED]
+        for label in without if len(without) == len(wanted) else failing:
+            of = f" for label {label!r}" if label else ""
+            dropped = self.ctx.dropped(label)
+            why = f" ({', '.join(f'{count} {reason}' for reason, count in dropped.items())})" if dropped else ""
+            said = self.ctx.repeated()
+            what = f"the teacher gave no usable rationale{of}{why}{f'; {said}' if said else ''}."
+            raise RunError(what, hint=REPEATED_HINT if said else _advice(dropped))
 
     @property
     def targets(self) -> Mapping[str, int]:
@@ -190,9 +192,14 @@ class SeedPlan(RowPlan):
         return self.row(messages, label, number, index, self.stage, given, count)
 
 
+def _chief(dropped: Mapping[str, int]) -> str:
+    """Return the commonest reason, empty if there is none."""
+    return max(dropped, key=lambda reason: dropped[reason], default="")
+
+
 def _advice(dropped: Mapping[str, int]) -> str:
     """Return a hint for a label without reasons; it depends on why they were dropped."""
-    chief = max(dropped, key=lambda reason: dropped[reason], default="")
+    chief = _chief(dropped)
     failed, total = dropped.get(DropReason.FAILED, 0), sum(dropped.values())
     advice: dict[str, str] = {
         DropReason.TRUNCATED: (
