@@ -178,7 +178,22 @@ def test_plan_checks_the_teacher_and_spends_nothing(finished: World, capsys: pyt
     assert found["data"] == {"harvest": 18, "select": 18, "test": 30, "contexts": 0, "seed": 0, "notes": []}
     assert found["requests"][0] <= found["requests"][1]
     assert found["sample"]["answer"]
-    assert "sample prompt" in stepsynth(capsys, "plan", finished.config_path).out
+    shown = stepsynth(capsys, "plan", finished.config_path).out
+    assert "sample prompt" in shown
+    assert found["power"]["detectable"] is None
+    assert "test too few rows to tell most students apart; 3 points take about 1,742 rows" in " ".join(shown.split())
+
+
+def test_plan_says_what_the_test_set_can_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = build_world(tmp_path)
+    for rows, said in (
+        (400, "test shows differences of 6.4 points or more; 3 points take about 1,742 rows"),
+        (2_500, "2.5 points"),
+    ):
+        world.write_csv("test.csv", [(f"another text {number}", LABELS[number % 3]) for number in range(rows)])
+        shown = " ".join(stepsynth(capsys, "plan", world.config_path).out.split())
+        assert said in shown
+        assert ("points take" in shown) == (rows == 400)
 
 
 def test_the_loop_runs_on_an_openai_compatible_server(

@@ -12,7 +12,7 @@ from simulation import one_method, two_methods
 from stepsynth.evaluation import hierarchical_interval, hierarchical_paired, holm, mcnemar, paired_difference, wilson
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, fit_curve, forecast
-from stepsynth.evaluation.power import detectable_difference, rows_needed, too_small_for
+from stepsynth.evaluation.power import detectable_difference, rows_needed, too_small_for, typical_power
 from stepsynth.evaluation.statistics import paired_p_value
 from stepsynth.evaluation.stopping import gains, should_stop
 
@@ -200,6 +200,15 @@ def test_sides_of_different_shape_and_scores_out_of_range_are_refused() -> None:
 
 
 # power
+
+
+def test_a_test_set_is_judged_before_anything_is_trained() -> None:
+    found = typical_power(500)
+    assert found["detectable"] == round(detectable_difference(500, 0.2), 4)
+    assert found["rows_needed"] == rows_needed(0.03, 0.2)
+    # That many rows do show the wanted difference, to the accuracy of the formula.
+    assert detectable_difference(int(found["rows_needed"] or 0), 0.2) == pytest.approx(0.03, abs=0.001)
+    assert typical_power(1)["detectable"] is None
 
 
 def test_the_detectable_difference_is_found_as_often_as_asked() -> None:

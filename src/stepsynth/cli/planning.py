@@ -24,6 +24,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     # With cross-fitting every row feeds the loop and judges it.
     gold = f"{data['harvest'] + data['select']:,} validation rows" if "trainings" in plan else halves
     console.print(f"task      {plain_text(plan['task'])}: {gold}, {test}", markup=False)
+    if "power" in plan:
+        console.print(_power_line(plan["power"]), markup=False)
     for name, read in data["read"].items():
         console.print(f"read      {name}: {read['said']}", markup=False)
     for note in data["notes"]:
@@ -52,6 +54,14 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print(plain_text(line), markup=False, soft_wrap=True)
     for warning in plan["warnings"]:
         console.print(f"[yellow]warning[/yellow]   {escape(plain_text(warning))}", soft_wrap=True)
+
+
+def _power_line(power: dict[str, Any]) -> str:
+    """Return the differences between two students that the test set can show."""
+    least, wanted = power["detectable"], power["wanted"]
+    shows = f"shows differences of {100 * least:.1f} points or more" if least else "too few rows to tell most students apart"
+    enough = least and least <= wanted
+    return f"test      {shows}" + ("" if enough else f"; {100 * wanted:.0f} points take about {power['rows_needed']:,} rows")
 
 
 def _label_lines(plan: dict[str, Any]) -> list[str]:

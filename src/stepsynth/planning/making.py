@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepsynth.data import deal_folds
 from stepsynth.errors import RunError
+from stepsynth.evaluation.power import typical_power
 from stepsynth.filters.layout import Layout
 from stepsynth.generation import ask_sample
 from stepsynth.generation.budget import check_price
@@ -87,6 +88,8 @@ def make_plan(config: RunConfig, *, folder: Path | None = None, report: Callable
             "notes": list(inputs.notes),
         },
     }
+    if inputs.sealed and not create_family(config.task).spans:
+        plan["power"] = typical_power(inputs.sealed.n)
     if method.crossfits:
         plan["trainings"] = _trainings(config, method, inputs)
     check_first_round(method, _context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
