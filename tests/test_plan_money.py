@@ -25,6 +25,7 @@ from world import World, build_world
 
 OPENAI = {"backend": "openai", "base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini"}
 KNOWN_KEYS = {
+    "power",
     *("task", "family", "method", "teacher", "student", "data", "sample", "requests", "tokens", "cost_usd", "minutes"),
     *("price", "cached", "warnings", "server", "labels", "so_far"),
 }

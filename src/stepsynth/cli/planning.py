@@ -24,7 +24,7 @@ def print_plan(plan: dict[str, Any]) -> None:
     # With cross-fitting every row feeds the loop and judges it.
     gold = f"{data['harvest'] + data['select']:,} validation rows" if "trainings" in plan else halves
     console.print(f"task      {plain_text(plan['task'])}: {gold}, {test}", markup=False)
-    if "power" in plan:
+    if plan["power"]:
         console.print(_power_line(plan["power"]), markup=False)
     for name, read in data["read"].items():
         console.print(f"read      {name}: {read['said']}", markup=False)

@@ -88,8 +88,8 @@ def make_plan(config: RunConfig, *, folder: Path | None = None, report: Callable
             "notes": list(inputs.notes),
         },
     }
-    if inputs.sealed and not create_family(config.task).spans:
-        plan["power"] = typical_power(inputs.sealed.n)
+    # An answer's F1 is a share, not right or wrong.
+    plan["power"] = typical_power(inputs.sealed.n) if inputs.sealed and not create_family(config.task).spans else None
     if method.crossfits:
         plan["trainings"] = _trainings(config, method, inputs)
     check_first_round(method, _context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
