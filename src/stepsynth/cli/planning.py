@@ -61,7 +61,8 @@ def _power_line(power: dict[str, Any]) -> str:
     least, wanted = power["detectable"], power["wanted"]
     shows = f"shows differences of {100 * least:.1f} points or more" if least else "too few rows to tell most students apart"
     enough = least and least <= wanted
-    return f"test      {shows}" + ("" if enough else f"; {100 * wanted:.0f} points take about {power['rows_needed']:,} rows")
+    takes = "" if enough else f"; {100 * wanted:.0f} points take about {power['rows_needed']:,} rows"
+    return f"test      {shows}{takes} (if two students differ on {power['disagreement']:.0%} of the rows)"
 
 
 def _label_lines(plan: dict[str, Any]) -> list[str]:

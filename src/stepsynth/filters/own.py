@@ -93,7 +93,7 @@ class OwnRule(RowFilterBase):
                 hint="Fix it and run it again: no answer is lost.",
             ) from error
         if fault := _no_verdict(self._own, kept):
-            raise RunError(fault, hint="Fix it and run the same command again: no answer is lost.")
+            raise RunError(fault, hint="Fix it and run it again: no answer is lost.")
         return Verdict(candidate) if kept else replace(Verdict(candidate), reason=self._reason)
 
 

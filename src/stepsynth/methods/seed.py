@@ -162,13 +162,14 @@ class SeedPlan(RowPlan):
             return
         wanted = [label for label in self.ctx.config.task.labels or [""] if self.labels is None or label in self.labels]
         without = [label for label in wanted if not self.rationales.get(label)]
+        said = self.ctx.repeated() if without else ""
         # A server that does not answer, or answers with a notice, would be paid for more of the same.
-        failing = [label for label in without if self.ctx.repeated() or _chief(self.ctx.dropped(label)) == DropReason.FAILED]
-        for label in without if len(without) == len(wanted) else failing:
+        failing = [label for label in without if said or _chief(self.ctx.dropped(label)) == DropReason.FAILED]
+        if ends := without if len(without) == len(wanted) else failing:
+            label = ends[0]
             of = f" for label {label!r}" if label else ""
             dropped = self.ctx.dropped(label)
             why = f" ({', '.join(f'{count} {reason}' for reason, count in dropped.items())})" if dropped else ""
-            said = self.ctx.repeated()
             what = f"the teacher gave no usable rationale{of}{why}{f'; {said}' if said else ''}."
             raise RunError(what, hint=REPEATED_HINT if said else _advice(dropped))
 
