@@ -54,6 +54,7 @@ class SpyingStudent:
         fits: rows of every call of `fit`, with the folder that it went on from; two stages are two calls.
         outs: the folder that each of them wrote into.
         leaks: ids of judged rows whose mark the judge had seen.
+        labelled: id of a text of a pool -> the marks that the student that labelled it last had seen.
         judged: number of rows that were predicted.
     """
 
@@ -65,6 +66,7 @@ class SpyingStudent:
         self.fits: list[tuple[list[Example], Path | None]] = []
         self.outs: list[Path] = []
         self.leaks: list[str] = []
+        self.labelled: dict[str, set[int]] = {}
         self.judged = 0
 
     @property
@@ -91,6 +93,8 @@ class SpyingStudent:
             json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False, "steps": 0}
         )
         marks = {mark for row in train for mark in marks_of(f"{row.text} {row.context}")} | set(before["marks"])
+        # Whoever learns from a label has seen, at second hand, what its author learnt from.
+        marks |= {mark for row in train for mark in self.labelled.get(row.id, ())}
         seen = {
             "marks": sorted(marks),
             "written": before["written"] or any(row.id.startswith("round-") for row in train),
@@ -117,6 +121,9 @@ class SpyingModel:
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         found = []
         for row in examples:
+            if row.id.startswith("pool-"):
+                found.append(self._labelled(row))
+                continue
             self._student.judged += 1
             if self._marks & marks_of(f"{row.text} {row.context}"):
                 self._student.leaks.append(row.id)
@@ -128,6 +135,12 @@ class SpyingModel:
             label = row.label if right else _other(row.label)
             found.append(Prediction(row.id, label, {label: 1.0} if label else {"hot": 0.1}))
         return found
+
+    def _labelled(self, row: Example) -> Prediction:
+        self._student.labelled[row.id] = self._marks
+        if row.context and row.text.endswith("?"):
+            return Prediction(row.id, row.context[:2], {row.context[:2]: 1.0}, 0)
+        return Prediction(row.id, "hot", {"hot": 1.0})
 
 
 def _other(label: str) -> str:

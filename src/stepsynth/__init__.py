@@ -88,6 +88,7 @@ __all__ = [
     "RunError",
     "S3WithGold",
     "SeedOnly",
+    "SelfTraining",
     "Source",
     "StepsynthError",
     "Student",

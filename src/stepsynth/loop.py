@@ -80,7 +80,8 @@ def run_loop(
     judge: RoundJudge = Halves(student_runner, method.student)
     if method.student == "crossfit":
         folds = deal_folds(ctx.harvest, config.method.folds, config.seed)
-        judge = CrossFit(student_runner, journal, config, family, folds, progress)
+        writes, pool = method.asks or bool(inputs.seed), inputs.pool.rows if inputs.pool else ()
+        judge = CrossFit(student_runner, journal, config, family, folds, progress, writes=writes, pool=pool)
     if method.name not in METHODS.built_in and journal.meta("finished") is not None:
         # A finished run stays as it was, whatever the user's class yields now.
         _repair(journal, judge, method.student)

@@ -143,6 +143,7 @@ METHODS = Registry(
         "s3+gold": "stepsynth.methods.s3:S3WithGold",
         "crossfit": "stepsynth.methods.crossfit:CrossFit",
         "teacher": "stepsynth.methods.baselines:TeacherAlone",
+        "pool": "stepsynth.methods.pool:SelfTraining",
     },
 )
 FAMILIES = Registry(

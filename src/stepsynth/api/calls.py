@@ -75,6 +75,7 @@ def synthesize(
     test: object = None,
     contexts: object = None,
     start_from: object = None,
+    pool: object = None,
     teacher: Teacher | None = None,
     method: Method | None = None,
     student: Student | StudentRecipe | None = None,
@@ -98,6 +99,8 @@ def synthesize(
         test: rows for the final score, opened once at the end; the same forms.
         contexts: pairs and questions: texts to write about; the same forms, or a list of texts.
         start_from: written rows to start from instead of seed rows; the same forms.
+        pool: real texts without labels, from which the student may learn, too; the same forms, a list of texts, a ``.txt``
+            file with one text in a line, or a folder of ``.txt`` files.
         teacher: the large model; by default the best embedded one that the machine has room for.
         method: how the data is made; by default `CrossFit`.
         student: the small model, or your own `StudentRecipe`.
@@ -128,6 +131,7 @@ def synthesize(
         test=test,
         contexts=contexts,
         start_from=start_from,
+        pool=pool,
         teacher=teacher,
         method=method,
         student=student,
@@ -347,6 +351,7 @@ def make_config(
     test: object = None,
     contexts: object = None,
     start_from: object = None,
+    pool: object = None,
     teacher: Teacher | None = None,
     method: Method | None = None,
     student: Student | StudentRecipe | None = None,
@@ -372,7 +377,7 @@ def make_config(
     filters = _listed(filters)
     if validation is None:
         raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts, a hub id.")
-    sources = {"validation": validation, "test": test, "contexts": contexts, "seed": start_from}
+    sources = {"validation": validation, "test": test, "contexts": contexts, "seed": start_from, "pool": pool}
     decides = TaskConfig.model_validate(task.values)
     found = {role: _source(data, role, folder, decides) for role, data in sources.items() if data is not None}
     values: dict[str, Any] = {name: section.values for name, section in sections.items() if section is not None}
@@ -411,7 +416,7 @@ def _source(data: object, role: str, folder: Path, task: TaskConfig) -> tuple[di
     data, settings = (data.data, _with_names(data.settings)) if isinstance(data, Source) else (data, {})
     rows = rows_of(data, "start_from" if role == "seed" else role)
     if rows is None:
-        place = _with_names(data) if isinstance(data, dict) else place_of(data, SUFFIXES)  # type: ignore[arg-type]
+        place = _with_names(data) if isinstance(data, dict) else place_of(data, (*SUFFIXES, ".txt"))  # type: ignore[arg-type]
         return {**place, **settings}, None
     # A run of an earlier version kept all columns in its file, and resumes with it.
     before = folder / "data" / kept_name(role, rows)

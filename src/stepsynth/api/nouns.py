@@ -17,6 +17,7 @@ from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.methods import Method
 from stepsynth.methods.baselines import Gold, GoldGen, TeacherAlone, ZeroGen
 from stepsynth.methods.crossfit import CrossFit
+from stepsynth.methods.pool import SelfTraining
 from stepsynth.methods.s3 import S3, S3WithGold, SeedOnly
 from stepsynth.tasks import register_family
 
@@ -40,6 +41,7 @@ __all__ = [
     "Pair",
     "S3WithGold",
     "SeedOnly",
+    "SelfTraining",
     "Source",
     "Student",
     "Task",

@@ -34,6 +34,8 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print(f"contexts  {data['contexts']:,} to write about")
     if data["seed"]:
         console.print(f"seed      {data['seed']:,} given rows")
+    if data["pool"]:
+        console.print(f"pool      {data['pool']:,} texts without labels to learn from")
     console.print(f"method    {plan['method']}")
     console.print(f"student   {plan['student']}", markup=False)
     if "trainings" in plan:

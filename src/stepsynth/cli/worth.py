@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["print_worth"]
 
 
-_SHORT = {"labels": "labels alone", "written": "written alone", "both": "both", "stages": "both, staged"}
+_SHORT = {
+    "labels": "labels alone",
+    "written": "written alone",
+    "both": "both",
+    "stages": "both, staged",
+    "pool": "labels, pool",
+    "all": "all three",
+}
 
 
 def print_worth(worth: Mapping[str, Any], console: Console) -> None:
@@ -31,7 +38,7 @@ def print_worth(worth: Mapping[str, Any], console: Console) -> None:
     tested = any(entry["test"] for entry in worth["students"])
     # As narrow as it can be, so that no interval is broken on a terminal of 80 columns.
     close: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True, "show_edge": False}
-    table = Table(title="What your labels and the written rows are worth", title_justify="left", **close)
+    table = Table(title=_title(worth), title_justify="left", **close)
     head, rows = _cells(worth, tested=tested)
     for place, name in enumerate(head):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
@@ -43,6 +50,13 @@ def print_worth(worth: Mapping[str, Any], console: Console) -> None:
     console.print(f"* the final student, {how}{opened}.", style="dim", highlight=False)
     for sentence in worth["words"]:
         console.print(sentence, markup=False, highlight=False)
+
+
+def _title(worth: Mapping[str, Any]) -> str:
+    names = {entry["student"] for entry in worth["students"]}
+    written = ["the written rows"] if names & {"written", "both", "stages", "all"} else []
+    parts = ["your labels", *written, *(["the pool"] if names & {"pool", "all"} else [])]
+    return f"What {', '.join(parts[:-1])} and {parts[-1]} are worth" if len(parts) > 1 else "What your labels are worth"
 
 
 def _cells(worth: Mapping[str, Any], *, tested: bool) -> tuple[list[str], list[list[str]]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from stepsynth.config import SEED_END, MatchConfig, RunConfig, parse_config, with_later_keys
+from stepsynth.config import SEED_END, SOURCES, MatchConfig, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
@@ -235,7 +235,7 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
 
 def _in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
     """Restore in a config made from plain values what these lack: folders, and a program's rows and filters."""
-    sources = {name: getattr(config.data, name) for name in ("validation", "test", "contexts", "seed")}
+    sources = {name: getattr(config.data, name) for name in SOURCES}
     kept = {name: source.in_place_of(old) for name, old in sources.items() if old and (source := getattr(changed.data, name))}
     changed = changed.model_copy(update={"data": changed.data.model_copy(update=kept)})
     return changed if config.given_filters is None else changed.with_filters(config.given_filters)

@@ -21,6 +21,7 @@ from stepsynth.config.run import (
 )
 from stepsynth.config.sections import (
     FREE_SOURCE_KEYS,
+    SOURCES,
     DataConfig,
     Family,
     FieldConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
     "SEED_END",
+    "SOURCES",
     "USER_CACHE",
     "BudgetConfig",
     "DataConfig",

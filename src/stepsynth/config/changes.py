@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.config.run import earlier_defaults, with_later_keys
-from stepsynth.config.sections import FREE_SOURCE_KEYS
+from stepsynth.config.sections import FREE_SOURCE_KEYS, SOURCES
 from stepsynth.config.teacher import FREE_TEACHER_KEYS
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["changes_between", "moved_defaults"]
 
 _FREE = {
     *(f"teacher.{key}" for key in FREE_TEACHER_KEYS),
-    *(f"data.{source}.{key}" for source in ("validation", "test", "contexts", "seed") for key in FREE_SOURCE_KEYS),
+    *(f"data.{source}.{key}" for source in SOURCES for key in FREE_SOURCE_KEYS),
 }
 
 

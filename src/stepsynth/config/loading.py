@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from stepsynth.config.addresses import shown_path
 from stepsynth.config.reading import read_yaml
 from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
-from stepsynth.config.sections import Section, SourceConfig
+from stepsynth.config.sections import SOURCES, Section, SourceConfig
 from stepsynth.config.stored import read_stored, stored_run, was_edited
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
@@ -160,9 +160,7 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
     if base is None:
         return config
     data = config.data
-    absolute = {
-        name: _absolute(source, base) for name in ("validation", "test", "contexts", "seed") if (source := getattr(data, name))
-    }
+    absolute = {name: _absolute(source, base) for name in SOURCES if (source := getattr(data, name))}
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
 
 

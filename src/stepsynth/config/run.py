@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from stepsynth.config.sections import FREE_SOURCE_KEYS, DataConfig, Section, StudentConfig, TaskConfig, ask_family
+from stepsynth.config.sections import FREE_SOURCE_KEYS, SOURCES, DataConfig, Section, StudentConfig, TaskConfig, ask_family
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
 from stepsynth.registry import METHODS
 from stepsynth.types import digest
@@ -29,12 +29,12 @@ __all__ = [
 USER_CACHE = Path("user")
 # Seeds are below this number.
 SEED_END = 2**31
-_SOURCES = ("validation", "test", "contexts", "seed")
 
 
 # Keys added since version 0.1.0, each with the value that stands for the behaviour before the key existed. A stored
 # config without the key means that value; in a config that a user writes, a missing key means the default.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
+    "data": {"pool": None},
     "task": {"paragraphs": "auto", "prompt_style": "small", "options": {}, "identity": {}},
     "method": {
         "seed_from": "reasons",
@@ -44,6 +44,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "final": "auto",
         "options": {},
         "feedback": "none",
+        "pool_rows": 1000,
     },
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
@@ -134,7 +135,10 @@ class MethodConfig(Section):
             from the others; fewer if no label has that many rows.
         final: ``crossfit`` only: what the final student learns from: ``labels`` (validation rows),
             ``written`` rows, ``both`` together or in two ``stages`` (written rows, then validation
-            rows); ``auto`` chooses between ``labels`` and ``both`` by cross-validation.
+            rows), ``pool`` (texts of ``data.pool`` with a student's labels, then validation rows) or ``all`` (written
+            rows and pool, then validation rows); ``auto`` chooses by cross-validation between ``labels``, ``stages``
+            and, with a pool, ``pool`` and ``all``.
+        pool_rows: texts drawn from ``data.pool``, from which students learn; all of them if there are fewer.
         match: generate until this is used up, whatever the number of rows; for comparisons.
         options: constructor arguments of your own method; part of a run's identity.
     """
@@ -157,7 +161,8 @@ class MethodConfig(Section):
     mistakes_of: str | None = None
     few_shot: int = Field(default=0, ge=0, le=50)
     folds: int = Field(default=4, ge=2, le=20)
-    final: Literal["auto", "labels", "written", "both", "stages"] = "auto"
+    final: Literal["auto", "labels", "written", "both", "stages", "pool", "all"] = "auto"
+    pool_rows: int = Field(default=1000, ge=1, le=100_000)
     match: MatchConfig | None = None
     options: dict[str, Any] = Field(default={})
 
@@ -260,8 +265,8 @@ class RunConfig(Section):
                     del values[section][key]
         if not values["filters"]:
             del values["filters"]
-        for name in _SOURCES:
-            source = values["data"][name] or {}
+        for name in SOURCES:
+            source = values["data"].get(name) or {}
             for key in FREE_SOURCE_KEYS[1:]:
                 if source.get(key) is None:
                     source.pop(key, None)
@@ -289,7 +294,7 @@ class RunConfig(Section):
         for key in FREE_TEACHER_KEYS:
             values["teacher"].pop(key, None)
         # The rows themselves are compared on resuming, so their files may move or change format.
-        for source in _SOURCES:
+        for source in SOURCES:
             for key in FREE_SOURCE_KEYS:
-                (values["data"][source] or {}).pop(key, None)
+                (values["data"].get(source) or {}).pop(key, None)
         return digest(values)

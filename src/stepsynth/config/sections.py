@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FREE_SOURCE_KEYS",
+    "SOURCES",
     "Column",
     "DataConfig",
     "Family",
@@ -45,6 +46,8 @@ __all__ = [
 
 # How a file is read. Its rows are compared on resuming, so its path and format may change.
 FREE_SOURCE_KEYS = ("path", "delimiter", "encoding", "sheet")
+# Keys of the section ``data`` that name rows.
+SOURCES = ("validation", "test", "contexts", "seed", "pool")
 # The built-in ones; a program or package may add others.
 Family = Literal["classification", "multi_label", "pair", "extractive_qa"]
 Prompt = Literal["rationale", "seed", "zerogen", "extrapolate", "answer"]
@@ -307,6 +310,7 @@ class DataConfig(Section):
         contexts: pairs and questions: unlabelled contexts to write about (column ``context``);
             by default the contexts of the harvest half.
         seed: written rows to start from, with the task's columns; then no seed rows are asked for.
+        pool: real texts without labels, with the task's text columns; ``method.pool_rows`` of them are drawn.
         harvest_share: share of the validation rows that mistakes may come from.
     """
 
@@ -314,7 +318,17 @@ class DataConfig(Section):
     test: SourceConfig | None = None
     contexts: SourceConfig | None = None
     seed: SourceConfig | None = None
+    pool: SourceConfig | None = None
     harvest_share: float = Field(default=0.5, ge=0.1, le=0.9)
+
+    @model_validator(mode="after")
+    def _pool_without_labels(self) -> DataConfig:
+        for key in ("labels", "sample", "seed") if self.pool is not None else ():
+            if getattr(self.pool, key):
+                drawn = "method.pool_rows says how many texts are drawn"
+                use = "its texts have no labels" if key == "labels" else drawn
+                raise ValueError(f"pool.{key} has no effect: {use}; remove it")
+        return self
 
 
 class StudentConfig(Section):

@@ -14,11 +14,13 @@ from stepsynth.data.contexts import load_contexts
 from stepsynth.data.folds import Folds, deal_folds
 from stepsynth.data.gold import SealedInfo, SealedTest, Validation, load_seed, load_source, load_validation
 from stepsynth.data.importing import Imported, import_rows
+from stepsynth.data.pool import Pool, load_pool
 from stepsynth.data.texts import load_texts
 
 __all__ = [
     "Folds",
     "Imported",
+    "Pool",
     "SealedInfo",
     "SealedTest",
     "Tally",
@@ -26,6 +28,7 @@ __all__ = [
     "deal_folds",
     "import_rows",
     "load_contexts",
+    "load_pool",
     "load_seed",
     "load_source",
     "load_texts",

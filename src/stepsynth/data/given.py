@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["given_lines", "place_of", "read_given", "rows_of"]
 
 _SOURCE_KEYS = {"path", "hub"}
+# Sources whose rows may be plain texts -> the column of these.
+_TEXTS = {"contexts": "context", "pool": "text"}
 
 
 def rows_of(data: object, role: str) -> list[dict[str, object]] | None:
@@ -34,7 +36,7 @@ def rows_of(data: object, role: str) -> list[dict[str, object]] | None:
 
     Args:
         data: a pandas or polars frame, a pyarrow table, a ``datasets.Dataset``, a list (or another iterable) of
-            dicts, a dict of columns, a list of texts (``contexts`` only), or a path, hub id or mapping with one.
+            dicts, a dict of columns, a list of texts (``contexts`` and ``pool`` only), or a path, hub id or mapping with one.
         role: key of the source in the config's ``data``, for messages.
 
     Raises:
@@ -46,9 +48,8 @@ def rows_of(data: object, role: str) -> list[dict[str, object]] | None:
         return None
     rows = [_plain_row(row, number, role) for number, row in enumerate(_each(data, role))]
     if not rows:
-        raise DataError(
-            f"{role} has no rows.", hint="Give texts." if role == "contexts" else "Give rows with a text and a label."
-        )
+        hint = "Give texts." if role in _TEXTS else "Give rows with a text and a label."
+        raise DataError(f"{role} has no rows.", hint=hint)
     return rows
 
 
@@ -118,8 +119,8 @@ def _is_column(value: object) -> bool:
 
 
 def _plain_row(row: object, number: int, role: str) -> dict[str, object]:
-    if isinstance(row, str) and role == "contexts":
-        return {"context": row}
+    if isinstance(row, str) and role in _TEXTS:
+        return {_TEXTS[role]: row}
     if not isinstance(row, Mapping):
         kind = "a text" if isinstance(row, str) else f"a {type(row).__name__}"
         raise DataError(

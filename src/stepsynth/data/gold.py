@@ -165,6 +165,15 @@ class SealedTest:
             _refuse_single(ordered, describe(self._source))
         return SealedInfo(n, sha256.hexdigest(), ordered, shared, tally)
 
+    def finder(self) -> Callable[[Example], bool]:
+        """Return a function that tells whether a test row has a row's texts; it shows none of them.
+
+        Raises:
+            DataError: anything wrong with the source or one of its rows.
+        """
+        held = {fingerprint(row) for row in _rows(self._source, self._task, "test", self._seed)}
+        return lambda row: fingerprint(row) in held
+
     def open(self, expected_sha256: str | None = None) -> list[Example]:
         """Return the rows, for the final evaluation only.
 

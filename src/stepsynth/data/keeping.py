@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_kept_name", "kept_file_fault", "kept_name", "read_columns"]
 
-_NAME = re.compile(r"(?:validation|test|contexts|seed)-([0-9a-f]{12})\.jsonl")
+_NAME = re.compile(r"(?:validation|test|contexts|seed|pool)-([0-9a-f]{12})\.jsonl")
 
 
 def read_columns(
@@ -37,7 +37,7 @@ def read_columns(
         if role == "contexts":
             columns = Columns((tuple(dict.fromkeys(("context", kept_field(task) or "context"))),), (), named)
         else:
-            columns = wanted_columns(task, named, role)
+            columns = wanted_columns(task, named, role, labelled=role != "pool")
         return [{theirs: row[theirs] for theirs in columns.pick(row, role).values()} for row in rows]
     except UserError:
         return rows

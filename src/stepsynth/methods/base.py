@@ -76,6 +76,7 @@ class Method(Noun, Optioned, ABC):
             ``none`` (the teacher answers itself).
         rounds: rounds of data after the first; ``method.rounds`` if that is in `keys`.
         takes_seed: whether rows that the user brought (``data.seed``) replace its seed rows.
+        takes_pool: whether students learn from texts without labels (``data.pool``).
         asks: whether the teacher is asked at all.
         draws_phrases: whether questions are written about phrases drawn from contexts.
         checks_labels: whether ``method.label_check: auto`` checks labels with the gold rows; never with ``crossfit``.
@@ -101,6 +102,7 @@ class Method(Noun, Optioned, ABC):
     student: Trains = "written"
     rounds: int = 0
     takes_seed: bool = False
+    takes_pool: bool = False
     asks: bool = True
     draws_phrases: bool = False
     checks_labels: bool = True
@@ -141,6 +143,10 @@ class Method(Noun, Optioned, ABC):
         for key, value in (("method.mistakes_of", config.method.mistakes_of), ("student.continued", config.student.continued)):
             if value:
                 raise ValueError(f"{key}={value!r} does not go with method.name={cls.name}; use it with method.name=s3")
+        if config.method.final in ("pool", "all") and config.data.pool is None:
+            raise ValueError(
+                f"method.final={config.method.final} needs texts without labels: name a file in data.pool, or write auto"
+            )
 
     def doubts_labels(self, config: RunConfig) -> bool:
         """Whether a probe trained on the harvest half checks labels."""

@@ -17,7 +17,8 @@ __all__ = ["CrossFit"]
 class CrossFit(S3):
     """The default: all labelled rows feed the loop, and a last student learns from written and labelled rows.
 
-    Mistakes come from students that had not seen the rows they got wrong.
+    Mistakes come from students that had not seen the rows they got wrong. With texts without labels (``data.pool``), the
+    last student may learn from these, too.
 
     Example:
         >>> CrossFit(rounds=1, seed_rows=120).name
@@ -25,8 +26,9 @@ class CrossFit(S3):
     """
 
     name = "crossfit"
-    keys = ROWS | REASONS | LOOP | {"folds", "final"}
+    keys = ROWS | REASONS | LOOP | {"folds", "final", "pool_rows"}
     student: Trains = "crossfit"
     checks_labels = False
     seeds_from = "gold"
+    takes_pool = True
     leads = True

@@ -82,6 +82,7 @@ def make_plan(config: RunConfig, *, folder: Path | None = None, report: Callable
             "test": inputs.sealed.n if inputs.sealed else None,
             "contexts": len(inputs.contexts),
             "seed": len(inputs.seed),
+            "pool": len(inputs.pool.rows) if inputs.pool else 0,
             "read": {
                 name: {"rows": t.rows, "lines": t.lines, "empty": t.empty, "said": t.say()} for name, t in inputs.tallies.items()
             },
@@ -314,7 +315,8 @@ def _answers(plan: Plan) -> float:
 def _trainings(config: RunConfig, method: Method, inputs: RunData) -> int:
     """Return the most students that cross-fitting trains."""
     folds = deal_folds(_shown(method, inputs), config.method.folds, config.seed).count
-    return trainings(config.method.final, method.rounds, folds)
+    writes = method.asks or bool(inputs.seed)
+    return trainings(config.method.final, method.rounds, folds, writes=writes, pool=inputs.pool is not None)
 
 
 def _cached(config: RunConfig, inputs: RunData, path: Path | None) -> dict[str, Any] | None:

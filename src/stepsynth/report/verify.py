@@ -33,7 +33,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 from stepsynth import __version__
-from stepsynth.config import was_edited
+from stepsynth.config import SOURCES, was_edited
 from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
 from stepsynth.journal import Journal
@@ -152,8 +152,8 @@ def _config(directory: RunDirectory) -> list[Finding]:
 
 def _given(directory: RunDirectory) -> list[Finding]:
     """Check the rows that a program gave; a comparison keeps them in a folder next to its runs."""
-    data, sources = directory.config.data, ("validation", "test", "contexts", "seed")
-    named = {source.path.name for name in sources if (source := getattr(data, name)) and source.path and _is_own(source.path)}
+    data = directory.config.data
+    named = {source.path.name for name in SOURCES if (source := getattr(data, name)) and source.path and _is_own(source.path)}
     folder = directory.path / "data"
     if not folder.is_dir() and (beside := directory.path.resolve().parent / "data").is_dir():
         folder = beside

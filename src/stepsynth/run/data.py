@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stepsynth.data import SealedTest, Tally, Validation, load_contexts, load_seed, load_validation
+from stepsynth.data import Pool, SealedTest, Tally, Validation, load_contexts, load_pool, load_seed, load_validation
 from stepsynth.errors import DataError, RunError
 from stepsynth.filters import own_filters, try_filters
 from stepsynth.methods import create_method
@@ -44,7 +44,9 @@ class RunData:
         sealed: its size and digest, without its text.
         contexts: texts to write about; empty for families without context.
         seed: written rows to start from.
-        read: row counts of ``contexts`` and ``seed`` as they were read.
+        pool: texts without labels, or ``None``.
+        read: row counts of ``contexts``, ``seed`` and ``pool`` as they were read.
+        unused: a note on a source that the method does not use.
     """
 
     validation: Validation
@@ -52,24 +54,27 @@ class RunData:
     sealed: SealedInfo | None
     contexts: tuple[str, ...] = ()
     seed: tuple[Example, ...] = ()
+    pool: Pool | None = None
     read: Mapping[str, Tally] = field(default_factory=dict, compare=False)
+    unused: str = ""
 
     @property
     def tallies(self) -> dict[str, Tally]:
         """Row counts of each source."""
-        found = {"validation": self.validation.tally, "contexts": self.read.get("contexts"), "seed": self.read.get("seed")}
+        found = {"validation": self.validation.tally, **self.read}
         if self.sealed is not None:
             found["test"] = self.sealed.tally
-        return {name: tally for name, tally in found.items() if tally is not None}
+        return found
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about the data, a sentence each."""
+        notes = (*self.validation.notes, *(self.pool.notes if self.pool else ()), *([self.unused] if self.unused else ()))
         if self.sealed is None or not self.sealed.shared:
-            return self.validation.notes
+            return notes
         rows = f"test row{'s' * (self.sealed.n != 1)} {'is' if self.sealed.shared == 1 else 'are'}"
         shared = f"{self.sealed.shared:,} of {self.sealed.n:,} {rows} also in the validation data, so the test score is too high."
-        return (*self.validation.notes, shared)
+        return (*notes, shared)
 
     def facts(self) -> dict[str, str]:
         """Return the digests that must not change between attempts at a run."""
@@ -81,6 +86,8 @@ class RunData:
             facts["contexts_sha256"] = digest(list(self.contexts))
         if self.seed:
             facts["seed_sha256"] = rows_digest(self.seed)
+        if self.pool is not None:
+            facts["pool_sha256"] = rows_digest(self.pool.rows)
         return facts
 
 
@@ -126,6 +133,14 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
     read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}
+    pool, unused = None, ""
+    if method.takes_pool and config.data.pool is not None:
+        read["pool"] = Tally()
+        in_test = test.finder() if test else lambda _: False
+        pool = load_pool(config, (*validation.harvest, *validation.select), in_test, read["pool"])
+        read["pool"].notes.append(pool.say())
+    elif config.data.pool is not None:
+        unused = f"data.pool is not used by method.name={config.method.name}: crossfit (the default) and pool do."
     shown = (*validation.harvest, *(validation.select if method.crossfits else ()))
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
@@ -147,7 +162,7 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         for model in filter(None, (base, config.method.mistakes_of)):
             where = resolve(model, kind="student", report=progress.note if progress else None)
             check_base(model, where, config.task.family, "fresh" if config.student.own else config.student.head)
-    return RunData(validation, test, sealed, contexts, seed, read)
+    return RunData(validation, test, sealed, contexts, seed, pool, read, unused)
 
 
 def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:

@@ -23,7 +23,7 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from stepsynth.config import USER_CACHE, RunConfig, parse_stored, stored_run
+from stepsynth.config import SOURCES, USER_CACHE, RunConfig, parse_stored, stored_run
 from stepsynth.config.addresses import shown_path
 from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.data.given import given_lines
@@ -387,7 +387,7 @@ def _same(path: Path, config: RunConfig) -> bool:
 
 def _keep_given(config: RunConfig) -> None:
     """Write the rows that a program gave to the config's paths, so that the run can resume without that program."""
-    for source in (config.data.validation, config.data.test, config.data.contexts, config.data.seed):
+    for source in (getattr(config.data, name) for name in SOURCES):
         # The name contains the digest: an existing file has the same content.
         if source is not None and source.rows is not None and source.path is not None and not source.path.exists():
             source.path.parent.mkdir(exist_ok=True, parents=True, mode=0o700)

@@ -17,7 +17,7 @@ from stepsynth.tasks.capable import CAPABLE_TEMPLATES
 from stepsynth.tasks.labels import combination_targets, even_targets, rarest_labels, split_labels
 from stepsynth.tasks.scoring import score_of
 from stepsynth.tasks.templates import ANY_OF, DEFAULT_TEMPLATES, ONE_OF
-from stepsynth.types import Evaluation, Prediction
+from stepsynth.types import Evaluation, Prediction, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -242,6 +242,18 @@ class TaskFamily(ABC):
             return Prediction(example.id, answer, {answer: 1.0}, start)
         chosen = set(split_labels(answer)) if self.several_labels else {answer}
         return Prediction(example.id, answer, {label: float(label in chosen) for label in self.labels})
+
+    def labelled(self, example: Example, prediction: Prediction) -> Example | None:
+        """Return a row with a prediction as its answer; ``None`` if the prediction answers nothing.
+
+        Args:
+            example: a row without an answer.
+            prediction: a student's or the teacher's, see `decided`.
+        """
+        if not self.spans:
+            return replace(example, label=prediction.label) if prediction.label or self.several_labels else None
+        span = Span(prediction.label, prediction.start)
+        return replace(example, answers=(span,)) if span.text and example.context.startswith(span.text, span.start) else None
 
     def gold(self, example: Example) -> str:
         """Return the right answer in the form that tables show."""

@@ -17,7 +17,7 @@ from stepsynth.students.curve import learning_curve
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepsynth.config import RunConfig
     from stepsynth.data import Folds
@@ -40,12 +40,14 @@ class Recipe:
     Attributes:
         written: whether it learns from written rows.
         gold: whether it learns from gold rows.
-        staged: whether it learns first from written rows, then from gold ones, instead of both at once.
+        staged: whether it learns first from the other rows, then from gold ones, instead of from all at once.
+        pool: whether it learns from texts of the pool, with the labels of a student of its other rows (self-training).
     """
 
     written: bool
     gold: bool
     staged: bool = False
+    pool: bool = False
 
 
 # A recipe's student has the number of the last round plus the recipe's position here, from 1.
@@ -54,29 +56,63 @@ RECIPES: dict[str, Recipe] = {
     "written": Recipe(written=True, gold=False),
     "both": Recipe(written=True, gold=True),
     "stages": Recipe(written=True, gold=True, staged=True),
+    "pool": Recipe(written=False, gold=True, staged=True, pool=True),
+    "all": Recipe(written=True, gold=True, staged=True, pool=True),
 }
 # Ties between recipes go to the first one here.
-PREFERRED = ("stages", "both", "labels", "written")
+PREFERRED = ("stages", "all", "both", "pool", "labels", "written")
 # The recipe of the rounds' students: gold rows last, so that bad written rows do less harm.
 _OF_ROUNDS = "stages"
-_AUTO = ("labels", _OF_ROUNDS)
 
 
-def competing(final: str) -> tuple[str, ...]:
-    """Return the recipes to judge: labels alone, and the one compared with them."""
-    return _AUTO if final == "auto" else tuple(dict.fromkeys(("labels", final)))
+def competing(final: str, *, writes: bool = True, pool: bool = False) -> tuple[str, ...]:
+    """Return the recipes to judge: labels alone, and those compared with them.
+
+    Args:
+        final: ``method.final``.
+        writes: whether the run has written rows.
+        pool: whether it has texts without labels.
+    """
+    if final != "auto":
+        return tuple(dict.fromkeys(("labels", final)))
+    return ("labels", *(["stages"] if writes else []), *(["pool"] if pool else []), *(["all"] if writes and pool else []))
 
 
-def trainings(final: str, rounds: int, folds: int) -> int:
-    """Return the number of students a run trains: one per fold in every round and for every other recipe, plus the final ones."""
-    others = [name for name in competing(final) if name != _OF_ROUNDS]
-    return folds * (rounds + 1 + len(others)) + 3
+def trainings(final: str, rounds: int, folds: int, *, writes: bool = True, pool: bool = False) -> int:
+    """Return the number of students a run trains.
+
+    One per fold in every round and for every other recipe, plus the final ones; where texts of a pool get labels, the
+    student that labels them as well. The arguments are those of `competing`.
+    """
+    names = competing(final, writes=writes, pool=pool)
+    others = [name for name in names if name != _of_rounds(writes=writes)]
+    return folds * (rounds + 1 + _cost(others)) + _cost(_kept(names, names[-1], writes=writes))
+
+
+def _cost(names: Iterable[str]) -> int:
+    return sum(2 if RECIPES[name].pool else 1 for name in names)
+
+
+def _of_rounds(*, writes: bool) -> str:
+    return _OF_ROUNDS if writes else "labels"
+
+
+def _kept(names: Sequence[str], chosen: str, *, writes: bool) -> list[str]:
+    """Return the recipes whose students are kept: the judged ones and, for the table, written rows alone and both."""
+    kept = {*names, chosen}
+    if writes:
+        both = [name for name in PREFERRED if RECIPES[name].written and RECIPES[name].gold and not RECIPES[name].pool]
+        kept |= {"written", next((name for name in (chosen, *names) if name in both), both[0])}
+    return [name for name in RECIPES if name in kept]
 
 
 def judged_rounds(journal: Journal) -> list[int]:
     """Return the rounds of the loop whose students were judged by cross-fitting."""
     return [
-        number for _, number, kind, info, _ in journal.stages() if kind == StageKind.CROSSFIT and info["recipe"] == _OF_ROUNDS
+        number
+        for _, number, kind, info, _ in journal.stages()
+        # Without written rows the only round is the first.
+        if kind == StageKind.CROSSFIT and (info["recipe"] == _OF_ROUNDS or not number)
     ]
 
 
@@ -90,6 +126,8 @@ class CrossFit:
         family: the task's family.
         folds: which fold a row belongs to.
         progress: told about the choice.
+        writes: whether the run has written rows.
+        pool: texts without labels.
     """
 
     no_gain = "No gain in cross-validation for two rounds in a row: the loop ends here."
@@ -103,6 +141,9 @@ class CrossFit:
         family: TaskFamily,
         folds: Folds,
         progress: Progress,
+        *,
+        writes: bool = True,
+        pool: Sequence[Example] = (),
     ) -> None:
         self._student_runner = student_runner
         self._journal = journal
@@ -110,22 +151,25 @@ class CrossFit:
         self._family = family
         self._folds = folds
         self._progress = progress
+        self._pool = pool
+        self._writes = writes
+        self._of_rounds = _of_rounds(writes=writes)
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
 
     def scores(self, before: int) -> list[list[float]]:
         """Return the scores of each earlier round, one per gold row."""
         return self._student_runner.scores(before, SPLIT)
 
-    def judge(self, number: int, name: str = _OF_ROUNDS) -> None:
+    def judge(self, number: int, name: str = "") -> None:
         """Predict every gold row with a student that had not seen it; the predictions are the round's evaluation.
 
         Each fold is its own stage, so that a stopped run loses at most one training.
 
         Args:
             number: the round; students learn from its rows and earlier ones.
-            name: the recipe.
+            name: the recipe; by default that of the rounds.
         """
-        stage = f"round-{number}/crossfit"
+        stage, name = f"round-{number}/crossfit", name or self._of_rounds
         if self._journal.stage_done(stage):
             return
         written = [
@@ -136,7 +180,8 @@ class CrossFit:
                 self._judge_fold(number, name, fold, written)
         graded = self._journal.graded(number, SPLIT)
         evaluation = self._student_runner.evaluate(self._gold, graded)
-        info = {"rows": len(written) + len(self._gold) * RECIPES[name].gold, "recipe": name, "folds": self._folds.count}
+        rows = len(written) + len(self._gold) * RECIPES[name].gold + len(self._pool) * RECIPES[name].pool
+        info = {"rows": rows, "recipe": name, "folds": self._folds.count}
         self._journal.finish_training(stage, number, {SPLIT: (evaluation, [])}, info, 0.0, kind=StageKind.CROSSFIT)
         right = sum(g.score == 1.0 for g in graded)
         self._progress.note(f"{stage}, {_CALLED[name]}: {right:,} of {len(graded):,} gold rows right in cross-validation.")
@@ -147,12 +192,25 @@ class CrossFit:
         rows = [example for example, own in written if own != fold]
         gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
         judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
-        parts = [rows, gold] if recipe.staged else [[*rows, *gold]]
+        parts = self._parts(recipe, rows, gold, stage)
         graded = dict(zip(judged, self._student_runner.judge_aside(parts, list(judged.values()), stage), strict=True))
-        info = {"rows": len(rows) + len(gold), "fold": fold}
+        info = {"rows": sum(map(len, parts)), "fold": fold}
         self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
         right = sum(g.score == 1.0 for g in graded.values())
         self._progress.finish(f"trained on {info['rows']:,} rows: {right:,} of {len(graded):,} rows of this fold right")
+
+    def _parts(self, recipe: Recipe, written: Sequence[Example], gold: Sequence[Example], stage: str) -> list[Sequence[Example]]:
+        """Return the rows to learn from, one part after the other.
+
+        Texts of the pool get the labels of a student that learnt from just these rows: it has not seen the fold that is judged.
+        """
+        if not recipe.staged:
+            return [[*written, *gold]]
+        if not recipe.pool:
+            return [written, gold]
+        labels = self._student_runner.predict_aside([written, gold], self._pool, stage)
+        found = (self._family.labelled(row, said) for row, said in zip(self._pool, labels, strict=True))
+        return [[*written, *(row for row in found if row is not None)], gold]
 
     def settle(self, last: int) -> None:
         """Choose the final student's recipe, and train it and the students it is compared with.
@@ -160,16 +218,13 @@ class CrossFit:
         Args:
             last: the last round with rows.
         """
-        names = competing(self._config.method.final)
+        names = competing(self._config.method.final, writes=self._writes, pool=bool(self._pool))
         for name in names:
-            if name != _OF_ROUNDS:
+            if name != self._of_rounds:
                 self.judge(_number(last, name), name)
         chosen = self._choose(last, names)
-        # The final table compares labels alone, written rows alone and a combination of both.
-        combined = next((name for name in (chosen, *PREFERRED) if RECIPES[name].written and RECIPES[name].gold), chosen)
-        for name in RECIPES:
-            if name in ("labels", "written", combined, chosen):
-                self._keep(last, name, needed=name == chosen)
+        for name in _kept(names, chosen, writes=self._writes):
+            self._keep(last, name, needed=name == chosen)
 
     def _choose(self, last: int, names: Sequence[str]) -> str:
         """Choose the recipe with the most gold rows right out of fold, or the highest score if a family gives partial scores.
@@ -181,8 +236,8 @@ class CrossFit:
         if not self._journal.stage_done(StageKind.CHOICE):
             started = time.monotonic()
             # The rounds' recipe has been judged in any case.
-            judged = dict.fromkeys((*names, _OF_ROUNDS))
-            numbers = {name: last if name == _OF_ROUNDS else _number(last, name) for name in judged}
+            judged = dict.fromkeys((*names, self._of_rounds))
+            numbers = {name: last if name == self._of_rounds else _number(last, name) for name in judged}
             right = {n: sum(g.score == 1.0 for g in self._journal.graded(number, SPLIT)) for n, number in numbers.items()}
             chosen = self._best(numbers, names) if final == "auto" else final
             info = {
@@ -216,10 +271,18 @@ class CrossFit:
         if name == "written" and hopeless and not needed:
             return
         written, gold = written * recipe.written, self._gold * recipe.gold
-        self._student_runner.keep(name, _number(last, name), [written, gold] if recipe.staged else [[*written, *gold]])
+        number = _number(last, name)
+        self._student_runner.keep(name, number, lambda: self._parts(recipe, written, gold, f"round-{number}/train"))
 
 
-_CALLED = {"labels": "labels alone", "written": "written rows alone", "both": "both", "stages": "both in two stages"}
+_CALLED = {
+    "labels": "labels alone",
+    "written": "written rows alone",
+    "both": "both",
+    "stages": "both in two stages",
+    "pool": "labels and the pool",
+    "all": "labels, written rows and the pool",
+}
 
 
 def _number(last: int, name: str) -> int:

@@ -25,7 +25,7 @@ from stepsynth.tasks.scoring import score_of
 from stepsynth.types import DropReason, Graded, Prediction, StageKind, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig
@@ -138,13 +138,13 @@ class StudentRunner:
         self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
         self._tell(f"trained on {len(rows):,} rows", results)
 
-    def keep(self, name: str, number: int, parts: Sequence[Sequence[Example]]) -> None:
+    def keep(self, name: str, number: int, learnt_from: Callable[[], Sequence[Sequence[Example]]]) -> None:
         """Train and keep a student that gold rows do not judge.
 
         Args:
             name: its name.
             number: its round.
-            parts: its training data, one part after the other; empty parts are skipped.
+            learnt_from: returns its training data, one part after the other; empty parts are skipped.
         """
         stage = f"round-{number}/train"
         done = self._journal.stage_done(stage)
@@ -152,6 +152,7 @@ class StudentRunner:
             return
         check_stop()
         started = time.monotonic()
+        parts = learnt_from()
         model = self._fit(number, parts, [], stage)
         if done:
             return
@@ -161,7 +162,11 @@ class StudentRunner:
         self._progress.finish(f"the student of {name}: trained on {rows:,} rows")
 
     def judge_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str) -> list[Graded]:
-        """Train a temporary student and return its graded predictions.
+        """Train a temporary student and return its graded predictions; the arguments are those of `predict_aside`."""
+        return self._graded(judged, self.predict_aside(parts, judged, stage))
+
+    def predict_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str) -> Sequence[Prediction]:
+        """Train a temporary student and return its predictions.
 
         Args:
             parts: rows to learn from, one part after the other; empty parts are skipped.
@@ -173,13 +178,12 @@ class StudentRunner:
         known = self._shared and self._shared / f"{self._identity_aside(parts, judged)}.json"
         if known and known.is_file():
             found = json.loads(known.read_text(encoding="utf-8"))
-            predictions = [Prediction(row.id, *said) for row, said in zip(judged, found, strict=True)]
-        else:
-            predictions = self._pass_through(parts, stage).predict(judged)
-            if known:
-                known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_atomic(known, json.dumps([[p.label, dict(p.probabilities), p.start] for p in predictions]))
-        return self._graded(judged, predictions)
+            return [Prediction(row.id, *said) for row, said in zip(judged, found, strict=True)]
+        predictions = self._pass_through(parts, stage).predict(judged)
+        if known:
+            known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(known, json.dumps([[p.label, dict(p.probabilities), p.start] for p in predictions]))
+        return predictions
 
     def _pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
         """Train a student on one part after the other and keep none of its files."""

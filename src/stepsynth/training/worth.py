@@ -1,4 +1,4 @@
-"""Compares the user's labels, the written rows and both together: the table at the end of a cross-fitted run.
+"""Compares the user's labels with written rows, a pool and their combinations: the table at the end of a cross-fitted run.
 
 Everything is read from the journal, so the table can be rebuilt at any time.
 """
@@ -29,7 +29,16 @@ _NAMES = {
     "written": "the written rows alone",
     "both": "both together",
     "stages": "both, written rows first",
+    "pool": "the pool, then your labels",
+    "all": "written rows and the pool, then your labels",
 }
+# What a verdict is about: its subject, and its short name.
+_SUBJECTS = {
+    "written": ("written rows alone", "written rows"),
+    "pool": ("labels and the pool together", "pool"),
+    "all": ("labels, written rows and the pool together", "written rows and the pool"),
+}
+_TOGETHER = ("labels and written rows together", "written rows")
 
 
 def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
@@ -98,7 +107,7 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
     sentences = []
     if found["chosen"] == "labels" and found["how"] == "cross-validation":
         right = choice["right"]
-        others = " and ".join(f"{count:,} {_with(name)}" for name, count in right.items() if name != "labels")
+        others = " and ".join(f"{count:,} {_WITH[name]}" for name, count in right.items() if name != "labels")
         sentences.append(
             f"The final student learns from your labels alone: they got {right['labels']:,} of {choice['of']:,} gold rows right "
             f"in cross-validation, {others}."
@@ -126,23 +135,29 @@ def _taught_nothing(students: Sequence[dict[str, Any]], config: RunConfig) -> li
     ]
 
 
-def _with(name: str) -> str:
-    return "by written rows alone" if name == "written" else "with written rows"
+_WITH = {
+    "written": "by written rows alone",
+    "both": "with written rows",
+    "stages": "with written rows",
+    "pool": "with the pool",
+    "all": "with written rows and the pool",
+}
 
 
 def _verdict(difference: dict[str, Any], name: str) -> str:
     value, (low, high) = difference["value"], difference["ci95"]
     rows = "sealed test rows" if difference["on"] == "test" else "of your own rows, cross-validated"
     interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {difference['n']:,} {rows}"
-    subject = "written rows alone" if name == "written" else "labels and written rows together"
+    subject, short = _SUBJECTS.get(name, _TOGETHER)
+    helps = "helps" if short == "pool" else "help"
     if _established(difference) and value > 0:
-        return f"The written rows help: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
+        return f"The {short} {helps}: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
     if _established(difference):
         return f"Your labels alone are better: {subject} are worth {-100 * value:.1f} points less ({interval})."
-    changes = "written rows alone change" if name == "written" else "written rows beside them change"
+    changes = f"{subject} change" if name == "written" else f"{short} beside them change{'s' * (short == 'pool')}"
     if low > 0:
         return (
-            f"The written rows may help: {changes} the score by {_signed(value)} points ({interval}), "
+            f"The {short} may help: {changes} the score by {_signed(value)} points ({interval}), "
             f"which is not established (p = {difference['p']:.2f})."
         )
     return f"No difference is established: {changes} the score by {_signed(value)} points ({interval})."
@@ -169,11 +184,12 @@ def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:
         )
     else:
         found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
-    found.append("A stronger teacher (teacher.model) may write rows that teach more.")
-    if stored_family(config.task).has_context:
+    if config.method.name != "pool":
+        found.append("A stronger teacher (teacher.model) may write rows that teach more.")
+    if stored_family(config.task).has_context and config.method.name != "pool":
         found.append("So may more texts without labels to write about (data.contexts).")
-    else:
-        found.append("So may your own texts without labels, once a strong model or a person has labelled them (data.seed).")
+    if config.data.pool is None:
+        found.append("Real texts without labels, if you have them, may help, too (data.pool).")
     return found
 
 

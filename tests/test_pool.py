@@ -1,0 +1,361 @@
+"""Texts without labels: what is drawn, what is left out, what a student learns from them, and what it must not have seen."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stepsynth as ss
+from command import stepsynth
+from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, rows_of
+from spying_student import MarkingTeacher, SpyingStudent
+from stepsynth.api.calls import synthesize
+from stepsynth.config import RunConfig
+from stepsynth.data import Pool, SealedTest, load_pool, load_validation
+from stepsynth.data.rows import Tally
+from stepsynth.errors import ConfigError, DataError, RunError, UserError
+from stepsynth.journal import Journal
+from stepsynth.loop import run_loop
+from stepsynth.report.derived import write_exports
+from stepsynth.report.verify import verify_run
+from stepsynth.run import RunDirectory
+from stepsynth.run.data import load_run_data
+from stepsynth.tasks import create_family
+from stepsynth.training import StudentRunner, trainings
+from stepsynth.types import Example, Prediction
+from test_crossfit import marked
+from test_kill import Harness, kill_at
+from world import build_world
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FOLDS = 4
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lend_student(tmp_path_factory.mktemp("student") / "tiny")
+
+
+@pytest.fixture
+def world(student: Path, tmp_path: Path) -> FamilyWorld:
+    return pooled(tmp_path / "world", "classification", student)
+
+
+def pooled(folder: Path, family: str, student: Path, count: int = 40, **method: Any) -> FamilyWorld:
+    """Build a world with a pool beside its marked gold rows; its texts are in neither file."""
+    settings = {f"method__{key}": value for key, value in {"name": "pool", "folds": FOLDS, **method}.items()}
+    found = build_family_world(folder, family, student=student, data__pool={"path": "pool.jsonl"}, **settings)
+    found.write_rows("validation.jsonl", marked(family))
+    found.write_rows("pool.jsonl", [bare(row) for row in rows_of(family, count, 2000)])
+    return found
+
+
+def bare(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("label", "labels", "answers")}
+
+
+def drawn(config: RunConfig) -> Pool:
+    validation = load_validation(config)
+    return load_pool(config, (*validation.harvest, *validation.select), SealedTest(config).finder())
+
+
+def run(config: RunConfig, folder: Path, pupil: Any = None) -> dict[str, Any]:
+    directory = RunDirectory.open(folder, config)
+    with closing(directory), closing(Journal(directory.journal_path)) as journal:
+        run_loop(directory, journal, load_run_data(config), teacher=MarkingTeacher(), student=pupil)
+        results: dict[str, Any] = write_exports(journal, directory)["methods"][config.method.name]
+        return results
+
+
+# reading ----------------------------------------------------------------------------------------
+
+
+def test_labelled_tested_repeated_and_unusable_texts_are_left_out_and_counted(world: FamilyWorld) -> None:
+    gold, test = (json.loads((world.folder / f"{name}.jsonl").read_text().splitlines()[3]) for name in ("validation", "test"))
+    own = [bare(row) for row in rows_of("classification", 30, 2000)]
+    same = {"text": f"  {own[4]['text'].upper()} "}
+    rows = [*own, bare(gold), {"text": test["text"].upper()}, same, {"text": ""}, {"text": None}, {"text": 7}]
+    world.write_rows("pool.jsonl", rows)
+    found = drawn(world.config())
+    assert (found.repeated, found.labelled, found.tested, found.unusable) == (1, 1, 1, 3)
+    assert {row.text for row in found.rows} == {row["text"] for row in own}
+    assert found.say() == "30 drawn; left out: 1 repeated, 1 also labelled, 1 also in the test set, 3 unusable"
+    assert ["line 34 of" in note and "empty text" in note for note in found.notes] == [True]
+
+
+def test_the_draw_depends_on_texts_and_seed_alone(world: FamilyWorld) -> None:
+    first = drawn(world.config("method.pool_rows=12"))
+    lines = (world.folder / "pool.jsonl").read_text().splitlines()
+    random.Random(1).shuffle(lines)
+    (world.folder / "pool.jsonl").write_text("\n".join(lines))
+    again, other = drawn(world.config("method.pool_rows=12")), drawn(world.config("method.pool_rows=12", "seed=1"))
+    texts = [[row.text for row in found.rows] for found in (first, again, other)]
+    assert texts[0] == texts[1] != texts[2]
+    assert len(set(texts[0])) == len(texts[0]) == 12
+    # A larger draw begins with a smaller one.
+    assert [row.text for row in drawn(world.config("method.pool_rows=20")).rows][:12] == texts[0]
+
+
+def test_labels_in_a_pool_are_not_read_and_the_user_is_told(world: FamilyWorld) -> None:
+    world.write_rows("pool.jsonl", rows_of("classification", 20, 2000))
+    found = drawn(world.config())
+    assert {row.label for row in found.rows} == {""}
+    assert [note for note in found.notes if "column 'label') are not read" in note]
+
+
+def test_texts_of_another_kind_are_told(world: FamilyWorld) -> None:
+    assert drawn(world.config()).notes == ()
+    strange = [{"text": f"Das Wetter bleibt morgen an der Küste Nummer {n} sehr windig und regnerisch"} for n in range(40)]
+    world.write_rows("pool.jsonl", strange)
+    (note,) = drawn(world.config()).notes
+    assert "do not look like the labelled ones" in note
+
+
+def test_a_text_file_has_a_text_in_each_line_and_a_folder_one_in_each_file(world: FamilyWorld) -> None:
+    texts = [row["text"] for row in rows_of("classification", 12, 2000)]
+    (world.folder / "pool.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    (world.folder / "texts" / "more").mkdir(parents=True)
+    for number, text in enumerate(texts):
+        (world.folder / "texts" / ("more" if number % 2 else "") / f"{number}.txt").write_text(f"{text}\n", encoding="utf-8")
+    for place in ("pool.txt", "texts"):
+        assert {row.text for row in drawn(world.config(f"data.pool.path={place}")).rows} == set(texts), place
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_reads_its_texts_without_answers(family: str, student: Path, tmp_path: Path) -> None:
+    found = drawn(pooled(tmp_path / "world", family, student).config())
+    assert len(found.rows) == 40
+    assert all(row.text and not row.label and not row.answers for row in found.rows)
+    assert all(bool(row.context) == create_family_of(family, tmp_path / "world").has_context for row in found.rows)
+
+
+def create_family_of(family: str, folder: Path) -> Any:
+    return create_family(FamilyWorld(folder, family).config().task)
+
+
+def _only_test_rows(world: FamilyWorld) -> None:
+    lines = (world.folder / "test.jsonl").read_text()
+    (world.folder / "pool.jsonl").write_text(lines)
+
+
+BAD: dict[str, tuple[Callable[[FamilyWorld], object], tuple[str, ...], str]] = {
+    "missing": (lambda w: (w.folder / "pool.jsonl").unlink(), (), "does not exist"),
+    "empty": (lambda w: (w.folder / "pool.jsonl").write_text(""), (), "is empty"),
+    "no rows": (lambda w: (w.folder / "pool.csv").write_text("text\n"), ("data.pool.path=pool.csv",), "no"),
+    "equal to the test file": (_only_test_rows, (), "of 10 rows, 10 are test rows"),
+    "other columns": (lambda w: w.write_rows("pool.jsonl", [{"body": "x"}]), (), "no column 'text'"),
+    "labels asked for": (lambda w: None, ("data.pool.columns={label: label}",), "a pool has no labels"),
+    "labels mapped": (lambda w: None, ("data.pool.labels={a: kalm}",), "pool.labels has no effect"),
+    "sampled": (lambda w: None, ("data.pool.sample=5",), "method.pool_rows says how many"),
+    "a folder without texts": (lambda w: (w.folder / "e").mkdir(), ("data.pool.path=e",), "no .txt files"),
+    "only empty texts": (lambda w: w.write_rows("pool.jsonl", [{"text": " "}] * 3), (), "3 have no usable text"),
+    "no pool": (lambda w: None, ("data.pool=null",), "needs texts without labels: name a file in data.pool"),
+    "final without a pool": (
+        lambda w: None,
+        ("data.pool=null", "method.name=crossfit", "method.final=all"),
+        "needs texts without labels",
+    ),
+    "final with written rows": (lambda w: None, ("method.final=stages",), "has no written rows"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_nothing_begins(
+    name: str, world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, changes, words = BAD[name]
+    spoil(world)
+    settings = [part for change in changes for part in ("--set", change)]
+    said = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", *settings)
+    assert said.code == 2
+    assert words in said.err.replace("\n", " ")
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "run").exists()
+    # A test row's text is not shown, whatever is wrong with the pool.
+    texts = [json.loads(line)["text"] for line in (world.folder / "test.jsonl").read_text().splitlines()]
+    assert not [text for text in texts if text in said.err + said.out]
+
+
+def test_a_method_without_a_pool_says_that_it_does_not_use_it(world: FamilyWorld) -> None:
+    (note,) = load_run_data(world.config("method.name=s3")).notes
+    assert note.startswith("data.pool is not used by method.name=s3")
+
+
+@pytest.mark.slow
+def test_a_million_texts_take_bounded_memory(world: FamilyWorld) -> None:
+    import tracemalloc
+
+    with (world.folder / "pool.jsonl").open("w") as file:
+        for number in range(1_000_000):
+            file.write(json.dumps({"text": f"text {number % 999_000} of a long list, {number % 999_000} or so"}) + "\n")
+    config, tally = world.config(), Tally()
+    validation = load_validation(config)
+    tracemalloc.start()
+    found = load_pool(config, (*validation.harvest, *validation.select), SealedTest(config).finder(), tally)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(found.rows), found.repeated, tally.rows) == (1000, 1000, 1_000_000)
+    assert peak < 40e6
+
+
+# what a student has seen --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["pool", "crossfit"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_student_has_seen_a_gold_row_that_it_is_judged_by(family: str, method: str, student: Path, tmp_path: Path) -> None:
+    """Nor has the student that labelled the pool for it."""
+    pupil = SpyingStudent()
+    config = pooled(tmp_path / "world", family, student, name=method, seed_rows=24, rounds=1).config()
+    results = run(config, tmp_path / "run", pupil)
+    assert pupil.leaks == []
+    assert any(row.id.startswith("pool-") for train, _ in pupil.fits for row in train)
+    names = ["labels", "written", "stages", "pool", "all"] if method == "crossfit" else ["labels", "pool"]
+    assert [entry["student"] for entry in results["worth"]["students"]] == names
+    assert verify_run(tmp_path / "run") == []
+
+
+def test_the_marks_tell_if_a_label_of_the_pool_came_from_a_judged_row(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = StudentRunner.predict_aside
+
+    def leak(self: StudentRunner, parts: Any, rows: Any, stage: str) -> Any:
+        if rows[0].id.startswith("pool-"):
+            parts = [*parts[:-1], [*self._journal.gold("harvest"), *self._journal.gold("select")]]
+        return original(self, parts, rows, stage)
+
+    monkeypatch.setattr(StudentRunner, "predict_aside", leak)
+    pupil = SpyingStudent()
+    run(pooled(tmp_path / "world", "classification", student).config(), tmp_path / "run", pupil)
+    assert pupil.leaks != []
+
+
+@pytest.mark.parametrize(("method", "final"), [("pool", "auto"), ("pool", "labels"), ("crossfit", "auto"), ("crossfit", "all")])
+def test_the_number_of_trainings_is_told_in_advance(method: str, final: str, student: Path, tmp_path: Path) -> None:
+    pupil = SpyingStudent()
+    world = pooled(tmp_path / "world", "classification", student, name=method, seed_rows=24, rounds=1)
+    run(world.config(f"method.final={final}"), tmp_path / "run", pupil)
+    writes = method == "crossfit"
+    assert trainings(final, 1 if writes else 0, FOLDS, writes=writes, pool=True) == pupil.trainings
+
+
+def test_pool_needs_no_teacher_and_learns_first_from_the_pool(world: FamilyWorld, tmp_path: Path) -> None:
+    pupil = SpyingStudent()
+    results = run(world.config("method.final=pool"), tmp_path / "run", pupil)
+    (first, _), (last, start) = pupil.fits[-2:]
+    assert ({row.id.split("-")[0] for row in first}, start) == ({"pool"}, pupil.outs[-2])
+    assert {row.id.split("-")[0] for row in last} == {"harvest", "select"}
+    assert (len(first), len(last)) == (40, 24)
+    assert (results["requests"], results["worth"]["chosen"]) == (0, "pool")
+    assert [entry["rows"] for entry in results["worth"]["students"]] == [24, 64]
+
+
+@pytest.mark.parametrize(("labels", "pool", "chosen"), [(10, 16, "pool"), (16, 10, "labels"), (12, 12, "pool")])
+def test_cross_validation_decides(labels: int, pool: int, chosen: str, world: FamilyWorld, tmp_path: Path) -> None:
+    class Pupil(SpyingStudent):
+        """Right by what it learnt from: gold rows alone, or a pool first."""
+
+    pupil = Pupil()
+    pupil.right = lambda written, gold, number: number < (pool if pupil.fits[-1][1] else labels)
+    assert run(world.config(), tmp_path / "run", pupil)["worth"]["chosen"] == chosen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prediction_becomes_a_row_of_the_family(family: str, student: Path, tmp_path: Path) -> None:
+    found = create_family(pooled(tmp_path / "world", family, student).config().task)
+    row = Example("pool-1", "Who?", context="Mara Lind came." if found.has_context else "")
+    if not found.spans:
+        assert found.labelled(row, Prediction("pool-1", "kalm", {"kalm": 1.0})) == Example("pool-1", "Who?", "kalm", row.context)
+        return
+    (span,) = found.labelled(row, Prediction("pool-1", "Mara", {"Mara": 1.0}, 0)).answers  # type: ignore[union-attr]
+    assert (span.text, span.start) == ("Mara", 0)
+    assert found.labelled(row, Prediction("pool-1", "", {"": 1.0}, -1)) is None
+    assert found.labelled(row, Prediction("pool-1", "Lind", {"Lind": 1.0}, 0)) is None
+
+
+# runs ---------------------------------------------------------------------------------------------
+
+
+def test_from_run_to_predict_with_a_real_student(world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert "What your labels and the pool are worth" in said.out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["methods"]["pool"]
+    assert [entry["student"] for entry in results["worth"]["students"]] == ["labels", "pool"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the pool, then your labels" in page
+    assert stepsynth(capsys, "verify", tmp_path / "run").code == 0
+    assert stepsynth(capsys, "status", tmp_path / "run").code == 0
+    assert stepsynth(capsys, "report", tmp_path / "run").code == 0
+    (tmp_path / "new.txt").write_text("one text\nanother text\n")
+    answered = stepsynth(capsys, "predict", tmp_path / "run", tmp_path / "new.txt", "--out", tmp_path / "answers.jsonl")
+    assert answered.code == 0, answered.err
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+
+
+def test_plan_counts_the_pool_and_asks_nobody(world: FamilyWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    said = stepsynth(capsys, "plan", world.config_path)
+    assert said.code == 0, said.err
+    assert "40 texts without labels" in said.out
+    assert "teacher   not used" in said.out
+
+
+def test_a_changed_pool_is_not_taken_for_the_old_one(world: FamilyWorld, tmp_path: Path) -> None:
+    run(world.config(), tmp_path / "run", SpyingStudent())
+    world.write_rows("pool.jsonl", [bare(row) for row in rows_of("classification", 40, 3000)])
+    with pytest.raises(RunError, match="the pool rows are not those that this run began with"):
+        run(world.config(), tmp_path / "run", SpyingStudent())
+    with pytest.raises(UserError, match=r"data\.pool"):
+        RunDirectory.open(tmp_path / "run", world.config("data.pool=null", "method.name=gold"))
+
+
+def test_a_pool_in_another_file_or_order_resumes(world: FamilyWorld, tmp_path: Path) -> None:
+    run(world.config(), tmp_path / "run", SpyingStudent())
+    lines = (world.folder / "pool.jsonl").read_text().splitlines()
+    (world.folder / "moved.jsonl").write_text("\n".join(reversed(lines)))
+    run(world.config("data.pool.path=moved.jsonl"), tmp_path / "run", SpyingStudent())
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_byte_identical(tmp_path: Path, kills: int) -> None:
+    """With real students, in processes of their own."""
+    world = build_world(tmp_path / "world")
+    (world.folder / "pool.txt").write_text("\n".join(row["text"] for row in rows_of("classification", 30, 2000)))
+    world.write_config({"method.name": "pool", "method.folds": 2, "data.pool": {"path": "pool.txt"}})
+    with Harness(tmp_path) as harness:
+        calm = harness.kill(-1)
+        folds = [point for point, name in enumerate(calm["passed"], 1) if "/fold-" in name or "choice" in name]
+        assert len(folds) >= 4
+        kill_at(harness, folds[:: max(1, len(folds) // kills)][:kills], calm)
+
+
+def test_rows_from_python_are_kept_without_their_labels(student: Path, world: FamilyWorld, tmp_path: Path) -> None:
+    texts = [row["text"] for row in rows_of("classification", 12, 2000)]
+    gold = [json.loads(line) for line in (world.folder / "validation.jsonl").read_text().splitlines()]
+    task = ss.Classification("t", "Decide.", ["kalm", "spitz"])
+    small = ss.Student(model=str(student), epochs=1, min_steps=1, max_length=48)
+    made = synthesize(
+        task,
+        validation=gold,
+        pool=texts,
+        method=ss.SelfTraining(folds=2),
+        student=small,
+        out=tmp_path / "run",
+        cache=None,
+        progress=False,
+    )
+    (kept,) = (tmp_path / "run" / "data").glob("pool-*.jsonl")
+    assert [json.loads(line) for line in kept.read_text().splitlines()] == [{"text": text} for text in texts]
+    assert made.scores
+    with pytest.raises(ConfigError, match="needs texts without labels"):
+        synthesize(task, validation=gold, method=ss.SelfTraining(), out=tmp_path / "other", cache=None, progress=False)
+    with pytest.raises(DataError, match="pool has no rows"):
+        synthesize(task, validation=gold, pool=[], method=ss.SelfTraining(), out=tmp_path / "other", progress=False)
