@@ -1,6 +1,7 @@
 """Every method against the user's own labels on real data, with few and with more labels.
 
     STEPSYNTH_DATA=FOLDER python benchmarks/comparisons.py --seeds 3
+    STEPSYNTH_DATA=FOLDER python benchmarks/comparisons.py --pool --methods pool,annotate,crossfit
     python benchmarks/comparisons.py --table            # print the tables from the results again
 
 60 and 300 labelled rows, drawn with the seed from the training file; where there are many labels, 2 and 4 rows of each.
@@ -51,16 +52,19 @@ def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> No
     rows = EACH[size] * labels if labels > MANY else SIZES[size]
     # All seeds are tested on the same rows.
     overrides += [f"data.validation.sample={rows}", "data.test.seed=0", f"seed={seed}"]
+    if options.pool:
+        # The rest of the training file, without its labels: rows that are labelled are left out by the program.
+        overrides.append(f"data.pool.path={config.data.validation.path}")
     config = load_config(ROOT / "examples" / f"{name}.yaml", overrides)
     file = options.results / "cells" / f"{name}-{size}.jsonl"
     known = {cell["method"] for cell in read_cells(file) if cell["seed"] == seed and cell["teacher"] == options.teacher}
     systems = parse_systems(options.methods, config)
-    wanted = [system for system in systems if system.name not in known]
+    wanted = [system for system in systems if called(system.name, pool=options.pool) not in known]
     if not wanted:
         return
     # What sets the budget is run again for the methods that are given it.
     needed = [system for system in systems if system in wanted or (system.sets_budget and any(w.takes_budget for w in wanted))]
-    folder = options.runs.resolve() / f"{name}-{size}"
+    folder = options.runs.resolve() / f"{name}-{size}{'-pool' * options.pool}"
     compare_methods(config, ",".join(s.name for s in needed), seeds=1, match="rows", folder=folder)
     file.parent.mkdir(parents=True, exist_ok=True)
     for system in wanted:
@@ -70,7 +74,7 @@ def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> No
             "size": size,
             "teacher": options.teacher,
             "labelled_rows": rows,
-            "method": system.name,
+            "method": called(system.name, pool=options.pool),
             "seed": seed,
             "metric": cell.metric,
             "rows": cell.rows,
@@ -87,6 +91,11 @@ def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> No
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
     print(f"{name}, {rows} labelled rows, seed {seed}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+
+
+def called(method: str, *, pool: bool) -> str:
+    """Return a method's name in tables: the default with a pool is another one than without."""
+    return method.replace("crossfit", "crossfit+pool", 1) if pool else method
 
 
 def worth_of(folder: Path) -> dict[str, Any] | None:
@@ -185,6 +194,8 @@ def print_worth(cells: Cells) -> None:
             apart = ""
             if found := student["difference"]:
                 apart = ", " + signed({"value": 100 * found["value"], "ci95": [100 * end for end in found["ci95"]]})
+            if student["student"] not in ("labels", "written", "both", "stages"):
+                continue
             rows = f"{student['rows']}, " if student["student"] == "written" else ""
             shown.append(f"{rows}{100 * student['test']['value']:.1f}{apart}")
         print(f"| {cell['data']} | {cell['labelled_rows']} | {cell['seed']} | {' | '.join(shown)} | {cell['worth']['chosen']} |")
@@ -232,6 +243,7 @@ def main() -> None:
     parser.add_argument("--data-sets", nargs="+", default=list(DATA_SETS))
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--pool", action="store_true", help="give the methods the rest of the training file without labels")
     parser.add_argument("--teacher", default=TEACHER)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "comparisons", help="where the runs are kept")

@@ -81,6 +81,16 @@ class TestTeacherAlone(TestGold):
         return ss.TeacherAlone(few_shot=2)
 
 
+class TestSelfTraining(TestGold):
+    def make(self) -> ss.Method:
+        return ss.SelfTraining(pool_rows=20)
+
+
+class TestAnnotate(_OfOurs):
+    def make(self) -> ss.Method:
+        return ss.Annotate(seed_rows=ROWS, rounds=1, rows_per_mistake=3)
+
+
 class TestBetween(testing.MethodContract):
     """A method outside of the package, in one file."""
 

@@ -6,16 +6,18 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import stepsynth as ss
 from command import stepsynth
 from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, rows_of
+from family_worlds import asked as asked_of
 from spying_student import MarkingTeacher, SpyingStudent
 from stepsynth.api.calls import synthesize
+from stepsynth.api.nouns import Classification, SelfTraining, Student
 from stepsynth.config import RunConfig
 from stepsynth.data import Pool, SealedTest, load_pool, load_validation
 from stepsynth.data.rows import Tally
@@ -26,6 +28,7 @@ from stepsynth.report.derived import write_exports
 from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
 from stepsynth.run.data import load_run_data
+from stepsynth.students.similar import most_similar
 from stepsynth.tasks import create_family
 from stepsynth.training import StudentRunner, trainings
 from stepsynth.types import Example, Prediction
@@ -340,13 +343,13 @@ def test_a_killed_run_ends_byte_identical(tmp_path: Path, kills: int) -> None:
 def test_rows_from_python_are_kept_without_their_labels(student: Path, world: FamilyWorld, tmp_path: Path) -> None:
     texts = [row["text"] for row in rows_of("classification", 12, 2000)]
     gold = [json.loads(line) for line in (world.folder / "validation.jsonl").read_text().splitlines()]
-    task = ss.Classification("t", "Decide.", ["kalm", "spitz"])
-    small = ss.Student(model=str(student), epochs=1, min_steps=1, max_length=48)
+    task = Classification("t", "Decide.", ["kalm", "spitz"])
+    small = Student(model=str(student), epochs=1, min_steps=1, max_length=48)
     made = synthesize(
         task,
         validation=gold,
         pool=texts,
-        method=ss.SelfTraining(folds=2),
+        method=SelfTraining(folds=2),
         student=small,
         out=tmp_path / "run",
         cache=None,
@@ -356,6 +359,114 @@ def test_rows_from_python_are_kept_without_their_labels(student: Path, world: Fa
     assert [json.loads(line) for line in kept.read_text().splitlines()] == [{"text": text} for text in texts]
     assert made.scores
     with pytest.raises(ConfigError, match="needs texts without labels"):
-        synthesize(task, validation=gold, method=ss.SelfTraining(), out=tmp_path / "other", cache=None, progress=False)
+        synthesize(task, validation=gold, method=SelfTraining(), out=tmp_path / "other", cache=None, progress=False)
     with pytest.raises(DataError, match="pool has no rows"):
-        synthesize(task, validation=gold, pool=[], method=ss.SelfTraining(), out=tmp_path / "other", progress=False)
+        synthesize(task, validation=gold, pool=[], method=SelfTraining(), out=tmp_path / "other", progress=False)
+
+
+# the teacher labels the pool --------------------------------------------------------------------------
+
+
+def annotated(folder: Path, family: str, student: Path, **method: Any) -> FamilyWorld:
+    return pooled(folder, family, student, **{"name": "annotate", "seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, **method})
+
+
+def rows_in(folder: Path, stage: str) -> list[Any]:
+    with closing(Journal(folder / "journal.db")) as journal:
+        return [*journal.rows(stage=stage)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_teacher_labels_texts_then_those_like_the_mistakes(family: str, student: Path, tmp_path: Path) -> None:
+    pupil, world = SpyingStudent(), annotated(tmp_path / "world", family, student)
+    results = run(world.config(), tmp_path / "run", pupil)
+    first, second = (rows_in(tmp_path / "run", f"round-{n}/annotate") for n in (0, 1))
+    assert (len(first), len(second)) == (12, 16)
+    texts = [(row.context, row.text) for row in (*first, *second)]
+    assert len(set(texts)) == len(texts)
+    assert set(texts) <= {(row.context, row.text) for row in drawn(world.config()).rows}
+    assert {row.source for row in first} == {None}
+    mistakes = {row.source for row in second}
+    assert len(mistakes) == 16
+    assert {source.partition("-")[0] for source in mistakes} == {"harvest", "select"}
+    assert pupil.leaks == []
+    stages = {stage["stage"]: stage for stage in results["stages"]}
+    assert stages["round-0/annotate"]["requested"] == 12
+    assert verify_run(tmp_path / "run") == []
+
+
+def test_every_label_is_the_teachers_and_an_answer_without_one_is_dropped(world: FamilyWorld, tmp_path: Path) -> None:
+    class Teacher(MarkingTeacher):
+        def answer(self, request: Any) -> Any:
+            found = super().answer(request)
+            said = ("kalm", "Spitz.", "no idea", "", "label: kalm")[request.index % 5]
+            return replace(found, text=said)
+
+    folder, config = tmp_path / "run", world.config("method.name=annotate", "method.seed_rows=10", "method.rounds=0")
+    directory = RunDirectory.open(folder, config)
+    with closing(directory), closing(Journal(directory.journal_path)) as journal:
+        run_loop(directory, journal, load_run_data(config), teacher=Teacher(), student=SpyingStudent())
+        write_exports(journal, directory)
+    rows = rows_in(folder, "round-0/annotate")
+    assert [(row.label, row.reason) for row in rows] == [
+        ("kalm", ""),
+        ("spitz", ""),
+        ("", "no answer"),
+        ("", "empty"),
+        ("kalm", ""),
+    ] * 2
+    lines = [json.loads(line) for line in (folder / "dataset.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == ["kalm", "spitz", "kalm"] * 2
+
+
+def test_texts_like_a_mistake_are_those_nearest_to_it(student: Path, world: FamilyWorld) -> None:
+    config = world.config()
+    texts, family = list(drawn(config).rows), create_family(config.task)
+    near = most_similar(config.student, family, [replace(texts[7], id="x"), texts[3]], texts)
+    assert [own[0] for own in near] == [7, 3]
+    assert sorted(near[0]) == list(range(len(texts)))
+
+
+def test_no_gold_row_is_shown_to_the_teacher_that_labels(world: FamilyWorld, tmp_path: Path) -> None:
+    config = world.config("method.name=annotate", "method.seed_rows=10", "method.rounds=1")
+    run(config, tmp_path / "run", SpyingStudent())
+    with closing(Journal(tmp_path / "run" / "journal.db")) as journal:
+        gold = [row.text for split in ("harvest", "select") for row in journal.gold(split)]
+    asked = asked_of(tmp_path / "run")
+    assert asked
+    assert not [text for text in gold for said in asked if text in said]
+
+
+def test_more_mistakes_than_texts_end_the_run_and_not_the_program(world: FamilyWorld, tmp_path: Path) -> None:
+    config = world.config("method.name=annotate", "method.seed_rows=30", "method.rounds=5", "method.rows_per_mistake=3")
+    results = run(config, tmp_path / "run", SpyingStudent())
+    assert {name["stage"]: name["requested"] for name in results["stages"]} == {"round-0/annotate": 30, "round-1/annotate": 10}
+
+
+@pytest.mark.parametrize("changes", [{"data.pool": None}, {"data.seed": {"path": "pool.jsonl"}}, {"method.final": "pool"}])
+def test_what_does_not_go_with_it_is_refused(changes: dict[str, Any], world: FamilyWorld) -> None:
+    settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    with pytest.raises(ConfigError, match=r"data\.pool|data\.seed|method\.final"):
+        world.config("method.name=annotate", *settings)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_an_annotating_run_that_is_killed_ends_byte_identical(tmp_path: Path, kills: int) -> None:
+    world = build_world(tmp_path / "world")
+    (world.folder / "pool.txt").write_text("\n".join(row["text"] for row in rows_of("classification", 40, 2000)))
+    settings = {"name": "annotate", "seed_rows": 16, "rounds": 1, "folds": 2}
+    world.write_config({f"method.{key}": value for key, value in settings.items()} | {"data.pool": {"path": "pool.txt"}})
+    with Harness(tmp_path) as harness:
+        calm = harness.kill(-1)
+        places = range(1, len(calm["passed"]) + 1)
+        kill_at(harness, list(places)[len(places) // 5 :: max(1, len(places) // kills)][:kills], calm)
+
+
+def test_annotate_plans_and_runs_from_the_shell(world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--set", "method.name=annotate", "--set", "method.seed_rows=20", "--set", "method.rounds=1"]
+    planned = stepsynth(capsys, "plan", world.config_path, *settings)
+    assert planned.code == 0, planned.err
+    said = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", *settings)
+    assert said.code == 0, said.err
+    assert "labelled by the teacher" in said.out + said.err
+    assert stepsynth(capsys, "verify", tmp_path / "run").code == 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stepsynth.api.config import Config, load_config
     from stepsynth.api.nouns import (
         S3,
+        Annotate,
         AnthropicTeacher,
         Budget,
         Classification,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         Pair,
         S3WithGold,
         SeedOnly,
+        SelfTraining,
         Source,
         Student,
         Task,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "S3",
+    "Annotate",
     "AnthropicTeacher",
     "AssetError",
     "Budget",

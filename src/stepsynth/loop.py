@@ -75,12 +75,13 @@ def run_loop(
         student_runner.evaluate_test(inputs, model)
         journal.finish()
         return
-    ctx = context_of_run(config, method, journal, inputs.contexts)
+    pool = inputs.pool.rows if inputs.pool else ()
+    ctx = context_of_run(config, method, journal, inputs.contexts, pool)
     runner = StageRunner(config, journal, client, ctx.harvest, progress, check_labels=method.doubts_labels(config))
     judge: RoundJudge = Halves(student_runner, method.student)
     if method.student == "crossfit":
         folds = deal_folds(ctx.harvest, config.method.folds, config.seed)
-        writes, pool = method.asks or bool(inputs.seed), inputs.pool.rows if inputs.pool else ()
+        writes, pool = method.asks or bool(inputs.seed), pool if method.self_trains else ()
         judge = CrossFit(student_runner, journal, config, family, folds, progress, writes=writes, pool=pool)
     if method.name not in METHODS.built_in and journal.meta("finished") is not None:
         # A finished run stays as it was, whatever the user's class yields now.

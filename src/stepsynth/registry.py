@@ -144,6 +144,7 @@ METHODS = Registry(
         "crossfit": "stepsynth.methods.crossfit:CrossFit",
         "teacher": "stepsynth.methods.baselines:TeacherAlone",
         "pool": "stepsynth.methods.pool:SelfTraining",
+        "annotate": "stepsynth.methods.annotate:Annotate",
     },
 )
 FAMILIES = Registry(

@@ -46,6 +46,7 @@ class StageKind(StrEnum):
         IMPORT: the user's own written rows are taken over.
         SEED: the teacher writes rows from reasons.
         ZEROGEN: the teacher writes rows with a plain prompt.
+        ANNOTATE: the teacher labels texts of the pool.
         EXTRAPOLATE: the teacher writes rows like gold rows, usually those that the student got wrong.
         FOLD: a temporary student judges one fold.
         CROSSFIT: all folds of a round are judged.
@@ -58,6 +59,7 @@ class StageKind(StrEnum):
     IMPORT = "import"
     SEED = "seed"
     ZEROGEN = "zerogen"
+    ANNOTATE = "annotate"
     EXTRAPOLATE = "extrapolate"
     FOLD = "fold"
     CROSSFIT = "crossfit"
@@ -83,6 +85,7 @@ class DropReason(StrEnum):
     REPETITIVE = "repetitive"
     NAMES_ANSWER = "names the answer"
     NO_QUESTION = "no question"
+    NO_ANSWER = "no answer"
     LABEL_IN_DOUBT = "label in doubt"
     SURPLUS = "surplus"
 

@@ -15,6 +15,7 @@ from stepsynth.config import BudgetConfig, SourceConfig, StudentConfig, TaskConf
 from stepsynth.config.nouns import Noun, plain_value
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.methods import Method
+from stepsynth.methods.annotate import Annotate
 from stepsynth.methods.baselines import Gold, GoldGen, TeacherAlone, ZeroGen
 from stepsynth.methods.crossfit import CrossFit
 from stepsynth.methods.pool import SelfTraining
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
 __all__ = [
     "S3",
+    "Annotate",
     "AnthropicTeacher",
     "Budget",
     "Classification",

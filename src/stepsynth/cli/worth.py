@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.screens import print_table
 from stepsynth.evaluation import shown_p
+from stepsynth.training import worth_title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ def print_worth(worth: Mapping[str, Any], console: Console) -> None:
     tested = any(entry["test"] for entry in worth["students"])
     # As narrow as it can be, so that no interval is broken on a terminal of 80 columns.
     close: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True, "show_edge": False}
-    table = Table(title=_title(worth), title_justify="left", **close)
+    table = Table(title=worth_title(worth), title_justify="left", **close)
     head, rows = _cells(worth, tested=tested)
     for place, name in enumerate(head):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
@@ -52,13 +53,6 @@ def print_worth(worth: Mapping[str, Any], console: Console) -> None:
         console.print(sentence, markup=False, highlight=False)
 
 
-def _title(worth: Mapping[str, Any]) -> str:
-    names = {entry["student"] for entry in worth["students"]}
-    written = ["the written rows"] if names & {"written", "both", "stages", "all"} else []
-    parts = ["your labels", *written, *(["the pool"] if names & {"pool", "all"} else [])]
-    return f"What {', '.join(parts[:-1])} and {parts[-1]} are worth" if len(parts) > 1 else "What your labels are worth"
-
-
 def _cells(worth: Mapping[str, Any], *, tested: bool) -> tuple[list[str], list[list[str]]]:
     """Return the head and a row per student; cells may have two lines."""
     students = worth["students"]
@@ -67,7 +61,8 @@ def _cells(worth: Mapping[str, Any], *, tested: bool) -> tuple[list[str], list[l
     head += [*(["sealed test\n[95 %]"] if tested else []), "minus your\nlabels [95 %]", "p"]
     rows = []
     for entry in students:
-        name = f"{_SHORT[entry['student']]}{' *' if entry['chosen'] else ''}"
+        short = _SHORT[entry["student"]].replace("written", worth["made"].split()[0])
+        name = f"{short}{' *' if entry['chosen'] else ''}"
         cells = [f"{name}\nmodels/round-{entry['round']}", f"{entry['rows']:,}"]
         if stepped:
             cells.append("-" if entry["steps"] is None else f"{entry['steps']:,}")

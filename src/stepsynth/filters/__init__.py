@@ -48,6 +48,7 @@ REASONS: dict[str, str] = {
     DropReason.REPETITIVE: "says the same words over and over",
     DropReason.NAMES_ANSWER: "contains its own answer more often than real questions do",
     DropReason.NO_QUESTION: "does not end with a question mark",
+    DropReason.NO_ANSWER: "the teacher named no label of the task for this text, or no span of it",
     DropReason.LABEL_IN_DOUBT: "gold rows suggest another label than the one that was asked for",
     DropReason.SURPLUS: "passed the filters, but its label has all the rows that were asked for",
 }

@@ -18,7 +18,9 @@ from stepsynth.evaluation.statistics import wilson
 from stepsynth.filters import FilterPipeline, own_filters
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
+from stepsynth.generation.annotating import annotate
 from stepsynth.generation.oversampling import StageGenerator
+from stepsynth.methods.annotate import AnnotatePlan
 from stepsynth.registry import METHODS
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
@@ -93,7 +95,10 @@ class StageRunner:
         if self._generator.skip_done(plan):
             return plan.stage
         self._refuse_late(plan.stage, number)
-        if plan.kind == StageKind.RATIONALES:
+        # The plans of a user's method are wrapped.
+        if isinstance(texts := getattr(plan, "plan", plan), AnnotatePlan):
+            annotate(texts, number, self._client, self._journal, create_family(self._config.task), self._progress)
+        elif plan.kind == StageKind.RATIONALES:
             self._generator.run(plan, number, FilterPipeline.for_rationales(plan.targets), [])
         else:
             check, facts = self._label_check()

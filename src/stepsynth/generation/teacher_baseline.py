@@ -13,6 +13,7 @@ from stepsynth.errors import RunError
 from stepsynth.filters.normalise import clean
 from stepsynth.generation.room import advised_room
 from stepsynth.methods import rng_for
+from stepsynth.methods.annotate import ANSWER_TOKENS
 from stepsynth.prompts import Prompts
 from stepsynth.teachers.reading import is_cut_off_in_thought
 from stepsynth.types import Prediction, Request, Response
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LLMPredictor"]
 
-_ANSWER_TOKENS = 32
 # Above this share of silent answers, the teacher is not scored.
 _HOPELESS = 0.95
 _FEWEST = 8
@@ -68,7 +68,7 @@ class LLMPredictor:
         Raises:
             RunError: almost no answer said anything.
         """
-        sampling = replace(self._config.teacher.sampling.frozen(), temperature=0.0, max_tokens=_ANSWER_TOKENS)
+        sampling = replace(self._config.teacher.sampling.frozen(), temperature=0.0, max_tokens=ANSWER_TOKENS)
         requests = [
             Request(self._prompts.question(example, self._shots), sampling, 0, "answer", index, "")
             for index, example in enumerate(examples)

@@ -79,10 +79,12 @@ class MethodContext:
         harvest: gold rows that prompts may show and mistakes come from: the harvest half, or with
             cross-fitting all of them.
         contexts: texts to write about, for families with context.
+        pool: texts without labels, in the order of their draw.
         rationales: returns label -> accepted reasons, once that stage is done.
         mistakes: returns the harvest rows that a round's student got wrong.
         together: whether one prompt may show both of two gold rows.
         dropped: returns drop reason -> count for a label's rationales, once that stage is done.
+        similar: returns for each row the places of all texts of a list, the most similar first.
         repeated: returns a message if most rationale answers are the same text, such as a gateway's notice.
     """
 
@@ -96,6 +98,10 @@ class MethodContext:
     dropped: Callable[[str], Mapping[str, int]] = lambda _: {}
     together: Callable[[Example, Example], bool] = lambda *_: True
     repeated: Callable[[], str] = str
+    pool: Sequence[Example] = ()
+    similar: Callable[[Sequence[Example], Sequence[Example]], Sequence[Sequence[int]]] = lambda rows, texts: [
+        range(len(texts)) for _ in rows
+    ]
 
 
 def rng_for(*parts: object) -> random.Random:

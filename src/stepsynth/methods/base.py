@@ -42,6 +42,7 @@ __all__ = [
     "Trains",
     "built_in_student",
     "create_method",
+    "made_by",
     "method_class",
     "register_method",
     "student_notes",
@@ -76,11 +77,13 @@ class Method(Noun, Optioned, ABC):
             ``none`` (the teacher answers itself).
         rounds: rounds of data after the first; ``method.rounds`` if that is in `keys`.
         takes_seed: whether rows that the user brought (``data.seed``) replace its seed rows.
-        takes_pool: whether students learn from texts without labels (``data.pool``).
+        takes_pool: whether texts without labels (``data.pool``) are used.
+        self_trains: whether students learn from these texts with another student's labels.
         asks: whether the teacher is asked at all.
         draws_phrases: whether questions are written about phrases drawn from contexts.
         checks_labels: whether ``method.label_check: auto`` checks labels with the gold rows; never with ``crossfit``.
         seeds_from: the meaning of ``method.seed_from: auto``, if the task allows it.
+        makes: the word for what it makes, in the final table of a method that cross-fits.
         takes_budget: whether a comparison gives it the budget: ``method.seed_rows``, or ``method.match``.
         sets_budget: whether it sets the budget of the others. Not inherited.
         is_reference: whether it is the default reference in a comparison. Not inherited.
@@ -103,10 +106,12 @@ class Method(Noun, Optioned, ABC):
     rounds: int = 0
     takes_seed: bool = False
     takes_pool: bool = False
+    self_trains: bool = False
     asks: bool = True
     draws_phrases: bool = False
     checks_labels: bool = True
     seeds_from: Literal["reasons", "gold"] = "reasons"
+    makes: str = "written rows"
     takes_budget: bool = True
     sets_budget: bool = False
     is_reference: bool = False
@@ -143,10 +148,9 @@ class Method(Noun, Optioned, ABC):
         for key, value in (("method.mistakes_of", config.method.mistakes_of), ("student.continued", config.student.continued)):
             if value:
                 raise ValueError(f"{key}={value!r} does not go with method.name={cls.name}; use it with method.name=s3")
-        if config.method.final in ("pool", "all") and config.data.pool is None:
-            raise ValueError(
-                f"method.final={config.method.final} needs texts without labels: name a file in data.pool, or write auto"
-            )
+        if config.method.final in ("pool", "all") and not (cls.self_trains and config.data.pool):
+            needs = "needs texts without labels: name a file in data.pool" if cls.self_trains else f"is not for {cls.name}"
+            raise ValueError(f"method.final={config.method.final} {needs}, or write auto")
 
     def doubts_labels(self, config: RunConfig) -> bool:
         """Whether a probe trained on the harvest half checks labels."""
@@ -260,6 +264,12 @@ def built_in_student(name: str) -> Trains | None:
         return None
     built_in: type[Method] = METHODS.load(name)
     return built_in.student
+
+
+def made_by(name: str) -> str:
+    """Return `Method.makes` of a built-in method; the default for a user's method."""
+    known: type[Method] = METHODS.load(name) if name in METHODS.built_in else Method
+    return known.makes
 
 
 def trains_on(config: RunConfig, journal: Journal) -> Trains:

@@ -10,6 +10,7 @@ from stepsynth.journal.queries import repeated_answer
 from stepsynth.journal.results import find_mistakes
 from stepsynth.methods import MethodContext
 from stepsynth.prompts import Prompts
+from stepsynth.students.similar import most_similar
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
     from stepsynth.methods import Method
+    from stepsynth.types import Example
 
 __all__ = ["context_of_run"]
 
 _REASONS = "round-0/rationales"
 
 
-def context_of_run(config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str]) -> MethodContext:
+def context_of_run(
+    config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str], pool: Sequence[Example] = ()
+) -> MethodContext:
     """Return the data that a run's method may use.
 
     Args:
@@ -32,20 +36,24 @@ def context_of_run(config: RunConfig, method: Method, journal: Journal, contexts
         method: decides which gold rows may feed the loop: the harvest half, or with cross-fitting all of them.
         journal: the run's journal; read when the method asks, so that earlier stages are included.
         contexts: texts to write about, for families with context.
+        pool: texts without labels.
     """
     crossfits = method.crossfits
     harvest = [*journal.gold("harvest"), *(journal.gold("select") if crossfits else [])]
     folds = deal_folds(harvest, config.method.folds, config.seed) if crossfits else None
+    family = create_family(config.task)
     return MethodContext(
         config,
         Prompts(config.task),
-        create_family(config.task),
+        family,
         harvest,
         contexts,
         rationales=lambda: _rationales(journal, config.task.labels),
         mistakes=lambda number: find_mistakes(journal, number),
         dropped=lambda label: _dropped_reasons(journal, label),
         repeated=lambda: repeated_answer(journal, reasons=True),
+        pool=pool,
+        similar=lambda rows, texts: most_similar(config.student, family, rows, texts),
         **({"together": folds.together} if folds else {}),
     )
 

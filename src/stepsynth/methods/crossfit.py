@@ -31,4 +31,5 @@ class CrossFit(S3):
     checks_labels = False
     seeds_from = "gold"
     takes_pool = True
+    self_trains = True
     leads = True

@@ -31,6 +31,7 @@ class SelfTraining(Gold):
     student: Trains = "crossfit"
     checks_labels = False
     takes_pool = True
+    self_trains = True
 
     @classmethod
     def check(cls, config: RunConfig) -> None:

@@ -225,6 +225,7 @@ def _context(config: RunConfig, method: Method, inputs: RunData) -> MethodContex
     mistakes = [Mistake(example, "", 1.0) for example in harvest]
     reasons = {name: [name or "reason"] for name in config.task.labels or [""]}
     ctx = MethodContext(config, Prompts(config.task), family, harvest, inputs.contexts, lambda: reasons, lambda _: mistakes)
+    ctx = replace(ctx, pool=inputs.pool.rows if inputs.pool else ())
     return replace(ctx, together=deal_folds(harvest, config.method.folds, config.seed).together) if method.crossfits else ctx
 
 
@@ -316,7 +317,9 @@ def _trainings(config: RunConfig, method: Method, inputs: RunData) -> int:
     """Return the most students that cross-fitting trains."""
     folds = deal_folds(_shown(method, inputs), config.method.folds, config.seed).count
     writes = method.asks or bool(inputs.seed)
-    return trainings(config.method.final, method.rounds, folds, writes=writes, pool=inputs.pool is not None)
+    return trainings(
+        config.method.final, method.rounds, folds, writes=writes, pool=method.self_trains and inputs.pool is not None
+    )
 
 
 def _cached(config: RunConfig, inputs: RunData, path: Path | None) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from stepsynth.report.spending import greedy, spent_by_label
 from stepsynth.report.template import fill
 from stepsynth.report.warnings import cautions_of
 from stepsynth.tasks import stored_family
-from stepsynth.training import judged_rounds
+from stepsynth.training import judged_rounds, worth_title
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "facts": _facts(journal, method, config, best, stages),
         "learner": _learner(trains, best),
         "worth": worth,
+        "worth_title": worth_title(worth) if worth else "",
+        "pool": any(entry["student"] in ("pool", "all") for entry in worth.get("students", ())),
         "called": {entry["round"]: entry["called"] for entry in worth.get("students", ())},
         "best": best,
         "test": test,

@@ -340,6 +340,7 @@ def _facts(results: dict[str, Any]) -> dict[str, Any]:
     for method in facts["methods"].values():
         if worth := method.get("worth"):
             del worth["words"]
+            worth.pop("made", None)
             for entry in worth["students"]:
                 del entry["called"]
     return facts

@@ -61,6 +61,8 @@ _WORDS = (
 )
 _ROWS = 16
 _NUMBERS = 12
+# The first number of a pool's texts: after the gold rows and the hidden ones.
+_POOL_FROM = 100
 
 
 class MethodContract:
@@ -115,9 +117,12 @@ class MethodContract:
             _check(len(set(keys)) == len(keys), f"{len(keys) - len(set(keys))} of {len(keys)} requests are asked twice")
 
     def test_another_seed_asks_otherwise(self) -> None:
-        """Otherwise the seeds of a comparison would share answers."""
+        """Otherwise the seeds of a comparison would share answers; greedy ones do not depend on chance, and may be shared."""
         for family in self.families:
-            one, other = ({request.key({}) for request in self._requests(family, seed=seed)} for seed in (0, 1))
+            one, other = (
+                {request.key({}) for request in self._requests(family, seed=seed) if request.sampling.temperature}
+                for seed in (0, 1)
+            )
             _check(not one & other, "two seeds ask for the same")
 
     def test_targets_are_rows_of_labels(self) -> None:
@@ -134,7 +139,7 @@ class MethodContract:
         """A row takes its label, source, context and answer from its request."""
         for family in self.families:
             ctx = self._context(family)
-            contexts = {*ctx.contexts, *(row.context for row in ctx.harvest)}
+            contexts = {*ctx.contexts, *(row.context for row in (*ctx.harvest, *ctx.pool))}
             sources = {row.id: row for row in ctx.harvest}
             for request in self._requests(family):
                 _check(request.parts >= 1, f"{request.parts} rows in an answer")
@@ -170,7 +175,7 @@ class MethodContract:
     # ------------------------------------------------------------------------------------
 
     def _context(self, family: str, seed: int = 0) -> MethodContext:
-        """Return the method's context: the first rows of a family; later rows are hidden."""
+        """Return the method's context: the first rows of a family, and a pool if the method takes one; later rows are hidden."""
         method = self.make()
         register_method(method)
         values: dict[str, Any] = {
@@ -180,6 +185,8 @@ class MethodContract:
             "method": {"rationales": 3, **method.values},
             "seed": seed,
         }
+        if method.takes_pool:
+            values["data"]["pool"] = {"path": "texts.csv"}
         config = settle(parse_config(values), None)
         made = create_family(config.task)
         harvest = _rows(made, _ROWS)
@@ -187,6 +194,8 @@ class MethodContract:
         mistakes = [Mistake(row, "wrong", 0.9) for row in harvest[:5]]
         contexts = [row.context for row in harvest if row.context]
         ctx = MethodContext(config, Prompts(config.task), made, harvest, contexts, lambda: reasons, lambda _: mistakes)
+        if method.takes_pool:
+            ctx = replace(ctx, pool=[replace(row, label="", answers=()) for row in _rows(made, 2 * _NUMBERS, _POOL_FROM)])
         return replace(ctx, together=deal_folds(harvest, config.method.folds, seed).together) if method.crossfits else ctx
 
     def _plans(self, family: str, seed: int = 0, rounds: int | None = None) -> list[Plan]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stepsynth.training.crossfit import CrossFit, judged_rounds, trainings
 from stepsynth.training.rounds import Halves, RoundJudge
 from stepsynth.training.runner import StudentRunner, artefacts, with_half_the_steps
-from stepsynth.training.worth import find_worth
+from stepsynth.training.worth import find_worth, worth_title
 
 __all__ = [
     "CrossFit",
@@ -17,4 +17,5 @@ __all__ = [
     "judged_rounds",
     "trainings",
     "with_half_the_steps",
+    "worth_title",
 ]

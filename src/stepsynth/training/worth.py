@@ -9,51 +9,60 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation.statistics import paired_difference
 from stepsynth.journal.results import find_choice
+from stepsynth.methods.base import made_by
 from stepsynth.tasks import stored_family
 from stepsynth.training.crossfit import RECIPES, SPLIT
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
     from stepsynth.types import Evaluation
 
-__all__ = ["find_worth"]
+__all__ = ["find_worth", "worth_title"]
 
 _SEED = 0
 _ALPHA = 0.05
-_NAMES = {
-    "labels": "your labels alone",
-    "written": "the written rows alone",
-    "both": "both together",
-    "stages": "both, written rows first",
-    "pool": "the pool, then your labels",
-    "all": "written rows and the pool, then your labels",
-}
-# What a verdict is about: its subject, and its short name.
-_SUBJECTS = {
-    "written": ("written rows alone", "written rows"),
-    "pool": ("labels and the pool together", "pool"),
-    "all": ("labels, written rows and the pool together", "written rows and the pool"),
-}
-_TOGETHER = ("labels and written rows together", "written rows")
+_WRITTEN = "written rows"
+
+
+def _names(made: str) -> dict[str, str]:
+    return {
+        "labels": "your labels alone",
+        "written": f"the {made} alone",
+        "both": "both together",
+        "stages": f"both, {made} first",
+        "pool": "the pool, then your labels",
+        "all": f"{made} and the pool, then your labels",
+    }
+
+
+def _subject(name: str, made: str) -> tuple[str, str]:
+    """Return what a verdict is about, and its short name."""
+    return {
+        "written": (f"{made} alone", made),
+        "pool": ("labels and the pool together", "pool"),
+        "all": (f"labels, {made} and the pool together", f"{made} and the pool"),
+    }.get(name, (f"labels and {made} together", made))
 
 
 def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
     """Compare students of each kind of rows; ``None`` before the final student is chosen.
 
     Returns:
-        ``chosen``; ``how`` it was chosen (``cross-validation`` or ``method.final``); ``students``: per
-        student ``student`` (its name in `RECIPES`), ``called``, ``round``, ``rows``, ``steps`` (``None``:
-        unknown), ``crossfit`` and ``test`` (scores or ``None``), ``difference`` to labels alone
+        ``chosen``; ``made``: ``written rows``, or what else the method makes; ``how`` it was chosen (``cross-validation`` or
+        ``method.final``); ``students``: per student ``student`` (its name in `RECIPES`), ``called``, ``round``, ``rows``,
+        ``steps`` (``None``: unknown), ``crossfit`` and ``test`` (scores or ``None``), ``difference`` to labels alone
         (``value``, ``ci95``, ``p``, ``on``: ``test`` or ``crossfit``) and ``chosen``; ``curve``, see
         `stepsynth.students.curve.learning_curve`; ``words``: the conclusions in sentences.
     """
     choice = find_choice(journal)
     if choice is None:
         return None
+    made = made_by(config.method.name)
+    names = _names(made)
     kept = {info["student"]: (number, info) for _, number, kind, info, _ in journal.stages() if kind == StageKind.TRAIN}
     tested = any(journal.evaluation(number, "test") for number, _ in kept.values())
     judged = choice["judged"]
@@ -67,7 +76,7 @@ def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
         students.append(
             {
                 "student": name,
-                "called": _NAMES[name],
+                "called": names[name],
                 "round": number,
                 "rows": info["rows"],
                 "steps": info.get("steps"),
@@ -78,8 +87,21 @@ def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
             }
         )
     how = "cross-validation" if config.method.final == "auto" else "method.final"
-    found = {"chosen": choice["chosen"], "how": how, "students": students, "curve": choice["curve"]}
+    found = {"chosen": choice["chosen"], "how": how, "made": made, "students": students, "curve": choice["curve"]}
     return {**found, "words": _words(found, choice, config)}
+
+
+def worth_title(worth: Mapping[str, Any]) -> str:
+    """Return the table's title: what is compared.
+
+    Args:
+        worth: from `find_worth`, of this version or an earlier one.
+    """
+    names = {entry["student"] for entry in worth["students"]}
+    made = [f"the {worth.get('made', _WRITTEN)}"] if names & {"written", "both", "stages", "all"} else []
+    parts = ["your labels", *made, *(["the pool"] if names & {"pool", "all"} else [])]
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    return f"What {listed} are worth"
 
 
 def _scores(journal: Journal, number: int, split: str) -> list[float]:
@@ -107,7 +129,7 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
     sentences = []
     if found["chosen"] == "labels" and found["how"] == "cross-validation":
         right = choice["right"]
-        others = " and ".join(f"{count:,} {_WITH[name]}" for name, count in right.items() if name != "labels")
+        others = " and ".join(f"{count:,} {_with(name, found['made'])}" for name, count in right.items() if name != "labels")
         sentences.append(
             f"The final student learns from your labels alone: they got {right['labels']:,} of {choice['of']:,} gold rows right "
             f"in cross-validation, {others}."
@@ -116,39 +138,36 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
     compared = found["chosen"] if found["chosen"] in differences else next(reversed(differences), None)
     difference = differences[compared] if compared else None
     if difference:
-        sentences.append(_verdict(difference, str(compared)))
-    sentences += _taught_nothing(found["students"], config)
+        sentences.append(_verdict(difference, str(compared), found["made"]))
+    sentences += _taught_nothing(found["students"], config, found["made"])
     if found["chosen"] == "labels" or difference is None or not _established(difference) or difference["value"] < 0:
-        sentences += _advice(found["curve"], config)
+        sentences += _advice(found["curve"], config, makes=any(RECIPES[entry["student"]].written for entry in found["students"]))
     return sentences
 
 
-def _taught_nothing(students: Sequence[dict[str, Any]], config: RunConfig) -> list[str]:
+def _taught_nothing(students: Sequence[dict[str, Any]], config: RunConfig, made: str = _WRITTEN) -> list[str]:
     """Warn if a student of written rows alone does no better than guessing: then the rows do not show their labels."""
     written = next((entry for entry in students if entry["student"] == "written"), None)
     score = (written["test"] or written["crossfit"]) if written else None
     if score is None or not stored_family(config.task).one_label or score["ci95"][0] > 1 / len(config.task.labels):
         return []
     return [
-        f"The written rows alone teach next to nothing: {100 * score['value']:.1f} % right, where guessing gives "
+        f"The {made} alone teach next to nothing: {100 * score['value']:.1f} % right, where guessing gives "
         f"{100 / len(config.task.labels):.1f} %. Read some of them before you use the data set."
     ]
 
 
-_WITH = {
-    "written": "by written rows alone",
-    "both": "with written rows",
-    "stages": "with written rows",
-    "pool": "with the pool",
-    "all": "with written rows and the pool",
-}
+def _with(name: str, made: str) -> str:
+    if name == "written":
+        return f"by {made} alone"
+    return {"pool": "with the pool", "all": f"with {made} and the pool"}.get(name, f"with {made}")
 
 
-def _verdict(difference: dict[str, Any], name: str) -> str:
+def _verdict(difference: dict[str, Any], name: str, made: str) -> str:
     value, (low, high) = difference["value"], difference["ci95"]
     rows = "sealed test rows" if difference["on"] == "test" else "of your own rows, cross-validated"
     interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {difference['n']:,} {rows}"
-    subject, short = _SUBJECTS.get(name, _TOGETHER)
+    subject, short = _subject(name, made)
     helps = "helps" if short == "pool" else "help"
     if _established(difference) and value > 0:
         return f"The {short} {helps}: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
@@ -169,7 +188,7 @@ def _established(difference: dict[str, Any]) -> bool:
     return bool((low > 0 or high < 0) and difference["p"] < _ALPHA)
 
 
-def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:
+def _advice(curve: dict[str, Any] | None, config: RunConfig, *, makes: bool) -> list[str]:
     found = []
     if curve and curve["gain_ci95"][0] > 0:
         gain, (low, high) = curve["gain"], curve["gain_ci95"]
@@ -184,9 +203,9 @@ def _advice(curve: dict[str, Any] | None, config: RunConfig) -> list[str]:
         )
     else:
         found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
-    if config.method.name != "pool":
+    if makes:
         found.append("A stronger teacher (teacher.model) may write rows that teach more.")
-    if stored_family(config.task).has_context and config.method.name != "pool":
+    if makes and stored_family(config.task).has_context:
         found.append("So may more texts without labels to write about (data.contexts).")
     if config.data.pool is None:
         found.append("Real texts without labels, if you have them, may help, too (data.pool).")

@@ -1,0 +1,125 @@
+"""The teacher labels real texts instead of writing new ones: at first any, then those that look like mistakes.
+
+Every row is a text of ``data.pool`` with the teacher's answer. After each round the texts most like the gold rows that the
+student got wrong are labelled: S3's error extrapolation (section 3.2) with retrieval in the place of writing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from stepsynth.methods.base import Method, Trains
+from stepsynth.types import Request, StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.methods import MethodContext, Plan
+    from stepsynth.types import Example, Mistake
+
+__all__ = ["ANSWER_TOKENS", "Annotate", "AnnotatePlan"]
+
+# Enough for a label or a short span.
+ANSWER_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class AnnotatePlan:
+    """Asks the teacher for the answers to texts of the pool.
+
+    Every request is for another text, and a greedy answer serves any run, so its key depends neither on the run's seed nor on
+    the round.
+
+    Attributes:
+        ctx: the method's data.
+        round_number: round of the rows.
+        count: the texts wanted; fewer if the pool has no more.
+        mistakes: gold rows whose like is wanted; without them the pool's first texts are taken.
+        before: how many texts earlier rounds took, and the mistakes that they were like.
+    """
+
+    ctx: MethodContext
+    round_number: int
+    count: int
+    mistakes: Sequence[Mistake] = ()
+    before: Sequence[AnnotatePlan] = ()
+    kind: str = field(default=StageKind.ANNOTATE)
+
+    @property
+    def stage(self) -> str:
+        """``round-k/annotate``."""
+        return f"round-{self.round_number}/annotate"
+
+    @property
+    def targets(self) -> Mapping[str, int]:
+        """The number of texts, for no particular label."""
+        left = len(self.ctx.pool) - sum(plan.targets.get("", 0) for plan in self.before)
+        wanted = min(self.count, left)
+        return {"": wanted} if wanted > 0 else {}
+
+    @cached_property
+    def texts(self) -> list[tuple[Example, str | None]]:
+        """The texts in order, each with the id of the mistake that it is like."""
+        wanted, taken = self.targets.get("", 0), {text.id for plan in self.before for text, _ in plan.texts}
+        free = [text for text in self.ctx.pool if text.id not in taken]
+        if not self.mistakes:
+            return [(text, None) for text in free[:wanted]]
+        rows = [mistake.example for mistake in self.mistakes]
+        near = [iter(places) for places in self.ctx.similar(rows, free)]
+        found: dict[int, str] = {}
+        # The mistakes take turns, so that each gets the nearest text that is left.
+        while len(found) < wanted:
+            for row, places in zip(rows, near, strict=True):
+                place = next((place for place in places if place not in found), None)
+                if place is not None and len(found) < wanted:
+                    found[place] = row.id
+        return [(free[place], source) for place, source in found.items()]
+
+    def request(self, label: str, number: int, index: int) -> Request:
+        """Ask for the answer to a text; after the last one they begin again."""
+        text, source = self.texts[number % len(self.texts)]
+        sampling = replace(self.ctx.config.teacher.sampling.frozen(), temperature=0.0, max_tokens=ANSWER_TOKENS)
+        messages = self.ctx.prompts.question(text)
+        return Request(messages, sampling, 0, self.stage, index, label, source, context=text.context)
+
+
+class Annotate(Method):
+    """The teacher labels real texts (``data.pool``): ``seed_rows`` of them, then ``rows_per_mistake`` like each mistake.
+
+    Students and mistakes are those of `CrossFit`; no gold row is shown to the teacher.
+
+    Example:
+        >>> Annotate(seed_rows=200, rounds=1).values
+        {'name': 'annotate', 'seed_rows': 200, 'rounds': 1}
+    """
+
+    name = "annotate"
+    keys = frozenset({"seed_rows", "rounds", "rows_per_mistake", "stop", "folds", "final", "pool_rows"})
+    student: Trains = "crossfit"
+    checks_labels = False
+    takes_pool = True
+    makes = "annotated texts"
+    takes_budget = False
+
+    @classmethod
+    def check(cls, config: RunConfig) -> None:
+        """Refuse a config without texts to label."""
+        super().check(config)
+        if config.data.pool is None:
+            raise ValueError(f"method.name={cls.name} needs texts without labels: name a file in data.pool")
+        if config.data.seed is not None:
+            raise ValueError(f"data.seed does not go with method.name={cls.name}, which labels texts of data.pool; remove it")
+
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
+        """Yield the one stage of a round, unless no text or no mistake is left."""
+        plans = [AnnotatePlan(ctx, 0, ctx.config.method.seed_rows)]
+        for number in range(1, round_number + 1):
+            # Texts are too many to be asked about twice: what earlier rounds took is left out.
+            mistakes = ctx.mistakes(number - 1)
+            wanted = len(mistakes) * ctx.config.method.rows_per_mistake
+            plans.append(AnnotatePlan(ctx, number, wanted, mistakes, tuple(plans)))
+        if plans[-1].targets:
+            yield plans[-1]
