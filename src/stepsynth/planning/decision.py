@@ -121,8 +121,8 @@ def decide(found: Evidence, pool_rows: int = 0) -> Decision:
 
     And does the teacher *know* the task? It is *weak* if its interval ends below the probe's score on the labels alone (below
     0.5 for the F1 of questions), and *able* if its value reaches that. Being weak is no veto for a family with labels: a
-    teacher may write good rows with labels that it cannot tell apart. (One with 56 % of the rows right taught a student of
-    84 % another three points.)
+    teacher may write good rows for labels that it cannot tell apart. (One that labels 56 % of the rows right lifted a student
+    from 76 to 78 % and more.)
 
     A method that writes no rows (``teacher``) gets the answer *no rows*. For all others the first of these applies:
 
