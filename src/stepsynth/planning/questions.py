@@ -103,14 +103,13 @@ class Questions:
             ctx: with the reasons that prompts show.
         """
         plan = next((plan for plan in _first_stages(method, ctx) if plan.kind != StageKind.RATIONALES), None)
-        if plan is None:
+        wanted = {label: rows for label, rows in plan.targets.items() if label in self.row_labels and rows} if plan else {}
+        if plan is None or not wanted:
             return []
-        wave = [
-            request
-            for request in next_wave(plan, [], Counter(), ctx.config.method.max_overgeneration)
-            if request.label in self.row_labels
-        ]
-        return wave[: math.ceil(_ROWS / wave[0].parts)] if wave else []
+        each = plan.request(next(iter(wanted)), 0, 0).parts
+        most = math.ceil(_ROWS / each)
+        turns = [(turn, label) for turn in range(most) for label, rows in wanted.items() if turn * each < rows]
+        return [plan.request(label, turn, place) for place, (turn, label) in enumerate(turns[:most])]
 
     def reason_labels(self, config: RunConfig) -> frozenset[str]:
         """Return the labels that need reasons for the sample rows."""
@@ -245,7 +244,7 @@ def check_caps(worst: Bill, budget: BudgetConfig) -> None:
 
 
 def known_keys(config: TeacherConfig, requests: Sequence[Request], path: Path | None) -> set[str]:
-    """Return the keys of requests whose answers are known; empty if the file is missing or cannot be read.
+    """Return the keys of requests whose answers are known; empty if there is no file.
 
     Args:
         config: the teacher's.
