@@ -210,15 +210,17 @@ def test_rows_of_several_labels_need_not_be_as_many_as_the_labels() -> None:
 
 @pytest.mark.parametrize("name", METHODS.built_in)
 def test_only_the_loop_goes_round_and_only_zerogen_sees_no_gold_row(name: str) -> None:
-    config = parse_config(values(method={"name": name, "rounds": 3}))
+    crossfits = name in ("crossfit", "pool", "annotate")
+    pool = {"data__pool": {"path": "pool.txt"}} if name in ("pool", "annotate") else {}
+    config = parse_config(values(method={"name": name, "rounds": 3}, **pool))
     method = create_method(config)
-    assert method.rounds == (3 if name in ("s3", "s3+gold", "crossfit") else 0)
+    assert method.rounds == (3 if name in ("s3", "s3+gold", "crossfit", "annotate") else 0)
     assert config.method.label_check == "auto"
-    assert method.doubts_labels(config) is (name not in ("zerogen", "crossfit"))
+    assert method.doubts_labels(config) is (name != "zerogen" and not crossfits)
     for check, checks in (("harvest", True), ("none", False)):
-        if (name, check) == ("crossfit", "harvest"):
+        if crossfits and check == "harvest":
             continue
-        assert method.doubts_labels(parse_config(values(method={"name": name, "label_check": check}))) is checks
+        assert method.doubts_labels(parse_config(values(method={"name": name, "label_check": check}, **pool))) is checks
 
 
 def test_a_match_is_read() -> None:

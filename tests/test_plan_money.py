@@ -27,7 +27,7 @@ OPENAI = {"backend": "openai", "base_url": "https://api.openai.com/v1", "model":
 KNOWN_KEYS = {
     "power",
     *("task", "family", "method", "teacher", "student", "data", "sample", "requests", "tokens", "cost_usd", "minutes"),
-    *("price", "cached", "warnings", "server", "labels", "so_far"),
+    *("price", "cached", "warnings", "server", "labels", "so_far", "trial"),
 }
 
 

@@ -15,7 +15,7 @@ from stepsynth.comparison import Match, choose_reference, comparison_markdown, p
 from stepsynth.config import stored_run
 from stepsynth.config.addresses import refuse_folder
 from stepsynth.errors import ConfigError, RunError, did_you_mean
-from stepsynth.journal import AnswerStore, Journal, holds_nothing
+from stepsynth.journal import Journal, holds_nothing
 from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
 from stepsynth.methods import create_method, trains_on
@@ -23,6 +23,7 @@ from stepsynth.registry import FAMILIES, METHODS, STUDENTS
 from stepsynth.report import render_comparison
 from stepsynth.report.derived import write_exports
 from stepsynth.run import JOURNAL, RunDirectory
+from stepsynth.run.answers import open_answers
 from stepsynth.run.data import load_run_data
 from stepsynth.run.pausing import PauseNotes
 from stepsynth.run.settling import settle
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from stepsynth.comparison.cells import System
     from stepsynth.config import RunConfig, TeacherConfig
-    from stepsynth.journal.answers import SharedAnswers
     from stepsynth.runtime.progress import Progress
 
 __all__ = ["attempt_log", "execute", "execute_comparison", "open_journal", "package_log", "rebuild", "trained_round"]
@@ -103,22 +103,10 @@ def _execute(
         if says_unlisted(said):
             progress.note(said)
     with closing(RunDirectory.open(folder, config)) as directory, log(folder):
-        shared = _open_answers(directory.cache_path(), config.teacher, progress)
+        shared = open_answers(directory.cache_path(), config.teacher, progress.note)
         with closing(Journal(directory.journal_path, shared)) as journal:
             run_loop(directory, journal, inputs, students=students, progress=PauseNotes(progress, folder))
             return write_exports(journal, directory)
-
-
-def _open_answers(path: Path | None, teacher: TeacherConfig, progress: Progress) -> SharedAnswers | None:
-    """Open the answers that runs share; if the file cannot be used, say so and go on without it."""
-    if path is None:
-        return None
-    price = price_of(teacher)
-    try:
-        return AnswerStore.shared(path, note=progress.note, price=price.cost if price else None)
-    except RunError as error:
-        progress.note(f"Answers are not shared with other runs: {error}")
-        return None
 
 
 @contextmanager

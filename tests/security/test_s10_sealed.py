@@ -8,11 +8,13 @@ a row may share at most 60 % of its runs of five words with one validation row.
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from command import stepsynth
 from loopback import LoopbackServer
 from report_story import Story, build
 from stepsynth.cli.running import run_config
@@ -126,6 +128,31 @@ def test_s10_written_rows_that_are_near_a_test_row_are_counted_at_the_end(tmp_pa
     world.write_config({"data.seed": {"path": "given.csv"}, "method.rounds": 0})
     run_config(world.config("student.epochs=1"), tmp_path / "run", quiet=True)
     assert "that repeat most of a row of the sealed test set: 6" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("method", ["crossfit", "s3", "teacher"])
+def test_s10_a_trial_asks_keeps_and_says_nothing_of_the_test_set(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each test row has a canary, which is in no request, no answers file and no output; validation rows are asked about."""
+    world = build_world(tmp_path / "world")
+    test = [line.rpartition(",") for line in (world.folder / "test.csv").read_text().splitlines()[1:]]
+    world.write_csv("test.csv", [(f"zqcanary{number} {text}", label) for number, (text, _, label) in enumerate(test)])
+    gold = [line.rpartition(",")[0] for line in (world.folder / "validation.csv").read_text().splitlines()[1:]]
+    with LoopbackServer(labels=LABELS) as server:
+        asked = {"backend": "openai", "model": "loopback", "base_url": server.base_url}
+        world.write_config({"teacher": asked, "method.name": method, "cache": str(tmp_path / "answers.db")})
+        for option in ([], ["--json"]):
+            outcome = stepsynth(capsys, "plan", world.config_path, "--try", *option)
+            assert outcome.code == 0, outcome.err
+            assert "zqcanary" not in outcome.out + outcome.err
+        bodies = [seen.body.decode() for seen in server.requests]
+    assert len([body for body in bodies if any(text in body for text in gold)]) >= 20
+    assert not any("zqcanary" in body for body in bodies)
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as connection:
+        dump = list(connection.iterdump())
+    assert len(dump) > 20
+    assert not any("zqcanary" in line for line in dump)
 
 
 @pytest.mark.parametrize("near", [0, 1, 1234])

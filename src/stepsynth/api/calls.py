@@ -157,43 +157,53 @@ def run_config(config: RunConfig, out: str | os.PathLike[str], *, progress: bool
     return Run.load(folder)
 
 
-def plan(task: Task, *, validation: object, progress: bool | Progress | None = None, **settings: Any) -> dict[str, Any]:
+def plan(
+    task: Task, *, validation: object, trial: bool = False, progress: bool | Progress | None = None, **settings: Any
+) -> dict[str, Any]:
     """Check everything, ask the teacher for a sample (not kept), and estimate what a run will take.
 
     Args:
         task: as for `synthesize`.
         validation: labelled rows.
+        trial: also let the teacher label some rows and write some, keep its answers, and decide whether to generate. What
+            that costs at most is reported first; ``budget`` caps it.
         progress: see `synthesize`.
         settings: the other arguments of `synthesize`.
 
     Returns:
-        ``requests``, ``tokens``, ``cost_usd`` and ``minutes`` (least and most), ``sample``, ``warnings``, ``data``, ...
+        ``requests``, ``tokens``, ``cost_usd`` and ``minutes`` (least and most), ``sample``, ``warnings``, ``data``, ...; with a
+        trial ``["trial"]["decision"]``. All keys are in docs/results_json.md.
 
     Raises:
-        UserError: a run would be refused for this.
+        UserError: a run would be refused for this, or a trial may pass a cap.
         TeacherError: the teacher does not answer.
+        Interrupted: it was interrupted during a trial; no answer that was received is lost.
 
     Example:
         >>> plan(task, validation="labelled.csv")["requests"]  # doctest: +SKIP
         [190, 410]
     """
-    _check_settings("plan", settings, {*_SETTINGS, "out"})
+    _check_settings("plan", settings, {*_SETTINGS, "out", "trial"})
     folder = _folder(settings.pop("out", None), task, "")
-    return plan_config(make_config(task, folder, validation=validation, **settings), folder, progress=progress)
+    return plan_config(make_config(task, folder, validation=validation, **settings), folder, trial=trial, progress=progress)
 
 
-def plan_config(config: RunConfig, folder: Path, *, progress: bool | Progress | None = None) -> dict[str, Any]:
+def plan_config(
+    config: RunConfig, folder: Path, *, trial: bool = False, progress: bool | Progress | None = None
+) -> dict[str, Any]:
     """Plan a config; see `plan`.
 
     Args:
         config: the config.
         folder: the run directory.
+        trial: see `plan`.
         progress: see `synthesize`.
     """
     from stepsynth.planning import make_plan
 
     with open_progress(progress) as shown:
-        return run_apart(lambda: make_plan(config, folder=folder, report=shown.note))
+        stopping = (lambda: shown.note(_STOPPING)) if trial else (lambda: None)
+        return run_apart(lambda: make_plan(config, folder=folder, report=shown.note, trial=trial), stopping=stopping)
 
 
 def compare(

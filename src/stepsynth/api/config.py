@@ -64,11 +64,11 @@ class Config(RunConfig):
 
         return run_config(self, out if out is not None else self._folder(), progress=progress)
 
-    def plan(self, *, progress: bool | Progress | None = None) -> dict[str, Any]:
+    def plan(self, *, trial: bool = False, progress: bool | Progress | None = None) -> dict[str, Any]:
         """Check everything and estimate what a run will take; see `stepsynth.plan`."""
         from stepsynth.api.calls import plan_config
 
-        return plan_config(self, self._folder(), progress=progress)
+        return plan_config(self, self._folder(), trial=trial, progress=progress)
 
     def compare(
         self,

@@ -108,17 +108,23 @@ def init(
 
 
 @app.command()
-def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
+def plan(
+    config: ConfigPath,
+    trial: Annotated[
+        bool, typer.Option("--try", help="Also ask for some labels and rows, keep them, and say whether to generate.")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
     """Check the config and data, ask the teacher for a few samples (not kept), and estimate what the run will take."""
-    from stepsynth.cli.planning import print_plan
+    from stepsynth.cli.planning import plan_config, print_plan
     from stepsynth.config import load_config
-    from stepsynth.planning import make_plan
     from stepsynth.run import default_folder
 
     loaded = load_config(config, overrides)
     folder = default_folder(config, loaded.task.name)
-    found = make_plan(loaded, folder=folder, report=lambda line: typer.echo(line, err=True))
-    _print_json(found) if as_json else print_plan(found)
+    found = plan_config(loaded, folder, report=lambda line: typer.echo(line, err=True), trial=trial)
+    _print_json(found) if as_json else print_plan(found, config)
 
 
 @app.command()

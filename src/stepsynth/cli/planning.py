@@ -1,19 +1,49 @@
-"""``plan``: print it."""
+"""``plan``: make it and print it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.progress_view import dollars
 from stepsynth.cli.screens import plain_text
+from stepsynth.cli.signals import handle_signals
+from stepsynth.cli.trying import decision_line, trial_lines
 
-__all__ = ["print_plan"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stepsynth.config import RunConfig
+
+__all__ = ["plan_config", "print_plan"]
 
 _MOST_LABELS = 20
 
 
-def print_plan(plan: dict[str, Any]) -> None:
-    """Print what `make_plan` found."""
+def plan_config(config: RunConfig, folder: Path, *, report: Callable[[str], None], trial: bool) -> dict[str, Any]:
+    """Make a plan; see `stepsynth.planning.making.make_plan`. During a trial, signals ask for a clean stop.
+
+    Args:
+        config: the checked config.
+        folder: the run directory.
+        report: called with a sentence per slow step.
+        trial: whether to make a trial.
+    """
+    from stepsynth.planning import make_plan
+
+    if not trial:
+        return make_plan(config, folder=folder, report=report)
+    with handle_signals():
+        return make_plan(config, folder=folder, report=report, trial=True)
+
+
+def print_plan(plan: dict[str, Any], config: Path) -> None:
+    """Print what `make_plan` found.
+
+    Args:
+        plan: the plan.
+        config: the config's file, to name it in the command for a trial.
+    """
     from rich.console import Console
     from rich.markup import escape
 
@@ -56,6 +86,9 @@ def print_plan(plan: dict[str, Any]) -> None:
         console.print(plain_text(line), markup=False, soft_wrap=True)
     for warning in plan["warnings"]:
         console.print(f"[yellow]warning[/yellow]   {escape(plain_text(warning))}", soft_wrap=True)
+    for line in trial_lines(plan["trial"]):
+        console.print(plain_text(line), markup=False, soft_wrap=True)
+    console.print(plain_text(decision_line(plan["trial"], config)), markup=False, soft_wrap=True, style="bold")
 
 
 def _power_line(power: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
-__all__ = ["LLMPredictor"]
+__all__ = ["LLMPredictor", "answer_requests"]
 
 # Above this share of silent answers, the teacher is not scored.
 _HOPELESS = 0.95
@@ -56,8 +56,7 @@ class LLMPredictor:
         self._family = family
         self._client = client
         self._progress = progress
-        self._prompts = Prompts(config.task)
-        self._shots = [(shot, family.gold(shot)) for shot in _shots(config, harvest)]
+        self._harvest = harvest
         self.undecided = 0
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
@@ -68,11 +67,7 @@ class LLMPredictor:
         Raises:
             RunError: almost no answer said anything.
         """
-        sampling = replace(self._config.teacher.sampling.frozen(), temperature=0.0, max_tokens=ANSWER_TOKENS)
-        requests = [
-            Request(self._prompts.question(example, self._shots), sampling, 0, "answer", index, "")
-            for index, example in enumerate(examples)
-        ]
+        requests = answer_requests(self._config, self._family, self._harvest, examples)
         self._progress.advance(0, traffic=self._client.traffic())
         answers = self._client.run(requests, lambda known: self._progress.advance(len(known), traffic=self._client.traffic()))
         came = [answers.get(self._client.key(request)) for request in requests]
@@ -111,6 +106,22 @@ class LLMPredictor:
             # A guess that depends on the row alone, so it is always the same.
             decided = rng_for("guess", example.text, example.context).choice(self._family.guesses), -1
         return self._family.decided(example, *decided)
+
+
+def answer_requests(
+    config: RunConfig, family: TaskFamily, harvest: Sequence[Example], examples: Sequence[Example]
+) -> list[Request]:
+    """Return the question to the teacher for each example; the examples' labels are not read.
+
+    Args:
+        config: the run's config.
+        family: the task's family.
+        harvest: the gold rows that prompts may show.
+        examples: the rows to decide.
+    """
+    sampling = replace(config.teacher.sampling.frozen(), temperature=0.0, max_tokens=ANSWER_TOKENS)
+    prompts, shots = Prompts(config.task), [(shot, family.gold(shot)) for shot in _shots(config, harvest)]
+    return [Request(prompts.question(example, shots), sampling, 0, "answer", index, "") for index, example in enumerate(examples)]
 
 
 def _shots(config: RunConfig, harvest: Sequence[Example]) -> list[Example]:

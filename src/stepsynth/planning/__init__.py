@@ -1,4 +1,4 @@
-"""Estimates a run before it begins: requests, tokens, dollars, minutes."""
+"""Estimates a run before it begins: requests, tokens, dollars, minutes; a trial says whether to begin it."""
 
 from __future__ import annotations
 

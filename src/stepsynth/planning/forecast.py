@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stepsynth.teachers.prices import Price
     from stepsynth.types import Usage
 
-__all__ = ["forecast", "money_warnings", "price_as_json"]
+__all__ = ["amount", "forecast", "money_warnings", "price_as_json"]
 
 
 def forecast(rows: tuple[int, int], usages: Sequence[Usage], teacher: TeacherConfig) -> dict[str, Any]:
@@ -92,12 +92,13 @@ def money_warnings(budget: BudgetConfig, expected: dict[str, Any], price: Price 
             warnings.append(f"budget.{name} is set, but {why}{hint}.")
         elif cap < needs[1]:
             ends = "ends the run early" if cap < needs[0] else "may end the run early"
-            warnings.append(f"budget.{name}={cap:,} {ends}: it takes {_amount(needs[0])} to {_amount(needs[1])}.")
+            warnings.append(f"budget.{name}={cap:,} {ends}: it takes {amount(needs[0])} to {amount(needs[1])}.")
     age = price.age_days(today or date.today()) if price else None
     if price is not None and age is not None and age > STALE_DAYS:
         warnings.append(f"the price is from {price.date}, {age:,} days ago: check {price.source}, or set teacher.price.")
     return warnings
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
+    """Return a count or a number of dollars as messages show it."""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2g}" if value < 1 else f"{value:,.2f}"

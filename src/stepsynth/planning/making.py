@@ -18,13 +18,15 @@ from stepsynth.filters.layout import Layout
 from stepsynth.generation import ask_sample
 from stepsynth.generation.budget import check_price
 from stepsynth.generation.oversampling import candidates_of, next_wave
-from stepsynth.generation.room import advised_room, with_room
-from stepsynth.journal import AnswerStore, Journal
+from stepsynth.generation.room import advised_room
+from stepsynth.journal import Journal
 from stepsynth.journal.queries import count_rows
-from stepsynth.methods import MethodContext, create_method
+from stepsynth.methods import create_method
 from stepsynth.methods.own import check_first_round, plans_of
 from stepsynth.planning.forecast import forecast, money_warnings, price_as_json
-from stepsynth.prompts import Prompts
+from stepsynth.planning.plans import all_plans, planning_context, shown_rows
+from stepsynth.planning.questions import cost_line, known_keys, reason_sample, row_sample
+from stepsynth.planning.trial import Trial
 from stepsynth.report.spending import LabelSpent, spent_by_label
 from stepsynth.run import JOURNAL, RunDirectory, answers_path, folder_name
 from stepsynth.run.data import RunData, load_run_data
@@ -36,15 +38,15 @@ from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
 from stepsynth.training import trainings
-from stepsynth.types import Mistake, Request, StageKind
+from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from stepsynth.config import RunConfig, TeacherConfig
-    from stepsynth.methods import Method, Plan
+    from stepsynth.methods import Method, MethodContext, Plan
     from stepsynth.teachers import AsyncTeacher
-    from stepsynth.types import Example, Response
+    from stepsynth.types import Mistake, Request, Response
 
 __all__ = ["make_plan"]
 
@@ -53,19 +55,24 @@ __all__ = ["make_plan"]
 _ACCEPTED = (0.95, 0.3)
 _WRONG = (0.1, 0.7)
 _ENGINE_SAMPLE = 16
+_ENGINES = frozenset({"openvino", "transformers", "vllm"})
 
 
-def make_plan(config: RunConfig, *, folder: Path | None = None, report: Callable[[str], None] | None = None) -> dict[str, Any]:
+def make_plan(
+    config: RunConfig, *, folder: Path | None = None, report: Callable[[str], None] | None = None, trial: bool = False
+) -> dict[str, Any]:
     """Check config, data, prompts and teacher; return the plan as plain values.
 
     Args:
         config: the checked config.
         folder: the run directory, for its usage so far and for a cache with a relative path.
         report: called with a sentence per slow step, such as downloading an embedded model.
+        trial: whether to make a trial; see `stepsynth.planning.trial.Trial`.
 
     Raises:
-        UserError: something would stop a run before it starts.
+        UserError: something would stop a run before it starts, or a trial may pass a cap.
         TeacherError: the teacher does not answer.
+        Interrupted: a stop was asked for during a trial.
     """
     folder = folder or Path("runs") / folder_name(config.task.name)
     given, config = config, settle(config, None, report, fetch=create_method(config).asks)
@@ -93,17 +100,33 @@ def make_plan(config: RunConfig, *, folder: Path | None = None, report: Callable
     plan["power"] = typical_power(inputs.sealed.n) if inputs.sealed and not create_family(config.task).spans else None
     if method.crossfits:
         plan["trainings"] = _trainings(config, method, inputs)
-    check_first_round(method, _context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
+    check_first_round(method, planning_context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
     plan["labels"] = _first_targets(config, method, inputs)
     plan["so_far"] = [asdict(spent) for spent in _so_far(folder, given)]
     rows = _rows(config, inputs)
     price = price_of(config.teacher)
     if rows[1] == 0:
         nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
-        return {**plan, "sample": None, "server": None, **nothing, "price": price_as_json(price), "cached": None, "warnings": []}
+        return {
+            **plan,
+            "sample": None,
+            "server": None,
+            **nothing,
+            "price": price_as_json(price),
+            "cached": None,
+            "warnings": [],
+            "trial": None,
+        }
     check_price(config.teacher, config.budget, price)
+    # Sample and trial are live even if the run will use a batch API: they are needed now.
+    live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
+    sampled = _ENGINE_SAMPLE if config.teacher.backend in _ENGINES else 1
+    tried, say = Trial(live, method, inputs, answers_path(config.cache, folder.parent), sampled), report or (lambda _: None)
+    if trial:
+        tried.check_caps()
+        say(cost_line(tried.worst))
     plan["teacher"]["probe"] = probe_teacher(config.teacher, report)
-    asked, answers, seconds, notes, server = _ask(config, inputs, report)
+    asked, answers, before, seconds, notes, server = _ask(planning_context(live, method, inputs), report)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
     return {
         **plan,
@@ -116,6 +139,7 @@ def make_plan(config: RunConfig, *, folder: Path | None = None, report: Callable
         "minutes": _minutes(config.teacher, expected["requests"], seconds),
         "price": price_as_json(price),
         "cached": _cached(config, inputs, answers_path(config.cache, folder.parent)),
+        "trial": tried.run([*before, *zip(asked, answers, strict=True)], say) if trial else tried.untried(),
         "warnings": [
             *notes,
             *_thought_warnings(config, answers),
@@ -129,7 +153,7 @@ def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[s
     """Return by label the rows that the first stage wants, and the most it may request; empty without a target."""
     if config.method.match is not None or not method.asks or method.student == "none":
         return {}
-    first = None if inputs.seed else next(_plans(method, _context(config, method, inputs)), None)
+    first = None if inputs.seed else next(all_plans(method, planning_context(config, method, inputs)), None)
     most = config.method.max_overgeneration
     return {label: [rows, math.ceil(rows * most)] for label, rows in first.targets.items()} if first else {}
 
@@ -156,12 +180,20 @@ def _minutes(teacher: TeacherConfig, requests: Sequence[int], seconds: float) ->
 
 
 def _ask(
-    config: RunConfig, inputs: RunData, report: Callable[[str], None] | None
-) -> tuple[list[Request], list[Response], float, list[str], str]:
-    """Return sample requests, their answers, the expected seconds per request, and notes and findings on the teacher."""
-    # The sample is live even if the run will use a batch API: it is needed now.
-    live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
-    teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(live.teacher))
+    ctx: MethodContext, report: Callable[[str], None] | None
+) -> tuple[list[Request], list[Response], list[tuple[Request, Response]], float, list[str], str]:
+    """Ask for a sample.
+
+    Args:
+        ctx: see `planning_context`; the teacher is live.
+        report: called with a sentence if the server asks to wait.
+
+    Returns:
+        The sample's requests, their answers, what was asked before them with its answer, the expected seconds per request,
+        and notes and findings on the teacher.
+    """
+    teacher_config = ctx.config.teacher
+    teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(teacher_config))
     # One request shows a server's speed; an engine in this process gets a small batch, since it is
     # much faster with many requests at once.
     engine = isinstance(teacher, EngineTeacher)
@@ -172,21 +204,23 @@ def _ask(
         if report is not None:
             report(f"the server asks to wait {wait:,.0f} s before it answers")
 
-    asked = _sample(live, inputs, teacher, _ENGINE_SAMPLE if engine else 1, waiting)
-    before = sum(waits)
+    asked, before = _sample(ctx, teacher, _ENGINE_SAMPLE if engine else 1, waiting)
+    waited = sum(waits)
     started = time.monotonic()
-    answers = ask_sample(live.teacher, teacher, asked, waiting)
+    answers = ask_sample(teacher_config, teacher, asked, waiting)
     # A wait shows the rate limit, not the speed of an answer.
-    seconds = max(time.monotonic() - started - (sum(waits) - before), 0.0) / (len(asked) if engine else live.teacher.concurrency)
-    remember(live.teacher, teacher)
-    server = sample_findings(live.teacher, teacher, answers)
+    seconds = max(time.monotonic() - started - (sum(waits) - waited), 0.0) / (
+        len(asked) if engine else teacher_config.concurrency
+    )
+    remember(teacher_config, teacher)
+    server = sample_findings(teacher_config, teacher, answers)
     notes = list(getattr(teacher, "notes", ()))
     if waits:
         notes.append(
             f"the server asked to wait {sum(waits):,.0f} s for the sample. A run waits, too, so it takes longer than the minutes "
             "above; set teacher.requests_per_minute to your plan's limit to include that."
         )
-    return asked, answers, seconds, notes, server
+    return asked, answers, before, seconds, notes, server
 
 
 def _thought_warnings(config: RunConfig, answers: Sequence[Response]) -> list[str]:
@@ -219,51 +253,20 @@ def _no_text(config: RunConfig, answers: Sequence[Response]) -> list[str]:
     return [f"the sample answer has no text: {went}. Switch thinking off in teacher.options, or use another model."]
 
 
-def _context(config: RunConfig, method: Method, inputs: RunData) -> MethodContext:
-    """Return a method's data as if its student had got every gold row wrong, with labels as reasons."""
-    harvest, family = _shown(method, inputs), create_family(config.task)
-    mistakes = [Mistake(example, "", 1.0) for example in harvest]
-    reasons = {name: [name or "reason"] for name in config.task.labels or [""]}
-    ctx = MethodContext(config, Prompts(config.task), family, harvest, inputs.contexts, lambda: reasons, lambda _: mistakes)
-    ctx = replace(ctx, pool=inputs.pool.rows if inputs.pool else ())
-    return replace(ctx, together=deal_folds(harvest, config.method.folds, config.seed).together) if method.crossfits else ctx
-
-
-def _shown(method: Method, inputs: RunData) -> tuple[Example, ...]:
-    """Return the gold rows that may feed the loop."""
-    return (*inputs.validation.harvest, *(inputs.validation.select if method.crossfits else ()))
-
-
 def _sample(
-    config: RunConfig,
-    inputs: RunData,
-    teacher: AsyncTeacher | EngineTeacher,
-    count: int,
-    waiting: Callable[[float], object],
-) -> list[Request]:
-    """Return the first requests for rows; if prompts show reasons, one is requested first."""
-    method = create_method(config)
-    ctx = _context(config, method, inputs)
-    if method.student == "none":
-        sampling = config.teacher.sampling.frozen()
-        return [Request(ctx.prompts.question(row), sampling, 0, "answer", 0, "") for row in ctx.harvest[:count]]
-    plan = next(_plans(method, ctx))
-    if plan.kind == StageKind.RATIONALES:
-        request = plan.request(next(iter(plan.targets)), 0, 0)
+    ctx: MethodContext, teacher: AsyncTeacher | EngineTeacher, count: int, waiting: Callable[[float], object]
+) -> tuple[list[Request], list[tuple[Request, Response]]]:
+    """Return the first requests for rows; if prompts show reasons, one is asked for first and returned with its answer."""
+    config = ctx.config
+    method, before = create_method(config), []
+    if (request := reason_sample(method, ctx)) is not None:
         (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
+        before = [(request, answer)]
         found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
         reasons = [candidate.text for candidate in found if candidate.text]
         given = {name: reasons or [name] for name in config.task.labels or [""]}
-        later = _plans(method, replace(ctx, rationales=lambda: given))
-        plan = next((found for found in later if found.kind != StageKind.RATIONALES), plan)
-    first = next(iter(plan.targets))
-    return [plan.request(first, number, number) for number in range(count)]
-
-
-def _plans(method: Method, ctx: MethodContext) -> Iterator[Plan]:
-    """Yield the plans of all rounds."""
-    for number in range(method.rounds + 1):
-        yield from plans_of(method, number, ctx)
+        ctx = replace(ctx, rationales=lambda: given)
+    return row_sample(method, ctx, count), before
 
 
 def _rows(config: RunConfig, inputs: RunData) -> tuple[int, int]:
@@ -276,7 +279,7 @@ def _rows(config: RunConfig, inputs: RunData) -> tuple[int, int]:
         return asked, asked
     if match and match.unit == "requests":
         return math.ceil(match.amount), math.ceil(match.amount)
-    ctx = _context(config, method, inputs)
+    ctx = planning_context(config, method, inputs)
     always, by_mistakes = 0.0, 0.0
     for number in range(method.rounds + 1):
         looked: list[int] = []
@@ -315,11 +318,9 @@ def _answers(plan: Plan) -> float:
 
 def _trainings(config: RunConfig, method: Method, inputs: RunData) -> int:
     """Return the most students that cross-fitting trains."""
-    folds = deal_folds(_shown(method, inputs), config.method.folds, config.seed).count
-    writes = method.asks or bool(inputs.seed)
-    return trainings(
-        config.method.final, method.rounds, folds, writes=writes, pool=method.self_trains and inputs.pool is not None
-    )
+    folds = deal_folds(shown_rows(method, inputs), config.method.folds, config.seed).count
+    writes, pool = method.asks or bool(inputs.seed), method.self_trains and inputs.pool is not None
+    return trainings(config.method.final, method.rounds, folds, writes=writes, pool=pool)
 
 
 def _cached(config: RunConfig, inputs: RunData, path: Path | None) -> dict[str, Any] | None:
@@ -328,18 +329,14 @@ def _cached(config: RunConfig, inputs: RunData, path: Path | None) -> dict[str, 
     ``None`` if no answers are shared, or if the first requests are not known in advance.
     """
     method = create_method(config)
-    first = None if inputs.seed else next(plans_of(method, 0, _context(config, method, inputs)), None)
+    first = None if inputs.seed else next(plans_of(method, 0, planning_context(config, method, inputs)), None)
     if path is None or first is None or config.method.match is not None:
         return None
-    identity = config.teacher.identity()
-    wave = next_wave(first, [], Counter(), config.method.max_overgeneration)
-    wanted = {request.key(identity): with_room(config.teacher, request).sampling.max_tokens for request in wave}
-    found = {"path": str(path), "requests": 0, "of": len(wanted), "problem": None}
-    if not path.is_file():
-        return found
+    # Texts of a pool are each asked about once.
+    texts = [first.request("", place, place) for place in range(first.targets[""])] if first.kind == StageKind.ANNOTATE else None
+    wave = texts or next_wave(first, [], Counter(), config.method.max_overgeneration)
+    found = {"path": str(path), "requests": 0, "of": len(wave), "problem": None}
     try:
-        with closing(AnswerStore.shared(path)) as store:
-            # The plain store does not record a use: planning must not keep an answer from being pruned.
-            return {**found, "requests": len(AnswerStore(store.connection).find_many(list(wanted.items())))}
+        return {**found, "requests": len(known_keys(config.teacher, wave, path))}
     except RunError as error:
         return {**found, "problem": error.message}

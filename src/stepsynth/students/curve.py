@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
-__all__ = ["learning_curve"]
+__all__ = ["guess_labels", "learning_curve"]
 
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 # Which rows are left out is chance, so several draws are averaged.
@@ -89,14 +89,24 @@ def _out_of_fold(
         if len({examples[place].label for place in taken}) < 2:
             return []
         held = [place for place, own in enumerate(folds) if own == fold]
-        guessed = _guesses(vectors, [examples[place].label for place in taken], taken, held, several=several)
+        guessed = guess_labels(vectors, [examples[place].label for place in taken], taken, held, several=several)
         for place, guess in zip(held, guessed, strict=True):
             label = examples[place].label
             scores[place] = float(guess == (frozenset(split_labels(label)) if several else label))
     return scores
 
 
-def _guesses(vectors: Any, labels: Sequence[str], taken: Sequence[int], held: Sequence[int], *, several: bool) -> list[Any]:
+def guess_labels(vectors: Any, labels: Sequence[str], taken: Sequence[int], held: Sequence[int], *, several: bool) -> list[Any]:
+    """Fit a probe on some rows and return its guesses for others: a label each, or with ``several`` a set of labels.
+
+    Args:
+        vectors: (rows, features).
+        labels: the labels of the rows at ``taken``, at least two different ones.
+        taken: positions of the rows to fit on.
+        held: positions of the rows to guess.
+        several: whether a row has any number of labels, joined by ``|``.
+    """
+
     def fitted(targets: Sequence[Any]) -> Any:
         return new_regression().fit(vectors[taken], targets)
 

@@ -9,6 +9,7 @@ A pair is read as [u, v, |u - v|, u * v] of its two texts' embeddings (Conneau e
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import model_cache
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example
 
-__all__ = ["FrozenEncoder", "LinearProbe", "new_regression"]
+__all__ = ["FrozenEncoder", "LinearProbe", "new_regression", "recall_by_label"]
 
 _FOLDS = 5
 _SEED = 0
@@ -87,6 +88,7 @@ class LinearProbe:
     Attributes:
         n: gold rows.
         correct: how many of them cross-validation got right.
+        recall: label -> share of its gold rows that cross-validation got right; empty if a label has only one row.
     """
 
     def __init__(self, config: StudentConfig, family: TaskFamily, examples: Sequence[Example]) -> None:
@@ -94,6 +96,7 @@ class LinearProbe:
         self.n = len(examples)
         labels = [example.label for example in examples]
         self._classifier, guessed = _fit(self._encoder.features(examples), labels)
+        self.recall = recall_by_label(labels, guessed)
         self.correct = sum(a == b for a, b in zip(guessed, labels, strict=True)) if guessed else 0
 
     def features(self, examples: Sequence[Example]) -> Any:
@@ -110,6 +113,13 @@ class LinearProbe:
             return []
         rows = self._classifier.predict_proba(self._encoder.features(examples))
         return [{str(label): float(p) for label, p in zip(self._classifier.classes_, row, strict=True)} for row in rows]
+
+
+def recall_by_label(labels: Sequence[Any], guessed: Sequence[Any]) -> dict[Any, float]:
+    """Return label -> share of its rows that were guessed right; empty without guesses."""
+    counts = Counter(labels)
+    right = Counter(label for label, guess in zip(labels, guessed, strict=False) if label == guess)
+    return {label: right[label] / count for label, count in counts.items()} if guessed else {}
 
 
 def new_regression() -> Any:

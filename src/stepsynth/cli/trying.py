@@ -1,0 +1,97 @@
+"""``plan --try``: what a trial found, as lines."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.cli.progress_view import dollars
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["decision_line", "trial_lines"]
+
+
+def trial_lines(trial: dict[str, Any]) -> list[str]:
+    """Return the lines of a trial's evidence; none without a trial.
+
+    Args:
+        trial: the plan's ``trial``.
+    """
+    if trial["decision"] is None:
+        return []
+    lines = [_spent_line(trial["spent"], trial["worst_case"])]
+    if trial["labels"] is not None:
+        lines.append(_labels_line(trial["labels"]))
+    lines.append(_teacher_line(trial["teacher"]))
+    if trial["rows"] is not None:
+        lines.append(_rows_line(trial["rows"]))
+    return lines
+
+
+def decision_line(trial: dict[str, Any], config: Path) -> str:
+    """Return the decision, or without a trial how to get one.
+
+    Args:
+        trial: the plan's ``trial``.
+        config: the config's file.
+    """
+    if trial["decision"] is not None:
+        return f"decision  {trial['decision']['sentence']}"
+    worst = trial["worst_case"]
+    times = f"at most {worst['requests']:,} time{'s' * (worst['requests'] != 1)}"
+    cost = "price unknown" if worst["usd"] is None else f"at most {dollars(worst['usd'])} USD" if worst["usd"] else "free"
+    command = f"stepsynth plan {shlex.quote(str(config))} --try"
+    return f"decision  not yet: {command} asks the teacher {times} ({cost}) and says whether to generate"
+
+
+def _spent_line(spent: dict[str, Any], worst: dict[str, Any]) -> str:
+    usd = "price unknown" if spent["usd"] is None else f"{dollars(spent['usd'])} USD" if spent["usd"] else "free"
+    most = f"at most {worst['requests']:,} requests, {worst['tokens']:,} tokens"
+    most += f", {dollars(worst['usd'])} USD" if worst["usd"] else ""
+    return f"trial     {spent['requests']:,} requests, {spent['tokens']:,} tokens, {usd} (forecast: {most})"
+
+
+def _labels_line(labels: dict[str, Any]) -> str:
+    if labels["right"] is None:
+        line = "labels    alone: no cross-validation, since a label has a single row"
+    else:
+        score = _share(labels["right"], labels["of"], labels["ci95"])
+        line = f"labels    alone: a linear probe gets {score} in cross-validation"
+    curve = labels["curve"]
+    if curve is None:
+        return line
+    low, high = curve["gain_ci95"]
+    rows = ", ".join(f"{point['rows']:,}" for point in curve["points"])
+    values = ", ".join(f"{100 * point['value']:.0f}" for point in curve["points"])
+    gain = f"{100 * curve['gain']:.0f} points ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{line}; learning from {rows} rows: {values} %; {curve['more']:,} more rows would bring about {gain}"
+
+
+def _teacher_line(teacher: dict[str, Any]) -> str:
+    name = str(teacher["metric"]).replace("_", " ")
+    line = f"teacher   labels {teacher['n']:,} of your rows: {name} {_percent(teacher['value'], teacher['ci95'])}"
+    if teacher["f1"] is not None:
+        line += f", F1 {_percent(teacher['f1'], teacher['f1_ci95'])}"
+    return line + (f"; {teacher['undecided']:,} undecided" if teacher["undecided"] else "")
+
+
+def _rows_line(rows: dict[str, Any]) -> str:
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
+    line = f"rows      {rows['accepted']:,} of {rows['written']:,} sample rows passed the filters"
+    line += f" (dropped: {dropped})" if dropped else ""
+    if rows["judged"] is None:
+        return f"{line}; no probe can judge rows of this kind"
+    if not rows["judged"]:
+        return f"{line}; none could be judged"
+    line += f"; the probe gets the label of {_share(rows['fitting'], rows['judged'], rows['ci95'])}"
+    return line + ("" if rows["limit"] is None else f"; of your own rows with these labels {100 * rows['limit']:.0f} %")
+
+
+def _share(right: int, n: int, ci95: list[float]) -> str:
+    return f"{right:,} of {n:,} right ({100 * ci95[0]:.0f} to {100 * ci95[1]:.0f} %)"
+
+
+def _percent(value: float, ci95: list[float]) -> str:
+    return f"{100 * value:.0f} % ({100 * ci95[0]:.0f} to {100 * ci95[1]:.0f})"

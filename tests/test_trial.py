@@ -1,0 +1,459 @@
+"""``plan --try``: what it asks, what it costs, what is kept, and what it decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stepsynth as ss
+from command import Outcome, stepsynth
+from family_worlds import FAMILIES, build_family_world, lend_student
+from loopback import Fault, LoopbackServer, completion
+from own_families import Rating
+from stepsynth.data import load_validation
+from stepsynth.planning.decision import Answer, Evidence, Gain, Share, decide
+from stepsynth.planning.questions import draw_gold
+from stepsynth.registry import FAMILIES as KNOWN_FAMILIES
+from stepsynth.students.judging import RowJudge
+from stepsynth.tasks import create_family
+from stepsynth.teachers.fake import FakeTeacher, gold_text
+from stepsynth.types import Example, Message, Request, Sampling
+from world import LABELS, World, build_world
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TRIAL_KEYS = {"worst_case", "spent", "labels", "teacher", "rows", "decision"}
+BILL = {"requests", "tokens", "usd"}
+
+# the decision ---------------------------------------------------------------------------------
+
+
+def share(right: int, n: int = 20) -> Share:
+    found = Share.of(right, n)
+    assert found is not None
+    return found
+
+
+GOOD = Evidence(
+    teacher=share(17), accepted=share(20), fits=share(16), limit=0.75, chance=0.25, labels=share(45, 60), guess=0.3, judges=True
+)
+STEEP, FLAT = Gain(60, 0.08, (0.02, 0.14)), Gain(60, 0.01, (-0.03, 0.05))
+QUESTIONS = Evidence(teacher=Share(0.8, (0.6, 0.9), 20), accepted=share(18), judges=False)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "pool", "answer"),
+    [
+        (GOOD, 0, "generate"),
+        (replace(GOOD, gain=STEEP), 0, "generate"),
+        (replace(GOOD, teacher=share(6)), 0, "generate"),
+        (GOOD, 500, "generate"),
+        (replace(GOOD, labels=share(58, 60)), 0, "labels alone"),
+        (replace(GOOD, fits=share(5)), 0, "stronger teacher"),
+        (replace(GOOD, fits=share(5), gain=STEEP), 0, "stronger teacher"),
+        (replace(GOOD, fits=share(5), teacher=share(6), gain=STEEP), 0, "label more"),
+        (replace(GOOD, fits=share(5), teacher=share(6), gain=FLAT), 0, "stronger teacher"),
+        (replace(GOOD, fits=share(5)), 500, "label the pool"),
+        (replace(GOOD, fits=share(5), teacher=share(6)), 500, "self-train"),
+        (replace(GOOD, accepted=share(2)), 0, "stronger teacher"),
+        (replace(GOOD, accepted=share(9), fits=share(9, 9)), 0, "too thin"),
+        (replace(GOOD, accepted=share(9), fits=share(9, 9), gain=STEEP), 0, "label more"),
+        (replace(GOOD, fits=share(9), limit=None, chance=0.4), 0, "too thin"),
+        (replace(GOOD, labels=share(20, 60)), 0, "too thin"),
+        (replace(GOOD, labels=share(20, 60), gain=STEEP), 0, "label more"),
+        (replace(GOOD, labels=None, fits=None, limit=None), 0, "too thin"),
+        (QUESTIONS, 0, "generate"),
+        (replace(QUESTIONS, teacher=Share(0.2, (0.1, 0.3), 20)), 0, "stronger teacher"),
+        (replace(QUESTIONS, teacher=Share(0.45, (0.3, 0.6), 20)), 0, "too thin"),
+        (replace(QUESTIONS, accepted=share(9)), 0, "too thin"),
+        (replace(QUESTIONS, accepted=share(1)), 0, "stronger teacher"),
+        (replace(GOOD, accepted=None, fits=None), 0, "no rows"),
+        (replace(GOOD, accepted=None, fits=None), 500, "label the pool"),
+        (replace(GOOD, accepted=None, fits=None, teacher=share(6)), 500, "self-train"),
+        (replace(GOOD, accepted=None, fits=None, teacher=share(14)), 500, "too thin"),
+    ],
+)
+def test_each_kind_of_evidence_has_its_answer(evidence: Evidence, pool: int, answer: Answer) -> None:
+    found = decide(evidence, pool)
+    assert found.answer == answer
+    assert found.sentence.endswith(".")
+    assert "\n" not in found.sentence
+    assert (found.more == 60) == (answer == "label more")
+    assert ("500 texts" in found.sentence) == (answer in ("label the pool", "self-train"))
+
+
+def test_a_decision_names_its_reasons() -> None:
+    assert decide(GOOD).sentence == (
+        "Generate: a probe of your labels finds the label of 16 of 20 sample rows (80 %; of your own rows 75 %), "
+        "and the teacher labels 85 % of 20 of your rows right."
+    )
+    more = decide(replace(GOOD, fits=share(5), teacher=share(6), gain=STEEP)).sentence
+    assert more.startswith("Label about 60 more rows: that would bring about 8 points (2 to 14) by the learning curve, ")
+
+
+# which rows ------------------------------------------------------------------------------------
+
+
+def labelled(counts: dict[str, int]) -> list[Example]:
+    return [Example(f"{label}-{n}", f"text {n} of {label}", label) for label, count in counts.items() for n in range(count)]
+
+
+def family_of(*labels: str) -> Any:
+    from stepsynth.config import TaskConfig
+
+    return create_family(TaskConfig.model_validate({"name": "t", "instruction": "Decide.", "labels": dict.fromkeys(labels, "x")}))
+
+
+def test_the_gold_rows_are_drawn_by_label_and_by_the_seed() -> None:
+    rows = labelled({"a": 60, "b": 30, "c": 1})
+    family = family_of("a", "b", "c")
+    drawn = draw_gold(rows, family, 20, 0)
+    assert Counter(row.label for row in drawn) == {"a": 13, "b": 6, "c": 1}
+    assert drawn == draw_gold(rows, family, 20, 0) != draw_gold(rows, family, 20, 1)
+    assert sorted(row.id for row in draw_gold(rows[:7], family, 20, 0)) == sorted(row.id for row in rows[:7])
+
+
+def test_more_labels_than_rows_are_drawn_at_random() -> None:
+    names = [f"label{n}" for n in range(50)]
+    drawn = draw_gold(labelled(dict.fromkeys(names, 3)), family_of(*names), 20, 0)
+    assert len({row.id for row in drawn}) == 20
+
+
+# the judge -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lend_student(tmp_path_factory.mktemp("student") / "tiny")
+
+
+@pytest.mark.parametrize("family", ["classification", "multi_label", "pair"])
+def test_the_judge_knows_its_own_rows_and_no_label_that_it_has_not_seen(family: str, student: Path, tmp_path: Path) -> None:
+    config = build_family_world(tmp_path / "world", family, student=student, validation=30).config()
+    halves = load_validation(config)
+    gold = [*halves.harvest, *halves.select]
+    judge = RowJudge(config.student, create_family(config.task), gold, lambda row: int(row.id.rpartition("-")[2]) % 3)
+    assert judge.right is not None
+    assert judge.limit(gold) == pytest.approx(judge.right / len(gold))
+    fits = judge.fits(gold)
+    assert fits == judge.fits(gold)
+    assert sum(map(bool, fits)) >= judge.right, "rows that it was fitted on"
+    (unknown,) = judge.fits([replace(gold[0], label="never seen")])
+    assert unknown is None
+    assert judge.fits([]) == []
+    assert judge.limit([]) is None
+
+
+# the command -----------------------------------------------------------------------------------
+
+
+def decided(body: dict[str, Any]) -> str:
+    """Answer a question about a row as `FakeTeacher` does."""
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in body["messages"])
+    return FakeTeacher(blemishes={}).answer(Request(messages, Sampling(), 0, "answer", 0, "")).text
+
+
+def knowing(server: LoopbackServer) -> LoopbackServer:
+    """Let a server answer questions about rows, which come at temperature 0."""
+    plain = server.answer
+    server.labels = LABELS
+    server.answer = lambda body: completion(decided(body), body) if body.get("temperature") == 0 else plain(body)
+    return server
+
+
+@pytest.fixture
+def server(loopback: LoopbackServer) -> LoopbackServer:
+    return knowing(loopback)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return build_world(tmp_path_factory.mktemp("built") / "world", validation=16)
+
+
+@pytest.fixture
+def world(built: World, tmp_path: Path, server: LoopbackServer) -> World:
+    """A world of its own, with the student of `built`; the teacher is a server with a price."""
+    world = World(tmp_path / "world")
+    world.folder.mkdir()
+    for name in ("validation.csv", "test.csv"):
+        (world.folder / name).write_bytes((built.folder / name).read_bytes())
+    world.write_config(
+        {
+            "teacher": {"backend": "openai", "model": "loopback", "base_url": server.base_url, "attempts": 1},
+            "teacher.price": {"input": 3, "output": 15},
+            "student.model": str(built.folder / "student"),
+            "student.epochs": 1,
+            "method": {"name": "crossfit", "seed_rows": 30, "rounds": 0, "seed_from": "gold", "folds": 2, "final": "both"},
+            "cache": str(tmp_path / "mine.db"),
+        }
+    )
+    return world
+
+
+def tried(capsys: pytest.CaptureFixture[str], world: World, *settings: str) -> tuple[dict[str, Any], Outcome]:
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    outcome = stepsynth(capsys, "plan", world.config_path, "--try", "--json", *overrides)
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)["trial"], outcome
+
+
+def kept(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+
+
+def test_a_trial_has_all_its_keys_and_counts_what_was_sent(
+    capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer, tmp_path: Path
+) -> None:
+    trial, outcome = tried(capsys, world)
+    assert set(trial) == TRIAL_KEYS
+    assert set(trial["spent"]) == set(trial["worst_case"]) == BILL
+    assert set(trial["labels"]) == {"right", "of", "value", "ci95", "curve"}
+    assert set(trial["teacher"]) == {"metric", "value", "ci95", "n", "f1", "f1_ci95", "undecided"}
+    keys = {"written", "accepted", "dropped", "judged", "fitting", "value", "ci95", "limit", "chance"}
+    assert set(trial["rows"]) == keys
+    assert set(trial["decision"]) == {"answer", "sentence", "more"}
+    spent, worst = trial["spent"], trial["worst_case"]
+    # Twenty labels and twenty rows, of which the plan's own sample is one.
+    assert spent["requests"] == worst["requests"] == len(server.completions) == 40
+    assert spent["tokens"] == server.prompt_tokens + server.completion_tokens < worst["tokens"]
+    assert spent["usd"] == pytest.approx((3 * server.prompt_tokens + 15 * server.completion_tokens) / 1e6)
+    assert spent["usd"] < worst["usd"]
+    assert (trial["teacher"]["n"], trial["rows"]["written"], trial["labels"]["of"]) == (20, 20, 48)
+    assert kept(tmp_path / "mine.db") == 40
+    assert not (world.folder / "runs").exists(), "a trial makes no run"
+    assert outcome.err.startswith("Trial: at most 40 requests and ")
+
+
+def test_the_cost_is_said_before_anything_is_asked(capsys: pytest.CaptureFixture[str], world: World) -> None:
+    outcome = stepsynth(capsys, "plan", world.config_path, "--try", "--set", "teacher.base_url=http://127.0.0.1:9/v1")
+    assert (outcome.code, outcome.out) == (2, "")
+    said, why = outcome.err.splitlines()
+    assert said.startswith("Trial: at most 40 requests and ")
+    assert why.startswith("stepsynth: ")
+
+
+def test_without_a_trial_the_last_line_says_what_one_costs(
+    capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer
+) -> None:
+    outcome = stepsynth(capsys, "plan", world.config_path)
+    assert len(server.completions) == 1
+    last = outcome.out.splitlines()[-1]
+    assert last.startswith(
+        f"decision  not yet: stepsynth plan {world.config_path} --try asks the teacher at most 40 times (at most 0."
+    )
+    assert last.endswith(" USD) and says whether to generate")
+    planned = json.loads(stepsynth(capsys, "plan", world.config_path, "--json").out)["trial"]
+    assert set(planned) == TRIAL_KEYS
+    assert set(planned["worst_case"]) == BILL
+    assert all(planned[name] is None for name in TRIAL_KEYS - {"worst_case"})
+
+
+def test_a_printed_trial_ends_with_its_decision(capsys: pytest.CaptureFixture[str], world: World) -> None:
+    lines = stepsynth(capsys, "plan", world.config_path, "--try").out.splitlines()
+    assert [line.split()[0] for line in lines[-5:]] == ["trial", "labels", "teacher", "rows", "decision"]
+    assert "40 requests" in lines[-5]
+    assert "not yet" not in lines[-1]
+
+
+def test_a_method_that_asks_no_teacher_has_no_trial(
+    capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer
+) -> None:
+    for option in ([], ["--try"]):
+        outcome = stepsynth(capsys, "plan", world.config_path, *option, "--set", "method.name=gold", "--set", "method.folds=4")
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.endswith("teacher   not used\n")
+        assert "decision" not in outcome.out
+    assert server.completions == []
+
+
+S3 = ("method.name=s3", "method.label_check=none", "method.final=auto", "method.folds=4", "method.seed_from=reasons")
+
+
+@pytest.mark.parametrize(
+    ("settings", "once"),
+    [
+        ((), 0),
+        ((*S3, "method.rationales=0"), 0),
+        # The plan's own sample row shows the reasons of one answer; a trial's rows show those of all, as a run's do.
+        ((*S3, "method.rationales=10", "task.prompt_style=capable"), 1),
+    ],
+    ids=["crossfit", "without reasons", "with reasons"],
+)
+def test_the_run_that_follows_pays_for_no_sample_row_again(
+    settings: tuple[str, ...], once: int, capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer, tmp_path: Path
+) -> None:
+    plain = server.answer
+
+    def listing(body: dict[str, Any]) -> str | dict[str, Any]:
+        # Ten different reasons, as a capable teacher gives them.
+        if body["max_tokens"] == 320:
+            return "\n".join(f"{n}. it has quality {n + body['seed']} of its own" for n in range(10))
+        return plain(body)
+
+    server.answer = listing
+    trial, _ = tried(capsys, world, *settings)
+    assert trial["rows"]["written"] == 20
+    before = len(server.completions)
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    outcome = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", "--json", *overrides)
+    assert outcome.code == 0, outcome.err
+    (method,) = json.loads(outcome.out)["methods"].values()
+    reused = method["requests"] - (len(server.completions) - before)
+    assert trial["spent"]["requests"] - trial["teacher"]["n"] - reused in {0, once}
+    assert reused >= 20
+
+
+def test_a_second_trial_pays_only_for_the_sample(
+    capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer
+) -> None:
+    first, _ = tried(capsys, world)
+    before = len(server.completions)
+    second, _ = tried(capsys, world)
+    assert second["worst_case"]["requests"] == second["spent"]["requests"] == len(server.completions) - before == 1
+    assert {name: second[name] for name in ("labels", "teacher", "rows", "decision")} == {
+        name: first[name] for name in ("labels", "teacher", "rows", "decision")
+    }
+
+
+def test_a_trial_without_shared_answers_keeps_nothing(capsys: pytest.CaptureFixture[str], world: World, tmp_path: Path) -> None:
+    trial, _ = tried(capsys, world, "cache=null")
+    assert trial["spent"]["requests"] == 40
+    assert not (tmp_path / "mine.db").exists()
+
+
+@pytest.mark.parametrize("cap", ["requests=39", "tokens=1000", "usd=0.001"])
+def test_a_cap_that_a_trial_may_pass_stops_it_before_anything_is_sent(
+    cap: str, capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer
+) -> None:
+    outcome = stepsynth(capsys, "plan", world.config_path, "--try", "--set", f"budget.{cap}")
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    name = cap.partition("=")[0]
+    assert f"budget.{name}=" in line
+    assert "too low for a trial" in line
+    assert server.requests == []
+
+
+def test_a_server_that_fails_in_the_middle_loses_no_answer(
+    capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer, tmp_path: Path
+) -> None:
+    server.faults = lambda seen: Fault("close") if seen.number > 15 else None
+    one = ("--set", "teacher.concurrency=1")
+    outcome = stepsynth(capsys, "plan", world.config_path, "--try", *one)
+    assert (outcome.code, outcome.out) == (2, "")
+    said = [line for line in outcome.err.splitlines() if not line.startswith("Trial: ")]
+    assert len(said) == 1
+    assert said[0].startswith("stepsynth: ")
+    assert kept(tmp_path / "mine.db") == 15
+    server.faults = None
+    before = len(server.completions)
+    trial, _ = tried(capsys, world, "teacher.concurrency=1")
+    # The sample again, and what had not come.
+    assert trial["spent"]["requests"] == len(server.completions) - before == 40 - 15 + 1
+
+
+def test_ctrl_c_keeps_what_came(world: World, server: LoopbackServer, tmp_path: Path) -> None:
+    server.latency = 0.1
+    command = [sys.executable, "-m", "stepsynth", "plan", str(world.config_path), "--try", "--set", "teacher.concurrency=2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    while len(server.completions) < 8:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    try:
+        out, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert errors.splitlines()[-1] == "stepsynth: stopped; nothing is lost. Run it again to resume."
+    assert 8 <= kept(tmp_path / "mine.db") == len(server.completions) < 40
+
+
+def test_a_teacher_that_says_nothing_is_one_line(
+    capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer
+) -> None:
+    server.answer = lambda body: completion("", body)
+    outcome = stepsynth(capsys, "plan", world.config_path, "--try")
+    assert outcome.code == 2
+    assert "teacher answers gave no label" in outcome.err.splitlines()[-1]
+
+
+def test_shown_rows_are_not_asked_about(capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer) -> None:
+    """With ``few_shot`` the questions are about the other half."""
+    settings = ("method.name=teacher", "method.few_shot=1", "method.final=auto", "method.folds=4", "method.seed_from=auto")
+    trial, _ = tried(capsys, world, *settings)
+    assert (trial["rows"], trial["decision"]["answer"]) == (None, "no rows")
+    bodies = [seen.json for seen in server.completions]
+    shown = {turn["content"] for body in bodies for turn in body["messages"][:-1] if turn["role"] == "user"}
+    asked = {body["messages"][-1]["content"] for body in bodies if body["temperature"] == 0}
+    assert len(asked) == 20
+    assert not shown & asked
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["s3", "crossfit", "zerogen"])
+def test_every_family_has_a_trial(
+    family: str, method: str, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = build_family_world(tmp_path / "world", family, student=student, method__name=method)
+    trial, _ = tried(capsys, world)
+    assert trial["decision"]["sentence"]
+    assert trial["rows"]["written"] == 12, "seed_rows is less than twenty"
+    assert trial["spent"]["requests"] <= trial["worst_case"]["requests"]
+    if family == "extractive_qa":
+        assert trial["labels"] is None
+        assert (trial["rows"]["judged"], trial["rows"]["limit"]) == (None, None)
+        assert trial["teacher"]["f1"] is not None
+        assert "F1" in stepsynth(capsys, "plan", world.config_path, "--try").out
+    else:
+        assert trial["labels"]["right"] is not None
+        assert trial["rows"]["judged"] is not None
+        assert trial["teacher"]["f1"] is None
+
+
+def test_a_trial_from_python_and_of_a_family_of_ones_own(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family with partial scores: the teacher's score is a mean of them."""
+    monkeypatch.setattr(KNOWN_FAMILIES, "_given", {})
+    rows = [{"text": gold_text(label, n), "label": label} for n in range(10) for label in LABELS]
+    found = ss.plan(
+        ss.Task("grades", "Grade it.", family=Rating, labels={label: f"about {label}" for label in LABELS}),
+        validation=rows,
+        teacher=ss.Teacher(backend="fake", model="fake"),
+        student=ss.Student(str(student)),
+        method=ss.ZeroGen(seed_rows=30),
+        cache=None,
+        out=tmp_path / "run",
+        trial=True,
+        progress=False,
+    )["trial"]
+    assert set(found) == TRIAL_KEYS
+    assert found["teacher"]["metric"] == "closeness"
+    assert found["decision"]["sentence"]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A trial's own journal is temporary."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    yield
+    assert list(folder.iterdir()) == []
