@@ -89,6 +89,7 @@ def test_labelled_tested_repeated_and_unusable_texts_are_left_out_and_counted(wo
     found = drawn(world.config())
     assert (found.repeated, found.labelled, found.tested, found.unusable) == (1, 1, 1, 3)
     assert {row.text for row in found.rows} == {row["text"] for row in own}
+    assert found.counts["read"] == len(rows) == sum(found.counts.values()) - len(rows)
     assert found.say() == "30 drawn; left out: 1 repeated, 1 also labelled, 1 also in the test set, 3 unusable"
     assert ["line 34 of" in note and "empty text" in note for note in found.notes] == [True]
 
@@ -295,6 +296,16 @@ def test_from_run_to_predict_with_a_real_student(world: FamilyWorld, tmp_path: P
     assert [entry["student"] for entry in results["worth"]["students"]] == ["labels", "pool"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "the pool, then your labels" in page
+    assert results["pool"] == {
+        "read": 40,
+        "drawn": 40,
+        "not_drawn": 0,
+        "repeated": 0,
+        "labelled": 0,
+        "tested": 0,
+        "unusable": 0,
+    }
+    assert "Texts without labels: 40 read, 40 drawn" in page
     assert stepsynth(capsys, "verify", tmp_path / "run").code == 0
     assert stepsynth(capsys, "status", tmp_path / "run").code == 0
     assert stepsynth(capsys, "report", tmp_path / "run").code == 0
@@ -443,11 +454,33 @@ def test_more_mistakes_than_texts_end_the_run_and_not_the_program(world: FamilyW
     assert {name["stage"]: name["requested"] for name in results["stages"]} == {"round-0/annotate": 30, "round-1/annotate": 10}
 
 
+def test_the_default_may_write_and_label(student: Path, tmp_path: Path) -> None:
+    pupil = SpyingStudent()
+    settings: dict[str, Any] = {"name": "crossfit", "seed_rows": 24, "rounds": 1, "annotate_rows": 10}
+    results = run(pooled(tmp_path / "world", "classification", student, **settings).config(), tmp_path / "run", pupil)
+    stages = {stage["stage"]: stage["requested"] for stage in results["stages"]}
+    assert stages["round-0/annotate"] == 10
+    assert {"round-0/extrapolate", "round-1/extrapolate"} <= set(stages)
+    assert pupil.leaks == []
+    texts = {row.text for row in rows_in(tmp_path / "run", "round-0/annotate")}
+    assert len(texts) == 10
+    # A text that the teacher has labelled is not labelled once more by a student.
+    for train, _ in pupil.fits:
+        twice = {row.text for row in train if row.id.startswith("pool-")} & {row.text for row in train if "/annotate" in row.id}
+        assert not twice
+    assert verify_run(tmp_path / "run") == []
+
+
 @pytest.mark.parametrize("changes", [{"data.pool": None}, {"data.seed": {"path": "pool.jsonl"}}, {"method.final": "pool"}])
 def test_what_does_not_go_with_it_is_refused(changes: dict[str, Any], world: FamilyWorld) -> None:
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     with pytest.raises(ConfigError, match=r"data\.pool|data\.seed|method\.final"):
         world.config("method.name=annotate", *settings)
+
+
+def test_texts_to_label_need_a_pool(world: FamilyWorld) -> None:
+    with pytest.raises(ConfigError, match=r"method\.annotate_rows=5 needs texts without labels"):
+        world.config("data.pool=null", "method.name=crossfit", "method.annotate_rows=5")
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])

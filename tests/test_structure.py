@@ -63,7 +63,7 @@ HEAVY = (
     "litellm",
     "gguf",
 )
-HELP_CPU_SECONDS = 0.3
+HELP_CPU_SECONDS = 0.4
 
 
 def dotted(path: Path) -> str:

@@ -45,6 +45,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "options": {},
         "feedback": "none",
         "pool_rows": 1000,
+        "annotate_rows": 0,
     },
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
@@ -139,6 +140,7 @@ class MethodConfig(Section):
             rows and pool, then validation rows); ``auto`` chooses by cross-validation between ``labels``, ``stages``
             and, with a pool, ``pool`` and ``all``.
         pool_rows: texts drawn from ``data.pool``, from which students learn; all of them if there are fewer.
+        annotate_rows: ``crossfit`` only: texts of ``data.pool`` that the teacher labels beside the seed rows that it writes.
         match: generate until this is used up, whatever the number of rows; for comparisons.
         options: constructor arguments of your own method; part of a run's identity.
     """
@@ -163,6 +165,7 @@ class MethodConfig(Section):
     folds: int = Field(default=4, ge=2, le=20)
     final: Literal["auto", "labels", "written", "both", "stages", "pool", "all"] = "auto"
     pool_rows: int = Field(default=1000, ge=1, le=100_000)
+    annotate_rows: int = Field(default=0, ge=0, le=100_000)
     match: MatchConfig | None = None
     options: dict[str, Any] = Field(default={})
 

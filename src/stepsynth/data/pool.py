@@ -51,6 +51,7 @@ class Pool:
     Attributes:
         rows: the drawn texts, without labels, in an order that depends only on the texts and the run's seed; ids
             ``pool-<row in the source>``.
+        read: texts in the source.
         repeated: texts left out because an earlier one is the same, ignoring case and white space.
         labelled: texts left out because a validation row has them.
         tested: texts left out because a test row has them; which ones is not told.
@@ -59,11 +60,25 @@ class Pool:
     """
 
     rows: tuple[Example, ...]
+    read: int = 0
     repeated: int = 0
     labelled: int = 0
     tested: int = 0
     unusable: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Every text read is drawn, not drawn, or left out for one reason."""
+        return {
+            "read": self.read,
+            "drawn": len(self.rows),
+            "not_drawn": self.read - len(self.rows) - self.repeated - self.labelled - self.tested - self.unusable,
+            "repeated": self.repeated,
+            "labelled": self.labelled,
+            "tested": self.tested,
+            "unusable": self.unusable,
+        }
 
     def say(self) -> str:
         """Return the counts in words."""
@@ -122,6 +137,7 @@ def load_pool(
             del drawn[-heapq.heappushpop(held, -key)]
     found = Pool(
         tuple(drawn[key] for key in sorted(drawn)),
+        read=tally.rows,
         repeated=len(keys) - _distinct(keys),
         labelled=labelled,
         tested=tested,

@@ -8,8 +8,17 @@ fold only, so every written row belongs to a fold and can be kept from the stude
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from stepsynth.methods.annotate import AnnotatePlan
 from stepsynth.methods.base import LOOP, REASONS, ROWS, Trains
 from stepsynth.methods.s3 import S3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepsynth.config import RunConfig
+    from stepsynth.methods import MethodContext, Plan
 
 __all__ = ["CrossFit"]
 
@@ -26,10 +35,26 @@ class CrossFit(S3):
     """
 
     name = "crossfit"
-    keys = ROWS | REASONS | LOOP | {"folds", "final", "pool_rows"}
+    keys = ROWS | REASONS | LOOP | {"folds", "final", "pool_rows", "annotate_rows"}
     student: Trains = "crossfit"
     checks_labels = False
     seeds_from = "gold"
     takes_pool = True
     self_trains = True
     leads = True
+
+    @classmethod
+    def check(cls, config: RunConfig) -> None:
+        """Refuse texts to label without a pool."""
+        super().check(config)
+        if config.method.annotate_rows and config.data.pool is None:
+            raise ValueError(
+                f"method.annotate_rows={config.method.annotate_rows} needs texts without labels: name a file in data.pool"
+            )
+
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
+        """Yield the stages of `S3`; beside its seed rows, ``annotate_rows`` texts of the pool for the teacher to label."""
+        yield from super().plans(round_number, ctx)
+        wanted = AnnotatePlan(ctx, 0, ctx.config.method.annotate_rows)
+        if round_number == 0 and wanted.targets:
+            yield wanted

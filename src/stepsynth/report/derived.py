@@ -73,6 +73,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         for entry in rounds:
             if student := students.get(entry["round"]):
                 entry.update(student=student["student"], crossfit=student["crossfit"])
+    if pool := journal.meta("pool"):
+        method["pool"] = json.loads(pool)
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
         method["tokens"]["thoughts"] = thought
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -99,7 +100,8 @@ def begin_journal(journal: Journal, inputs: RunData, method: Method) -> None:
     """
     facts, notes = inputs.facts(), student_notes(method)
     if journal.meta("validation_sha256") is None:
-        journal.start({**facts, **notes}, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
+        told = {"pool": json.dumps(inputs.pool.counts)} if inputs.pool else {}
+        journal.start({**facts, **notes, **told}, {"harvest": inputs.validation.harvest, "select": inputs.validation.select})
     for name, value in facts.items():
         if journal.meta(name) != value:
             raise RunError(

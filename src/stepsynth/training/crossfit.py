@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepsynth.data.splits import fingerprint
 from stepsynth.journal.results import find_choice
 from stepsynth.students.curve import learning_curve
 from stepsynth.types import StageKind
@@ -208,8 +209,11 @@ class CrossFit:
             return [[*written, *gold]]
         if not recipe.pool:
             return [written, gold]
-        labels = self._student_runner.predict_aside([written, gold], self._pool, stage)
-        found = (self._family.labelled(row, said) for row, said in zip(self._pool, labels, strict=True))
+        # The teacher may have labelled some of them.
+        known = {fingerprint(row) for row in written}
+        texts = [row for row in self._pool if fingerprint(row) not in known]
+        labels = self._student_runner.predict_aside([written, gold], texts, stage) if texts else []
+        found = (self._family.labelled(row, said) for row, said in zip(texts, labels, strict=True))
         return [[*written, *(row for row in found if row is not None)], gold]
 
     def settle(self, last: int) -> None:
