@@ -45,3 +45,27 @@ def two_methods(
     ]
     spread = float(np.sqrt(DIFFICULTY**2 + PREFERENCE**2 + seed_sd**2))
     return sides[0], sides[1], expected(EASE + effect, spread) - expected(EASE, spread)
+
+
+def two_methods_on_passages(
+    random: np.random.Generator, runs: int, seeds: int, passages: int, seed_sd: float, passage_sd: float
+) -> tuple[Array, Array, tuple[int, ...]]:
+    """Return two equally good methods' answers to questions about passages, and the passage of each question.
+
+    Passages have one to nine questions. They differ in difficulty, and in which method they suit: both by ``passage_sd``.
+    """
+    sizes = np.resize([1, 2, 4, 5, 6, 9], passages)
+    places = np.repeat(np.arange(passages), sizes)
+    rows = len(places)
+    shared = random.normal(0, DIFFICULTY, (runs, 1, rows)) + random.normal(0, passage_sd, (runs, 1, passages))[..., places]
+    sides = [
+        right(
+            random,
+            EASE
+            + shared
+            + random.normal(0, passage_sd, (runs, 1, passages))[..., places]
+            + random.normal(0, seed_sd, (runs, seeds, 1)),
+        )
+        for _ in range(2)
+    ]
+    return sides[0], sides[1], tuple(places.tolist())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.running import run_config
 from stepsynth.cli.screens import plain_text, print_table
-from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched
+from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched, sealed_rows
 from stepsynth.execution import execute_comparison
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def print_comparison(results: dict[str, Any], folder: Path) -> None:
     from rich.table import Table
 
     head, *rows = [tuple(map(plain_text, row)) for row in comparison_rows(results)]
-    title = f"{results['task']}: {results['test_rows']:,} sealed test rows{matched(results, ', ')}"
+    title = f"{results['task']}: {sealed_rows(results)}{matched(results, ', ')}"
     table = Table(title=escape(plain_text(title)), title_justify="left")
     for position, name in enumerate(head):
         table.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)

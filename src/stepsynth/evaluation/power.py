@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from stepsynth.evaluation.clusters import Clusters, count_clusters, design_effect
 from stepsynth.evaluation.statistics import as_matrix, plain
 from stepsynth.runtime.imports import importing
 
@@ -65,13 +66,16 @@ def rows_needed(difference: float, disagreement: float, power: float = 0.8, leve
     return math.ceil(float(root / difference) ** 2)
 
 
-def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Sequence[bool]) -> str | None:
+def too_small_for(
+    difference: float, correct_a: Sequence[bool], correct_b: Sequence[bool], clusters: Clusters = None
+) -> str | None:
     """Return a warning if the test set is too small for a claimed difference, otherwise ``None``.
 
     Args:
         difference: the claimed difference in accuracy, a minus b; 0 claims nothing.
         correct_a: whether a was right, per test row.
         correct_b: whether b was right, per test row.
+        clusters: the cluster of each row; the power is that of as many independent rows as have the same variance.
 
     Raises:
         ValueError: no rows, or different numbers of rows.
@@ -83,14 +87,16 @@ def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Seque
     disagreement = max(float((a != b).mean()), claimed)
     if not claimed:
         return None
-    least = detectable_difference(n, disagreement)
+    effect = design_effect((a - b)[0], clusters)
+    least = detectable_difference(max(1, round(n / effect)), disagreement)
     if claimed >= least:
         return None
+    of = "" if clusters is None else f" of {count_clusters(clusters):,} contexts"
     finds = "none would be found so often" if math.isinf(least) else f"that takes {100 * least:.1f} points or more"
     return (
-        f"The test set is too small: on {n:,} rows a true difference of {100 * claimed:.1f} points would be found in less than "
-        f"80 % of repetitions ({finds}; the two differ on {100 * disagreement:.1f} % of the rows). "
-        f"About {rows_needed(claimed, disagreement):,} rows would be enough."
+        f"The test set is too small: on {n:,} rows{of} a true difference of {100 * claimed:.1f} points would be found in less "
+        f"than 80 % of repetitions ({finds}; the two differ on {100 * disagreement:.1f} % of the rows). "
+        f"About {math.ceil(effect * rows_needed(claimed, disagreement)):,} rows would be enough."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.comparison.markdown import sealed_rows
 from stepsynth.methods.base import built_in_student
 from stepsynth.report.comparison_figures import Forest, Mark, curve_figure, forest_figure
 from stepsynth.report.template import fill, percent, signed, words
@@ -58,7 +59,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
     low, high = said["score"]["ci95"]
     sentences = [
         f"{said['name']} scores {percent(said['score']['value'])} % {metric} ({percent(low)}\u2013{percent(high)}) {over}, "
-        f"on {results['test_rows']:,} sealed test rows."
+        f"on {sealed_rows(results)}."
     ]
     if reference is None:
         return [*sentences, "It is the highest mean here. No differences were computed, so nothing is established."]
