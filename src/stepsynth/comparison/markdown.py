@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.comparison.looks import looks_sentence
 from stepsynth.evaluation import shown_p
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     if answers := [entry for entry in results["systems"] if entry["per_1000_predictions"]["seconds"] is not None]:
         shown = "; ".join(f"{entry['name']} {_prediction(entry)}" for entry in answers)
         lines += [f"1,000 predictions on this machine: {shown}.", ""]
-    if text := forecast_sentence(results["forecast"]):
-        lines += [text, ""]
+    for text in (looks_sentence(results), forecast_sentence(results["forecast"])):
+        lines += [text, ""] if text else []
     lines += [f"- {warning}" for warning in results["warnings"]]
     return "\n".join(lines).rstrip() + "\n"
 
