@@ -99,7 +99,8 @@ def test_the_variance_of_one_seed_is_that_of_a_cluster_robust_regression() -> No
 
     a, b, places = two_methods_on_passages(np.random.default_rng(3), 1, 1, 60, 0.0, PASSAGE_SD)
     differences = (a - b)[0, 0]
-    fitted = sm.OLS(differences, np.ones(len(differences))).fit(cov_type="cluster", cov_kwds={"groups": np.array(places)})
+    regression = sm.OLS(differences, np.ones(len(differences))).fit
+    fitted = regression(cov_type="cluster", cov_kwds={"groups": np.array(places)})
     ours = pseudo_rows(differences[None, :], places)[0]
     # The library corrects by (n - 1) / (n - 1) * G / (G - 1), as we do.
     assert ours.std(ddof=1) / len(ours) ** 0.5 == pytest.approx(fitted.bse[0], rel=1e-6)
