@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from stepsynth.comparison import look
+from stepsynth.evaluation import hierarchical_paired
+
 DIFFICULTY, EASE, PREFERENCE = 1.5, 1.0, 0.5
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -45,3 +48,58 @@ def two_methods(
     ]
     spread = float(np.sqrt(DIFFICULTY**2 + PREFERENCE**2 + seed_sd**2))
     return sides[0], sides[1], expected(EASE + effect, spread) - expected(EASE, spread)
+
+
+def two_methods_on_passages(
+    random: np.random.Generator, runs: int, seeds: int, passages: int, seed_sd: float, passage_sd: float
+) -> tuple[Array, Array, tuple[int, ...]]:
+    """Return two equally good methods' answers to questions about passages, and the passage of each question.
+
+    Passages have one to nine questions. They differ in difficulty, and in which method they suit: both by ``passage_sd``.
+    """
+    sizes = np.resize([1, 2, 4, 5, 6, 9], passages)
+    places = np.repeat(np.arange(passages), sizes)
+    rows = len(places)
+    shared = random.normal(0, DIFFICULTY, (runs, 1, rows)) + random.normal(0, passage_sd, (runs, 1, passages))[..., places]
+    sides = [
+        right(
+            random,
+            EASE
+            + shared
+            + random.normal(0, passage_sd, (runs, 1, passages))[..., places]
+            + random.normal(0, seed_sd, (runs, seeds, 1)),
+        )
+        for _ in range(2)
+    ]
+    return sides[0], sides[1], tuple(places.tolist())
+
+
+def claims_over_looks(
+    random: np.random.Generator, runs: int, counts: tuple[int, ...], seed_sd: float, rows: int
+) -> dict[str, float]:
+    """Return how often two equally good methods are called different when seeds are added until they are.
+
+    Args:
+        random: the random generator.
+        runs: how many comparisons.
+        counts: the numbers of seeds at which one looks.
+        seed_sd: of a seed's skill, in logits.
+        rows: how many test rows.
+
+    Returns:
+        The share of comparisons with a claim at any look: with p-values as if each look were the only one (``uncorrected``),
+        with the looks announced (``planned``) and without that (``unplanned``).
+    """
+    a, b, _ = two_methods(random, runs, counts[-1], rows, seed_sd, 0.0)
+    claimed = dict.fromkeys(("uncorrected", "planned", "unplanned"), 0)
+    for x, y in zip(a.tolist(), b.tolist(), strict=True):
+        p_values = [hierarchical_paired(x[:count], y[:count], 0).p_value for count in counts]
+        claimed["uncorrected"] += min(p_values) < 0.05
+        for name, max_seeds in (("planned", counts[-1]), ("unplanned", None)):
+            looks: dict[str, Any] = {}
+            for count, p_value in zip(counts, p_values, strict=True):
+                looks = look({"seeds": list(range(count)), "systems": [{"difference": {"p_holm": p_value}}]}, looks, max_seeds)
+                if looks["systems"][0]["difference"]["p_holm"] < 0.05:
+                    claimed[name] += 1
+                    break
+    return {name: count / runs for name, count in claimed.items()}

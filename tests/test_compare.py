@@ -583,3 +583,79 @@ def test_a_system_does_not_change_the_config_of_another(world: FamilyWorld) -> N
     assert parse_config(cells["s3:method.rationales=0:student.epochs=7"].resolved()).student.epochs == 7
     with pytest.raises(ConfigError):
         parse_systems("s3:student.epochs=0", config)
+
+
+# clusters, looks and power -------------------------------------------------------------------
+
+PLAIN = "gold,gold:student.epochs=1"
+
+
+def test_test_rows_that_share_a_context_are_counted_once(student: Path, tmp_path: Path) -> None:
+    """From the rows to the page; the journal has their numbers and not one of their texts."""
+    world = build_family_world(tmp_path / "world", "pair", student=student)
+    alone = rows_of("pair", 10, 500)
+    rows = [{**row, "text1": alone[place - place % 2]["text1"]} for place, row in enumerate(alone)]
+    world.write_rows("test.jsonl", rows)
+    folder = tmp_path / "out"
+    results = compare_methods(world.config(), PLAIN, seeds=2, match="rows", folder=folder, quiet=True)
+    assert (results["test_rows"], results["clusters"]) == (10, 5)
+    assert "10 sealed test rows of 5 contexts" in (folder / "comparison.md").read_text()
+    assert "they have 5 contexts" in (folder / "comparison.html").read_text()
+    run = json.loads((folder / "gold-0" / "results.json").read_text())["methods"]["gold"]
+    assert run["test"]["clusters"] == 5
+    assert "n = 10 with 5 contexts" in (folder / "gold-0" / "report.html").read_text()
+    with closing(Journal(folder / "gold-0" / "journal.db")) as journal:
+        (info,) = (info for _, _, kind, info, _ in journal.stages() if kind == "test")
+        assert sorted(info["clusters"]) == [number for number in range(5) for _ in range(2)]
+        dump = "\n".join(journal._connection.iterdump())
+        # As if an earlier version had tested it.
+        del info["clusters"]
+        journal._connection.execute("UPDATE stages SET info = ? WHERE kind = 'test'", (json.dumps(info),))
+        journal._connection.commit()
+    assert all(row[name] not in dump for row in rows for name in ("text1", "text2"))
+    assert read_cell(folder / "gold-0", "gold").clusters["test"] is None
+    cells = [read_cell(folder / f"gold-{seed}", "gold") for seed in (0, 1)]
+    assert summarise(cells, world.config(), "rows", None)["clusters"] == 5, "the other cell knows"
+    assert "clusters" not in summarise(cells[:1], world.config(), "rows", None)
+
+
+def test_rows_without_a_shared_context_have_no_clusters(compared: tuple[Path, dict[str, Any], int]) -> None:
+    assert "clusters" not in compared[1]
+    with closing(Journal(compared[0] / "gold-0" / "journal.db")) as journal:
+        (info,) = (info for _, _, kind, info, _ in journal.stages() if kind == "test")
+    assert "clusters" not in info
+    assert "context" not in (compared[0] / "comparison.md").read_text()
+
+
+def test_seeds_added_later_are_another_look(world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("compare", world.config_path, "--methods", PLAIN, "--json")
+    for name, plan, levels in (("planned", ("--max-seeds", 2), [0.025, 0.025]), ("free", (), [0.05, 0.0])):
+        for seeds in (1, 2, 2):
+            outcome = stepsynth(capsys, *command, "--seeds", seeds, "--out", tmp_path / name, *plan)
+            assert outcome.code == 0, outcome.err
+        found = json.loads((tmp_path / name / "results.json").read_text())
+        assert json.loads(outcome.out) == found
+        assert [entry["seeds"] for entry in found["looks"]] == [[0], [0, 1]]
+        assert [entry["level"] for entry in found["looks"]] == levels
+        assert "looked at 2 times" in (tmp_path / name / "comparison.md").read_text()
+    outcome = stepsynth(capsys, *command, "--seeds", 2, "--max-seeds", 1, "--out", tmp_path / "never")
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "max_seeds is 1, less than the 2 seeds" in outcome.err
+    assert not (tmp_path / "never").exists()
+
+
+def test_what_it_can_show_is_said_before_the_first_cell(
+    world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = stepsynth(capsys, "compare", world.config_path, "--methods", PLAIN, "--seeds", 2, "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    said = outcome.err.splitlines()
+    (place,) = (number for number, line in enumerate(said) if line.startswith("30 test rows and 2 seeds show differences of"))
+    assert place < next(number for number, line in enumerate(said) if line.startswith("gold, seed 0"))
+    power = json.loads((tmp_path / "out" / "results.json").read_text())["power"]
+    assert (power["rows"], power["seeds"], power["wanted"]) == (30, 2, 0.03)
+
+
+def test_nothing_is_said_of_questions(student: Path, tmp_path: Path) -> None:
+    world = build_family_world(tmp_path / "world", "extractive_qa", student=student)
+    assert compare_methods(world.config(), "gold", seeds=1, match="rows", folder=tmp_path / "out", quiet=True)["power"] is None

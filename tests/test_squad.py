@@ -76,7 +76,7 @@ def test_an_exact_match_has_full_overlap_and_more_answers_never_hurt(prediction:
 
 
 def question(number: int, *answers: str) -> Example:
-    return Example(f"test-{number}", "who?", context="...", answers=tuple(Span(text, 0) for text in answers))
+    return Example(f"test-{number}", "who?", context=f"passage {number}", answers=tuple(Span(text, 0) for text in answers))
 
 
 def answer(number: int, text: str, sure: float = 0.5) -> Prediction:

@@ -12,7 +12,14 @@ from simulation import one_method, two_methods
 from stepsynth.evaluation import hierarchical_interval, hierarchical_paired, holm, mcnemar, paired_difference, wilson
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, fit_curve, forecast
-from stepsynth.evaluation.power import detectable_difference, rows_needed, too_small_for, typical_power
+from stepsynth.evaluation.power import (
+    detectable_difference,
+    rows_needed,
+    seeds_power,
+    seeds_power_line,
+    too_small_for,
+    typical_power,
+)
 from stepsynth.evaluation.statistics import paired_p_value
 from stepsynth.evaluation.stopping import gains, should_stop
 
@@ -245,6 +252,34 @@ def test_a_claim_beyond_the_test_set_is_warned_of() -> None:
     assert too_small_for(0.0, a, b) is None
     assert too_small_for(0.3, *answers(50, 100, 10, 40)) is None
     assert "none would be found so often" in str(too_small_for(0.2, *answers(2, 1, 0, 2)))
+
+
+@pytest.mark.parametrize(("seeds", "rows"), [(3, 400), (8, 400)])
+def test_a_comparison_finds_the_detectable_difference_as_often_as_it_says(seeds: int, rows: int) -> None:
+    """Differences of -1, 0 and 1 with the variances that the forecast takes for typical; 300 runs, an error of 2.3 points."""
+    found = seeds_power(rows, seeds)
+    random, sd = np.random.default_rng(seeds), found["seed_sd"]
+    shared = random.normal(0, (0.2 * 0.1) ** 0.5, (300, 1, rows))
+    noise = random.normal(0, (0.2 * 0.9) ** 0.5, (300, seeds, rows))
+    # Scores must lie in [0, 1]: a fifth of every difference on one scale.
+    differences = (found["detectable"] + random.normal(0, sd, (300, seeds, 1)) + shared + noise) / 5
+    results = [hierarchical_paired((0.5 + d / 2).tolist(), (0.5 - d / 2).tolist(), 0).ci95[0] > 0 for d in differences]
+    assert np.mean(results) == pytest.approx(0.8, abs=0.07)
+
+
+def test_what_a_comparison_needs_is_enough_and_one_less_is_not() -> None:
+    found = seeds_power(1_000, 12)
+    seeds, rows = found["seeds_needed"], found["rows_needed"]
+    assert [seeds_power(1_000, n)["detectable"] <= 0.03 for n in (seeds - 1, seeds)] == [False, True]
+    assert [seeds_power(n, 12)["detectable"] <= 0.0301 for n in (rows // 2, rows)] == [False, True]
+    assert seeds_power(1_000, 1)["detectable"] == typical_power(1_000)["detectable"]
+
+
+def test_the_line_on_power_names_what_is_missing() -> None:
+    assert "3 points take 11 seeds with these rows" in seeds_power_line(seeds_power(1_000, 3))
+    assert "3 points take more rows and more seeds" in seeds_power_line(seeds_power(10, 3))
+    assert "points take" not in seeds_power_line(seeds_power(20_000, 20))
+    assert "between two students (not methods: one seed)" in seeds_power_line(seeds_power(1_000, 1))
 
 
 # stopping

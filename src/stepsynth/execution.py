@@ -11,10 +11,22 @@ import time
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from stepsynth.comparison import Match, choose_reference, comparison_markdown, parse_systems, plan_cells, run_cells, summarise
+from stepsynth.comparison import (
+    Match,
+    check_max_seeds,
+    choose_reference,
+    comparison_markdown,
+    look,
+    parse_systems,
+    plan_cells,
+    read_looks,
+    run_cells,
+    summarise,
+)
 from stepsynth.config import stored_run
 from stepsynth.config.addresses import refuse_folder
 from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.evaluation.power import seeds_power, seeds_power_line
 from stepsynth.journal import Journal, holds_nothing
 from stepsynth.journal.results import best_round
 from stepsynth.loop import run_loop
@@ -29,6 +41,7 @@ from stepsynth.run.pausing import PauseNotes
 from stepsynth.run.settling import settle
 from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.progress import SilentProgress
+from stepsynth.tasks import create_family
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
@@ -198,6 +211,7 @@ def execute_comparison(
     match: str,
     folder: Path,
     reference: str | None = None,
+    max_seeds: int | None = None,
     run: Callable[[RunConfig, Path, str, Path], object],
     note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -210,6 +224,7 @@ def execute_comparison(
         match: ``rows``, ``requests``, ``tokens`` or ``usd``.
         folder: gets one run directory per method and seed.
         reference: the method that the others are compared with; see `stepsynth.comparison.choose_reference`.
+        max_seeds: how many seeds there may be in the end; see `stepsynth.comparison.looks`.
         run: runs one cell; called with its config, run directory, title, and the folder of shared students.
         note: called with a sentence for everything fetched or chosen.
 
@@ -218,6 +233,7 @@ def execute_comparison(
     """
     if match not in get_args(Match):
         raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
+    check_max_seeds(max_seeds, seeds)
     refuse_folder(folder)
     if stored_run(folder) or (folder / JOURNAL).is_file():
         raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
@@ -232,7 +248,9 @@ def execute_comparison(
     if match == "usd":
         for teacher in [config.teacher, *(changed.teacher for _, changed, _ in planned)]:
             _check_price(teacher)
-    _check_cells(config, planned, seeds)
+    power = _power_of(config, _check_cells(config, planned, seeds), seeds)
+    if power:
+        note(seeds_power_line(power))
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -243,19 +261,29 @@ def execute_comparison(
 
     with _held(config, *(system.method for system in systems)):
         cells = run_cells(config, systems, seeds=seeds, match=cast("Match", match), folder=folder, run=run_cell)
-    results = summarise(cells, config, cast("Match", match), compared_with)
+    results = {**summarise(cells, config, cast("Match", match), compared_with), "power": power}
+    results = look(results, read_looks(folder), max_seeds, note)
     write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_atomic(folder / "comparison.md", comparison_markdown(results))
     write_atomic(folder / "comparison.html", render_comparison(results))
     return results
 
 
-def _check_cells(config: RunConfig, planned: Sequence[tuple[System, RunConfig, int]], seeds: int) -> None:
+def _power_of(config: RunConfig, test_rows: int, seeds: int) -> dict[str, Any] | None:
+    """Return what a comparison of this size can show; the typical variances are of answers that are right or wrong."""
+    return None if create_family(config.task).spans else seeds_power(test_rows, seeds)
+
+
+def _check_cells(config: RunConfig, planned: Sequence[tuple[System, RunConfig, int]], seeds: int) -> int:
+    """Check the data of every seed and changed method; return the number of test rows."""
+    test_rows = 0
     for offset in range(seeds):
-        load_run_data(config.model_copy(update={"seed": config.seed + offset}))
+        inputs = load_run_data(config.model_copy(update={"seed": config.seed + offset}))
+        test_rows = inputs.sealed.n if inputs.sealed else 0
     for system, changed, seed in planned:
         if system.changes and seed == config.seed:
             load_run_data(changed)
+    return test_rows
 
 
 def _check_price(teacher: TeacherConfig) -> None:

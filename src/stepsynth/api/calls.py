@@ -215,6 +215,7 @@ def compare(
     seeds: int = 5,
     match: str = "rows",
     reference: str | None = None,
+    max_seeds: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     **settings: Any,
@@ -230,6 +231,8 @@ def compare(
         seeds: how many, counting up from ``seed``.
         match: what all methods get the same amount of: ``rows``, ``requests``, ``tokens`` or ``usd``.
         reference: the method that the others are compared with; by default ``gold`` if it takes part.
+        max_seeds: how many seeds there may be in the end, if you may add some after a look at the results; say so in the
+            first call, since looks share the 5 % for false claims.
         out: the folder; by default ``runs/compare-NAME``.
         progress: see `synthesize`.
         settings: the other arguments of `synthesize`.
@@ -244,11 +247,21 @@ def compare(
     _check_settings("compare", settings, _SETTINGS - {"test", "method"})
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"seeds is {seeds!r}.", hint="Give the number of seeds, 1 or more.")
+    if max_seeds is not None and (isinstance(max_seeds, bool) or not isinstance(max_seeds, int)):
+        raise ConfigError(f"max_seeds is {max_seeds!r}.", hint="Give a number of seeds, or leave it out.")
     methods = _listed_methods(methods)
     folder = _folder(out, task, "compare-")
     config = make_config(task, folder, validation=validation, test=test, method=_base(methods), **settings)
     return compare_config(
-        config, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress, plain=MethodConfig()
+        config,
+        methods,
+        seeds=seeds,
+        match=match,
+        reference=reference,
+        folder=folder,
+        max_seeds=max_seeds,
+        progress=progress,
+        plain=MethodConfig(),
     )
 
 
@@ -260,6 +273,7 @@ def compare_config(
     match: str,
     reference: str | None,
     folder: Path,
+    max_seeds: int | None = None,
     progress: bool | Progress | None = None,
     plain: MethodConfig | None = None,
 ) -> Comparison:
@@ -272,6 +286,7 @@ def compare_config(
         match: what all get the same amount of.
         reference: the method that the others are compared with.
         folder: where the runs go.
+        max_seeds: as for `compare`.
         progress: see `synthesize`.
         plain: the defaults for keys that a method does not set; the config's own values if ``None``.
     """
@@ -288,7 +303,15 @@ def compare_config(
 
         def work() -> dict[str, Any]:
             return execute_comparison(
-                config, systems, seeds=seeds, match=match, folder=folder, reference=reference, run=run_cell, note=shown.note
+                config,
+                systems,
+                seeds=seeds,
+                match=match,
+                folder=folder,
+                reference=reference,
+                max_seeds=max_seeds,
+                run=run_cell,
+                note=shown.note,
             )
 
         results = run_apart(work, stopping=lambda: shown.note(_STOPPING))

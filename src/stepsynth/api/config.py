@@ -77,6 +77,7 @@ class Config(RunConfig):
         seeds: int = 5,
         match: str = "rows",
         reference: str | None = None,
+        max_seeds: int | None = None,
         out: str | os.PathLike[str] | None = None,
         progress: bool | Progress | None = None,
     ) -> Comparison:
@@ -84,7 +85,16 @@ class Config(RunConfig):
         from stepsynth.api.calls import compare_config, output_folder
 
         folder = output_folder(out) if out is not None else self._folder("compare-")
-        return compare_config(self, methods, seeds=seeds, match=match, reference=reference, folder=folder, progress=progress)
+        return compare_config(
+            self,
+            methods,
+            seeds=seeds,
+            match=match,
+            reference=reference,
+            folder=folder,
+            max_seeds=max_seeds,
+            progress=progress,
+        )
 
     def _folder(self, prefix: str = "") -> Path:
         from stepsynth.run import default_folder

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.running import run_config
 from stepsynth.cli.screens import plain_text, print_table
-from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched
+from stepsynth.comparison.looks import looks_sentence
+from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched, sealed_rows
 from stepsynth.execution import execute_comparison
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def compare_methods(
     match: str,
     folder: Path,
     reference: str | None = None,
+    max_seeds: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run or resume a comparison; write its numbers, table and page into ``folder``.
@@ -37,6 +39,7 @@ def compare_methods(
         match: ``rows``, ``requests``, ``tokens`` or ``usd``.
         folder: gets one run directory per method and seed.
         reference: the method that the others are compared with; see `stepsynth.comparison.choose_reference`.
+        max_seeds: how many seeds there may be in the end; see `stepsynth.comparison.looks`.
         quiet: draw nothing.
 
     Raises:
@@ -49,7 +52,17 @@ def compare_methods(
         run_config(cell, path, quiet=quiet, students=students)
 
     note = (lambda _: None) if quiet else _say
-    return execute_comparison(config, methods, seeds=seeds, match=match, folder=folder, reference=reference, run=run, note=note)
+    return execute_comparison(
+        config,
+        methods,
+        seeds=seeds,
+        match=match,
+        folder=folder,
+        reference=reference,
+        max_seeds=max_seeds,
+        run=run,
+        note=note,
+    )
 
 
 def _say(line: str) -> None:
@@ -63,7 +76,7 @@ def print_comparison(results: dict[str, Any], folder: Path) -> None:
     from rich.table import Table
 
     head, *rows = [tuple(map(plain_text, row)) for row in comparison_rows(results)]
-    title = f"{results['task']}: {results['test_rows']:,} sealed test rows{matched(results, ', ')}"
+    title = f"{results['task']}: {sealed_rows(results)}{matched(results, ', ')}"
     table = Table(title=escape(plain_text(title)), title_justify="left")
     for position, name in enumerate(head):
         table.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)
@@ -71,7 +84,7 @@ def print_comparison(results: dict[str, Any], folder: Path) -> None:
         table.add_row(*map(escape, row), style="bold" if row[0] == plain_text(results["reference"] or "") else "")
     console = Console()
     print_table(console, table, head, rows)
-    if text := forecast_sentence(results["forecast"]):
+    for text in filter(None, (looks_sentence(results), forecast_sentence(results["forecast"]))):
         console.print(text, style="dim", highlight=False)
     for warning in results["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(plain_text(warning))}", highlight=False)

@@ -162,6 +162,9 @@ def compare(
     reference: Annotated[
         str | None, typer.Option(metavar="METHOD", help="Method to compare the others with; default: gold, else s3.")
     ] = None,
+    max_seeds: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Seeds that you may add up to after a look at the results; default: none.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare-<task name> beside the config.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -175,7 +178,14 @@ def compare(
     loaded = load_config(config, overrides)
     folder = out or default_folder(config, loaded.task.name, "compare-")
     results = compare_methods(
-        loaded, methods, seeds=seeds, match=match, folder=folder, reference=reference, quiet=quiet or as_json
+        loaded,
+        methods,
+        seeds=seeds,
+        match=match,
+        folder=folder,
+        reference=reference,
+        max_seeds=max_seeds,
+        quiet=quiet or as_json,
     )
     if as_json:
         _print_json(results)

@@ -13,6 +13,7 @@ from stepsynth.comparison.cells import (
     read_cell,
     run_cells,
 )
+from stepsynth.comparison.looks import check_max_seeds, look, read_looks
 from stepsynth.comparison.markdown import comparison_markdown
 from stepsynth.comparison.summary import summarise
 
@@ -21,11 +22,14 @@ __all__ = [
     "CellRound",
     "Match",
     "System",
+    "check_max_seeds",
     "choose_reference",
     "comparison_markdown",
+    "look",
     "parse_systems",
     "plan_cells",
     "read_cell",
+    "read_looks",
     "run_cells",
     "summarise",
 ]

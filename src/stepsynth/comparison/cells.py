@@ -23,7 +23,7 @@ from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
 from stepsynth.journal.queries import count_rows
-from stepsynth.journal.results import best_round
+from stepsynth.journal.results import best_round, find_clusters
 from stepsynth.methods import create_method, method_class, trains_on
 from stepsynth.registry import METHODS
 from stepsynth.run import RunDirectory
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from stepsynth.evaluation.clusters import Clusters
     from stepsynth.journal import Totals
 
 __all__ = ["Cell", "CellRound", "Match", "System", "choose_reference", "parse_systems", "plan_cells", "read_cell", "run_cells"]
@@ -115,6 +116,7 @@ class Cell:
         latency_s: seconds per 1,000 predictions on this machine, ``None`` if all answers were known.
         answer_usd: dollars per 1,000 predictions; 0 for a student.
         details: further numbers of the test evaluation (F1 and the like).
+        clusters: split -> cluster of each row (`stepsynth.evaluation.clusters`), for ``harvest``, ``select`` and ``test``.
         steps: optimiser steps of the tested student; ``None`` if there is no student or an earlier version trained it.
     """
 
@@ -134,6 +136,7 @@ class Cell:
     answer_usd: float | None = 0.0
     details: dict[str, float] = field(default_factory=dict)
     steps: int | None = None
+    clusters: dict[str, Clusters] = field(default_factory=dict)
 
     @property
     def test(self) -> tuple[float, ...]:
@@ -385,6 +388,7 @@ def read_cell(folder: Path, system: str) -> Cell:
             answer_usd=_per_thousand(totals.cost_usd, totals.requests) if asks else 0.0,
             details={key: value for key, value in evaluation.details.items() if isinstance(value, float)},
             steps=steps[best],
+            clusters={split: find_clusters(journal, split) for split in ("harvest", "select", "test")},
         )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.comparison.looks import looks_sentence
 from stepsynth.evaluation import shown_p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence", "matched"]
+__all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence", "matched", "sealed_rows"]
 
 _HEAD = ("method", "rows", "requests", "tokens", "cost", "minutes", "score", "difference", "p (Holm)")
 
@@ -30,7 +31,7 @@ def comparison_markdown(results: dict[str, Any]) -> str:
         f"# {results['task']}: {len(results['systems'])} method{'s'[: len(results['systems']) > 1]}{matched(results, ', ')}",
         "",
         f"Teacher `{results['teacher']['model']}`, student `{results['student']}`, seeds {seeds}, "
-        f"{results['test_rows']:,} sealed test rows, the same for every method and seed. Intervals are over seeds and rows; "
+        f"{sealed_rows(results)}, the same for every method and seed. Intervals are over seeds and {_units(results)}; "
         "differences are paired by seed and row; p-values are corrected for several comparisons (Holm).",
         "",
         _line(rows[0]),
@@ -44,8 +45,8 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     if answers := [entry for entry in results["systems"] if entry["per_1000_predictions"]["seconds"] is not None]:
         shown = "; ".join(f"{entry['name']} {_prediction(entry)}" for entry in answers)
         lines += [f"1,000 predictions on this machine: {shown}.", ""]
-    if text := forecast_sentence(results["forecast"]):
-        lines += [text, ""]
+    for text in (looks_sentence(results), forecast_sentence(results["forecast"])):
+        lines += [text, ""] if text else []
     lines += [f"- {warning}" for warning in results["warnings"]]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -53,6 +54,16 @@ def comparison_markdown(results: dict[str, Any]) -> str:
 def matched(results: dict[str, Any], before: str) -> str:
     """Return how methods are matched, after ``before``; empty if no method sets a budget."""
     return f"{before}matched by {results['match']}" if results.get("budget") else ""
+
+
+def sealed_rows(results: dict[str, Any]) -> str:
+    """Return the number of test rows, and of their contexts if rows share some."""
+    of = f" of {results['clusters']:,} contexts" if "clusters" in results else ""
+    return f"{results['test_rows']:,} sealed test rows{of}"
+
+
+def _units(results: dict[str, Any]) -> str:
+    return "contexts (rows of one context are not independent)" if "clusters" in results else "rows"
 
 
 def forecast_sentence(forecast: dict[str, Any] | None) -> str:

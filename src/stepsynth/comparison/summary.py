@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.comparison.cells import sets_budget
+from stepsynth.evaluation.clusters import in_details
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, forecast
 from stepsynth.evaluation.power import too_small_for
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from stepsynth.comparison.cells import Cell, Match
     from stepsynth.config import RunConfig
+    from stepsynth.evaluation.clusters import Clusters
 
 __all__ = ["summarise"]
 
@@ -48,7 +50,8 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
     Returns:
         ``systems``: per system its score with interval, per-seed scores, usage, and its paired
         difference to the reference (the system minus the reference); ``budget``: the system whose
-        rows (requests, tokens, dollars) set the budget of the others; ``curve`` and ``forecast``
+        rows (requests, tokens, dollars) set the budget of the others; ``clusters``, see
+        `stepsynth.evaluation.clusters`, only where test rows share contexts; ``curve`` and ``forecast``
         of that system; ``minutes``: time of generating, training and testing in all cells;
         ``warnings``. Scores are shares, not per cent.
     """
@@ -56,7 +59,8 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
     by_name = {name: sorted((c for c in cells if c.system == name), key=lambda c: c.seed) for name in names}
     budgeting = next((name for name in names if sets_budget(name)), None)
     budget = by_name.get(budgeting or "")
-    systems = [_system(name, own, by_name, reference, budgeting) for name, own in by_name.items()]
+    clusters = _test_clusters(cells)
+    systems = [_system(name, by_name, reference, budgeting, clusters) for name in names]
     compared = [found for entry in systems for found in (entry["difference"], entry.get("against_student")) if found]
     for found, adjusted in zip(compared, holm([found["p"] for found in compared]), strict=True):
         found["p_holm"] = adjusted
@@ -71,29 +75,36 @@ def summarise(cells: Sequence[Cell], config: RunConfig, match: Match, reference:
         "budget": budgeting,
         "seeds": sorted({cell.seed for cell in cells}),
         "test_rows": len(cells[0].test),
+        **in_details(clusters),
         "systems": systems,
         "minutes": {kind: round(sum(cell.seconds[kind] for cell in cells) / 60, 1) for kind in cells[0].seconds},
         "curve": _curve(budget or []),
-        "forecast": _forecast(budget or []),
+        "forecast": _forecast(budget or [], clusters),
         "warnings": [
-            *_size_warnings(systems, by_name, reference),
+            *_size_warnings(systems, by_name, reference, clusters),
             *_step_warnings(by_name),
             *_cell_warnings(budget or [], config),
         ],
     }
 
 
+def _test_clusters(cells: Sequence[Cell]) -> Clusters:
+    """Return which test rows share a context; cells of versions that did not count that leave it to the others."""
+    found = (cell.clusters.get("test") for cell in cells)
+    return next((clusters for clusters in found if clusters and len(clusters) == len(cells[0].test)), None)
+
+
 def _system(
-    name: str, own: Sequence[Cell], by_name: Mapping[str, Sequence[Cell]], reference: str | None, budgeting: str | None
+    name: str, by_name: Mapping[str, Sequence[Cell]], reference: str | None, budgeting: str | None, clusters: Clusters
 ) -> dict[str, Any]:
-    other = by_name.get(reference or "")
+    own, other = by_name[name], by_name.get(reference or "")
     student = by_name.get(budgeting or "")
     method = method_class(name.split(":")[0])
     # The loop's student shows whether a student can replace the teacher, whatever the reference is.
     asks = method.student == "none" and reference != budgeting
-    against_student = {"against_student": _difference(own, student)} if asks and student else {}
+    against_student = {"against_student": _difference(own, student, clusters)} if asks and student else {}
     scores = [cell.test for cell in own]
-    low, high = hierarchical_interval(scores, _SEED)
+    low, high = hierarchical_interval(scores, _SEED, clusters)
     per_seed = [sum(score) / len(score) for score in scores]
     extra = sorted(set.intersection(*(set(cell.details) for cell in own)))
     return {
@@ -114,21 +125,22 @@ def _system(
             "seconds": _mean([cell.latency_s for cell in own]),
             "usd": _mean([cell.answer_usd for cell in own]),
         },
-        "difference": _difference(own, other) if other and name != reference else None,
+        "difference": _difference(own, other, clusters) if other and name != reference else None,
         **against_student,
     }
 
 
-def _difference(own: Sequence[Cell], reference: Sequence[Cell]) -> dict[str, Any] | None:
+def _difference(own: Sequence[Cell], reference: Sequence[Cell], clusters: Clusters) -> dict[str, Any] | None:
     pairs = [(cell.test, other.test) for cell in own for other in reference if other.seed == cell.seed]
     if not pairs:
         return None
-    result = hierarchical_paired([a for a, _ in pairs], [b for _, b in pairs], _SEED)
+    result = hierarchical_paired([a for a, _ in pairs], [b for _, b in pairs], _SEED, clusters)
     per_seed = []
     for (a, b), cell in zip(pairs, own, strict=False):
-        single = paired_difference(a, b, _SEED)
+        single = paired_difference(a, b, _SEED, clusters)
         right = [[score == 1.0 for score in scores] for scores in (a, b)]
-        per_seed.append({"seed": cell.seed, "value": single.difference, "ci95": list(single.ci95), "mcnemar_p": mcnemar(*right)})
+        p_value = mcnemar(right[0], right[1], clusters)
+        per_seed.append({"seed": cell.seed, "value": single.difference, "ci95": list(single.ci95), "mcnemar_p": p_value})
     return {"value": result.difference, "ci95": list(result.ci95), "p": result.p_value, "p_holm": None, "per_seed": per_seed}
 
 
@@ -155,7 +167,7 @@ def _curve(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     ]
 
 
-def _forecast(cells: Sequence[Cell]) -> dict[str, Any] | None:
+def _forecast(cells: Sequence[Cell], clusters: Clusters) -> dict[str, Any] | None:
     """Forecast the gain of another round, as large as the last ones on average."""
     points = [CurvePoint(cell.seed, entry.rows, entry.test) for cell in cells for entry in cell.rounds]
     last = [cell.rounds[-1] for cell in cells]
@@ -164,7 +176,7 @@ def _forecast(cells: Sequence[Cell]) -> dict[str, Any] | None:
         return None
     now = round(sum(entry.rows for entry in last) / len(last))
     rows = now + round(sum(steps) / len(steps))
-    found = forecast(points, rows)
+    found = forecast(points, rows, clusters=clusters)
     return {
         "rows_now": now,
         "rows": rows,
@@ -179,7 +191,9 @@ def _forecast(cells: Sequence[Cell]) -> dict[str, Any] | None:
 # warnings ------------------------------------------------------------------------------
 
 
-def _size_warnings(systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequence[Cell]], reference: str | None) -> list[str]:
+def _size_warnings(
+    systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequence[Cell]], reference: str | None, clusters: Clusters
+) -> list[str]:
     """Warn about differences that this test set is too small to establish."""
     found = []
     for entry in systems:
@@ -188,7 +202,7 @@ def _size_warnings(systems: Sequence[dict[str, Any]], by_name: Mapping[str, Sequ
             continue
         pairs = [(a.test, b.test) for a in by_name[entry["name"]] for b in by_name[reference] if a.seed == b.seed]
         first = [[score == 1.0 for score in side] for side in pairs[0]]
-        if warning := too_small_for(difference["value"], *first):
+        if warning := too_small_for(difference["value"], first[0], first[1], clusters):
             found.append(f"{entry['name']} against {reference}: {warning}")
     if reference is not None and len(by_name[reference]) == 1:
         found.append(
@@ -217,7 +231,9 @@ def _cell_warnings(cells: Sequence[Cell], config: RunConfig) -> list[str]:
     found = []
     for cell in cells:
         judged = [entry for entry in cell.rounds if entry.harvest and entry.select]
-        if len(judged) > 1 and (drift := halves_drift([e.harvest for e in judged], [e.select for e in judged], _SEED)):
+        halves = [e.harvest for e in judged], [e.select for e in judged]
+        clusters = cell.clusters.get("harvest"), cell.clusters.get("select")
+        if len(judged) > 1 and (drift := halves_drift(*halves, _SEED, clusters)):
             found.append(f"{cell.system}, seed {cell.seed}: {drift.message}")
         if not stored_family(config.task).spans:
             found += _artefacts(cell)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stepsynth.evaluation.clusters import Clusters
 from stepsynth.evaluation.statistics import Interval, as_matrix, percentiles, plain, resampled_means
 
 __all__ = ["Drift", "halves_drift"]
@@ -29,7 +30,12 @@ class Drift:
     message: str
 
 
-def halves_drift(harvest: Sequence[Sequence[float]], select: Sequence[Sequence[float]], seed: int = 0) -> Drift | None:
+def halves_drift(
+    harvest: Sequence[Sequence[float]],
+    select: Sequence[Sequence[float]],
+    seed: int = 0,
+    clusters: tuple[Clusters, Clusters] = (None, None),
+) -> Drift | None:
     """Return a warning if the harvest half gained more than the select half, beyond chance.
 
     The estimate is a difference in differences; the rows of both halves are resampled separately.
@@ -40,6 +46,7 @@ def halves_drift(harvest: Sequence[Sequence[float]], select: Sequence[Sequence[f
         harvest: scores per round and row of the harvest half; rows in a fixed order.
         select: the same for the select half.
         seed: for the resampling.
+        clusters: the cluster of each harvest row, and of each select row.
 
     Returns:
         The warning, or ``None``; always ``None`` before the second round.
@@ -57,7 +64,7 @@ def halves_drift(harvest: Sequence[Sequence[float]], select: Sequence[Sequence[f
     random = np.random.default_rng(seed)
     ahead, behind = steering[-1] - steering[0], watching[-1] - watching[0]
     difference = plain(ahead.mean() - behind.mean())
-    low, high = percentiles(resampled_means(ahead, random) - resampled_means(behind, random))
+    low, high = percentiles(resampled_means(ahead, random, clusters[0]) - resampled_means(behind, random, clusters[1]))
     if low <= 0:
         return None
     message = (

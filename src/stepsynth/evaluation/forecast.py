@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepsynth.evaluation.clusters import Clusters
 from stepsynth.evaluation.seeds import weighted_quantile
 from stepsynth.evaluation.statistics import Interval, as_matrix, plain, resampled_means
 
@@ -98,7 +99,7 @@ def fit_curve(points: Sequence[CurvePoint]) -> Curve:
     return Curve(dict(zip(seeds, solution[:-1].tolist(), strict=True)), float(solution[-1]), spread)
 
 
-def forecast(points: Sequence[CurvePoint], rows: int, seed: int = 0) -> Forecast:
+def forecast(points: Sequence[CurvePoint], rows: int, seed: int = 0, clusters: Clusters = None) -> Forecast:
     """Forecast the score of a student trained on ``rows`` rows.
 
     The uncertainty has up to three parts: the gold rows (bootstrap), the training's part of the
@@ -109,6 +110,7 @@ def forecast(points: Sequence[CurvePoint], rows: int, seed: int = 0) -> Forecast
         points: see `fit_curve`.
         rows: the number of rows, at least 1.
         seed: for the resampling.
+        clusters: the cluster of each gold row.
 
     Raises:
         ValueError: as for `fit_curve`, or ``rows < 1``.
@@ -122,7 +124,7 @@ def forecast(points: Sequence[CurvePoint], rows: int, seed: int = 0) -> Forecast
     target = np.append(np.full(seeds, 1 / seeds), math.log(rows))
     step = np.append(np.zeros(seeds), math.log(rows / largest))
     inverse = np.linalg.pinv(design.T @ design)
-    resampled = resampled_means(as_matrix([point.scores for point in points]), np.random.default_rng(seed))
+    resampled = resampled_means(as_matrix([point.scores for point in points]), np.random.default_rng(seed), clusters)
     fits = resampled @ design @ inverse
     training, freedom = _training_variance(curve, design, resampled, fits)
     value_parts = [(float((fits @ target).var()), math.inf), (training * (1 + float(target @ inverse @ target)), freedom)]

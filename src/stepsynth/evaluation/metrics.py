@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stepsynth.evaluation.statistics import plain, wilson
+from stepsynth.evaluation.clusters import clusters_of, in_details
+from stepsynth.evaluation.statistics import plain, share_interval
 from stepsynth.runtime.imports import importing
 from stepsynth.types import Evaluation, Example, Prediction
 
@@ -26,8 +27,9 @@ def evaluate_classification(gold: Sequence[Example], predictions: Sequence[Predi
         Accuracy with its Wilson interval. ``details`` has plain numbers, rounded to 6 digits:
         ``macro_f1`` (mean over the labels that occur in gold or predictions), ``mcc`` (Gorodkin
         2004), ``per_label`` (``label, n, precision, recall, f1``), ``confusion`` (rows gold,
-        columns predicted), ``mean_confidence`` and ``ece`` (expected calibration error over ten
-        equal bins of the confidence, Guo et al. 2017).
+        columns predicted), ``mean_confidence``, ``ece`` (expected calibration error over ten
+        equal bins of the confidence, Guo et al. 2017) and, where rows share contexts, ``clusters``
+        (number of contexts, over which the interval then is).
 
     Raises:
         ValueError: no rows, predictions for other rows, or a label not in ``labels``.
@@ -49,9 +51,10 @@ def evaluate_classification(gold: Sequence[Example], predictions: Sequence[Predi
         ],
         "confusion": confusion_matrix(truth, predicted, labels=list(labels)).tolist(),
         **_calibration(truth, predictions),
+        **in_details(clusters := clusters_of(gold)),
     }
-    right = sum(a == b for a, b in zip(truth, predicted, strict=True))
-    return Evaluation("accuracy", plain(accuracy_score(truth, predicted)), wilson(right, len(truth)), len(truth), details)
+    right = [a == b for a, b in zip(truth, predicted, strict=True)]
+    return Evaluation("accuracy", plain(accuracy_score(truth, predicted)), share_interval(right, clusters), len(truth), details)
 
 
 def evaluate_multi_label(gold: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
@@ -66,8 +69,9 @@ def evaluate_multi_label(gold: Sequence[Example], predictions: Sequence[Predicti
         Subset accuracy (a row counts if all its labels are right) with its Wilson interval.
         ``details`` has plain numbers, rounded to 6 digits: ``micro_f1``, ``macro_f1`` (mean over
         the labels that occur in gold or predictions), ``hamming`` (share of wrong decisions, one
-        decision per row and label), ``per_label`` (``label, n, precision, recall, f1``) and
-        ``mean_confidence`` (of a row's least certain decision).
+        decision per row and label), ``per_label`` (``label, n, precision, recall, f1``),
+        ``mean_confidence`` (of a row's least certain decision) and, where rows share contexts,
+        ``clusters`` (number of contexts, over which the interval then is).
 
     Raises:
         ValueError: no rows, predictions for other rows, or a label not in ``labels``.
@@ -78,15 +82,16 @@ def evaluate_multi_label(gold: Sequence[Example], predictions: Sequence[Predicti
     occurring = [row["f1"] for row in per_label if any(row["label"] in chosen for chosen in (*truth, *predicted))]
     shared = sum(len(a & b) for a, b in zip(truth, predicted, strict=True))
     marked = sum(len(a) + len(b) for a, b in zip(truth, predicted, strict=True))
-    right = sum(a == b for a, b in zip(truth, predicted, strict=True))
+    right = [a == b for a, b in zip(truth, predicted, strict=True)]
     details: dict[str, Any] = {
         "micro_f1": plain(2 * shared / marked) if marked else 0.0,
         "macro_f1": plain(sum(occurring) / len(occurring)) if occurring else 0.0,
         "hamming": plain((marked - 2 * shared) / (len(gold) * len(labels))),
         "per_label": [{name: plain(v) if isinstance(v, float) else v for name, v in row.items()} for row in per_label],
         "mean_confidence": plain(sum(map(_least_sure, predictions, predicted)) / len(predictions)),
+        **in_details(clusters := clusters_of(gold)),
     }
-    return Evaluation("subset_accuracy", plain(right / len(gold)), wilson(right, len(gold)), len(gold), details)
+    return Evaluation("subset_accuracy", plain(sum(right) / len(gold)), share_interval(right, clusters), len(gold), details)
 
 
 def check_rows(gold: Sequence[Example], predictions: Sequence[Prediction]) -> None:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from stepsynth.evaluation.clusters import Clusters, count_clusters, design_effect
 from stepsynth.evaluation.statistics import as_matrix, plain
 from stepsynth.runtime.imports import importing
 
-__all__ = ["detectable_difference", "rows_needed", "too_small_for", "typical_power"]
+__all__ = ["detectable_difference", "rows_needed", "seeds_power", "seeds_power_line", "too_small_for", "typical_power"]
 
 # A round figure: two methods with the same seed differ on 8 to 32 % of the test rows in benchmarks/results/cells, median 25 %.
 _TYPICAL = 0.2
+# How differences between two methods vary from seed to seed (standard deviation), without what the rows add. The 12 pairs of
+# methods in benchmarks/results/comparison-*-small.json and the 6 in cells/trec-small.jsonl, two or three seeds each, have 0 to
+# 15.7 points, median 3.2; disagreement on a fifth of 500 to 1,114 rows explains 1.3 to 2.0 of that.
+_SEED_SD = 0.025
+# The share of a row's variance that all seeds have in common: 15, 5 and 9 % for s3, zerogen and s3+gold against gold in
+# cells/trec-small.jsonl.
+_COMMON = 0.1
 # A gain worth knowing of.
 _WANTED = 0.03
+_OFTEN = 0.8
+_MOST_SEEDS, _MOST_ROWS = 100, 1_000_000
 
 
 def detectable_difference(n: int, disagreement: float, power: float = 0.8, level: float = 0.05) -> float:
@@ -65,13 +77,16 @@ def rows_needed(difference: float, disagreement: float, power: float = 0.8, leve
     return math.ceil(float(root / difference) ** 2)
 
 
-def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Sequence[bool]) -> str | None:
+def too_small_for(
+    difference: float, correct_a: Sequence[bool], correct_b: Sequence[bool], clusters: Clusters = None
+) -> str | None:
     """Return a warning if the test set is too small for a claimed difference, otherwise ``None``.
 
     Args:
         difference: the claimed difference in accuracy, a minus b; 0 claims nothing.
         correct_a: whether a was right, per test row.
         correct_b: whether b was right, per test row.
+        clusters: the cluster of each row; the power is that of as many independent rows as have the same variance.
 
     Raises:
         ValueError: no rows, or different numbers of rows.
@@ -83,14 +98,16 @@ def too_small_for(difference: float, correct_a: Sequence[bool], correct_b: Seque
     disagreement = max(float((a != b).mean()), claimed)
     if not claimed:
         return None
-    least = detectable_difference(n, disagreement)
+    effect = design_effect((a - b)[0], clusters)
+    least = detectable_difference(max(1, round(n / effect)), disagreement)
     if claimed >= least:
         return None
+    of = "" if clusters is None else f" of {count_clusters(clusters):,} contexts"
     finds = "none would be found so often" if math.isinf(least) else f"that takes {100 * least:.1f} points or more"
     return (
-        f"The test set is too small: on {n:,} rows a true difference of {100 * claimed:.1f} points would be found in less than "
-        f"80 % of repetitions ({finds}; the two differ on {100 * disagreement:.1f} % of the rows). "
-        f"About {rows_needed(claimed, disagreement):,} rows would be enough."
+        f"The test set is too small: on {n:,} rows{of} a true difference of {100 * claimed:.1f} points would be found in less "
+        f"than 80 % of repetitions ({finds}; the two differ on {100 * disagreement:.1f} % of the rows). "
+        f"About {math.ceil(effect * rows_needed(claimed, disagreement)):,} rows would be enough."
     )
 
 
@@ -112,6 +129,89 @@ def typical_power(n: int) -> dict[str, float | int | None]:
         "wanted": _WANTED,
         "rows_needed": rows_needed(_WANTED, _TYPICAL),
     }
+
+
+def seeds_power(rows: int, seeds: int) -> dict[str, Any]:
+    """Return what a comparison of two methods can show with so many test rows and seeds.
+
+    With several seeds the interval is that of `stepsynth.evaluation.seeds`, with typical variances: two methods with
+    the same seed differ on a fifth of the rows, and their difference varies by 2.5 points from seed to seed. With one
+    seed two students are compared, by McNemar's test. Holm's correction for further methods is left out.
+
+    Args:
+        rows: number of test rows, at least 1.
+        seeds: number of seeds, at least 1.
+
+    Returns:
+        ``rows``, ``seeds``, ``disagreement``, ``seed_sd`` (``None`` for one seed); ``detectable``: the smallest difference
+        that is established in 80 % of comparisons, ``None`` if there is none; ``wanted``: a difference worth finding;
+        ``rows_needed`` for it with these seeds, and ``seeds_needed`` with these rows, ``None`` if none are enough.
+    """
+    if seeds == 1:
+        alone = typical_power(rows)
+        least, needed = alone["detectable"], alone["rows_needed"]
+    else:
+        least = _least(rows, seeds)
+        needed = _smallest(lambda n: _seeds_power(n, seeds, _WANTED) >= _OFTEN, _MOST_ROWS)
+    return {
+        "rows": rows,
+        "seeds": seeds,
+        "disagreement": _TYPICAL,
+        "seed_sd": None if seeds == 1 else _SEED_SD,
+        "detectable": least,
+        "wanted": _WANTED,
+        "rows_needed": needed,
+        "seeds_needed": _smallest(lambda n: n > 1 and _seeds_power(rows, n, _WANTED) >= _OFTEN, _MOST_SEEDS),
+    }
+
+
+def seeds_power_line(power: dict[str, Any]) -> str:
+    """Return `seeds_power` in one line."""
+    seeds, least, wanted = power["seeds"], power["detectable"], power["wanted"]
+    size = f"{power['rows']:,} test rows and {seeds} seed{'s' * (seeds > 1)}"
+    what = "methods" if seeds > 1 else "students (not methods: one seed)"
+    shows = f"show differences of {100 * least:.1f} points or more between two {what}" if least else "are too few"
+    needs = []
+    if power["rows_needed"]:
+        needs.append(f"about {power['rows_needed']:,} rows with {'these seeds' if seeds > 1 else 'one seed'}")
+    if power["seeds_needed"]:
+        needs.append(f"{power['seeds_needed']} seeds with these rows")
+    enough = least and least <= wanted
+    takes = "" if enough else f"; {100 * wanted:.0f} points take {' or '.join(needs) or 'more rows and more seeds'}"
+    return f"{size} {shows}{takes} (in 80 % of comparisons, for typical differences between rows and seeds)."
+
+
+def _least(rows: int, seeds: int) -> float | None:
+    with importing():
+        from scipy.optimize import brentq
+
+    if _seeds_power(rows, seeds, 1.0) < _OFTEN:
+        return None
+    return round(float(brentq(lambda found: _seeds_power(rows, seeds, found) - _OFTEN, 1e-6, 1.0, xtol=1e-6)), 4)
+
+
+def _smallest(enough: Callable[[int], bool], most: int) -> int | None:
+    """Return the smallest number that is enough, by bisection; ``None`` if ``most`` is not."""
+    if not enough(most):
+        return None
+    return bisect_left(range(1, most), x=True, key=enough) + 1
+
+
+def _seeds_power(rows: int, seeds: int, difference: float) -> float:
+    """Return how often the interval of `hierarchical_paired` is above zero, given typical variances and a true difference."""
+    import numpy as np
+
+    with importing():
+        from scipy.stats import chi2, norm, t
+
+    noise = _TYPICAL * (1 - _COMMON) / rows
+    common = _TYPICAL * _COMMON / rows
+    by_seed = (_SEED_SD**2 + noise) / seeds
+    # The seeds' variance is estimated from a few seeds: average over what that may come to.
+    found = by_seed * chi2.ppf((np.arange(400) + 0.5) / 400, seeds - 1) / (seeds - 1)
+    half = (found * t.ppf(0.975, seeds - 1) + common * norm.ppf(0.975)) / np.sqrt(found + common)
+    half = np.maximum(half, norm.ppf(0.975) * math.sqrt(common + noise / seeds))
+    return float(norm.cdf((difference - half) / math.sqrt(by_seed + common)).mean())
 
 
 def _power(n: int, disagreement: float, difference: float, level: float) -> float:

@@ -28,15 +28,21 @@ A bootstrap over seeds and rows cannot know a spread that two or three seeds do 
 grows with the seeds' share of the variance. The price of correct coverage: with two seeds the interval
 is four times as wide as with five. Report at least three.
 
+Where rows share contexts, clusters take the place of rows (`stepsynth.evaluation.clusters`): the two parts
+come from one number per seed and cluster, and the rows' part is known to the number of clusters minus 1
+degrees of freedom.
+
 **One seed says nothing about other seeds.** With one seed the interval covers only the rows: it is about
 this trained student, not about the method.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stepsynth.evaluation.clusters import Clusters, count_clusters, pseudo_rows
 from stepsynth.evaluation.statistics import (
     Interval,
     PairedResult,
@@ -46,6 +52,7 @@ from stepsynth.evaluation.statistics import (
     plain,
     resampled_means,
     rule_of_three,
+    share_interval,
     wilson,
 )
 from stepsynth.runtime.imports import importing
@@ -56,7 +63,7 @@ if TYPE_CHECKING:
 __all__ = ["hierarchical_interval", "hierarchical_paired", "weighted_quantile"]
 
 
-def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int) -> Interval:
+def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int, clusters: Clusters = None) -> Interval:
     """Return the 95 % interval of a method's mean score over training seeds and test rows.
 
     With one seed it covers only the rows (Wilson if they are right or wrong, otherwise a percentile
@@ -65,6 +72,7 @@ def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int)
     Args:
         per_seed_scores: score in [0, 1] per seed and row; rows in a fixed order.
         seed: for the resampling, which only a single seed with partial scores needs.
+        clusters: the cluster of each row.
 
     Raises:
         ValueError: no seed, no rows, seeds with different numbers of rows, or a score outside [0, 1].
@@ -73,15 +81,20 @@ def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int)
 
     scores = as_matrix(per_seed_scores)
     mean, rows = float(scores.mean()), scores.shape[1]
+    groups = None if clusters is None else count_clusters(clusters)
     if mean in (0.0, 1.0) or (len(scores) == 1 and np.isin(scores, (0.0, 1.0)).all()):
-        return wilson(round(mean * rows), rows)
+        return share_interval(scores[0].astype(bool).tolist(), clusters) if groups else wilson(round(mean * rows), rows)
+    if groups == 1:
+        return 0.0, 1.0
     if len(scores) == 1:
-        return percentiles(resampled_means(scores[0], np.random.default_rng(seed)))
-    half = _half_width(scores)
+        return percentiles(resampled_means(scores[0], np.random.default_rng(seed), clusters), groups)
+    half = _half_width(pseudo_rows(scores, clusters), freedom=None if groups is None else groups - 1)
     return plain(max(0.0, mean - half)), plain(min(1.0, mean + half))
 
 
-def hierarchical_paired(per_seed_a: Sequence[Sequence[float]], per_seed_b: Sequence[Sequence[float]], seed: int) -> PairedResult:
+def hierarchical_paired(
+    per_seed_a: Sequence[Sequence[float]], per_seed_b: Sequence[Sequence[float]], seed: int, clusters: Clusters = None
+) -> PairedResult:
     """Compare two methods, each trained with the same seeds and tested on the same rows.
 
     The interval is `hierarchical_interval` of the differences, and the p-value is the level at which
@@ -92,6 +105,7 @@ def hierarchical_paired(per_seed_a: Sequence[Sequence[float]], per_seed_b: Seque
         per_seed_a: score of method a in [0, 1] per seed and row.
         per_seed_b: the same for method b, with seeds and rows in the same order.
         seed: for the resampling, which only a single seed needs.
+        clusters: the cluster of each row.
 
     Raises:
         ValueError: no seed, no rows, different shapes, or a score outside [0, 1].
@@ -100,13 +114,17 @@ def hierarchical_paired(per_seed_a: Sequence[Sequence[float]], per_seed_b: Seque
     if a.shape != b.shape:
         raise ValueError(f"both sides need the same seeds and rows; found {a.shape} and {b.shape}")
     if len(a) == 1:
-        return paired_difference(per_seed_a[0], per_seed_b[0], seed)
-    differences = a - b
-    mean, half = float(differences.mean()), _half_width(differences)
+        return paired_difference(per_seed_a[0], per_seed_b[0], seed, clusters)
+    differences = pseudo_rows(a - b, clusters)
+    mean, groups = float((a - b).mean()), differences.shape[1]
+    if clusters is not None and groups == 1:
+        return PairedResult(plain(mean), (-1.0, 1.0), 1.0)
+    freedom = None if clusters is None else groups - 1
+    half = _half_width(differences, freedom=freedom)
     ci95 = plain(max(-1.0, mean - half)), plain(min(1.0, mean + half))
-    if differences.min() == differences.max():
-        ci95 = rule_of_three(mean, differences.shape[1])
-    return PairedResult(plain(mean), ci95, plain(_p_value(differences)))
+    if differences.min() == differences.max() or (clusters is not None and half < 1e-9):
+        ci95 = rule_of_three(mean, groups)
+    return PairedResult(plain(mean), ci95, plain(_p_value(differences, freedom)))
 
 
 def weighted_quantile(parts: Sequence[tuple[float, float]], upper: float) -> float:
@@ -131,7 +149,7 @@ def weighted_quantile(parts: Sequence[tuple[float, float]], upper: float) -> flo
     return float(sum(variance * t.ppf(upper, freedom) for variance, freedom in parts) / total**0.5)
 
 
-def _parts(values: Array) -> tuple[list[tuple[float, float]], float]:
+def _parts(values: Array, freedom: float) -> tuple[list[tuple[float, float]], float]:
     """Return the parts of the variance of the mean of seeds x rows, and its floor: the rows' variance given these seeds."""
     seeds, rows = values.shape
     if rows == 1:
@@ -140,17 +158,19 @@ def _parts(values: Array) -> tuple[list[tuple[float, float]], float]:
     rest = values - by_seed[:, None] - by_row[None, :] + values.mean()
     noise = float((rest**2).sum()) / ((seeds - 1) * (rows - 1))
     from_rows = float(by_row.var(ddof=1)) / rows
-    parts = [(float(by_seed.var(ddof=1)) / seeds, seeds - 1.0), (max(0.0, from_rows - noise / (seeds * rows)), float("inf"))]
+    parts = [(float(by_seed.var(ddof=1)) / seeds, seeds - 1.0), (max(0.0, from_rows - noise / (seeds * rows)), freedom)]
     return parts, from_rows
 
 
-def _half_width(values: Array, upper: float = 0.975) -> float:
-    parts, floor = _parts(values)
+def _half_width(values: Array, upper: float = 0.975, freedom: int | None = None) -> float:
+    """Return half the interval's width; ``freedom`` is that of the rows' variance, ``None`` for many independent rows."""
+    known = math.inf if freedom is None else float(freedom)
+    parts, floor = _parts(values, known)
     # Seeds may agree by chance; that does not reduce the uncertainty from the rows.
-    return max(weighted_quantile(parts, upper), weighted_quantile([(floor, float("inf"))], upper))
+    return max(weighted_quantile(parts, upper), weighted_quantile([(floor, known)], upper))
 
 
-def _p_value(differences: Array) -> float:
+def _p_value(differences: Array, freedom: int | None = None) -> float:
     with importing():
         from scipy.optimize import brentq
 
@@ -158,6 +178,6 @@ def _p_value(differences: Array) -> float:
     if mean < 1e-12:
         return 1.0
     smallest = 1e-6
-    if _half_width(differences, 1 - smallest / 2) <= mean:
+    if _half_width(differences, 1 - smallest / 2, freedom) <= mean:
         return smallest
-    return float(brentq(lambda p: _half_width(differences, 1 - p / 2) - mean, smallest, 1.0, xtol=1e-9))
+    return float(brentq(lambda p: _half_width(differences, 1 - p / 2, freedom) - mean, smallest, 1.0, xtol=1e-9))

@@ -7,9 +7,10 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+from stepsynth.evaluation.clusters import clusters_of, in_details
 from stepsynth.evaluation.metrics import check_rows
 from stepsynth.evaluation.seeds import hierarchical_interval
-from stepsynth.evaluation.statistics import plain, wilson
+from stepsynth.evaluation.statistics import plain, share_interval
 from stepsynth.types import Evaluation, Example, Prediction
 from stepsynth.words import is_spaceless, word_runs
 
@@ -62,9 +63,10 @@ def evaluate_extractive_qa(gold: Sequence[Example], predictions: Sequence[Predic
         predictions: one per question, in the same order.
 
     Returns:
-        Exact match with its Wilson interval. ``details`` has plain numbers, rounded to 6 digits:
-        ``f1`` (mean), ``f1_ci95`` (bootstrap over rows, always with the same seed),
-        ``mean_confidence`` and ``n_answered`` (predictions that are not blank).
+        Exact match with its Wilson interval, over passages if some have several questions. ``details`` has plain
+        numbers, rounded to 6 digits: ``f1`` (mean), ``f1_ci95`` (bootstrap over rows or passages, always with the
+        same seed), ``mean_confidence``, ``n_answered`` (predictions that are not blank) and ``clusters`` (number
+        of passages, if fewer than rows).
 
     Raises:
         ValueError: no rows, predictions for other rows, or a question without an answer.
@@ -75,15 +77,16 @@ def evaluate_extractive_qa(gold: Sequence[Example], predictions: Sequence[Predic
     if unanswerable:
         raise ValueError(f"{len(unanswerable)} questions have no right answer, the first is {unanswerable[0]!r}")
     given = [prediction.label for prediction in predictions]
-    right = sum(exact_match(text, golds) for text, golds in zip(given, answers, strict=True))
+    right, clusters = [exact_match(text, golds) for text, golds in zip(given, answers, strict=True)], clusters_of(gold)
     overlaps = [f1(text, golds) for text, golds in zip(given, answers, strict=True)]
     details = {
         "f1": plain(sum(overlaps) / len(overlaps)),
-        "f1_ci95": hierarchical_interval([overlaps], seed=0),
+        "f1_ci95": hierarchical_interval([overlaps], 0, clusters),
         "mean_confidence": plain(sum(prediction.confidence for prediction in predictions) / len(predictions)),
         "n_answered": sum(bool(text.strip()) for text in given),
+        **in_details(clusters),
     }
-    return Evaluation("exact_match", plain(right / len(gold)), wilson(right, len(gold)), len(gold), details)
+    return Evaluation("exact_match", plain(sum(right) / len(gold)), share_interval(right, clusters), len(gold), details)
 
 
 def _words(text: str) -> list[str]:

@@ -3,6 +3,9 @@
 All functions take scores of rows in [0, 1]: right or wrong, or a share such as an answer's F1.
 Resampling uses counts of equal rows, not rows: a bootstrap sample of n rows of k kinds is one
 multinomial draw over k kinds, so ten thousand of them take milliseconds at any n.
+
+Where rows share contexts, functions take ``clusters``, see `stepsynth.evaluation.clusters`. Of one cluster
+alone nothing is known about others, so its intervals hold every value.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, SupportsFloat
 
+from stepsynth.evaluation.clusters import Clusters, cluster_sums, count_clusters, design_effect
 from stepsynth.runtime.imports import importing
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ __all__ = [
     "plain",
     "resampled_means",
     "rule_of_three",
+    "share_interval",
     "shown_p",
     "wilson",
 ]
@@ -77,14 +82,49 @@ def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
     return plain(interval.low), plain(interval.high)
 
 
-def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
+def share_interval(right: Sequence[bool], clusters: Clusters = None) -> Interval:
+    """Return the 95 % interval of a share of rows: `wilson`, with clusters for the effective number of rows.
+
+    The effective number is that of independent rows with the same variance, and the quantile is Student's for the
+    number of clusters minus 1 (Korn and Graubard 1998; Franco et al. 2019 recommend it with Wilson's formula).
+
+    Args:
+        right: whether the answer was right, per row.
+        clusters: the cluster of each row.
+
+    Raises:
+        ValueError: no rows, or clusters of another number of rows.
+    """
+    n, correct = len(right), sum(map(bool, right))
+    if clusters is None:
+        return wilson(correct, n)
+    import numpy as np
+
+    with importing():
+        from scipy.stats import t
+
+    groups, share = count_clusters(clusters), correct / n
+    if groups == 1:
+        return 0.0, 1.0
+    # If all rows are equal, nothing shows how alike the rows of a cluster are: count each cluster once.
+    same = share in (0.0, 1.0)
+    effective = groups if same else n / design_effect(np.array(right, dtype=np.float64), clusters)
+    squared = float(t.ppf(0.975, groups - 1)) ** 2 / effective
+    half = math.sqrt(squared * (share * (1 - share) + squared / 4))
+    low, high = ((share + squared / 2 + sign * half) / (1 + squared) for sign in (-1, 1))
+    return plain(max(0.0, low)), plain(min(1.0, high))
+
+
+def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool], clusters: Clusters = None) -> float:
     """Return the exact two-sided p-value of "a and b are right equally often" (McNemar 1947).
 
-    It is the sign test on the rows where only one of them is right; 1.0 if there are none.
+    It is the sign test on the rows where only one of them is right; 1.0 if there are none. With clusters, the
+    signs of whole clusters are flipped (`paired_p_value` of their sums).
 
     Args:
         correct_a: whether a was right, per row.
         correct_b: whether b was right, per row.
+        clusters: the cluster of each row.
 
     Raises:
         ValueError: no rows, different numbers of rows, or scores other than 0 and 1.
@@ -92,7 +132,7 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
     differences = _differences(correct_a, correct_b)
     if not _is_binary(differences):
         raise ValueError("McNemar's test takes right or wrong per row, not shares; use paired_difference")
-    return plain(paired_p_value(differences, seed=0))
+    return plain(paired_p_value(cluster_sums(differences, clusters), seed=0))
 
 
 def shown_p(value: object) -> str:
@@ -126,18 +166,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired_difference(scores_a: Sequence[float], scores_b: Sequence[float], seed: int) -> PairedResult:
+def paired_difference(scores_a: Sequence[float], scores_b: Sequence[float], seed: int, clusters: Clusters = None) -> PairedResult:
     """Compare two students on the same rows.
 
     The p-value is McNemar's exact one if rows are right or wrong, otherwise that of a sign-flip
     permutation test; the interval is a percentile bootstrap over rows, or `rule_of_three` if all
     rows differ by the same amount. Both are about these two students: another training seed might
-    change the sign.
+    change the sign. With clusters, signs of whole clusters are flipped and whole clusters are drawn.
 
     Args:
         scores_a: score of a per row; ``True`` is 1.
         scores_b: score of b per row.
         seed: for the resampling.
+        clusters: the cluster of each row.
 
     Raises:
         ValueError: no rows, different numbers of rows, or a score outside [0, 1].
@@ -145,17 +186,21 @@ def paired_difference(scores_a: Sequence[float], scores_b: Sequence[float], seed
     import numpy as np
 
     differences = _differences(scores_a, scores_b)
-    mean, p_value = plain(differences.mean()), plain(paired_p_value(differences, seed))
-    if not np.ptp(differences):
-        return PairedResult(mean, rule_of_three(mean, len(differences)), p_value)
-    return PairedResult(mean, percentiles(resampled_means(differences, np.random.default_rng(seed))), p_value)
+    sums = cluster_sums(differences, clusters)
+    mean, p_value = plain(differences.mean()), plain(paired_p_value(sums, seed))
+    if len(sums) == 1 and clusters is not None:
+        return PairedResult(mean, (-1.0, 1.0), 1.0)
+    if np.ptp(sums / cluster_sums(np.ones(len(differences)), clusters)) < 1e-12:
+        return PairedResult(mean, rule_of_three(mean, len(sums)), p_value)
+    means = resampled_means(differences, np.random.default_rng(seed), clusters)
+    return PairedResult(mean, percentiles(means, None if clusters is None else len(sums)), p_value)
 
 
 def paired_p_value(differences: Array, seed: int, alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
     """Return the p-value of "the mean of paired differences is zero".
 
     Args:
-        differences: a minus b, per row; any shape.
+        differences: a minus b, per row or summed per cluster; any shape.
         seed: for the sign flips; not needed if all differences are -1, 0 or 1.
         alternative: ``greater`` tests only whether a is better.
     """
@@ -203,12 +248,13 @@ def as_matrix(per_seed: Sequence[Sequence[float]]) -> Array:
     return matrix
 
 
-def resampled_means(values: Array, random: np.random.Generator) -> Array:
-    """Return the means of `RESAMPLES` bootstrap samples of the rows.
+def resampled_means(values: Array, random: np.random.Generator, clusters: Clusters = None) -> Array:
+    """Return the means of `RESAMPLES` bootstrap samples of the rows, or of whole clusters with all their rows.
 
     Args:
         values: one number per row, or an array of kinds of numbers x rows.
         random: the random generator.
+        clusters: the cluster of each row.
 
     Returns:
         An array of ``RESAMPLES``, or of ``RESAMPLES`` x kinds: rows are drawn once for all kinds.
@@ -216,6 +262,11 @@ def resampled_means(values: Array, random: np.random.Generator) -> Array:
     import numpy as np
 
     table = np.atleast_2d(values)
+    if clusters is not None:
+        # A sample of clusters has a random number of rows: its mean is the sum of the values by that of the sizes.
+        totals = resampled_means(cluster_sums(np.vstack([table, np.ones(table.shape[1])]), clusters), random)
+        ratios: Array = totals[:, :-1] / totals[:, -1:]
+        return ratios if values.ndim > 1 else ratios[:, 0]
     kinds, counts = np.unique(table, axis=1, return_counts=True)
     rows = table.shape[1]
     step = max(1, 4_000_000 // len(counts))
@@ -227,11 +278,24 @@ def resampled_means(values: Array, random: np.random.Generator) -> Array:
     return means if values.ndim > 1 else means[:, 0]
 
 
-def percentiles(means: Array) -> Interval:
-    """Return the middle 95 % of resampled means."""
+def percentiles(means: Array, clusters: int | None = None) -> Interval:
+    """Return the middle 95 % of resampled means.
+
+    Args:
+        means: from `resampled_means`.
+        clusters: how many there are, if clusters were drawn: a bootstrap of few units is too narrow, so more than
+            the middle 95 % is taken, as far as Student's interval is wider than the normal one (Hesterberg 2015,
+            section 5.3: expanded percentile interval).
+    """
     import numpy as np
 
-    low, high = np.percentile(means, [2.5, 97.5])
+    tail = 2.5
+    if clusters is not None:
+        with importing():
+            from scipy.stats import norm, t
+
+        tail = 100 * float(norm.cdf(math.sqrt(clusters / (clusters - 1)) * t.ppf(0.025, clusters - 1)))
+    low, high = np.percentile(means, [tail, 100 - tail])
     return plain(low), plain(high)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.evaluation.clusters import clusters_of
 from stepsynth.types import Mistake, StageKind
 
 if TYPE_CHECKING:
+    from stepsynth.evaluation.clusters import Clusters
     from stepsynth.journal.runs import Journal
 
-__all__ = ["best_round", "find_choice", "find_mistakes"]
+__all__ = ["best_round", "find_choice", "find_clusters", "find_mistakes"]
 
 
 def best_round(journal: Journal) -> int:
@@ -30,6 +32,19 @@ def best_round(journal: Journal) -> int:
 def find_choice(journal: Journal) -> dict[str, Any] | None:
     """Return the choice by cross-fitting and its reasons; ``None`` if there was none."""
     return next((info for _, _, kind, info, _ in journal.stages() if kind == StageKind.CHOICE), None)
+
+
+def find_clusters(journal: Journal, split: str) -> Clusters:
+    """Return which rows of a split share a context, in the order of `Journal.graded`; ``None`` if none do.
+
+    The journal has no texts of the test set, so the test's clusters were counted when it was opened. Runs of
+    versions that did not count them have none.
+    """
+    if split == "test":
+        info: dict[str, Any] = next((info for _, _, kind, info, _ in journal.stages() if kind == StageKind.TEST), {})
+        return tuple(info["clusters"]) if "clusters" in info else None
+    parts = ("harvest", "select") if split == "crossfit" else (split,)
+    return clusters_of([row for part in parts for row in journal.gold(part)])
 
 
 def find_mistakes(journal: Journal, round_number: int) -> list[Mistake]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.comparison.looks import looks_sentence
+from stepsynth.comparison.markdown import sealed_rows
 from stepsynth.methods.base import built_in_student
 from stepsynth.report.comparison_figures import Forest, Mark, curve_figure, forest_figure
 from stepsynth.report.template import fill, percent, signed, words
@@ -39,6 +41,7 @@ def render_comparison(results: dict[str, Any]) -> str:
         "replaces": _replaces(results),
         "figures": _figures(results, metric),
         "level": _LEVEL,
+        "looks": looks_sentence(results),
         "command": _command(results),
         "budget": _budget_of(results),
     }
@@ -58,7 +61,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
     low, high = said["score"]["ci95"]
     sentences = [
         f"{said['name']} scores {percent(said['score']['value'])} % {metric} ({percent(low)}\u2013{percent(high)}) {over}, "
-        f"on {results['test_rows']:,} sealed test rows."
+        f"on {sealed_rows(results)}."
     ]
     if reference is None:
         return [*sentences, "It is the highest mean here. No differences were computed, so nothing is established."]
@@ -164,6 +167,8 @@ def _command(results: dict[str, Any]) -> str:
     """Return the command that repeats the comparison from the same config file."""
     names = ",".join(entry["name"] for entry in results["systems"])
     options = [f"--methods {shlex.quote(names)}", f"--seeds {len(results['seeds'])}", f"--match {results['match']}"]
+    if results.get("max_seeds", 0) > len(results["seeds"]):
+        options.append(f"--max-seeds {results['max_seeds']}")
     if results["reference"]:
         options.append(f"--reference {shlex.quote(results['reference'])}")
     return " \\\n    ".join(["stepsynth compare CONFIG", *options, f"--set seed={min(results['seeds'])}"])

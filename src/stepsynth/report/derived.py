@@ -176,7 +176,7 @@ def _score(evaluation: Evaluation | None) -> dict[str, Any] | None:
     if evaluation is None:
         return None
     score = {"metric": evaluation.metric, "value": evaluation.value, "ci95": list(evaluation.ci95), "n": evaluation.n}
-    return {**score, **{k: v for k, v in evaluation.details.items() if isinstance(v, float)}}
+    return {**score, **{k: v for k, v in evaluation.details.items() if isinstance(v, float) or k == "clusters"}}
 
 
 def _encodable(text: str) -> bool:

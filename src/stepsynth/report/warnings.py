@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.drift import halves_drift
+from stepsynth.journal.results import find_clusters
 from stepsynth.methods import trains_on
 from stepsynth.report.spending import greedy
 from stepsynth.tasks import stored_family
@@ -103,7 +104,8 @@ def _drift(journal: Journal) -> list[str]:
     judged = [(harvest, select) for harvest, select in halves if harvest and select]
     if len(judged) < 2:
         return []
-    drift = halves_drift([harvest for harvest, _ in judged], [select for _, select in judged], _SEED)
+    clusters = find_clusters(journal, "harvest"), find_clusters(journal, "select")
+    drift = halves_drift([harvest for harvest, _ in judged], [select for _, select in judged], _SEED, clusters)
     return [drift.message] if drift else []
 
 

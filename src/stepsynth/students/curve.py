@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.evaluation.clusters import clusters_of
 from stepsynth.evaluation.forecast import CurvePoint, forecast
 from stepsynth.students.probe import FrozenEncoder, new_regression
 from stepsynth.tasks import split_labels
@@ -61,7 +62,7 @@ def learning_curve(
     if len({point.rows for point in points}) < len(_SHARES) - 1:
         return None
     largest = max(point.rows for point in points)
-    found = forecast(points, _TIMES * largest)
+    found = forecast(points, _TIMES * largest, clusters=clusters_of(examples))
     sizes = sorted({point.rows for point in points})
     return {
         "points": [{"rows": size, "value": _mean([p for p in points if p.rows == size])} for size in sizes],

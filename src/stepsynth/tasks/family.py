@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stepsynth.config.labels import refuse_alike
 from stepsynth.errors import did_you_mean
+from stepsynth.evaluation.clusters import clusters_of, in_details
 from stepsynth.evaluation.metrics import check_rows
 from stepsynth.evaluation.seeds import hierarchical_interval
-from stepsynth.evaluation.statistics import plain, wilson
+from stepsynth.evaluation.statistics import plain, share_interval
 from stepsynth.tasks.answers import read_label, read_labels, read_span
 from stepsynth.tasks.capable import CAPABLE_TEMPLATES
 from stepsynth.tasks.labels import combination_targets, even_targets, rarest_labels, split_labels
@@ -284,10 +285,12 @@ class TaskFamily(ABC):
         """
         check_rows(gold, predictions)
         scores = [score_of(self, example, prediction) for example, prediction in zip(gold, predictions, strict=True)]
-        right = sum(score == 1.0 for score in scores)
-        shares = set(scores) <= {0.0, 1.0}
-        interval = wilson(right, len(scores)) if shares else hierarchical_interval([scores], seed=0)
-        return Evaluation(self.metric, plain(sum(scores) / len(scores)), interval, len(scores))
+        clusters = clusters_of(gold)
+        if set(scores) <= {0.0, 1.0}:
+            interval = share_interval([score == 1.0 for score in scores], clusters)
+        else:
+            interval = hierarchical_interval([scores], 0, clusters)
+        return Evaluation(self.metric, plain(sum(scores) / len(scores)), interval, len(scores), in_details(clusters))
 
     def scored_beside(self, found: Evaluation, gold: Sequence[Example], predictions: Sequence[Prediction]) -> Evaluation:
         """Return the mean of `score`, with another metric's value and tables as details.

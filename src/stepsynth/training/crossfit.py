@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.data.splits import fingerprint
+from stepsynth.evaluation.clusters import cluster_sums, clusters_of
+from stepsynth.evaluation.statistics import as_matrix
 from stepsynth.journal.results import find_choice
 from stepsynth.students.curve import learning_curve
 from stepsynth.types import StageKind
@@ -265,8 +267,9 @@ class CrossFit:
         if found != "labels":
             return found
         other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(scores[name]))
-        # If rows are only right or wrong, this is the number that exactly one of them got right.
-        apart = sum((a - b) ** 2 for a, b in zip(scores[found], scores[other], strict=True))
+        # If rows are only right or wrong and share no context, this is the number that exactly one of them got right.
+        differences = as_matrix([scores[found]]) - as_matrix([scores[other]])
+        apart = float((cluster_sums(differences, clusters_of(self._gold)) ** 2).sum())
         return found if sum(scores[found]) - sum(scores[other]) > math.sqrt(apart) else other
 
     def _keep(self, last: int, name: str, *, needed: bool) -> None:

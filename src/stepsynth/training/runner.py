@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
 from stepsynth.evaluation.artefact import artefact_probe
+from stepsynth.evaluation.clusters import clusters_of
 from stepsynth.filters.leakage import ContaminationFilter
 from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.journal.queries import count_rows, dataset_sample, each_training_row, repeated_answer
@@ -255,9 +256,12 @@ class StudentRunner:
         test = ContaminationFilter.of(example.text for example in examples)
         near = sum(test.copied(normalize_for_match(row.text)) for row in each_training_row(self._journal))
         undecided = int(getattr(model, "undecided", 0))
-        info = {"rows": len(examples), "seconds": seconds, "undecided": undecided, "near_test": near}
+        info: dict[str, Any] = {"rows": len(examples), "seconds": seconds, "undecided": undecided, "near_test": near}
         if inputs.sealed.shared:
             info["in_validation"] = inputs.sealed.shared
+        if clusters := clusters_of(examples):
+            # The texts themselves are not kept.
+            info["clusters"] = clusters
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
         how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"

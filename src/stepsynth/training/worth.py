@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.evaluation.clusters import in_details
 from stepsynth.evaluation.statistics import paired_difference
-from stepsynth.journal.results import find_choice
+from stepsynth.journal.results import find_choice, find_clusters
 from stepsynth.methods.base import made_by
 from stepsynth.tasks import stored_family
 from stepsynth.training.crossfit import RECIPES, SPLIT
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepsynth.config import RunConfig
+    from stepsynth.evaluation.clusters import Clusters
     from stepsynth.journal import Journal
     from stepsynth.types import Evaluation
 
@@ -65,9 +67,11 @@ def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
     names = _names(made)
     kept = {info["student"]: (number, info) for _, number, kind, info, _ in journal.stages() if kind == StageKind.TRAIN}
     tested = any(journal.evaluation(number, "test") for number, _ in kept.values())
+    split = "test" if tested else SPLIT
+    clusters = find_clusters(journal, split)
     judged = choice["judged"]
     places = {name: kept[name][0] if name in kept else None for name in RECIPES} if tested else judged
-    scores = {n: _scores(journal, place, "test" if tested else SPLIT) for n, place in places.items() if place is not None}
+    scores = {n: _scores(journal, place, split) for n, place in places.items() if place is not None}
     students = []
     for name in RECIPES:
         if name not in kept:
@@ -82,7 +86,7 @@ def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
                 "steps": info.get("steps"),
                 "crossfit": _score(journal.evaluation(judged[name], SPLIT)) if name in judged else None,
                 "test": _score(journal.evaluation(number, "test")),
-                "difference": _difference(scores.get(name), scores.get("labels"), "test" if tested else SPLIT, name),
+                "difference": _difference(scores.get(name), scores.get("labels"), split, name, clusters),
                 "chosen": name == choice["chosen"],
             }
         )
@@ -111,14 +115,18 @@ def _scores(journal: Journal, number: int, split: str) -> list[float]:
 def _score(evaluation: Evaluation | None) -> dict[str, Any] | None:
     if evaluation is None:
         return None
-    return {"metric": evaluation.metric, "value": evaluation.value, "ci95": list(evaluation.ci95), "n": evaluation.n}
+    score = {"metric": evaluation.metric, "value": evaluation.value, "ci95": list(evaluation.ci95), "n": evaluation.n}
+    return {**score, **{key: value for key, value in evaluation.details.items() if key == "clusters"}}
 
 
-def _difference(own: Sequence[float] | None, labels: Sequence[float] | None, split: str, name: str) -> dict[str, Any] | None:
+def _difference(
+    own: Sequence[float] | None, labels: Sequence[float] | None, split: str, name: str, clusters: Clusters
+) -> dict[str, Any] | None:
     if not own or not labels or name == "labels":
         return None
-    found = paired_difference(own, labels, _SEED)
-    return {"value": found.difference, "ci95": list(found.ci95), "p": found.p_value, "on": split, "n": len(own)}
+    found = paired_difference(own, labels, _SEED, clusters)
+    value = {"value": found.difference, "ci95": list(found.ci95), "p": found.p_value, "on": split, "n": len(own)}
+    return {**value, **in_details(clusters)}
 
 
 # words ---------------------------------------------------------------------------------
@@ -165,8 +173,9 @@ def _with(name: str, made: str) -> str:
 
 def _verdict(difference: dict[str, Any], name: str, made: str) -> str:
     value, (low, high) = difference["value"], difference["ci95"]
+    of = f" ({difference['clusters']:,} contexts)" if "clusters" in difference else ""
     rows = "sealed test rows" if difference["on"] == "test" else "of your own rows, cross-validated"
-    interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {difference['n']:,} {rows}"
+    interval = f"95 % interval {_signed(low)} to {_signed(high)}, on {difference['n']:,} {rows}{of}"
     subject, short = _subject(name, made)
     helps = "helps" if short == "pool" else "help"
     if _established(difference) and value > 0:
