@@ -54,7 +54,7 @@ class SpyingStudent:
         fits: rows of every call of `fit`, with the folder that it went on from; two stages are two calls.
         outs: the folder that each of them wrote into.
         leaks: ids of judged rows whose mark the judge had seen.
-        labelled: id of a text of a pool -> the marks that the student that labelled it last had seen.
+        labellers: the marks that each student that labelled a pool had seen; its labels tell its number.
         judged: number of rows that were predicted.
     """
 
@@ -66,7 +66,8 @@ class SpyingStudent:
         self.fits: list[tuple[list[Example], Path | None]] = []
         self.outs: list[Path] = []
         self.leaks: list[str] = []
-        self.labelled: dict[str, set[int]] = {}
+        # A span of no characters would be no answer.
+        self.labellers: list[set[int]] = [set()]
         self.judged = 0
 
     @property
@@ -94,7 +95,9 @@ class SpyingStudent:
         )
         marks = {mark for row in train for mark in marks_of(f"{row.text} {row.context}")} | set(before["marks"])
         # Whoever learns from a label has seen, at second hand, what its author learnt from.
-        marks |= {mark for row in train for mark in self.labelled.get(row.id, ())}
+        for row in train:
+            if row.id.startswith("pool-"):
+                marks |= self.labellers[len(row.answers[0].text) if row.answers else int(row.label.partition("-")[2])]
         seen = {
             "marks": sorted(marks),
             "written": before["written"] or any(row.id.startswith("round-") for row in train),
@@ -119,6 +122,8 @@ class SpyingModel:
         self.steps = steps
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        if any(row.id.startswith("pool-") for row in examples):
+            self._student.labellers.append(self._marks)
         found = []
         for row in examples:
             if row.id.startswith("pool-"):
@@ -137,10 +142,12 @@ class SpyingModel:
         return found
 
     def _labelled(self, row: Example) -> Prediction:
-        self._student.labelled[row.id] = self._marks
+        """Return an answer that tells who gave it: a label with a number, or a span of so many characters."""
+        number = len(self._student.labellers) - 1
         if row.context and row.text.endswith("?"):
-            return Prediction(row.id, row.context[:2], {row.context[:2]: 1.0}, 0)
-        return Prediction(row.id, "hot", {"hot": 1.0})
+            said = row.context[:number]
+            return Prediction(row.id, said, {said: 1.0}, 0)
+        return Prediction(row.id, f"by-{number}", {f"by-{number}": 1.0})
 
 
 def _other(label: str) -> str:

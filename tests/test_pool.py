@@ -231,10 +231,10 @@ def test_the_marks_tell_if_a_label_of_the_pool_came_from_a_judged_row(
 ) -> None:
     original = StudentRunner.predict_aside
 
-    def leak(self: StudentRunner, parts: Any, rows: Any, stage: str) -> Any:
+    def leak(self: StudentRunner, parts: Any, rows: Any, stage: str, also: Any = ()) -> Any:
         if rows[0].id.startswith("pool-"):
             parts = [*parts[:-1], [*self._journal.gold("harvest"), *self._journal.gold("select")]]
-        return original(self, parts, rows, stage)
+        return original(self, parts, rows, stage, also)
 
     monkeypatch.setattr(StudentRunner, "predict_aside", leak)
     pupil = SpyingStudent()
@@ -249,6 +249,27 @@ def test_the_number_of_trainings_is_told_in_advance(method: str, final: str, stu
     run(world.config(f"method.final={final}"), tmp_path / "run", pupil)
     writes = method == "crossfit"
     assert trainings(final, 1 if writes else 0, FOLDS, writes=writes, pool=True) == pupil.trainings
+
+
+def test_a_stop_costs_no_more_than_the_labels_of_a_fold(world: FamilyWorld, tmp_path: Path) -> None:
+    """What students of the folds said of the pool lies aside until the end, and is trained again if it is lost."""
+    calm, config = SpyingStudent(), world.config("method.final=pool")
+    run(config, tmp_path / "calm", calm)
+    assert not (tmp_path / "calm" / "models" / ".aside").exists()
+    stopped = SpyingStudent(stop=lambda number: KeyboardInterrupt() if number == FOLDS else None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "run", stopped)
+    aside = tmp_path / "run" / "models" / ".aside"
+    assert len(list(aside.iterdir())) == 2 * FOLDS
+    for number, file in enumerate(sorted(aside.iterdir())):
+        if number % 2:
+            file.unlink()
+    again = SpyingStudent()
+    # Labels tell who gave them, and the second process has other students.
+    again.labellers = [set() for _ in range(100)]
+    run(config, tmp_path / "run", again)
+    assert verify_run(tmp_path / "run") == []
+    assert not aside.exists()
 
 
 def test_pool_needs_no_teacher_and_learns_first_from_the_pool(world: FamilyWorld, tmp_path: Path) -> None:
@@ -503,3 +524,16 @@ def test_annotate_plans_and_runs_from_the_shell(world: FamilyWorld, tmp_path: Pa
     assert said.code == 0, said.err
     assert "labelled by the teacher" in said.out + said.err
     assert stepsynth(capsys, "verify", tmp_path / "run").code == 0
+
+
+def test_they_are_compared_with_labels_alone(world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = "gold,pool,annotate:method.rounds=0"
+    settings = ["--set", "method.seed_rows=12", "--set", "method.folds=2", "--out", tmp_path / "both"]
+    said = stepsynth(capsys, "compare", world.config_path, "--methods", methods, "--seeds", "2", *settings)
+    assert said.code == 0, said.err
+    results = json.loads((tmp_path / "both" / "results.json").read_text())
+    assert [system["name"] for system in results["systems"]] == methods.split(",")
+    assert [system["requests"] for system in results["systems"]] == [[0, 0], [0, 0], [12, 12]]
+    assert all(system["difference"] for system in results["systems"][1:])
+    page = (tmp_path / "both" / "comparison.html").read_text()
+    assert "annotate" in page

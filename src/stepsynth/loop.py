@@ -68,7 +68,9 @@ def run_loop(
     begin_journal(journal, inputs, method)
     client = TeacherClient(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     staged = student or create_student(with_half_the_steps(config))
-    student_runner = StudentRunner(directory, journal, family, student or create_student(config), progress, students, staged)
+    own = student or create_student(config)
+    asks_again = method.self_trains and inputs.pool is not None
+    student_runner = StudentRunner(directory, journal, family, own, progress, students, staged, asks_again=asks_again)
     if method.student == "none":
         model = LLMPredictor(config, family, client, journal.gold("harvest"), progress)
         student_runner.evaluate_teacher(model)

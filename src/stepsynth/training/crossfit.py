@@ -20,7 +20,7 @@ from stepsynth.students.curve import learning_curve
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepsynth.config import RunConfig
     from stepsynth.data import Folds
@@ -84,16 +84,13 @@ def competing(final: str, *, writes: bool = True, pool: bool = False) -> tuple[s
 def trainings(final: str, rounds: int, folds: int, *, writes: bool = True, pool: bool = False) -> int:
     """Return the number of students a run trains.
 
-    One per fold in every round and for every other recipe, plus the final ones; where texts of a pool get labels, the
-    student that labels them as well. The arguments are those of `competing`.
+    One per fold in every round and for every other recipe, plus the final ones; a final student that learns from a pool needs
+    one more, which labels it. In a fold, students that were judged before do that. The arguments are those of `competing`.
     """
     names = competing(final, writes=writes, pool=pool)
     others = [name for name in names if name != _of_rounds(writes=writes)]
-    return folds * (rounds + 1 + _cost(others)) + _cost(_kept(names, names[-1], writes=writes))
-
-
-def _cost(names: Iterable[str]) -> int:
-    return sum(2 if RECIPES[name].pool else 1 for name in names)
+    kept = _kept(names, names[-1], writes=writes)
+    return folds * (rounds + 1 + len(others)) + len(kept) + sum(RECIPES[name].pool for name in kept)
 
 
 def _of_rounds(*, writes: bool) -> str:
@@ -196,7 +193,10 @@ class CrossFit:
         gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
         judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
         parts = self._parts(recipe, rows, gold, stage)
-        graded = dict(zip(judged, self._student_runner.judge_aside(parts, list(judged.values()), stage), strict=True))
+        # A later recipe takes the labels of this student.
+        texts = [] if recipe.pool else self._texts(rows)
+        found = self._student_runner.judge_aside(parts, list(judged.values()), stage, texts)
+        graded = dict(zip(judged, found, strict=True))
         info = {"rows": sum(map(len, parts)), "fold": fold}
         self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
         right = sum(g.score == 1.0 for g in graded.values())
@@ -211,12 +211,15 @@ class CrossFit:
             return [[*written, *gold]]
         if not recipe.pool:
             return [written, gold]
-        # The teacher may have labelled some of them.
-        known = {fingerprint(row) for row in written}
-        texts = [row for row in self._pool if fingerprint(row) not in known]
+        texts = self._texts(written)
         labels = self._student_runner.predict_aside([written, gold], texts, stage) if texts else []
         found = (self._family.labelled(row, said) for row, said in zip(texts, labels, strict=True))
         return [[*written, *(row for row in found if row is not None)], gold]
+
+    def _texts(self, written: Sequence[Example]) -> list[Example]:
+        """Return the pool's texts without those that the teacher has labelled."""
+        known = {fingerprint(row) for row in written}
+        return [row for row in self._pool if fingerprint(row) not in known]
 
     def settle(self, last: int) -> None:
         """Choose the final student's recipe, and train it and the students it is compared with.
@@ -231,6 +234,7 @@ class CrossFit:
         chosen = self._choose(last, names)
         for name in _kept(names, chosen, writes=self._writes):
             self._keep(last, name, needed=name == chosen)
+        self._student_runner.clear_aside()
 
     def _choose(self, last: int, names: Sequence[str]) -> str:
         """Choose the recipe with the most gold rows right out of fold, or the highest score if a family gives partial scores.

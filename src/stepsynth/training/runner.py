@@ -82,6 +82,7 @@ class StudentRunner:
         progress: told about steps.
         shared: a folder of trained students, named by a digest of their training data, or ``None``.
         staged: the recipe for each of two consecutive trainings; ``student`` by default.
+        asks_again: whether temporary students are asked about more rows later, as with a pool.
     """
 
     def __init__(
@@ -93,7 +94,10 @@ class StudentRunner:
         progress: Progress,
         shared: Path | None = None,
         staged: Student | None = None,
+        *,
+        asks_again: bool = False,
     ) -> None:
+        self._asks_again = asks_again
         self._directory = directory
         self._journal = journal
         self._family = family
@@ -162,29 +166,58 @@ class StudentRunner:
         self._journal.finish_training(stage, number, {}, info, time.monotonic() - started)
         self._progress.finish(f"the student of {name}: trained on {rows:,} rows")
 
-    def judge_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str) -> list[Graded]:
+    def judge_aside(
+        self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str, also: Sequence[Example] = ()
+    ) -> list[Graded]:
         """Train a temporary student and return its graded predictions; the arguments are those of `predict_aside`."""
-        return self._graded(judged, self.predict_aside(parts, judged, stage))
+        return self._graded(judged, self.predict_aside(parts, judged, stage, also))
 
-    def predict_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str) -> Sequence[Prediction]:
+    def predict_aside(
+        self, parts: Sequence[Sequence[Example]], rows: Sequence[Example], stage: str, also: Sequence[Example] = ()
+    ) -> Sequence[Prediction]:
         """Train a temporary student and return its predictions.
 
         Args:
             parts: rows to learn from, one part after the other; empty parts are skipped.
-            judged: rows that it has not seen.
+            rows: rows that it has not seen.
             stage: the displayed name.
+            also: rows about which the same student will be asked later; then it is not trained again.
         """
         check_stop()
         parts = self._trainings(parts)
-        known = self._shared and self._shared / f"{self._identity_aside(parts, judged)}.json"
-        if known and known.is_file():
-            found = json.loads(known.read_text(encoding="utf-8"))
-            return [Prediction(row.id, *said) for row, said in zip(judged, found, strict=True)]
-        predictions = self._pass_through(parts, stage).predict(judged)
-        if known:
+        if (known := self._known_aside(parts, rows)) is not None:
+            return known
+        model = self._pass_through(parts, stage)
+        for asked in filter(None, (also, rows)):
+            # One list at a time: a prediction's last digits depend on its batch.
+            predictions = model.predict(asked)
+            self._put_aside(parts, asked, predictions)
+        return predictions
+
+    def clear_aside(self) -> None:
+        """Forget what temporary students of this run said."""
+        shutil.rmtree(self._own_aside, ignore_errors=True)
+
+    @property
+    def _own_aside(self) -> Path:
+        return self._directory.path / "models" / ".aside"
+
+    def _aside(self, parts: Sequence[Sequence[Example]], rows: Sequence[Example]) -> Path | None:
+        """Return the file with what a temporary student says of rows; ``None`` if nobody would read it."""
+        folder = self._shared or (self._own_aside if self._asks_again else None)
+        return folder / f"{self._identity_aside(parts, rows)}.json" if folder else None
+
+    def _known_aside(self, parts: Sequence[Sequence[Example]], rows: Sequence[Example]) -> list[Prediction] | None:
+        known = self._aside(parts, rows)
+        if known is None or not known.is_file():
+            return None
+        found = json.loads(known.read_text(encoding="utf-8"))
+        return [Prediction(row.id, *said) for row, said in zip(rows, found, strict=True)]
+
+    def _put_aside(self, parts: Sequence[Sequence[Example]], rows: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+        if known := self._aside(parts, rows):
             known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomic(known, json.dumps([[p.label, dict(p.probabilities), p.start] for p in predictions]))
-        return predictions
 
     def _pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
         """Train a student on one part after the other and keep none of its files."""
