@@ -175,7 +175,7 @@ def test_plan_checks_the_teacher_and_spends_nothing(finished: World, capsys: pyt
     found = json.loads(stepsynth(capsys, "plan", finished.config_path, "--json").out)
     read = {name: entry["rows"] for name, entry in found["data"].pop("read").items()}
     assert read == {"validation": 36, "test": 30}
-    assert found["data"] == {"harvest": 18, "select": 18, "test": 30, "contexts": 0, "seed": 0, "notes": []}
+    assert found["data"] == {"harvest": 18, "select": 18, "test": 30, "contexts": 0, "seed": 0, "pool": 0, "notes": []}
     assert found["requests"][0] <= found["requests"][1]
     assert found["sample"]["answer"]
     shown = stepsynth(capsys, "plan", finished.config_path).out

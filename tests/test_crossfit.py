@@ -133,10 +133,10 @@ def test_the_marks_tell_when_one_was_seen(
     else:
         judge, place = StudentRunner.judge_aside, 0 if broken == "gold rows at first" else -1
 
-        def leak(self: StudentRunner, parts: Any, judged: Any, stage: str) -> Any:
+        def leak(self: StudentRunner, parts: Any, judged: Any, *rest: Any) -> Any:
             parts = [list(part) for part in parts]
             parts[place].append(judged[0])
-            return judge(self, parts, judged, stage)
+            return judge(self, parts, judged, *rest)
 
         monkeypatch.setattr(StudentRunner, "judge_aside", leak)
     pupil = SpyingStudent()

@@ -61,7 +61,7 @@ def _cells(worth: Mapping[str, Any], *, tested: bool) -> tuple[list[str], list[l
     head += [*(["sealed test\n[95 %]"] if tested else []), "minus your\nlabels [95 %]", "p"]
     rows = []
     for entry in students:
-        short = _SHORT[entry["student"]].replace("written", worth["made"].split()[0])
+        short = _SHORT[entry["student"]].replace("written", worth.get("made", "written").split()[0])
         name = f"{short}{' *' if entry['chosen'] else ''}"
         cells = [f"{name}\nmodels/round-{entry['round']}", f"{entry['rows']:,}"]
         if stepped:
