@@ -128,6 +128,12 @@ def test_a_text_file_has_a_text_in_each_line_and_a_folder_one_in_each_file(world
     (world.folder / "texts" / "more").mkdir(parents=True)
     for number, text in enumerate(texts):
         (world.folder / "texts" / ("more" if number % 2 else "") / f"{number}.txt").write_text(f"{text}\n", encoding="utf-8")
+    (world.folder / "texts" / "LAST.TXT").write_text(texts[0], encoding="utf-8")
+    (world.folder / "texts" / "notes.md").write_text("not a text of the pool")
+    tally = Tally()
+    config = world.config("data.pool.path=texts")
+    load_pool(config, (), lambda _: False, tally)
+    assert tally.notes == ["13 .txt files; 1 other file(s) not read"]
     for place in ("pool.txt", "texts"):
         assert {row.text for row in drawn(world.config(f"data.pool.path={place}")).rows} == set(texts), place
 
@@ -158,6 +164,11 @@ BAD: dict[str, tuple[Callable[[FamilyWorld], object], tuple[str, ...], str]] = {
     "labels asked for": (lambda w: None, ("data.pool.columns={label: label}",), "a pool has no labels"),
     "labels mapped": (lambda w: None, ("data.pool.labels={a: kalm}",), "pool.labels has no effect"),
     "sampled": (lambda w: None, ("data.pool.sample=5",), "method.pool_rows says how many"),
+    "columns of plain texts": (
+        lambda w: (w.folder / "p.txt").write_text("a text\n"),
+        ("data.pool={path: p.txt, columns: {text: body}}",),
+        "data.pool.columns has no effect on plain texts",
+    ),
     "a folder without texts": (lambda w: (w.folder / "e").mkdir(), ("data.pool.path=e",), "no .txt files"),
     "only empty texts": (lambda w: w.write_rows("pool.jsonl", [{"text": " "}] * 3), (), "3 have no usable text"),
     "no pool": (lambda w: None, ("data.pool=null",), "needs texts without labels: name a file in data.pool"),
@@ -190,6 +201,17 @@ def test_bad_input_is_one_line_and_nothing_begins(
 def test_a_method_without_a_pool_says_that_it_does_not_use_it(world: FamilyWorld) -> None:
     (note,) = load_run_data(world.config("method.name=s3")).notes
     assert note.startswith("data.pool is not used by method.name=s3")
+
+
+@pytest.mark.parametrize("family", ["pair", "extractive_qa"])
+def test_plain_texts_are_no_pairs_and_no_questions(family: str, student: Path, tmp_path: Path) -> None:
+    world = pooled(tmp_path / "world", family, student)
+    (world.folder / "texts").mkdir()
+    (world.folder / "texts" / "a.txt").write_text("a text")
+    (world.folder / "a.txt").write_text("a text")
+    for place in ("texts", "a.txt"):
+        with pytest.raises(DataError, match=r"has plain texts, but a row of this task has \w+ and \w+"):
+            drawn(world.config(f"data.pool.path={place}"))
 
 
 @pytest.mark.slow
@@ -392,6 +414,8 @@ def test_rows_from_python_are_kept_without_their_labels(student: Path, world: Fa
     assert made.scores
     with pytest.raises(ConfigError, match="needs texts without labels"):
         synthesize(task, validation=gold, method=SelfTraining(), out=tmp_path / "other", cache=None, progress=False)
+    with pytest.raises(DataError, match="row 1 of pool is of type int, not a text or dict: 7"):
+        synthesize(task, validation=gold, pool=["a", 7], method=SelfTraining(), out=tmp_path / "other", progress=False)
     with pytest.raises(DataError, match="pool has no rows"):
         synthesize(task, validation=gold, pool=[], method=SelfTraining(), out=tmp_path / "other", progress=False)
 
@@ -449,6 +473,20 @@ def test_every_label_is_the_teachers_and_an_answer_without_one_is_dropped(world:
     ] * 2
     lines = [json.loads(line) for line in (folder / "dataset.jsonl").read_text().splitlines()]
     assert [line["label"] for line in lines] == ["kalm", "spitz", "kalm"] * 2
+    assert verify_run(folder) == []
+
+
+def test_a_teacher_that_labels_nothing_ends_the_run_with_the_reason(world: FamilyWorld, tmp_path: Path) -> None:
+    class Teacher(MarkingTeacher):
+        def answer(self, request: Any) -> Any:
+            return replace(super().answer(request), text="no idea" if request.index % 2 else "")
+
+    folder, config = tmp_path / "run", world.config("method.name=annotate", "method.seed_rows=10", "method.rounds=0")
+    directory = RunDirectory.open(folder, config)
+    with closing(directory), closing(Journal(directory.journal_path)) as journal:
+        with pytest.raises(RunError, match=r"labelled none of the 10 texts of round-0/annotate \(5 empty, 5 no answer\)"):
+            run_loop(directory, journal, load_run_data(config), teacher=Teacher(), student=SpyingStudent())
+        assert journal.ledger.answers == 10
 
 
 def test_texts_like_a_mistake_are_those_nearest_to_it(student: Path, world: FamilyWorld) -> None:

@@ -122,11 +122,10 @@ def _plain_row(row: object, number: int, role: str) -> dict[str, object]:
     if isinstance(row, str) and role in _TEXTS:
         return {_TEXTS[role]: row}
     if not isinstance(row, Mapping):
-        kind = "a text" if isinstance(row, str) else f"a {type(row).__name__}"
-        raise DataError(
-            f"row {number} of {role} is {kind}, not a dict: {shown(row)}.",
-            hint="Give dicts such as {'text': ..., 'label': ...}.",
-        )
+        kind = "a text" if isinstance(row, str) else f"of type {type(row).__name__}"
+        wanted = "text or dict" if role in _TEXTS else "dict"
+        hint = "Give texts." if role in _TEXTS else "Give dicts such as {'text': ..., 'label': ...}."
+        raise DataError(f"row {number} of {role} is {kind}, not a {wanted}: {shown(row)}.", hint=hint)
     try:
         return {str(name): _plain(value) for name, value in row.items()}
     except RecursionError:

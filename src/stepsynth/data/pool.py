@@ -171,8 +171,11 @@ def _notes(found: Pool, config: RunConfig, validation: Sequence[Example], reader
             f"The pool's texts do not look like the labelled ones: {far:.0%} of their words occur in the labelled rows, where "
             f"{near:.0%} of a labelled row's words occur in others. Is it the right file, in the right language?"
         )
-    if len(found.rows) < (wanted := config.method.pool_rows) and "pool_rows" in config.method.model_fields_set:
-        yield f"The pool has {len(found.rows):,} usable texts, fewer than method.pool_rows={wanted:,}: all are used."
+    wanted, asked = config.method.pool_rows, config.method.annotate_rows
+    if len(found.rows) < wanted and "pool_rows" in config.method.model_fields_set:
+        yield f"The pool has fewer usable texts ({len(found.rows):,}) than method.pool_rows={wanted:,}: all are used."
+    if len(found.rows) < asked:
+        yield f"The pool has fewer drawn texts ({len(found.rows):,}) than method.annotate_rows={asked:,}: all are labelled."
 
 
 def _known_words(labelled: Sequence[Example], pool: Sequence[Example]) -> tuple[float, float]:
@@ -247,12 +250,21 @@ class _Reader:
 
     def _raw_rows(self) -> Generator[RawRow, None, None]:
         path = self.source.path
-        plain = path is not None and self.source.rows is None and self._columns.needed == ((_TEXT,),)
-        if path is not None and plain and path.suffix.lower() == ".txt" and path.is_file():
-            return _lines(path, self.source.encoding, self._tally)
-        if path is not None and plain and path.is_dir() and not is_saved_folder(path):
-            return _files(path, self.source.encoding, self._tally)
-        return read_rows(self.source, self._columns, self._tally)
+        if path is None or self.source.rows is not None:
+            return read_rows(self.source, self._columns, self._tally)
+        lines, folder = path.suffix.lower() == ".txt" and path.is_file(), path.is_dir() and not is_saved_folder(path)
+        if not lines and not folder:
+            return read_rows(self.source, self._columns, self._tally)
+        names = self._family.text_columns
+        if len(names) > 1:
+            raise DataError(
+                f"{describe(self.source)} has plain texts, but a row of this task has {' and '.join(names)}.",
+                hint="Give the pool as a CSV or JSONL file with these columns.",
+            )
+        for key in ("columns", "delimiter", "sheet"):
+            if getattr(self.source, key):
+                raise DataError(f"data.pool.{key} has no effect on plain texts: {describe(self.source)}.", hint="Remove it.")
+        return (_files if folder else _lines)(path, self.source.encoding, self._tally)
 
     def _example(self, row_id: str, raw: RawRow, where: str) -> Example:
         texts = {name: check_text(raw.values[name], name, where) for name in self._family.text_columns}
@@ -273,13 +285,15 @@ def _lines(path: Path, encoding: str | None, tally: Tally) -> Generator[RawRow, 
 
 def _files(folder: Path, encoding: str | None, tally: Tally) -> Generator[RawRow, None, None]:
     """Yield the texts of a folder's ``.txt`` files, one each, in the order of their names."""
-    files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
+    found = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    files = [path for path in found if path.suffix.lower() == ".txt" and path.is_file()]
     if not files:
         raise DataError(
             f"the folder {str(folder)!r} has no .txt files.",
             hint="Give a folder of .txt files with one text each, or one file with all texts.",
         )
-    tally.notes.append(f"{len(files):,} .txt files")
+    others = f"; {len(found) - len(files):,} other file(s) not read" if len(found) > len(files) else ""
+    tally.notes.append(f"{len(files):,} .txt file{'s' * (len(files) != 1)}{others}")
     for path in files:
         text = read_whole(path, encoding).strip()
         if not text:

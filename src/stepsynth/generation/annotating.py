@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
+from stepsynth.errors import RunError
 from stepsynth.filters.normalise import clean
 from stepsynth.types import Candidate, DropReason, GeneratedRow, Response, Span, StageKind, Verdict
 
@@ -34,6 +36,7 @@ def annotate(
         progress: told about answers.
 
     Raises:
+        RunError: no text got a label.
         StepsynthError: the reason the requests ended; all answers are committed.
     """
     started, texts = time.monotonic(), plan.texts
@@ -45,10 +48,18 @@ def annotate(
     for place, ((text, source), request) in enumerate(zip(texts, requests, strict=True)):
         key = client.key(request)
         verdicts.append(_verdict(plan.stage, place, key, text, source, answers.get(key), client, family))
-    missing = {"": sum(not verdict.accepted for verdict in verdicts)}
-    info = {"targets": dict(plan.targets), "missing": {label: count for label, count in missing.items() if count}}
+    labelled = sum(verdict.accepted for verdict in verdicts)
+    if not labelled:
+        reasons = Counter(verdict.reason for verdict in verdicts)
+        why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+        raise RunError(
+            f"the teacher labelled none of the {len(texts):,} texts of {plan.stage} ({why}).",
+            hint="Ask it with `stepsynth plan --try`, then change teacher.model, task.instruction or task.prompts.answer.",
+        )
+    # No number is wanted of any label.
+    info: dict[str, Any] = {"targets": {}, "missing": {}}
     journal.finish_stage(plan.stage, number, StageKind.ANNOTATE, verdicts, info, time.monotonic() - started)
-    progress.finish(f"{len(verdicts) - missing['']:,} of {len(verdicts):,} texts labelled by the teacher")
+    progress.finish(f"{labelled:,} of {len(verdicts):,} texts labelled by the teacher")
 
 
 def _verdict(

@@ -142,7 +142,7 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         pool = load_pool(config, (*validation.harvest, *validation.select), in_test, read["pool"])
         read["pool"].notes.append(pool.say())
     elif config.data.pool is not None:
-        unused = f"data.pool is not used by method.name={config.method.name}: crossfit (the default) and pool do."
+        unused = f"data.pool is not used by method.name={config.method.name}: crossfit (the default), pool and annotate use it."
     shown = (*validation.harvest, *(validation.select if method.crossfits else ()))
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()

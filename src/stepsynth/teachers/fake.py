@@ -194,7 +194,7 @@ def _clean(request: Request, seed: str) -> str:
     rng = _rng(purpose, request.label, seed)
     if purpose == "rationales":
         return _pick(rng, _REASONS).format(_pick(rng, common[::2]), _pick(rng, common[1::2]), _pick(rng, _FILLER))
-    if purpose == "answer":
+    if purpose in ("answer", "annotate"):
         return _decision(request.messages[-1].content)
     if request.answer is not None:
         return _question(rng, request.context, request.answer)

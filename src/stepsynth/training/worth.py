@@ -182,7 +182,8 @@ def _verdict(difference: dict[str, Any], name: str, made: str) -> str:
         return f"The {short} {helps}: {subject} are worth {100 * value:.1f} points more than your labels alone ({interval})."
     if _established(difference):
         return f"Your labels alone are better: {subject} are worth {-100 * value:.1f} points less ({interval})."
-    changes = f"{subject} change" if name == "written" else f"{short} beside them change{'s' * (short == 'pool')}"
+    changes = f"{subject} change" if name == "written" else f"{short} beside them change"
+    changes = "the pool beside them changes" if short == "pool" else changes
     if low > 0:
         return (
             f"The {short} may help: {changes} the score by {_signed(value)} points ({interval}), "
