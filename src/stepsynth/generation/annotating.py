@@ -54,7 +54,7 @@ def annotate(
         why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         raise RunError(
             f"the teacher labelled none of the {len(texts):,} texts of {plan.stage} ({why}).",
-            hint="Ask it with `stepsynth plan --try`, then change teacher.model, task.instruction or task.prompts.answer.",
+            hint="Ask it with `stepsynth plan`, then change teacher.model, task.instruction or task.prompts.answer.",
         )
     # No number is wanted of any label.
     info: dict[str, Any] = {"targets": {}, "missing": {}}
