@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +13,21 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, rows_of
+from family_worlds import FAMILIES, FamilyWorld, build_family_world, lab_of, lend_student, rows_of
 from family_worlds import asked as asked_of
 from spying_student import MarkingTeacher, SpyingStudent
+from stepsynth import testing
 from stepsynth.api.calls import synthesize
-from stepsynth.api.nouns import Classification, SelfTraining, Student
+from stepsynth.api.nouns import Annotate, Classification, SelfTraining, Student
 from stepsynth.config import RunConfig
 from stepsynth.data import Pool, SealedTest, load_pool, load_validation
 from stepsynth.data.rows import Tally
 from stepsynth.errors import ConfigError, DataError, RunError, UserError
 from stepsynth.journal import Journal
 from stepsynth.loop import run_loop
+from stepsynth.methods import Method, MethodContext, Plan
+from stepsynth.methods.own import plans_of
+from stepsynth.methods.prompted import PromptPlan
 from stepsynth.report.derived import write_exports
 from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
@@ -575,3 +579,39 @@ def test_they_are_compared_with_labels_alone(world: FamilyWorld, tmp_path: Path,
     assert all(system["difference"] for system in results["systems"][1:])
     page = (tmp_path / "both" / "comparison.html").read_text()
     assert "annotate" in page
+
+
+class TestOwnAnnotate(testing.MethodContract):
+    """A user's class derived from ours may label texts, too."""
+
+    def make(self) -> Method:
+        return Mine(seed_rows=12, rounds=1, rows_per_mistake=3)
+
+
+class Mine(Annotate):
+    name = "mine"
+
+
+class Reserved(Mine):
+    """Calls its own plan what ours is called."""
+
+    name = "reserved"
+
+    def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
+        for plan in super().plans(round_number, ctx):
+            yield PromptPlan(ctx, lambda *_: "x", kind=str(plan.kind), wanted={"kalm": 1})
+
+
+def test_only_plans_that_label_texts_may_be_called_so(world: FamilyWorld) -> None:
+    config = world.config("method.name=annotate")
+    ctx = lab_of(world, "method.name=annotate")[0]
+    with pytest.raises(RunError, match="'round-0/annotate' of kind 'annotate', which is reserved"):
+        list(plans_of(Reserved(), 0, replace(ctx, pool=drawn(config).rows)))
+
+
+def test_texts_that_no_student_learns_from_are_not_labelled(student: Path, tmp_path: Path) -> None:
+    pupil = SpyingStudent()
+    world = pooled(tmp_path / "world", "classification", student, name="crossfit", seed_rows=24, rounds=1, final="stages")
+    run(world.config(), tmp_path / "run", pupil)
+    assert len(pupil.labellers) == 1
+    assert not [row for train, _ in pupil.fits for row in train if row.id.startswith("pool-")]

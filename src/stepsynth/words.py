@@ -11,7 +11,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["SENTENCE_END", "SPACELESS", "count_words", "is_spaceless", "pieces", "read_form", "word_runs"]
+__all__ = ["SENTENCE_END", "SPACELESS", "count_words", "is_spaceless", "normalised", "pieces", "read_form", "word_runs"]
 
 # Bopomofo, kana, ideographs and their marks; not Hangul, which has spaces.
 _PAIRED = (
@@ -50,6 +50,11 @@ _ALIKE = str.maketrans(
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
     }
 )
+
+
+def normalised(text: str) -> str:
+    """Normalise case and white space of a text for comparison."""
+    return " ".join(text.casefold().split())
 
 
 def is_spaceless(text: str) -> bool:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from stepsynth.data.columns import Columns, describe
 from stepsynth.data.examples import check_text, kept_field
 from stepsynth.data.rows import read_rows
-from stepsynth.data.splits import normalised
 from stepsynth.data.stratified_sample import draw
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.types import Example
+from stepsynth.words import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

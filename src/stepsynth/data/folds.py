@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from stepsynth.data.splits import normalised, units_by_context
+from stepsynth.data.splits import units_by_context
 from stepsynth.tasks import split_labels
 from stepsynth.types import Example
+from stepsynth.words import normalised
 
 __all__ = ["Folds", "deal_folds"]
 

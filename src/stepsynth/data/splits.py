@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from stepsynth.tasks import split_labels
 from stepsynth.types import Example
+from stepsynth.words import normalised
 
-__all__ = ["Halves", "apportion", "cut_by_label", "cut_by_unit", "distinct", "fingerprint", "normalised", "units_by_context"]
+__all__ = ["Halves", "apportion", "cut_by_label", "cut_by_unit", "distinct", "fingerprint", "units_by_context"]
 
 T = TypeVar("T")
 Halves = tuple[tuple[Example, ...], tuple[Example, ...]]
@@ -161,8 +162,3 @@ def _named(halves: _Sides) -> Halves:
 def _merged(group: Sequence[Example]) -> Example:
     spans = {span: None for row in group for span in row.answers if group[0].context.startswith(span.text, span.start)}
     return replace(group[0], answers=tuple(spans))
-
-
-def normalised(text: str) -> str:
-    """Normalise case and white space of a text for comparison."""
-    return " ".join(text.casefold().split())

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stepsynth.words import normalised
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,7 +35,7 @@ def clusters_of(rows: Sequence[Example]) -> Clusters:
     numbers: dict[object, int] = {}
     found = []
     for place, row in enumerate(rows):
-        context = " ".join(row.context.casefold().split())
+        context = normalised(row.context)
         found.append(numbers.setdefault(context or place, len(numbers)))
     return None if len(numbers) == len(rows) else tuple(found)
 

@@ -6,14 +6,13 @@ Its answers go through the journal like any others.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
 from stepsynth.filters.normalise import clean
 from stepsynth.generation.room import advised_room
 from stepsynth.methods import rng_for
-from stepsynth.methods.annotate import ANSWER_TOKENS
+from stepsynth.methods.annotate import answer_sampling
 from stepsynth.prompts import Prompts
 from stepsynth.teachers.reading import is_cut_off_in_thought
 from stepsynth.types import Prediction, Request, Response
@@ -119,7 +118,7 @@ def answer_requests(
         harvest: the gold rows that prompts may show.
         examples: the rows to decide.
     """
-    sampling = replace(config.teacher.sampling.frozen(), temperature=0.0, max_tokens=ANSWER_TOKENS)
+    sampling = answer_sampling(config)
     prompts, shots = Prompts(config.task), [(shot, family.gold(shot)) for shot in _shots(config, harvest)]
     return [Request(prompts.question(example, shots), sampling, 0, "answer", index, "") for index, example in enumerate(examples)]
 

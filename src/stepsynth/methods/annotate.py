@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.methods import MethodContext, Plan
-    from stepsynth.types import Example, Mistake
+    from stepsynth.types import Example, Mistake, Sampling
 
-__all__ = ["ANSWER_TOKENS", "Annotate", "AnnotatePlan"]
+__all__ = ["Annotate", "AnnotatePlan", "answer_sampling"]
 
 # Enough for a label or a short span.
-ANSWER_TOKENS = 32
+_ANSWER_TOKENS = 32
+
+
+def answer_sampling(config: RunConfig) -> Sampling:
+    """Return how a teacher is asked for a decision: greedily, with room for a label or a short span."""
+    return replace(config.teacher.sampling.frozen(), temperature=0.0, max_tokens=_ANSWER_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,7 @@ class AnnotatePlan:
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for the answer to a text; after the last one they begin again."""
         text, source = self.texts[number % len(self.texts)]
-        sampling = replace(self.ctx.config.teacher.sampling.frozen(), temperature=0.0, max_tokens=ANSWER_TOKENS)
-        messages = self.ctx.prompts.question(text)
+        messages, sampling = self.ctx.prompts.question(text), answer_sampling(self.ctx.config)
         return Request(messages, sampling, 0, self.stage, index, label, source, context=text.context)
 
 
@@ -101,15 +105,14 @@ class Annotate(Method):
     student: Trains = "crossfit"
     checks_labels = False
     takes_pool = True
+    needs_pool = True
     makes = "annotated texts"
     takes_budget = False
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
-        """Refuse a config without texts to label."""
+        """Refuse written rows to start from."""
         super().check(config)
-        if config.data.pool is None:
-            raise ValueError(f"method.name={cls.name} needs texts without labels: name a file in data.pool")
         if config.data.seed is not None:
             raise ValueError(f"data.seed does not go with method.name={cls.name}, which labels texts of data.pool; remove it")
 

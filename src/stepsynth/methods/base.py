@@ -78,6 +78,7 @@ class Method(Noun, Optioned, ABC):
         rounds: rounds of data after the first; ``method.rounds`` if that is in `keys`.
         takes_seed: whether rows that the user brought (``data.seed``) replace its seed rows.
         takes_pool: whether texts without labels (``data.pool``) are used.
+        needs_pool: whether a run without these texts is refused.
         self_trains: whether students learn from these texts with another student's labels.
         asks: whether the teacher is asked at all.
         draws_phrases: whether questions are written about phrases drawn from contexts.
@@ -106,6 +107,7 @@ class Method(Noun, Optioned, ABC):
     rounds: int = 0
     takes_seed: bool = False
     takes_pool: bool = False
+    needs_pool: bool = False
     self_trains: bool = False
     asks: bool = True
     draws_phrases: bool = False
@@ -138,6 +140,8 @@ class Method(Noun, Optioned, ABC):
         Raises:
             ValueError: what does not fit, and what to write instead.
         """
+        if cls.needs_pool and config.data.pool is None:
+            raise ValueError(f"method.name={cls.name} needs texts without labels: name a file in data.pool")
         if cls.student != "crossfit":
             return
         if config.method.label_check == "harvest":

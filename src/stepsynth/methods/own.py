@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stepsynth.errors import RunError, StepsynthError
 from stepsynth.journal import LEARNING
+from stepsynth.methods.annotate import AnnotatePlan
 from stepsynth.registry import METHODS
 from stepsynth.tasks.labels import split_labels
-from stepsynth.types import Request
+from stepsynth.types import Request, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,12 +106,15 @@ class _Checked:
         prefix = f"round-{self.round_number}/"
         if not isinstance(stage, str) or not stage.startswith(prefix) or not isinstance(kind, str) or not kind:
             _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}", f"Its name must begin with {prefix!r}.")
-        if kind in _TAKEN or (kind == _REASONS) != (stage == f"round-0/{_REASONS}") or stage.removeprefix(prefix) in _TAKEN:
+        # Texts that the teacher labels are of no label yet.
+        labels_texts = isinstance(self.plan, AnnotatePlan)
+        taken = kind in _TAKEN or stage.removeprefix(prefix) in _TAKEN or (kind == StageKind.ANNOTATE) != labels_texts
+        if taken or (kind == _REASONS) != (stage == f"round-0/{_REASONS}"):
             _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}, which is reserved", "Use another word.")
         for label, target in targets.items():
             if not isinstance(target, int) or target < 0 or isinstance(target, bool):
                 _refuse(self.method, f"wants {target!r} rows of {label!r}", "Give whole numbers.")
-            if not isinstance(label, str) or (self.labels and not self._is_label(label)):
+            if not isinstance(label, str) or (self.labels and not labels_texts and not self._is_label(label)):
                 _refuse(self.method, f"wants rows of {label!r}, which is not a label", f"Labels: {', '.join(self.labels)}.")
 
     def _is_label(self, label: str) -> bool:

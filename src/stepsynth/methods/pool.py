@@ -31,14 +31,13 @@ class SelfTraining(Gold):
     student: Trains = "crossfit"
     checks_labels = False
     takes_pool = True
+    needs_pool = True
     self_trains = True
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
-        """Refuse a config without texts to label."""
+        """Refuse a final student of written rows, of which there are none."""
         super().check(config)
-        if config.data.pool is None:
-            raise ValueError(f"method.name={cls.name} needs texts without labels: name a file in data.pool")
         if config.method.final not in ("auto", "labels", "pool"):
             raise ValueError(
                 f"method.final={config.method.final!r} does not go with method.name={cls.name}, which has no written rows: "

@@ -151,9 +151,11 @@ class CrossFit:
         self._family = family
         self._folds = folds
         self._progress = progress
-        self._pool = pool
         self._writes = writes
         self._of_rounds = _of_rounds(writes=writes)
+        self._names = competing(config.method.final, writes=writes, pool=bool(pool))
+        # No student has to label texts that none learns from.
+        self._pool = pool if any(RECIPES[name].pool for name in self._names) else ()
         self._gold = [*journal.gold("harvest"), *journal.gold("select")]
 
     def scores(self, before: int) -> list[list[float]]:
@@ -180,8 +182,12 @@ class CrossFit:
                 self._judge_fold(number, name, fold, written)
         graded = self._journal.graded(number, SPLIT)
         evaluation = self._student_runner.evaluate(self._gold, graded)
-        rows = len(written) + len(self._gold) * RECIPES[name].gold + len(self._pool) * RECIPES[name].pool
-        info = {"rows": rows, "recipe": name, "folds": self._folds.count}
+        texts = self._texts([example for example, _ in written]) * RECIPES[name].pool
+        info = {
+            "rows": len(written) + len(self._gold) * RECIPES[name].gold + len(texts),
+            "recipe": name,
+            "folds": self._folds.count,
+        }
         self._journal.finish_training(stage, number, {SPLIT: (evaluation, [])}, info, 0.0, kind=StageKind.CROSSFIT)
         right = sum(g.score == 1.0 for g in graded)
         self._progress.note(f"{stage}, {_CALLED[name]}: {right:,} of {len(graded):,} gold rows right in cross-validation.")
@@ -227,12 +233,11 @@ class CrossFit:
         Args:
             last: the last round with rows.
         """
-        names = competing(self._config.method.final, writes=self._writes, pool=bool(self._pool))
-        for name in names:
+        for name in self._names:
             if name != self._of_rounds:
                 self.judge(_number(last, name), name)
-        chosen = self._choose(last, names)
-        for name in _kept(names, chosen, writes=self._writes):
+        chosen = self._choose(last, self._names)
+        for name in _kept(self._names, chosen, writes=self._writes):
             self._keep(last, name, needed=name == chosen)
         self._student_runner.clear_aside()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -18,11 +17,12 @@ from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.journal.queries import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods.seed import REPEATED_HINT
-from stepsynth.runtime.files import disk_errors, write_atomic
+from stepsynth.runtime.files import disk_errors
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
 from stepsynth.tasks.scoring import score_of
+from stepsynth.training.asides import Asides
 from stepsynth.types import DropReason, Graded, Prediction, StageKind, digest
 
 if TYPE_CHECKING:
@@ -97,7 +97,6 @@ class StudentRunner:
         *,
         asks_again: bool = False,
     ) -> None:
-        self._asks_again = asks_again
         self._directory = directory
         self._journal = journal
         self._family = family
@@ -105,6 +104,7 @@ class StudentRunner:
         self._staged = staged or student
         self._progress = progress
         self._shared = shared
+        self._asides = Asides(shared or (directory.path / "models" / ".aside" if asks_again else None))
         self._stage = ""
 
     def scores(self, before: int, split: str = "select") -> list[list[float]]:
@@ -185,39 +185,19 @@ class StudentRunner:
         """
         check_stop()
         parts = self._trainings(parts)
-        if (known := self._known_aside(parts, rows)) is not None:
+        if (known := self._asides.find(self._identity_aside(parts, rows), rows)) is not None:
             return known
         model = self._pass_through(parts, stage)
         for asked in filter(None, (also, rows)):
             # One list at a time: a prediction's last digits depend on its batch.
             predictions = model.predict(asked)
-            self._put_aside(parts, asked, predictions)
+            self._asides.keep(self._identity_aside(parts, asked), predictions)
         return predictions
 
     def clear_aside(self) -> None:
-        """Forget what temporary students of this run said."""
-        shutil.rmtree(self._own_aside, ignore_errors=True)
-
-    @property
-    def _own_aside(self) -> Path:
-        return self._directory.path / "models" / ".aside"
-
-    def _aside(self, parts: Sequence[Sequence[Example]], rows: Sequence[Example]) -> Path | None:
-        """Return the file with what a temporary student says of rows; ``None`` if nobody would read it."""
-        folder = self._shared or (self._own_aside if self._asks_again else None)
-        return folder / f"{self._identity_aside(parts, rows)}.json" if folder else None
-
-    def _known_aside(self, parts: Sequence[Sequence[Example]], rows: Sequence[Example]) -> list[Prediction] | None:
-        known = self._aside(parts, rows)
-        if known is None or not known.is_file():
-            return None
-        found = json.loads(known.read_text(encoding="utf-8"))
-        return [Prediction(row.id, *said) for row, said in zip(rows, found, strict=True)]
-
-    def _put_aside(self, parts: Sequence[Sequence[Example]], rows: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-        if known := self._aside(parts, rows):
-            known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(known, json.dumps([[p.label, dict(p.probabilities), p.start] for p in predictions]))
+        """Forget what temporary students of this run said; what runs share stays."""
+        if not self._shared:
+            self._asides.clear()
 
     def _pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
         """Train a student on one part after the other and keep none of its files."""
