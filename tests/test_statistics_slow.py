@@ -80,10 +80,11 @@ def test_adding_seeds_until_established_is_false_in_five_percent_at_most(seed_sd
 @pytest.mark.parametrize("passage_sd", [0.0, 0.7, 1.5])
 @pytest.mark.parametrize("passages", [20, 48])
 def test_intervals_over_passages_hold_the_truth(passages: int, passage_sd: float, seeds: int) -> None:
-    a, b, places = two_methods_on_passages(np.random.default_rng(seeds), RUNS // 2, seeds, passages, 0.2, passage_sd)
+    # One seed is about these very students, so nothing varies from seed to seed there.
+    seed_sd = 0.2 if seeds > 1 else 0.0
+    a, b, places = two_methods_on_passages(np.random.default_rng(seeds), RUNS // 2, seeds, passages, seed_sd, passage_sd)
     results = [hierarchical_paired(x, y, 0, places) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
     held = np.mean([low <= 0 <= high for low, high in (result.ci95 for result in results)])
-    # One seed says nothing about others: its own spread is not covered, as without passages.
-    assert (0.85 if seeds == 1 else 0.93) - 1.4 * ERROR <= held
+    assert held >= 0.93 - 1.4 * ERROR
     if seeds > 1:
         assert np.mean([result.p_value < 0.05 for result in results]) <= 0.06 + 1.4 * ERROR
