@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.data import deal_folds
 from stepsynth.evaluation.stopping import should_stop
-from stepsynth.generation import LLMPredictor, StageRunner, TeacherClient
+from stepsynth.generation import LLMPredictor, StageRunner, TeacherClient, read_gold
 from stepsynth.methods import create_method
 from stepsynth.methods.context import context_of_run
 from stepsynth.methods.own import check_first_round, plans_of
@@ -95,8 +95,11 @@ def run_loop(
             runner.take(inputs.seed)
         _go_rounds(method, ctx, runner, judge, progress)
     # Nothing is decided after this line.
-    client.close()
+    client.rest()
     student_runner.evaluate_test(inputs)
+    if config.method.second_reading != "none":
+        read_gold(config, family, client, journal, progress)
+    client.close()
     journal.finish()
 
 

@@ -53,6 +53,7 @@ class StageKind(StrEnum):
         CHOICE: the final student's training set is chosen.
         TRAIN: a student is trained and kept.
         TEST: the kept students are scored on the sealed test set.
+        READING: the teacher reads the gold rows, after the last decision.
     """
 
     RATIONALES = "rationales"
@@ -66,6 +67,7 @@ class StageKind(StrEnum):
     CHOICE = "choice"
     TRAIN = "train"
     TEST = "test"
+    READING = "reading"
 
 
 class DropReason(StrEnum):
@@ -87,6 +89,7 @@ class DropReason(StrEnum):
     NO_QUESTION = "no question"
     NO_ANSWER = "no answer"
     LABEL_IN_DOUBT = "label in doubt"
+    READ_OTHERWISE = "read otherwise"
     SURPLUS = "surplus"
 
 

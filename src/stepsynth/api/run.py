@@ -21,6 +21,7 @@ from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
 from stepsynth.report.derived import build_results, without_class
+from stepsynth.report.review import labels_in_doubt
 from stepsynth.run import RunDirectory
 from stepsynth.runtime.imports import importing
 from stepsynth.tasks import stored_family
@@ -162,6 +163,18 @@ class Run:
                 {**family.record(mistake.example), "predicted": mistake.predicted, "confidence": mistake.confidence}
                 for mistake in find_mistakes(journal, round)
             ]
+
+    def review(self) -> list[dict[str, Any]]:
+        """Return the labelled rows to look at first: those that a student which had not seen them, or the teacher, doubts.
+
+        Dicts with the task's columns, ``student`` and ``confidence`` (its answer, ``None`` if it agrees with the label) and
+        ``teacher`` (its answer; ``None`` if it agrees, or was not asked: ``method.second_reading``). Rows where student and
+        teacher give the same other answer come first, then the student's surest. A doubt is no proof: look at the row.
+        """
+        family = stored_family(self.config.task)
+        with self._journal() as journal:
+            found = labels_in_doubt(journal, self._directory.config, family)
+        return [{**family.record(d.row), "student": d.student, "confidence": d.confidence, "teacher": d.teacher} for d in found]
 
     @cached_property
     def student(self) -> TrainedStudent:

@@ -275,6 +275,27 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 
 
 @app.command()
+def review(
+    folder: RunPath,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them to a .csv or .jsonl file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the labelled rows to look at first: a student that had not seen them, or the teacher, gives another label."""
+    from stepsynth.api.run import Run
+    from stepsynth.cli.reviewing import print_review, write_review
+
+    rows = Run.load(folder).review()
+    if out is not None:
+        write_review(rows, out)
+    if as_json:
+        _print_json({"run": folder.resolve().name, "rows": rows})
+    elif out is not None:
+        typer.echo(str(out))
+    else:
+        print_review(rows)
+
+
+@app.command()
 def verify(folder: RunPath, as_json: Json = False) -> None:
     """Check that a run is intact: journal, gold rows, models, derived files. Exit code 1 if it is not."""
     from stepsynth.report.verify import check_run

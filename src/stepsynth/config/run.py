@@ -46,6 +46,8 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "feedback": "none",
         "pool_rows": 1000,
         "annotate_rows": 0,
+        "second_reading": "none",
+        "readings": 1,
     },
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
@@ -128,6 +130,10 @@ class MethodConfig(Section):
             where the probe would have seen the rows that judge.
         label_check_ratio: the asked label must be at least this many times as likely as the
             likeliest one.
+        second_reading: whether the teacher is asked for the answer to each row that would be kept, without being shown the
+            one it was written for: ``drop`` rows that most readings answer otherwise, ``relabel`` gives them that answer,
+            ``none`` asks nothing. With either, the gold rows are read at the end of the run.
+        readings: answers per text that is read, also by ``annotate``; several are drawn at ``teacher.sampling.temperature``.
         stop: ``rounds`` runs all rounds; ``no-gain`` ends the loop after two rounds in a row
             without a gain on the select half.
         mistakes_of: base model of another student whose mistakes are extrapolated (transfer).
@@ -159,6 +165,8 @@ class MethodConfig(Section):
     balance: Literal["even", "mistakes"] = "even"
     label_check: Literal["auto", "harvest", "none"] = "auto"
     label_check_ratio: float = Field(default=1.0, gt=0.0, le=1.0)
+    second_reading: Literal["none", "drop", "relabel"] = "none"
+    readings: int = Field(default=1, ge=1, le=50)
     stop: Literal["rounds", "no-gain"] = "rounds"
     mistakes_of: str | None = None
     few_shot: int = Field(default=0, ge=0, le=50)

@@ -18,6 +18,7 @@ from stepsynth.filters.leakage import ContaminationFilter
 from stepsynth.filters.own import OwnRule, RowFilter, own_filters, try_filters
 from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
+from stepsynth.filters.second_reading import SecondReading
 from stepsynth.tasks import create_family
 from stepsynth.types import DropReason, Verdict
 from stepsynth.words import count_words
@@ -50,6 +51,7 @@ REASONS: dict[str, str] = {
     DropReason.NO_QUESTION: "does not end with a question mark",
     DropReason.NO_ANSWER: "the teacher named no label of the task for this text, or no span of it",
     DropReason.LABEL_IN_DOUBT: "gold rows suggest another label than the one that was asked for",
+    DropReason.READ_OTHERWISE: "asked again without being shown its answer, the teacher gave another one",
     DropReason.SURPLUS: "passed the filters, but its label has all the rows that were asked for",
 }
 
@@ -83,6 +85,7 @@ class FilterPipeline:
         *,
         own: Sequence[RowFilter] = (),
         label_check: LabelCheck | None = None,
+        second_reading: SecondReading | None = None,
     ) -> FilterPipeline:
         """Rules for training rows.
 
@@ -93,6 +96,7 @@ class FilterPipeline:
             targets: label -> rows wanted from this stage; ``None`` accepts all good ones.
             own: the user's filters.
             label_check: the label check, if there is one.
+            second_reading: the second reading, if there is one.
         """
         asks = create_family(task).spans
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
@@ -109,6 +113,9 @@ class FilterPipeline:
         if label_check is not None:
             rules.append(label_check)
         rules.append(Duplicate())
+        if second_reading is not None:
+            # It costs an answer, so it reads only what would be kept.
+            rules.append(second_reading)
         return cls((*rules, LabelQuota(targets)) if targets is not None else tuple(rules))
 
     @classmethod
@@ -123,7 +130,7 @@ class FilterPipeline:
 
     def without_models(self) -> FilterPipeline:
         """Return the fast rules, for a preview while answers come in."""
-        return FilterPipeline(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck)))
+        return FilterPipeline(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck | SecondReading)))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """Apply every rule to the rows that passed the earlier ones; see `Filter.judge`."""

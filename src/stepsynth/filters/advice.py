@@ -28,7 +28,8 @@ _SENTENCES: dict[str, str] = {
     DropReason.NO_QUESTION: "End with a question mark.",
 }
 _NO_ADVICE = frozenset(
-    {"", DropReason.SURPLUS, DropReason.FAILED, DropReason.REFUSAL, DropReason.EMPTY, DropReason.LABEL_IN_DOUBT}
+    {"", DropReason.SURPLUS, DropReason.FAILED, DropReason.REFUSAL, DropReason.EMPTY}
+    | {DropReason.LABEL_IN_DOUBT, DropReason.READ_OTHERWISE}
 )
 
 

@@ -11,6 +11,8 @@ from stepsynth.filters.normalise import clean
 from stepsynth.types import Candidate, DropReason, GeneratedRow, Response, Span, StageKind, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stepsynth.errors import TeacherError
     from stepsynth.generation.client import TeacherClient
     from stepsynth.journal import Journal
@@ -41,13 +43,19 @@ def annotate(
     """
     started, texts = time.monotonic(), plan.texts
     progress.start(plan.stage, len(texts), "answers")
-    requests = [plan.request("", place, place) for place in range(len(texts))]
+    times = plan.ctx.config.method.readings
+    requests = [[plan.reading(place, number) for number in range(times)] for place in range(len(texts))]
     progress.advance(0, traffic=client.traffic())
-    answers = client.run(requests, lambda known: progress.advance(len(known), traffic=client.traffic()))
-    verdicts = []
-    for place, ((text, source), request) in enumerate(zip(texts, requests, strict=True)):
-        key = client.key(request)
-        verdicts.append(_verdict(plan.stage, place, key, text, source, answers.get(key), client, family))
+    asked = [request for own in requests for request in own]
+    answers = client.run(asked, lambda known: progress.advance(len(known) // times, traffic=client.traffic()))
+    verdicts, agreed, read = [], 0, 0
+    for place, ((text, source), own) in enumerate(zip(texts, requests, strict=True)):
+        readings = [
+            _verdict(plan.stage, place, key, text, source, answers.get(key), client, family) for key in map(client.key, own)
+        ]
+        verdict, votes, voted = _majority(readings)
+        verdicts.append(verdict)
+        agreed, read = agreed + votes, read + voted
     labelled = sum(verdict.accepted for verdict in verdicts)
     if not labelled:
         reasons = Counter(verdict.reason for verdict in verdicts)
@@ -58,8 +66,24 @@ def annotate(
         )
     # No number is wanted of any label.
     info: dict[str, Any] = {"targets": {}, "missing": {}}
+    if times > 1:
+        info["readings"] = {"each": times, "read": read, "agreed": agreed}
     journal.finish_stage(plan.stage, number, StageKind.ANNOTATE, verdicts, info, time.monotonic() - started)
-    progress.finish(f"{labelled:,} of {len(verdicts):,} texts labelled by the teacher")
+    share = f"; {agreed:,} of {read:,} readings agree" if times > 1 else ""
+    progress.finish(f"{labelled:,} of {len(verdicts):,} texts labelled by the teacher{share}")
+
+
+def _majority(readings: Sequence[Verdict]) -> tuple[Verdict, int, int]:
+    """Return the most frequent of a text's readings (of equally frequent ones the first), its votes, and all votes.
+
+    A text that no reading decided keeps the reason of its first one.
+    """
+    told = [verdict for verdict in readings if verdict.accepted]
+    if not told:
+        return readings[0], 0, 0
+    votes = Counter((verdict.candidate.label, verdict.candidate.row.answer) for verdict in told)
+    ((most, count),) = votes.most_common(1)
+    return next(v for v in told if (v.candidate.label, v.candidate.row.answer) == most), count, len(told)
 
 
 def _verdict(

@@ -45,7 +45,7 @@ from stepsynth.types import Candidate, DropReason, Response, StageKind, Verdict
 from stepsynth.words import count_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepsynth.config import MatchConfig
     from stepsynth.filters import FilterPipeline
@@ -118,7 +118,7 @@ class StageGenerator:
         round_number: int,
         pipeline: FilterPipeline,
         before: Sequence[GeneratedRow],
-        facts: Mapping[str, Any] | None = None,
+        facts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """Write one stage, unless it is done.
 
@@ -127,7 +127,7 @@ class StageGenerator:
             round_number: round of the rows.
             pipeline: the rules.
             before: rows accepted in earlier stages, in plan order.
-            facts: stored with the stage in the journal, for the page and the results.
+            facts: called when the rows are judged; what it returns is stored with the stage, for the page and the results.
 
         Raises:
             StepsynthError: the reason the requests ended; all answers are committed.
@@ -135,10 +135,15 @@ class StageGenerator:
         if self.skip_done(plan):
             return
         with rarely_collected():
-            self._run(plan, round_number, pipeline, before, facts or {})
+            self._run(plan, round_number, pipeline, before, facts)
 
     def _run(
-        self, plan: Plan, round_number: int, pipeline: FilterPipeline, before: Sequence[GeneratedRow], facts: Mapping[str, Any]
+        self,
+        plan: Plan,
+        round_number: int,
+        pipeline: FilterPipeline,
+        before: Sequence[GeneratedRow],
+        facts: Callable[[], Mapping[str, Any]],
     ) -> None:
         started = time.monotonic()
         self._thought = self._written = 0
@@ -153,7 +158,7 @@ class StageGenerator:
             verdicts = self._waves(plan, pipeline, list(before), feedback)
             accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
             missing = {label: target - accepted[label] for label, target in plan.targets.items() if accepted[label] < target}
-        info: dict[str, Any] = {"targets": dict(plan.targets), "missing": missing, **facts}
+        info: dict[str, Any] = {"targets": dict(plan.targets), "missing": missing, **facts()}
         stopped = feedback.stopped if feedback and missing else {}
         if feedback and feedback.told:
             info["told"] = feedback.told
@@ -420,9 +425,9 @@ class _ProgressPreview:
 
 
 def _kept(verdicts: list[Verdict]) -> float:
-    """Return the share of rows that the label check has kept so far, by Laplace's rule."""
+    """Return the share of rows that the label check and the second reading have kept so far, by Laplace's rule."""
     accepted = sum(verdict.accepted for verdict in verdicts)
-    doubted = sum(verdict.reason == DropReason.LABEL_IN_DOUBT for verdict in verdicts)
+    doubted = sum(verdict.reason in (DropReason.LABEL_IN_DOUBT, DropReason.READ_OTHERWISE) for verdict in verdicts)
     return (accepted + 2) / (accepted + doubted + 2)
 
 

@@ -18,8 +18,10 @@ from stepsynth.evaluation.statistics import wilson
 from stepsynth.filters import FilterPipeline, own_filters
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
+from stepsynth.filters.second_reading import SecondReading
 from stepsynth.generation.annotating import annotate
 from stepsynth.generation.oversampling import StageGenerator
+from stepsynth.generation.second_reading import TeacherReader
 from stepsynth.methods.annotate import AnnotatePlan
 from stepsynth.registry import METHODS
 from stepsynth.students.probe import LinearProbe
@@ -102,6 +104,7 @@ class StageRunner:
             self._generator.run(plan, number, FilterPipeline.for_rationales(plan.targets), [])
         else:
             check, facts = self._label_check()
+            reading, reader = self._second_reading()
             rules = FilterPipeline.for_rows(
                 self._config.task,
                 self._gold,
@@ -109,8 +112,13 @@ class StageRunner:
                 None if self._generator.matched(plan) else plan.targets,
                 own=own_filters(self._config.filters, self._config.given_filters or ()),
                 label_check=check,
+                second_reading=reading,
             )
-            self._generator.run(plan, number, rules, self._journal.dataset(number), facts)
+
+            def told() -> dict[str, Any]:
+                return {**facts, **({"second_reading": {**reading.counts, **reader.cost()}} if reading and reader else {})}
+
+            self._generator.run(plan, number, rules, self._journal.dataset(number), told)
         return plan.stage
 
     def _refuse_late(self, stage: str, number: int) -> None:
@@ -138,6 +146,15 @@ class StageRunner:
             wanted = self._check_labels and create_family(self._config.task).one_label
             self._checked = self._fit_label_check() if wanted else (None, {})
         return self._checked
+
+    def _second_reading(self) -> tuple[SecondReading | None, TeacherReader | None]:
+        """Return the second reading of a stage, if it is on, and what asks for it."""
+        wanted = self._config.method.second_reading
+        if wanted == "none":
+            return None, None
+        family = create_family(self._config.task)
+        reader = TeacherReader(self._config, family, self._client)
+        return SecondReading(reader, family, relabels=wanted == "relabel"), reader
 
     def _fit_label_check(self) -> tuple[LabelCheck | None, dict[str, Any]]:
         probe = LinearProbe(self._config.student, create_family(self._config.task), self._harvest)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "extent", "holds_nothing"]
 
 # Kinds of stages in which students learn, are judged or tested; all others ask the teacher.
-LEARNING = (StageKind.FOLD, StageKind.CROSSFIT, StageKind.CHOICE, StageKind.TRAIN, StageKind.TEST)
+LEARNING = (StageKind.FOLD, StageKind.CROSSFIT, StageKind.CHOICE, StageKind.TRAIN, StageKind.TEST, StageKind.READING)
 _ASKING = 1
 # Order of the stages in a round; all kinds that write rows have the same place.
 _PLACES = {StageKind.RATIONALES: 0, **{kind: place for place, kind in enumerate(LEARNING, _ASKING + 1)}}
@@ -177,14 +177,20 @@ class Journal:
         )
 
     def spent(self, stage: str) -> Spent:
-        """Return the cost of a finished stage's answers, each counted once."""
+        """Return the cost of a finished stage's answers, each counted once, second readings included."""
         query = (
             "SELECT COUNT(*), COALESCE(SUM(tokens), 0), SUM(cost), COUNT(cost) FROM (SELECT a.key,"
             " MAX(a.prompt_tokens + a.completion_tokens) AS tokens, MAX(a.cost_usd) AS cost"
             " FROM answers a WHERE a.key IN (SELECT key FROM rows WHERE stage = ?) GROUP BY a.key)"
         )
         ((requests, tokens, cost, priced),) = select(self._connection, query, (stage,))
-        return Spent(requests, tokens, (cost or 0.0) if priced == requests else None)
+        usd = (cost or 0.0) if priced == requests else None
+        found = first(self._connection, "SELECT info FROM stages WHERE name = ?", (stage,))
+        # Answers that judged the rows, instead of giving them.
+        read = json.loads(found[0]).get("second_reading", {}) if found else {}
+        if read:
+            usd = None if usd is None or read["usd"] is None else usd + read["usd"]
+        return Spent(requests + read.get("requests", 0), tokens + read.get("tokens", 0), usd)
 
     # meta and gold ---------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stepsynth.methods import MethodContext, Plan
     from stepsynth.types import Example, Mistake, Sampling
 
-__all__ = ["Annotate", "AnnotatePlan", "answer_sampling"]
+__all__ = ["Annotate", "AnnotatePlan", "answer_sampling", "reading_sampling"]
 
 # Enough for a label or a short span.
 _ANSWER_TOKENS = 32
@@ -29,6 +29,12 @@ _ANSWER_TOKENS = 32
 def answer_sampling(config: RunConfig) -> Sampling:
     """Return how a teacher is asked for a decision: greedily, with room for a label or a short span."""
     return replace(config.teacher.sampling.frozen(), temperature=0.0, max_tokens=_ANSWER_TOKENS)
+
+
+def reading_sampling(config: RunConfig) -> Sampling:
+    """Return how a teacher is asked for one of ``method.readings`` answers: greedily for one, at its temperature for several."""
+    sampling = answer_sampling(config)
+    return sampling if config.method.readings == 1 else replace(sampling, temperature=config.teacher.sampling.temperature)
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,14 @@ class AnnotatePlan:
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for the answer to a text; after the last one they begin again."""
+        return self.reading(number, 0, label, index)
+
+    def reading(self, number: int, replicate: int, label: str = "", index: int | None = None) -> Request:
+        """Ask for one of several answers to a text (``method.readings``)."""
         text, source = self.texts[number % len(self.texts)]
-        messages, sampling = self.ctx.prompts.question(text), answer_sampling(self.ctx.config)
-        return Request(messages, sampling, 0, self.stage, index, label, source, context=text.context)
+        messages, sampling = self.ctx.prompts.question(text), reading_sampling(self.ctx.config)
+        place = number if index is None else index
+        return Request(messages, sampling, replicate, self.stage, place, label, source, context=text.context)
 
 
 class Annotate(Method):
@@ -101,7 +112,7 @@ class Annotate(Method):
     """
 
     name = "annotate"
-    keys = frozenset({"seed_rows", "rounds", "rows_per_mistake", "stop", "folds", "final", "pool_rows"})
+    keys = frozenset({"seed_rows", "rounds", "rows_per_mistake", "stop", "folds", "final", "pool_rows", "readings"})
     student: Trains = "crossfit"
     checks_labels = False
     takes_pool = True

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 # Keys of the section ``method`` that methods share.
-ROWS = frozenset({"seed_rows", "rows_per_answer", "max_overgeneration", "feedback"})
+ROWS = frozenset({"seed_rows", "rows_per_answer", "max_overgeneration", "feedback", "second_reading", "readings"})
 REASONS = frozenset({"rationales", "rationales_per_row", "seed_from", "demonstrations"})
 CHECK = frozenset({"label_check", "label_check_ratio"})
 LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})
@@ -142,6 +142,7 @@ class Method(Noun, Optioned, ABC):
         """
         if cls.needs_pool and config.data.pool is None:
             raise ValueError(f"method.name={cls.name} needs texts without labels: name a file in data.pool")
+        _check_readings(config)
         if cls.student != "crossfit":
             return
         if config.method.label_check == "harvest":
@@ -175,6 +176,20 @@ class Method(Noun, Optioned, ABC):
     def __repr__(self) -> str:
         given = {**self._given, **dict(self.identity())}
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+
+def _check_readings(config: RunConfig) -> None:
+    method = config.method
+    if method.second_reading != "none" and method.match is not None:
+        raise ValueError(
+            f"method.second_reading={method.second_reading} does not go with a method that is given a budget of "
+            f"{method.match.unit}; compare by rows, or set second_reading for the methods that set the budget only"
+        )
+    if method.readings > 1 and not config.teacher.sampling.temperature:
+        raise ValueError(
+            f"method.readings={method.readings} with teacher.sampling.temperature=0 would give the same answer {method.readings} "
+            "times: write method.readings: 1, or a temperature above 0"
+        )
 
 
 def register_method(method: Method) -> None:

@@ -284,7 +284,7 @@ def _rows(config: RunConfig, inputs: RunData) -> tuple[int, int]:
     for number in range(method.rounds + 1):
         looked: list[int] = []
         plans = list(plans_of(method, number, replace(ctx, mistakes=_noting(ctx, looked))))
-        answers = sum(map(_answers, plans))
+        answers = sum(_answers(plan, config.method.readings) for plan in plans)
         if looked:
             by_mistakes += answers
         else:
@@ -292,6 +292,10 @@ def _rows(config: RunConfig, inputs: RunData) -> tuple[int, int]:
         if number and not plans:
             break
     counts = [math.ceil((always + by_mistakes * wrong) / share) for share, wrong in zip(_ACCEPTED, _WRONG, strict=True)]
+    if config.method.second_reading != "none":
+        # At most every answer is read again, and at the end every gold row.
+        gold = len(inputs.validation.harvest) + len(inputs.validation.select)
+        counts = [count + config.method.readings * (count + gold) for count in counts]
     return counts[0], counts[1]
 
 
@@ -305,7 +309,7 @@ def _noting(ctx: MethodContext, looked: list[int]) -> Callable[[int], Sequence[M
     return mistakes
 
 
-def _answers(plan: Plan) -> float:
+def _answers(plan: Plan, readings: int) -> float:
     """Return the answers that a plan's rows need if none is dropped; a label's reasons take whole answers."""
     targets = {label: target for label, target in plan.targets.items() if target}
     if not targets:
@@ -313,6 +317,8 @@ def _answers(plan: Plan) -> float:
     each = plan.request(next(iter(targets)), 0, 0).parts
     if plan.kind == StageKind.RATIONALES:
         return sum(math.ceil(target / each) for target in targets.values())
+    if plan.kind == StageKind.ANNOTATE:
+        return float(sum(targets.values()) * readings)
     return sum(targets.values()) / each
 
 

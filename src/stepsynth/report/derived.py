@@ -35,7 +35,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target),
     ``undecided`` (if the teacher answers itself: answers that count as guesses, unless 0),
     ``stages`` (the outcome of every requested row) and ``label_check`` (whether it was
-    used, and how many harvest rows its probe got right). Cross-fitting adds ``worth``, see
+    used, and how many harvest rows its probe got right), and ``second_reading`` if rows were read again.
+    Cross-fitting adds ``worth``, see
     `stepsynth.training.worth.find_worth`, and ``crossfit`` in the rounds that it judged.
     """
     config = directory.config
@@ -75,6 +76,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
                 entry.update(student=student["student"], crossfit=student["crossfit"])
     if pool := journal.meta("pool"):
         method["pool"] = json.loads(pool)
+    if reading := _second_reading(journal):
+        method["second_reading"] = reading
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
         method["tokens"]["thoughts"] = thought
     return {
@@ -87,6 +90,26 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "student": {"model": config.student.called},
         "seed": config.seed,
         "methods": {config.method.name: method},
+    }
+
+
+def _second_reading(journal: Journal) -> dict[str, Any] | None:
+    """Return what second readings came to; ``None`` if there were none.
+
+    ``read``, ``agreed``, ``relabelled`` and ``unread`` count written rows, ``gold`` has ``right`` and ``of``; ``requests``,
+    ``tokens`` and ``usd`` (``None``: unknown price) are what all readings cost.
+    """
+    found = [(kind, info["second_reading"]) for _, _, kind, info, _ in journal.stages() if "second_reading" in info]
+    if not found:
+        return None
+    rows = [info for kind, info in found if kind != StageKind.READING]
+    gold = next((info for kind, info in found if kind == StageKind.READING), None)
+    dollars = [info["usd"] for _, info in found]
+    return {
+        **{name: sum(info.get(name, 0) for info in rows) for name in ("read", "agreed", "relabelled", "unread")},
+        "gold": {"right": gold["right"], "of": gold["of"]} if gold else None,
+        **{name: sum(info[name] for _, info in found) for name in ("requests", "tokens")},
+        "usd": None if None in dollars else sum(dollars),
     }
 
 

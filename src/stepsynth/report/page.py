@@ -14,6 +14,7 @@ from stepsynth.journal.queries import count_rows
 from stepsynth.methods import trains_on
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
+from stepsynth.report.review import labels_in_doubt
 from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_of
 from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
 from stepsynth.report.spending import greedy, spent_by_label
@@ -85,6 +86,8 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "meanings": [(reason, REASONS[reason]) for reason in ranked if reason in REASONS],
         "samples": samples_of(journal, stages, counts, list(config.task.labels)),
         "misses": [misses_of(journal, entry.number, config) for entry in rounds if feeding(journal, entry.number, config)],
+        "doubts": labels_in_doubt(journal, config, family),
+        "read_again": mapping(method.get("second_reading")),
         "figures": _figures(_of_loop(journal, trains, rounds), stages, ranked),
         "learning": LEARNING,
         "series": SERIES,

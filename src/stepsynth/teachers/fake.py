@@ -150,7 +150,7 @@ class FakeTeacher:
         """Return the built-in answer with blemishes, but without faults or script.
 
         ``stage`` decides the kind: ``round-0/rationales`` gives a reason, ``round-1/extrapolate``
-        a text that uses words of the prompt, ``answer`` a label or a piece of the passage,
+        a text that uses words of the prompt, ``answer`` or ``reading`` a label or a piece of the passage,
         anything else a seed text; with an answer given, a question.
         """
         key = request.key(self._identity)
@@ -194,7 +194,7 @@ def _clean(request: Request, seed: str) -> str:
     rng = _rng(purpose, request.label, seed)
     if purpose == "rationales":
         return _pick(rng, _REASONS).format(_pick(rng, common[::2]), _pick(rng, common[1::2]), _pick(rng, _FILLER))
-    if purpose in ("answer", "annotate"):
+    if purpose in ("answer", "annotate", "reading"):
         return _decision(request.messages[-1].content)
     if request.answer is not None:
         return _question(rng, request.context, request.answer)

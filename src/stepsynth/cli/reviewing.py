@@ -1,0 +1,74 @@
+"""``stepsynth review``: the labelled rows that a person should look at first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stepsynth.errors import ConfigError
+from stepsynth.run.outputs import refuse_own_file
+from stepsynth.runtime.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["print_review", "write_review"]
+
+_SHOWN = 20
+_WIDTH = 160
+
+
+def write_review(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Write the rows to a .csv or .jsonl file.
+
+    Raises:
+        ConfigError: the file has another ending, belongs to a run, or cannot be written.
+    """
+    refuse_own_file(out)
+    if out.suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    elif out.suffix == ".csv":
+        stream = io.StringIO()
+        plain = [{name: _cell(value) for name, value in row.items()} for row in rows]
+        writer = csv.DictWriter(stream, list(plain[0]) if plain else ["student", "confidence", "teacher"])
+        writer.writeheader()
+        writer.writerows(plain)
+        text = stream.getvalue()
+    else:
+        raise ConfigError(f"the list cannot be written to {str(out)!r}.", hint="Name a file that ends in .csv or .jsonl.")
+    try:
+        write_atomic(out, text)
+    except OSError as error:
+        raise ConfigError(f"{str(out)!r} cannot be written: {error.strerror}.", hint="Name another file.") from None
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def print_review(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the first rows, one paragraph each."""
+    if not rows:
+        typer.echo("No label is in doubt: students that had not seen the rows, and the teacher if it was asked, agree with all.")
+        return
+    for row in rows[:_SHOWN]:
+        said = [f"student: {_shown(row['student'])} ({row['confidence']:.0%})"] if row["student"] is not None else []
+        said += [f"teacher: {_shown(row['teacher'])}"] if row["teacher"] is not None else []
+        given = {name: value for name, value in row.items() if name not in ("student", "confidence", "teacher")}
+        fields = "; ".join(f"{name}: {_shown(value)}" for name, value in given.items() if value not in (None, "", []))
+        typer.echo(f"- {', '.join(said)}\n  {fields}")
+    more = len(rows) - _SHOWN
+    end = f" {more:,} more: write all of them with --out FILE.csv." if more > 0 else ""
+    typer.echo(f"\n{len(rows):,} labelled rows have another answer by a student that had not seen them, or by the teacher.{end}")
+    typer.echo("Most doubts are the models' own mistakes: the order says where to look first.")
+
+
+def _shown(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " ".join(text.split()) or "none"
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

@@ -1,0 +1,82 @@
+"""Labels that a person should look at first: gold rows to which a student, or the teacher, gives another answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsynth.journal.results import best_round, find_choice
+from stepsynth.methods import trains_on
+from stepsynth.types import StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.journal import Journal
+    from stepsynth.tasks import TaskFamily
+    from stepsynth.types import Example, Graded
+
+__all__ = ["Doubt", "labels_in_doubt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A gold row with another answer than the one it has.
+
+    Attributes:
+        row: the row.
+        label: its answer in the file.
+        student: the answer of a student that had not seen the row; ``None`` if it is the row's.
+        confidence: that student's probability for its answer; ``None`` if it agrees with the row.
+        teacher: the teacher's answer; ``None`` if it is the row's, or if it was not asked or gave none.
+    """
+
+    row: Example
+    label: str
+    student: str | None
+    confidence: float | None
+    teacher: str | None
+
+    @property
+    def both(self) -> bool:
+        """Whether student and teacher give the same other answer."""
+        return self.student is not None and self.student == self.teacher
+
+
+def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> list[Doubt]:
+    """Return the gold rows in doubt: first those where student and teacher agree, then by the student's confidence.
+
+    Students are asked only about rows that they had not learnt from. The order says where to look first, not what is wrong:
+    with few labels most doubts are the student's own mistakes.
+
+    Args:
+        journal: the run's.
+        config: the run's.
+        family: names the rows' answers.
+    """
+    rows = [*journal.gold("harvest"), *journal.gold("select")]
+    student = {g.prediction.example_id: g for g in _judged(journal, config)}
+    stage = next((info for _, _, kind, info, _ in journal.stages() if kind == StageKind.READING), {})
+    teacher = {row: said for row, said, score in stage.get("second_reading", {}).get("said", ()) if score < 1.0}
+    found = []
+    for row in rows:
+        graded = student.get(row.id)
+        wrong = graded.prediction if graded is not None and graded.score < 1.0 else None
+        other = teacher.get(row.id)
+        if wrong is not None or other is not None:
+            confidence = wrong.confidence if wrong else None
+            found.append(Doubt(row, family.gold(row), wrong.label if wrong else None, confidence, other))
+    return sorted(found, key=lambda doubt: (not doubt.both, doubt.confidence is None, -(doubt.confidence or 0.0)))
+
+
+def _judged(journal: Journal, config: RunConfig) -> Sequence[Graded]:
+    """Return the predictions for gold rows of students that had not seen them; of the final student's kind, if there is one."""
+    trains = trains_on(config, journal)
+    if trains == "crossfit":
+        choice = find_choice(journal)
+        return journal.graded(choice["judged"][choice["chosen"]], "crossfit") if choice else ()
+    if trains == "written" and journal.rounds():
+        best = best_round(journal)
+        return [*journal.graded(best, "harvest"), *journal.graded(best, "select")]
+    return ()
