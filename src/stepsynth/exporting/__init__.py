@@ -8,13 +8,14 @@ The rows and the student are two folders with a README.md each, because they are
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import ConfigError
 from stepsynth.execution import open_journal, trained_round
 from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.formats import DATA_FORMATS, DataFormat, chosen_format
+from stepsynth.exporting.push import Upload, check_repository, find_uploads, push_uploads
 from stepsynth.exporting.student import STUDENT_FORMATS, student_writer
 from stepsynth.exporting.tables import Content
 from stepsynth.tasks import stored_family
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal
     from stepsynth.run import RunDirectory
 
-__all__ = ["DATA_FORMATS", "STUDENT_FORMATS", "Content", "DataFormat", "Exported", "Wanted", "export_run"]
+__all__ = [
+    "DATA_FORMATS",
+    "STUDENT_FORMATS",
+    "Content",
+    "DataFormat",
+    "Exported",
+    "Push",
+    "Upload",
+    "Wanted",
+    "export_and_push",
+    "export_run",
+]
 
 CARD = "README.md"
 
@@ -56,12 +68,55 @@ class Exported:
         data: the folder of the rows, or ``None``.
         student: the folder of the student, or ``None``.
         notes: what the rows lack, a sentence each.
+        uploads: what was pushed, or what would be.
     """
 
     folder: Path
     data: Path | None = None
     student: Path | None = None
     notes: tuple[str, ...] = ()
+    uploads: tuple[Upload, ...] = ()
+
+
+@dataclass(frozen=True)
+class Push:
+    """Where an export goes on the hub.
+
+    Attributes:
+        repository: ``owner/name``, of the rows and of the student: they are repositories of different kinds.
+        public: whether everybody may see a repository that is made.
+        dry: only find out what would be sent.
+    """
+
+    repository: str
+    public: bool = False
+    dry: bool = False
+
+
+def export_and_push(directory: RunDirectory, folder: Path, wanted: Wanted, push: Push | None) -> Exported:
+    """Write an export and push it; if nothing is wanted, push the one that is there.
+
+    Args:
+        directory: the run.
+        folder: must not exist if something is wanted.
+        wanted: what to write.
+        push: where to; ``None``: nowhere.
+
+    Raises:
+        ConfigError: as `export_run`; or the repository's name is none, or there is nothing to push.
+        RunError: as `export_run`; or the hub refused. What was written stays.
+    """
+    if push is None:
+        return export_run(directory, folder, wanted)
+    check_repository(push.repository)
+    if wanted.data is None and wanted.student is None:
+        written = Exported(folder)
+    else:
+        written = export_run(directory, folder, replace(wanted, repository=push.repository))
+    uploads = find_uploads(folder, push.repository)
+    if not push.dry:
+        uploads = push_uploads(uploads, public=push.public, message=f"stepsynth: {directory.config.task.name}")
+    return replace(written, uploads=tuple(uploads))
 
 
 def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exported:

@@ -126,7 +126,7 @@ def making(facts: Facts) -> str:
         for s in facts.stages
     ]
     reasons = [
-        [plain(reason), f"{count:,}", plain(REASONS.get(reason, "a filter of the user"))]  # type: ignore[call-overload]
+        [plain(reason), f"{count:,}", plain(REASONS.get(reason, "a filter of the user"))]
         for reason, count in sorted(facts.dropped.items(), key=lambda entry: (-entry[1], entry[0]))
     ]
     own = [plain(f"{entry.name} {entry.options or ''}") for entry in facts.config.filters]

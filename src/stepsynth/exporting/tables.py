@@ -110,7 +110,7 @@ def collect_tables(journal: Journal, config: RunConfig, content: Content) -> Tab
     """
     if not knows_family(config.task):
         raise RunError(
-            f"the rows cannot be exported without the class of the task family {config.task.family!r}, which knows their columns.",
+            f"rows cannot be exported without the class of the task family {config.task.family!r}, which knows their columns.",
             hint="Import the class, or install its package, and try again.",
         )
     family = create_family(config.task)
@@ -194,7 +194,16 @@ class _Maker:
         found = _values(self.family.record(row), self.columns)
         if not self.content.lineage:
             return found
-        return {**found, "round": -1, "kind": "gold", "source": row.id, "stage": split, "id": row.id, "request": "", "verdict": ""}
+        return {
+            **found,
+            "round": -1,
+            "kind": "gold",
+            "source": row.id,
+            "stage": split,
+            "id": row.id,
+            "request": "",
+            "verdict": "",
+        }
 
     def _reference(self, row: Example, half: str) -> dict[str, Any]:
         record = self.family.record(row)

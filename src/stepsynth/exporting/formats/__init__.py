@@ -1,6 +1,6 @@
 """The formats of exported rows, by name; a new one is a class and a line here.
 
-    chosen_format("parquet", family).write(table, folder, labels)
+chosen_format("parquet", family).write(table, folder, labels)
 """
 
 from __future__ import annotations

@@ -105,6 +105,6 @@ def features_yaml(features: datasets.Features) -> Any:
         import datasets
         from huggingface_hub import DatasetCardData
 
-    data = DatasetCardData()
+    data: Any = DatasetCardData()
     datasets.info.DatasetInfosDict({"default": datasets.DatasetInfo(features=features)}).to_dataset_card_data(data)
     return data.to_dict()["dataset_info"]["features"]
