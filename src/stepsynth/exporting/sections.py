@@ -217,7 +217,7 @@ def repeating(facts: Facts) -> str:
     text = yaml.safe_dump(public_config(facts.config), sort_keys=False, allow_unicode=True, width=100)
     return joined(
         "## How to repeat it",
-        f"Save this as `config.yaml` beside the data files, and run it with stepsynth {__version__}:",
+        f"Save this as config.yaml beside the data files, and run it with stepsynth {__version__}:",
         code("stepsynth run config.yaml", "sh"),
         code(text, "yaml"),
         "Files are shown by their names alone, and the address of a private server is left out. Another processor or another "

@@ -75,7 +75,7 @@ class JsonLines(DataFormat):
         """Return code for `datasets` and pandas."""
         return (
             'datasets.load_dataset("FOLDER")\n'
-            'pandas.read_json("FOLDER/train.jsonl", lines=True, dtype=False, convert_dates=False)'
+            'pandas.read_json("FOLDER/train.jsonl", lines=True, dtype=False)'
         )
 
 
