@@ -73,10 +73,7 @@ class JsonLines(DataFormat):
 
     def loading(self) -> str:
         """Return code for `datasets` and pandas."""
-        return (
-            'datasets.load_dataset("FOLDER")\n'
-            'pandas.read_json("FOLDER/train.jsonl", lines=True, dtype=False)'
-        )
+        return 'datasets.load_dataset("FOLDER")\npandas.read_json("FOLDER/train.jsonl", lines=True, dtype=False)'
 
 
 def _cell(value: object) -> object:
