@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from command import stepsynth
 from finished_runs import finished_run
@@ -98,6 +98,8 @@ class Answer(BaseHTTPRequestHandler):
                     content = base64.b64decode(line["value"]["content"])
                     hub.files.setdefault(found[1], {})[line["value"]["path"]] = content
             self.send({"commitOid": "0" * 40, "commitUrl": f"{hub.url}/{found[1]}/commit/{'0' * 40}"})
+        elif found[1] not in hub.private:
+            self.send({"error": "Repository not found"}, 404)
         else:
             name = found[1].partition("/")[2]
             self.send({"id": name, "private": hub.private[found[1]], "sha": "0" * 40, "siblings": [], "tags": []})
@@ -108,7 +110,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = Hub()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("time.sleep", lambda _: None)
     yield server
