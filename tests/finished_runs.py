@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from family_worlds import build_family_world, lend_student
 from stepsynth.execution import execute
@@ -23,7 +24,13 @@ def _base() -> tuple[tempfile.TemporaryDirectory[str], Path]:
 def finished_run(family: str, method: str = "s3") -> Path:
     """Return the run directory of a finished run; it has 20 validation rows and 10 test rows."""
     folder, student = _base()
-    changes = {"method__name": method, "method__rounds": 0, "student__epochs": 1, "method__rationales": 2, "cache": None}
+    changes: dict[str, Any] = {
+        "method__name": method,
+        "method__rounds": 0,
+        "student__epochs": 1,
+        "method__rationales": 2,
+        "cache": None,
+    }
     world = build_family_world(Path(folder.name) / f"{family}-{method}", family, student=student, **changes)
     run = world.folder / "runs" / "run"
     execute(world.config(), run)

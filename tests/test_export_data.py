@@ -59,7 +59,7 @@ def odd_rows(family: str) -> list[Row]:
     if family == "classification":
         return [{"text": text, "label": LABELS[i % 4]} for i, text in enumerate(ODD)]
     if family == "multi_label":
-        sets = ([], ["1"], ["NA", "a, b"], ["1", "NA", "a, b"])
+        sets: tuple[list[str], ...] = ([], ["1"], ["NA", "a, b"], ["1", "NA", "a, b"])
         return [{"text": text, "labels": sets[i % 4]} for i, text in enumerate(ODD)]
     if family == "pair":
         return [{"text1": text, "text2": ODD[i - 1], "label": ("yes", "no")[i % 2]} for i, text in enumerate(ODD)]
@@ -244,7 +244,7 @@ def test_the_exported_student_predicts_as_the_run_does(tmp_path: Path) -> None:
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = finished_run("classification"), tmp_path / "out"
     (tmp_path / "there").mkdir()
-    cases = [
+    cases: list[tuple[list[object], str]] = [
         ([run, out, "--data", "parqet"], "'parqet' is not known. Did you mean 'parquet'?"),
         ([run, out, "--data", "squad"], "'squad' is for questions about passages, not for a 'classification' task"),
         ([run, out, "--student", "safetensor"], "Did you mean 'safetensors'?"),
