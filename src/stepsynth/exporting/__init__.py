@@ -17,7 +17,7 @@ from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.formats import DATA_FORMATS, DataFormat, chosen_format
 from stepsynth.exporting.push import Upload, check_repository, find_uploads, push_uploads
 from stepsynth.exporting.student import STUDENT_FORMATS, student_writer
-from stepsynth.exporting.tables import Content
+from stepsynth.exporting.tables import Content, Tables, collect_tables
 from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
@@ -141,13 +141,12 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
     with closing(open_journal(directory)) as journal:
         from stepsynth.exporting.cards import model_card
         from stepsynth.exporting.facts import gather_facts
-        from stepsynth.exporting.tables import collect_tables
 
         tables = collect_tables(journal, directory.config, wanted.content) if form else None
         with new_folder(folder) as part:
             if form and tables:
                 notes = tables.notes
-                _write_data(part / "data", journal, directory, form, wanted.content)
+                _write_data(part / "data", journal, directory, form, wanted.content, tables)
             if writer and number is not None:
                 (part / "student").mkdir()
                 loading = writer(directory, number, part / "student")
@@ -157,12 +156,12 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
     return Exported(folder, folder / "data" if form else None, folder / "student" if writer else None, notes)
 
 
-def _write_data(folder: Path, journal: Journal, directory: RunDirectory, form: DataFormat, content: Content) -> None:
+def _write_data(
+    folder: Path, journal: Journal, directory: RunDirectory, form: DataFormat, content: Content, tables: Tables
+) -> None:
     from stepsynth.exporting.cards import dataset_card
     from stepsynth.exporting.facts import gather_facts
-    from stepsynth.exporting.tables import collect_tables
 
-    tables = collect_tables(journal, directory.config, content)
     folder.mkdir()
     for table in tables.tables:
         form.write(table, folder, tables.labels)
