@@ -12,7 +12,6 @@ from stepsynth.api.files import absolute_path
 from stepsynth.config import parse_stored
 from stepsynth.data.columns import shown
 from stepsynth.errors import ConfigError, DataError, RunError
-from stepsynth.exporting.student import CONFIG_FILE
 from stepsynth.runtime.imports import importing
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family
@@ -55,6 +54,8 @@ class TrainedStudent:
         Raises:
             RunError: there is none.
         """
+        from stepsynth.exporting.student import CONFIG_FILE
+
         place = absolute_path(folder, "the folder of the student", "Give the folder of an exported student.", RunError)
         file = place / CONFIG_FILE
         try:
