@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.api.config import Config
 from stepsynth.api.files import absolute_path
 from stepsynth.api.student import TrainedStudent
-from stepsynth.errors import RunError
+from stepsynth.errors import ConfigError, RunError
 from stepsynth.execution import open_journal, rebuild, trained_round
 from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import datasets
     import pandas
 
+    from stepsynth.exporting import Exported
     from stepsynth.journal import Journal
     from stepsynth.report.verify import Finding
 
@@ -206,6 +207,56 @@ class Run:
         if said := without_class(self.config, "written"):
             warnings.warn(said, stacklevel=2)
         return self.path / "report.html"
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        data: str | None = None,
+        student: str | None = None,
+        lineage: bool = True,
+        validation_texts: bool = False,
+        test_texts: bool = False,
+        dropped: bool = False,
+        push: str | None = None,
+        public: bool = False,
+        dry_run: bool = False,
+    ) -> Exported:
+        """Write the data set and the student for others, each with a card, and push them to the hub if asked.
+
+        Args:
+            folder: a new folder; it gets ``data`` and ``student``. If neither is wanted: an export to push.
+            data: format of the rows: ``csv``, ``jsonl``, ``parquet``, ``datasets``, or ``squad`` for questions.
+            student: format of the final student: ``safetensors``.
+            lineage: columns that say where a row comes from.
+            validation_texts: validation rows with their texts, not as references.
+            test_texts: test rows with their texts, not as references.
+            dropped: also the rows that were dropped, with the reasons.
+            push: ``owner/name`` on the Hugging Face hub; log in with ``hf auth login`` before.
+            public: whether everybody may see a repository that is made.
+            dry_run: with ``push``: send nothing; ``uploads`` of the result says what would be sent.
+
+        Returns:
+            The paths ``folder``, ``data`` and ``student`` (``None`` if not written), and ``uploads``.
+
+        Raises:
+            ConfigError: a format is unknown or does not fit the task, the folder exists, or nothing is wanted.
+            RunError: there are no written rows or no student, the folder cannot be written, or the hub refused.
+
+        Example:
+            >>> run.export("tickets", data="parquet", student="safetensors").data  # doctest: +SKIP
+            PosixPath('/data/tickets/data')
+        """
+        from stepsynth.exporting import Content, Push, Wanted, export_and_push
+
+        if push is None and (public or dry_run):
+            raise ConfigError(f"{'public' if public else 'dry_run'} belongs to push.", hint="Give push='owner/name'.")
+        place = absolute_path(folder, "the folder of the export", "Give a path.")
+        wanted = Wanted(data, student, Content(lineage, validation_texts, test_texts, dropped))
+        written = export_and_push(self._directory, place, wanted, None if push is None else Push(push, public, dry_run))
+        for note in written.notes:
+            warnings.warn(note, stacklevel=2)
+        return written
 
     def verify(self) -> list[Finding]:
         """Return the problems of the run's files; empty if it is intact.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.api.files import absolute_path
+from stepsynth.config import parse_stored
 from stepsynth.data.columns import shown
-from stepsynth.errors import ConfigError, DataError
+from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.runtime.imports import importing
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family
@@ -39,6 +43,29 @@ class TrainedStudent:
     def __init__(self, config: RunConfig, path: Path) -> None:
         self.path = path
         self._config = config
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> TrainedStudent:
+        """Return an exported student; see `stepsynth.Run.export`.
+
+        Args:
+            folder: the folder ``student`` of an export, or a copy of its repository.
+
+        Raises:
+            RunError: there is none.
+        """
+        from stepsynth.exporting.student import CONFIG_FILE
+
+        place = absolute_path(folder, "the folder of the student", "Give the folder of an exported student.", RunError)
+        file = place / CONFIG_FILE
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))["config"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunError(
+                f"there is no exported student at {str(place)!r}: {CONFIG_FILE} is missing or cannot be read.",
+                hint="Give the folder 'student' of an export; of a run, use Run.load(...).student.",
+            ) from None
+        return cls(parse_stored(values), place)
 
     @cached_property
     def _family(self) -> TaskFamily:

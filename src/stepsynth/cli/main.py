@@ -296,6 +296,43 @@ def review(
 
 
 @app.command()
+def export(
+    run: RunPath,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder; with --push alone, an export to push.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Write the rows: csv, jsonl, parquet, datasets, or squad (questions).")
+    ] = None,
+    student: Annotated[str | None, typer.Option(metavar="FORMAT", help="Write the final student: safetensors.")] = None,
+    no_lineage: Annotated[bool, typer.Option("--no-lineage", help="Leave out columns that say where a row comes from.")] = False,
+    validation_texts: Annotated[
+        bool, typer.Option("--validation-texts", help="Write validation rows with texts, not as references.")
+    ] = False,
+    test_texts: Annotated[bool, typer.Option("--test-texts", help="Write test rows with texts, not as references.")] = False,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Also write the rows that were dropped, with the reasons.")] = False,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Push to the Hugging Face hub, into private repositories.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push: into public repositories.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --push: show what would be sent, and send nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a run's data set and student for others, each with a card, and push them to the hub if asked."""
+    from stepsynth.cli.exporting import export_values, print_export
+    from stepsynth.errors import ConfigError
+    from stepsynth.exporting import Content, Push, Wanted, export_and_push
+    from stepsynth.run import RunDirectory
+
+    directory = RunDirectory.read(run)
+    if data is None and student is None and push is None:
+        raise ConfigError("there is nothing to export.", hint="Give --data FORMAT, --student FORMAT, or both.")
+    if push is None and (public or dry_run):
+        raise ConfigError(f"{'--public' if public else '--dry-run'} belongs to --push.", hint="Give --push OWNER/NAME.")
+    wanted = Wanted(data, student, Content(not no_lineage, validation_texts, test_texts, dropped))
+    written = export_and_push(directory, folder.absolute(), wanted, None if push is None else Push(push, public, dry_run))
+    _print_json(export_values(written)) if as_json else print_export(run, written)
+
+
+@app.command()
 def verify(folder: RunPath, as_json: Json = False) -> None:
     """Check that a run is intact: journal, gold rows, models, derived files. Exit code 1 if it is not."""
     from stepsynth.report.verify import check_run

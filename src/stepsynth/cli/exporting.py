@@ -1,0 +1,57 @@
+"""``export``: what was written for others, and what was or would be pushed to the hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stepsynth.cli.screens import plain_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepsynth.exporting import Exported
+
+__all__ = ["export_values", "print_export"]
+
+
+def export_values(written: Exported) -> dict[str, Any]:
+    """Return the outcome as JSON values."""
+    return {
+        "folder": str(written.folder),
+        "data": None if written.data is None else str(written.data),
+        "student": None if written.student is None else str(written.student),
+        "notes": list(written.notes),
+        "push": [
+            {"repository": upload.repository, "kind": upload.kind, "url": upload.url or None, "files": upload.files}
+            for upload in written.uploads
+        ],
+    }
+
+
+def print_export(run: Path, written: Exported) -> None:
+    """Print what was written and pushed, or would be pushed."""
+    for note in written.notes:
+        typer.echo(plain_text(note), err=True)
+    for what, place in (("rows", written.data), ("student", written.student)):
+        if place is not None:
+            typer.echo(f"{what}: {place}")
+    for upload in written.uploads:
+        if upload.url:
+            typer.echo(f"pushed {len(upload.files):,} files ({_size(upload.size)}): {upload.url}")
+            continue
+        typer.echo(f"would go to the {upload.kind} repository {upload.repository} ({_size(upload.size)}):")
+        for name, size in upload.files.items():
+            typer.echo(f"  {_size(size):>9}  {name}")
+    unsent = [upload for upload in written.uploads if not upload.url]
+    if unsent:
+        typer.echo(f"Nothing was sent. To send it: stepsynth export {run} {written.folder} --push {unsent[0].repository}")
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes in words."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= step:
+            return f"{count / step:.1f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,169 @@
+"""Exports of a run for others: its rows and its student, each with a card, in a new folder, and the push to the hub.
+
+    export_run(RunDirectory.read(run), Path("tickets"), Wanted(data="parquet", student="safetensors"))
+
+The rows and the student are two folders with a README.md each, because they are two repositories on the hub.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import ConfigError
+from stepsynth.execution import open_journal, trained_round
+from stepsynth.exporting.folder import new_folder, refuse_existing
+from stepsynth.exporting.formats import DATA_FORMATS, DataFormat, chosen_format
+from stepsynth.exporting.push import Upload, check_repository, find_uploads, push_uploads
+from stepsynth.exporting.student import STUDENT_FORMATS, student_writer
+from stepsynth.exporting.tables import Content, Tables, collect_tables
+from stepsynth.tasks import stored_family
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepsynth.journal import Journal
+    from stepsynth.run import RunDirectory
+
+__all__ = [
+    "DATA_FORMATS",
+    "STUDENT_FORMATS",
+    "Content",
+    "DataFormat",
+    "Exported",
+    "Push",
+    "Upload",
+    "Wanted",
+    "export_and_push",
+    "export_run",
+]
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to export.
+
+    Attributes:
+        data: the format of the rows, a name in `DATA_FORMATS`; ``None``: no rows.
+        student: the form of the student, a name in `STUDENT_FORMATS`; ``None``: no student.
+        content: what the rows contain.
+        repository: the name on the hub that the card of the student gives for its rows.
+    """
+
+    data: str | None = None
+    student: str | None = None
+    content: Content = field(default_factory=Content)
+    repository: str | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: the export.
+        data: the folder of the rows, or ``None``.
+        student: the folder of the student, or ``None``.
+        notes: what the rows lack, a sentence each.
+        uploads: what was pushed, or what would be.
+    """
+
+    folder: Path
+    data: Path | None = None
+    student: Path | None = None
+    notes: tuple[str, ...] = ()
+    uploads: tuple[Upload, ...] = ()
+
+
+@dataclass(frozen=True)
+class Push:
+    """Where an export goes on the hub.
+
+    Attributes:
+        repository: ``owner/name``, of the rows and of the student: they are repositories of different kinds.
+        public: whether everybody may see a repository that is made.
+        dry: only find out what would be sent.
+    """
+
+    repository: str
+    public: bool = False
+    dry: bool = False
+
+
+def export_and_push(directory: RunDirectory, folder: Path, wanted: Wanted, push: Push | None) -> Exported:
+    """Write an export and push it; if nothing is wanted, push the one that is there.
+
+    Args:
+        directory: the run.
+        folder: must not exist if something is wanted.
+        wanted: what to write.
+        push: where to; ``None``: nowhere.
+
+    Raises:
+        ConfigError: as `export_run`; or the repository's name is none, or there is nothing to push.
+        RunError: as `export_run`; or the hub refused. What was written stays.
+    """
+    if push is None:
+        return export_run(directory, folder, wanted)
+    check_repository(push.repository)
+    if wanted.data is None and wanted.student is None:
+        written = Exported(folder)
+    else:
+        written = export_run(directory, folder, replace(wanted, repository=push.repository))
+    uploads = find_uploads(folder, push.repository)
+    if not push.dry:
+        uploads = push_uploads(uploads, public=push.public, message=f"stepsynth: {directory.config.task.name}")
+    return replace(written, uploads=tuple(uploads))
+
+
+def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exported:
+    """Write an export into a new folder; everything is checked before, and after an error nothing is left of it.
+
+    Args:
+        directory: the run.
+        folder: must not exist.
+        wanted: what to write.
+
+    Raises:
+        ConfigError: nothing is wanted, a format is unknown or does not fit the task, or the folder exists.
+        RunError: the run has no written rows or no student, or the folder cannot be written.
+    """
+    if wanted.data is None and wanted.student is None:
+        raise ConfigError("there is nothing to export.", hint="Say what: data, student, or both.")
+    form = None if wanted.data is None else chosen_format(wanted.data, stored_family(directory.config.task))
+    writer = None if wanted.student is None else student_writer(wanted.student)
+    refuse_existing(folder)
+    number = None if writer is None else trained_round(directory)
+    notes: tuple[str, ...] = ()
+    with closing(open_journal(directory)) as journal:
+        from stepsynth.exporting.cards import model_card
+        from stepsynth.exporting.facts import gather_facts
+
+        tables = collect_tables(journal, directory.config, wanted.content) if form else None
+        with new_folder(folder) as part:
+            if form and tables:
+                notes = tables.notes
+                _write_data(part / "data", journal, directory, form, wanted.content, tables)
+            if writer and number is not None:
+                (part / "student").mkdir()
+                loading = writer(directory, number, part / "student")
+                rows = wanted.repository if form else None
+                card = model_card(gather_facts(journal, directory), loading, rows)
+                (part / "student" / CARD).write_text(card, encoding="utf-8")
+    return Exported(folder, folder / "data" if form else None, folder / "student" if writer else None, notes)
+
+
+def _write_data(
+    folder: Path, journal: Journal, directory: RunDirectory, form: DataFormat, content: Content, tables: Tables
+) -> None:
+    from stepsynth.exporting.cards import dataset_card
+    from stepsynth.exporting.facts import gather_facts
+
+    folder.mkdir()
+    for table in tables.tables:
+        form.write(table, folder, tables.labels)
+    card = dataset_card(gather_facts(journal, directory), tables, form, content)
+    (folder / CARD).write_text(card, encoding="utf-8")

@@ -1,0 +1,83 @@
+"""The final student as files: one writer per form, each in its own module.
+
+A writer is a function ``write(directory, round, folder)`` that fills a folder and returns Markdown for the model card: how the
+student is loaded. It is named here and imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from stepsynth import __version__
+from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.exporting.public import public_config
+from stepsynth.exporting.sections import code, joined
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepsynth.run import RunDirectory
+
+__all__ = ["CONFIG_FILE", "STUDENT_FORMATS", "StudentWriter", "student_writer", "write_config", "write_plain"]
+
+# What `stepsynth.api.student.TrainedStudent.load` reads beside the weights.
+CONFIG_FILE = "stepsynth.json"
+STUDENT_FORMATS = {"safetensors": "stepsynth.exporting.student:write_plain"}
+_NOT_COPIED = ("done.json",)
+
+
+class StudentWriter(Protocol):
+    """Writes a student in one form."""
+
+    def __call__(self, directory: RunDirectory, round_number: int, folder: Path) -> str:
+        """Fill ``folder`` with the student of a round and return how it is loaded, as Markdown."""
+
+
+def student_writer(name: object) -> StudentWriter:
+    """Return the writer of a form.
+
+    Raises:
+        ConfigError: there is no such form.
+    """
+    if not isinstance(name, str) or name not in STUDENT_FORMATS:
+        raise ConfigError(f"the student format {name!r} is not known.", hint=did_you_mean(name, STUDENT_FORMATS))
+    module, _, attribute = STUDENT_FORMATS[name].partition(":")
+    writer: StudentWriter = getattr(import_module(module), attribute)
+    return writer
+
+
+def write_plain(directory: RunDirectory, round_number: int, folder: Path) -> str:
+    """Copy a student's weights, tokenizer and settings."""
+    for file in sorted(directory.model_path(round_number).iterdir()):
+        if file.is_file() and file.name not in _NOT_COPIED:
+            shutil.copyfile(file, folder / file.name)
+    write_config(directory, folder)
+    return loading(directory)
+
+
+def write_config(directory: RunDirectory, folder: Path) -> None:
+    """Write what stepsynth needs to load the student, without paths of this machine."""
+    values = public_config(directory.config, directory.config.resolved())
+    text = json.dumps({"stepsynth": __version__, "config": values}, indent=1, ensure_ascii=False)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def loading(directory: RunDirectory) -> str:
+    """Return how to load a student with stepsynth."""
+    from stepsynth.tasks import stored_family
+
+    family = stored_family(directory.config.task)
+    texts = family.text_columns
+    row = '"..."' if len(texts) == 1 else "{" + ", ".join(f'"{name}": "..."' for name in texts) + "}"
+    own = directory.config.student.own
+    lines = ["import stepsynth as ss", "", 'student = ss.TrainedStudent.load("FOLDER")', f"student.predict([{row}])"]
+    if not family.spans and not own:
+        lines.append(f"student.pipeline()  # transformers' text-classification pipeline, with stepsynth {__version__} installed")
+    return joined(
+        code("\n".join(lines), "python"),
+        "The weights are safetensors and the tokenizer is that of the base model; no file contains code."
+        + (f" The class of the student {directory.config.student.kind!r} must be imported first." if own else ""),
+    ).rstrip()

@@ -1,0 +1,108 @@
+"""Cards: the hub's own classes read them, they say what the run's record says, and nothing private is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import DatasetCard, EvalResult, ModelCard
+
+from family_worlds import FAMILIES
+from finished_runs import run_directory
+from stepsynth.config import parse_config
+from stepsynth.execution import open_journal
+from stepsynth.exporting import Wanted, export_run
+from stepsynth.exporting.public import public_config, public_name, public_server
+from stepsynth.exporting.sections import code, plain
+from stepsynth.report.derived import build_results
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_cards_of_every_family_are_valid_and_agree_with_the_run(family: str, tmp_path: Path) -> None:
+    directory = run_directory(family)
+    written = export_run(directory, tmp_path / "out", Wanted("parquet", "safetensors", repository="anna/rows"))
+    assert written.data is not None
+    assert written.student is not None
+    journal = open_journal(directory)
+    (method,) = build_results(journal, directory)["methods"].values()
+    journal.close()
+    stages = [stage for stage in method["stages"] if stage["kind"] != "rationales"]
+    requested, accepted = (sum(stage[key] for stage in stages) for key in ("requested", "accepted"))
+
+    dataset, model = DatasetCard.load(written.data / "README.md"), ModelCard.load(written.student / "README.md")
+    told = dataset.data.to_dict()
+    kind = "question-answering" if family == "extractive_qa" else "text-classification"
+    assert told["task_categories"] == [kind]
+    assert [config["config_name"] for config in told["configs"]] == ["default", "references"]
+    counts = f"{requested:,} rows were requested: {accepted:,} were accepted and {requested - accepted:,} dropped."
+    for card in (dataset, model):
+        assert counts in card.text
+        assert "2310.13671" in card.text
+        for section in ("Task", "Models and licences", "How the rows were made", "Scores", "Warnings", "Limits", "Citation"):
+            assert f"\n## {section}\n" in card.text, section
+        for reason in method["dropped"]:
+            assert f"| {reason} |" in card.text
+        for label, meaning in directory.config.task.labels.items():
+            assert f"| {label} | {meaning} |" in card.text
+        assert str(directory.path.parents[2]) not in card.content
+        assert "check the" in card.text
+    (result,) = model.data.eval_results or []
+    assert isinstance(result, EvalResult)
+    assert (result.task_type, result.dataset_split) == (kind, "test")
+    assert (result.metric_type, result.metric_value) == (method["test"]["metric"], method["test"]["value"])
+    assert model.data.to_dict()["datasets"] == ["anna/rows"]
+    # The small test set is a warning of the page, too.
+    assert "The test set is small (n = 10)" in dataset.text
+
+
+def config(**changes: Any) -> Any:
+    task = {"name": "t", "instruction": "/ Decide.", "labels": {"a": "one", "b": "two"}}
+    data = {"validation": {"path": "/data/anna/secret/labelled.csv"}, "test": {"hub": "owner/set"}}
+    return parse_config({"task": task, "data": data, **changes})
+
+
+def test_a_published_config_has_no_path_no_header_and_no_private_server() -> None:
+    teacher = {
+        "backend": "openai",
+        "model": "/models/anna/big.gguf",
+        "base_url": "http://10.1.2.3:8000/v1",
+        "headers": {"X-Team": "blue"},
+        "api_key_env": "MY_KEY",
+    }
+    values = public_config(config(teacher=teacher, student={"model": "/models/anna/small"}, cache="/data/anna/answers.db"))
+    text = json.dumps(values)
+    assert not [word for word in ("anna", "10.1.2.3", "X-Team", "secret", "answers") if word in text]
+    assert values["data"]["validation"]["path"] == "labelled.csv"
+    assert values["data"]["test"]["hub"] == "owner/set"
+    assert (values["teacher"]["model"], values["student"]["model"]) == ("big.gguf", "small")
+    assert values["task"]["instruction"] == "/ Decide."
+    assert parse_config(values).teacher.model == "big.gguf"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://api.openai.com/v1", "https://api.openai.com/v1"),
+        ("https://api.example.com/v1?api-version=1", "https://api.example.com/v1"),
+        ("http://127.0.0.1:8000/v1", ""),
+        ("http://gpu-box:8000/v1", ""),
+        ("https://models.corp.internal/v1", ""),
+        (None, ""),
+    ],
+)
+def test_addresses(address: str | None, shown: str) -> None:
+    assert public_server(address) == shown
+
+
+def test_names_and_hostile_texts() -> None:
+    assert [public_name(name) for name in ("owner/name", "/a/b", "./x/y", "~/m", "minilm-l6")] == [
+        "owner/name",
+        "b",
+        "y",
+        "m",
+        "minilm-l6",
+    ]
+    assert plain("a|b\n<script>") == "a\\|b \\<script\\>"
+    assert code("```\nx", "yaml").startswith("````yaml\n")
