@@ -243,6 +243,24 @@ def status(folder: RunPath, as_json: Json = False) -> None:
 
 
 @app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to look; default: the current folder.")] = Path(),
+    sort: Annotated[str, typer.Option(metavar="KEY", help="name, method, state, date, score, rows, cost and others.")] = "name",
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this method.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only finished, working, interrupted, failed or broken runs.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the runs below a folder, those of comparisons too: score, cost and state."""
+    from stepsynth.cli.listing import print_runs
+    from stepsynth.report.listing import list_runs, pick_runs
+
+    found = pick_runs(list_runs(folder), sort=sort, method=method, state=state)
+    print_json({"folder": str(folder), "runs": found}) if as_json else print_runs(found, folder)
+
+
+@app.command()
 def report(folder: RunPath, as_json: Json = False) -> None:
     """Rewrite the page, the data set and the numbers of a run."""
     from stepsynth.execution import rebuild

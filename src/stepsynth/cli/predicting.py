@@ -105,8 +105,10 @@ class Output:
                 f"--out is {str(self.path)!r}, but {ending!r} is not an ending that predict can write.",
                 hint="Use .csv, .tsv, .jsonl or .parquet, or set --format.",
             )
-        if form == "parquet" and self.path is None:
-            raise ConfigError("a Parquet file does not go to standard output.", hint="Name a file with --out.")
+        # Its end makes it whole, so whoever reads a pipe could take a part for the whole.
+        piped = self.path is None or (self.path.exists() and not self.path.is_file() and not self.path.is_dir())
+        if form == "parquet" and piped:
+            raise ConfigError("a Parquet file goes to no standard output, pipe or device.", hint="Name a file with --out.")
         of_text = _ENDINGS.get(ending, "parquet") != "parquet"
         if ending in _OTHERS or (of_text and ending and form == "parquet") or (ending == ".parquet" and form != "parquet"):
             raise ConfigError(f"--out is {str(self.path)!r}, but the format is {form}.", hint=f"Use a name that ends in .{form}.")
@@ -286,11 +288,14 @@ class _Work:
     def write_parquet(self, handle: IO[bytes], survey: Survey) -> None:
         """Write the predictions into an open file."""
         writer: ParquetFile | None = None
-        for part in self.parts(survey):
-            writer = writer or ParquetFile(handle, self.layout, survey, self.file, self.labels)
-            writer.write(part)
-        if writer is not None:
-            writer.close()
+        try:
+            for part in self.parts(survey):
+                writer = writer or ParquetFile(handle, self.layout, survey, self.file, self.labels)
+                writer.write(part)
+        finally:
+            # After an error, too: pyarrow would do so later, when the file is closed. What was written then is thrown away.
+            if writer is not None:
+                writer.close()
 
 
 def _state_of(file: Path) -> tuple[int, int]:
