@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stepsynth.api.calls import compare, plan, synthesize
     from stepsynth.api.comparison import Comparison
     from stepsynth.api.config import Config, load_config
+    from stepsynth.api.listing import runs
     from stepsynth.api.nouns import (
         S3,
         Annotate,
@@ -108,6 +109,7 @@ __all__ = [
     "compare",
     "load_config",
     "plan",
+    "runs",
     "synthesize",
 ]
 
@@ -117,6 +119,7 @@ _PLACES = {
     "calls": ("compare", "plan", "synthesize"),
     "comparison": ("Comparison",),
     "config": ("Config", "load_config"),
+    "listing": ("runs",),
     "run": ("Run",),
     "student": ("TrainedStudent",),
 }

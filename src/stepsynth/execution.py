@@ -25,7 +25,7 @@ from stepsynth.comparison import (
 )
 from stepsynth.config import stored_run
 from stepsynth.config.addresses import refuse_folder
-from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.errors import ConfigError, Interrupted, RunError, did_you_mean
 from stepsynth.evaluation.power import seeds_power, seeds_power_line
 from stepsynth.journal import Journal, holds_nothing
 from stepsynth.journal.results import best_round
@@ -34,6 +34,7 @@ from stepsynth.methods import create_method, trains_on
 from stepsynth.registry import FAMILIES, METHODS, STUDENTS
 from stepsynth.report import render_comparison
 from stepsynth.report.derived import write_exports
+from stepsynth.report.listing import ENDED_WITH
 from stepsynth.run import JOURNAL, RunDirectory
 from stepsynth.run.answers import open_answers
 from stepsynth.run.data import load_run_data
@@ -147,6 +148,12 @@ def attempt_log(folder: Path) -> Iterator[logging.Handler]:
     handler.handle(logging.LogRecord("stepsynth", logging.INFO, __file__, 0, began, None, None))
     try:
         yield handler
+    except Exception as error:
+        if not isinstance(error, Interrupted):
+            # Without the message, which is the user's to keep; `stepsynth.report.listing` tells a failure from a stop by it.
+            said = f"{ENDED_WITH}{type(error).__name__}"
+            handler.handle(logging.LogRecord("stepsynth", logging.ERROR, __file__, 0, said, None, None))
+        raise
     finally:
         handler.close()
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from command import stepsynth
-from stepsynth.cli.predicting import Output, _csv, _refuse_empty
+from stepsynth.cli.predicting import Output, _refuse_empty
+from stepsynth.cli.prediction_files import Filled, Layout, Survey, Table
 from stepsynth.config import TaskConfig
 from stepsynth.errors import ConfigError, DataError
 from stepsynth.run.outputs import refuse_own_file
@@ -116,7 +117,8 @@ def test_other_endings_are_refused_before_anything_is_done(name: str, form: str 
 
 
 def test_tabs_stand_between_the_cells_of_a_tsv() -> None:
-    content, _ = _csv([{"text": "a, b", "label": "wet"}], [], exact=False, delimiter="\t")
+    table = Table([], Layout(Survey(), ["text"], {}, ["label"]), exact=False, delimiter="\t")
+    content = table.text([Filled({"text": "a, b"}, {"label": "wet"})])
     assert content == "text\tlabel\r\na, b\twet\r\n"
 
 

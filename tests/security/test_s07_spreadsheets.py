@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report_story import comparison
-from stepsynth.cli.predicting import _csv
+from stepsynth.cli.prediction_files import Filled, Layout, Survey, Table
 from stepsynth.comparison.markdown import comparison_markdown
 
 BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
@@ -34,7 +34,9 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 def cells(rows: list[dict[str, Any]], labels: list[str]) -> list[list[str]]:
-    content, _ = _csv(rows, labels, exact=False)
+    texts = [name for name in rows[0] if name in ("text", "context", "question")]
+    table = Table(labels, Layout(Survey(), texts, {}, []), exact=False)
+    content = table.text([Filled({name: row.pop(name) for name in texts}, row) for row in map(dict, rows)])
     return list(csv.reader(io.StringIO(content, newline="")))
 
 
@@ -72,6 +74,13 @@ def test_s07_a_line_end_inside_a_text_begins_no_row() -> None:
         assert found[1][0] == f"harmless{end}=1+1"
 
 
+@pytest.mark.parametrize("text", FORMULAS)
+def test_s07_columns_that_are_kept_are_texts_with_their_names(text: str) -> None:
+    table = Table([], Layout(Survey(), [], {}, []), exact=False)
+    content = table.text([Filled({text: text}, {"label": "a"})])
+    assert not [cell for row in csv.reader(io.StringIO(content, newline="")) for cell in row if runs(cell)]
+
+
 def test_s07_numbers_stay_numbers() -> None:
     """A start of -1 (no place in the passage) is this program's own, and a number."""
     (_, row) = cells([{"context": "c", "question": "q", "answer": "a", "answer_start": -1, "probability": 0.25}], [])
@@ -87,7 +96,7 @@ def test_s07_csv_is_written_in_one_place_only() -> None:
         if (isinstance(node, ast.Call) and ast.unparse(node.func) in ("csv.writer", "csv.DictWriter", "DictWriter", "writer"))
         or (isinstance(node, ast.Attribute) and node.attr == "to_csv")
     }
-    assert writers == {"predicting.py"}
+    assert writers == {"prediction_files.py"}
 
 
 def test_s07_a_name_cannot_add_a_column_to_the_table_of_a_comparison() -> None:

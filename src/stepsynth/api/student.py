@@ -12,6 +12,7 @@ from stepsynth.api.files import absolute_path
 from stepsynth.config import parse_stored
 from stepsynth.data.columns import shown
 from stepsynth.errors import ConfigError, DataError, RunError
+from stepsynth.evaluation.coverage import abstains, check_threshold
 from stepsynth.runtime.imports import importing
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family
@@ -75,17 +76,26 @@ class TrainedStudent:
     def _model(self) -> Model:
         return create_student(self._config).load(self.path)
 
-    def predict(self, texts: Iterable[str | Mapping[str, str]]) -> list[Any]:
+    def predict(self, texts: Iterable[str | Mapping[str, str]], *, threshold: float | None = None) -> list[Any]:
         """Return one answer per text: a label, a list of labels (multi-label), or the text of the answer (questions).
 
         Args:
             texts: texts; for pairs and questions, dicts with the columns of a row: ``text1`` and ``text2``, or ``context``
                 and ``question``.
+            threshold: return ``None`` for a text whose answer is less probable than this. Of several labels, the least
+                probable one counts; if none was predicted, 1 minus the highest probability.
 
         Raises:
             DataError: a row is neither, or has an empty text.
+            ConfigError: the threshold is not a number from 0 to 1.
+
+        Example:
+            >>> run.student.predict(["Where is my invoice?", "hm"], threshold=0.8)  # doctest: +SKIP
+            ['payment', None]
         """
-        return [self._family.plain_answer(prediction) for prediction in self._predictions(texts)]
+        check_threshold(threshold)
+        found = self._predictions(texts)
+        return [None if abstains(prediction, threshold) else self._family.plain_answer(prediction) for prediction in found]
 
     def predict_proba(self, texts: Iterable[str | Mapping[str, str]]) -> list[dict[str, float]]:
         """Return label -> probability per text; see `predict`."""

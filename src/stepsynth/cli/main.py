@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stepsynth.cli.ending import run_to_end
-from stepsynth.cli.screens import json_text, plain_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from stepsynth.cli.groups import cache_app, models_app
+from stepsynth.cli.options import ConfigPath, Delimiter, Encoding, Json, Overrides, Quiet, RunPath, Sheet, print_json
+from stepsynth.cli.screens import plain_text
 
 __all__ = ["app", "main"]
 
@@ -27,23 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Training sets for small models: a large model writes them, a small model's mistakes steer them.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="List and pull the embedded models; check what a teacher can do.")
 app.add_typer(models_app, name="models")
-cache_app = typer.Typer(no_args_is_help=True, help="The answers that all your runs share: list, verify, prune.")
 app.add_typer(cache_app, name="cache")
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config, as written by `stepsynth init`.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, e.g. method.rounds=3.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Use this answers file instead of the default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and, at the end, the folder.")]
-
-Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]
-Delimiter = Annotated[str | None, typer.Option(help="Delimiter of a table's cells; detected when not given.")]
-Sheet = Annotated[str | None, typer.Option(help="Sheet to read, if an Excel file has several.")]
 
 
 def main() -> None:
@@ -124,7 +108,7 @@ def plan(
     loaded = load_config(config, overrides)
     folder = default_folder(config, loaded.task.name)
     found = plan_config(loaded, folder, report=lambda line: typer.echo(line, err=True), trial=trial)
-    _print_json(found) if as_json else print_plan(found, config)
+    print_json(found) if as_json else print_plan(found, config)
 
 
 @app.command()
@@ -144,7 +128,7 @@ def run(
     folder = out or default_folder(config, loaded.task.name)
     results = run_config(loaded, folder, quiet=quiet or as_json)
     if as_json:
-        _print_json(results)
+        print_json(results)
     elif quiet:
         typer.echo(str(folder))
     else:
@@ -188,7 +172,7 @@ def compare(
         quiet=quiet or as_json,
     )
     if as_json:
-        _print_json(results)
+        print_json(results)
     elif quiet:
         typer.echo(str(folder))
     else:
@@ -202,7 +186,7 @@ def presets(as_json: Json = False) -> None:
 
     found = [{"name": p.name, "family": p.family, "title": p.title, "description": p.description} for p in list_presets()]
     if as_json:
-        _print_json({"presets": found})
+        print_json({"presets": found})
         return
     for entry in found:
         typer.echo(f"{entry['name']:12} {entry['family']:15} {entry['title']}: {entry['description']}")
@@ -238,7 +222,7 @@ def import_rows(
         reading=_reading(encoding, delimiter, sheet),
     )
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
     kept = ", ".join(f"{plain_text(label) or 'rows'} {count:,}" for label, count in summary["labels"].items())
     typer.echo(f"{summary['rows']:,} rows in {out} ({kept})")
@@ -255,7 +239,25 @@ def status(folder: RunPath, as_json: Json = False) -> None:
     from stepsynth.cli.running import print_status, read_status
 
     found = read_status(folder)
-    _print_json(found) if as_json else print_status(found)
+    print_json(found) if as_json else print_status(found)
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to look; default: the current folder.")] = Path(),
+    sort: Annotated[str, typer.Option(metavar="KEY", help="name, method, state, date, score, rows, cost and others.")] = "name",
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this method.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only finished, working, interrupted, failed or broken runs.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the runs below a folder, those of comparisons too: score, cost and state."""
+    from stepsynth.cli.listing import print_runs
+    from stepsynth.report.listing import list_runs, pick_runs
+
+    found = pick_runs(list_runs(folder), sort=sort, method=method, state=state)
+    print_json({"folder": str(folder), "runs": found}) if as_json else print_runs(found, folder)
 
 
 @app.command()
@@ -269,7 +271,7 @@ def report(folder: RunPath, as_json: Json = False) -> None:
     if said := without_class(RunDirectory.read(folder).config, "written"):
         typer.echo(said, err=True)
     if as_json:
-        _print_json(results)
+        print_json(results)
     else:
         typer.echo(str(folder / "report.html"))
 
@@ -341,7 +343,7 @@ def verify(folder: RunPath, as_json: Json = False) -> None:
     findings = check.findings
     if as_json:
         problems = [asdict(finding) for finding in findings]
-        _print_json({"run": folder.resolve().name, "whole": not findings, "problems": problems, "notes": check.notes})
+        print_json({"run": folder.resolve().name, "whole": not findings, "problems": problems, "notes": check.notes})
     else:
         for note in check.notes:
             typer.echo(note, err=True)
@@ -358,7 +360,7 @@ def cancel(folder: RunPath, as_json: Json = False) -> None:
     from stepsynth.cli.cancelling import cancel_batches, print_cancelled
 
     found = cancel_batches(folder)
-    _print_json({"run": folder.resolve().name, "batches": found}) if as_json else print_cancelled(found)
+    print_json({"run": folder.resolve().name, "batches": found}) if as_json else print_cancelled(found)
 
 
 @app.command()
@@ -368,8 +370,16 @@ def predict(
     column: Annotated[
         list[str] | None, typer.Option(help="Column to read: review, or text=review; also text1=..., context=... and so on.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write here instead of standard output: .csv, .tsv or .jsonl.")] = None,
-    form: Annotated[str | None, typer.Option("--format", help="csv, tsv or jsonl; default: by the name of --out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write here instead of standard output: .csv, .tsv, .jsonl or .parquet.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="csv, tsv, jsonl or parquet; default: by the name of --out.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the file's other columns, or only the texts.")] = True,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="P", help="Abstain where the prediction's probability is below P, from 0 to 1.")
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="CSV: do not escape cells that a spreadsheet may run as formulas.")
     ] = False,
@@ -389,103 +399,9 @@ def predict(
         output=Output(out, "json" if as_json else form, exact=exact),
         round_number=round_number,
         reading=_reading(encoding, delimiter, sheet),
+        keep=keep,
+        threshold=threshold,
     )
-
-
-@models_app.command("list")
-def models_list(as_json: Json = False) -> None:
-    """List the embedded models: size, memory, licence, measured speed, and whether they are in the cache."""
-    from stepsynth.cli.models import list_models, print_models
-
-    found = list_models()
-    _print_json(found) if as_json else print_models(found)
-
-
-@models_app.command("pull")
-def models_pull(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models to pull; default: those that a default config uses.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Fetch embedded models into the cache and check their sha256."""
-    from stepsynth.cli.models import pull_models
-
-    say: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
-    found = pull_models(names, say)
-    if as_json:
-        _print_json(found)
-
-
-@models_app.command("check")
-def models_check(
-    config: Annotated[
-        Path, typer.Option("--config", metavar="CONFIG", help="A config; only its teacher and budget sections are read.")
-    ],
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """Ask a teacher a few short questions, show what it can do, and keep that for runs. Exit code 2 if no run would work."""
-    from stepsynth.cli.checking import check_config, print_check, print_cost
-    from stepsynth.config import load_teacher
-    from stepsynth.run.settling import settle_teacher
-    from stepsynth.teachers.check import TeacherCheck
-
-    teacher, budget = load_teacher(config, overrides)
-    check = TeacherCheck(settle_teacher(teacher, report=lambda line: typer.echo(line, err=True), fetch=True), budget)
-    if not as_json:
-        print_cost(check)
-    found = check_config(check)
-    _print_json(found) if as_json else print_check(found)
-    if check.problem is not None:
-        raise check.problem
-
-
-@cache_app.command("list")
-def cache_list(file: AnswersFile = None, as_json: Json = False) -> None:
-    """Show where answers are kept, and how many from each teacher."""
-    from stepsynth.cli.cache import find_file, list_answers, print_list
-
-    found = list_answers(find_file(file))
-    _print_json(found) if as_json else print_list(found)
-
-
-@cache_app.command("verify")
-def cache_verify(
-    file: AnswersFile = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove damaged answers.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Check the file and every answer in it against the key of its request; exit code 1 if any is damaged."""
-    from stepsynth.cli.cache import find_file, print_verified, verify_answers
-
-    found = verify_answers(find_file(file), remove=remove)
-    _print_json(found) if as_json else print_verified(found)
-    if found["problems"] or (found["damaged"] and not found["removed"]):
-        raise typer.Exit(1)
-
-
-@cache_app.command("prune")
-def cache_prune(
-    file: AnswersFile = None,
-    older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Remove answers not used for this many days.")
-    ] = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", metavar="MODEL", help="Remove this model's answers.")] = None,
-    max_size: Annotated[
-        float | None, typer.Option("--max-size", metavar="MB", min=0, help="Remove the least recently used down to this size.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all answers.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Remove shared answers. Existing runs keep theirs; a new run may pay for them again."""
-    from stepsynth.cli.cache import find_file, print_pruned, prune_answers
-
-    found = prune_answers(
-        find_file(file), older_than=older_than, teacher=teacher, max_mb=max_size, everything=everything, dry_run=dry_run
-    )
-    _print_json(found) if as_json else print_pruned(found)
 
 
 def _verdict(folder: Path, problems: int) -> str:
@@ -515,7 +431,3 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
             raise ConfigError(f"{option} {value!r} is not NAME=VALUE.", hint=f"Example: {option} {example}")
         pairs[key] = text
     return pairs
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json_text(value))

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from stepsynth.cli.screens import json_text, write_data
+from stepsynth.cli.prediction_files import ABSTAINED, Filled, Layout, ParquetFile, Row, Survey, Table, other_cell, table_columns
+from stepsynth.cli.screens import json_text, refuse_unfit, write_data
 from stepsynth.config import parse_source
-from stepsynth.data import load_texts
-from stepsynth.data.columns import shown
+from stepsynth.data import each_text
+from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.examples import kept_field, written_field
 from stepsynth.errors import ConfigError, DataError, did_you_mean
+from stepsynth.evaluation.coverage import abstains, check_threshold
 from stepsynth.execution import trained_round
 from stepsynth.run import RunDirectory
 from stepsynth.run.outputs import refuse_own_file
-from stepsynth.runtime.files import refuse_input, write_out
+from stepsynth.runtime.files import opened_out, refuse_input
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family, stored_family
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from stepsynth.config import TaskConfig
-    from stepsynth.tasks import TaskFamily
+    from stepsynth.config import SourceConfig, TaskConfig
+    from stepsynth.students import Model
     from stepsynth.types import Example, Prediction
 
 __all__ = ["Output", "parse_columns", "predict_file"]
 
-# A spreadsheet runs a cell that begins like this as a formula, unless it is a number with a sign.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_FORMATS = ("csv", "tsv", "jsonl", "json")
-_ENDINGS = {"": "csv", ".csv": "csv", ".txt": "csv", ".tsv": "tsv", ".tab": "tsv"}
+_FORMATS = ("csv", "tsv", "jsonl", "parquet", "json")
+_ENDINGS = {"": "csv", ".csv": "csv", ".txt": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet"}
 _ENDINGS |= dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl")
 # Programs choose a reader by these endings, and none of our formats fits.
-_OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".gz", ".zip")
+_OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".arrow", ".feather", ".gz", ".zip")
+_PROBABLE = ("probabilities", "probability")
+# Rows and characters that are in memory at a time. Students batch by length: fewer rows would fill worse batches.
+_PART_ROWS = 8192
+_PART_CHARACTERS = 16_000_000
 _INPUTS = ("text", "text1", "text2", "context", "question")
 
 
@@ -78,7 +80,7 @@ class Output:
 
     Attributes:
         path: the file; ``None`` for standard output.
-        form: ``csv``, ``tsv``, ``jsonl``, or ``json`` for one object; ``None`` to go by the file's name.
+        form: ``csv``, ``tsv``, ``jsonl``, ``parquet``, or ``json`` for one object; ``None`` to go by the file's name.
         exact: CSV: write every cell unchanged, even if a spreadsheet would run it.
     """
 
@@ -96,14 +98,19 @@ class Output:
         ending = self.path.suffix.lower() if self.path is not None else ""
         form = self.form or _ENDINGS.get(ending, "csv")
         if form not in _FORMATS:
-            raise ConfigError(f"--format is {form!r}.", hint=did_you_mean(form, _FORMATS[:3]))
+            raise ConfigError(f"--format is {form!r}.", hint=did_you_mean(form, _FORMATS[:4]))
         # The names of devices and of files in /proc have no ending.
         if ending and self.form is None and ending not in _ENDINGS:
             raise ConfigError(
                 f"--out is {str(self.path)!r}, but {ending!r} is not an ending that predict can write.",
-                hint="Use .csv, .tsv or .jsonl, or set --format.",
+                hint="Use .csv, .tsv, .jsonl or .parquet, or set --format.",
             )
-        if ending in _OTHERS:
+        # Its end makes it whole, so whoever reads a pipe could take a part for the whole.
+        piped = self.path is None or (self.path.exists() and not self.path.is_file() and not self.path.is_dir())
+        if form == "parquet" and piped:
+            raise ConfigError("a Parquet file goes to no standard output, pipe or device.", hint="Name a file with --out.")
+        of_text = _ENDINGS.get(ending, "parquet") != "parquet"
+        if ending in _OTHERS or (of_text and ending and form == "parquet") or (ending == ".parquet" and form != "parquet"):
             raise ConfigError(f"--out is {str(self.path)!r}, but the format is {form}.", hint=f"Use a name that ends in .{form}.")
         if self.exact and form not in ("csv", "tsv"):
             raise ConfigError(f"--exact is for csv and tsv, but the format is {form}.", hint="Remove it: cells stay as they are.")
@@ -118,8 +125,13 @@ def predict_file(
     output: Output,
     round_number: int | None,
     reading: Mapping[str, str] | None = None,
+    keep: bool = True,
+    threshold: float | None = None,
 ) -> None:
     """Write one prediction per row of a file, in its order.
+
+    The file is read twice: once to check every row, so that a bad one ends the command before anything is written, and once
+    more to predict. Only a few thousand rows are in memory at a time, except with the format ``json``.
 
     Args:
         folder: the run.
@@ -128,37 +140,60 @@ def predict_file(
         output: where to write, and in which format.
         round_number: use this round's student instead of the best one.
         reading: how to read the file: ``encoding``, ``delimiter``, ``sheet``.
+        keep: whether to write the file's other columns, too.
+        threshold: abstain from predictions whose confidence is lower.
 
     Raises:
         UserError: there is no run or no student, or the file is unreadable.
     """
     form = output.format
+    check_threshold(threshold, "--threshold")
     refuse_input(output.path, [file])
     refuse_own_file(output.path)
     source = parse_source({"path": file, **(reading or {})})
     directory = RunDirectory.read(folder)
-    task = directory.config.task
-    examples = load_texts(source, task, columns)
-    _refuse_empty(examples, file, task)
-    if form in ("csv", "tsv"):
-        _refuse_half_characters(examples, file)
+    work = _Work(directory.config.task, source, file, columns, form, keep=keep)
+    survey = work.survey(to_screen=output.path is None)
     number = trained_round(directory, round_number)
-    model = create_student(directory.config).load(directory.model_path(number))
-    predictions = model.predict(examples)
-    family = create_family(task)
-    rows = [_row(family, example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+    work.threshold, work.model = threshold, create_student(directory.config).load(directory.model_path(number))
     changed = 0
     if form == "json":
-        content = json_text({"run": folder.resolve().name, "round": number, "predictions": rows}) + "\n"
-    elif form == "jsonl":
-        content = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
+        rows = [work.layout.record(row) for part in work.parts(survey) for row in part]
+        write_data(json_text({"run": folder.resolve().name, "round": number, "predictions": rows}) + "\n")
+    elif form == "parquet":
+        assert output.path is not None  # noqa: S101
+        with opened_out(output.path) as handle:
+            work.write_parquet(handle, survey)
     else:
-        content, changed = _csv(rows, list(task.labels), exact=output.exact, delimiter="\t" if form == "tsv" else ",")
-    if output.path is None:
-        write_data(content)
-    else:
-        write_out(output.path, content)
-        sys.stderr.write(f"{len(predictions):,} predictions of round {number}'s student in {output.path}\n")
+        table = None if form == "jsonl" else (form, output.exact)
+        changed = _write_text(work, survey, output.path, table)
+    _say(work, survey, number, output, changed)
+
+
+def _write_text(work: _Work, survey: Survey, path: Path | None, table: tuple[str, bool] | None) -> int:
+    """Write CSV or TSV (with its name, and whether cells are exact) or JSON Lines; return the number of escaped cells."""
+    writer: Table | None = None
+    with opened_out(path) if path is not None else nullcontext() as handle:
+        for part in work.parts(survey):
+            if table is None:
+                piece = "".join(json.dumps(work.layout.record(row), ensure_ascii=True) + "\n" for row in part)
+            else:
+                form, exact = table
+                writer = writer or Table(work.labels, work.layout, exact=exact, delimiter="\t" if form == "tsv" else ",")
+                piece = writer.text(part)
+            write_data(piece) if handle is None else handle.write(piece.encode("utf-8"))
+    return writer.changed if writer else 0
+
+
+def _say(work: _Work, survey: Survey, number: int, output: Output, changed: int) -> None:
+    """Say on standard error what was written, and what is not as one may expect it."""
+    for name, new in work.layout.renamed.items():
+        sys.stderr.write(f"{str(work.file)!r} has a column {name!r}, so the predictions are in {new!r}.\n")
+    if output.path is not None:
+        sys.stderr.write(f"{survey.rows:,} predictions of round {number}'s student in {output.path}\n")
+    if work.threshold is not None:
+        share = 100 * work.abstained / survey.rows
+        sys.stderr.write(f"Abstained from {work.abstained:,} of {survey.rows:,} ({share:.1f} %): below {work.threshold:g}.\n")
     if changed:
         sys.stderr.write(
             f"{changed:,} cell{'s' * (changed != 1)} got a leading apostrophe, so that no spreadsheet runs "
@@ -166,11 +201,113 @@ def predict_file(
         )
 
 
-def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig) -> None:
+class _Work:
+    """One file on its way through a student, some thousand rows at a time."""
+
+    def __init__(
+        self, task: TaskConfig, source: SourceConfig, file: Path, columns: Mapping[str, str], form: str, *, keep: bool
+    ) -> None:
+        self.task, self.source, self.file, self.columns, self.form, self.keep = task, source, file, columns, form, keep
+        self.family = create_family(task)
+        self.labels = list(task.labels)
+        self.threshold: float | None = None
+        self.model: Model
+        self.layout: Layout
+        self.abstained = 0
+
+    def _each_part(self) -> Iterator[list[tuple[Example, Row]]]:
+        part: list[tuple[Example, Row]] = []
+        size = 0
+        with closing(each_text(self.source, self.task, self.columns, rest=self.keep)) as rows:
+            for row in rows:
+                part.append(row)
+                size += len(row[0].text) + len(row[0].context)
+                if len(part) == _PART_ROWS or size > _PART_CHARACTERS:
+                    yield part
+                    part, size = [], 0
+        if part:
+            yield part
+
+    def survey(self, *, to_screen: bool) -> Survey:
+        """Read and check all rows.
+
+        Args:
+            to_screen: whether standard output must be able to hold them.
+        """
+        found, as_table = Survey(), self.form not in ("jsonl", "json")
+        self._as_it_was = _state_of(self.file)
+        for part in self._each_part():
+            _refuse_empty([example for example, _ in part], self.file, self.task, found.rows)
+            if as_table:
+                _refuse_half_characters([example for example, _ in part], self.file, found.rows)
+            for example, values in part:
+                if as_table and self.keep:
+                    _refuse_half_cells(values, self.file, found.rows)
+                if as_table and to_screen:
+                    refuse_unfit(example.text + example.context + "".join(map(other_cell, values.values())))
+                found.add(values)
+        if not found.rows:
+            raise DataError(f"{str(self.file)!r} has no rows.", hint="Add texts to it.")
+        if as_table and to_screen:
+            refuse_unfit("".join([*found.kinds, *self.labels]).replace(OTHER, ""))
+        return found
+
+    def parts(self, survey: Survey) -> Iterator[list[Filled]]:
+        """Yield the rows of the output, in order.
+
+        Raises:
+            DataError: the file is not the one that `survey` read.
+        """
+        rows = 0
+        for part in self._each_part():
+            predictions = self.model.predict([example for example, _ in part])
+            predicted = [self._predicted(prediction) for prediction in predictions]
+            if not rows:
+                own, spread = table_columns(predicted[0], self.labels)
+                names = list(predicted[0]) if self.form in ("jsonl", "json") else [*own, *spread]
+                self.layout = Layout(survey, self.family.text_columns, self.columns, names)
+            yield [self._filled(*row, found) for row, found in zip(part, predicted, strict=True)]
+            rows += len(part)
+        if rows != survey.rows or _state_of(self.file) != self._as_it_was:
+            raise DataError(f"{str(self.file)!r} was changed while it was read.", hint="Try again when nothing writes to it.")
+
+    def _filled(self, example: Example, values: Row, predicted: Row) -> Filled:
+        texts = {self.family.written: example.text} | ({self.family.kept: example.context} if self.family.kept else {})
+        return self.layout.filled(texts, values, predicted)
+
+    def _predicted(self, prediction: Prediction) -> dict[str, object]:
+        found = self.family.predicted(prediction)
+        if self.threshold is None:
+            return found
+        abstained = abstains(prediction, self.threshold)
+        self.abstained += abstained
+        likely = {name: value for name, value in found.items() if name not in _PROBABLE}
+        answer = dict.fromkeys(likely) if abstained else likely
+        return {**answer, ABSTAINED: abstained, **{name: found[name] for name in _PROBABLE if name in found}}
+
+    def write_parquet(self, handle: IO[bytes], survey: Survey) -> None:
+        """Write the predictions into an open file."""
+        writer: ParquetFile | None = None
+        try:
+            for part in self.parts(survey):
+                writer = writer or ParquetFile(handle, self.layout, survey, self.file, self.labels)
+                writer.write(part)
+        finally:
+            # After an error, too: pyarrow would do so later, when the file is closed. What was written then is thrown away.
+            if writer is not None:
+                writer.close()
+
+
+def _state_of(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig, first: int = 0) -> None:
     """Refuse rows without a text: a label for one would be a guess that looks like an answer."""
-    kept = kept_field(task)
-    for number, example in enumerate(examples):
-        texts = {written_field(task): example.text} | ({kept: example.context} if kept else {})
+    kept, written = kept_field(task), written_field(task)
+    for number, example in enumerate(examples, start=first):
+        texts = {written: example.text} | ({kept: example.context} if kept else {})
         for name, text in texts.items():
             if not text.strip():
                 raise DataError(
@@ -178,48 +315,24 @@ def _refuse_empty(examples: Sequence[Example], file: Path, task: TaskConfig) -> 
                 )
 
 
-def _refuse_half_characters(examples: Sequence[Example], file: Path) -> None:
+def _refuse_half_characters(examples: Sequence[Example], file: Path, first: int = 0) -> None:
     """Refuse a text that UTF-8 cannot encode; JSON escapes it."""
-    for number, example in enumerate(examples):
-        try:
-            (example.text + example.context).encode()
-        except UnicodeEncodeError as error:
-            half = str(error.object)[error.start]
-            raise DataError(
-                f"row {number} of {str(file)!r} holds half a surrogate pair ({half!a}), which a table cannot hold.",
-                hint="Use --format jsonl, which keeps it, or remove it.",
-            ) from None
+    for number, example in enumerate(examples, start=first):
+        _refuse_half(example.text + example.context, file, number)
 
 
-def _row(family: TaskFamily, example: Example, prediction: Prediction) -> dict[str, object]:
-    """Return the row's columns, with the prediction in place of the gold answer."""
-    row = {name: value for name, value in family.record(example).items() if name in family.text_columns}
-    return {**row, **family.predicted(prediction)}
+def _refuse_half_cells(values: Row, file: Path, number: int) -> None:
+    for name, value in values.items():
+        if name.startswith(OTHER):
+            _refuse_half(f"{name}{other_cell(value)}", file, number)
 
 
-def _csv(rows: Sequence[Mapping[str, object]], labels: list[str], *, exact: bool, delimiter: str = ",") -> tuple[str, int]:
-    """Return the table and the number of cells that were escaped."""
-    buffer = io.StringIO()
-    # With this line ending, a lone CR inside a cell is quoted, too; without quotes it would begin a row.
-    writer = csv.writer(buffer, lineterminator="\r\n", delimiter=delimiter)
-    names = [name for name in rows[0] if name != "probabilities"]
-    writer.writerow([*names, *(f"p({label})" for label in labels)])
-    changed = 0
-    for row in rows:
-        probabilities = row.get("probabilities")
-        spread = [probabilities[label] for label in labels] if isinstance(probabilities, dict) else []
-        cells = [_cell(row[name]) for name in names]
-        safe = cells if exact else [_safe(cell) for cell in cells]
-        changed += sum(before != after for before, after in zip(cells, safe, strict=True))
-        writer.writerow(safe + [f"{p:.6f}" for p in spread])
-    return buffer.getvalue(), changed
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return "|".join(value)
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
-
-
-def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
+def _refuse_half(text: str, file: Path, number: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = str(error.object)[error.start]
+        raise DataError(
+            f"row {number} of {str(file)!r} holds half a surrogate pair ({half!a}), which a table cannot hold.",
+            hint="Use --format jsonl, which keeps it, or remove it.",
+        ) from None

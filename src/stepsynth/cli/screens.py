@@ -29,6 +29,7 @@ __all__ = [
     "plain_text",
     "prepare_streams",
     "print_table",
+    "refuse_unfit",
     "silence_streams",
     "write_data",
 ]
@@ -106,12 +107,21 @@ def write_data(text: str) -> None:
     Raises:
         RunError: the stream's encoding lacks some of its characters.
     """
+    refuse_unfit(text)
+    sys.stdout.write(text)
+
+
+def refuse_unfit(text: str) -> None:
+    """Check, before anything is written, that standard output can hold a text.
+
+    Raises:
+        RunError: its encoding lacks some of the characters.
+    """
     if not _fits(text):
         raise RunError(
             f"standard output has the encoding {sys.stdout.encoding!r}, which cannot hold all characters of the result.",
             hint="Write a UTF-8 file with --out, or set PYTHONIOENCODING=utf-8.",
         )
-    sys.stdout.write(text)
 
 
 def _fits(text: str) -> bool:

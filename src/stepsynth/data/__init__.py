@@ -15,7 +15,7 @@ from stepsynth.data.folds import Folds, deal_folds
 from stepsynth.data.gold import SealedInfo, SealedTest, Validation, load_seed, load_source, load_validation
 from stepsynth.data.importing import Imported, import_rows
 from stepsynth.data.pool import Pool, load_pool
-from stepsynth.data.texts import load_texts
+from stepsynth.data.texts import each_text, load_texts
 
 __all__ = [
     "Folds",
@@ -26,6 +26,7 @@ __all__ = [
     "Tally",
     "Validation",
     "deal_folds",
+    "each_text",
     "import_rows",
     "load_contexts",
     "load_pool",

@@ -10,7 +10,10 @@ from typing import NamedTuple
 from stepsynth.config import SourceConfig
 from stepsynth.errors import DataError, did_you_mean
 
-__all__ = ["Columns", "RawRow", "Tally", "describe", "describe_has", "shown", "trimmed"]
+__all__ = ["OTHER", "Columns", "RawRow", "Tally", "describe", "describe_has", "shown", "trimmed"]
+
+# Marks the name of a column that the task does not read; no name of our own begins like it.
+OTHER = "\0"
 
 # Invisible characters that editors and spreadsheets leave around a name.
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"
@@ -26,6 +29,7 @@ class Columns:
         named: our name -> the source's; other columns have our names. A named column must exist.
         everything: read all columns under their own names instead.
         labels: known spellings of labels; they reveal rows that a stray quote swallowed.
+        rest: also read the columns that are not wanted, each under its own name after `OTHER`, all in the source's order.
     """
 
     needed: tuple[tuple[str, ...], ...] = ()
@@ -33,6 +37,7 @@ class Columns:
     named: Mapping[str, str] = field(default_factory=dict)
     everything: bool = False
     labels: frozenset[str] = frozenset()
+    rest: bool = False
 
     def source_name(self, ours: str) -> str:
         """Return the source's name for one of our columns."""
@@ -108,7 +113,20 @@ class Columns:
                     hint="Rename all but one of them.",
                 )
             taken[column] = ours
-        return picked
+        return self._with_rest(picked, known, where) if self.rest else picked
+
+    def _with_rest(self, picked: Mapping[str, str], known: Sequence[str], where: str) -> dict[str, str]:
+        """Add the other columns, in the source's order; if several have no name, these are left out."""
+        ours = {theirs: name for name, theirs in picked.items()}
+        found: dict[str, str] = {}
+        for name in known:
+            key = ours.get(name, OTHER + name)
+            if key in found and name:
+                raise DataError(f"{where} has more than one column {name!r}.", hint="Rename all but one of them.")
+            found[key] = name
+        if known.count("") > 1:
+            found.pop(OTHER, None)
+        return found
 
     def _one_of(self, group: tuple[str, ...], known: Sequence[str], where: str, more: str) -> tuple[str, str]:
         for exact in (True, False):

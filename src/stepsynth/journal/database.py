@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["connect", "decoded", "each", "encoded", "first", "reading_uri", "select", "transaction"]
+__all__ = ["connect", "connect_looking", "decoded", "each", "encoded", "first", "reading_uri", "select", "transaction"]
 
 # Errors from opening a file for writing in a read-only folder.
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -54,6 +54,18 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     except RunError:
         connection.close()
         raise
+    return connection
+
+
+def connect_looking(path: Path) -> sqlite3.Connection:
+    """Open a database of any version as it is, only to read a little of it; whoever writes to it is not held up.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
+    # Read-only connections would leave files behind.
+    connection = sqlite3.connect(reading_uri(path, mode="rw"), uri=True, isolation_level=None, timeout=1)
+    connection.execute("PRAGMA query_only=ON")
     return connection
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.journal.queries import count_rows, each_training_row
 from stepsynth.journal.results import best_round
 from stepsynth.methods import trains_on
+from stepsynth.report.abstaining import find_coverage
 from stepsynth.runtime.files import write_atomic
 from stepsynth.tasks import knows_family, stored_family
 from stepsynth.training import find_worth, judged_rounds
@@ -35,9 +36,9 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     ``dropped`` (reason -> count), ``missing`` (stage -> label -> rows short of the target),
     ``undecided`` (if the teacher answers itself: answers that count as guesses, unless 0),
     ``stages`` (the outcome of every requested row) and ``label_check`` (whether it was
-    used, and how many harvest rows its probe got right), and ``second_reading`` if rows were read again.
-    Cross-fitting adds ``worth``, see
-    `stepsynth.training.worth.find_worth`, and ``crossfit`` in the rounds that it judged.
+    used, and how many harvest rows its probe got right). ``second_reading`` says what came of rows that were read
+    again. Cross-fitting adds ``worth``, see `stepsynth.training.worth.find_worth`, and ``crossfit`` in the rounds that
+    it judged. ``coverage`` says what abstaining would bring, see `stepsynth.report.abstaining.find_coverage`.
     """
     config = directory.config
     totals = journal.totals()
@@ -74,6 +75,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         for entry in rounds:
             if student := students.get(entry["round"]):
                 entry.update(student=student["student"], crossfit=student["crossfit"])
+    if coverage := find_coverage(journal, config, best):
+        method["coverage"] = coverage
     if pool := journal.meta("pool"):
         method["pool"] = json.loads(pool)
     if reading := _second_reading(journal):

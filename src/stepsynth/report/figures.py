@@ -1,4 +1,4 @@
-"""The figures of a run's page: scores per round, rows per stage.
+"""The figures of a run's page: scores per round, accuracy over coverage, rows per stage.
 
 Each is drawn wide and narrow; the page shows one of them.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.report.drawing import FAINT, PAPER, PLACEHOLDERS, canvas, plain, setting, svg
+from stepsynth.report.drawing import FAINT, INK, PAPER, PLACEHOLDERS, canvas, plain, setting, svg
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
-__all__ = ["Bar", "Line", "accuracy_figure", "ledger_figure"]
+__all__ = ["Bar", "Line", "accuracy_figure", "coverage_figure", "ledger_figure"]
 
 # For select, harvest, test: they differ in marker and dash as well as in colour.
 _STYLES: tuple[tuple[int, str, str], ...] = ((1, "o", "-"), (2, "s", "--"), (0, "D", ":"))
@@ -77,6 +78,34 @@ def accuracy_figure(lines: Sequence[Line], *, metric: str, narrow: bool) -> str:
         axes.grid(axis="y", color=FAINT, linewidth=0.7)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, handlelength=2.4, borderaxespad=0.2)
         return svg(figure, f"accuracy-{'narrow' if narrow else 'wide'}", f"{plain(metric)} per round")
+
+
+def coverage_figure(curve: Sequence[tuple[float, float]], marks: Sequence[Mapping[str, Any]], *, narrow: bool) -> str:
+    """Return an SVG of the accuracy of answers against the share of rows that are answered.
+
+    Args:
+        curve: ``(coverage, accuracy)``, the most certain rows first.
+        marks: thresholds to mark with their 95 % intervals, see `stepsynth.evaluation.coverage.coverage_at`.
+        narrow: the setting for small screens.
+    """
+    with setting():
+        figure, axes = canvas(3.7 if narrow else 7.2, 2.7 if narrow else 2.8)
+        axes.plot(
+            [100 * share for share, _ in curve], [100 * right for _, right in curve],
+            color=PLACEHOLDERS[1], linewidth=1.6, drawstyle="steps-pre",
+        )  # fmt: skip
+        for mark in marks:
+            share, right, (low, high) = mark["coverage"], mark["accuracy"], mark["ci95"]
+            axes.errorbar(
+                [100 * share], [100 * right], yerr=[[100 * (right - low)], [100 * (high - right)]],
+                color=PLACEHOLDERS[1], marker="o", markersize=5, elinewidth=1.1, capsize=2.5,
+            )  # fmt: skip
+            axes.annotate(f"{mark['threshold']:g}", (100 * share, 100 * right), (4, 5), textcoords="offset points", color=INK)
+        axes.set_xlabel("answered, % of rows")
+        axes.set_ylabel("right, % of answers", parse_math=False)
+        axes.set_xlim(0, 102)
+        axes.grid(axis="y", color=FAINT, linewidth=0.7)
+        return svg(figure, f"coverage-{'narrow' if narrow else 'wide'}", "Accuracy of answers by the share of rows answered")
 
 
 def ledger_figure(bars: Sequence[Bar], *, narrow: bool) -> str:

@@ -12,6 +12,7 @@ from stepsynth.filters import REASONS
 from stepsynth.journal import LEARNING
 from stepsynth.journal.queries import count_rows
 from stepsynth.methods import trains_on
+from stepsynth.report.abstaining import coverage_figures
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
 from stepsynth.report.review import labels_in_doubt
@@ -56,7 +57,11 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     counts = count_rows(journal)
     stages = stages_of(journal, counts)
     spent = spent_by_label(journal, counts)
-    ranked = [reason for reason, _ in sum((Counter(s.reasons) for s in stages), Counter[str]()).most_common()]
+    coverage = mapping(method.get("coverage"))
+    ranked = _ranked(stages)
+    figures = _figures(_of_loop(journal, trains, rounds), stages, ranked)
+    if coverage and (drawn := coverage_figures(journal, config, best.number if best else None, coverage)):
+        figures["coverage"] = drawn
     values = {
         "name": results.get("run") or config.task.name,
         "config": config,
@@ -88,12 +93,18 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "misses": [misses_of(journal, entry.number, config) for entry in rounds if feeding(journal, entry.number, config)],
         "doubts": labels_in_doubt(journal, config, family),
         "read_again": mapping(method.get("second_reading")),
-        "figures": _figures(_of_loop(journal, trains, rounds), stages, ranked),
+        "figures": figures,
+        "coverage": coverage,
         "learning": LEARNING,
         "series": SERIES,
         "yaml": yaml.safe_dump(config.written(), sort_keys=False, allow_unicode=True, width=100),
     }
     return fill("page.html.j2", values)
+
+
+def _ranked(stages: Sequence[Stage]) -> list[str]:
+    """Return the reasons of dropped rows, the most frequent first."""
+    return [reason for reason, _ in sum((Counter(stage.reasons) for stage in stages), Counter[str]()).most_common()]
 
 
 def _told(stages: Sequence[Stage]) -> dict[str, list[str]]:

@@ -315,8 +315,9 @@ def _of_another_version(directory: RunDirectory, journal: Journal, runs: list[di
     try:
         text = (directory.path / name).read_text(encoding="utf-8")
         if name == "results.json":
-            facts = _facts(json.loads(text))
-            return f"{name} has the journal's numbers in the words of another version." if facts in map(_facts, runs) else ""
+            facts = _facts(stored := json.loads(text))
+            same = any(facts == _facts(_without_later_keys(results, stored)) for results in runs)
+            return f"{name} has the journal's numbers in the words of another version." if same else ""
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
     from stepsynth.report import render_report, state_of, without_figures
@@ -344,6 +345,15 @@ def _facts(results: dict[str, Any]) -> dict[str, Any]:
             for entry in worth["students"]:
                 del entry["called"]
     return facts
+
+
+def _without_later_keys(results: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return results without the keys that a stored file of an earlier version cannot have."""
+    methods = {
+        name: {key: value for key, value in method.items() if key != "coverage" or key in stored["methods"][name]}
+        for name, method in results["methods"].items()
+    }
+    return {**results, "methods": methods}
 
 
 _ORIGIN = ("round", "kind", "source", "id", "request")

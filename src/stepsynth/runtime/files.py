@@ -15,8 +15,20 @@ from stepsynth.runtime.failpoints import fail_point
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import IO
 
-__all__ = ["DISK_ERRORS", "disk_errors", "path_problem", "refuse_input", "sync_file", "sync_folder", "write_atomic", "write_out"]
+__all__ = [
+    "DISK_ERRORS",
+    "disk_errors",
+    "opened_out",
+    "path_problem",
+    "refuse_input",
+    "replacing",
+    "sync_file",
+    "sync_folder",
+    "write_atomic",
+    "write_out",
+]
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
@@ -83,13 +95,20 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> No
         RunError: the disk is full or broken; the old file is unchanged.
     """
     pieces = (content,) if isinstance(content, str | bytes) else content
+    with replacing(path) as file:
+        for piece in pieces:
+            file.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of ``path`` when the block ends without an error; see `write_atomic`."""
     # Two processes may write the same derived file at once.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with disk_errors(path):
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                for piece in pieces:
-                    file.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             fail_point(f"before rename: {path.name}")
@@ -108,20 +127,47 @@ def write_out(path: Path, content: str) -> None:
     Raises:
         RunError: it cannot be written; the old file is unchanged.
     """
+    data = content.encode("utf-8")
+    with opened_out(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def opened_out(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that the user named for `write_out`, to be written piece by piece.
+
+    Raises:
+        RunError: it cannot be written; the old file is unchanged, as after any other error of the block.
+    """
     if path.is_dir():
         raise RunError(f"cannot write {str(path)!r}: it is a folder.", hint="Name a file in it (out= / --out).")
     try:
-        target = path.resolve() if path.is_symlink() else path
-        if target.exists() and not target.is_file():
-            # With enough rights, a rename would replace /dev/stdout itself.
-            with disk_errors(path), target.open("wb") as file:
-                file.write(content.encode("utf-8"))
-        else:
-            write_atomic(target, content)
-    # A NUL in a path is a ValueError.
-    except (OSError, ValueError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise RunError(f"cannot write {str(path)!r}: {what}.", hint="Name a file in an existing folder (out= / --out).") from None
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(_opened(path))
+            # A NUL in a path is a ValueError. One of the block itself is the block's own.
+            except ValueError as error:
+                raise _unwritable(path, error) from None
+            yield file
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not target.is_file():
+        # With enough rights, a rename would replace /dev/stdout itself.
+        with disk_errors(path), target.open("wb") as file:
+            yield file
+    else:
+        with replacing(target) as file:
+            yield file
+
+
+def _unwritable(path: Path, error: Exception) -> RunError:
+    what = getattr(error, "strerror", None) or error
+    return RunError(f"cannot write {str(path)!r}: {what}.", hint="Name a file in an existing folder (out= / --out).")
 
 
 def refuse_input(out: Path | None, files: Iterable[Path]) -> None:

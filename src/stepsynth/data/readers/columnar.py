@@ -21,7 +21,7 @@ from stepsynth.runtime.imports import importing
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["is_saved_folder", "read_arrow", "read_hub", "read_parquet", "read_saved_folder"]
+__all__ = ["is_saved_folder", "read_arrow", "read_hub", "read_parquet", "read_saved_folder", "stored_types"]
 
 _BATCH = 1024
 _LABELS = ("label", "labels")
@@ -60,6 +60,28 @@ def read_arrow(path: Path, columns: Columns, tally: Tally, mapped: Mapping[str, 
         picked = columns.pick(schema.names, name)
         wanted = list(picked.values())
         yield from _rows((batch.select(wanted) for batch in batches), schema, picked, tally, mapped)
+
+
+def stored_types(path: Path) -> dict[str, Any]:
+    """Return the type of each column of a Parquet or Arrow file, as pyarrow names it; empty for other files."""
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    name, suffix = repr(str(path)), path.suffix.lower()
+    if suffix == ".parquet":
+        with _unreadable(name, "Parquet"):
+            schema = pyarrow.parquet.read_schema(path)
+    elif suffix in (".arrow", ".feather"):
+        with _unreadable(name, "Arrow"), open(path, "rb") as handle:
+            start = handle.read(6)
+            handle.seek(0)
+            if start.startswith(b"FEA1"):
+                schema = pyarrow.feather.read_table(path).schema
+            else:
+                schema = (pyarrow.ipc.open_file if start == b"ARROW1" else pyarrow.ipc.open_stream)(handle).schema
+    else:
+        return {}
+    return {field.name: field.type for field in schema}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stepsynth.data.columns import Columns, RawRow, Tally, shown, trimmed
@@ -112,28 +112,51 @@ def has_stray_quotes(lines: Iterable[str]) -> bool:
     Args:
         lines: all lines of the table with their endings.
     """
-    kept: list[str] = []
-    tabs, quoted = -1, False
-    for line in lines:
-        if not line.strip("\r\n"):
-            continue
-        tabs = line.count("\t") if tabs < 0 else tabs
-        if not tabs or line.count("\t") != tabs:
-            return False
-        # Lines before the first quote read the same either way; later ones may be swallowed by an open quote.
-        quoted = quoted or '"' in line
-        if quoted:
-            kept.append(line)
+    later = _FromFirstQuote(lines)
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    reader, rows = csv.reader(kept, delimiter="\t", strict=True), 0
+    reader, rows, unlike = csv.reader(later, delimiter="\t", strict=True), 0, False
     try:
         for cells in reader:
             rows += 1
-            if len(cells) != tabs + 1 or reader.line_num != rows:
-                return True
+            if len(cells) != later.tabs + 1 or reader.line_num != rows:
+                unlike = True
+                break
     except csv.Error:
-        return True
-    return False
+        unlike = True
+    for _ in later:
+        pass
+    return unlike and later.even
+
+
+class _FromFirstQuote:
+    """The non-empty lines of a table from the first one with a quote on, of which only one is in memory.
+
+    Lines before the first quote read the same either way; later ones may be swallowed by an open quote.
+
+    Attributes:
+        tabs: tabs of the first line; -1 before it.
+        even: whether all lines so far have some tabs, and as many as the first one. If not, the lines end there.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.tabs, self.even = -1, True
+        self._found = self._each(lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._found
+
+    def _each(self, lines: Iterable[str]) -> Iterator[str]:
+        quoted = False
+        for line in lines:
+            if not line.strip("\r\n"):
+                continue
+            self.tabs = line.count("\t") if self.tabs < 0 else self.tabs
+            if not self.tabs or line.count("\t") != self.tabs:
+                self.even = False
+                return
+            quoted = quoted or '"' in line
+            if quoted:
+                yield line
 
 
 def _preview(source: Iterator[str]) -> tuple[list[str], int]:
@@ -203,7 +226,7 @@ def _places(cells: list[str], columns: Columns, name: str, delimiter: str, first
     shows = f"Its first line, cut at {_NAMES.get(delimiter, repr(delimiter))}, is {shown(cells, 120)}."
     # A user may have named a column with the blanks that it has in the file.
     named = {ours: trimmed(theirs) if theirs not in cells else theirs for ours, theirs in columns.named.items()}
-    wanted = Columns(columns.needed, columns.optional, named, columns.everything, columns.labels)
+    wanted = replace(columns, named=named)
     try:
         return {ours: cells.index(theirs) for ours, theirs in wanted.pick(cells, name, more=shows).items()}
     except DataError as error:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.data.columns import Columns, RawRow, Tally, shown, trimmed
+from stepsynth.data.columns import OTHER, Columns, RawRow, Tally, shown, trimmed
 from stepsynth.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ def read_sheet(
         values = {}
         for ours, place in picked.items():
             cell = row[place]
+            if ours.startswith(OTHER):
+                # Nothing is decided by it, so whatever a person sees will do.
+                values[ours] = _text(cell)
+                continue
             if cell.value is None:
                 formulas = formulas or [_sheet(_opened(path, name, formulas=True), chosen.title, name)]
                 _refuse_formula(formulas[0].cell(number, place + 1), where)
@@ -117,7 +121,8 @@ def _sheet(book: Any, wanted: str | None, name: str) -> Worksheet:
 
 def _refuse_merged(sheet: Worksheet, picked: Mapping[str, int], where: str) -> None:
     for merged in sheet.merged_cells.ranges:
-        if any(merged.min_col <= place + 1 <= merged.max_col for place in picked.values()):
+        wanted = (place for ours, place in picked.items() if not ours.startswith(OTHER))
+        if any(merged.min_col <= place + 1 <= merged.max_col for place in wanted):
             raise DataError(
                 f"the cells {merged} of {where} are merged, so only the first of them has a value.",
                 hint="Unmerge them and fill in each row.",

@@ -1,0 +1,41 @@
+"""Options that several commands share, and the printing of their ``--json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stepsynth.cli.screens import json_text
+
+__all__ = [
+    "AnswersFile",
+    "ConfigPath",
+    "Delimiter",
+    "Encoding",
+    "Json",
+    "Overrides",
+    "Quiet",
+    "RunPath",
+    "Sheet",
+    "print_json",
+]
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config, as written by `stepsynth init`.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, e.g. method.rounds=3.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+AnswersFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Use this answers file instead of the default.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and, at the end, the folder.")]
+
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]
+Delimiter = Annotated[str | None, typer.Option(help="Delimiter of a table's cells; detected when not given.")]
+Sheet = Annotated[str | None, typer.Option(help="Sheet to read, if an Excel file has several.")]
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value."""
+    typer.echo(json_text(value))
