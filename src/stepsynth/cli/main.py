@@ -290,7 +290,7 @@ def review(
     if out is not None:
         write_review(rows, out)
     if as_json:
-        _print_json({"run": folder.resolve().name, "rows": rows})
+        print_json({"run": folder.resolve().name, "rows": rows})
     elif out is not None:
         typer.echo(str(out))
     else:
@@ -331,7 +331,7 @@ def export(
         raise ConfigError(f"{'--public' if public else '--dry-run'} belongs to --push.", hint="Give --push OWNER/NAME.")
     wanted = Wanted(data, student, Content(not no_lineage, validation_texts, test_texts, dropped))
     written = export_and_push(directory, folder.absolute(), wanted, None if push is None else Push(push, public, dry_run))
-    _print_json(export_values(written)) if as_json else print_export(run, written)
+    print_json(export_values(written)) if as_json else print_export(run, written)
 
 
 @app.command()
