@@ -26,12 +26,13 @@ RANKS = {
     **dict.fromkeys(("generation", "training"), 4),
     **dict.fromkeys(("loop", "comparison"), 5),
     **dict.fromkeys(("report", "presets"), 6),
-    **dict.fromkeys(("execution", "planning"), 7),
+    **dict.fromkeys(("execution", "exporting", "planning"), 7),
     **dict.fromkeys(("api",), 8),
     **dict.fromkeys(("cli", "__main__", "testing"), 9),
 }
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
-# engines and students fetch their models from the model cache, and the command line is one program.
+# engines and students fetch their models from the model cache, an export opens a run as a command does, and the command line
+# is one program.
 SIBLINGS = {
     ("runtime", "errors"),
     ("registry", "errors"),
@@ -42,6 +43,7 @@ SIBLINGS = {
     ("teachers", "model_cache"),
     ("run", "methods"),
     ("students", "model_cache"),
+    ("exporting", "execution"),
     ("__main__", "cli"),
 }
 HEAVY = (

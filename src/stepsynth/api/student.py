@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.api.files import absolute_path
+from stepsynth.config import parse_stored
 from stepsynth.data.columns import shown
-from stepsynth.errors import ConfigError, DataError
+from stepsynth.errors import ConfigError, DataError, RunError
+from stepsynth.exporting.loading import load_model, stored_form
+from stepsynth.exporting.student import CONFIG_FILE
 from stepsynth.runtime.imports import importing
-from stepsynth.students import create_student
 from stepsynth.tasks import create_family
 from stepsynth.types import Example
 
@@ -40,13 +45,34 @@ class TrainedStudent:
         self.path = path
         self._config = config
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> TrainedStudent:
+        """Return an exported student; see `stepsynth.Run.export`.
+
+        Args:
+            folder: the folder ``student`` of an export, or a copy of its repository.
+
+        Raises:
+            RunError: there is none.
+        """
+        place = absolute_path(folder, "the folder of the student", "Give the folder of an exported student.", RunError)
+        file = place / CONFIG_FILE
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))["config"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunError(
+                f"there is no exported student at {str(place)!r}: {CONFIG_FILE} is missing or cannot be read.",
+                hint="Give the folder 'student' of an export; of a run, use Run.load(...).student.",
+            ) from None
+        return cls(parse_stored(values), place)
+
     @cached_property
     def _family(self) -> TaskFamily:
         return create_family(self._config.task)
 
     @cached_property
     def _model(self) -> Model:
-        return create_student(self._config).load(self.path)
+        return load_model(self._config, self.path)
 
     def predict(self, texts: Iterable[str | Mapping[str, str]]) -> list[Any]:
         """Return one answer per text: a label, a list of labels (multi-label), or the text of the answer (questions).
@@ -72,10 +98,12 @@ class TrainedStudent:
 
         Raises:
             ConfigError: the task is extractive questions, for which transformers has no pipeline any more, or the student is
-                your own.
+                your own, or exported as ONNX or OpenVINO.
         """
         if self._config.student.own:
             raise ConfigError(f"transformers has no pipeline for {self._config.student.kind!r}.", hint="Use predict().")
+        if form := stored_form(self.path):
+            raise ConfigError(f"transformers' pipelines read safetensors, and this student is {form}.", hint="Use predict().")
         if self._family.spans:
             raise ConfigError("transformers has no pipeline for extractive questions.", hint="Use predict().")
         with importing():
