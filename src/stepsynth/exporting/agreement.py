@@ -144,8 +144,8 @@ def check_same(found: Agreement, what: str) -> None:
     """
     if found.same < found.rows or not found.furthest <= TOLERANCE:
         raise RunError(
-            f"{what} does not answer as the student does in PyTorch: {found.rows - found.same:,} of {found.rows:,} answers differ, "
-            f"and probabilities by up to {found.furthest:.1g} (at most {TOLERANCE:g} is allowed).",
+            f"{what} does not answer as the student does in PyTorch: {found.rows - found.same:,} of {found.rows:,} "
+            f"answers differ, and probabilities by up to {found.furthest:.1g} (at most {TOLERANCE:g} is allowed).",
             hint="Nothing was written. Export it in another form; safetensors are the trained files themselves.",
         )
 

@@ -74,8 +74,8 @@ class StudentExport:
 
     def __str__(self) -> str:
         """What was proved, in a sentence or two."""
-        found, megabytes = self.agreement, self.model_bytes / 1e6
-        said = f"{_NAMES[self.form]} in {self.precision}, {megabytes:.1f} MB of weights instead of {self.trained_bytes / 1e6:.1f} MB."
+        found, sizes = self.agreement, f"{self.model_bytes / 1e6:.1f} MB instead of {self.trained_bytes / 1e6:.1f} MB"
+        said = f"{_NAMES[self.form]} in {self.precision}, {sizes}."
         if self.precision == "fp32":
             return f"{said} All {found.rows:,} answers are PyTorch's, probabilities differ by at most {found.furthest:.1g}."
         return f"{said} {found.same:,} of {found.rows:,} answers are PyTorch's; the score changes by {found}."

@@ -1,6 +1,7 @@
 """Engines that run an exported student: one module each, with the same functions.
 
-An engine's module has ``FILE``, ``PACKAGES`` (what it needs, and the extra that has it, by precision) and the functions of `Engine`.
+An engine's module has ``FILE``, ``PACKAGES`` (by precision what it needs, and the extra that has it) and the functions of
+`Engine`.
 """
 
 from __future__ import annotations
