@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+ROOT = Path(__file__).parents[1]
 FORMS = ("onnx", "openvino")
 HEADS = ("fresh", "probe")
 
@@ -84,7 +88,7 @@ def test_eight_bits_are_smaller_and_tell_what_they_cost(runs: dict[str, Path], n
     low, high = found.agreement.difference.ci95
     assert low <= found.agreement.difference.difference <= high
     assert f"{found.agreement.same} of {found.agreement.rows}" in str(found)
-    assert 0 < found.agreement.furthest
+    assert found.agreement.furthest > 0
     assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     # Test rows tell nothing that the file is made of.
     assert (found.calibrated_on > 0) == (form == "openvino")
@@ -229,3 +233,43 @@ def test_any_folder_of_a_student_is_loaded(runs: dict[str, Path], tmp_path: Path
         TrainedStudent.load(tmp_path / "out").predict(["a text"])
     assert "\n" not in str(refused.value)
     shutil.rmtree(tmp_path / "out")
+
+
+# without stepsynth ---------------------------------------------------------------------------------
+
+
+def run_alone(name: str, folder: Path, question: str) -> Any:
+    """Run an example of docs/serving.md beside an export in a process that has neither stepsynth nor torch."""
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (code,) = re.findall(rf"<!-- serving: {name} -->\n```python\n(.*?)```", page, re.DOTALL)
+    hidden = (
+        "import sys\nfor name in ('stepsynth', 'torch', 'transformers', 'openvino_telemetry'):\n    sys.modules[name] = None\n"
+    )
+    program = f"{hidden}{code}\nimport json\nprint('answers', json.dumps({question}))\n"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1].removeprefix("answers "))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["classification", "multi_label", "pair"])
+def test_labels_come_out_the_same_without_stepsynth(runs: dict[str, Path], name: str, form: str, tmp_path: Path) -> None:
+    export_student(RunDirectory.read(runs[name]), tmp_path / "small", form)
+    texts = texts_of(name, 9)
+    expected = TrainedStudent.load(tmp_path / "small").predict(texts)
+    told = json.loads((tmp_path / "small" / "config.json").read_text(encoding="utf-8"))["stepsynth"]
+    plain = texts if isinstance(texts[0], str) else [tuple(row[column] for column in told["texts"]) for row in texts]
+    assert run_alone(form, tmp_path, f"predict({plain!r})") == expected
+
+
+def test_a_question_is_answered_without_stepsynth(runs: dict[str, Path], tmp_path: Path) -> None:
+    export_student(RunDirectory.read(runs["extractive_qa"]), tmp_path / "small", "onnx")
+    rows = texts_of("extractive_qa", 6)
+    asked = ", ".join(f"answer({row['question']!r}, {row['context']!r})" for row in rows)
+    found = run_alone("questions", tmp_path, f"[{asked}]")
+    # The likeliest span is one of the candidates that stepsynth ranks.
+    candidates = TrainedStudent.load(tmp_path / "small").predict_proba(rows)
+    assert [answer in shares for answer, shares in zip(found[1:], candidates[1:], strict=True)] == [True] * 5
