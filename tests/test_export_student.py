@@ -268,8 +268,10 @@ def test_labels_come_out_the_same_without_stepsynth(runs: dict[str, Path], name:
 def test_a_question_is_answered_without_stepsynth(runs: dict[str, Path], tmp_path: Path) -> None:
     export_student(RunDirectory.read(runs["extractive_qa"]), tmp_path / "small", "onnx")
     rows = texts_of("extractive_qa", 6)
+    # In the short version a question must leave room for its passage, which here takes several windows.
+    rows[0]["question"] = rows[1]["question"]
     asked = ", ".join(f"answer({row['question']!r}, {row['context']!r})" for row in rows)
     found = run_alone("questions", tmp_path, f"[{asked}]")
     # The likeliest span is one of the candidates that stepsynth ranks.
     candidates = TrainedStudent.load(tmp_path / "small").predict_proba(rows)
-    assert [answer in shares for answer, shares in zip(found[1:], candidates[1:], strict=True)] == [True] * 5
+    assert [answer in shares for answer, shares in zip(found, candidates, strict=True)] == [True] * 6
