@@ -14,7 +14,6 @@ from stepsynth.data.columns import shown
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.evaluation.coverage import abstains, check_threshold
 from stepsynth.runtime.imports import importing
-from stepsynth.students import create_student
 from stepsynth.tasks import create_family
 from stepsynth.types import Example
 
@@ -74,7 +73,9 @@ class TrainedStudent:
 
     @cached_property
     def _model(self) -> Model:
-        return create_student(self._config).load(self.path)
+        from stepsynth.exporting.loading import load_model
+
+        return load_model(self._config, self.path)
 
     def predict(self, texts: Iterable[str | Mapping[str, str]], *, threshold: float | None = None) -> list[Any]:
         """Return one answer per text: a label, a list of labels (multi-label), or the text of the answer (questions).
@@ -109,10 +110,14 @@ class TrainedStudent:
 
         Raises:
             ConfigError: the task is extractive questions, for which transformers has no pipeline any more, or the student is
-                your own.
+                your own, or exported as ONNX or OpenVINO.
         """
         if self._config.student.own:
             raise ConfigError(f"transformers has no pipeline for {self._config.student.kind!r}.", hint="Use predict().")
+        from stepsynth.exporting.loading import stored_form
+
+        if form := stored_form(self.path):
+            raise ConfigError(f"transformers' pipelines read safetensors, and this student is {form}.", hint="Use predict().")
         if self._family.spans:
             raise ConfigError("transformers has no pipeline for extractive questions.", hint="Use predict().")
         with importing():

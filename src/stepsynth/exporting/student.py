@@ -25,7 +25,13 @@ __all__ = ["CONFIG_FILE", "STUDENT_FORMATS", "StudentWriter", "student_writer", 
 
 # What `stepsynth.api.student.TrainedStudent.load` reads beside the weights.
 CONFIG_FILE = "stepsynth.json"
-STUDENT_FORMATS = {"safetensors": "stepsynth.exporting.student:write_plain"}
+STUDENT_FORMATS = {
+    "safetensors": "stepsynth.exporting.student:write_plain",
+    "onnx": "stepsynth.exporting.engine_writers:write_onnx",
+    "onnx-int8": "stepsynth.exporting.engine_writers:write_onnx_int8",
+    "openvino": "stepsynth.exporting.engine_writers:write_openvino",
+    "openvino-int8": "stepsynth.exporting.engine_writers:write_openvino_int8",
+}
 _NOT_COPIED = ("done.json",)
 
 

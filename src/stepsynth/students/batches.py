@@ -82,8 +82,11 @@ def longest(wanted: int, network: Network, tokenizer: Tokenizer) -> int:
 def reads_segments(network: Network) -> bool:
     """Whether the network tells two texts apart by ``token_type_ids`` (BERT does, RoBERTa does not).
 
-    Checks the network, not the tokenizer, since a generic tokenizer does not list them among its outputs.
+    Checks the network, not the tokenizer, since a generic tokenizer does not list them among its outputs. A network in another
+    engine says so itself.
     """
+    if (told := getattr(network, "segments", None)) is not None:
+        return bool(told)
     encoder: Network = getattr(network, "body", network)
     return "token_type_ids" in inspect.signature(encoder.forward).parameters and getattr(encoder.config, "type_vocab_size", 0) > 1
 

@@ -51,6 +51,9 @@ class ClassifierModel:
         family: the task's family; its labels are in the order of the network's outputs.
         max_length: tokens per row; longer ones are cut.
         steps: optimiser steps of its training, if known.
+
+    Attributes:
+        settings: ``max_length``.
     """
 
     def __init__(
@@ -58,10 +61,20 @@ class ClassifierModel:
     ) -> None:
         self.steps = steps
         self.labels = list(family.labels)
+        self.settings = {"max_length": max_length}
         self._family = family
         self._network = network
         self._tokenizer = tokenizer
         self._max_length = max_length
+
+    @property
+    def network(self) -> Network:
+        """The network."""
+        return self._network
+
+    def rows(self, examples: Sequence[Example]) -> list[Row]:
+        """Return what the network reads, one row per example."""
+        return _read(self._network, self._tokenizer, self._family, examples, self._max_length)
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return one prediction per example, in order, probabilities rounded to six decimals.
@@ -69,7 +82,7 @@ class ClassifierModel:
         In multi-label tasks, labels with a probability of at least one half are predicted.
         Rows are batched by length and content, so the order of ``examples`` does not matter.
         """
-        rows = _read(self._network, self._tokenizer, self._family, examples, self._max_length)
+        rows = self.rows(examples)
         answers: list[Prediction | None] = [None] * len(rows)
         several = self._family.several_labels
         for positions, output in forward(self._network, self._tokenizer, rows):

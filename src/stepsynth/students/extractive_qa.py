@@ -57,6 +57,15 @@ class ExtractiveQAModel:
         self._network = network
         self._tokenizer = tokenizer
 
+    @property
+    def network(self) -> Network:
+        """The network."""
+        return self._network
+
+    def rows(self, examples: Sequence[Example]) -> list[Row]:
+        """Return what the network reads, one row per window."""
+        return [window.row for window in self.windows(examples)]
+
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return one prediction per example, in order: answer, start, and candidates with their probabilities.
 
