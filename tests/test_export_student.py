@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("runs")
     student, made = lend_student(base / "student", spread=0.2), {}
     for name in (*FAMILIES, *HEADS):
-        changes = {"method.name": "s3", "method.rounds": 0} | ({"student.head": name} if name in HEADS else {})
+        changes: dict[str, Any] = {"method.name": "s3", "method.rounds": 0} | ({"student.head": name} if name in HEADS else {})
         family = "classification" if name in HEADS else name
         world = build_family_world(base / name, family, student=student, **changes)
         made[name] = base / f"run-{name}"
@@ -135,7 +135,7 @@ def test_a_loss_over_the_limit_is_refused_and_leaves_nothing(
         agreement, "score_of", lambda family, row, found: float(found.example_id != "" and found is right.get(row.id))
     )
     right: dict[str, Any] = {}
-    compare = conversion.compare
+    compare = agreement.compare
 
     def remembered(family: Any, examples: Any, before: Any, after: Any) -> Any:
         right.update({found.example_id: found for found in before})
@@ -210,7 +210,8 @@ def test_a_students_own_class_and_a_teacher_alone_are_refused(runs: dict[str, Pa
     own = RunDirectory(directory.path, directory.config.model_copy(update={"student": student}))
     with pytest.raises(ConfigError, match=r"'mine' is your own class.*safetensors"):
         export_student(own, tmp_path / "out", "openvino")
-    world = build_family_world(tmp_path / "world", "classification", **{"method.name": "teacher"})
+    changes: dict[str, Any] = {"method.name": "teacher"}
+    world = build_family_world(tmp_path / "world", "classification", **changes)
     execute(world.config(), tmp_path / "alone")
     with pytest.raises(RunError, match="has no student: the teacher answered itself"):
         export_student(RunDirectory.read(tmp_path / "alone"), tmp_path / "out", "onnx")

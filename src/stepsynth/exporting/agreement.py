@@ -97,7 +97,7 @@ def proof_rows(directory: RunDirectory, round_number: int) -> Proof:
     with closing(open_journal(directory)) as journal:
         select = journal.gold("select")
         apart = journal.evaluation(round_number, "select") is not None
-        rows = {"select": select} if apart else {"gold": [*journal.gold("harvest"), *select]}
+        rows: dict[str, Sequence[Example]] = {"select": select} if apart else {"gold": [*journal.gold("harvest"), *select]}
         calibration = [row.example for row in journal.dataset()] or journal.gold("harvest")
         sha256 = journal.meta("test_sha256") if journal.stage_done("test") else None
     if not apart:

@@ -50,6 +50,6 @@ def _write(directory: RunDirectory, round_number: int, folder: Path, form: str, 
             code(_INSTALL[form], "sh"),
             code("\n".join(lines), "python"),
             f"{found} {notes}",
-            "It also runs without stepsynth: `config.json` holds the labels in the order of the outputs and the longest input.",
+            "It also runs without stepsynth: the file config.json holds the order of the labels and the longest input.",
         ]
     )
