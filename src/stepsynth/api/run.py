@@ -227,7 +227,7 @@ class Run:
         Args:
             folder: a new folder; it gets ``data`` and ``student``. If neither is wanted: an export to push.
             data: format of the rows: ``csv``, ``jsonl``, ``parquet``, ``datasets``, or ``squad`` for questions.
-            student: format of the final student: ``safetensors``.
+            student: format of the final student: ``safetensors``, ``onnx``, ``onnx-int8``, ``openvino`` or ``openvino-int8``.
             lineage: columns that say where a row comes from.
             validation_texts: validation rows with their texts, not as references.
             test_texts: test rows with their texts, not as references.

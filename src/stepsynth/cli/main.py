@@ -304,7 +304,10 @@ def export(
     data: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="Write the rows: csv, jsonl, parquet, datasets, or squad (questions).")
     ] = None,
-    student: Annotated[str | None, typer.Option(metavar="FORMAT", help="Write the final student: safetensors.")] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Write the final student: safetensors, onnx, onnx-int8, openvino or openvino-int8."),
+    ] = None,
     no_lineage: Annotated[bool, typer.Option("--no-lineage", help="Leave out columns that say where a row comes from.")] = False,
     validation_texts: Annotated[
         bool, typer.Option("--validation-texts", help="Write validation rows with texts, not as references.")
