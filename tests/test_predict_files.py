@@ -64,7 +64,7 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
         monkeypatch.setattr(predicting, "create_student", lambda config: student)
         target = tmp_path / out
         settings = {"columns": {}, "output": Output(target, form), "round_number": None}
-        predict_file(tmp_path, file, **{**settings, **options})  # type: ignore[arg-type]
+        predict_file(tmp_path, file, **{**settings, **options})
         return target
 
     return run
