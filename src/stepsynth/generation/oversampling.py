@@ -420,9 +420,9 @@ class _ProgressPreview:
 
 
 def _kept(verdicts: list[Verdict]) -> float:
-    """Return the share of rows that the label check has kept so far, by Laplace's rule."""
+    """Return the share of rows that the slower rules have kept so far, by Laplace's rule."""
     accepted = sum(verdict.accepted for verdict in verdicts)
-    doubted = sum(verdict.reason == DropReason.LABEL_IN_DOUBT for verdict in verdicts)
+    doubted = sum(verdict.reason in (DropReason.LABEL_IN_DOUBT, DropReason.NEAR_DUPLICATE) for verdict in verdicts)
     return (accepted + 2) / (accepted + doubted + 2)
 
 

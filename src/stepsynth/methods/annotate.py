@@ -101,7 +101,7 @@ class Annotate(Method):
     """
 
     name = "annotate"
-    keys = frozenset({"seed_rows", "rounds", "rows_per_mistake", "stop", "folds", "final", "pool_rows"})
+    keys = frozenset({"seed_rows", "rounds", "rows_per_mistake", "stop", "folds", "final", "pool_rows", "pool_near_duplicates"})
     student: Trains = "crossfit"
     checks_labels = False
     takes_pool = True
