@@ -201,7 +201,7 @@ def _distinct_rows(
         as_tested = tested(part) if tested else [False] * len(part)
         free = [row for row, *near in zip(part, as_labelled, as_tested, strict=True) if not any(near)]
         repeats = dict(zip((row.id for row in free), taken.judge(*compared(free)), strict=True))
-        new = []
+        new: list[Example] = []
         for row, like_labelled, like_tested in zip(part, as_labelled, as_tested, strict=True):
             if len(rows) + len(new) == wanted:
                 return [*rows, *new], counts
@@ -247,8 +247,8 @@ def _notes(found: Pool, config: RunConfig, validation: Sequence[Example], reader
     wanted, asked = config.method.pool_rows, config.method.annotate_rows
     if len(found.rows) < wanted and found.counts["not_drawn"]:
         yield (
-            f"Most texts of data.pool nearly repeat others: {len(found.rows):,} of the {_SPARE * wanted:,} that were compared are "
-            f"drawn, where method.pool_rows={wanted:,}. Set method.pool_near_duplicates: none to draw near-duplicates, too."
+            f"Most texts of data.pool nearly repeat others: {len(found.rows):,} of the {_SPARE * wanted:,} that were compared "
+            f"are drawn, where method.pool_rows={wanted:,}. Set method.pool_near_duplicates: none to draw near-duplicates, too."
         )
     elif len(found.rows) < wanted and "pool_rows" in config.method.model_fields_set:
         yield f"The pool has fewer usable texts ({len(found.rows):,}) than method.pool_rows={wanted:,}: all are used."
