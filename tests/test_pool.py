@@ -98,6 +98,57 @@ def test_labelled_tested_repeated_and_unusable_texts_are_left_out_and_counted(wo
     assert ["line 34 of" in note and "empty text" in note for note in found.notes] == [True]
 
 
+def near(text: str) -> str:
+    """Return a text that differs in punctuation, and in a word at its end."""
+    return f"{text.replace('.', '!')} ok"
+
+
+def checked(config: RunConfig) -> Pool:
+    validation, test = load_validation(config), SealedTest(config)
+    return load_pool(config, (*validation.harvest, *validation.select), test.finder(), None, test.near_finder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_near_duplicates_are_left_out_and_counted(family: str, student: Path, tmp_path: Path) -> None:
+    world = pooled(tmp_path / "world", family, student)
+    written = create_family(world.config().task).written
+    gold, test = (json.loads((world.folder / f"{name}.jsonl").read_text().splitlines()[3]) for name in ("validation", "test"))
+    own = [bare(row) for row in rows_of(family, 12, 2000)]
+    alike = [{**bare(row), written: near(row[written])} for row in (gold, test, own[4])]
+    world.write_rows("pool.jsonl", own)
+    assert len(checked(world.config()).rows) == 12
+    world.write_rows("pool.jsonl", [*own, *alike])
+    found = checked(world.config())
+    assert found.near == {"near_labelled": 1, "near_tested": 1, "near_repeated": 1}
+    assert len(found.rows) == 12
+    assert found.counts["read"] == sum(found.counts.values()) - found.counts["read"] == 15
+    off = checked(world.config("method.pool_near_duplicates=none"))
+    assert (len(off.rows), off.near) == (15, None)
+    # Neither what is told nor what is drawn has the test row's text.
+    said = " ".join((found.say(), *found.notes, *(row.text for row in found.rows)))
+    assert test[written] not in said
+    assert "1 nearly as in the test set" in said
+
+
+def test_other_texts_take_the_place_of_near_duplicates(world: FamilyWorld) -> None:
+    own = [row["text"] for row in rows_of("classification", 30, 2000)]
+    world.write_rows("pool.jsonl", [{"text": text} for text in (*own, *map(near, own))])
+    found = checked(world.config("method.pool_rows=20"))
+    assert len(found.rows) == 20
+    assert found.near is not None
+    assert found.near["near_repeated"] > 0
+    # A larger draw begins with a smaller one.
+    assert [row.text for row in checked(world.config("method.pool_rows=10")).rows] == [row.text for row in found.rows][:10]
+
+
+def test_too_many_near_duplicates_are_told(world: FamilyWorld) -> None:
+    rows = [{"text": f"the same long text about boats in the harbour, number {n}"} for n in range(40)]
+    world.write_rows("pool.jsonl", rows)
+    found = checked(world.config("method.pool_rows=5"))
+    assert len(found.rows) < 5
+    assert [note for note in found.notes if "of the 20 that were compared" in note]
+
+
 def test_the_draw_depends_on_texts_and_seed_alone(world: FamilyWorld) -> None:
     first = drawn(world.config("method.pool_rows=12"))
     lines = (world.folder / "pool.jsonl").read_text().splitlines()
@@ -122,7 +173,8 @@ def test_texts_of_another_kind_are_told(world: FamilyWorld) -> None:
     assert drawn(world.config()).notes == ()
     strange = [{"text": f"Das Wetter bleibt morgen an der Küste Nummer {n} sehr windig und regnerisch"} for n in range(40)]
     world.write_rows("pool.jsonl", strange)
-    (note,) = drawn(world.config()).notes
+    # They differ in a number alone.
+    (note,) = drawn(world.config("method.pool_near_duplicates=none")).notes
     assert "do not look like the labelled ones" in note
 
 
@@ -350,6 +402,9 @@ def test_from_run_to_predict_with_a_real_student(world: FamilyWorld, tmp_path: P
         "repeated": 0,
         "labelled": 0,
         "tested": 0,
+        "near_labelled": 0,
+        "near_tested": 0,
+        "near_repeated": 0,
         "unusable": 0,
     }
     assert "Texts without labels: 40 read, 40 drawn" in page

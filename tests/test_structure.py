@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "stepsynth"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Rooms by rank; a room imports lower ranks only.
 RANKS = {
-    **dict.fromkeys(("types", "errors", "registry", "runtime", "words"), 0),
+    **dict.fromkeys(("types", "errors", "registry", "runtime", "words", "near_duplicates"), 0),
     **dict.fromkeys(("config", "data", "tasks", "evaluation"), 1),
     **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "model_cache"), 2),
     **dict.fromkeys(("methods", "run"), 3),
@@ -36,6 +36,8 @@ RANKS = {
 SIBLINGS = {
     ("runtime", "errors"),
     ("registry", "errors"),
+    ("near_duplicates", "runtime"),
+    ("near_duplicates", "words"),
     ("data", "config"),
     ("data", "tasks"),
     ("tasks", "config"),

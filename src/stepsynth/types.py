@@ -82,6 +82,7 @@ class DropReason(StrEnum):
     META = "meta"
     PLACEHOLDER = "placeholder"
     DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near duplicate"
     COPY = "copy"
     NAMES_LABEL = "names the label"
     REPETITIVE = "repetitive"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source, parse_stored
 from stepsynth.config.run import (
+    POOL_SIMILARITY,
     SEED_END,
     USER_CACHE,
     BudgetConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "BACKENDS",
     "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
+    "POOL_SIMILARITY",
     "SEED_END",
     "SOURCES",
     "USER_CACHE",

@@ -14,6 +14,7 @@ from stepsynth.registry import METHODS
 from stepsynth.types import digest
 
 __all__ = [
+    "POOL_SIMILARITY",
     "SEED_END",
     "USER_CACHE",
     "BudgetConfig",
@@ -48,6 +49,8 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "annotate_rows": 0,
         "second_reading": "none",
         "readings": 1,
+        "near_duplicates": "none",
+        "pool_near_duplicates": "none",
     },
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0},
     "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
@@ -80,6 +83,12 @@ def earlier_defaults() -> dict[str, Any]:
             fields = RunConfig.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
             found.update({f"{section}.{key}": before for key, before in keys.items() if fields[key].default != before})
     return found
+
+
+# Of the pool, for runs that begin without another value; see docs/decisions.md, "Near-duplicates".
+POOL_SIMILARITY = 0.7
+# Below 0.3, most texts of one kind are alike.
+Similarity = Annotated[float, Field(ge=0.3, le=1.0, strict=True)]
 
 
 class MatchConfig(Section):
@@ -147,6 +156,10 @@ class MethodConfig(Section):
             and, with a pool, ``pool`` and ``all``.
         pool_rows: texts drawn from ``data.pool``, from which students learn; all of them if there are fewer.
         annotate_rows: ``crossfit`` only: texts of ``data.pool`` that the teacher labels beside the seed rows that it writes.
+        near_duplicates: written rows whose text is at least this similar to a row with the same label are dropped;
+            ``none`` keeps them. See `stepsynth.near_duplicates`.
+        pool_near_duplicates: texts of ``data.pool`` at least this similar to a test row, a labelled row or a drawn text
+            are left out; ``none`` leaves out equal ones only. ``auto`` is 0.7.
         match: generate until this is used up, whatever the number of rows; for comparisons.
         options: constructor arguments of your own method; part of a run's identity.
     """
@@ -174,8 +187,22 @@ class MethodConfig(Section):
     final: Literal["auto", "labels", "written", "both", "stages", "pool", "all"] = "auto"
     pool_rows: int = Field(default=1000, ge=1, le=100_000)
     annotate_rows: int = Field(default=0, ge=0, le=100_000)
+    near_duplicates: Similarity | Literal["none"] = "none"
+    pool_near_duplicates: Similarity | Literal["auto", "none"] = "auto"
     match: MatchConfig | None = None
     options: dict[str, Any] = Field(default={})
+
+    @property
+    def row_similarity(self) -> float | None:
+        """From which similarity on written rows are near-duplicates; ``None`` if none are dropped."""
+        return None if self.near_duplicates == "none" else self.near_duplicates
+
+    @property
+    def pool_similarity(self) -> float | None:
+        """From which similarity on texts of the pool are left out; ``None`` if only equal ones are."""
+        if self.pool_near_duplicates == "auto":
+            return POOL_SIMILARITY
+        return None if self.pool_near_duplicates == "none" else self.pool_near_duplicates
 
     @property
     def seed_template(self) -> Literal["extrapolate", "seed"]:

@@ -11,18 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 
 from stepsynth.config import RunConfig, SourceConfig, TaskConfig
 from stepsynth.data.columns import Tally, describe, describe_has
 from stepsynth.data.examples import RowReader
 from stepsynth.data.rows import read_rows
-from stepsynth.data.splits import Halves, cut_by_label, cut_by_unit, distinct, fingerprint, units_by_context
+from stepsynth.data.splits import Halves, compared, cut_by_label, cut_by_unit, distinct, fingerprint, units_by_context
 from stepsynth.data.stratified_sample import draw
 from stepsynth.errors import ConfigError, DataError, RunError
+from stepsynth.near_duplicates import NearDuplicates
 from stepsynth.tasks import SplitRule, create_family
 from stepsynth.types import Example, canonical_json
 
 __all__ = ["SealedInfo", "SealedTest", "Validation", "load_seed", "load_source", "load_validation"]
+
+# Test rows held at a time while they are indexed.
+_PART = 8192
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,21 @@ class SealedTest:
         """
         held = {fingerprint(row) for row in _rows(self._source, self._task, "test", self._seed)}
         return lambda row: fingerprint(row) in held
+
+    def near_finder(self, similarity: float) -> Callable[[Sequence[Example]], list[bool]]:
+        """Return a function that tells for each of several rows whether a test row has nearly its texts; it shows none of them.
+
+        Args:
+            similarity: see `stepsynth.near_duplicates.NearDuplicates`.
+
+        Raises:
+            DataError: anything wrong with the source or one of its rows.
+        """
+        seen = NearDuplicates(similarity)
+        rows = _rows(self._source, self._task, "test", self._seed)
+        while part := list(islice(rows, _PART)):
+            seen.add(*compared(part))
+        return lambda rows: seen.known(*compared(rows))
 
     def open(self, expected_sha256: str | None = None) -> list[Example]:
         """Return the rows, for the final evaluation only.

@@ -20,24 +20,31 @@ from stepsynth.data.examples import check_text, wanted_columns
 from stepsynth.data.readers.columnar import is_saved_folder
 from stepsynth.data.readers.decoding import read_lines, read_whole
 from stepsynth.data.rows import read_rows
-from stepsynth.data.splits import fingerprint
+from stepsynth.data.splits import compared, fingerprint
 from stepsynth.errors import ConfigError, DataError
+from stepsynth.near_duplicates import NearDuplicates
 from stepsynth.tasks import create_family
 from stepsynth.types import Example
 from stepsynth.words import read_form, word_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig, SourceConfig
     from stepsynth.data.columns import Columns
+
+    _NearTest = Callable[[float], Callable[[Sequence[Example]], list[bool]]]
 
 __all__ = ["Pool", "load_pool"]
 
 # The column of tasks with one text.
 _TEXT = "text"
 _KEY_BYTES = 8
+# Texts held for each that is wanted, where near-duplicates are left out.
+_SPARE = 4
+# Texts compared at once.
+_TOGETHER = 1024
 # With fewer words, which of them are known is chance.
 _ENOUGH_WORDS = 200
 # Of the words of texts of one kind, more than a third as many are known as within the labelled rows.
@@ -56,6 +63,8 @@ class Pool:
         labelled: texts left out because a validation row has them.
         tested: texts left out because a test row has them; which ones is not told.
         unusable: texts left out because they are empty or cannot be read.
+        near: near-duplicates left out by what they are like: ``near_labelled`` a validation row, ``near_tested`` a test row,
+            ``near_repeated`` a drawn text; ``None`` if they were not looked for. Only texts whose turn came are looked at.
         notes: what a user should know, a sentence each.
     """
 
@@ -65,31 +74,33 @@ class Pool:
     labelled: int = 0
     tested: int = 0
     unusable: int = 0
+    near: Mapping[str, int] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """Every text read is drawn, not drawn, or left out for one reason."""
-        return {
-            "read": self.read,
-            "drawn": len(self.rows),
-            "not_drawn": self.read - len(self.rows) - self.repeated - self.labelled - self.tested - self.unusable,
-            "repeated": self.repeated,
-            "labelled": self.labelled,
-            "tested": self.tested,
-            "unusable": self.unusable,
-        }
+        left_out = {"repeated": self.repeated, "labelled": self.labelled, "tested": self.tested, **(self.near or {})}
+        left_out["unusable"] = self.unusable
+        drawn = len(self.rows)
+        return {"read": self.read, "drawn": drawn, "not_drawn": self.read - drawn - sum(left_out.values()), **left_out}
 
     def say(self) -> str:
         """Return the counts in words."""
-        left_out = {
-            "repeated": self.repeated,
-            "also labelled": self.labelled,
-            "also in the test set": self.tested,
-            "unusable": self.unusable,
-        }
-        out = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
+        counts = self.counts
+        out = ", ".join(f"{counts[name]:,} {why}" for name, why in _WHY_LEFT_OUT.items() if counts.get(name))
         return f"{len(self.rows):,} drawn{f'; left out: {out}' if out else ''}"
+
+
+_WHY_LEFT_OUT = {
+    "repeated": "repeated",
+    "labelled": "also labelled",
+    "tested": "also in the test set",
+    "near_labelled": "nearly as labelled",
+    "near_tested": "nearly as in the test set",
+    "near_repeated": "nearly repeated",
+    "unusable": "unusable",
+}
 
 
 def load_pool(
@@ -97,14 +108,20 @@ def load_pool(
     validation: Sequence[Example],
     in_test: Callable[[Example], bool],
     tally: Tally | None = None,
+    near_test: _NearTest | None = None,
 ) -> Pool:
     """Draw ``method.pool_rows`` distinct texts of ``data.pool``, or take all of them if there are fewer.
+
+    Near-duplicates are left out as ``method.pool_near_duplicates`` says. They are looked for in the draw's order until enough
+    texts are found, among at most four times as many.
 
     Args:
         config: names the source.
         validation: the labelled rows, whose texts are left out.
         in_test: whether a test row has a text, see `stepsynth.data.SealedTest.finder`.
         tally: receives the counts of the source.
+        near_test: whether a test row has nearly a text, see `stepsynth.data.SealedTest.near_finder`; without it only validation
+            rows and drawn texts are compared.
 
     Raises:
         DataError: the source is wrong, or no text is left.
@@ -114,7 +131,39 @@ def load_pool(
     if source is None:
         raise ConfigError("the config has no data.pool.", hint="Name a file of texts without labels.")
     reader = _Reader(config, source, tally)
-    known, size = {fingerprint(row) for row in validation}, config.method.pool_rows
+    similarity, wanted = config.method.pool_similarity, config.method.pool_rows
+    # Some of the texts may be near-duplicates: others take their place.
+    held = _read(reader, config.seed, validation, in_test, wanted if similarity is None else _SPARE * wanted)
+    rows, near = held.rows, None
+    if similarity is not None:
+        rows, near = _distinct_rows(held.rows, wanted, similarity, validation, near_test)
+    found = Pool(
+        tuple(rows),
+        read=tally.rows,
+        repeated=held.repeated,
+        labelled=held.labelled,
+        tested=held.tested,
+        unusable=reader.unusable,
+        near=near,
+    )
+    if not found.rows:
+        raise DataError(f"no text of {describe(source)} is left for data.pool: {_why(found, tally, reader.first)}.", hint=_HINT)
+    return replace(found, notes=tuple(_notes(found, config, validation, reader)))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The texts of a pool that come first in the draw, and what was left out before it."""
+
+    rows: Sequence[Example]
+    repeated: int
+    labelled: int
+    tested: int
+
+
+def _read(reader: _Reader, seed: int, validation: Sequence[Example], in_test: Callable[[Example], bool], size: int) -> _Held:
+    """Read all texts and hold the first ``size`` distinct ones of the draw."""
+    known = {fingerprint(row) for row in validation}
     keys, labelled, tested = array("Q"), 0, 0
     held: list[int] = []
     drawn: dict[int, Example] = {}
@@ -125,7 +174,7 @@ def load_pool(
         if in_test(row):
             tested += 1
             continue
-        key = _key(config.seed, row)
+        key = _key(seed, row)
         keys.append(key)
         # The texts with the smallest keys are a random draw that does not depend on their order or number.
         if key in drawn or (len(held) == size and key >= -held[0]):
@@ -135,17 +184,34 @@ def load_pool(
             heapq.heappush(held, -key)
         else:
             del drawn[-heapq.heappushpop(held, -key)]
-    found = Pool(
-        tuple(drawn[key] for key in sorted(drawn)),
-        read=tally.rows,
-        repeated=len(keys) - _distinct(keys),
-        labelled=labelled,
-        tested=tested,
-        unusable=reader.unusable,
-    )
-    if not found.rows:
-        raise DataError(f"no text of {describe(source)} is left for data.pool: {_why(found, tally, reader.first)}.", hint=_HINT)
-    return replace(found, notes=tuple(_notes(found, config, validation, reader)))
+    return _Held([drawn[key] for key in sorted(drawn)], len(keys) - _distinct(keys), labelled, tested)
+
+
+def _distinct_rows(
+    held: Sequence[Example], wanted: int, similarity: float, validation: Sequence[Example], near_test: _NearTest | None
+) -> tuple[list[Example], dict[str, int]]:
+    """Return the first texts that are no near-duplicates, and how many were left out before the last of them, and why."""
+    labelled, taken, rows = NearDuplicates(similarity), NearDuplicates(similarity), list[Example]()
+    labelled.add(*compared(validation))
+    counts = dict.fromkeys(("near_labelled", "near_tested", "near_repeated"), 0)
+    tested = near_test(similarity) if near_test else None
+    for start in range(0, len(held), _TOGETHER):
+        part = held[start : start + _TOGETHER]
+        as_labelled = labelled.known(*compared(part))
+        as_tested = tested(part) if tested else [False] * len(part)
+        free = [row for row, *near in zip(part, as_labelled, as_tested, strict=True) if not any(near)]
+        repeats = dict(zip((row.id for row in free), taken.judge(*compared(free)), strict=True))
+        new: list[Example] = []
+        for row, like_labelled, like_tested in zip(part, as_labelled, as_tested, strict=True):
+            if len(rows) + len(new) == wanted:
+                return [*rows, *new], counts
+            if like_labelled or like_tested or repeats[row.id]:
+                counts["near_labelled" if like_labelled else "near_tested" if like_tested else "near_repeated"] += 1
+            else:
+                new.append(row)
+        taken.add(*compared(new))
+        rows += new
+    return rows, counts
 
 
 _HINT = "Give texts that are neither labelled nor in the test set."
@@ -154,7 +220,14 @@ _HINT = "Give texts that are neither labelled nor in the test set."
 def _why(found: Pool, tally: Tally, first: str) -> str:
     if not tally.rows:
         return "it has no rows"
-    parts = {"have no usable text": found.unusable, "are validation rows": found.labelled, "are test rows": found.tested}
+    near = found.near or {}
+    parts = {
+        "have no usable text": found.unusable,
+        "are validation rows": found.labelled,
+        "are test rows": found.tested,
+        "are nearly validation rows": near.get("near_labelled", 0),
+        "are nearly test rows": near.get("near_tested", 0),
+    }
     said = ", ".join(f"{count:,} {why}" for why, count in parts.items() if count)
     return f"of {tally.rows:,} rows, {said}{f' (the first: {first})' if first else ''}"
 
@@ -172,7 +245,12 @@ def _notes(found: Pool, config: RunConfig, validation: Sequence[Example], reader
             f"{near:.0%} of a labelled row's words occur in others. Is it the right file, in the right language?"
         )
     wanted, asked = config.method.pool_rows, config.method.annotate_rows
-    if len(found.rows) < wanted and "pool_rows" in config.method.model_fields_set:
+    if len(found.rows) < wanted and found.counts["not_drawn"]:
+        yield (
+            f"Most texts of data.pool nearly repeat others: {len(found.rows):,} of the {_SPARE * wanted:,} that were compared "
+            f"are drawn, where method.pool_rows={wanted:,}. Set method.pool_near_duplicates: none to draw near-duplicates, too."
+        )
+    elif len(found.rows) < wanted and "pool_rows" in config.method.model_fields_set:
         yield f"The pool has fewer usable texts ({len(found.rows):,}) than method.pool_rows={wanted:,}: all are used."
     if len(found.rows) < asked:
         yield f"The pool has fewer drawn texts ({len(found.rows):,}) than method.annotate_rows={asked:,}: all are labelled."

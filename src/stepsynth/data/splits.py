@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from stepsynth.tasks import split_labels
 from stepsynth.types import Example
-from stepsynth.words import normalised
+from stepsynth.words import normalised, read_form, word_runs
 
-__all__ = ["Halves", "apportion", "cut_by_label", "cut_by_unit", "distinct", "fingerprint", "units_by_context"]
+__all__ = ["Halves", "apportion", "compared", "cut_by_label", "cut_by_unit", "distinct", "fingerprint", "units_by_context"]
 
 T = TypeVar("T")
 Halves = tuple[tuple[Example, ...], tuple[Example, ...]]
@@ -27,6 +27,11 @@ _Sides = tuple[list[Example], list[Example]]
 def fingerprint(row: Example) -> tuple[str, str]:
     """Return the context and text of a row for comparison, ignoring case and white space."""
     return normalised(row.context), normalised(row.text)
+
+
+def compared(rows: Sequence[Example]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return texts and groups for `stepsynth.near_duplicates.NearDuplicates`: rows without labels are alike within a context."""
+    return [row.text for row in rows], [(" ".join(word_runs(read_form(row.context))),) for row in rows]
 
 
 def distinct(rows: Sequence[Example]) -> tuple[list[Example], list[str]]:

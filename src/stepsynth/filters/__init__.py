@@ -15,6 +15,7 @@ from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.leakage import ContaminationFilter
+from stepsynth.filters.near_duplicate import NearDuplicate
 from stepsynth.filters.own import OwnRule, RowFilter, own_filters, try_filters
 from stepsynth.filters.row_filters import RowFilterBase
 from stepsynth.filters.schema import Schema, ends_with_question_mark, has_gap
@@ -44,6 +45,7 @@ REASONS: dict[str, str] = {
     DropReason.META: "talks about the task instead of doing it",
     DropReason.PLACEHOLDER: "leaves a gap to fill in, such as [Name]",
     DropReason.DUPLICATE: "the same text was accepted before",
+    DropReason.NEAR_DUPLICATE: "almost the same text was accepted before, or is a validation row",
     DropReason.COPY: "copied from a validation row or from the prompt",
     DropReason.NAMES_LABEL: "names its label more often than real texts do",
     DropReason.REPETITIVE: "says the same words over and over",
@@ -85,6 +87,7 @@ class FilterPipeline:
         *,
         own: Sequence[RowFilter] = (),
         label_check: LabelCheck | None = None,
+        near_duplicates: float | None = None,
         second_reading: SecondReading | None = None,
     ) -> FilterPipeline:
         """Rules for training rows.
@@ -96,6 +99,7 @@ class FilterPipeline:
             targets: label -> rows wanted from this stage; ``None`` accepts all good ones.
             own: the user's filters.
             label_check: the label check, if there is one.
+            near_duplicates: the similarity from which rows are near-duplicates; ``None`` keeps them.
             second_reading: the second reading, if there is one.
         """
         asks = create_family(task).spans
@@ -113,6 +117,8 @@ class FilterPipeline:
         if label_check is not None:
             rules.append(label_check)
         rules.append(Duplicate())
+        if near_duplicates is not None:
+            rules.append(NearDuplicate(near_duplicates, gold))
         if second_reading is not None:
             # It costs an answer, so it reads only what would be kept.
             rules.append(second_reading)
@@ -130,7 +136,8 @@ class FilterPipeline:
 
     def without_models(self) -> FilterPipeline:
         """Return the fast rules, for a preview while answers come in."""
-        return FilterPipeline(tuple(rule for rule in self.filters if not isinstance(rule, LabelCheck | SecondReading)))
+        slow = (LabelCheck, NearDuplicate, SecondReading)
+        return FilterPipeline(tuple(rule for rule in self.filters if not isinstance(rule, slow)))
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """Apply every rule to the rows that passed the earlier ones; see `Filter.judge`."""

@@ -22,6 +22,7 @@ _SENTENCES: dict[str, str] = {
     DropReason.META: "Write the text itself and nothing about it.",
     DropReason.PLACEHOLDER: "Leave no gaps such as [Name]: make names and numbers up.",
     DropReason.DUPLICATE: "The usual texts are written already: write about something else.",
+    DropReason.NEAR_DUPLICATE: "The usual texts are written already: write about something else.",
     DropReason.COPY: "Do not repeat a text that you know: write one of your own.",
     DropReason.REPETITIVE: "Do not say the same words over and over.",
     DropReason.NAMES_ANSWER: "Do not use the words of the answer.",

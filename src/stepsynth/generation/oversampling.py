@@ -425,9 +425,10 @@ class _ProgressPreview:
 
 
 def _kept(verdicts: list[Verdict]) -> float:
-    """Return the share of rows that the label check and the second reading have kept so far, by Laplace's rule."""
+    """Return the share of rows that the slower rules have kept so far, by Laplace's rule."""
     accepted = sum(verdict.accepted for verdict in verdicts)
-    doubted = sum(verdict.reason in (DropReason.LABEL_IN_DOUBT, DropReason.READ_OTHERWISE) for verdict in verdicts)
+    slow = (DropReason.LABEL_IN_DOUBT, DropReason.NEAR_DUPLICATE, DropReason.READ_OTHERWISE)
+    doubted = sum(verdict.reason in slow for verdict in verdicts)
     return (accepted + 2) / (accepted + doubted + 2)
 
 

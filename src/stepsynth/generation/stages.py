@@ -112,6 +112,7 @@ class StageRunner:
                 None if self._generator.matched(plan) else plan.targets,
                 own=own_filters(self._config.filters, self._config.given_filters or ()),
                 label_check=check,
+                near_duplicates=self._config.method.row_similarity,
                 second_reading=reading,
             )
 

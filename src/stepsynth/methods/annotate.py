@@ -112,7 +112,9 @@ class Annotate(Method):
     """
 
     name = "annotate"
-    keys = frozenset({"seed_rows", "rounds", "rows_per_mistake", "stop", "folds", "final", "pool_rows", "readings"})
+    keys = frozenset(
+        {"seed_rows", "rounds", "rows_per_mistake", "stop", "folds", "final", "pool_rows", "pool_near_duplicates", "readings"}
+    )
     student: Trains = "crossfit"
     checks_labels = False
     takes_pool = True

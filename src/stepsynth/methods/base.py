@@ -50,7 +50,9 @@ __all__ = [
 ]
 
 # Keys of the section ``method`` that methods share.
-ROWS = frozenset({"seed_rows", "rows_per_answer", "max_overgeneration", "feedback", "second_reading", "readings"})
+ROWS = frozenset(
+    {"seed_rows", "rows_per_answer", "max_overgeneration", "feedback", "near_duplicates", "second_reading", "readings"}
+)
 REASONS = frozenset({"rationales", "rationales_per_row", "seed_from", "demonstrations"})
 CHECK = frozenset({"label_check", "label_check_ratio"})
 LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})

@@ -35,7 +35,7 @@ class CrossFit(S3):
     """
 
     name = "crossfit"
-    keys = ROWS | REASONS | LOOP | {"folds", "final", "pool_rows", "annotate_rows"}
+    keys = ROWS | REASONS | LOOP | {"folds", "final", "pool_rows", "pool_near_duplicates", "annotate_rows"}
     student: Trains = "crossfit"
     checks_labels = False
     seeds_from = "gold"

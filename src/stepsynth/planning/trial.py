@@ -191,6 +191,7 @@ class Trial:
             self._ctx.harvest,
             None,
             own=own_filters(self._config.filters, self._config.given_filters or ()),
+            near_duplicates=self._config.method.row_similarity,
         )
         return self._judged(client, requests, rules, [])
 

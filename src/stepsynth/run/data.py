@@ -139,7 +139,8 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
     if method.takes_pool and config.data.pool is not None:
         read["pool"] = Tally()
         in_test = test.finder() if test else lambda _: False
-        pool = load_pool(config, (*validation.harvest, *validation.select), in_test, read["pool"])
+        near_test = test.near_finder if test else None
+        pool = load_pool(config, (*validation.harvest, *validation.select), in_test, read["pool"], near_test)
         read["pool"].notes.append(pool.say())
     elif config.data.pool is not None:
         unused = f"data.pool is not used by method.name={config.method.name}: crossfit (the default), pool and annotate use it."

@@ -5,8 +5,9 @@
 These are the embedded teacher (``teacher.model: auto``), the templates that fit the teacher (``task.prompt_style: auto``)
 and their sampling unless it is configured, the source of seed rows (``method.seed_from: auto``), the number of reasons in a
 seed prompt unless it is configured (``method.rationales_per_row``), the choice of gold rows shown in prompts
-(``method.demonstrations: auto``), whether the teacher is told why its answers are dropped (``method.feedback: auto``), and the
-options of a user's method or student that the config does not name.
+(``method.demonstrations: auto``), whether the teacher is told why its answers are dropped (``method.feedback: auto``), how alike
+texts of the pool may be (``method.pool_near_duplicates: auto``), and the options of a user's method or student that the config
+does not name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.config import POOL_SIMILARITY
 from stepsynth.config.teacher import AUTO, SamplingConfig
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.methods import create_method
@@ -68,6 +70,7 @@ def settle(
             "demonstrations": _demonstrations(config, begun, style),
             "rationales_per_row": _rationales_per_row(config, begun, style),
             "feedback": _feedback(config, begun),
+            "pool_near_duplicates": _pool_near_duplicates(config, begun),
             "options": made.options,
         }
     )
@@ -132,6 +135,15 @@ def _feedback(config: RunConfig, begun: RunConfig | None) -> Literal["auto", "dr
     if config.method.feedback != "auto":
         return config.method.feedback
     return "drops" if begun is None else begun.method.feedback
+
+
+def _pool_near_duplicates(config: RunConfig, begun: RunConfig | None) -> float | Literal["auto", "none"]:
+    """Choose the similarity for the pool; a run without one keeps no value for it."""
+    if config.method.pool_near_duplicates != "auto":
+        return config.method.pool_near_duplicates
+    if begun is not None and begun.data.pool is not None:
+        return begun.method.pool_near_duplicates
+    return POOL_SIMILARITY if config.data.pool is not None else "none"
 
 
 def _varied(sampling: SamplingConfig, begun: RunConfig | None) -> SamplingConfig:
