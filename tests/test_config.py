@@ -416,6 +416,7 @@ OTHERS = {
     "method__seed_from": "gold",
     "method__demonstrations": "fixed",
     "method__feedback": "none",
+    "method__pool_near_duplicates": 0.5,
     "data__validation__columns": {"text": "x"},
     "data__validation__labels": {"1": "pos"},
     "data__test__columns": {"text": "x"},

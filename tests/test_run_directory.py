@@ -45,7 +45,7 @@ def config(**changes: Any) -> RunConfig:
         "task": {"name": "t", "instruction": "Decide.", "labels": {"pos": "liked", "neg": "disliked"}, "prompt_style": "small"},
         "data": {"validation": {"path": "/data/v.csv"}},
         "teacher": {"backend": "fake"},
-        "method": {"seed_from": "gold", "demonstrations": "fixed", "feedback": "drops"},
+        "method": {"seed_from": "gold", "demonstrations": "fixed", "feedback": "drops", "pool_near_duplicates": "none"},
     }
     for dotted, value in changes.items():
         *parents, last = dotted.split("__")

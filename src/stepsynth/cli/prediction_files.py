@@ -24,7 +24,7 @@ from stepsynth.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ABSTAINED", "Filled", "Layout", "ParquetFile", "Survey", "Table", "other_cell", "table_columns"]
+__all__ = ["ABSTAINED", "Filled", "Layout", "ParquetFile", "Survey", "Table", "other_cell", "plain_table", "table_columns"]
 
 Row = Mapping[str, object]
 
@@ -203,6 +203,15 @@ def _cell(value: object) -> str:
 
 def _safe(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
+
+
+def plain_table(rows: Sequence[Row]) -> str:
+    """Return rows of the same columns as CSV; lists are joined by ``|``, and no cell is a formula."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow([_safe(name) for name in (rows[0] if rows else ())])
+    writer.writerows([_safe(other_cell(value)) for value in row.values()] for row in rows)
+    return buffer.getvalue()
 
 
 class ParquetFile:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from stepsynth.cli.prediction_files import plain_table
 from stepsynth.errors import ConfigError
 from stepsynth.run.outputs import refuse_own_file
 from stepsynth.runtime.files import write_atomic
@@ -33,22 +32,13 @@ def write_review(rows: Sequence[dict[str, Any]], out: Path) -> None:
     if out.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     elif out.suffix == ".csv":
-        stream = io.StringIO()
-        plain = [{name: _cell(value) for name, value in row.items()} for row in rows]
-        writer = csv.DictWriter(stream, list(plain[0]) if plain else ["student", "confidence", "teacher"])
-        writer.writeheader()
-        writer.writerows(plain)
-        text = stream.getvalue()
+        text = plain_table(rows)
     else:
         raise ConfigError(f"the list cannot be written to {str(out)!r}.", hint="Name a file that ends in .csv or .jsonl.")
     try:
         write_atomic(out, text)
     except OSError as error:
         raise ConfigError(f"{str(out)!r} cannot be written: {error.strerror}.", hint="Name another file.") from None
-
-
-def _cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 def print_review(rows: Sequence[dict[str, Any]]) -> None:

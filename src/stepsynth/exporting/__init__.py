@@ -134,9 +134,9 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
     if wanted.data is None and wanted.student is None:
         raise ConfigError("there is nothing to export.", hint="Say what: data, student, or both.")
     form = None if wanted.data is None else chosen_format(wanted.data, stored_family(directory.config.task))
-    writer = None if wanted.student is None else student_writer(wanted.student)
+    write_student = None if wanted.student is None else student_writer(wanted.student)
     refuse_existing(folder)
-    number = None if writer is None else trained_round(directory)
+    number = None if write_student is None else trained_round(directory)
     notes: tuple[str, ...] = ()
     with closing(open_journal(directory)) as journal:
         from stepsynth.exporting.cards import model_card
@@ -147,13 +147,13 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
             if form and tables:
                 notes = tables.notes
                 _write_data(part / "data", journal, directory, form, wanted.content, tables)
-            if writer and number is not None:
+            if write_student and number is not None:
                 (part / "student").mkdir()
-                loading = writer(directory, number, part / "student")
+                loading = write_student(directory, number, part / "student")
                 rows = wanted.repository if form else None
                 card = model_card(gather_facts(journal, directory), loading, rows)
                 (part / "student" / CARD).write_text(card, encoding="utf-8")
-    return Exported(folder, folder / "data" if form else None, folder / "student" if writer else None, notes)
+    return Exported(folder, folder / "data" if form else None, folder / "student" if write_student else None, notes)
 
 
 def _write_data(
