@@ -607,8 +607,8 @@ def test_every_reason_of_a_question_is_given_by_its_rule(reason: str) -> None:
 
 
 def test_every_reason_is_explained_and_covered_here() -> None:
-    # Answers about texts of a pool are judged elsewhere: tests/test_pool.py.
-    assert set(CASES) | set(ASKED_CASES) | {"failed", "no answer"} == set(REASONS)
+    # Judged elsewhere: answers about texts of a pool in tests/test_pool.py, near-duplicates in tests/test_near_duplicates.py.
+    assert set(CASES) | set(ASKED_CASES) | {"failed", "no answer", "near duplicate"} == set(REASONS)
     assert all(REASONS.values())
 
 
