@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -276,11 +277,13 @@ def test_a_million_texts_take_bounded_memory(world: FamilyWorld) -> None:
 
     with (world.folder / "pool.jsonl").open("w") as file:
         for number in range(1_000_000):
-            file.write(json.dumps({"text": f"text {number % 999_000} of a long list, {number % 999_000} or so"}) + "\n")
+            words = hashlib.sha256(str(number % 999_000).encode()).hexdigest()
+            file.write(json.dumps({"text": f"{words[:12]} of a {words[12:24]} or {words[24:36]}"}) + "\n")
     config, tally = world.config(), Tally()
     validation = load_validation(config)
     tracemalloc.start()
-    found = load_pool(config, (*validation.harvest, *validation.select), SealedTest(config).finder(), tally)
+    test = SealedTest(config)
+    found = load_pool(config, (*validation.harvest, *validation.select), test.finder(), tally, test.near_finder)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (len(found.rows), found.repeated, tally.rows) == (1000, 1000, 1_000_000)

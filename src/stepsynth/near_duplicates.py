@@ -36,13 +36,11 @@ class _Block(NamedTuple):
     """Remembered texts.
 
     Attributes:
-        vectors: (texts, columns), 1 where a text has a trigram.
-        turned: the same, transposed.
+        turned: (columns, texts), 1 where a text has a trigram.
         sizes: trigrams of each text.
         numbers: group of each text.
     """
 
-    vectors: Any
     turned: Any
     sizes: Any
     numbers: Any
@@ -149,7 +147,7 @@ class NearDuplicates:
         return self._block(vectors, self._numpy.concatenate([numbers for _, numbers in self._rest]))
 
     def _block(self, vectors: Any, numbers: Any) -> _Block:
-        return _Block(vectors, vectors.T.tocsr(), self._numpy.diff(vectors.indptr), numbers)
+        return _Block(vectors.T.tocsr(), self._numpy.diff(vectors.indptr), numbers)
 
     def _known(self, vectors: Any, numbers: Any) -> Any:
         near = self._numpy.zeros(len(numbers), dtype=bool)
@@ -162,29 +160,10 @@ class NearDuplicates:
 
     def _pairs(self, vectors: Any, numbers: Any, block: _Block) -> list[tuple[int, int]]:
         """Return the places of near-duplicates in the vectors and in the block, in order."""
-        found = (self._rarest(vectors, block.turned) @ block.turned).tocoo()
-        sizes, others = self._numpy.diff(vectors.indptr)[found.row], block.sizes[found.col]
-        # Texts of very different lengths cannot be alike.
-        fits = self._numpy.minimum(sizes, others) >= self._similarity * self._numpy.maximum(sizes, others) - 1e-9
-        fits &= numbers[found.row] == block.numbers[found.col]
-        rows, places, sizes, others = found.row[fits], found.col[fits], sizes[fits], others[fits]
+        shared = (vectors @ block.turned).tocoo()
+        own, others = self._numpy.diff(vectors.indptr)[shared.row], block.sizes[shared.col]
         # Counts in float32 are exact, and a quotient is rounded in one way only.
-        shared = vectors[rows].multiply(block.vectors[places]).sum(axis=1).A1.astype(self._numpy.float64)
-        near = shared / (sizes + others - shared) >= self._similarity
-        return sorted(zip(rows[near].tolist(), places[near].tolist(), strict=True))
-
-    def _rarest(self, vectors: Any, turned: Any) -> Any:
-        """Return the vectors with so many of their rarest trigrams that a near-duplicate must have one of them.
-
-        A near-duplicate shares at least ``similarity`` of a text's n trigrams, so it cannot lack n less that many and one more
-        (Chaudhuri et al. 2006; Bayardo et al. 2007). Most texts have none of the rarest, which saves most of the work.
-        """
-        sizes = self._numpy.diff(vectors.indptr)
-        rows = self._numpy.repeat(self._numpy.arange(len(sizes)), sizes)
-        order = self._numpy.lexsort((vectors.indices, self._numpy.diff(turned.indptr)[vectors.indices], rows))
-        ranks = self._numpy.arange(len(rows)) - vectors.indptr[:-1][rows]
-        # One more where rounding could have made it one less.
-        needed = sizes - self._numpy.ceil(self._similarity * sizes - 1e-9).astype(int) + 1
-        chosen = order[ranks < needed[rows]]
-        kept = self._numpy.sort(chosen)
-        return self._sparse.csr_matrix((vectors.data[kept], (rows[kept], vectors.indices[kept])), shape=vectors.shape)
+        counts = shared.data.astype(self._numpy.float64)
+        near = counts / (own + others - counts) >= self._similarity
+        near &= numbers[shared.row] == block.numbers[shared.col]
+        return sorted(zip(shared.row[near].tolist(), shared.col[near].tolist(), strict=True))
