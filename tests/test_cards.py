@@ -106,3 +106,12 @@ def test_names_and_hostile_texts() -> None:
     ]
     assert plain("a|b\n<script>") == "a\\|b \\<script\\>"
     assert code("```\nx", "yaml").startswith("````yaml\n")
+
+
+def test_a_card_names_no_filter_that_was_off(tmp_path: Path) -> None:
+    written = export_run(run_directory("classification"), tmp_path / "out", Wanted("jsonl"))
+    assert written.data is not None
+    text = (written.data / "README.md").read_text(encoding="utf-8")
+    assert "*duplicate*" in text
+    assert "*near duplicate*" not in text
+    assert "*read otherwise*" not in text

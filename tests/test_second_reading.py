@@ -91,11 +91,11 @@ def test_rows_that_are_read_otherwise_get_the_label_that_was_read(world: FamilyW
     assert "read otherwise" not in {row["dropped"] for row in rows}
     assert results["second_reading"]["relabelled"] > 0
     # The fake teacher reads what it wrote rightly, so a turned text has the other label's words.
-    turned = [row for row in Run.load(tmp_path / "run").rows() if row["label"] != FakeTeacher_reads(row["text"])]
+    turned = [row for row in Run.load(tmp_path / "run").rows() if row["label"] != words_of(row["text"])]
     assert 0 < len(turned) <= results["second_reading"]["relabelled"]
 
 
-def FakeTeacher_reads(text: str) -> str:
+def words_of(text: str) -> str:
     from stepsynth.teachers.fake import vocabulary
 
     return max(("kalm", "spitz"), key=lambda label: sum(word in vocabulary(label) for word in text.split()))
@@ -276,3 +276,24 @@ def test_a_run_without_readings_lists_the_students_doubts(world: FamilyWorld, tm
     assert found
     assert {row["teacher"] for row in found} == {None}
     assert "Labels to look at first" not in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("method", ["gold", "zerogen"])
+def test_a_list_is_empty_only_if_somebody_has_judged_the_labels(
+    world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    run(world.config(f"method.name={method}"), tmp_path / "run")
+    told = stepsynth(capsys, "review", tmp_path / "run")
+    assert told.code == (2 if method == "gold" else 0)
+    assert ("nobody has judged the labelled rows" in told.err) is (method == "gold")
+
+
+def test_a_cap_that_gold_rows_would_pass_does_not_keep_a_run_from_ending(world: FamilyWorld, tmp_path: Path) -> None:
+    needed = run(world.config(*READ), tmp_path / "whole")["requests"]
+    results = run(world.config(*READ, f"budget.requests={needed - 15}", "cache=null"), tmp_path / "run")
+    assert Run.load(tmp_path / "run").finished
+    assert results["second_reading"]["gold"] is None
+    assert results["test"] is not None
+    again = run(world.config(*READ), tmp_path / "run")
+    assert again["second_reading"]["gold"]["of"] == 20
+    assert again["requests"] == needed

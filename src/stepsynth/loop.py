@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepsynth.data import deal_folds
+from stepsynth.errors import BudgetError
 from stepsynth.evaluation.stopping import should_stop
 from stepsynth.generation import LLMPredictor, StageRunner, TeacherClient, read_gold
 from stepsynth.methods import create_method
@@ -29,10 +30,12 @@ from stepsynth.training.crossfit import judged_rounds
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
     from stepsynth.methods import Method, MethodContext
     from stepsynth.run import RunDirectory
     from stepsynth.run.data import RunData
+    from stepsynth.tasks import TaskFamily
     from stepsynth.teachers import AsyncTeacher, EngineTeacher
     from stepsynth.training import RoundJudge
 
@@ -98,9 +101,19 @@ def run_loop(
     client.rest()
     student_runner.evaluate_test(inputs)
     if config.method.second_reading != "none":
-        read_gold(config, family, client, journal, progress)
+        _read_gold(config, family, client, journal, progress)
     client.close()
     journal.finish()
+
+
+def _read_gold(config: RunConfig, family: TaskFamily, client: TeacherClient, journal: Journal, progress: Progress) -> None:
+    """Have the teacher read the gold rows; a cap that is reached only now does not keep the run from ending."""
+    try:
+        read_gold(config, family, client, journal, progress)
+    except BudgetError as error:
+        progress.note(
+            f"The labelled rows were not read again: {error.message} Raise it and repeat the command to have them read."
+        )
 
 
 def _repair(journal: Journal, judge: RoundJudge, trains: str) -> None:

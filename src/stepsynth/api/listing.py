@@ -13,7 +13,10 @@ from stepsynth.report.listing import list_runs, pick_runs
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["RunList", "list_line", "runs"]
+__all__ = ["HEAD", "RunList", "list_line", "runs"]
+
+
+HEAD = ("run", "state", "method", "teacher", "rounds", "rows", "score [95 %]", "requests", "tokens", "dollars", "changed (UTC)")
 
 
 class RunList(list[dict[str, Any]]):
@@ -26,11 +29,7 @@ class RunList(list[dict[str, Any]]):
         return pandas.DataFrame([{**entry, **_numbers(entry)} for entry in self])
 
     def _repr_html_(self) -> str:
-        head, *rows = [HEAD, *map(list_line, self)]
-        return table(head, rows, notes=[] if self else ["There are no runs."])
-
-
-HEAD = ("run", "state", "method", "teacher", "rounds", "rows", "score [95 %]", "requests", "tokens", "dollars", "changed (UTC)")
+        return table(HEAD, [list_line(entry) for entry in self], notes=[] if self else ["There are no runs."])
 
 
 def runs(

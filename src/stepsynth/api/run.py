@@ -171,10 +171,19 @@ class Run:
         Dicts with the task's columns, ``student`` and ``confidence`` (its answer, ``None`` if it agrees with the label) and
         ``teacher`` (its answer; ``None`` if it agrees, or was not asked: ``method.second_reading``). Rows where student and
         teacher give the same other answer come first, then the student's surest. A doubt is no proof: look at the row.
+
+        Raises:
+            RunError: neither a student that had not learnt from the labelled rows nor the teacher has judged them.
         """
         family = stored_family(self.config.task)
         with self._journal() as journal:
             found = labels_in_doubt(journal, self._directory.config, family)
+        if found is None:
+            raise RunError(
+                f"nobody has judged the labelled rows of the run at {str(self.path)!r}: its students learnt from them, or none "
+                "has been trained yet, and the teacher was not asked.",
+                hint="Finish the run, or run another with method.name: crossfit.",
+            )
         return [{**family.record(d.row), "student": d.student, "confidence": d.confidence, "teacher": d.teacher} for d in found]
 
     @cached_property

@@ -119,4 +119,8 @@ def _rules(config: RunConfig, family: TaskFamily, *, checked: bool) -> dict[str,
         unused.add(DropReason.NAMES_LABEL)
     if not checked:
         unused.add(DropReason.LABEL_IN_DOUBT)
+    if config.method.row_similarity is None:
+        unused.add(DropReason.NEAR_DUPLICATE)
+    if config.method.second_reading != "drop":
+        unused.add(DropReason.READ_OTHERWISE)
     return {str(reason): meaning for reason, meaning in REASONS.items() if reason not in unused}

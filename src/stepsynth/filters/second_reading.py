@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Candidate, Example, GeneratedRow, Prediction
 
-__all__ = ["Reader", "SecondReading"]
+__all__ = ["Reader", "SecondReading", "most_frequent"]
 
 # A partial score, such as the F1 of a span, agrees from here on.
 _AGREES = 0.5
@@ -64,14 +64,14 @@ class SecondReading:
         if sum(scores) >= _AGREES * len(scores):
             self.counts["agreed"] += 1
             return Verdict(candidate)
-        if self.relabels and (changed := self._relabelled(row, readings)) is not None:
+        if self.relabels and (changed := self.family.labelled(row, most_frequent(readings))) is not None:
             self.counts["relabelled"] += 1
             answer = changed.answers[0] if changed.answers else None
             return Verdict(replace(candidate, row=replace(candidate.row, label=changed.label, answer=answer)))
         return Verdict(candidate, DropReason.READ_OTHERWISE)
 
-    def _relabelled(self, row: Example, readings: Sequence[Prediction]) -> Example | None:
-        """Return the row with the most frequent reading; of equally frequent ones the first."""
-        said = Counter((reading.label, reading.start) for reading in readings)
-        most = max(said.values())
-        return self.family.labelled(row, next(r for r in readings if said[r.label, r.start] == most))
+
+def most_frequent(readings: Sequence[Prediction]) -> Prediction:
+    """Return the most frequent of at least one reading; of equally frequent ones the first."""
+    said = Counter((reading.label, reading.start) for reading in readings)
+    return max(readings, key=lambda reading: said[reading.label, reading.start])

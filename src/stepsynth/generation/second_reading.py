@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.filters.normalise import clean
+from stepsynth.filters.second_reading import most_frequent
 from stepsynth.methods.annotate import reading_sampling
 from stepsynth.prompts import Prompts
 from stepsynth.tasks.scoring import score_of
@@ -99,10 +99,8 @@ def read_gold(config: RunConfig, family: TaskFamily, client: TeacherClient, jour
     rows = [*journal.gold("harvest"), *journal.gold("select")]
     said: list[tuple[str, str | None, float]] = []
     for row, readings in zip(rows, reader.read(rows), strict=True):
-        # Of equally frequent readings the first.
-        answer = Counter(reading.label for reading in readings).most_common(1)[0][0] if readings else None
-        score = next((score_of(family, row, reading) for reading in readings if reading.label == answer), 0.0)
-        said.append((row.id, answer, score))
+        answer = most_frequent(readings) if readings else None
+        said.append((row.id, answer.label if answer else None, score_of(family, row, answer) if answer else 0.0))
     right = sum(score == 1.0 for *_, score in said)
     info = {"second_reading": {"right": right, "of": len(rows), "said": said, **reader.cost()}}
     last, seconds = max(journal.rounds(), default=0), time.monotonic() - started

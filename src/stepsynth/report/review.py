@@ -44,11 +44,12 @@ class Doubt:
         return self.student is not None and self.student == self.teacher
 
 
-def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> list[Doubt]:
+def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> list[Doubt] | None:
     """Return the gold rows in doubt: first those where student and teacher agree, then by the student's confidence.
 
     Students are asked only about rows that they had not learnt from. The order says where to look first, not what is wrong:
-    with few labels most doubts are the student's own mistakes.
+    with few labels most doubts are the student's own mistakes. ``None`` if neither a student that had not learnt from the gold
+    rows nor the teacher has judged them.
 
     Args:
         journal: the run's.
@@ -57,8 +58,10 @@ def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> 
     """
     rows = [*journal.gold("harvest"), *journal.gold("select")]
     student = {g.prediction.example_id: g for g in _judged(journal, config)}
-    stage = next((info for _, _, kind, info, _ in journal.stages() if kind == StageKind.READING), {})
-    teacher = {row: said for row, said, score in stage.get("second_reading", {}).get("said", ()) if score < 1.0}
+    read = next((info["second_reading"]["said"] for _, _, kind, info, _ in journal.stages() if kind == StageKind.READING), None)
+    if not student and read is None:
+        return None
+    teacher = {row: said for row, said, score in read or () if score < 1.0}
     found = []
     for row in rows:
         graded = student.get(row.id)
