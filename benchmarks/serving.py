@@ -96,7 +96,7 @@ def described(found: StudentExport) -> dict[str, Any]:
     proof = found.agreement
     return {
         "megabytes": round(found.model_bytes / 1e6, 1),
-        "rows": found.rows,
+        "rows": {split: part.rows for split, part in found.splits.items()},
         "same_answers": round(proof.same / proof.rows, 4),
         "furthest_probability": proof.furthest,
         "metric": proof.metric,
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="a sentence about the machine, kept with the figures")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "serving.json")
     args = parser.parse_args()
-    agreement._MOST = args.rows
+    agreement.MOST_ROWS = args.rows
     results = []
     for run in args.run:
         results.append(measure_run(run, args))

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 
+from command import stepsynth
 from family_worlds import FAMILIES, build_family_world, lend_student, rows_of
 from stepsynth.api.student import TrainedStudent
 from stepsynth.errors import ConfigError, RunError
@@ -62,9 +64,10 @@ def texts_of(family: str, count: int) -> list[Any]:
 def test_a_float32_export_answers_as_pytorch_does(runs: dict[str, Path], name: str, form: str, tmp_path: Path) -> None:
     directory = RunDirectory.read(runs[name])
     found = export_student(directory, tmp_path / "out", form)
-    assert found.agreement.same == found.agreement.rows == sum(found.rows.values())
+    assert found.agreement.same == found.agreement.rows == sum(part.rows for part in found.splits.values())
     assert found.agreement.furthest <= agreement.TOLERANCE
-    assert set(found.rows) == {"select", "test"}
+    assert set(found.splits) == {"select", "test"}
+    assert all(part.same == part.rows for part in found.splits.values())
     exported = TrainedStudent.load(tmp_path / "out")
     trained = TrainedStudent(directory.config, directory.model_path(0))
     texts = texts_of("classification" if name in HEADS else name, 9)
@@ -94,6 +97,34 @@ def test_eight_bits_are_smaller_and_tell_what_they_cost(runs: dict[str, Path], n
     assert (found.calibrated_on > 0) == (form == "openvino")
     answers = TrainedStudent.load(tmp_path / "out").predict(texts_of(name, 3))
     assert len(answers) == 3
+
+
+def test_an_export_in_eight_bits_says_what_it_costs_on_the_screen_and_its_card_has_its_own_score(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = runs["classification"], tmp_path / "out"
+    options = ("export", run, folder, "--student", "onnx-int8", "--max-loss", 100)
+    told = json.loads(stepsynth(capsys, *options, "--json").out)["proof"]
+    assert (told["form"], told["precision"], set(told["rows"])) == ("onnx", "int8", {"select", "test"})
+    assert told["exported"] - told["trained"] == pytest.approx(told["difference"])
+    card = ModelCard.load(folder / "student" / "README.md")
+    (result,) = card.data.eval_results or []
+    rows = agreement.proof_rows(RunDirectory.read(run), 0).rows["test"]
+    answers = TrainedStudent.load(folder / "student").predict([row.text for row in rows])
+    right = sum(answer == row.label for answer, row in zip(answers, rows, strict=True))
+    assert result.metric_value == pytest.approx(right / len(rows), abs=1e-4)
+    shutil.rmtree(folder)
+    shown = stepsynth(capsys, *options).out
+    assert f"{told['same_answers']} of {sum(told['rows'].values())} answers are PyTorch's; the score changes by" in shown
+    shutil.rmtree(folder)
+
+    # A test set of which not all rows were compared has no score of the files.
+    monkeypatch.setattr(agreement, "MOST_ROWS", 5)
+    stepsynth(capsys, *options)
+    assert not ModelCard.load(folder / "student" / "README.md").data.eval_results
+    refused = stepsynth(capsys, *options[:2], tmp_path / "more", *options[3:5], "--max-loss", "nan")
+    assert (refused.code, (tmp_path / "more").exists()) == (2, False)
+    assert "max_loss is nan" in refused.err
 
 
 def test_calibration_sees_written_rows_only(runs: dict[str, Path]) -> None:

@@ -227,6 +227,7 @@ class Run:
         validation_texts: bool = False,
         test_texts: bool = False,
         dropped: bool = False,
+        max_loss: float = 1.0,
         push: str | None = None,
         public: bool = False,
         dry_run: bool = False,
@@ -241,16 +242,20 @@ class Run:
             validation_texts: validation rows with their texts, not as references.
             test_texts: test rows with their texts, not as references.
             dropped: also the rows that were dropped, with the reasons.
+            max_loss: points of the score that a student in eight bits may lose, from 0 to 100.
             push: ``owner/name`` on the Hugging Face hub; log in with ``hf auth login`` before.
             public: whether everybody may see a repository that is made.
             dry_run: with ``push``: send nothing; ``uploads`` of the result says what would be sent.
 
         Returns:
-            The paths ``folder``, ``data`` and ``student`` (``None`` if not written), and ``uploads``.
+            The paths ``folder``, ``data`` and ``student`` (``None`` if not written), ``uploads``, and ``proof``: what a
+            converted student's answers are beside those of the trained one.
 
         Raises:
-            ConfigError: a format is unknown or does not fit the task, the folder exists, or nothing is wanted.
-            RunError: there are no written rows or no student, the folder cannot be written, or the hub refused.
+            ConfigError: a format is unknown or does not fit the task, ``max_loss`` is no such number, the folder exists, or
+                nothing is wanted.
+            RunError: there are no written rows or no student, a converted student does not answer as the trained one, the
+                folder cannot be written, or the hub refused.
 
         Example:
             >>> run.export("tickets", data="parquet", student="safetensors").data  # doctest: +SKIP
@@ -261,7 +266,7 @@ class Run:
         if push is None and (public or dry_run):
             raise ConfigError(f"{'public' if public else 'dry_run'} belongs to push.", hint="Give push='owner/name'.")
         place = absolute_path(folder, "the folder of the export", "Give a path.")
-        wanted = Wanted(data, student, Content(lineage, validation_texts, test_texts, dropped))
+        wanted = Wanted(data, student, Content(lineage, validation_texts, test_texts, dropped), max_loss=max_loss)
         written = export_and_push(self._directory, place, wanted, None if push is None else Push(push, public, dry_run))
         for note in written.notes:
             warnings.warn(note, stacklevel=2)

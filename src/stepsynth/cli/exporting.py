@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepsynth.exporting import Exported
+    from stepsynth.exporting.conversion import StudentExport
 
 __all__ = ["export_values", "print_export"]
 
@@ -23,10 +24,30 @@ def export_values(written: Exported) -> dict[str, Any]:
         "data": None if written.data is None else str(written.data),
         "student": None if written.student is None else str(written.student),
         "notes": list(written.notes),
+        "proof": None if written.proof is None else _proof_values(written.proof),
         "push": [
             {"repository": upload.repository, "kind": upload.kind, "url": upload.url or None, "files": upload.files}
             for upload in written.uploads
         ],
+    }
+
+
+def _proof_values(proof: StudentExport) -> dict[str, Any]:
+    """Return what was proved of a converted student as JSON values; scores are between 0 and 1."""
+    found = proof.agreement
+    return {
+        "form": proof.form,
+        "precision": proof.precision,
+        "bytes": proof.model_bytes,
+        "trained_bytes": proof.trained_bytes,
+        "rows": {split: part.rows for split, part in proof.splits.items()},
+        "same_answers": found.same,
+        "largest_probability_difference": found.furthest,
+        "metric": found.metric,
+        "trained": found.torch,
+        "exported": found.exported,
+        "difference": found.difference.difference,
+        "ci95": list(found.difference.ci95),
     }
 
 
@@ -37,6 +58,8 @@ def print_export(run: Path, written: Exported) -> None:
     for what, place in (("rows", written.data), ("student", written.student)):
         if place is not None:
             typer.echo(f"{what}: {place}")
+    if written.proof is not None:
+        typer.echo(f"  {written.proof}")
     for upload in written.uploads:
         if upload.url:
             typer.echo(f"pushed {len(upload.files):,} files ({_size(upload.size)}): {upload.url}")

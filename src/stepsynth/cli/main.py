@@ -314,6 +314,9 @@ def export(
     ] = False,
     test_texts: Annotated[bool, typer.Option("--test-texts", help="Write test rows with texts, not as references.")] = False,
     dropped: Annotated[bool, typer.Option("--dropped", help="Also write the rows that were dropped, with the reasons.")] = False,
+    max_loss: Annotated[
+        float, typer.Option(metavar="POINTS", help="Points of the score that a student in int8 may lose.", show_default=True)
+    ] = 1.0,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Push to the Hugging Face hub, into private repositories.")
     ] = None,
@@ -332,7 +335,7 @@ def export(
         raise ConfigError("there is nothing to export.", hint="Give --data FORMAT, --student FORMAT, or both.")
     if push is None and (public or dry_run):
         raise ConfigError(f"{'--public' if public else '--dry-run'} belongs to --push.", hint="Give --push OWNER/NAME.")
-    wanted = Wanted(data, student, Content(not no_lineage, validation_texts, test_texts, dropped))
+    wanted = Wanted(data, student, Content(not no_lineage, validation_texts, test_texts, dropped), max_loss=max_loss)
     written = export_and_push(directory, folder.absolute(), wanted, None if push is None else Push(push, public, dry_run))
     print_json(export_values(written)) if as_json else print_export(run, written)
 

@@ -16,18 +16,20 @@ from stepsynth.execution import open_journal, trained_round
 from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.formats import DATA_FORMATS, DataFormat, chosen_format
 from stepsynth.exporting.push import Upload, check_repository, find_uploads, push_uploads
-from stepsynth.exporting.student import STUDENT_FORMATS, student_writer
+from stepsynth.exporting.student import MAX_LOSS, STUDENT_FORMATS, student_writer
 from stepsynth.exporting.tables import Content, Tables, collect_tables
 from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepsynth.exporting.conversion import StudentExport
     from stepsynth.journal import Journal
     from stepsynth.run import RunDirectory
 
 __all__ = [
     "DATA_FORMATS",
+    "MAX_LOSS",
     "STUDENT_FORMATS",
     "Content",
     "DataFormat",
@@ -51,12 +53,14 @@ class Wanted:
         student: the form of the student, a name in `STUDENT_FORMATS`; ``None``: no student.
         content: what the rows contain.
         repository: the name on the hub that the card of the student gives for its rows.
+        max_loss: points of the score that a student in eight bits may lose.
     """
 
     data: str | None = None
     student: str | None = None
     content: Content = field(default_factory=Content)
     repository: str | None = None
+    max_loss: float = MAX_LOSS
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Exported:
         student: the folder of the student, or ``None``.
         notes: what the rows lack, a sentence each.
         uploads: what was pushed, or what would be.
+        proof: the student's answers beside those of the trained one; ``None`` if no student was converted.
     """
 
     folder: Path
@@ -76,6 +81,7 @@ class Exported:
     student: Path | None = None
     notes: tuple[str, ...] = ()
     uploads: tuple[Upload, ...] = ()
+    proof: StudentExport | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,7 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
     refuse_existing(folder)
     number = None if write_student is None else trained_round(directory)
     notes: tuple[str, ...] = ()
+    proof = None
     with closing(open_journal(directory)) as journal:
         from stepsynth.exporting.cards import model_card
         from stepsynth.exporting.facts import gather_facts
@@ -149,11 +156,13 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
                 _write_data(part / "data", journal, directory, form, wanted.content, tables)
             if write_student and number is not None:
                 (part / "student").mkdir()
-                loading = write_student(directory, number, part / "student")
+                student = write_student(directory, number, part / "student", wanted.max_loss)
+                proof = student.proof
                 rows = wanted.repository if form else None
-                card = model_card(gather_facts(journal, directory), loading, rows)
+                card = model_card(gather_facts(journal, directory), student, rows)
                 (part / "student" / CARD).write_text(card, encoding="utf-8")
-    return Exported(folder, folder / "data" if form else None, folder / "student" if write_student else None, notes)
+    data, model = folder / "data" if form else None, folder / "student" if write_student else None
+    return Exported(folder, data, model, notes, proof=proof)
 
 
 def _write_data(

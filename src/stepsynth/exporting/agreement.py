@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Example, Prediction
 
-__all__ = ["TOLERANCE", "Agreement", "Proof", "check_same", "check_score", "compare", "proof_rows"]
+__all__ = ["MOST_ROWS", "TOLERANCE", "Agreement", "Proof", "check_same", "check_score", "compare", "proof_rows"]
 
 # Two float32 engines differ by about 1e-6; a wrong weight, by far more than this.
 TOLERANCE = 1e-4
 # Enough to see one point, in seconds.
-_MOST = 2000
+MOST_ROWS = 2000
 _CALIBRATION = 200
 _SEED = 0
 
@@ -104,7 +104,7 @@ def proof_rows(directory: RunDirectory, round_number: int) -> Proof:
         notes.append("The student may have learnt from the gold rows, so their scores are too high; the difference still counts.")
     if sha256 and directory.config.data.test is not None:
         try:
-            rows["test"] = _some(SealedTest(directory.config).open(sha256), _MOST)
+            rows["test"] = _some(SealedTest(directory.config).open(sha256), MOST_ROWS)
         except UserError as error:
             notes.append(f"The test rows were not compared: {error.message}")
     return Proof({split: found for split, found in rows.items() if found}, _some(calibration, _CALIBRATION), tuple(notes))

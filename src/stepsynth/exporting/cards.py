@@ -13,11 +13,14 @@ from stepsynth.types import StageKind
 if TYPE_CHECKING:
     from stepsynth.exporting.facts import Facts
     from stepsynth.exporting.formats import DataFormat
+    from stepsynth.exporting.student import WrittenStudent
     from stepsynth.exporting.tables import Content, Tables
 
 __all__ = ["dataset_card", "model_card"]
 
 _TAGS = ["stepsynth", "synthetic"]
+# Scores in results.json are rounded.
+_SAME = 1e-4
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _SPLITS = {"train": "the accepted written rows", "validation": "validation rows", "test": "rows of the sealed test set"}
 _MEANINGS = {
@@ -65,12 +68,12 @@ def dataset_card(facts: Facts, tables: Tables, form: DataFormat, content: Conten
     return _card("DatasetCard", metadata, body)
 
 
-def model_card(facts: Facts, loading: str, dataset: str | None = None) -> str:
+def model_card(facts: Facts, student: WrittenStudent, dataset: str | None = None) -> str:
     """Return the card of the exported student.
 
     Args:
         facts: the run.
-        loading: Markdown that says how to load the student.
+        student: what was written.
         dataset: the repository of its rows on the hub.
     """
     name = facts.config.task.name
@@ -88,7 +91,7 @@ def model_card(facts: Facts, loading: str, dataset: str | None = None) -> str:
         "A small model that learned from rows that a large language model wrote, and from labelled rows where the table of "
         "scores says so. Made with stepsynth.",
         "## Loading",
-        loading,
+        student.loading,
         sections.about_task(facts),
         sections.scores(facts),
         sections.warnings(facts),
@@ -105,17 +108,17 @@ def model_card(facts: Facts, loading: str, dataset: str | None = None) -> str:
         sections.repeating(facts),
         sections.citation(),
     )
-    return _card("ModelCard", metadata, body, facts)
+    return _card("ModelCard", metadata, body, _results(facts, student))
 
 
-def _card(kind: str, metadata: dict[str, Any], body: str, facts: Facts | None = None) -> str:
-    """Return metadata and text as the hub's own class writes them."""
+def _card(kind: str, metadata: dict[str, Any], body: str, results: list[Any] | None = None) -> str:
+    """Return metadata and text as the hub's own class writes them; a model's with its results."""
     import huggingface_hub
 
-    if facts is None:
+    if results is None:
         data: Any = huggingface_hub.DatasetCardData(**metadata)
     else:
-        data = huggingface_hub.ModelCardData(**metadata, eval_results=_results(facts) or None)
+        data = huggingface_hub.ModelCardData(**metadata, eval_results=results or None)
         if not data.eval_results:
             del data.model_name
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
@@ -123,13 +126,20 @@ def _card(kind: str, metadata: dict[str, Any], body: str, facts: Facts | None = 
     return str(getattr(huggingface_hub, kind)(text))
 
 
-def _results(facts: Facts) -> list[Any]:
-    """Return the final student's score on the sealed test set for the hub."""
+def _results(facts: Facts, student: WrittenStudent) -> list[Any]:
+    """Return the score on the sealed test set of the files that were written, for the hub."""
     import huggingface_hub
 
     score = facts.method["test"]
     if not score:
         return []
+    value = score["value"]
+    if student.proof is not None and student.proof.precision == "int8":
+        # The run's score is that of the trained student. Only the same measure on the same rows can stand in its place.
+        found = student.proof.splits.get("test")
+        if found is None or found.rows != score["n"] or abs(found.torch - value) > _SAME:
+            return []
+        value = round(found.exported, 4)
     test = facts.config.data.test
     of_hub = test is not None and test.hub is not None and test.folder is None
     task = _task(facts, "task")["task"]
@@ -141,7 +151,7 @@ def _results(facts: Facts) -> list[Any]:
             dataset_split="test",
             metric_type=score["metric"],
             metric_name=score["metric"].replace("_", " "),
-            metric_value=score["value"],
+            metric_value=value,
         )
     ]
 

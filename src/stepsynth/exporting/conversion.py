@@ -21,7 +21,7 @@ from stepsynth.exporting.agreement import Agreement, Proof, check_same, check_sc
 from stepsynth.exporting.engines import Engine, choose
 from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.loading import SECTION, load_model
-from stepsynth.exporting.student import write_config
+from stepsynth.exporting.student import MAX_LOSS, write_config
 from stepsynth.runtime.files import DISK_ERRORS
 from stepsynth.runtime.imports import importing
 from stepsynth.runtime.shutdown import check_stop
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from stepsynth.run import RunDirectory
     from stepsynth.students.batches import Row
 
-__all__ = ["MAX_LOSS", "StudentExport", "export_student", "fill_folder"]
+__all__ = ["StudentExport", "export_student", "fill_folder"]
 
-# Points of the task's score that eight bits may cost.
-MAX_LOSS = 1.0
 _FORMAT = 1
 _NAMES = {"onnx": "ONNX", "openvino": "OpenVINO"}
 _WEIGHTS = ("model.safetensors", "head.safetensors")
@@ -53,7 +51,7 @@ class StudentExport:
         files: name -> bytes.
         trained_bytes: bytes of the trained weights.
         agreement: its answers beside PyTorch's, on all rows.
-        rows: split -> rows compared.
+        splits: split -> the same, on its rows.
         calibrated_on: rows of which the ranges of activations were taken; 0 if none were needed.
         notes: what is special about these rows, a sentence each.
     """
@@ -63,7 +61,7 @@ class StudentExport:
     files: dict[str, int]
     trained_bytes: int
     agreement: Agreement
-    rows: dict[str, int]
+    splits: dict[str, Agreement]
     calibrated_on: int = 0
     notes: tuple[str, ...] = ()
 
@@ -133,7 +131,7 @@ def fill_folder(
         _write_model(engine, model, folder, precision, calibration, f"the student as {_NAMES[form]}")
         _write_settings(directory, source, folder, form, precision, model.settings)
         check_stop()
-        found = _proved(directory, model, folder, proof)
+        found, splits = _proved(directory, model, folder, proof)
     what = f"the student as {_NAMES[form]} in {precision}"
     if precision == "fp32":
         check_same(found, what)
@@ -145,7 +143,7 @@ def fill_folder(
         files={file.name: file.stat().st_size for file in sorted(folder.iterdir())},
         trained_bytes=sum((source / name).stat().st_size for name in _WEIGHTS if (source / name).is_file()),
         agreement=found,
-        rows={split: len(rows) for split, rows in proof.rows.items()},
+        splits=splits,
         calibrated_on=len(proof.calibration) if precision == "int8" and form == "openvino" else 0,
         notes=proof.notes,
     )
@@ -260,12 +258,18 @@ def _write_settings(
     write_config(directory, folder)
 
 
-def _proved(directory: RunDirectory, model: Any, folder: Path, proof: Proof) -> Agreement:
-    """Compare the files in the folder with the model in PyTorch."""
+def _proved(directory: RunDirectory, model: Any, folder: Path, proof: Proof) -> tuple[Agreement, dict[str, Agreement]]:
+    """Compare the files in the folder with the model in PyTorch, on all rows and on those of each split."""
     exported, family = load_model(directory.config, folder), create_family(directory.config.task)
     rows = proof.examples
     after = exported.predict(rows)
     # Alone, too: a size that was fixed when the network was traced would show.
     if any(math.isnan(share) for found in (*after, *exported.predict(rows[:1])) for share in found.probabilities.values()):
         raise RunError("the exported student gives probabilities that are no numbers.", hint="Export it as safetensors.")
-    return compare(family, rows, model.predict(rows), after)
+    before = model.predict(rows)
+    splits, start = {}, 0
+    for split, members in proof.rows.items():
+        place = slice(start, start + len(members))
+        splits[split] = compare(family, members, before[place], after[place])
+        start = place.stop
+    return compare(family, rows, before, after), splits

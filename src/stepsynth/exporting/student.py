@@ -1,13 +1,14 @@
 """The final student as files: one writer per form, each in its own module.
 
-A writer is a function ``write(directory, round, folder)`` that fills a folder and returns Markdown for the model card: how the
-student is loaded. It is named here and imported when it is asked for.
+A writer is a function ``write(directory, round, folder, max_loss)`` that fills a folder and returns a `WrittenStudent`: how the
+student is loaded, and the proof that it answers as the trained one. It is named here and imported when it is asked for.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,9 +20,22 @@ from stepsynth.exporting.sections import code, joined
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepsynth.exporting.conversion import StudentExport
     from stepsynth.run import RunDirectory
 
-__all__ = ["CONFIG_FILE", "STUDENT_FORMATS", "StudentWriter", "student_writer", "write_config", "write_plain"]
+__all__ = [
+    "CONFIG_FILE",
+    "MAX_LOSS",
+    "STUDENT_FORMATS",
+    "StudentWriter",
+    "WrittenStudent",
+    "student_writer",
+    "write_config",
+    "write_plain",
+]
+
+# Points of the task's score that eight bits may cost.
+MAX_LOSS = 1.0
 
 # What `stepsynth.api.student.TrainedStudent.load` reads beside the weights.
 CONFIG_FILE = "stepsynth.json"
@@ -35,11 +49,24 @@ STUDENT_FORMATS = {
 _NOT_COPIED = ("done.json",)
 
 
+@dataclass(frozen=True)
+class WrittenStudent:
+    """What a writer has written.
+
+    Attributes:
+        loading: how the student is loaded, as Markdown.
+        proof: its answers beside those of the trained one; ``None`` if its files are the trained ones.
+    """
+
+    loading: str
+    proof: StudentExport | None = None
+
+
 class StudentWriter(Protocol):
     """Writes a student in one form."""
 
-    def __call__(self, directory: RunDirectory, round_number: int, folder: Path) -> str:
-        """Fill ``folder`` with the student of a round and return how it is loaded, as Markdown."""
+    def __call__(self, directory: RunDirectory, round_number: int, folder: Path, max_loss: float) -> WrittenStudent:
+        """Fill ``folder`` with the student of a round; in eight bits it may lose ``max_loss`` points of the score."""
 
 
 def student_writer(name: object) -> StudentWriter:
@@ -55,13 +82,13 @@ def student_writer(name: object) -> StudentWriter:
     return writer
 
 
-def write_plain(directory: RunDirectory, round_number: int, folder: Path) -> str:
-    """Copy a student's weights, tokenizer and settings."""
+def write_plain(directory: RunDirectory, round_number: int, folder: Path, max_loss: float = MAX_LOSS) -> WrittenStudent:
+    """Copy a student's weights, tokenizer and settings; nothing can be lost."""
     for file in sorted(directory.model_path(round_number).iterdir()):
         if file.is_file() and file.name not in _NOT_COPIED:
             shutil.copyfile(file, folder / file.name)
     write_config(directory, folder)
-    return loading(directory)
+    return WrittenStudent(loading(directory))
 
 
 def write_config(directory: RunDirectory, folder: Path) -> None:
