@@ -33,7 +33,8 @@ from stepsynth.report.derived import write_exports
 from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
 from stepsynth.run.data import load_run_data
-from stepsynth.students.similar import most_similar
+from stepsynth.students.probe import FrozenEncoder
+from stepsynth.students.similar import SimilarTexts
 from stepsynth.tasks import create_family
 from stepsynth.training import StudentRunner, trainings
 from stepsynth.types import Example, Prediction
@@ -554,9 +555,41 @@ def test_a_teacher_that_labels_nothing_ends_the_run_with_the_reason(world: Famil
 def test_texts_like_a_mistake_are_those_nearest_to_it(student: Path, world: FamilyWorld) -> None:
     config = world.config()
     texts, family = list(drawn(config).rows), create_family(config.task)
-    near = most_similar(config.student, family, [replace(texts[7], id="x"), texts[3]], texts)
+    similar = SimilarTexts(config.student, family, texts)
+    near = similar([replace(texts[7], id="x"), texts[3]], texts)
     assert [own[0] for own in near] == [7, 3]
     assert sorted(near[0]) == list(range(len(texts)))
+    assert similar([texts[7]], texts, 5) == [near[0][:5]]
+    # Without a text, the others stay in their order.
+    assert similar([texts[7]], texts[:7] + texts[8:])[0] == [place - (place > 7) for place in near[0][1:]]
+
+
+def test_the_texts_of_a_pool_are_read_once(world: FamilyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = world.config()
+    texts, family = list(drawn(config).rows), create_family(config.task)
+    read: list[int] = []
+    features = FrozenEncoder.features
+
+    def counted(self: FrozenEncoder, rows: Any) -> Any:
+        read.append(len(rows))
+        return features(self, rows)
+
+    monkeypatch.setattr(FrozenEncoder, "features", counted)
+    monkeypatch.setattr("stepsynth.students.similar._TOGETHER", 16)
+    first = SimilarTexts(config.student, family, texts, tmp_path / "aside")
+    found = [first(texts[:2], texts), first(texts[2:4], texts)]
+    (file,) = (tmp_path / "aside").iterdir()
+    assert read == [16] * (len(texts) // 16) + ([len(texts) % 16] if len(texts) % 16 else []) + [2, 2]
+    read.clear()
+    again = SimilarTexts(config.student, family, texts, tmp_path / "aside")
+    assert [again(texts[:2], texts), again(texts[2:4], texts)] == found
+    assert read == [2, 2]
+    # Another pool is not taken for this one.
+    read.clear()
+    SimilarTexts(config.student, family, texts[1:], tmp_path / "aside")(texts[:1], texts[1:])
+    assert sum(read) == len(texts)
+    again.clear()
+    assert not file.exists()
 
 
 def test_no_gold_row_is_shown_to_the_teacher_that_labels(world: FamilyWorld, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from stepsynth.registry import METHODS
 from stepsynth.run.data import begin_journal
 from stepsynth.runtime.progress import Progress, SilentProgress
 from stepsynth.students import Student, create_student
+from stepsynth.students.similar import SimilarTexts
 from stepsynth.tasks import create_family
 from stepsynth.training import CrossFit, Halves, StudentRunner, with_half_the_steps
 from stepsynth.training.crossfit import judged_rounds
@@ -81,7 +82,8 @@ def run_loop(
         journal.finish()
         return
     pool = inputs.pool.rows if inputs.pool else ()
-    ctx = context_of_run(config, method, journal, inputs.contexts, pool)
+    similar = SimilarTexts(config.student, family, pool, directory.path / "models" / ".aside")
+    ctx = context_of_run(config, method, journal, inputs.contexts, pool, similar)
     runner = StageRunner(config, journal, client, ctx.harvest, progress, check_labels=method.doubts_labels(config))
     judge: RoundJudge = Halves(student_runner, method.student)
     if method.student == "crossfit":
@@ -97,6 +99,7 @@ def run_loop(
         if method.takes_seed:
             runner.take(inputs.seed)
         _go_rounds(method, ctx, runner, judge, progress)
+    similar.clear()
     # Nothing is decided after this line.
     client.rest()
     student_runner.evaluate_test(inputs)

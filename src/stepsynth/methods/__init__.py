@@ -68,6 +68,13 @@ class Plan(Protocol):
         ...
 
 
+class Similar(Protocol):
+    """Orders texts of the pool by their likeness to rows."""
+
+    def __call__(self, rows: Sequence[Example], texts: Sequence[Example], most: int | None = None) -> Sequence[Sequence[int]]:
+        """Return for each row the places of the texts, the most similar first, and at most so many."""
+
+
 @dataclass(frozen=True)
 class MethodContext:
     """The data a method may use: never the test set, and only the gold rows that may feed the loop.
@@ -84,7 +91,7 @@ class MethodContext:
         mistakes: returns the harvest rows that a round's student got wrong.
         together: whether one prompt may show both of two gold rows.
         dropped: returns drop reason -> count for a label's rationales, once that stage is done.
-        similar: returns for each row the places of all texts of a list, the most similar first.
+        similar: returns for each row the places of the given texts of the pool, the most similar first.
         repeated: returns a message if most rationale answers are the same text, such as a gateway's notice.
     """
 
@@ -99,9 +106,7 @@ class MethodContext:
     together: Callable[[Example, Example], bool] = lambda *_: True
     repeated: Callable[[], str] = str
     pool: Sequence[Example] = ()
-    similar: Callable[[Sequence[Example], Sequence[Example]], Sequence[Sequence[int]]] = lambda rows, texts: [
-        range(len(texts)) for _ in rows
-    ]
+    similar: Similar = lambda rows, texts, most=None: [range(len(texts))[:most] for _ in rows]
 
 
 def rng_for(*parts: object) -> random.Random:

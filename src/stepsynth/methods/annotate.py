@@ -79,7 +79,7 @@ class AnnotatePlan:
         if not self.mistakes:
             return [(text, None) for text in free[:wanted]]
         rows = [mistake.example for mistake in self.mistakes]
-        near = [iter(places) for places in self.ctx.similar(rows, free)]
+        near = [iter(places) for places in self.ctx.similar(rows, free, wanted)]
         found: dict[int, str] = {}
         # The mistakes take turns, so that each gets the nearest text that is left.
         while len(found) < wanted:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.data import deal_folds
 from stepsynth.journal.queries import repeated_answer
 from stepsynth.journal.results import find_mistakes
 from stepsynth.methods import MethodContext
 from stepsynth.prompts import Prompts
-from stepsynth.students.similar import most_similar
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
-    from stepsynth.methods import Method
+    from stepsynth.methods import Method, Similar
     from stepsynth.types import Example
 
 __all__ = ["context_of_run"]
@@ -27,7 +26,12 @@ _REASONS = "round-0/rationales"
 
 
 def context_of_run(
-    config: RunConfig, method: Method, journal: Journal, contexts: Sequence[str], pool: Sequence[Example] = ()
+    config: RunConfig,
+    method: Method,
+    journal: Journal,
+    contexts: Sequence[str],
+    pool: Sequence[Example] = (),
+    similar: Similar | None = None,
 ) -> MethodContext:
     """Return the data that a run's method may use.
 
@@ -37,11 +41,13 @@ def context_of_run(
         journal: the run's journal; read when the method asks, so that earlier stages are included.
         contexts: texts to write about, for families with context.
         pool: texts without labels.
+        similar: orders them by their likeness to rows.
     """
     crossfits = method.crossfits
     harvest = [*journal.gold("harvest"), *(journal.gold("select") if crossfits else [])]
     folds = deal_folds(harvest, config.method.folds, config.seed) if crossfits else None
     family = create_family(config.task)
+    given: dict[str, Any] = {**({"similar": similar} if similar else {}), **({"together": folds.together} if folds else {})}
     return MethodContext(
         config,
         Prompts(config.task),
@@ -53,8 +59,7 @@ def context_of_run(
         dropped=lambda label: _dropped_reasons(journal, label),
         repeated=lambda: repeated_answer(journal, reasons=True),
         pool=pool,
-        similar=lambda rows, texts: most_similar(config.student, family, rows, texts),
-        **({"together": folds.together} if folds else {}),
+        **given,
     )
 
 
