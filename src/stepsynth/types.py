@@ -186,6 +186,7 @@ class Request:
         context: the row's given text, if any; not part of the key (the messages show it).
         answer: the answer that the question must have; not part of the key.
         parts: how many rows the answer should contain; not part of the key (the messages say it).
+        logprobs: whether a server should send the tokens' log-probabilities; not part of the key.
     """
 
     messages: tuple[Message, ...]
@@ -198,6 +199,7 @@ class Request:
     context: str = ""
     answer: Span | None = None
     parts: int = 1
+    logprobs: bool = False
     _kept: tuple[Mapping[str, object], str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def key(self, teacher: Mapping[str, object]) -> str:

@@ -169,8 +169,10 @@ class Run:
         """Return the labelled rows to look at first: those that a student which had not seen them, or the teacher, doubts.
 
         Dicts with the task's columns, ``student`` and ``confidence`` (its answer, ``None`` if it agrees with the label) and
-        ``teacher`` (its answer; ``None`` if it agrees, or was not asked: ``method.second_reading``). Rows where student and
-        teacher give the same other answer come first, then the student's surest. A doubt is no proof: look at the row.
+        ``teacher`` (its answer; ``None`` if it agrees, or was not asked: ``method.second_reading``) and ``teacher_confidence``
+        (the probability that it is right, calibrated on the other rows; ``None`` unless ``method.readings`` is above 1 or the
+        server sends log-probabilities: ``teacher.logprobs``). Rows where student and teacher give the same other answer come
+        first, then the surest. A doubt is no proof: look at the row.
 
         Raises:
             RunError: neither a student that had not learnt from the labelled rows nor the teacher has judged them.
@@ -184,7 +186,16 @@ class Run:
                 "has been trained yet, and the teacher was not asked.",
                 hint="Finish the run, or run another with method.name: crossfit.",
             )
-        return [{**family.record(d.row), "student": d.student, "confidence": d.confidence, "teacher": d.teacher} for d in found]
+        return [
+            {
+                **family.record(d.row),
+                "student": d.student,
+                "confidence": d.confidence,
+                "teacher": d.teacher,
+                "teacher_confidence": d.teacher_confidence,
+            }
+            for d in found
+        ]
 
     @cached_property
     def student(self) -> TrainedStudent:

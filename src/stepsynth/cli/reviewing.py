@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["print_review", "write_review"]
 
 _SHOWN = 20
+_JUDGEMENT = frozenset({"student", "confidence", "teacher", "teacher_confidence"})
 _WIDTH = 160
 
 
@@ -48,8 +49,9 @@ def print_review(rows: Sequence[dict[str, Any]]) -> None:
         return
     for row in rows[:_SHOWN]:
         said = [f"student: {_shown(row['student'])} ({row['confidence']:.0%})"] if row["student"] is not None else []
-        said += [f"teacher: {_shown(row['teacher'])}"] if row["teacher"] is not None else []
-        given = {name: value for name, value in row.items() if name not in ("student", "confidence", "teacher")}
+        sure = "" if row["teacher_confidence"] is None else f" ({row['teacher_confidence']:.0%})"
+        said += [f"teacher: {_shown(row['teacher'])}{sure}"] if row["teacher"] is not None else []
+        given = {name: value for name, value in row.items() if name not in _JUDGEMENT}
         fields = "; ".join(f"{name}: {_shown(value)}" for name, value in given.items() if value not in (None, "", []))
         typer.echo(f"- {', '.join(said)}\n  {fields}")
     more = len(rows) - _SHOWN

@@ -44,6 +44,7 @@ FREE_TEACHER_KEYS = (
     "rows_per_request",
     "reasoning_tokens",
     "headers",
+    "logprobs",
 )
 
 
@@ -110,6 +111,8 @@ class TeacherConfig(Section):
         headers: openai, anthropic, litellm: additional headers of every request; a value is
             a text, in which ``${NAME}`` is an environment variable, or ``{env: NAME}``.
         reasoning_tokens: room for thoughts that count as output: added to every request's ``max_tokens``.
+        logprobs: openai: ask for log-probabilities where the teacher reads rows a second time (``method.second_reading``);
+            they say how sure it is of its answer. A server that refuses them is asked without.
     """
 
     backend: str = Field(default="openvino", min_length=1, max_length=80)
@@ -131,6 +134,7 @@ class TeacherConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     headers: dict[str, str | dict[Literal["env"], str]] = Field(default_factory=dict)
     reasoning_tokens: int = Field(default=0, ge=0, le=1_000_000)
+    logprobs: bool = False
 
     @field_validator("backend")
     @classmethod
@@ -205,6 +209,8 @@ class TeacherConfig(Section):
             )
         if self.rows_per_request > 1 and self.mode == "batch":
             raise ValueError(f"rows_per_request {self.rows_per_request} cannot be combined with mode 'batch'")
+        if self.logprobs and self.backend != "openai" and own:
+            raise ValueError(f"logprobs needs backend 'openai', not {self.backend!r}")
         if self.options and self.backend in {"fake", "openvino"}:
             raise ValueError(f"options are for servers, transformers, vllm and plug-ins; backend {self.backend!r} takes none")
         if self.backend in SERVERS:

@@ -11,6 +11,7 @@ from stepsynth.filters.second_reading import most_frequent
 from stepsynth.methods.annotate import reading_sampling
 from stepsynth.prompts import Prompts
 from stepsynth.tasks.scoring import score_of
+from stepsynth.teachers.reading import answer_probability
 from stepsynth.types import Request, Response, StageKind, Usage
 
 if TYPE_CHECKING:
@@ -34,19 +35,22 @@ class TeacherReader:
     """A `stepsynth.filters.second_reading.Reader` that asks the teacher.
 
     One reading is greedy; several are drawn at ``teacher.sampling.temperature``, each with a replicate number of its own. No
-    gold row is shown, so a reading of a row depends on no other row.
+    gold row is shown, so a reading of a row depends on no other row. Of one reading a server may tell how probable it was
+    (``teacher.logprobs``); of several, the share that agrees says as much.
 
     Attributes:
         config: the run's config; ``method.readings`` is the number of readings of a row.
         family: reads the answers.
         client: gets them.
         used: usage of each answer so far, by request key.
+        sure: how probable the only reading of a row was, by the row's id, where the server told.
     """
 
     config: RunConfig
     family: TaskFamily
     client: TeacherClient
     used: dict[str, Usage] = field(default_factory=dict)
+    sure: dict[str, float] = field(default_factory=dict)
 
     def read(self, rows: Sequence[Example]) -> list[list[Prediction]]:
         """Return the readings of each row, in order, without answers that decided nothing.
@@ -55,8 +59,9 @@ class TeacherReader:
             StepsynthError: the reason the requests ended; all answers are committed.
         """
         prompts, times, sampling = Prompts(self.config.task), self.config.method.readings, reading_sampling(self.config)
+        asks = self.config.teacher.logprobs and times == 1
         asked = [
-            [Request(prompts.question(row), sampling, number, "reading", place, "") for number in range(times)]
+            [Request(prompts.question(row), sampling, number, "reading", place, "", logprobs=asks) for number in range(times)]
             for place, row in enumerate(rows)
         ]
         answers = self.client.run([request for requests in asked for request in requests]) if rows else {}
@@ -67,6 +72,8 @@ class TeacherReader:
                 if isinstance(answer := answers.get(key), Response):
                     self.used[key] = answer.usage
                     readings.append(self._reading(row, self.client.text(answer)))
+                    if asks and (sure := answer_probability(answer)) is not None:
+                        self.sure[row.id] = sure
             found.append([reading for reading in readings if reading is not None])
         return found
 
@@ -97,12 +104,22 @@ def read_gold(config: RunConfig, family: TaskFamily, client: TeacherClient, jour
         return
     started, reader = time.monotonic(), TeacherReader(config, family, client)
     rows = [*journal.gold("harvest"), *journal.gold("select")]
-    said: list[tuple[str, str | None, float]] = []
+    said: list[tuple[str, str | None, float, float | None]] = []
     for row, readings in zip(rows, reader.read(rows), strict=True):
         answer = most_frequent(readings) if readings else None
-        said.append((row.id, answer.label if answer else None, score_of(family, row, answer) if answer else 0.0))
-    right = sum(score == 1.0 for *_, score in said)
+        score = score_of(family, row, answer) if answer else 0.0
+        said.append((row.id, answer.label if answer else None, score, _sureness(row, answer, readings, reader)))
+    right = sum(score == 1.0 for _, _, score, _ in said)
     info = {"second_reading": {"right": right, "of": len(rows), "said": said, **reader.cost()}}
     last, seconds = max(journal.rounds(), default=0), time.monotonic() - started
     journal.finish_training(GOLD_READING, last, {}, info, seconds, kind=StageKind.READING)
     progress.note(f"Second reading: the teacher gives {right:,} of {len(rows):,} gold rows the answer they have.")
+
+
+def _sureness(row: Example, answer: Prediction | None, readings: Sequence[Prediction], reader: TeacherReader) -> float | None:
+    """Return how sure the teacher is of its answer: its probability, or the share of several readings that give it."""
+    if answer is None:
+        return None
+    if reader.config.method.readings == 1:
+        return reader.sure.get(row.id)
+    return sum((reading.label, reading.start) == (answer.label, answer.start) for reading in readings) / len(readings)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepsynth.evaluation.calibration import calibrated
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods import trains_on
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
@@ -30,6 +31,8 @@ class Doubt:
         student: the answer of a student that had not seen the row; ``None`` if it is the row's.
         confidence: that student's probability for its answer; ``None`` if it agrees with the row.
         teacher: the teacher's answer; ``None`` if it is the row's, or if it was not asked or gave none.
+        teacher_confidence: the probability that such an answer of the teacher's is right, as far as the other gold rows tell;
+            ``None`` if it gives no other answer or did not say how sure it is.
     """
 
     row: Example
@@ -37,6 +40,7 @@ class Doubt:
     student: str | None
     confidence: float | None
     teacher: str | None
+    teacher_confidence: float | None = None
 
     @property
     def both(self) -> bool:
@@ -45,7 +49,7 @@ class Doubt:
 
 
 def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> list[Doubt] | None:
-    """Return the gold rows in doubt: first those where student and teacher agree, then by the student's confidence.
+    """Return the gold rows in doubt: first those where student and teacher agree, then by the surer one's confidence.
 
     Students are asked only about rows that they had not learnt from. The order says where to look first, not what is wrong:
     with few labels most doubts are the student's own mistakes. ``None`` if neither a student that had not learnt from the gold
@@ -61,16 +65,42 @@ def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> 
     read = next((info["second_reading"]["said"] for _, _, kind, info, _ in journal.stages() if kind == StageKind.READING), None)
     if not student and read is None:
         return None
-    teacher = {row: said for row, said, score in read or () if score < 1.0}
+    # Runs of earlier versions did not keep how sure the teacher was.
+    said = {row: (answer, score, rest[0] if rest else None) for row, answer, score, *rest in read or ()}
+    shares = reading_confidences(said.values()) or [None] * len(said)
+    teacher = {row: (said[row][0], share) for row, share in zip(said, shares, strict=True) if said[row][1] < 1.0}
     found = []
     for row in rows:
         graded = student.get(row.id)
         wrong = graded.prediction if graded is not None and graded.score < 1.0 else None
-        other = teacher.get(row.id)
+        other, share = teacher.get(row.id, (None, None))
         if wrong is not None or other is not None:
             confidence = wrong.confidence if wrong else None
-            found.append(Doubt(row, family.gold(row), wrong.label if wrong else None, confidence, other))
-    return sorted(found, key=lambda doubt: (not doubt.both, doubt.confidence is None, -(doubt.confidence or 0.0)))
+            found.append(Doubt(row, family.gold(row), wrong.label if wrong else None, confidence, other, share))
+    return sorted(found, key=lambda doubt: (not doubt.both, -max(doubt.confidence or 0.0, doubt.teacher_confidence or 0.0)))
+
+
+def reading_confidences(said: Iterable[tuple[str | None, float, float | None]]) -> list[float | None] | None:
+    """Return for each reading of a gold row the probability that it is right, as readings of other gold rows tell.
+
+    Args:
+        said: the answer, its score and how sure the teacher was, see `stepsynth.generation.second_reading.read_gold`.
+
+    Returns:
+        ``None`` for a reading that decided nothing; no list if the teacher did not say how sure it was, or if too few of its
+        answers were right or wrong to compare.
+    """
+    entries = list(said)
+    known = [place for place, (answer, _, sure) in enumerate(entries) if answer is not None and sure is not None]
+    if not known or len(known) < sum(answer is not None for answer, *_ in entries):
+        return None
+    shares = calibrated([entries[place][2] or 0.0 for place in known], [entries[place][1] == 1.0 for place in known])
+    if shares is None:
+        return None
+    found: list[float | None] = [None] * len(entries)
+    for place, share in zip(known, shares, strict=True):
+        found[place] = share
+    return found
 
 
 def _judged(journal: Journal, config: RunConfig) -> Sequence[Graded]:

@@ -15,7 +15,16 @@ from stepsynth.errors import PermanentError, RetryModifiedError
 from stepsynth.teachers.completions import read_completion
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.refusals import classify
-from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting, without_again
+from stepsynth.teachers.settings import (
+    FIXED,
+    WITHOUT_EFFECT,
+    is_refused,
+    may_be_left_out,
+    note_of,
+    one_of_two,
+    refused_setting,
+    without_again,
+)
 from stepsynth.teachers.structured import SCHEMA, asked
 from stepsynth.types import Request, Response
 
@@ -136,6 +145,8 @@ class ChatFormat:
         form = _FORMATS[dialect.form] if structured else None
         if form is not None:
             body["response_format"] = form
+        if request.logprobs:
+            body["logprobs"] = True
         for name in dialect.without:
             body.pop(name, None)
         return body
@@ -166,6 +177,8 @@ class ChatFormat:
         changed = [name for name in FIXED if name in new and getattr(sampling, name) != 1.0]
         if changed:
             self.notes.append(note_of(self._base_url, self._config.model, changed))
+        if "logprobs" in new:
+            self.notes.append(f"{self._base_url} sends no log-probabilities: readings have no probability (teacher.logprobs).")
 
     def ask_again(self, reply: Reply) -> RetryModifiedError:
         """Return the error that makes the caller send the request again."""
@@ -181,8 +194,10 @@ class ChatFormat:
         if dialect.limit == "max_tokens" and "max_completion_tokens" in reply.text:
             return replace(dialect, limit="max_completion_tokens")
         sure = is_refused(reply.text)
-        harmless = ["seed", *(name for name in FIXED if _is_neutral(sampling, name) or (sure and self._is_free(sampling, name)))]
-        refused = [name for name in error.named(("seed", *FIXED)) if name not in dialect.without]
+        free = [name for name in FIXED if _is_neutral(sampling, name) or (sure and self._is_free(sampling, name))]
+        # Fields of teacher.options are the user's own wish.
+        harmless = [*(name for name in WITHOUT_EFFECT if name not in self._config.options), *free]
+        refused = [name for name in error.named((*WITHOUT_EFFECT, *FIXED)) if name not in dialect.without]
         if found := [name for name in one_of_two(reply.text, refused) if name in harmless]:
             return replace(dialect, without=dialect.without | set(found))
         form = dialect.form

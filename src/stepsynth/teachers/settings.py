@@ -19,9 +19,20 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Sampling
 
-__all__ = ["FIXED", "is_refused", "may_be_left_out", "note_of", "one_of_two", "refused_setting", "without_again"]
+__all__ = [
+    "FIXED",
+    "WITHOUT_EFFECT",
+    "is_refused",
+    "may_be_left_out",
+    "note_of",
+    "one_of_two",
+    "refused_setting",
+    "without_again",
+]
 
 FIXED = ("temperature", "top_p")
+# Fields that may be left out of any request: an answer without them is as good.
+WITHOUT_EFFECT = ("seed", "logprobs")
 _REFUSED = re.compile(
     r"not (?:be )?(?:supported|permitted|allowed|accepted|implemented|available)|unsupported|(?:n't|not) support|deprecated"
     r"|unknown|unrecogni[sz]ed|unexpected|extra inputs|cannot find field|only the default|invalid|fixed|both|only one"
@@ -55,9 +66,9 @@ def without_again(config: TeacherConfig, learned: Mapping[str, Any], notes: list
         url: the server's address.
     """
     names, own = learned.get("without"), config.sampling
-    known = [name for name in ("seed", *FIXED) if isinstance(names, list) and name in names]
-    free = [name for name in known if name == "seed" or getattr(own, name) == 1.0 or name not in own.model_fields_set]
-    if changed := [name for name in free if name != "seed" and getattr(own, name) != 1.0]:
+    known = [name for name in (*WITHOUT_EFFECT, *FIXED) if isinstance(names, list) and name in names]
+    free = [name for name in known if name in WITHOUT_EFFECT or getattr(own, name) == 1.0 or name not in own.model_fields_set]
+    if changed := [name for name in free if name not in WITHOUT_EFFECT and getattr(own, name) != 1.0]:
         notes.append(note_of(url, config.model, changed))
     return frozenset(free)
 
