@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -58,6 +59,20 @@ _ENGINE_SAMPLE = 16
 _ENGINES = frozenset({"openvino", "transformers", "vllm"})
 
 
+# What the plan of a method that asks nothing says of requests.
+_NOTHING_TO_ASK: dict[str, Any] = {
+    "sample": None,
+    "server": None,
+    "requests": [0, 0],
+    "tokens": [0, 0],
+    "cost_usd": [0.0, 0.0],
+    "minutes": [0.0, 0.0],
+    "cached": None,
+    "warnings": [],
+    "trial": None,
+}
+
+
 def make_plan(
     config: RunConfig, *, folder: Path | None = None, report: Callable[[str], None] | None = None, trial: bool = False
 ) -> dict[str, Any]:
@@ -77,46 +92,12 @@ def make_plan(
     folder = folder or Path("runs") / folder_name(config.task.name)
     given, config = config, settle(config, None, report, fetch=create_method(config).asks)
     method, inputs = create_method(config), load_run_data(config)
-    plan: dict[str, Any] = {
-        "task": config.task.name,
-        "family": config.task.family,
-        "method": config.method.name,
-        "teacher": {**config.teacher.identity(), "probe": None},
-        "student": config.student.called,
-        "data": {
-            "harvest": len(inputs.validation.harvest),
-            "select": len(inputs.validation.select),
-            "test": inputs.sealed.n if inputs.sealed else None,
-            "contexts": len(inputs.contexts),
-            "seed": len(inputs.seed),
-            "pool": len(inputs.pool.rows) if inputs.pool else 0,
-            "read": {
-                name: {"rows": t.rows, "lines": t.lines, "empty": t.empty, "said": t.say()} for name, t in inputs.tallies.items()
-            },
-            "notes": list(inputs.notes),
-        },
-    }
-    # An answer's F1 is a share, not right or wrong.
-    plan["power"] = typical_power(inputs.sealed.n) if inputs.sealed and not create_family(config.task).spans else None
-    if method.crossfits:
-        plan["trainings"] = _trainings(config, method, inputs)
-    check_first_round(method, planning_context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
-    plan["labels"] = _first_targets(config, method, inputs)
+    plan = _known(config, method, inputs)
     plan["so_far"] = [asdict(spent) for spent in _so_far(folder, given)]
     rows = _rows(config, inputs)
     price = price_of(config.teacher)
     if rows[1] == 0:
-        nothing = {"requests": [0, 0], "tokens": [0, 0], "cost_usd": [0.0, 0.0], "minutes": [0.0, 0.0]}
-        return {
-            **plan,
-            "sample": None,
-            "server": None,
-            **nothing,
-            "price": price_as_json(price),
-            "cached": None,
-            "warnings": [],
-            "trial": None,
-        }
+        return {**plan, **deepcopy(_NOTHING_TO_ASK), "price": price_as_json(price)}
     check_price(config.teacher, config.budget, price)
     # Sample and trial are live even if the run will use a batch API: they are needed now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
@@ -147,6 +128,40 @@ def make_plan(
             *money_warnings(config.budget, expected, price),
         ],
     }
+
+
+def _known(config: RunConfig, method: Method, inputs: RunData) -> dict[str, Any]:
+    """Return what a plan says before the teacher is asked.
+
+    Raises:
+        UserError: the first round cannot begin.
+    """
+    plan: dict[str, Any] = {
+        "task": config.task.name,
+        "family": config.task.family,
+        "method": config.method.name,
+        "teacher": {**config.teacher.identity(), "probe": None},
+        "student": config.student.called,
+        "data": {
+            "harvest": len(inputs.validation.harvest),
+            "select": len(inputs.validation.select),
+            "test": inputs.sealed.n if inputs.sealed else None,
+            "contexts": len(inputs.contexts),
+            "seed": len(inputs.seed),
+            "pool": len(inputs.pool.rows) if inputs.pool else 0,
+            "read": {
+                name: {"rows": t.rows, "lines": t.lines, "empty": t.empty, "said": t.say()} for name, t in inputs.tallies.items()
+            },
+            "notes": list(inputs.notes),
+        },
+    }
+    # An answer's F1 is a share, not right or wrong.
+    plan["power"] = typical_power(inputs.sealed.n) if inputs.sealed and not create_family(config.task).spans else None
+    if method.crossfits:
+        plan["trainings"] = _trainings(config, method, inputs)
+    check_first_round(method, planning_context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
+    plan["labels"] = _first_targets(config, method, inputs)
+    return plan
 
 
 def _first_targets(config: RunConfig, method: Method, inputs: RunData) -> dict[str, list[int]]:
