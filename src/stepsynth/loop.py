@@ -26,6 +26,7 @@ from stepsynth.students import Student, create_student
 from stepsynth.tasks import create_family
 from stepsynth.training import CrossFit, Halves, StudentRunner, with_half_the_steps
 from stepsynth.training.crossfit import judged_rounds
+from stepsynth.training.gap import gap_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,8 @@ def run_loop(
     if config.method.second_reading != "none":
         _read_gold(config, family, client, journal, progress)
     client.close()
-    journal.finish()
+    # A student that was passed in has no base model known here.
+    journal.finish(gap_facts(journal, config, embeds=student is None))
 
 
 def _read_gold(config: RunConfig, family: TaskFamily, client: TeacherClient, journal: Journal, progress: Progress) -> None:
