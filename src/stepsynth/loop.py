@@ -104,7 +104,7 @@ def run_loop(
     if config.method.second_reading != "none":
         _read_gold(config, family, client, journal, progress)
     client.close()
-    # A student that was passed in has no base model known here.
+    # Whoever passes a student in may have no base model on this machine.
     journal.finish(gap_facts(journal, config, embeds=student is None))
 
 

@@ -72,13 +72,16 @@ def stored_gap(journal: Journal) -> dict[str, Any] | None:
     return None if found is None else dict(json.loads(found))
 
 
-def find_gap(journal: Journal, config: RunConfig, *, embeds: bool = True) -> dict[str, Any] | None:
+def find_gap(
+    journal: Journal, config: RunConfig, *, embeds: bool = True, splits: Sequence[str] = ("harvest", "select")
+) -> dict[str, Any] | None:
     """Compute the figures of every round with written rows.
 
     Args:
         journal: the run's.
         config: its config; the student's base model gives the embeddings if it is on this machine.
         embeds: whether to use it.
+        splits: the gold rows to compare with; ``select`` alone has rows that no prompt showed, unless the method cross-fits.
 
     Returns:
         ``rows`` (gold rows that were compared), ``base`` (the model of the embeddings, or ``None``), ``reason`` (why there are no
@@ -91,7 +94,7 @@ def find_gap(journal: Journal, config: RunConfig, *, embeds: bool = True) -> dic
         from threadpoolctl import threadpool_limits
 
     family = stored_family(config.task)
-    gold = [*journal.gold("harvest"), *journal.gold("select")]
+    gold = [row for split in splits for row in journal.gold(split)]
     real = _sampled(gold, family)
     written = _written(journal, family, real)
     if not written:
@@ -105,12 +108,8 @@ def find_gap(journal: Journal, config: RunConfig, *, embeds: bool = True) -> dic
     found["base"] = None if found["reason"] else config.student.model
     # Sums in another order have other last digits: one thread, whatever the machine has.
     with threadpool_limits(1, user_api="blas"):
-        theirs, ours = _gap_rows(config, family, real, written, found["base"] is not None)
-        width = None
-        if found["base"] is not None:
-            import numpy as np
-
-            width = kernel_width(np.vstack([row.vector for row in theirs]))
+        theirs, ours = _gap_rows(config, family, real, written, embeds=found["base"] is not None)
+        width = _width(theirs)
         found["floor"] = noise_floor(theirs, width, _SEED)
         for number in sorted(ours):
             check_stop()
@@ -120,6 +119,13 @@ def find_gap(journal: Journal, config: RunConfig, *, embeds: bool = True) -> dic
             record = {"round": number, "all": figures.record() if figures else None, "new": new.record() if new else None}
             found["rounds"].append(record)
     return found
+
+
+def _width(rows: Sequence[GapRow]) -> float | None:
+    """Return the kernel's width, from the gold rows alone, so that all rounds have the same; ``None`` without vectors."""
+    import numpy as np
+
+    return None if any(row.vector is None for row in rows) else kernel_width(np.vstack([row.vector for row in rows]))
 
 
 def _no_base(config: RunConfig, *, embeds: bool) -> str:
@@ -186,7 +192,7 @@ def _row_priority(row: Row) -> str:
 
 
 def _gap_rows(
-    config: RunConfig, family: TaskFamily, real: Sequence[Example], written: dict[int, list[Row]], embeds: bool
+    config: RunConfig, family: TaskFamily, real: Sequence[Example], written: dict[int, list[Row]], *, embeds: bool
 ) -> tuple[list[GapRow], dict[int, list[tuple[str, GapRow]]]]:
     """Return both sides with vectors and a probe's agreement; written rows by round, each with its priority."""
     flat = [(number, row) for number, rows in sorted(written.items()) for row in rows]

@@ -1,0 +1,196 @@
+"""Whether the gap between written and real rows shrinks from round to round, and whether it tells the test score.
+
+    python benchmarks/gap.py RUNS/trec-small RUNS/rotten_tomatoes-small ...     # folders of comparisons, or of runs
+    python benchmarks/gap.py --table                                            # print the tables from the results again
+
+Run directories are read from copies and stay as they are; unfinished ones are left out. Each is measured twice: against all
+labelled rows, as the page shows it, and against the select half alone, whose rows no prompt showed: rows written from a
+labelled row may be near that very row and no nearer to any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from scipy.stats import t as student_t
+
+from stepsynth.journal import Journal
+from stepsynth.run import RunDirectory
+from stepsynth.training.gap import find_gap
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "gap.json"
+# Figure -> whether a smaller gap makes it smaller.
+FIGURES = {
+    "embedding_auc": True,
+    "surface_auc": True,
+    "mmd": True,
+    "precision": False,
+    "recall": False,
+    "density": False,
+    "coverage": False,
+    "vendi": False,
+    "distinct_1": False,
+    "distinct_2": False,
+    "agreement": False,
+}
+SIDES = {"all": ("harvest", "select"), "select": ("select",)}
+# Their students learn from written rows and nothing else.
+WRITTEN_ALONE = ("s3", "goldgen", "zerogen")
+RESAMPLES = 2_000
+FEWEST = 6
+
+
+def measure(run: Path) -> dict[str, Any] | None:
+    """Return a run's figures and test scores; ``None`` if it has not ended."""
+    with tempfile.TemporaryDirectory() as name:
+        for file in run.iterdir():
+            if file.name == "config.json" or file.name.startswith("journal.db"):
+                shutil.copy(file, name)
+        directory = RunDirectory.read(Path(name))
+        with closing(Journal(directory.journal_path)) as journal:
+            if journal.meta("finished") is None:
+                return None
+            gaps = {side: find_gap(journal, directory.config, splits=splits) for side, splits in SIDES.items()}
+            tests = {number: journal.evaluation(number, "test") for number in journal.rounds()}
+    return {
+        "data": directory.config.task.name,
+        "method": directory.config.method.name,
+        "seed": directory.config.seed,
+        "gap": gaps,
+        "test": {str(number): score.value for number, score in tests.items() if score is not None},
+    }
+
+
+def runs_in(folders: list[Path]) -> list[Path]:
+    """Return the run directories in some folders."""
+    found = [folder for given in folders for folder in (given, *sorted(given.iterdir()))]
+    return [folder for folder in found if (folder / "journal.db").is_file() and (folder / "config.json").is_file()]
+
+
+def figure(cell: dict[str, Any], side: str, number: int, name: str) -> float | None:
+    """Return a figure of all rows written up to a round."""
+    rounds = (cell["gap"][side] or {"rounds": []})["rounds"]
+    found = next((entry["all"] for entry in rounds if entry["round"] == number), None)
+    return found[name] if found else None
+
+
+def changes(cells: list[dict[str, Any]], side: str) -> dict[str, Any]:
+    """Compare rounds 0 and 1 of s3, run by run."""
+    found: dict[str, Any] = {}
+    loops = [cell for cell in cells if cell["method"] == "s3"]
+    for name, smaller in FIGURES.items():
+        pairs = [(figure(cell, side, 0, name), figure(cell, side, 1, name)) for cell in loops]
+        both = [(before, after) for before, after in pairs if before is not None and after is not None]
+        if len(both) < 2:
+            continue
+        differences = np.array([after - before for before, after in both])
+        half = float(student_t.ppf(0.975, len(both) - 1) * differences.std(ddof=1) / len(both) ** 0.5)
+        mean = float(differences.mean())
+        nearer = int((differences < 0).sum() if smaller else (differences > 0).sum())
+        found[name] = {
+            "runs": len(both),
+            "round_0": round(float(np.mean([before for before, _ in both])), 4),
+            "round_1": round(float(np.mean([after for _, after in both])), 4),
+            "change": round(mean, 4),
+            "ci95": [round(mean - half, 4), round(mean + half, 4)],
+            "nearer": nearer,
+        }
+    return found
+
+
+def points(cells: list[dict[str, Any]], side: str, name: str) -> list[tuple[float, float]]:
+    """Return figure and test score of every student that learned from written rows alone."""
+    found = []
+    for cell in cells:
+        if cell["method"] in WRITTEN_ALONE:
+            for number, score in cell["test"].items():
+                value = figure(cell, side, int(number), name)
+                if value is not None:
+                    found.append((value, score))
+    return found
+
+
+def correlations(cells: list[dict[str, Any]], side: str) -> dict[str, Any]:
+    """Return Spearman's correlation of each figure with the test score within a data set, with a bootstrap over students."""
+    found: dict[str, Any] = {}
+    for name in FIGURES:
+        values = np.array(points(cells, side, name))
+        if len(values) < FEWEST or len(set(values[:, 0])) < 2:
+            continue
+        draw = np.random.default_rng(0)
+        drawn = []
+        for _ in range(RESAMPLES):
+            sample = values[draw.integers(len(values), size=len(values))]
+            if len(set(sample[:, 0])) > 1 and len(set(sample[:, 1])) > 1:
+                drawn.append(spearmanr(sample[:, 0], sample[:, 1]).statistic)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        rho = float(spearmanr(values[:, 0], values[:, 1]).statistic)
+        found[name] = {"students": len(values), "rho": round(rho, 2), "ci95": [round(float(low), 2), round(float(high), 2)]}
+    return found
+
+
+def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the tables show."""
+    sets: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        sets[cell["data"]].append(cell)
+    found: dict[str, Any] = {}
+    for side in SIDES:
+        found[side] = {
+            "changes": {"together": changes(cells, side), **{name: changes(own, side) for name, own in sorted(sets.items())}},
+            "correlations": {name: correlations(own, side) for name, own in sorted(sets.items())},
+        }
+    return found
+
+
+def print_tables(results: dict[str, Any]) -> None:
+    """Print the tables of docs/results.md."""
+    for side, found in results["summary"].items():
+        print(f"\nAgainst {'all labelled rows' if side == 'all' else 'the select half'}\n")
+        print("| figure | round 0 | round 1 | change (95 % interval) | nearer in |\n|---|---|---|---|---|")
+        for name, entry in found["changes"]["together"].items():
+            low, high = entry["ci95"]
+            print(
+                f"| {name} | {entry['round_0']:.3f} | {entry['round_1']:.3f} | {entry['change']:+.3f} ({low:+.3f} to {high:+.3f}) "
+                f"| {entry['nearer']} of {entry['runs']} |"
+            )
+        sets = list(found["correlations"])
+        print(f"\n| figure | {' | '.join(sets)} |\n|---|{'---|' * len(sets)}")
+        for name in FIGURES:
+            cells = [found["correlations"][data].get(name) for data in sets]
+            texts = [f"{c['rho']:+.2f} ({c['ci95'][0]:+.2f} to {c['ci95'][1]:+.2f})" if c else "" for c in cells]
+            print(f"| {name} | {' | '.join(texts)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print the tables from the results again")
+    options = parser.parse_args()
+    if not options.table:
+        cells = []
+        for run in runs_in(options.folders):
+            started = time.monotonic()
+            cell = measure(run)
+            if cell is not None:
+                cells.append(cell)
+            print(f"{run.parent.name}/{run.name}: {time.monotonic() - started:.1f} s", flush=True)
+        results = {"cells": cells, "summary": summarise(cells)}
+        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print_tables(json.loads(options.out.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
