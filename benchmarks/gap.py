@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 from stepsynth.journal import Journal
@@ -133,11 +133,19 @@ def correlations(cells: list[dict[str, Any]], side: str) -> dict[str, Any]:
         for _ in range(RESAMPLES):
             sample = values[draw.integers(len(values), size=len(values))]
             if len(set(sample[:, 0])) > 1 and len(set(sample[:, 1])) > 1:
-                drawn.append(spearmanr(sample[:, 0], sample[:, 1]).statistic)
+                drawn.append(spearman(sample))
         low, high = np.percentile(drawn, [2.5, 97.5])
-        rho = float(spearmanr(values[:, 0], values[:, 1]).statistic)
-        found[name] = {"students": len(values), "rho": round(rho, 2), "ci95": [round(float(low), 2), round(float(high), 2)]}
+        found[name] = {
+            "students": len(values),
+            "rho": round(spearman(values), 2),
+            "ci95": [round(float(low), 2), round(float(high), 2)],
+        }
     return found
+
+
+def spearman(values: Any) -> float:
+    """Return Spearman's correlation of two columns."""
+    return float(np.corrcoef(rankdata(values, axis=0), rowvar=False)[0, 1])
 
 
 def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
@@ -154,17 +162,16 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def print_tables(results: dict[str, Any]) -> None:
+def print_tables(summary: dict[str, Any]) -> None:
     """Print the tables of docs/results.md."""
-    for side, found in results["summary"].items():
+    for side, found in summary.items():
         print(f"\nAgainst {'all labelled rows' if side == 'all' else 'the select half'}\n")
         print("| figure | round 0 | round 1 | change (95 % interval) | nearer in |\n|---|---|---|---|---|")
         for name, entry in found["changes"]["together"].items():
             low, high = entry["ci95"]
-            print(
-                f"| {name} | {entry['round_0']:.3f} | {entry['round_1']:.3f} | {entry['change']:+.3f} ({low:+.3f} to {high:+.3f}) "
-                f"| {entry['nearer']} of {entry['runs']} |"
-            )
+            change = f"{entry['change']:+.3f} ({low:+.3f} to {high:+.3f})"
+            rounds = f"{entry['round_0']:.3f} | {entry['round_1']:.3f}"
+            print(f"| {name} | {rounds} | {change} | {entry['nearer']} of {entry['runs']} |")
         sets = list(found["correlations"])
         print(f"\n| figure | {' | '.join(sets)} |\n|---|{'---|' * len(sets)}")
         for name in FIGURES:
@@ -187,9 +194,8 @@ def main() -> None:
             if cell is not None:
                 cells.append(cell)
             print(f"{run.parent.name}/{run.name}: {time.monotonic() - started:.1f} s", flush=True)
-        results = {"cells": cells, "summary": summarise(cells)}
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print_tables(json.loads(options.out.read_text(encoding="utf-8")))
+        options.out.write_text(json.dumps({"cells": cells, "summary": summarise(cells)}, indent=1) + "\n", encoding="utf-8")
+    print_tables(summarise(json.loads(options.out.read_text(encoding="utf-8"))["cells"]))
 
 
 if __name__ == "__main__":

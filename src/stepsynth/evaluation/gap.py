@@ -188,9 +188,7 @@ def noise_floor(real: Sequence[GapRow], width: float | None, seed: int) -> dict[
     return values
 
 
-def matched(
-    written: Sequence[GapRow], real: Sequence[GapRow], most: int = MOST
-) -> tuple[list[GapRow], list[GapRow]]:
+def matched(written: Sequence[GapRow], real: Sequence[GapRow], most: int = MOST) -> tuple[list[GapRow], list[GapRow]]:
     """Return equally many rows of each side, as many of each key on both; the first ones of each are taken.
 
     Args:
@@ -235,9 +233,7 @@ def distinct_share(texts: Iterable[str], size: int) -> float:
     return len(found) / found.total() if found else 0.0
 
 
-def _apart(
-    ours: Sequence[GapRow], theirs: Sequence[GapRow], width: float | None, seed: int, *, interval: bool
-) -> dict[str, Any]:
+def _apart(ours: Sequence[GapRow], theirs: Sequence[GapRow], width: float | None, seed: int, *, interval: bool) -> dict[str, Any]:
     """Return the figures that compare both sides."""
     import numpy as np
 

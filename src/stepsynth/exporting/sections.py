@@ -18,7 +18,20 @@ if TYPE_CHECKING:
 
     from stepsynth.exporting.facts import Facts
 
-__all__ = ["about_task", "citation", "code", "gap", "gold_use", "joined", "making", "plain", "repeating", "scores", "table", "warnings"]
+__all__ = [
+    "about_task",
+    "citation",
+    "code",
+    "gap",
+    "gold_use",
+    "joined",
+    "making",
+    "plain",
+    "repeating",
+    "scores",
+    "table",
+    "warnings",
+]
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#~$])")
 _CITATION = """@inproceedings{wang-etal-2023-lets,

@@ -23,23 +23,25 @@ class _Figure:
         name: its name on the page.
         real: the key of the same figure of the labelled rows, if it describes one side alone.
         drawn: the title of its plot; empty for none.
+        digits: how many to show.
     """
 
     key: str
     name: str
     real: str = ""
     drawn: str = ""
+    digits: int = 2
 
 
 _FIGURES = (
-    _Figure("embedding_auc", "Told apart by embeddings (AUC)", drawn="told apart by embeddings, AUC"),
-    _Figure("surface_auc", "Told apart by their surface (AUC)", drawn="told apart by surface, AUC"),
-    _Figure("mmd", "Squared MMD", drawn="squared MMD"),
+    _Figure("embedding_auc", "Told apart by embeddings (AUC)", drawn="AUC, embeddings"),
+    _Figure("surface_auc", "Told apart by their surface (AUC)", drawn="AUC, surface"),
+    _Figure("mmd", "Squared MMD", drawn="squared MMD", digits=3),
     _Figure("precision", "Precision"),
     _Figure("recall", "Recall", drawn="recall"),
     _Figure("density", "Density"),
     _Figure("coverage", "Coverage", drawn="coverage"),
-    _Figure("vendi", "Vendi score", real="vendi_real", drawn="Vendi score"),
+    _Figure("vendi", "Vendi score", real="vendi_real", drawn="Vendi score", digits=1),
     _Figure("distinct_1", "Distinct-1", real="distinct_1_real"),
     _Figure("distinct_2", "Distinct-2", real="distinct_2_real"),
     _Figure("agreement", "A probe agrees with the label", real="agreement_real"),
@@ -102,11 +104,13 @@ def gap_sentences(gap: Mapping[str, Any]) -> list[str]:
             low, high = last[f"{key}_ci95"]
             between = f"; between halves of the labelled rows {floor[key]['mean']:.2f}" if key in floor else ""
             words.append(f"by {what} with an AUC of {last[key]:.2f} [{low:.2f}, {high:.2f}]{between}")
-    sentences = [f"A classifier tells the written rows from {last['n']:,} labelled ones {', and '.join(words)} (0.5: not at all)."]
+    sentences = [
+        f"A classifier tells the written rows from {last['n']:,} labelled ones {', and '.join(words)} (0.5: not at all)."
+    ]
     if last.get("vendi") is not None:
         sentences.append(
-            f"As many written rows as labelled ones are as varied as {last['vendi']:.0f} wholly different rows (Vendi score), the "
-            f"labelled ones as {last['vendi_real']:.0f}."
+            f"As many written rows as labelled ones are as varied as {last['vendi']:.0f} wholly different rows (Vendi score), "
+            f"the labelled ones as {last['vendi_real']:.0f}."
         )
     if last.get("agreement") is not None:
         sentences.append(
@@ -132,7 +136,7 @@ def _shown(figures: Mapping[str, Any], figure: _Figure) -> tuple[str, str] | Non
     if value is None:
         return None
     ends = figures.get(f"{figure.key}_ci95")
-    return _number(value), f"{_number(ends[0])}\u2013{_number(ends[1])}" if ends else ""
+    return _number(value, figure.digits), _range(ends[0], ends[1], figure.digits) if ends else ""
 
 
 def _reference(
@@ -142,19 +146,22 @@ def _reference(
     if figure.real:
         # The last column has all rows; shorter ones are compared with fewer labelled rows.
         value = columns[-1][1].get(figure.real)
-        return None if value is None else (_number(value), "")
+        return None if value is None else (_number(value, figure.digits), "")
     found = floor.get(figure.key)
-    return (_number(found["mean"]), f"{_number(found['low'])}\u2013{_number(found['high'])}") if found else None
+    return (_number(found["mean"], figure.digits), _range(found["low"], found["high"], figure.digits)) if found else None
 
 
-def _number(value: float) -> str:
-    text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 or not value else f"{value:.3f}"
-    return text.replace("-", "\u2212")
+def _number(value: float, digits: int) -> str:
+    # Adding 0.0 avoids minus zero.
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")
 
 
-def _drawn(
-    figures: Sequence[_Figure], rounds: Sequence[Mapping[str, Any]], floor: Mapping[str, Any], *, narrow: bool
-) -> str:
+def _range(low: float, high: float, digits: int) -> str:
+    between = " to " if low < 0 else "\u2013"
+    return f"{_number(low, digits)}{between}{_number(high, digits)}"
+
+
+def _drawn(figures: Sequence[_Figure], rounds: Sequence[Mapping[str, Any]], floor: Mapping[str, Any], *, narrow: bool) -> str:
     """Return one drawing with a small plot per figure."""
     across = 2 if narrow else 3
     down = -(-len(figures) // across)

@@ -166,8 +166,8 @@ def _written(journal: Journal, family: TaskFamily, real: Sequence[Example]) -> d
     Those with the lowest priority are kept, so that a later round's sample of all rows is part of what is kept here.
     """
     most: defaultdict[str, int] = defaultdict(int)
-    for row in real:
-        most[_key(row, family)] += 1
+    for example in real:
+        most[_key(example, family)] += 1
     kept: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
 
     def cut(place: tuple[int, str]) -> None:
@@ -205,7 +205,9 @@ def _gap_rows(
         GapRow(row.text, _key(row, family), group, None if vectors is None else vectors[place], agrees[place])
         for place, (row, group) in enumerate(zip(examples, groups, strict=True))
     ]
-    theirs = [row for _, row in sorted(zip(map(_priority, (row.id for row in real)), made, strict=False), key=lambda pair: pair[0])]
+    theirs = [
+        row for _, row in sorted(zip(map(_priority, (row.id for row in real)), made, strict=False), key=lambda pair: pair[0])
+    ]
     ours: defaultdict[int, list[tuple[str, GapRow]]] = defaultdict(list)
     for (number, row), one in zip(flat, made[len(real) :], strict=True):
         ours[number].append((_row_priority(row), one))
