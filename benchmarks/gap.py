@@ -5,7 +5,7 @@
 
 Run directories are read from copies and stay as they are; unfinished ones are left out. Each is measured twice: against all
 labelled rows, as the page shows it, and against the select half alone, whose rows no prompt showed: rows written from a
-labelled row may be near that very row and no nearer to any other.
+labelled row may be near that very row and no nearer to any other. ``s3+gold`` is left out: its written rows are those of ``s3``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ FIGURES = {
 SIDES = {"all": ("harvest", "select"), "select": ("select",)}
 # Their students learn from written rows and nothing else.
 WRITTEN_ALONE = ("s3", "goldgen", "zerogen")
+SHOWN = ("embedding_auc", "surface_auc", "mmd", "recall", "coverage", "agreement")
 RESAMPLES = 2_000
 FEWEST = 6
 
@@ -128,18 +129,50 @@ def correlations(cells: list[dict[str, Any]], side: str) -> dict[str, Any]:
         values = np.array(points(cells, side, name))
         if len(values) < FEWEST or len(set(values[:, 0])) < 2:
             continue
-        draw = np.random.default_rng(0)
-        drawn = []
-        for _ in range(RESAMPLES):
-            sample = values[draw.integers(len(values), size=len(values))]
-            if len(set(sample[:, 0])) > 1 and len(set(sample[:, 1])) > 1:
-                drawn.append(spearman(sample))
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        found[name] = {
-            "students": len(values),
-            "rho": round(spearman(values), 2),
-            "ci95": [round(float(low), 2), round(float(high), 2)],
-        }
+        found[name] = correlation(values)
+    return found
+
+
+def correlation(pairs: Any) -> dict[str, Any]:
+    """Return Spearman's correlation of pairs with its 95 % interval, by a bootstrap over them."""
+    values, draw, drawn = np.array(pairs), np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        sample = values[draw.integers(len(values), size=len(values))]
+        if len(set(sample[:, 0])) > 1 and len(set(sample[:, 1])) > 1:
+            drawn.append(spearman(sample))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    ends = [round(float(low), 2), round(float(high), 2)]
+    return {"students": len(values), "rho": round(spearman(values), 2), "ci95": ends}
+
+
+def gains(cells: list[dict[str, Any]], side: str) -> dict[str, Any]:
+    """Return Spearman's correlation of a figure's change from round 0 to 1 of s3 with the change of the test score."""
+    found: dict[str, Any] = {}
+    for name in FIGURES:
+        values = []
+        for cell in cells:
+            before, after = figure(cell, side, 0, name), figure(cell, side, 1, name)
+            if cell["method"] == "s3" and before is not None and after is not None:
+                values.append((after - before, cell["test"]["1"] - cell["test"]["0"]))
+        if len(values) >= FEWEST:
+            found[name] = correlation(values)
+    return found
+
+
+def by_method(cells: list[dict[str, Any]], side: str) -> dict[str, Any]:
+    """Return each method's mean figures of all its written rows, and those between halves of the labelled rows."""
+    found: dict[str, Any] = {}
+    for method in sorted({cell["method"] for cell in cells}):
+        last = [cell["gap"][side]["rounds"][-1]["all"] for cell in cells if cell["method"] == method and cell["gap"][side]]
+        last = [entry for entry in last if entry]
+        if last:
+            means = {name: round(float(np.mean([entry[name] for entry in last])), 3) for name in FIGURES}
+            found[method] = {"runs": len(last), **means}
+    floors = [cell["gap"][side]["floor"] for cell in cells if cell["method"] == "s3" and cell["gap"][side]]
+    floors = [floor for floor in floors if floor]
+    if floors:
+        means = {name: round(float(np.mean([f[name]["mean"] for f in floors])), 3) for name in FIGURES if name in floors[0]}
+        found["halves of the labelled rows"] = {"runs": len(floors), **means}
     return found
 
 
@@ -157,6 +190,8 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
     for side in SIDES:
         found[side] = {
             "changes": {"together": changes(cells, side), **{name: changes(own, side) for name, own in sorted(sets.items())}},
+            "methods": by_method(cells, side),
+            "gains": gains(cells, side),
             "correlations": {name: correlations(own, side) for name, own in sorted(sets.items())},
         }
     return found
@@ -172,6 +207,10 @@ def print_tables(summary: dict[str, Any]) -> None:
             change = f"{entry['change']:+.3f} ({low:+.3f} to {high:+.3f})"
             rounds = f"{entry['round_0']:.3f} | {entry['round_1']:.3f}"
             print(f"| {name} | {rounds} | {change} | {entry['nearer']} of {entry['runs']} |")
+        print("\n| rows of | runs | " + " | ".join(SHOWN) + " |\n|---|---|" + "---|" * len(SHOWN))
+        for method, entry in found["methods"].items():
+            print(f"| {method} | {entry['runs']} | " + " | ".join(str(entry.get(name, "")) for name in SHOWN) + " |")
+        print("\nChange of a figure and of the test score, round 0 to 1: " + json.dumps(found["gains"]))
         sets = list(found["correlations"])
         print(f"\n| figure | {' | '.join(sets)} |\n|---|{'---|' * len(sets)}")
         for name in FIGURES:
@@ -191,11 +230,16 @@ def main() -> None:
         for run in runs_in(options.folders):
             started = time.monotonic()
             cell = measure(run)
-            if cell is not None:
+            if cell is not None and cell["method"] != "s3+gold":
                 cells.append(cell)
             print(f"{run.parent.name}/{run.name}: {time.monotonic() - started:.1f} s", flush=True)
-        options.out.write_text(json.dumps({"cells": cells, "summary": summarise(cells)}, indent=1) + "\n", encoding="utf-8")
-    print_tables(summarise(json.loads(options.out.read_text(encoding="utf-8"))["cells"]))
+    else:
+        cells = json.loads(options.out.read_text(encoding="utf-8"))["cells"]
+    summary = summarise(cells)
+    lines = ",\n".join(json.dumps(cell) for cell in cells)
+    text = f'{{"summary": {json.dumps(summary, indent=1)},\n"cells": [\n{lines}\n]}}\n'
+    options.out.write_text(text, encoding="utf-8")
+    print_tables(summary)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from family_worlds import build_family_world, lend_student
+from stepsynth.config import TaskConfig
 from stepsynth.execution import execute
-from stepsynth.journal import Journal
+from stepsynth.exporting.facts import gather_facts
+from stepsynth.exporting.sections import gap as gap_section
+from stepsynth.journal import Journal, Row
 from stepsynth.report.derived import write_exports
 from stepsynth.run import RunDirectory
-from stepsynth.training.gap import find_gap
+from stepsynth.tasks import Classification
+from stepsynth.training.gap import _agreement, _row_priority, _sampled, _written, find_gap
+from stepsynth.types import Example
 from world import World, build_world
 
 
@@ -36,9 +43,6 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_round_has_figures_in_results_on_the_page_and_in_the_card(loop: Path) -> None:
-    from stepsynth.exporting.cards import dataset_card
-    from stepsynth.exporting.facts import gather_facts
-
     gap = method_of(loop)["gap"]
     assert (gap["rows"], gap["reason"]) == (60, "")
     assert [entry["round"] for entry in gap["rounds"]] == [0, 1]
@@ -53,9 +57,6 @@ def test_every_round_has_figures_in_results_on_the_page_and_in_the_card(loop: Pa
     directory = RunDirectory.read(loop)
     with closing(Journal(directory.journal_path)) as journal:
         facts = gather_facts(journal, directory)
-    del dataset_card
-    from stepsynth.exporting.sections import gap as gap_section
-
     assert "A classifier tells the written rows from" in gap_section(facts)
 
 
@@ -150,3 +151,40 @@ def test_every_family_works(tmp_path: Path, family: str) -> None:
     figures = gap["rounds"][0]["all"]
     assert gap["reason"] == ""
     assert figures is None or (figures["agreement"] is None) == (family == "extractive_qa")
+
+
+def written_row(number: int, round_number: int, label: str, source: str | None = None) -> Row:
+    stage = f"round-{round_number}/extrapolate"
+    return Row.read(stage, round_number, "extrapolate", number, "", label, source, f"text {number}", "", "", "[]")
+
+
+def test_a_probe_judges_no_row_by_the_labelled_row_that_it_was_written_from() -> None:
+    """Labels are drawn at random: a probe that had seen the source would know its label, others can only guess."""
+    draw = Random(0)
+    gold = [Example(f"harvest-{place}", f"text {place}", draw.choice(["kalm", "rund"])) for place in range(60)]
+    written = [written_row(place, 1, row.label, row.id) for place, row in enumerate(gold)]
+    vectors = np.random.default_rng(0).normal(size=(60, 200))
+    family = Classification(TaskConfig(name="t", instruction="i", labels={"kalm": "a", "rund": "b"}))
+    found = _agreement(family, gold, written, np.vstack([vectors, vectors]))
+    assert found[:60] == found[60:]
+    assert sum(map(bool, found)) < 85
+
+
+def test_however_many_rows_were_written_few_are_kept_and_later_samples_contain_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [written_row(place, place % 2, "kalm" if place % 3 else "rund") for place in range(20_000)]
+    monkeypatch.setattr("stepsynth.training.gap.each_training_row", lambda _: iter(rows))
+    family = Classification(TaskConfig(name="t", instruction="i", labels={"kalm": "a", "rund": "b", "spitz": "c"}))
+    gold = [Example(f"harvest-{place}", f"text {place}", ["kalm", "rund", "spitz"][place % 3]) for place in range(60)]
+    kept = _written(cast("Journal", None), family, gold)
+    assert {number: len(found) for number, found in kept.items()} == {0: 40, 1: 40}
+    lowest = sorted((row for row in rows if row.round == 0 and row.label == "rund"), key=_row_priority)[:20]
+    assert {row.position for row in lowest} == {row.position for row in kept[0] if row.label == "rund"}
+
+
+def test_of_many_labelled_rows_a_sample_is_compared() -> None:
+    family = Classification(TaskConfig(name="t", instruction="i", labels={"kalm": "a", "rund": "b"}))
+    gold = [Example(f"harvest-{place}", f"text {place}", "kalm" if place % 4 else "rund") for place in range(4_000)]
+    found = _sampled(gold, family)
+    assert len(found) == 500
+    assert sum(row.label == "rund" for row in found) == 125
+    assert _sampled(gold, family) == found
