@@ -27,6 +27,7 @@ from stepsynth.students.similar import SimilarTexts
 from stepsynth.tasks import create_family
 from stepsynth.training import CrossFit, Halves, StudentRunner, with_half_the_steps
 from stepsynth.training.crossfit import judged_rounds
+from stepsynth.training.gap import gap_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +107,8 @@ def run_loop(
     if config.method.second_reading != "none":
         _read_gold(config, family, client, journal, progress)
     client.close()
-    journal.finish()
+    # Whoever passes a student in may have no base model on this machine.
+    journal.finish(gap_facts(journal, config, embeds=student is None))
 
 
 def _read_gold(config: RunConfig, family: TaskFamily, client: TeacherClient, journal: Journal, progress: Progress) -> None:

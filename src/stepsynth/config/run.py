@@ -1,4 +1,4 @@
-"""The sections ``method``, ``budget`` and ``filters`` of a config, and the whole config."""
+"""The sections ``method``, ``budget``, ``report`` and ``filters`` of a config, and the whole config."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ __all__ = [
     "MatchConfig",
     "MethodConfig",
     "OwnFilterConfig",
+    "ReportConfig",
     "RunConfig",
     "earlier_defaults",
     "with_later_keys",
@@ -224,6 +225,16 @@ class BudgetConfig(Section):
     usd: float | None = Field(default=None, gt=0)
 
 
+class ReportConfig(Section):
+    """What a run's page shows beyond what the run needs. Nothing here can change a result.
+
+    Attributes:
+        gap: whether to compare written rows with labelled ones when a run ends, see `stepsynth.training.gap`.
+    """
+
+    gap: bool = Field(default=True, strict=True)
+
+
 class OwnFilterConfig(Section):
     """A user's own filter.
 
@@ -252,6 +263,7 @@ class RunConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     seed: Annotated[int, Field(ge=0, lt=SEED_END)] = 0
     cache: Path | None = USER_CACHE
+    report: ReportConfig = ReportConfig()
     filters: tuple[OwnFilterConfig, ...] = ()
 
     # Filters given from Python, by their position in ``filters``.
@@ -303,6 +315,8 @@ class RunConfig(Section):
                     del values[section][key]
         if not values["filters"]:
             del values["filters"]
+        if self.report == ReportConfig():
+            del values["report"]
         for name in SOURCES:
             source = values["data"].get(name) or {}
             for key in FREE_SOURCE_KEYS[1:]:
@@ -323,12 +337,13 @@ class RunConfig(Section):
     def result_digest(self) -> str:
         """Return the sha256 of everything that can change a result.
 
-        Concurrency, time-outs, attempts, caps, and the paths of the cache and the files cannot.
+        Concurrency, time-outs, attempts, caps, what a page shows, and the paths of the cache and the files cannot.
         """
         values = self.resolved()
         # The order of the labels is that of the student's outputs, but the digest sorts the keys of a mapping.
         values["task"]["labels"] = list(values["task"]["labels"].items())
         del values["budget"], values["cache"]
+        values.pop("report", None)
         for key in FREE_TEACHER_KEYS:
             values["teacher"].pop(key, None)
         # The rows themselves are compared on resuming, so their files may move or change format.

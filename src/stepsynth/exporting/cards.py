@@ -58,6 +58,7 @@ def dataset_card(facts: Facts, tables: Tables, form: DataFormat, content: Conten
         code(form.loading(), "python"),
         sections.about_task(facts),
         sections.making(facts),
+        sections.gap(facts),
         sections.scores(facts),
         sections.warnings(facts),
         sections.gold_use(facts),

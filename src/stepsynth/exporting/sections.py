@@ -11,13 +11,27 @@ from stepsynth import __version__
 from stepsynth.exporting.facts import model_licence
 from stepsynth.exporting.public import public_config, public_name, public_server, source_name
 from stepsynth.filters import REASONS
+from stepsynth.report.gap import gap_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from stepsynth.exporting.facts import Facts
 
-__all__ = ["about_task", "citation", "code", "gold_use", "joined", "making", "plain", "repeating", "scores", "table", "warnings"]
+__all__ = [
+    "about_task",
+    "citation",
+    "code",
+    "gap",
+    "gold_use",
+    "joined",
+    "making",
+    "plain",
+    "repeating",
+    "scores",
+    "table",
+    "warnings",
+]
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#~$])")
 _CITATION = """@inproceedings{wang-etal-2023-lets,
@@ -147,6 +161,12 @@ def making(facts: Facts) -> str:
         + f", `max_overgeneration: {method.max_overgeneration}`."
         + (f" The user's own filters: {', '.join(own)}." if own else ""),
     ).rstrip()
+
+
+def gap(facts: Facts) -> str:
+    """Return how far the written rows are from labelled ones; empty without figures."""
+    sentences = [plain(sentence) for sentence in gap_sentences(facts.method.get("gap") or {})]
+    return joined("## Beside labelled rows", " ".join(sentences)).rstrip() if sentences else ""
 
 
 def scores(facts: Facts) -> str:

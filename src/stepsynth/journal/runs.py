@@ -195,7 +195,7 @@ class Journal:
     # meta and gold ---------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
-        """Return a fact written by `start`, or ``None``."""
+        """Return a fact written by `start` or `finish`, or ``None``."""
         found = first(self._connection, "SELECT value FROM meta WHERE key = ?", (key,))
         return None if found is None else str(found[0])
 
@@ -212,9 +212,14 @@ class Journal:
                     ],
                 )
 
-    def finish(self) -> None:
-        """Record that the loop has ended; may be called again."""
+    def finish(self, facts: Mapping[str, str] | None = None) -> None:
+        """Record that the loop has ended; may be called again.
+
+        Args:
+            facts: further facts about the run, kept beside those of `start`; what is recorded already stays.
+        """
         with transaction(self._connection, "finish"):
+            self._connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", sorted((facts or {}).items()))
             self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('finished', 'yes')")
 
     def gold(self, split: str) -> list[Example]:

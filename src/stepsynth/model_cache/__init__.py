@@ -17,13 +17,14 @@ from stepsynth.model_cache.catalogue import Asset, cache_folder, list_assets
 from stepsynth.model_cache.gguf_header import gguf_architecture
 from stepsynth.model_cache.needs import KV_CACHE_GB, choose_teacher, free_memory, needed_memory, shortage
 from stepsynth.model_cache.requantise import ARCHITECTURES
-from stepsynth.model_cache.resolving import is_cached, problems, resolve
+from stepsynth.model_cache.resolving import at_hand, is_cached, problems, resolve
 from stepsynth.model_cache.size import model_parameters
 
 __all__ = [
     "ARCHITECTURES",
     "KV_CACHE_GB",
     "Asset",
+    "at_hand",
     "cache_folder",
     "choose_teacher",
     "free_memory",

@@ -14,7 +14,7 @@ from stepsynth.model_cache.requantise import readable, refuse_other_file
 from stepsynth.model_cache.sources import SOURCES, StepFailedError, download_folder
 from stepsynth.model_cache.storage import alone, digest_of, publish, staging
 
-__all__ = ["is_cached", "problems", "resolve"]
+__all__ = ["at_hand", "is_cached", "problems", "resolve"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 
@@ -27,6 +27,23 @@ def is_cached(name: str) -> bool:
     """
     asset = known(name)
     return all((asset.folder / file).is_file() for file in asset.files)
+
+
+def at_hand(name: str) -> bool:
+    """Whether a student's base model can be loaded without fetching anything.
+
+    Args:
+        name: an embedded model's name, a local folder or a hub id.
+    """
+    if name in ASSETS:
+        return is_cached(name)
+    if os.path.exists(os.path.expanduser(name)):
+        return True
+    if not _HUB_ID.fullmatch(name) or ".." in name:
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
 def resolve(name_or_path: str, *, kind: Kind, report: Report | None = None) -> Path | str:

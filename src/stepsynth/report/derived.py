@@ -13,6 +13,7 @@ from stepsynth.report.abstaining import find_coverage
 from stepsynth.runtime.files import write_atomic
 from stepsynth.tasks import knows_family, stored_family
 from stepsynth.training import find_worth, judged_rounds
+from stepsynth.training.gap import stored_gap
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
     used, and how many harvest rows its probe got right). ``second_reading`` says what came of rows that were read
     again. Cross-fitting adds ``worth``, see `stepsynth.training.worth.find_worth`, and ``crossfit`` in the rounds that
     it judged. ``coverage`` says what abstaining would bring, see `stepsynth.report.abstaining.find_coverage`.
+    ``gap`` says how far the written rows of each round are from the gold rows, see `stepsynth.training.gap.find_gap`.
     """
     config = directory.config
     totals = journal.totals()
@@ -79,6 +81,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         method["coverage"] = coverage
     if pool := journal.meta("pool"):
         method["pool"] = json.loads(pool)
+    if (gap := stored_gap(journal)) is not None:
+        method["gap"] = gap
     if reading := _second_reading(journal):
         method["second_reading"] = reading
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FAINT", "INK", "PAPER", "PLACEHOLDERS", "SERIES", "canvas", "plain", "setting", "svg"]
+__all__ = ["FAINT", "INK", "PAPER", "PLACEHOLDERS", "SERIES", "canvas", "panels", "plain", "setting", "svg"]
 
 SERIES = 8
 """Colours for stacked segments; the first is for accepted rows."""
@@ -55,6 +55,14 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def panels(width: float, height: float, down: int, across: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the given size in inches, with a grid of axes, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(down, across, squeeze=False).flat)
 
 
 def svg(figure: Figure, prefix: str, title: str) -> str:

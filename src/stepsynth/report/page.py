@@ -15,6 +15,7 @@ from stepsynth.methods import trains_on
 from stepsynth.report.abstaining import coverage_figures
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
+from stepsynth.report.gap import gap_drawings, gap_table, has_figures
 from stepsynth.report.review import labels_in_doubt
 from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_of
 from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
@@ -62,6 +63,9 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     figures = _figures(_of_loop(journal, trains, rounds), stages, ranked)
     if coverage and (drawn := coverage_figures(journal, config, best.number if best else None, coverage)):
         figures["coverage"] = drawn
+    gap = mapping(method.get("gap"))
+    if drawn := gap_drawings(gap):
+        figures["gap"] = drawn
     values = {
         "name": results.get("run") or config.task.name,
         "config": config,
@@ -95,6 +99,9 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "read_again": mapping(method.get("second_reading")),
         "figures": figures,
         "coverage": coverage,
+        "finished": journal.meta("finished") is not None,
+        "gap": gap,
+        "nearness": gap_table(gap) if has_figures(gap) else None,
         "learning": LEARNING,
         "series": SERIES,
         "yaml": yaml.safe_dump(config.written(), sort_keys=False, allow_unicode=True, width=100),

@@ -48,14 +48,14 @@ class FrozenEncoder:
         """Return (rows, features)."""
         import numpy
 
-        sides = [self._embed(texts) for texts in zip(*map(self._family.texts, examples), strict=True)]
+        sides = [self.embed(texts) for texts in zip(*map(self._family.texts, examples), strict=True)]
         if len(sides) == 1:
             return sides[0]
         u, v = sides
         return numpy.hstack([u, v, abs(u - v), u * v])
 
-    def _embed(self, texts: Sequence[str]) -> Any:
-        """Return (texts, hidden size) unit vectors."""
+    def embed(self, texts: Sequence[str]) -> Any:
+        """Return (texts, hidden size) unit vectors of texts that stand alone."""
         with importing():
             import torch
 
