@@ -27,7 +27,7 @@ RANKS = {
     **dict.fromkeys(("loop", "comparison"), 5),
     **dict.fromkeys(("report", "presets"), 6),
     **dict.fromkeys(("execution", "exporting", "planning"), 7),
-    **dict.fromkeys(("api",), 8),
+    **dict.fromkeys(("api", "serving"), 8),
     **dict.fromkeys(("cli", "__main__", "testing"), 9),
 }
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
@@ -66,6 +66,9 @@ HEAVY = (
     "vllm",
     "litellm",
     "gguf",
+    "fastapi",
+    "starlette",
+    "uvicorn",
 )
 HELP_CPU_SECONDS = 0.4
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,26 @@ def test_no_text_of_a_pair_is_cut_away(tokenizer: Any, first: int, second: int, 
     assert len(words) == min(limit, first + second + 3)
     assert words.count("good") >= min(first, (limit - 3) // 2)
     assert words.count("bad") >= min(second, (limit - 3) // 2)
+
+
+@given(data=st.data(), limit=st.integers(8, 24))
+@settings(max_examples=40, deadline=None)
+def test_the_end_of_a_long_text_changes_no_token_of_a_pair(tokenizer: Any, data: st.DataObject, limit: int) -> None:
+    """Ends are cut off before tokens are paired; without that, the same tokens would be read, only much later."""
+    words = st.sampled_from(["good ", "bad ", "film. ", "unknown, ", "goodbad", "\n", "[SEP] ", "e\u0301 ", "\u6f22\u5b57"])
+    texts = tuple("".join(data.draw(st.lists(words, min_size=1, max_size=9))) * data.draw(st.integers(1, 90)) for _ in "ab")
+    (row,) = tokenise(tokenizer, [texts], limit, segments=True)
+    whole = tokenizer(*texts, truncation="longest_first", max_length=limit, return_token_type_ids=True)
+    assert row["input_ids"] == whole["input_ids"]
+    assert row["token_type_ids"] == whole["token_type_ids"]
+
+
+def test_two_very_long_texts_take_little_time(tokenizer: Any) -> None:
+    """The tokenizer alone would pair every piece of one with every piece of the other, a minute long."""
+    began = time.process_time()
+    (row,) = tokenise(tokenizer, [("good film " * 8000, "bad film " * 8000)], 32)
+    assert len(row["input_ids"]) == 32
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("texts", [("", ""), ("", "good"), ("\ud800", "\u2028\x00"), ("bad " * 500, "good " * 500)])

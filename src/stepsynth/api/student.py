@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.api.files import absolute_path
-from stepsynth.config import parse_stored
 from stepsynth.data.columns import shown
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.evaluation.coverage import abstains, check_threshold
@@ -54,18 +52,10 @@ class TrainedStudent:
         Raises:
             RunError: there is none.
         """
-        from stepsynth.exporting.student import CONFIG_FILE
+        from stepsynth.exporting.student import read_config
 
         place = absolute_path(folder, "the folder of the student", "Give the folder of an exported student.", RunError)
-        file = place / CONFIG_FILE
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))["config"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise RunError(
-                f"there is no exported student at {str(place)!r}: {CONFIG_FILE} is missing or cannot be read.",
-                hint="Give the folder 'student' of an export; of a run, use Run.load(...).student.",
-            ) from None
-        return cls(parse_stored(values), place)
+        return cls(read_config(place), place)
 
     @cached_property
     def _family(self) -> TaskFamily:

@@ -17,6 +17,7 @@ from stepsynth.cli.ending import run_to_end
 from stepsynth.cli.groups import cache_app, models_app
 from stepsynth.cli.options import ConfigPath, Delimiter, Encoding, Json, Overrides, Quiet, RunPath, Sheet, print_json
 from stepsynth.cli.screens import plain_text
+from stepsynth.cli.serving import serve
 
 __all__ = ["app", "main"]
 
@@ -408,6 +409,9 @@ def predict(
         keep=keep,
         threshold=threshold,
     )
+
+
+app.command()(serve)
 
 
 def _verdict(folder: Path, problems: int) -> str:

@@ -9,20 +9,21 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from stepsynth.cli.prediction_files import ABSTAINED, Filled, Layout, ParquetFile, Row, Survey, Table, other_cell, table_columns
+from stepsynth.cli.prediction_files import Filled, Layout, ParquetFile, Row, Survey, Table, other_cell, table_columns
 from stepsynth.cli.screens import json_text, refuse_unfit, write_data
 from stepsynth.config import parse_source
 from stepsynth.data import each_text
 from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.examples import kept_field, written_field
 from stepsynth.errors import ConfigError, DataError, did_you_mean
-from stepsynth.evaluation.coverage import abstains, check_threshold
+from stepsynth.evaluation.coverage import check_threshold
 from stepsynth.execution import trained_round
 from stepsynth.run import RunDirectory
 from stepsynth.run.outputs import refuse_own_file
 from stepsynth.runtime.files import opened_out, refuse_input
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family, stored_family
+from stepsynth.tasks.predicted import ABSTAINED, predicted_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,6 @@ _ENDINGS = {"": "csv", ".csv": "csv", ".txt": "csv", ".tsv": "tsv", ".tab": "tsv
 _ENDINGS |= dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl")
 # Programs choose a reader by these endings, and none of our formats fits.
 _OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".arrow", ".feather", ".gz", ".zip")
-_PROBABLE = ("probabilities", "probability")
 # Rows and characters that are in memory at a time. Students batch by length: fewer rows would fill worse batches.
 _PART_ROWS = 8192
 _PART_CHARACTERS = 16_000_000
@@ -276,14 +276,9 @@ class _Work:
         return self.layout.filled(texts, values, predicted)
 
     def _predicted(self, prediction: Prediction) -> dict[str, object]:
-        found = self.family.predicted(prediction)
-        if self.threshold is None:
-            return found
-        abstained = abstains(prediction, self.threshold)
-        self.abstained += abstained
-        likely = {name: value for name, value in found.items() if name not in _PROBABLE}
-        answer = dict.fromkeys(likely) if abstained else likely
-        return {**answer, ABSTAINED: abstained, **{name: found[name] for name in _PROBABLE if name in found}}
+        found = predicted_columns(self.family, prediction, self.threshold)
+        self.abstained += self.threshold is not None and bool(found[ABSTAINED])
+        return found
 
     def write_parquet(self, handle: IO[bytes], survey: Survey) -> None:
         """Write the predictions into an open file."""

@@ -20,15 +20,15 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.readers.columnar import stored_types
 from stepsynth.errors import DataError
+from stepsynth.tasks.predicted import ABSTAINED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ABSTAINED", "Filled", "Layout", "ParquetFile", "Survey", "Table", "other_cell", "plain_table", "table_columns"]
+__all__ = ["Filled", "Layout", "ParquetFile", "Survey", "Table", "other_cell", "plain_table", "table_columns"]
 
 Row = Mapping[str, object]
 
-ABSTAINED = "abstained"
 _PROBABILITIES = "probabilities"
 # A spreadsheet runs a cell that begins like this as a formula, unless it is a number with a sign.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -13,13 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from stepsynth import __version__
-from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.config import parse_stored
+from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.exporting.public import public_config
 from stepsynth.exporting.sections import code, joined
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepsynth.config import RunConfig
     from stepsynth.exporting.conversion import StudentExport
     from stepsynth.run import RunDirectory
 
@@ -29,6 +31,7 @@ __all__ = [
     "STUDENT_FORMATS",
     "StudentWriter",
     "WrittenStudent",
+    "read_config",
     "student_writer",
     "write_config",
     "write_plain",
@@ -96,6 +99,22 @@ def write_config(directory: RunDirectory, folder: Path) -> None:
     values = public_config(directory.config, directory.config.resolved())
     text = json.dumps({"stepsynth": __version__, "config": values}, indent=1, ensure_ascii=False)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the config of an exported student.
+
+    Raises:
+        RunError: there is none.
+    """
+    try:
+        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunError(
+            f"there is no exported student at {str(folder)!r}: {CONFIG_FILE} is missing or cannot be read.",
+            hint="Give the folder 'student' of an export; of a run, use Run.load(...).student.",
+        ) from None
+    return parse_stored(values)
 
 
 def loading(directory: RunDirectory) -> str:

@@ -39,6 +39,8 @@ Row: TypeAlias = dict[str, list[int]]
 HEAD_FILE = "head.safetensors"
 _EVAL_TOKENS = 4096
 _POOL = 4
+# Characters for each token that is read.
+_LONG_TEXT = 16
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, *, segments: bool = False) -> list[Row]:
@@ -54,6 +56,9 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length:
     if not texts:
         return []
     columns = [[encodable(text) for text in column] for column in zip(*texts, strict=True)]
+    if len(columns) == 2:
+        pairs = [_without_remainders(tokenizer, pair, max_length) for pair in zip(*columns, strict=True)]
+        columns = [list(column) for column in zip(*pairs, strict=True)]
     segments = segments and len(columns) == 2
     encoded = tokenizer(
         *columns, truncation="longest_first", max_length=max_length, return_attention_mask=False, return_token_type_ids=segments
@@ -63,6 +68,34 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length:
         for row, types in zip(rows, encoded["token_type_ids"], strict=True):
             row["token_type_ids"] = types or [0]
     return rows
+
+
+def _without_remainders(tokenizer: Tokenizer, pair: tuple[str, str], max_length: int) -> tuple[str, str]:
+    """Cut the ends off two texts that are far too long, after whole words: the tokens that are read stay the same.
+
+    tokenizers pairs every piece of one's remainder with every piece of the other's: two texts of 60,000 characters would take
+    a minute.
+    """
+    if max(map(len, pair)) <= _LONG_TEXT * max_length or not getattr(tokenizer, "is_fast", False):
+        return pair
+    first, second = (tokenizer(text, add_special_tokens=False, verbose=False).encodings[0] for text in pair)
+    # The longer one gets the odd token, so it stays the longer one.
+    swapped = len(first) > len(second)
+    shorter, longer = (pair[1], pair[0]) if swapped else pair
+    shorter, tokens = _cut(shorter, second if swapped else first, max_length)
+    longer, _ = _cut(longer, first if swapped else second, max(max_length, tokens + 1))
+    return (longer, shorter) if swapped else (shorter, longer)
+
+
+def _cut(text: str, found: Any, least: int) -> tuple[str, int]:
+    """Return the text up to the end of the word with its token number ``least``, and the tokens of that part."""
+    words = found.word_ids
+    if len(words) <= least or words[least] is None:
+        return text, len(words)
+    end = least + 1
+    while end < len(words) and words[end] == words[least]:
+        end += 1
+    return text[: found.offsets[end - 1][1]], end
 
 
 def encodable(text: str) -> str:

@@ -1,0 +1,82 @@
+"""Finds and loads the student to serve: the best one of a run, or an exported one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsynth.errors import ConfigError, RunError
+from stepsynth.execution import trained_round
+from stepsynth.exporting.loading import load_model, stored_form
+from stepsynth.exporting.student import CONFIG_FILE, read_config
+from stepsynth.run import RunDirectory
+from stepsynth.tasks import create_family
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepsynth.config import RunConfig
+    from stepsynth.students import Model
+    from stepsynth.tasks import TaskFamily
+
+__all__ = ["Served", "open_student"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A student that is ready to answer.
+
+    Attributes:
+        config: of the run that trained it.
+        folder: of its files.
+        model: the loaded student.
+        family: of its task.
+        round: of its run; ``None`` of an exported student.
+        form: ``safetensors``, ``onnx`` or ``openvino``; a user's own student is ``own``.
+    """
+
+    config: RunConfig
+    folder: Path
+    model: Model
+    family: TaskFamily
+    round: int | None
+    form: str
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.config.task.name
+
+    def __str__(self) -> str:
+        """Name the student for a message."""
+        return f"round {self.round}'s student of {self.name!r}" if self.round is not None else f"student {self.name!r}"
+
+
+def open_student(folder: Path, round_number: int | None = None) -> Served:
+    """Load the student in a folder.
+
+    Args:
+        folder: a run directory, or an export: the folder ``student`` of one, or the folder above it.
+        round_number: of a run, use this round's student instead of the best one.
+
+    Raises:
+        RunError: there is no run and no exported student, the run has no student, or its files are damaged.
+        ConfigError: a round of an exported student was asked for, or what its form needs is not installed.
+    """
+    exported = next((place for place in (folder, folder / "student") if (place / CONFIG_FILE).is_file()), None)
+    number: int | None = None
+    if exported is None:
+        if not folder.exists():
+            raise RunError(f"there is no folder {str(folder)!r}.", hint="Give a run directory or an exported student.")
+        directory = RunDirectory.read(folder)
+        best = trained_round(directory, round_number)
+        config, number, place = directory.config, best, directory.model_path(best)
+    else:
+        if round_number is not None:
+            raise ConfigError(
+                f"{str(exported)!r} is an exported student and has no round {round_number}.", hint="Name a round of a run only."
+            )
+        config, place = read_config(exported), exported
+    model = load_model(config, place)
+    form = "own" if config.student.own else stored_form(place) or "safetensors"
+    return Served(config, place, model, create_family(config.task), number, form)
