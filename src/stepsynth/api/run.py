@@ -54,7 +54,7 @@ class Run:
     Raises:
         RunError: there is no run.
 
-    Example:
+    Examples:
         >>> run = Run.load("runs/tickets")  # doctest: +SKIP
         >>> run.scores[-1]["test"]["value"]  # doctest: +SKIP
         0.714
@@ -252,7 +252,7 @@ class Run:
             ConfigError: a format is unknown or does not fit the task, the folder exists, or nothing is wanted.
             RunError: there are no written rows or no student, the folder cannot be written, or the hub refused.
 
-        Example:
+        Examples:
             >>> run.export("tickets", data="parquet", student="safetensors").data  # doctest: +SKIP
             PosixPath('/data/tickets/data')
         """
