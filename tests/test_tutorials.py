@@ -22,14 +22,16 @@ TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 PAGES = sorted(TUTORIALS.glob("*.md"))
 _INIT = re.compile(r"^stepsynth init (\S+)(?: --task (\w+))?$", re.MULTILINE)
 _CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
-SMALL = {"epochs": 1, "min_steps": 0, "batch_size": 32, "learning_rate": 3e-3, "max_length": 48}
+TRAINED = {"epochs": 1, "min_steps": 0, "batch_size": 32, "learning_rate": 3e-3}
 
 
 def small_names(student: Path, questions: bool) -> SimpleNamespace:
     """Return the public names, with small models in the place of real ones."""
 
     def small_student(*_: Any, **__: Any) -> ss.Student:
-        return ss.Student(str(student), **SMALL, **({"stride": 8} if questions else {}))
+        # Questions have no probe.
+        settings = {**TRAINED, "stride": 8} if questions else {"head": "probe"}
+        return ss.Student(str(student), max_length=48, **settings)
 
     def fake_teacher(*_: Any, **__: Any) -> ss.Teacher:
         return ss.Teacher(backend="fake")
