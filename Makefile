@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 WORKERS ?= logical
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test test-slow sweep lint style browser audit clean
+.PHONY: quickstart install test test-slow sweep lint style browser site audit clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: $(VENV)/.installed
@@ -64,10 +64,18 @@ sweep: $(VENV)/.test-installed
 	$(BIN)/stepsynth models pull smollm2-135m minilm-l6
 	$(BIN)/python tests/sweep.py --save benchmarks/results/sweep.json
 
+# The documentation as a site in site/, strictly: a broken link fails. Its search needs a server: python3 -m http.server -d site
+site: $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
+	touch $@
+
 # Known vulnerabilities in the versions that are tested; needs the package index.
 audit: $(VENV)/.test-installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache

@@ -55,7 +55,7 @@ class NearDuplicates:
     Args:
         similarity: from this similarity on, two texts are near-duplicates; above 0, at most 1.
 
-    Example:
+    Examples:
         >>> seen = NearDuplicates(0.7)
         >>> seen.add(["Where is my invoice?"], [()])
         >>> seen.judge(["where is my invoice", "Where is my new invoice?", "Cancel my order."], [(), (), ()])

@@ -34,7 +34,7 @@ class Registry:
         group: the entry-point group under which packages register theirs.
         built_in: name -> ``module:attribute``.
 
-    Example:
+    Examples:
         >>> shapes = Registry("shape", "example.shapes", {"circle": "fractions:Fraction"})
         >>> shapes.load("circle")
         <class 'fractions.Fraction'>

@@ -132,7 +132,7 @@ class Example:
         context: the given part: the other text of a pair, or the passage of a question.
         answers: right answers to a question, each a span of the context; one for written rows.
 
-    Example:
+    Examples:
         >>> Example("row-1", "Where is my invoice?", "billing").label
         'billing'
     """

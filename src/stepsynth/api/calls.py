@@ -119,7 +119,7 @@ def synthesize(
         TeacherError: the teacher does not answer.
         Interrupted: it was interrupted; no answer that was received is lost.
 
-    Example:
+    Examples:
         >>> run = synthesize(task, validation="labelled.csv", test="test.csv", out="runs/tickets")  # doctest: +SKIP
         >>> run.dataset(), run.scores  # doctest: +SKIP
     """
@@ -179,7 +179,7 @@ def plan(
         TeacherError: the teacher does not answer.
         Interrupted: it was interrupted during a trial; no answer that was received is lost.
 
-    Example:
+    Examples:
         >>> plan(task, validation="labelled.csv")["requests"]  # doctest: +SKIP
         [190, 410]
     """
@@ -241,7 +241,7 @@ def compare(
         UserError: the input is wrong; raised before anything is spent.
         Interrupted: it was interrupted; the same call resumes.
 
-    Example:
+    Examples:
         >>> compare(task, [S3(), ZeroGen(), Gold()], validation=rows, test="test.csv", seeds=5).to_pandas()  # doctest: +SKIP
     """
     _check_settings("compare", settings, _SETTINGS - {"test", "method"})

@@ -30,7 +30,7 @@ class Comparison:
         path: the folder with ``comparison.html``, ``comparison.md``, ``results.json`` and a run directory per method and seed.
         results: the content of ``results.json``.
 
-    Example:
+    Examples:
         >>> Comparison.load("runs/compare-tickets").to_pandas()  # doctest: +SKIP
     """
 

@@ -28,7 +28,7 @@ __all__ = ["Config", "load_config"]
 class Config(RunConfig):
     """A checked YAML config: ``config.task``, ``config.method.rounds``, ...; see docs/config.md.
 
-    Example:
+    Examples:
         >>> run = load_config("config.yaml").run()  # doctest: +SKIP
         >>> print(run.config.to_yaml())  # doctest: +SKIP
     """
@@ -112,7 +112,7 @@ def load_config(path: str | os.PathLike[str], overrides: Mapping[str, object] | 
     Raises:
         ConfigError: the file does not exist, a key is unknown, or a value is wrong.
 
-    Example:
+    Examples:
         >>> load_config("config.yaml", {"method.rounds": 3}).run()  # doctest: +SKIP
     """
     import json

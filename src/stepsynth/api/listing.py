@@ -52,7 +52,7 @@ def runs(
         RunError: there is no such folder.
         ConfigError: there is no such key or state.
 
-    Example:
+    Examples:
         >>> [entry["name"] for entry in runs("runs", sort="score")]  # doctest: +SKIP
         ['tickets', 'compare-tickets/s3-0']
     """

@@ -70,7 +70,7 @@ class Task(Noun):
     Raises:
         ConfigError: what is wrong, in one line.
 
-    Example:
+    Examples:
         >>> Task("tickets", "Decide who answers.", family="classification", labels=["billing", "technical"]).values["family"]
         'classification'
     """
@@ -98,7 +98,7 @@ class Classification(Task):
     Raises:
         ConfigError: what is wrong, in one line.
 
-    Example:
+    Examples:
         >>> task = Classification("tickets", "Decide who answers.", {"billing": "invoices", "technical": "faults"})
         >>> task.values["family"]
         'classification'
@@ -113,7 +113,7 @@ class Classification(Task):
 class MultiLabel(Task):
     """Any number of labels for each text; arguments as for `Classification`.
 
-    Example:
+    Examples:
         >>> MultiLabel("topics", "Say what a post is about.", ["sport", "politics"]).values["family"]
         'multi_label'
     """
@@ -138,7 +138,7 @@ class Pair(Task):
     Raises:
         ConfigError: what is wrong, in one line.
 
-    Example:
+    Examples:
         >>> Pair("rte", "Does the hypothesis follow?", ["yes", "no"], context="premise", target="hypothesis").values["family"]
         'pair'
     """
@@ -162,7 +162,7 @@ class Pair(Task):
 class ExtractiveQA(Task):
     """A question about a passage; the answer is a span of it.
 
-    Example:
+    Examples:
         >>> ExtractiveQA("handbook", "Answer with words of the passage.").values["family"]
         'extractive_qa'
     """
@@ -186,7 +186,7 @@ class Source:
     Raises:
         ConfigError: a key is unknown.
 
-    Example:
+    Examples:
         >>> Source("tickets.csv", columns={"text": "body"}, sample=60).settings
         {'columns': {'text': 'body'}, 'sample': 60}
     """
@@ -207,7 +207,7 @@ class Source:
 class Teacher(Noun):
     """Any teacher: ``backend`` and its keys; `OpenAITeacher` and the others are shorter.
 
-    Example:
+    Examples:
         >>> Teacher(backend="transformers", model="owner/name").values
         {'backend': 'transformers', 'model': 'owner/name'}
     """
@@ -222,7 +222,7 @@ class EmbeddedTeacher(Teacher):
         model: ``auto``, the name of an embedded model, or a GGUF file (a local path, or ``owner/name:file.gguf`` on the hub).
         settings: other keys of ``teacher``.
 
-    Example:
+    Examples:
         >>> EmbeddedTeacher("smollm2-135m").values
         {'backend': 'openvino', 'model': 'smollm2-135m'}
     """
@@ -242,7 +242,7 @@ class OpenAITeacher(Teacher):
         base_url: the server's root.
         settings: other keys of ``teacher``: ``sampling``, ``concurrency``, ``mode``, ``price``, ...
 
-    Example:
+    Examples:
         >>> OpenAITeacher("qwen", base_url="http://127.0.0.1:8000/v1").values["base_url"]
         'http://127.0.0.1:8000/v1'
     """
@@ -258,7 +258,7 @@ class OpenAITeacher(Teacher):
 class AnthropicTeacher(Teacher):
     """Anthropic's messages; arguments as for `OpenAITeacher`.
 
-    Example:
+    Examples:
         >>> AnthropicTeacher("claude-haiku-4-5", api_key_env="ANTHROPIC_API_KEY").values["backend"]
         'anthropic'
     """
@@ -275,7 +275,7 @@ class AnthropicTeacher(Teacher):
 class Student(Noun):
     """The small model and how it is trained; see the keys of ``student``.
 
-    Example:
+    Examples:
         >>> Student("minilm-l6", min_steps=200).values
         {'model': 'minilm-l6', 'min_steps': 200}
     """
@@ -289,7 +289,7 @@ class Student(Noun):
 class Budget(Noun):
     """Hard caps, never passed: ``requests``, ``tokens``, ``usd``.
 
-    Example:
+    Examples:
         >>> Budget(usd=5).values
         {'usd': 5}
     """

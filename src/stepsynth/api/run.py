@@ -54,7 +54,7 @@ class Run:
     Raises:
         RunError: there is no run.
 
-    Example:
+    Examples:
         >>> run = Run.load("runs/tickets")  # doctest: +SKIP
         >>> run.scores[-1]["test"]["value"]  # doctest: +SKIP
         0.714
@@ -268,7 +268,7 @@ class Run:
             RunError: there are no written rows or no student, a converted student does not answer as the trained one, the
                 folder cannot be written, or the hub refused.
 
-        Example:
+        Examples:
             >>> run.export("tickets", data="parquet", student="safetensors").data  # doctest: +SKIP
             PosixPath('/data/tickets/data')
         """

@@ -33,7 +33,7 @@ class TrainedStudent:
         config: the run's config.
         path: the folder with its weights (safetensors) and tokenizer.
 
-    Example:
+    Examples:
         >>> run.student.predict(["Where is my invoice?"])  # doctest: +SKIP
         ['payment']
     """
@@ -80,7 +80,7 @@ class TrainedStudent:
             DataError: a row is neither, or has an empty text.
             ConfigError: the threshold is not a number from 0 to 1.
 
-        Example:
+        Examples:
             >>> run.student.predict(["Where is my invoice?", "hm"], threshold=0.8)  # doctest: +SKIP
             ['payment', None]
         """

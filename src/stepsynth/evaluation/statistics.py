@@ -138,7 +138,7 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool], clusters: Clus
 def shown_p(value: object) -> str:
     """Return a p-value as pages and tables show it: no p-value is 0, whatever it rounds to.
 
-    Example:
+    Examples:
         >>> shown_p(0.0), shown_p(0.0312)
         ('< 0.001', '0.031')
     """

@@ -45,7 +45,7 @@ class RowFilter(ABC):
         name: its name in configs; the class's name by default.
         reason: why a row was dropped, a few words for tables and pages, not a built-in reason; the name by default.
 
-    Example:
+    Examples:
         >>> class Short(RowFilter):
         ...     reason = "more than ten words"
         ...

@@ -106,7 +106,7 @@ class Annotate(Method):
 
     Students and mistakes are those of `CrossFit`; no gold row is shown to the teacher.
 
-    Example:
+    Examples:
         >>> Annotate(seed_rows=200, rounds=1).values
         {'name': 'annotate', 'seed_rows': 200, 'rounds': 1}
     """

@@ -92,7 +92,7 @@ class Method(Noun, Optioned, ABC):
         is_reference: whether it is the default reference in a comparison. Not inherited.
         leads: whether ``compare`` also applies its settings to the others. Not inherited.
 
-    Example:
+    Examples:
         >>> class Nothing(Method):
         ...     student = "gold"
         ...

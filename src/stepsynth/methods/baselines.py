@@ -19,7 +19,7 @@ __all__ = ["Gold", "GoldGen", "TeacherAlone", "ZeroGen"]
 class ZeroGen(Method):
     """Plain prompts per label: no reasons, no gold rows, no feedback (Ye et al. 2022).
 
-    Example:
+    Examples:
         >>> ZeroGen(seed_rows=200).name
         'zerogen'
     """
@@ -38,7 +38,7 @@ class ZeroGen(Method):
 class GoldGen(Method):
     """Rows like any labelled rows of the harvest half, not only like the mistakes (a baseline of the S3 paper).
 
-    Example:
+    Examples:
         >>> GoldGen(seed_rows=200).name
         'goldgen'
     """
@@ -55,7 +55,7 @@ class GoldGen(Method):
 class Gold(Method):
     """The labelled rows themselves, nothing written: the number to beat.
 
-    Example:
+    Examples:
         >>> Gold().values
         {'name': 'gold'}
     """
@@ -77,7 +77,7 @@ class Gold(Method):
 class TeacherAlone(Gold):
     """The large model answers the rows itself, without a student.
 
-    Example:
+    Examples:
         >>> TeacherAlone(few_shot=2).name
         'teacher'
     """

@@ -29,7 +29,7 @@ class CrossFit(S3):
     Mistakes come from students that had not seen the rows they got wrong. With texts without labels (``data.pool``), the
     last student may learn from these, too.
 
-    Example:
+    Examples:
         >>> CrossFit(rounds=1, seed_rows=120).name
         'crossfit'
     """

@@ -21,7 +21,7 @@ __all__ = ["SelfTraining"]
 class SelfTraining(Gold):
     """Your labelled rows and texts without labels (``data.pool``), without a teacher.
 
-    Example:
+    Examples:
         >>> SelfTraining(pool_rows=2000).values
         {'name': 'pool', 'pool_rows': 2000}
     """

@@ -33,7 +33,7 @@ class PromptPlan(RowPlan):
             modelled; the new row keeps its context and answer, and tables show it alongside.
         round_number: round of the written rows.
 
-    Example:
+    Examples:
         >>> plan = PromptPlan(ctx, lambda label, number, given: f"Write a {label} ticket.", kind="plain")  # doctest: +SKIP
     """
 

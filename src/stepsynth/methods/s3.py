@@ -37,7 +37,7 @@ def _seed(ctx: MethodContext) -> Iterator[Plan]:
 class SeedOnly(Method):
     """The first stage of `S3` alone: rows from reasons (the paper's ablation, "without EES").
 
-    Example:
+    Examples:
         >>> SeedOnly(seed_rows=200).name
         'seed-only'
     """
@@ -58,7 +58,7 @@ class S3(SeedOnly):
 
     Seed data, then error extrapolation round by round (sections 3.1 and 3.2).
 
-    Example:
+    Examples:
         >>> S3(rounds=2, seed_rows=300).values
         {'name': 's3', 'rounds': 2, 'seed_rows': 300}
     """
@@ -80,7 +80,7 @@ class S3(SeedOnly):
 class S3WithGold(S3):
     """`S3` with a last student on its rows and the labelled rows together; report it separately from S3.
 
-    Example:
+    Examples:
         >>> S3WithGold(rounds=1).name
         's3+gold'
     """

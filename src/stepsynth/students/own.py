@@ -46,7 +46,7 @@ class StudentRecipe(Optioned, ABC):
         name: its name in configs and on pages; the class's name by default.
         continues: whether `fit` can continue from the folder ``start``; if not, rows of several stages are learnt at once.
 
-    Example:
+    Examples:
         >>> class Nothing(StudentRecipe):
         ...     def __init__(self, size: int = 3) -> None:
         ...         self.size = size

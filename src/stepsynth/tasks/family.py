@@ -58,7 +58,7 @@ class TaskFamily(ABC):
         options: the keys that ``task.options`` may have, with their defaults; on an instance, the values.
         labels: the task's labels.
 
-    Example:
+    Examples:
         >>> from stepsynth.tasks import Classification
         >>> class Rating(Classification):
         ...     metric = "within_one"
