@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -105,6 +106,8 @@ class _Asked:
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         if not self.to_drain or self.stop.is_set():
+            # uvicorn would print the traceback of every request that is cut off.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             raise KeyboardInterrupt
         self.number = number
         self.stop.set()
