@@ -253,7 +253,9 @@ class TrackerConfig(Section):
     def _options_beside_the_name(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value}
-        if not isinstance(value, dict) or "name" not in value or set(value) == {"name", "options"}:
+        if isinstance(value, dict) and "name" not in value:
+            raise ValueError("a tracker needs a name: mlflow, wandb, tensorboard, trackio or your own")
+        if not isinstance(value, dict) or set(value) == {"name", "options"}:
             return value
         return {"name": value["name"], "options": {key: inner for key, inner in value.items() if key != "name"}}
 

@@ -160,11 +160,13 @@ class Tracking:
         """Begin or continue; a tracker that has had everything of a finished run is not asked again."""
         from stepsynth import __version__
 
-        done = self._journal.meta("finished") is not None
-        self._followers = [one for one in self._followers if not (done and one.had.finished)]
-        run = TrackedRun(self._folder.name, self._group, self._folder, self._config.task.name, __version__, flat(self._params))
-        for one in self._followers:
-            one.start(run)
+        with self._harmless():
+            done = self._journal.meta("finished") is not None
+            self._followers = [one for one in self._followers if not (done and one.had.finished)]
+            name = self._folder.name
+            run = TrackedRun(name, self._group, self._folder, self._config.task.name, __version__, flat(self._params))
+            for one in self._followers:
+                one.start(run)
         self.update()
 
     def update(self) -> None:
@@ -252,9 +254,9 @@ def tracked_run(
 ) -> Iterator[Tracking]:
     """Yield the tracking of a run that is open for writing, and end it with the block; the arguments are those of `Tracking`."""
     tracking = Tracking(config, folder, journal, trackers, note, group=group, params=params)
-    tracking.start()
     state: Literal["finished", "stopped", "failed"] = "failed"
     try:
+        tracking.start()
         yield tracking
         state = "finished"
     except (Interrupted, KeyboardInterrupt):

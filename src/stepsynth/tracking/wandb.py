@@ -76,6 +76,7 @@ class WandbTracker:
             disable_code=True,
             save_code=False,
             init_timeout=_INIT_S,
+            x_save_requirements=False,
             x_disable_stats=True,
             x_disable_meta=True,
         )
