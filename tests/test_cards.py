@@ -14,9 +14,9 @@ from finished_runs import run_directory
 from stepsynth.config import parse_config
 from stepsynth.execution import open_journal
 from stepsynth.exporting import Wanted, export_run
-from stepsynth.exporting.public import public_config, public_name, public_server
 from stepsynth.exporting.sections import code, plain
 from stepsynth.report.derived import build_results
+from stepsynth.run.public import public_config, public_name, public_server
 
 
 @pytest.mark.parametrize("family", FAMILIES)

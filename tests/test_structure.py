@@ -24,7 +24,7 @@ RANKS = {
     **dict.fromkeys(("prompts", "filters", "teachers", "students", "journal", "model_cache"), 2),
     **dict.fromkeys(("methods", "run"), 3),
     **dict.fromkeys(("generation", "training"), 4),
-    **dict.fromkeys(("loop", "comparison"), 5),
+    **dict.fromkeys(("loop", "comparison", "tracking"), 5),
     **dict.fromkeys(("report", "presets"), 6),
     **dict.fromkeys(("execution", "exporting", "planning"), 7),
     **dict.fromkeys(("api", "serving"), 8),
@@ -69,6 +69,10 @@ HEAVY = (
     "fastapi",
     "starlette",
     "uvicorn",
+    "mlflow",
+    "wandb",
+    "tensorboard",
+    "trackio",
 )
 HELP_CPU_SECONDS = 0.4
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from stepsynth.methods.prompted import PromptPlan
     from stepsynth.students.own import StudentRecipe
     from stepsynth.tasks import TaskFamily
+    from stepsynth.tracking import TrackedRun, TrackedSummary, Tracker
     from stepsynth.types import Example
 
 __all__ = [
@@ -102,6 +103,9 @@ __all__ = [
     "Teacher",
     "TeacherAlone",
     "TeacherError",
+    "TrackedRun",
+    "TrackedSummary",
+    "Tracker",
     "TrainedStudent",
     "UserError",
     "ZeroGen",
@@ -125,6 +129,7 @@ _PLACES = {
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
 _MODULES |= {"RowFilter": "stepsynth.filters", "TaskFamily": "stepsynth.tasks", "Example": "stepsynth.types"}
+_MODULES |= dict.fromkeys(("TrackedRun", "TrackedSummary", "Tracker"), "stepsynth.tracking")
 _MODULES |= {"PromptPlan": "stepsynth.methods.prompted", "StudentRecipe": "stepsynth.students.own"}
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 

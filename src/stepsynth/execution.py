@@ -39,6 +39,7 @@ from stepsynth.run import JOURNAL, RunDirectory
 from stepsynth.run.answers import open_answers
 from stepsynth.run.data import load_run_data
 from stepsynth.run.pausing import PauseNotes
+from stepsynth.run.public import public_config
 from stepsynth.run.settling import settle
 from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.progress import SilentProgress
@@ -46,6 +47,7 @@ from stepsynth.tasks import create_family
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
+from stepsynth.tracking import make_trackers, tracked_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from stepsynth.comparison.cells import System
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.runtime.progress import Progress
+    from stepsynth.tracking import Tracker
 
 __all__ = ["attempt_log", "execute", "execute_comparison", "open_journal", "package_log", "rebuild", "trained_round"]
 
@@ -66,6 +69,7 @@ def execute(
     progress: Progress | None = None,
     students: Path | None = None,
     log: Callable[[Path], AbstractContextManager[object]] | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> dict[str, Any]:
     """Run or resume; everything is checked before the folder is made or a request is sent.
 
@@ -75,6 +79,7 @@ def execute(
         progress: receives the reports.
         students: a folder of trained students that several runs share.
         log: opens the log of this attempt, given the run directory; `package_log` by default.
+        trackers: experiment trackers that a program gave, besides those that the config names.
 
     Returns:
         The content of ``results.json``.
@@ -84,7 +89,8 @@ def execute(
         Interrupted: a stop was asked for, see `stepsynth.runtime.shutdown`.
     """
     with _held(config, config.method.name):
-        return _execute(config, folder, SilentProgress() if progress is None else progress, students, log or package_log)
+        shown = SilentProgress() if progress is None else progress
+        return _execute(config, folder, shown, students, log or package_log, trackers)
 
 
 @contextmanager
@@ -103,8 +109,10 @@ def _execute(
     progress: Progress,
     students: Path | None,
     log: Callable[[Path], AbstractContextManager[object]],
+    given: Sequence[Tracker],
 ) -> dict[str, Any]:
     refuse_folder(folder)
+    trackers = [*make_trackers(config.tracking), *((None, tracker) for tracker in given)]
     RunDirectory.refuse_held(folder)
     RunDirectory.refuse_left_behind(folder)
     config = settle(config, RunDirectory.began_with(folder), progress.note, fetch=create_method(config).asks)
@@ -119,8 +127,15 @@ def _execute(
     with closing(RunDirectory.open(folder, config)) as directory, log(folder):
         shared = open_answers(directory.cache_path(), config.teacher, progress.note)
         with closing(Journal(directory.journal_path, shared)) as journal:
-            run_loop(directory, journal, inputs, students=students, progress=PauseNotes(progress, folder))
-            return write_exports(journal, directory)
+            group = students.parent.name if students else ""
+            shown = public_config(config) if trackers else {}
+            with tracked_run(config, folder, journal, trackers, progress.note, group=group, params=shown) as tracking:
+                run_loop(
+                    directory, journal, inputs, students=students, progress=PauseNotes(progress, folder), scored=tracking.update
+                )
+                results = write_exports(journal, directory)
+                tracking.finish(results)
+            return results
 
 
 @contextmanager
@@ -241,6 +256,7 @@ def execute_comparison(
     if match not in get_args(Match):
         raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
     check_max_seeds(max_seeds, seeds)
+    make_trackers(config.tracking)
     refuse_folder(folder)
     if stored_run(folder) or (folder / JOURNAL).is_file():
         raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")

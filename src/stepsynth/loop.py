@@ -30,6 +30,7 @@ from stepsynth.training.crossfit import judged_rounds
 from stepsynth.training.gap import gap_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from stepsynth.config import RunConfig
@@ -53,6 +54,7 @@ def run_loop(
     student: Student | None = None,
     students: Path | None = None,
     progress: Progress | None = None,
+    scored: Callable[[], object] = lambda: None,
 ) -> None:
     """Run the remaining stages.
 
@@ -64,6 +66,7 @@ def run_loop(
         student: instead of the configured one.
         students: a folder of trained students that several runs share; equal rows are trained on once.
         progress: receives the reports.
+        scored: called when the journal may have new scores: after each round, and when the test set was opened.
 
     Raises:
         StepsynthError: the reason it stopped; everything obtained is kept.
@@ -81,6 +84,7 @@ def run_loop(
         student_runner.evaluate_teacher(model)
         student_runner.evaluate_test(inputs, model)
         journal.finish()
+        scored()
         return
     pool = inputs.pool.rows if inputs.pool else ()
     similar = SimilarTexts(config.student, family, pool, directory.path / "models" / ".aside")
@@ -99,7 +103,7 @@ def run_loop(
             check_first_round(method, ctx, len(inputs.seed) if method.takes_seed else 0)
         if method.takes_seed:
             runner.take(inputs.seed)
-        _go_rounds(method, ctx, runner, judge, progress)
+        _go_rounds(method, ctx, runner, judge, progress, scored)
     similar.clear()
     # Nothing is decided after this line.
     client.rest()
@@ -109,6 +113,7 @@ def run_loop(
     client.close()
     # Whoever passes a student in may have no base model on this machine.
     journal.finish(gap_facts(journal, config, embeds=student is None))
+    scored()
 
 
 def _read_gold(config: RunConfig, family: TaskFamily, client: TeacherClient, journal: Journal, progress: Progress) -> None:
@@ -129,7 +134,14 @@ def _repair(journal: Journal, judge: RoundJudge, trains: str) -> None:
     judge.settle(max(rounds, default=0))
 
 
-def _go_rounds(method: Method, ctx: MethodContext, runner: StageRunner, judge: RoundJudge, progress: Progress) -> None:
+def _go_rounds(
+    method: Method,
+    ctx: MethodContext,
+    runner: StageRunner,
+    judge: RoundJudge,
+    progress: Progress,
+    scored: Callable[[], object] = lambda: None,
+) -> None:
     """Write rows, train on all of them, find mistakes, write rows like them; repeat."""
     last = 0
     for number in range(method.rounds + 1):
@@ -144,5 +156,6 @@ def _go_rounds(method: Method, ctx: MethodContext, runner: StageRunner, judge: R
         runner.rest()
         # From scratch, on everything so far; the gold rows it gets wrong are the next round's mistakes.
         judge.judge(number)
+        scored()
         last = number
     judge.settle(last)

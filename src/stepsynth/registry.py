@@ -1,4 +1,4 @@
-"""Task families, methods, teachers, students and filters by name: built in, given by the program, or from a package.
+"""Task families, methods, teachers, students, filters and trackers by name: built in, given by the program, or from a package.
 
     METHODS.load("s3")(rounds=2)
     METHODS.names()
@@ -21,7 +21,7 @@ from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["FAMILIES", "FILTERS", "METHODS", "STUDENTS", "TEACHERS", "Registry"]
+__all__ = ["FAMILIES", "FILTERS", "METHODS", "STUDENTS", "TEACHERS", "TRACKERS", "Registry"]
 
 T = TypeVar("T")
 
@@ -166,3 +166,13 @@ STUDENTS = Registry(
     },
 )
 FILTERS = Registry("filter", "stepsynth.filters", {})
+TRACKERS = Registry(
+    "tracker",
+    "stepsynth.trackers",
+    {
+        "mlflow": "stepsynth.tracking.mlflow:MlflowTracker",
+        "wandb": "stepsynth.tracking.wandb:WandbTracker",
+        "tensorboard": "stepsynth.tracking.tensorboard:TensorBoardTracker",
+        "trackio": "stepsynth.tracking.trackio:TrackioTracker",
+    },
+)

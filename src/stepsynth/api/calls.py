@@ -33,11 +33,13 @@ from stepsynth.methods import register_method
 from stepsynth.registry import STUDENTS
 from stepsynth.run import folder_name
 from stepsynth.students.own import StudentRecipe
+from stepsynth.tracking import split_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepsynth.runtime.progress import Progress
+    from stepsynth.tracking import Tracker
 
 __all__ = ["compare", "compare_config", "make_config", "output_folder", "plan", "plan_config", "run_config", "synthesize"]
 
@@ -84,6 +86,7 @@ def synthesize(
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = "user",
+    tracking: object = None,
     progress: bool | Progress | None = None,
 ) -> Run:
     """Write a data set and train a student, or resume an earlier call that was stopped.
@@ -109,6 +112,8 @@ def synthesize(
         seed: the seed of all random draws.
         out: the run directory; by default ``runs/NAME`` in the current folder, with the task's name.
         cache: the file with answers that runs share: ``user`` for this user's default file, ``None`` for no file.
+        tracking: experiment trackers that get each round's scores, costs and the page: a name (``mlflow``, ``wandb``,
+            ``tensorboard``, ``trackio``), a dict with ``name`` and options, your own `Tracker`, or a list of them.
         progress: ``True`` shows it, ``False`` does not, ``None`` decides by the environment; or your own object.
 
     Returns:
@@ -139,21 +144,29 @@ def synthesize(
         budget=budget,
         seed=seed,
         cache=cache,
+        tracking=tracking,
     )
-    return run_config(config, folder, progress=progress)
+    return run_config(config, folder, progress=progress, trackers=split_tracking(tracking)[1])
 
 
-def run_config(config: RunConfig, out: str | os.PathLike[str], *, progress: bool | Progress | None = None) -> Run:
+def run_config(
+    config: RunConfig,
+    out: str | os.PathLike[str],
+    *,
+    progress: bool | Progress | None = None,
+    trackers: Sequence[Tracker] = (),
+) -> Run:
     """Run or resume a config; see `synthesize`.
 
     Args:
         config: the config.
         out: the run directory.
         progress: see `synthesize`.
+        trackers: your own, besides those that the config names.
     """
     folder = output_folder(out)
     with open_progress(progress) as shown:
-        run_apart(lambda: execute(config, folder, progress=shown), stopping=lambda: shown.note(_STOPPING))
+        run_apart(lambda: execute(config, folder, progress=shown, trackers=trackers), stopping=lambda: shown.note(_STOPPING))
     return Run.load(folder)
 
 
@@ -262,6 +275,7 @@ def compare(
         max_seeds=max_seeds,
         progress=progress,
         plain=MethodConfig(),
+        trackers=split_tracking(settings.get("tracking"))[1],
     )
 
 
@@ -276,6 +290,7 @@ def compare_config(
     max_seeds: int | None = None,
     progress: bool | Progress | None = None,
     plain: MethodConfig | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Comparison:
     """Compare methods for a config; see `compare`. Settings of the first method override the config's.
 
@@ -289,6 +304,7 @@ def compare_config(
         max_seeds: as for `compare`.
         progress: see `synthesize`.
         plain: the defaults for keys that a method does not set; the config's own values if ``None``.
+        trackers: your own, besides those that the config names; each cell is a run of theirs.
     """
     methods = _listed_methods(methods)
     base, systems = _systems(methods, plain or config.method)
@@ -299,7 +315,7 @@ def compare_config(
 
         def run_cell(cell: RunConfig, path: Path, title: str, students: Path) -> None:
             shown.note(title)
-            execute(cell, path, progress=shown, students=students)
+            execute(cell, path, progress=shown, students=students, trackers=trackers)
 
         def work() -> dict[str, Any]:
             return execute_comparison(
@@ -392,6 +408,7 @@ def make_config(
     budget: Budget | None = None,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = "user",
+    tracking: object = None,
 ) -> RunConfig:
     """Return the config that a YAML file with the same keys gives; rows from memory are kept in the run's folder.
 
@@ -418,6 +435,8 @@ def make_config(
     if filters:
         values["filters"] = [describe_filter(own) for own in filters]
     values["cache"] = _cache(cache)
+    if named := split_tracking(tracking)[0]:
+        values["tracking"] = named
     config = parse_config(values, base=Path.cwd())
     if filters:
         config = config.with_filters(tuple(own if isinstance(own, RowFilter) else None for own in filters))

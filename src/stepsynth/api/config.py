@@ -13,6 +13,7 @@ from stepsynth.api.nouns import plain_value
 from stepsynth.config import RunConfig
 from stepsynth.config import load_config as load_run_config
 from stepsynth.errors import ConfigError
+from stepsynth.tracking import also_tracked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,16 +54,24 @@ class Config(RunConfig):
 
         return str(yaml.safe_dump(self.written(), sort_keys=False, allow_unicode=True))
 
-    def run(self, out: str | os.PathLike[str] | None = None, *, progress: bool | Progress | None = None) -> Run:
+    def run(
+        self,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        tracking: object = None,
+        progress: bool | Progress | None = None,
+    ) -> Run:
         """Run or resume it; see `stepsynth.synthesize`.
 
         Args:
             out: the run directory; by default ``runs/NAME`` beside the config file, or the run that the config was read from.
+            tracking: as for `stepsynth.synthesize`, besides the trackers that the config names.
             progress: see `stepsynth.synthesize`.
         """
         from stepsynth.api.calls import run_config
 
-        return run_config(self, out if out is not None else self._folder(), progress=progress)
+        config, given = also_tracked(self, tracking)
+        return run_config(config, out if out is not None else self._folder(), progress=progress, trackers=given)
 
     def plan(self, *, trial: bool = False, progress: bool | Progress | None = None) -> dict[str, Any]:
         """Check everything and estimate what a run will take; see `stepsynth.plan`."""
@@ -79,14 +88,16 @@ class Config(RunConfig):
         reference: str | None = None,
         max_seeds: int | None = None,
         out: str | os.PathLike[str] | None = None,
+        tracking: object = None,
         progress: bool | Progress | None = None,
     ) -> Comparison:
         """Compare methods; see `stepsynth.compare`."""
         from stepsynth.api.calls import compare_config, output_folder
 
         folder = output_folder(out) if out is not None else self._folder("compare-")
+        config, given = also_tracked(self, tracking)
         return compare_config(
-            self,
+            config,
             methods,
             seeds=seeds,
             match=match,
@@ -94,6 +105,7 @@ class Config(RunConfig):
             folder=folder,
             max_seeds=max_seeds,
             progress=progress,
+            trackers=given,
         )
 
     def _folder(self, prefix: str = "") -> Path:

@@ -15,7 +15,7 @@ import typer
 
 from stepsynth.cli.ending import run_to_end
 from stepsynth.cli.groups import cache_app, models_app
-from stepsynth.cli.options import ConfigPath, Delimiter, Encoding, Json, Overrides, Quiet, RunPath, Sheet, print_json
+from stepsynth.cli.options import ConfigPath, Delimiter, Encoding, Json, Overrides, Quiet, RunPath, Sheet, Track, print_json
 from stepsynth.cli.screens import plain_text
 from stepsynth.cli.serving import serve
 
@@ -116,6 +116,7 @@ def plan(
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config; or a run directory, to go on with that run.")],
     out: Annotated[Path | None, typer.Option(help="Run directory; default: runs/<task name> beside the config.")] = None,
+    track: Track = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -124,8 +125,9 @@ def run(
     from stepsynth.cli.running import print_results, run_config
     from stepsynth.config import load_config
     from stepsynth.run import default_folder
+    from stepsynth.tracking import also_tracked
 
-    loaded = load_config(config, overrides)
+    loaded, _ = also_tracked(load_config(config, overrides), track)
     folder = out or default_folder(config, loaded.task.name)
     results = run_config(loaded, folder, quiet=quiet or as_json)
     if as_json:
@@ -151,6 +153,7 @@ def compare(
         int | None, typer.Option(min=1, max=1000, help="Seeds that you may add up to after a look at the results; default: none.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare-<task name> beside the config.")] = None,
+    track: Track = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -159,8 +162,9 @@ def compare(
     from stepsynth.cli.comparing import compare_methods, print_comparison
     from stepsynth.config import load_config
     from stepsynth.run import default_folder
+    from stepsynth.tracking import also_tracked
 
-    loaded = load_config(config, overrides)
+    loaded, _ = also_tracked(load_config(config, overrides), track)
     folder = out or default_folder(config, loaded.task.name, "compare-")
     results = compare_methods(
         loaded,

@@ -18,6 +18,7 @@ from stepsynth.config.run import (
     MethodConfig,
     OwnFilterConfig,
     RunConfig,
+    TrackerConfig,
     with_later_keys,
 )
 from stepsynth.config.sections import (
@@ -55,6 +56,7 @@ __all__ = [
     "StudentConfig",
     "TaskConfig",
     "TeacherConfig",
+    "TrackerConfig",
     "load_config",
     "load_teacher",
     "parse_config",

@@ -55,7 +55,7 @@ def _differences(old: Any, new: Any, where: str = "") -> list[tuple[str, str]]:
         if where == "task.labels" and keys != list(new) and set(old) == set(new):
             return [(where, f"{where} were in the order {_short(list(old))}, are in {_short(list(new))}")]
         return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
-    if old == new or where.split(".")[0] in ("budget", "cache", "report") or where in _FREE:
+    if old == new or where.split(".")[0] in ("budget", "cache", "report", "tracking") or where in _FREE:
         return []
     return [(where, f"{where} was {_short(old)}, is {_short(new)}")]
 

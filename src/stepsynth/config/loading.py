@@ -17,7 +17,7 @@ from stepsynth.config.sections import SOURCES, Section, SourceConfig
 from stepsynth.config.stored import read_stored, stored_run, was_edited
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
-from stepsynth.registry import METHODS, STUDENTS
+from stepsynth.registry import METHODS, STUDENTS, TRACKERS
 from stepsynth.runtime.files import path_problem
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
     for key, name, registry in (("method.name", config.method.name, METHODS), ("student.kind", config.student.kind, STUDENTS)):
         if name is not None and name not in registry.built_in and name not in (known := registry.names()):
             raise ConfigError(f"{key} is {name!r}. {did_you_mean(name, known)}")
+    if unknown := next((e.name for e in config.tracking if e.name not in TRACKERS.names()), None):
+        raise ConfigError(f"tracking is {unknown!r}. {did_you_mean(unknown, TRACKERS.names())}")
     if base is None:
         return config
     data = config.data

@@ -23,6 +23,7 @@ __all__ = [
     "OwnFilterConfig",
     "ReportConfig",
     "RunConfig",
+    "TrackerConfig",
     "earlier_defaults",
     "with_later_keys",
 ]
@@ -247,12 +248,40 @@ class OwnFilterConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class TrackerConfig(Section):
+    """An experiment tracker that a run is reported to. In a YAML config its options stand beside the name.
+
+    Attributes:
+        name: ``mlflow``, ``wandb``, ``tensorboard``, ``trackio``, or one that a package registered.
+        options: its constructor arguments. They are no part of a run's identity.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_beside_the_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and "name" not in value:
+            raise ValueError("a tracker needs a name: mlflow, wandb, tensorboard, trackio or your own")
+        if not isinstance(value, dict) or set(value) == {"name", "options"}:
+            return value
+        return {"name": value["name"], "options": {key: inner for key, inner in value.items() if key != "name"}}
+
+    def entry(self) -> str | dict[str, Any]:
+        """Return it as a config writes it: the name, or a mapping with the options beside it."""
+        return {"name": self.name, **self.options} if self.options else self.name
+
+
 class RunConfig(Section):
     """One run.
 
     ``cache`` is the file with answers that several runs share: ``user`` is the file that all runs of
     a user share, a relative path is beside the run directory, ``null`` turns it off. ``filters`` are
-    the user's own rules, see `stepsynth.filters.own`.
+    the user's own rules, see `stepsynth.filters.own`. ``tracking`` names the experiment trackers that the run is reported
+    to: a name, a mapping with a name and options, or a list of them; they change no result.
     """
 
     task: TaskConfig
@@ -265,6 +294,7 @@ class RunConfig(Section):
     cache: Path | None = USER_CACHE
     report: ReportConfig = ReportConfig()
     filters: tuple[OwnFilterConfig, ...] = ()
+    tracking: tuple[TrackerConfig, ...] = ()
 
     # Filters given from Python, by their position in ``filters``.
     _given_filters: tuple[Any, ...] | None = PrivateAttr(default=None)
@@ -288,6 +318,11 @@ class RunConfig(Section):
             if isinstance(value, list | tuple)
             else value
         )
+
+    @field_validator("tracking", mode="before")
+    @classmethod
+    def _one_or_more_trackers(cls, value: Any) -> Any:
+        return () if value is None else (value,) if isinstance(value, str | dict) else value
 
     @model_validator(mode="after")
     def _fits_its_family(self, info: ValidationInfo) -> RunConfig:
@@ -317,6 +352,9 @@ class RunConfig(Section):
             del values["filters"]
         if self.report == ReportConfig():
             del values["report"]
+        values["tracking"] = [entry.entry() for entry in self.tracking]
+        if not values["tracking"]:
+            del values["tracking"]
         for name in SOURCES:
             source = values["data"].get(name) or {}
             for key in FREE_SOURCE_KEYS[1:]:
@@ -337,13 +375,14 @@ class RunConfig(Section):
     def result_digest(self) -> str:
         """Return the sha256 of everything that can change a result.
 
-        Concurrency, time-outs, attempts, caps, what a page shows, and the paths of the cache and the files cannot.
+        Concurrency, time-outs, attempts, caps, trackers, what a page shows, and the paths of the cache and the files cannot.
         """
         values = self.resolved()
         # The order of the labels is that of the student's outputs, but the digest sorts the keys of a mapping.
         values["task"]["labels"] = list(values["task"]["labels"].items())
         del values["budget"], values["cache"]
         values.pop("report", None)
+        values.pop("tracking", None)
         for key in FREE_TEACHER_KEYS:
             values["teacher"].pop(key, None)
         # The rows themselves are compared on resuming, so their files may move or change format.

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.exporting import sections
-from stepsynth.exporting.public import public_name
 from stepsynth.exporting.sections import code, joined, plain, table
+from stepsynth.run.public import public_name
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import yaml
 
 from stepsynth import __version__
 from stepsynth.exporting.facts import model_licence
-from stepsynth.exporting.public import public_config, public_name, public_server, source_name
 from stepsynth.filters import REASONS
 from stepsynth.report.gap import gap_sentences
+from stepsynth.run.public import public_config, public_name, public_server, source_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

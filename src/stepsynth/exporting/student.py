@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from stepsynth import __version__
 from stepsynth.config import parse_stored
 from stepsynth.errors import ConfigError, RunError, did_you_mean
-from stepsynth.exporting.public import public_config
 from stepsynth.exporting.sections import code, joined
+from stepsynth.run.public import public_config
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -38,6 +38,7 @@ from stepsynth.teachers.findings import sample_findings, thoughts_of
 from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
+from stepsynth.tracking import make_trackers
 from stepsynth.training import trainings
 from stepsynth.types import StageKind
 
@@ -90,6 +91,7 @@ def make_plan(
         Interrupted: a stop was asked for during a trial.
     """
     folder = folder or Path("runs") / folder_name(config.task.name)
+    make_trackers(config.tracking)
     given, config = config, settle(config, None, report, fetch=create_method(config).asks)
     method, inputs = create_method(config), load_run_data(config)
     plan = _known(config, method, inputs)

@@ -12,7 +12,16 @@ from stepsynth.run.pausing import FILE
 __all__ = ["refuse_own_file"]
 
 _SQLITE = ("", "-wal", "-shm", "-journal")
-_OF_RUN = ("config.json", "lock", "results.json", "report.html", "dataset.jsonl", FILE, *(f"journal.db{end}" for end in _SQLITE))
+_OF_RUN = (
+    "config.json",
+    "lock",
+    "results.json",
+    "report.html",
+    "dataset.jsonl",
+    "tracking.json",
+    FILE,
+    *(f"journal.db{end}" for end in _SQLITE),
+)
 _OF_COMPARISON = ("results.json", "comparison.md", "comparison.html")
 _ANSWERS = tuple(f"answers.db{end}" for end in _SQLITE)
 

@@ -6,5 +6,14 @@ from stepsynth.testing.families import FamilyContract
 from stepsynth.testing.methods import MethodContract
 from stepsynth.testing.students import StudentContract
 from stepsynth.testing.teachers import TEMPLATE_LIKE, TeacherContract, make_request
+from stepsynth.testing.trackers import TrackerContract
 
-__all__ = ["TEMPLATE_LIKE", "FamilyContract", "MethodContract", "StudentContract", "TeacherContract", "make_request"]
+__all__ = [
+    "TEMPLATE_LIKE",
+    "FamilyContract",
+    "MethodContract",
+    "StudentContract",
+    "TeacherContract",
+    "TrackerContract",
+    "make_request",
+]
