@@ -51,7 +51,7 @@ def test_every_round_has_figures_in_results_on_the_page_and_in_the_card(loop: Pa
     assert 0 <= first["embedding_auc_ci95"][0] <= first["embedding_auc"] <= first["embedding_auc_ci95"][1] <= 1
     assert gap["rounds"][0]["new"] is None
     floor = gap["floor"]["embedding_auc"]
-    assert floor["low"] <= floor["mean"] <= floor["high"]
+    assert 0 <= floor["low"] <= floor["mean"] <= floor["high"] <= 1
     page = (loop / "report.html").read_text(encoding="utf-8")
     assert "Beside your labelled rows" in page
     assert page.count('aria-label="Figures of the gap between written and labelled rows, per round"') == 2

@@ -101,8 +101,6 @@ def _out_of_fold(rows: Array, sides: Any, groups: Any, seed: int, *, scale: bool
     with importing():
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
     import numpy as np
 
     if groups.max() + 1 < FOLDS or min(sides.sum(), (1 - sides).sum()) < FOLDS:
@@ -114,11 +112,20 @@ def _out_of_fold(rows: Array, sides: Any, groups: Any, seed: int, *, scale: bool
     for number, (taken, held) in enumerate(split.split(rows, sides, None if alone else groups)):
         if len(set(sides[taken].tolist())) < 2:
             return None
+        table = _standardised(rows, taken) if scale else rows
         regression = LogisticRegression(C=1.0 if scale else 10.0, class_weight="balanced", max_iter=1_000)
-        classifier = make_pipeline(StandardScaler(), regression) if scale else regression
-        scores[held] = classifier.fit(rows[taken], sides[taken]).decision_function(rows[held]).round(_DIGITS)
+        scores[held] = regression.fit(table[taken], sides[taken]).decision_function(table[held]).round(_DIGITS)
         folds[held] = number
     return scores, folds
+
+
+def _standardised(rows: Array, taken: Any) -> Array:
+    """Return the rows with each feature's mean 0 and deviation 1 over some of them; constant ones become 0."""
+    import numpy as np
+
+    deviations = rows[taken].std(axis=0)
+    found: Array = (rows - rows[taken].mean(axis=0)) / np.where(deviations > 1e-9, deviations, 1.0)
+    return found
 
 
 def kernel_width(rows: Array) -> float:
