@@ -1,4 +1,4 @@
-"""TensorBoard: event files in a folder, ``tensorboard --logdir FOLDER`` shows them."""
+"""TensorBoard: event files in a folder, which TensorBoard reads with those of other runs."""
 
 from __future__ import annotations
 
