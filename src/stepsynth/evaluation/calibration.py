@@ -34,7 +34,7 @@ def calibrated(confidences: Sequence[float], right: Sequence[bool]) -> list[floa
     Returns:
         ``None`` if fewer than five answers were right, or fewer than five wrong.
 
-    Example:
+    Examples:
         >>> sure, unsure = calibrated([0.99, 0.6] * 20, [True, False, True, True] * 10)[:2]
         >>> sure > unsure
         True

@@ -42,7 +42,7 @@ class TrackedRun:
             private servers and headers are left out.
         id: what `Tracker.start` returned in an earlier process of this run; ``None`` the first time.
 
-    Example:
+    Examples:
         >>> run = TrackedRun("shop", "", Path("runs/shop"), "shop", "0.2.0", {"method.rounds": 2})
         >>> run.params["method.rounds"], run.id
         (2, None)
@@ -66,7 +66,7 @@ class TrackedSummary:
         table: a line per student: its round, rows and scores; every line has the same keys.
         files: the page, the results and the config by name; they exist as long as the call lasts.
 
-    Example:
+    Examples:
         >>> TrackedSummary({"final/test/accuracy": 0.9}, [{"round": 0, "rows": 40}], {}).table[0]["rows"]
         40
     """
@@ -85,7 +85,7 @@ class Tracker(Protocol):
     Attributes:
         name: what it is called in messages; the name that a package registers it under.
 
-    Example:
+    Examples:
         >>> class Printed(Tracker):
         ...     name = "printed"
         ...
