@@ -21,6 +21,7 @@ __all__ = [
     "Sheet",
     "Track",
     "print_json",
+    "reading",
 ]
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config, as written by `stepsynth init`.")]
@@ -44,3 +45,9 @@ Sheet = Annotated[str | None, typer.Option(help="Sheet to read, if an Excel file
 def print_json(value: Any) -> None:
     """Print one JSON value."""
     typer.echo(json_text(value))
+
+
+def reading(encoding: str | None, delimiter: str | None, sheet: str | None) -> dict[str, str]:
+    """Return how to read a file, with the keys of a config's source."""
+    given = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet}
+    return {name: value for name, value in given.items() if value is not None}
