@@ -47,7 +47,7 @@ def test_results_have_the_documented_shape(finished: World) -> None:
     method = results["methods"]["s3"]
     assert set(method) == {
         *("rounds", "best_round", "test", "rows", "requests", "tokens", "cost_usd", "dropped", "missing", "label_check"),
-        *("stages", "coverage"),
+        *("stages", "coverage", "gap"),
     }
     assert [entry["round"] for entry in method["rounds"]] == [0, 1, 2]
     assert all(set(entry) == {"round", "rows", "new_rows", "harvest", "select", "test"} for entry in method["rounds"])

@@ -102,7 +102,8 @@ def test_s07_csv_is_written_in_one_place_only() -> None:
         if (isinstance(node, ast.Call) and ast.unparse(node.func) in ("csv.writer", "csv.DictWriter", "DictWriter", "writer"))
         or (isinstance(node, ast.Attribute) and node.attr == "to_csv")
     }
-    assert writers == {"prediction_files.py", "text.py"}
+    # The table of rounds for MLflow has numbers and names that stepsynth gives.
+    assert writers == {"prediction_files.py", "text.py", "mlflow.py"}
 
 
 def test_s07_a_name_cannot_add_a_column_to_the_table_of_a_comparison() -> None:

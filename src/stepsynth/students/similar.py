@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.runtime.files import replacing
+from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.imports import importing
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.students.probe import FrozenEncoder
@@ -28,6 +28,7 @@ __all__ = ["SimilarTexts"]
 _DIGITS = 4
 # Texts whose tokens and vectors are held at once, beside those that are kept.
 _TOGETHER = 4096
+_VECTORS = "vectors"
 
 
 class SimilarTexts:
@@ -47,7 +48,7 @@ class SimilarTexts:
         self._file: Path | None = None
         if folder is not None and pool:
             read = [family.texts(text) for text in pool]
-            self._file = folder / f"vectors-{digest([config.model, config.max_length, read])[:16]}.npy"
+            self._file = folder / f"vectors-{digest([config.model, config.max_length, read])[:16]}.safetensors"
         self._vectors: Any = None
 
     def __call__(self, rows: Sequence[Example], texts: Sequence[Example], most: int | None = None) -> list[list[int]]:
@@ -88,10 +89,11 @@ class SimilarTexts:
     def _read_pool(self) -> Any:
         """Return the vectors of the pool, (texts, features) in float32, from the file if they are there."""
         import numpy
+        from safetensors.numpy import load_file, save
 
         file = self._file
         if file is not None and file.is_file():
-            return numpy.load(file, mmap_mode="r")
+            return load_file(file)[_VECTORS]
         blocks = []
         for start in range(0, len(self._pool), _TOGETHER):
             check_stop()
@@ -99,6 +101,5 @@ class SimilarTexts:
         vectors = numpy.concatenate(blocks)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with replacing(file) as stream:
-                numpy.save(stream, vectors)
+            write_atomic(file, save({_VECTORS: vectors}))
         return vectors
