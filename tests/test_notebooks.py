@@ -15,7 +15,13 @@ from tiny_model import build_tiny_model
 LARGEST = 300_000
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# Both teach the same calls: with one of them in every run of the tests, the other one may wait.
+SLOW = {"comparing_methods"}
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS]
+)
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     """With the fake teacher, and a student of a few thousand weights."""
     words = [gold_text(label, number) for label in ("kalm", "rund", "spitz") for number in range(40)]
