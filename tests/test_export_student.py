@@ -289,21 +289,21 @@ def run_alone(name: str, folder: Path, question: str) -> Any:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["classification", "multi_label", "pair"])
 def test_labels_come_out_the_same_without_stepsynth(runs: dict[str, Path], name: str, form: str, tmp_path: Path) -> None:
-    export_student(RunDirectory.read(runs[name]), tmp_path / "small", form)
+    export_student(RunDirectory.read(runs[name]), tmp_path / "small" / "student", form)
     texts = texts_of(name, 9)
-    expected = TrainedStudent.load(tmp_path / "small").predict(texts)
-    told = json.loads((tmp_path / "small" / "config.json").read_text(encoding="utf-8"))["stepsynth"]
+    expected = TrainedStudent.load(tmp_path / "small" / "student").predict(texts)
+    told = json.loads((tmp_path / "small" / "student" / "config.json").read_text(encoding="utf-8"))["stepsynth"]
     plain = texts if isinstance(texts[0], str) else [tuple(row[column] for column in told["texts"]) for row in texts]
     assert run_alone(form, tmp_path, f"predict({plain!r})") == expected
 
 
 def test_a_question_is_answered_without_stepsynth(runs: dict[str, Path], tmp_path: Path) -> None:
-    export_student(RunDirectory.read(runs["extractive_qa"]), tmp_path / "small", "onnx")
+    export_student(RunDirectory.read(runs["extractive_qa"]), tmp_path / "small" / "student", "onnx")
     rows = texts_of("extractive_qa", 6)
     # In the short version a question must leave room for its passage, which here takes several windows.
     rows[0]["question"] = rows[1]["question"]
     asked = ", ".join(f"answer({row['question']!r}, {row['context']!r})" for row in rows)
     found = run_alone("questions", tmp_path, f"[{asked}]")
     # The likeliest span is one of the candidates that stepsynth ranks.
-    candidates = TrainedStudent.load(tmp_path / "small").predict_proba(rows)
+    candidates = TrainedStudent.load(tmp_path / "small" / "student").predict_proba(rows)
     assert [answer in shares for answer, shares in zip(found, candidates, strict=True)] == [True] * 6

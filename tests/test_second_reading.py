@@ -255,7 +255,7 @@ def test_the_command_lists_and_writes_them(world: FamilyWorld, tmp_path: Path, c
     found = Run.load(tmp_path / "run").review()
     told = stepsynth(capsys, "review", str(tmp_path / "run"))
     assert told.code == 0
-    assert f"{len(found)} labelled rows have another answer" in told.out
+    assert f"To {len(found)} labelled rows a student that had not seen them or the teacher gives another answer" in told.out
     for name in ("doubts.csv", "doubts.jsonl"):
         assert stepsynth(capsys, "review", str(tmp_path / "run"), "--out", str(tmp_path / name)).code == 0
     with (tmp_path / "doubts.csv").open(newline="") as file:

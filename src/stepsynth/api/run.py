@@ -24,7 +24,7 @@ from stepsynth.report.derived import build_results, without_class
 from stepsynth.report.review import labels_in_doubt
 from stepsynth.run import RunDirectory
 from stepsynth.runtime.imports import importing
-from stepsynth.tasks import stored_family
+from stepsynth.tasks import split_labels, stored_family
 from stepsynth.training import judged_rounds
 from stepsynth.types import StageKind
 
@@ -168,7 +168,8 @@ class Run:
     def review(self) -> list[dict[str, Any]]:
         """Return the labelled rows to look at first: those that a student which had not seen them, or the teacher, doubts.
 
-        Dicts with the task's columns, ``student`` and ``confidence`` (its answer, ``None`` if it agrees with the label) and
+        Dicts with ``row`` (its number in your file or data, from 0), the task's columns, ``student`` and ``confidence`` (its
+        answer, a list where a row has several labels, ``None`` if it agrees with yours) and
         ``teacher`` (its answer; ``None`` if it agrees, or was not asked: ``method.second_reading``) and ``teacher_confidence``
         (the probability that it is right, calibrated on the other rows; ``None`` unless ``method.readings`` is above 1 or the
         server sends log-probabilities: ``teacher.logprobs``). Rows where student and teacher give the same other answer come
@@ -186,12 +187,17 @@ class Run:
                 "has been trained yet, and the teacher was not asked.",
                 hint="Finish the run, or run another with method.name: crossfit.",
             )
+
+        def shown(answer: str | None) -> str | list[str] | None:
+            return list(split_labels(answer)) if answer is not None and family.several_labels else answer
+
         return [
             {
+                "row": int(d.row.id.rpartition("-")[2]),
                 **family.record(d.row),
-                "student": d.student,
+                "student": shown(d.student),
                 "confidence": d.confidence,
-                "teacher": d.teacher,
+                "teacher": shown(d.teacher),
                 "teacher_confidence": d.teacher_confidence,
             }
             for d in found

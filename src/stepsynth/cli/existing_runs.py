@@ -63,9 +63,10 @@ def review(
     from stepsynth.api.run import Run
     from stepsynth.cli.reviewing import print_review, write_review
 
-    rows = Run.load(folder).review()
+    opened = Run.load(folder)
+    rows = opened.review()
     if out is not None:
-        write_review(rows, out)
+        write_review(rows, out, opened.config)
     if as_json:
         print_json({"run": folder.resolve().name, "rows": rows})
     elif out is not None:

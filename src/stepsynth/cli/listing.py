@@ -24,7 +24,7 @@ def print_runs(entries: Sequence[dict[str, Any]], folder: Path) -> None:
 
     console = Console()
     if not entries:
-        console.print(f"There are no such runs below {folder}.", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"There are no such runs below {str(folder.absolute())!r}.", markup=False, highlight=False, soft_wrap=True)
         return
     shown = Table()
     for place, name in enumerate(HEAD):

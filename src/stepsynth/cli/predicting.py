@@ -17,11 +17,9 @@ from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.examples import kept_field, written_field
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.evaluation.coverage import check_threshold
-from stepsynth.execution import trained_round
-from stepsynth.run import RunDirectory
-from stepsynth.run.outputs import refuse_own_file
+from stepsynth.exporting.finding import FoundStudent, find_student
+from stepsynth.run.outputs import refuse_data_file, refuse_own_file
 from stepsynth.runtime.files import opened_out, refuse_input
-from stepsynth.students import create_student
 from stepsynth.tasks import create_family, stored_family
 from stepsynth.tasks.predicted import ABSTAINED, predicted_columns
 
@@ -59,7 +57,7 @@ def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[st
     """
     names: tuple[str, ...] = _INPUTS
     if options and folder is not None:
-        names = (*names, *stored_family(RunDirectory.read(folder).config.task).text_columns)
+        names = (*names, *stored_family(find_student(folder).config.task).text_columns)
     columns: dict[str, str] = {}
     for option in options:
         ours, equals, theirs = option.partition("=")
@@ -134,7 +132,7 @@ def predict_file(
     more to predict. Only a few thousand rows are in memory at a time, except with the format ``json``.
 
     Args:
-        folder: the run.
+        folder: the run, or an exported student.
         file: rows without labels.
         columns: our name -> the file's column, if they differ.
         output: where to write, and in which format.
@@ -151,15 +149,15 @@ def predict_file(
     refuse_input(output.path, [file])
     refuse_own_file(output.path)
     source = parse_source({"path": file, **(reading or {})})
-    directory = RunDirectory.read(folder)
-    work = _Work(directory.config.task, source, file, columns, form, keep=keep)
+    student = find_student(folder, round_number)
+    refuse_data_file(output.path, student.config)
+    work = _Work(student.config.task, source, file, columns, form, keep=keep)
     survey = work.survey(to_screen=output.path is None)
-    number = trained_round(directory, round_number)
-    work.threshold, work.model = threshold, create_student(directory.config).load(directory.model_path(number))
+    work.threshold, work.model = threshold, student.load()
     changed = 0
     if form == "json":
         rows = [work.layout.record(row) for part in work.parts(survey) for row in part]
-        write_data(json_text({"run": folder.resolve().name, "round": number, "predictions": rows}) + "\n")
+        write_data(json_text({"run": folder.resolve().name, "round": student.round, "predictions": rows}) + "\n")
     elif form == "parquet":
         assert output.path is not None  # noqa: S101
         with opened_out(output.path) as handle:
@@ -167,7 +165,7 @@ def predict_file(
     else:
         table = None if form == "jsonl" else (form, output.exact)
         changed = _write_text(work, survey, output.path, table)
-    _say(work, survey, number, output, changed)
+    _say(work, survey, student, output, changed)
 
 
 def _write_text(work: _Work, survey: Survey, path: Path | None, table: tuple[str, bool] | None) -> int:
@@ -185,12 +183,12 @@ def _write_text(work: _Work, survey: Survey, path: Path | None, table: tuple[str
     return writer.changed if writer else 0
 
 
-def _say(work: _Work, survey: Survey, number: int, output: Output, changed: int) -> None:
+def _say(work: _Work, survey: Survey, student: FoundStudent, output: Output, changed: int) -> None:
     """Say on standard error what was written, and what is not as one may expect it."""
     for name, new in work.layout.renamed.items():
         sys.stderr.write(f"{str(work.file)!r} has a column {name!r}, so the predictions are in {new!r}.\n")
     if output.path is not None:
-        sys.stderr.write(f"{survey.rows:,} predictions of round {number}'s student in {output.path}\n")
+        sys.stderr.write(f"{survey.rows:,} predictions of {student} in {output.path}\n")
     if work.threshold is not None:
         share = 100 * work.abstained / survey.rows
         sys.stderr.write(f"Abstained from {work.abstained:,} of {survey.rows:,} ({share:.1f} %): below {work.threshold:g}.\n")

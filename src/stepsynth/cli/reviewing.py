@@ -9,12 +9,14 @@ import typer
 
 from stepsynth.cli.prediction_files import plain_table
 from stepsynth.errors import ConfigError
-from stepsynth.run.outputs import refuse_own_file
+from stepsynth.run.outputs import refuse_data_file, refuse_own_file
 from stepsynth.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from stepsynth.config import RunConfig
 
 __all__ = ["print_review", "write_review"]
 
@@ -23,13 +25,14 @@ _JUDGEMENT = frozenset({"student", "confidence", "teacher", "teacher_confidence"
 _WIDTH = 160
 
 
-def write_review(rows: Sequence[dict[str, Any]], out: Path) -> None:
+def write_review(rows: Sequence[dict[str, Any]], out: Path, config: RunConfig) -> None:
     """Write the rows to a .csv or .jsonl file.
 
     Raises:
-        ConfigError: the file has another ending, belongs to a run, or cannot be written.
+        ConfigError: the file has another ending, belongs to a run, is one of ``config``'s data files, or cannot be written.
     """
     refuse_own_file(out)
+    refuse_data_file(out, config)
     if out.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     elif out.suffix == ".csv":
@@ -51,13 +54,14 @@ def print_review(rows: Sequence[dict[str, Any]]) -> None:
         said = [f"student: {_shown(row['student'])} ({row['confidence']:.0%})"] if row["student"] is not None else []
         sure = "" if row["teacher_confidence"] is None else f" ({row['teacher_confidence']:.0%})"
         said += [f"teacher: {_shown(row['teacher'])}{sure}"] if row["teacher"] is not None else []
-        given = {name: value for name, value in row.items() if name not in _JUDGEMENT}
+        given = {name: value for name, value in row.items() if name not in (*_JUDGEMENT, "row")}
         fields = "; ".join(f"{name}: {_shown(value)}" for name, value in given.items() if value not in (None, "", []))
-        typer.echo(f"- {', '.join(said)}\n  {fields}")
+        typer.echo(f"- row {row['row']:,}: {', '.join(said)}\n  {fields}")
     more = len(rows) - _SHOWN
     end = f" {more:,} more: write all of them with --out FILE.csv." if more > 0 else ""
-    typer.echo(f"\n{len(rows):,} labelled rows have another answer by a student that had not seen them, or by the teacher.{end}")
-    typer.echo("Most doubts are the models' own mistakes: the order says where to look first.")
+    read = " or the teacher" if any(row["teacher"] is not None for row in rows) else ""
+    typer.echo(f"\nTo {len(rows):,} labelled rows a student that had not seen them{read} gives another answer.{end}")
+    typer.echo("Most doubts are the models' own mistakes: the order says where to look first. Row 0 is the file's first one.")
 
 
 def _shown(value: object) -> str:

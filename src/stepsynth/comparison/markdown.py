@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.comparison.looks import looks_sentence
+from stepsynth.config import FAKE
 from stepsynth.evaluation import shown_p
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     """Render title, table, per-seed scores, forecast and warnings as Markdown."""
     rows = comparison_rows(results)
     seeds = ", ".join(map(str, results["seeds"]))
+    teacher = FAKE if results["teacher"]["backend"] == "fake" else f"`{results['teacher']['model']}`"
     lines = [
         f"# {results['task']}: {len(results['systems'])} method{'s'[: len(results['systems']) > 1]}{matched(results, ', ')}",
         "",
-        f"Teacher `{results['teacher']['model']}`, student `{results['student']}`, seeds {seeds}, "
+        f"Teacher {teacher}, student `{results['student']}`, seeds {seeds}, "
         f"{sealed_rows(results)}, the same for every method and seed. Intervals are over seeds and {_units(results)}; "
         "differences are paired by seed and row; p-values are corrected for several comparisons (Holm).",
         "",

@@ -32,10 +32,11 @@ from stepsynth.config.sections import (
     TaskConfig,
 )
 from stepsynth.config.stored import stored_run, was_edited
-from stepsynth.config.teacher import BACKENDS, FREE_TEACHER_KEYS, PriceConfig, SamplingConfig, TeacherConfig
+from stepsynth.config.teacher import BACKENDS, FAKE, FREE_TEACHER_KEYS, PriceConfig, SamplingConfig, TeacherConfig
 
 __all__ = [
     "BACKENDS",
+    "FAKE",
     "FREE_SOURCE_KEYS",
     "FREE_TEACHER_KEYS",
     "POOL_SIMILARITY",

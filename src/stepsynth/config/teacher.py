@@ -20,6 +20,7 @@ __all__ = [
     "ANTHROPIC_URL",
     "AUTO",
     "BACKENDS",
+    "FAKE",
     "FREE_TEACHER_KEYS",
     "PriceConfig",
     "SamplingConfig",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 BACKENDS = tuple(TEACHERS.built_in)
+# Whoever reads a table must not take invented words for a model's.
+FAKE = "fake teacher, which invents words"
 # Stands for a model that is chosen when a run begins.
 AUTO = "auto"
 ANTHROPIC_URL = "https://api.anthropic.com"
@@ -230,6 +233,11 @@ class TeacherConfig(Section):
         if self.base_url and "@" in self.base_url.split("//", 1)[1].split("/", 1)[0]:
             raise ValueError("base_url holds a user name or password; put the key into an environment variable")
         return self
+
+    @property
+    def called(self) -> str:
+        """What pages and lists call it: the model's name; the fake teacher has none."""
+        return FAKE if self.backend == "fake" else self.model
 
     def identity(self) -> dict[str, object]:
         """Return everything besides prompt and sampling that can change an answer."""

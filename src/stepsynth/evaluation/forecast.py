@@ -138,7 +138,7 @@ def forecast(points: Sequence[CurvePoint], rows: int, seed: int = 0, clusters: C
         plain(value),
         (plain(max(0.0, value - half)), plain(min(1.0, value + half))),
         plain(gain),
-        (plain(max(-1.0, gain - gain_half)), plain(min(1.0, gain + gain_half))),
+        (plain(max(-1.0, gain - gain_half)), plain(min(1.0 - curve.at(largest), gain + gain_half))),
         _note(curve, points, rows),
     )
 

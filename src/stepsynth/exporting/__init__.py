@@ -16,7 +16,7 @@ from stepsynth.execution import open_journal, trained_round
 from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.formats import DATA_FORMATS, DataFormat, chosen_format
 from stepsynth.exporting.push import Upload, check_repository, find_uploads, push_uploads
-from stepsynth.exporting.student import MAX_LOSS, STUDENT_FORMATS, student_writer
+from stepsynth.exporting.student import MAX_LOSS, STUDENT_FORMATS, check_max_loss, student_writer
 from stepsynth.exporting.tables import Content, Tables, collect_tables
 from stepsynth.tasks import stored_family
 
@@ -139,6 +139,8 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
     """
     if wanted.data is None and wanted.student is None:
         raise ConfigError("there is nothing to export.", hint="Say what: data, student, or both.")
+    check_max_loss(wanted.max_loss)
+    _refuse_inside(directory, folder)
     form = None if wanted.data is None else chosen_format(wanted.data, stored_family(directory.config.task))
     write_student = None if wanted.student is None else student_writer(wanted.student)
     refuse_existing(folder)
@@ -163,6 +165,21 @@ def export_run(directory: RunDirectory, folder: Path, wanted: Wanted) -> Exporte
                 (part / "student" / CARD).write_text(card, encoding="utf-8")
     data, model = folder / "data" if form else None, folder / "student" if write_student else None
     return Exported(folder, data, model, notes, proof=proof)
+
+
+def _refuse_inside(directory: RunDirectory, folder: Path) -> None:
+    """Check that an export does not go into its run, whose folder holds the run alone.
+
+    Raises:
+        ConfigError: it does.
+    """
+    try:
+        inside = directory.path.resolve() in folder.resolve().parents
+    # A path that cannot be followed is reported where it is written.
+    except (OSError, ValueError, RuntimeError):
+        return
+    if inside:
+        raise ConfigError(f"{str(folder)!r} is inside the run directory.", hint="Give a folder outside of it.")
 
 
 def _write_data(

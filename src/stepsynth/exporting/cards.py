@@ -51,7 +51,9 @@ def dataset_card(facts: Facts, tables: Tables, form: DataFormat, content: Conten
     }
     body = joined(
         f"# {plain(title)}",
-        "A large language model wrote the training rows, and a small model's mistakes decided what it wrote next. No person "
+        "The fake teacher of stepsynth invented the training rows: they are nonsense, for trying things out."
+        if facts.config.teacher.backend == "fake"
+        else "A large language model wrote the training rows, and a small model's mistakes decided what it wrote next. No person "
         "has checked them. Made with stepsynth.",
         _rows(tables, content),
         "## Loading",

@@ -21,7 +21,7 @@ from stepsynth.exporting.agreement import Agreement, Proof, check_same, check_sc
 from stepsynth.exporting.engines import Engine, choose
 from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.loading import SECTION, load_model
-from stepsynth.exporting.student import MAX_LOSS, write_config
+from stepsynth.exporting.student import MAX_LOSS, check_max_loss, write_config
 from stepsynth.runtime.files import DISK_ERRORS
 from stepsynth.runtime.imports import importing
 from stepsynth.runtime.shutdown import check_stop
@@ -156,8 +156,7 @@ def _check(directory: RunDirectory, form: str, precision: str, max_loss: float) 
         ConfigError: it is not possible.
     """
     engine = choose(form, precision)
-    if isinstance(max_loss, bool) or not isinstance(max_loss, int | float) or not 0 <= max_loss <= 100:
-        raise ConfigError(f"max_loss is {max_loss!r}.", hint="Give the points that int8 may lose, from 0 to 100.")
+    check_max_loss(max_loss)
     if directory.config.student.own:
         raise ConfigError(
             f"the student {directory.config.student.kind!r} is your own class, which stepsynth cannot turn into {_NAMES[form]}.",

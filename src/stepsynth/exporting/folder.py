@@ -39,9 +39,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         RunError: it cannot be written.
     """
     refuse_existing(folder)
-    part = folder.with_name(f".{folder.name[:200]}.{os.getpid()}.part")
+    part = folder.with_name(f"{_prefix(folder)}{os.getpid()}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(folder)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
     except OSError as error:
@@ -60,6 +61,28 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise _unwritable(folder, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name[:200]}."
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what killed exports to this folder have left."""
+    for name in os.listdir(folder.parent):
+        number = name.removeprefix(_prefix(folder)).removesuffix(".part")
+        if name == f"{_prefix(folder)}{number}.part" and number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(folder.with_name(name), ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _unwritable(folder: Path, error: OSError) -> RunError:

@@ -109,7 +109,11 @@ def about_task(facts: Facts) -> str:
         table(
             ["", "model", "licence"],
             [
-                ["teacher (writes rows)", _teacher(facts), plain(_licence(config.teacher.model, "terms of use"))],
+                [
+                    "teacher (writes rows)",
+                    _teacher(facts),
+                    "none" if config.teacher.backend == "fake" else plain(_licence(config.teacher.model, "terms of use")),
+                ],
                 ["student's base model", plain(student), plain(_licence(config.student.called, "licence"))],
             ],
         ),
@@ -121,6 +125,8 @@ def _teacher(facts: Facts) -> str:
     teacher = facts.config.teacher
     if not facts.requested and facts.trains != "none" and not facts.method["requests"]:
         return "none was asked"
+    if teacher.backend == "fake":
+        return teacher.called
     server = public_server(teacher.base_url)
     return plain(f"{public_name(teacher.model)} ({teacher.backend}{', ' + server if server else ''})")
 

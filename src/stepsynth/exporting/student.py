@@ -31,6 +31,7 @@ __all__ = [
     "STUDENT_FORMATS",
     "StudentWriter",
     "WrittenStudent",
+    "check_max_loss",
     "read_config",
     "student_writer",
     "write_config",
@@ -50,6 +51,16 @@ STUDENT_FORMATS = {
     "openvino-int8": "stepsynth.exporting.engine_writers:write_openvino_int8",
 }
 _NOT_COPIED = ("done.json",)
+
+
+def check_max_loss(value: object) -> None:
+    """Check the points of the score that eight bits may cost.
+
+    Raises:
+        ConfigError: it is no number from 0 to 100.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise ConfigError(f"max_loss is {value!r}.", hint="Give the points that int8 may lose, from 0 to 100.")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.comparison.looks import looks_sentence
 from stepsynth.comparison.markdown import sealed_rows
+from stepsynth.config import FAKE
 from stepsynth.methods.base import built_in_student
 from stepsynth.report.comparison_figures import Forest, Mark, curve_figure, forest_figure
 from stepsynth.report.template import fill, percent, signed, words
@@ -44,6 +45,7 @@ def render_comparison(results: dict[str, Any]) -> str:
         "looks": looks_sentence(results),
         "command": _command(results),
         "budget": _budget_of(results),
+        "fake": FAKE,
     }
     return fill("comparison.html.j2", values)
 

@@ -157,7 +157,7 @@ def _changed(run: Path) -> str | None:
 
 def _of_config(directory: RunDirectory) -> dict[str, Any]:
     config = directory.config
-    found = {"task": config.task.name, "method": config.method.name, "teacher": config.teacher.model}
+    found = {"task": config.task.name, "method": config.method.name, "teacher": config.teacher.called}
     return found | {"student": config.student.called, "seed": config.seed}
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stepsynth.config import stored_run
+from stepsynth.config import SOURCES, stored_run
 from stepsynth.data.keeping import is_kept_name
 from stepsynth.errors import ConfigError
 from stepsynth.run.pausing import FILE
 
-__all__ = ["refuse_own_file"]
+if TYPE_CHECKING:
+    from stepsynth.config import RunConfig
+
+__all__ = ["refuse_data_file", "refuse_own_file"]
 
 _SQLITE = ("", "-wal", "-shm", "-journal")
 _OF_RUN = (
@@ -44,6 +49,26 @@ def refuse_own_file(out: Path | None) -> None:
         raise ConfigError(
             f"the result would overwrite {str(out)!r}, a file of {owner}.", hint="Name another file (out= / --out)."
         )
+
+
+def refuse_data_file(out: Path | None, config: RunConfig) -> None:
+    """Check that an output is no file that a run's rows come from: labels that people gave are not made again.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    for name in SOURCES:
+        source = getattr(config.data, name)
+        path = None if source is None or source.path is None else Path(source.path)
+        # A path that cannot be followed is reported where it is written.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            if out is None or path is None or not path.exists():
+                continue
+            if out.resolve() == path.resolve() or (path.is_dir() and path.resolve() in out.resolve().parents):
+                raise ConfigError(
+                    f"the result would overwrite {str(out)!r}, which is data.{name} of the run.",
+                    hint="Name another file (out= / --out).",
+                )
 
 
 def _owner(folder: Path, inside: Path) -> str:

@@ -12,7 +12,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from stepsynth import __version__
@@ -34,6 +35,9 @@ __all__ = ["create_app"]
 _BODY_SECONDS = 30
 _SHOWN_PROBLEMS = 20
 _CLIENT_GONE = 499
+_BAD_BODY = 400
+# What pydantic calls a value that is no JSON object.
+_NO_OBJECT = frozenset({"model_type", "dict_type", "model_attributes_type"})
 _RUNS_ON = {"onnx": ("onnxruntime", "tokenizers"), "openvino": ("openvino", "tokenizers")}
 # FastAPI can hand requests, and the errors in them, to OpenTelemetry.
 _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
@@ -162,7 +166,8 @@ def create_app(served: Served, limits: Limits, threshold: float | None = None) -
     app.add_api_route("/health", health, methods=["GET"], responses={200: {"model": Health}}, summary="What is served")
     app.add_api_route("/", index, methods=["GET"], include_in_schema=False)
     known = f"A row has {' and '.join(map(repr, family.text_columns))}; a request has 'rows'."
-    app.add_exception_handler(RequestValidationError, _refusal(known))
+    app.add_exception_handler(RequestValidationError, _refusal(known, limits))
+    app.add_exception_handler(HTTPException, _unreadable)
     app.add_middleware(BoundedBodies, max_body=limits.max_body, seconds=_BODY_SECONDS)
     return app
 
@@ -174,17 +179,34 @@ def _described(served: Served) -> str:
     return f"{task.instruction}\n\nA student that stepsynth trained.{' Labels:' if labels else ''}\n{labels}"
 
 
-def _refusal(known: str) -> Any:
+def _refusal(known: str, limits: Limits) -> Any:
     """Return the handler of requests that do not fit: what is wrong and where, but not the texts."""
 
     async def refuse(_request: Request, error: RequestValidationError) -> Response:
         problems = []
         for problem in error.errors()[:_SHOWN_PROBLEMS]:
-            said = f"Unknown key. {known}" if problem["type"] == "extra_forbidden" else problem["msg"]
+            said = problem["msg"]
+            if problem["type"] == "extra_forbidden":
+                said = f"Unknown key. {known}"
+            elif problem["type"] in _NO_OBJECT:
+                said = f"This is no object. {known}"
+            elif problem["type"] in ("too_short", "too_long") and problem["loc"][-1] == "rows":
+                allowed = f"at least one row, at most {limits.max_rows:,}"
+                said = f"A request has {allowed}; this one has {problem['ctx']['actual_length']:,}."
             problems.append({"loc": [_short(part) for part in problem["loc"]], "msg": said, "type": problem["type"]})
         return _Answer({"detail": problems}, 422)
 
     return refuse
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    """Say what is wrong with a body that cannot be parsed at all; FastAPI says only that it cannot."""
+    if isinstance(error, HTTPException) and error.status_code == _BAD_BODY and request.method == "POST":
+        return JSONResponse(
+            {"detail": "The body cannot be read as JSON: it is not UTF-8, is nested too deep, or has a number that is too long."},
+            400,
+        )
+    return await http_exception_handler(request, error)  # type: ignore[arg-type]
 
 
 def _short(part: str | int) -> str | int:

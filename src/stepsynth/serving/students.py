@@ -1,15 +1,11 @@
-"""Finds and loads the student to serve: the best one of a run, or an exported one."""
+"""The student that is served: the best one of a run, or an exported one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import ConfigError, RunError
-from stepsynth.execution import trained_round
-from stepsynth.exporting.loading import load_model, stored_form
-from stepsynth.exporting.student import CONFIG_FILE, read_config
-from stepsynth.run import RunDirectory
+from stepsynth.exporting.finding import find_student
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
@@ -63,20 +59,5 @@ def open_student(folder: Path, round_number: int | None = None) -> Served:
         RunError: there is no run and no exported student, the run has no student, or its files are damaged.
         ConfigError: a round of an exported student was asked for, or what its form needs is not installed.
     """
-    exported = next((place for place in (folder, folder / "student") if (place / CONFIG_FILE).is_file()), None)
-    number: int | None = None
-    if exported is None:
-        if not folder.exists():
-            raise RunError(f"there is no folder {str(folder)!r}.", hint="Give a run directory or an exported student.")
-        directory = RunDirectory.read(folder)
-        best = trained_round(directory, round_number)
-        config, number, place = directory.config, best, directory.model_path(best)
-    else:
-        if round_number is not None:
-            raise ConfigError(
-                f"{str(exported)!r} is an exported student and has no round {round_number}.", hint="Name a round of a run only."
-            )
-        config, place = read_config(exported), exported
-    model = load_model(config, place)
-    form = "own" if config.student.own else stored_form(place) or "safetensors"
-    return Served(config, place, model, create_family(config.task), number, form)
+    found = find_student(folder, round_number)
+    return Served(found.config, found.folder, found.load(), create_family(found.config.task), found.round, found.form)

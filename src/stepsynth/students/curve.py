@@ -64,12 +64,14 @@ def learning_curve(
     largest = max(point.rows for point in points)
     found = forecast(points, _TIMES * largest, clusters=clusters_of(examples))
     sizes = sorted({point.rows for point in points})
+    # The line may pass below the last score, and more rows cannot make more than all rows right.
+    room = round(1.0 - _mean([point for point in points if point.rows == largest]), 6)
     return {
         "points": [{"rows": size, "value": _mean([p for p in points if p.rows == size])} for size in sizes],
         "rows": len(examples),
         "more": (_TIMES - 1) * len(examples),
-        "gain": found.gain,
-        "gain_ci95": list(found.gain_ci95),
+        "gain": min(found.gain, room),
+        "gain_ci95": [min(bound, room) for bound in found.gain_ci95],
     }
 
 

@@ -6,7 +6,9 @@ make_trackers(config.tracking)
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from stepsynth.config import TrackerConfig
 from stepsynth.config.loading import first_problem
 from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
 from stepsynth.registry import TRACKERS
+from stepsynth.runtime.imports import importing
 from stepsynth.tracking.base import Tracker
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ _CALLS = ("start", "log", "summarise", "close")
 
 
 def make_trackers(entries: Iterable[TrackerConfig]) -> list[tuple[TrackerConfig, Tracker]]:
-    """Return a config's trackers; their libraries are looked for, not imported.
+    """Return a config's trackers; their libraries are imported.
 
     Raises:
         ConfigError: a tracker or one of its options is unknown, or its library is missing.
@@ -114,14 +117,14 @@ def also_tracked(config: RunConfig, tracking: object) -> tuple[RunConfig, list[T
 
 
 def needs(tracker: str, *modules: str) -> None:
-    """Check that a tracker's library is installed; it is not imported.
+    """Check that a tracker's library is there and can be imported.
 
     Args:
         tracker: its name, which is also that of the extra.
         modules: what it imports.
 
     Raises:
-        ConfigError: a module is missing.
+        ConfigError: a module is missing, or its import fails.
     """
     for module in modules:
         if not _installed(module):
@@ -129,6 +132,16 @@ def needs(tracker: str, *modules: str) -> None:
                 f"tracking with {tracker!r} needs the package {module}.",
                 hint=f"Install it with: pip install 'stepsynth[{tracker}]'. Or take it out of tracking.",
             )
+        try:
+            with importing(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                import_module(module)
+        except Exception as error:  # what a broken installation raises is its own affair
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ConfigError(
+                f"tracking with {tracker!r} needs the package {module}, which cannot be imported: {said}.",
+                hint=f"Install it again: pip install 'stepsynth[{tracker}]'. Or take it out of tracking.",
+            ) from None
 
 
 def _installed(module: str) -> bool:

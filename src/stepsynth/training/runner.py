@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StudentRunner", "artefacts", "with_half_the_steps"]
 
-_OTHER_ADVICE = (
-    "The run's page and `stepsynth status` say why rows were dropped; describe the labels better, or use a stronger teacher."
-)
+_OTHER_ADVICE = "`stepsynth status` says why rows were dropped; describe the labels better, or use a stronger teacher."
 _ADVICE: dict[str, str] = {
     DropReason.TRUNCATED: "Raise sampling.max_tokens, or teacher.reasoning_tokens for a reasoning model.",
     DropReason.FAILED: "The server did not answer {failed:,} of {total:,} requests: check with `stepsynth plan`.",
