@@ -40,16 +40,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """Predict some rows with a rote student; return what stands in the file, or on standard output."""
 
     def run(task: Row, rows: list[Row], answer: Answer, *, out: str = "out.csv", **options: Any) -> str:
-        (tmp_path / "journal.db").touch()
-        directory = SimpleNamespace(
-            config=run_config(task, tmp_path / "unused"),
-            journal_path=tmp_path / "journal.db",
-            model_whole=lambda number: True,
-            model_path=lambda number: tmp_path,
-        )
-        monkeypatch.setattr(predicting, "RunDirectory", SimpleNamespace(read=lambda folder: directory))
-        monkeypatch.setattr(predicting, "trained_round", lambda *arguments: 0)
-        monkeypatch.setattr(predicting, "create_student", lambda config: Rote(answer))
+        found = SimpleNamespace(config=run_config(task, tmp_path / "unused"), round=0, load=lambda: Rote(answer))
+        monkeypatch.setattr(predicting, "find_student", lambda *arguments: found)
         file = write_rows(tmp_path / "new.jsonl", rows)
         target = tmp_path / out if out else None
         output = Output(target, "json" if options.pop("as_json", False) else None)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 import stepsynth as ss
 from command import stepsynth
-from family_worlds import FAMILIES, read_lines
+from family_worlds import FAMILIES, read_lines, rows_of
 from finished_runs import finished_run, run_directory
 from stepsynth.config import parse_config
 from stepsynth.data import load_seed
@@ -241,6 +244,41 @@ def test_the_exported_student_predicts_as_the_run_does(tmp_path: Path) -> None:
         ss.TrainedStudent.load(tmp_path)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_predict_takes_an_exported_student(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished_run(family)
+    export_run(run_directory(family), tmp_path / "out", Wanted(student="safetensors"))
+    rows = [
+        {name: row[name] for name in create_family(run_directory(family).config.task).text_columns} for row in rows_of(family, 5)
+    ]
+    file = tmp_path / "new.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    expected = json.loads(stepsynth(capsys, "predict", run, file, "--json").out)
+    for place in ("out", "out/student"):
+        found = json.loads(stepsynth(capsys, "predict", tmp_path / place, file, "--json").out)
+        assert found["predictions"] == expected["predictions"]
+        assert found["round"] is None
+    refused = stepsynth(capsys, "predict", tmp_path / "out", file, "--round", 1)
+    assert (refused.code, "is an exported student and has no round 1" in refused.err) == (2, True)
+
+
+def test_no_output_goes_over_the_data_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, config = finished_run("classification"), run_directory("classification").config
+    new = tmp_path / "new.csv"
+    new.write_text("text\nsome words\n", encoding="utf-8")
+    assert config.data.test is not None
+    for source in ("validation", "test"):
+        path = Path(str(getattr(config.data, source).path))
+        before = path.read_bytes()
+        (tmp_path / source).symlink_to(path)
+        for out in (path, tmp_path / source):
+            for command in (["predict", run, new, "--format", "jsonl"], *([["review", run]] if out.suffix == ".jsonl" else [])):
+                refused = stepsynth(capsys, *command, "--out", out)
+                assert refused.code == 2
+                assert f"which is data.{source} of the run" in refused.err
+        assert path.read_bytes() == before
+
+
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = finished_run("classification"), tmp_path / "out"
     (tmp_path / "there").mkdir()
@@ -250,6 +288,8 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
         ([run, out, "--student", "safetensor"], "Did you mean 'safetensors'?"),
         ([run, out], "nothing to export"),
         ([run, out, "--data", "csv", "--dry-run"], "--dry-run belongs to --push"),
+        ([run, out, "--data", "csv", "--max-loss", "nan"], "max_loss is nan"),
+        ([run, run / "models" / "out", "--data", "csv"], "is inside the run directory"),
         ([run, out, "--data", "csv", "--push", "tickets"], "'tickets' is not OWNER/NAME"),
         ([run, tmp_path / "there", "--data", "csv"], "exists already"),
         ([tmp_path / "none", out, "--data", "csv"], "no such folder"),
@@ -261,6 +301,18 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
         assert said in outcome.err
         assert outcome.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+
+
+def test_what_a_killed_export_left_is_cleared_by_the_next_one(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, works, others = (tmp_path / f".{name}.part" for name in (f"out.{gone.pid}", f"out.{os.getppid()}", f"out2.{gone.pid}"))
+    for folder in (left, works, others):
+        folder.mkdir()
+    export_run(run_directory("pair"), tmp_path / "out", Wanted("csv"))
+    assert not left.exists()
+    assert works.exists()
+    assert others.exists()
 
 
 def test_a_run_without_a_student_or_rows(tmp_path: Path) -> None:

@@ -58,10 +58,8 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
         file: Path, out: str, *, task: dict[str, Any] = ONE, answer: Any = by_length, form: str | None = None, **options: Any
     ) -> Path:
         student = Counting(answer)
-        directory = SimpleNamespace(config=run_config(task, tmp_path / "unused"), model_path=lambda number: tmp_path)
-        monkeypatch.setattr(predicting, "RunDirectory", SimpleNamespace(read=lambda folder: directory))
-        monkeypatch.setattr(predicting, "trained_round", lambda *arguments: 0)
-        monkeypatch.setattr(predicting, "create_student", lambda config: student)
+        found = SimpleNamespace(config=run_config(task, tmp_path / "unused"), round=0, load=lambda: student)
+        monkeypatch.setattr(predicting, "find_student", lambda *arguments: found)
         target = tmp_path / out
         settings = {"columns": {}, "output": Output(target, form), "round_number": None}
         predict_file(tmp_path, file, **{**settings, **options})

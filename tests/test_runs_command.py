@@ -132,7 +132,7 @@ def test_the_command_prints_a_table_or_json(many: Path, capsys: pytest.CaptureFi
     found = json.loads(stepsynth(capsys, "runs", many, "--json", "--state", "finished", "--sort", "date").out)
     assert {entry["name"] for entry in found["runs"]} == {"done", "compare-t/s3-0"}
     empty = many / "model"
-    assert stepsynth(capsys, "runs", empty).out == f"There are no such runs below {empty}.\n"
+    assert stepsynth(capsys, "runs", empty).out == f"There are no such runs below {str(empty)!r}.\n"
     wrong = stepsynth(capsys, "runs", many / "nowhere")
     assert (wrong.code, wrong.err) == (
         *(2, f"stepsynth: there are no runs below {str(many / 'nowhere')!r}: there is no such folder. Give a folder.\n"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, rows_of
+from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_student, read_lines, rows_of
 from family_worlds import asked as asked_of
 from spying_student import MarkingTeacher, SpyingStudent
 from stepsynth.api.run import Run
@@ -268,6 +268,16 @@ def test_the_command_lists_and_writes_them(world: FamilyWorld, tmp_path: Path, c
     assert (refused.code, refused.out) == (2, "")
     refused = stepsynth(capsys, "review", str(tmp_path / "run"), "--out", str(tmp_path / "run" / "journal.db"))
     assert refused.code == 2
+
+
+def test_doubts_say_where_a_row_is_and_name_several_labels_as_the_file_does(student: Path, tmp_path: Path) -> None:
+    world = build_family_world(tmp_path / "world", "multi_label", student=student)
+    run(world.config(*READ), tmp_path / "run", FakeTeacher(blemishes={}))
+    rows = read_lines(world.folder / "validation.jsonl")
+    found = Run.load(tmp_path / "run").review()
+    assert found
+    assert all(rows[row["row"]]["text"] == row["text"] for row in found)
+    assert all(isinstance(row[name], list | None) for row in found for name in ("student", "teacher"))
 
 
 def test_a_run_without_readings_lists_the_students_doubts(world: FamilyWorld, tmp_path: Path) -> None:

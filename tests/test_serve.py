@@ -142,8 +142,8 @@ def test_half_a_character_is_read_as_predict_reads_it() -> None:
     ("body", "status", "said"),
     [
         ('{"rows": [{"text": "x"', 422, "JSON decode error"),
-        ('{"rows": []}', 422, "at least 1 item"),
-        ('{"rows": [{"text": "1"}, {"text": "2"}, {"text": "3"}, {"text": "4"}]}', 422, "at most 3 items"),
+        ('{"rows": []}', 422, "at least one row, at most 3; this one has 0"),
+        ('{"rows": [{"text": "1"}, {"text": "2"}, {"text": "3"}, {"text": "4"}]}', 422, "at most 3; this one has 4"),
         ('{"rows": [{"txt": "x", "text": "y"}]}', 422, "Unknown key. A row has 'text'; a request has 'rows'."),
         ('{"rows": [{"t\\ud800": "x", "text": "y"}]}', 422, "valid string"),
         ('{"texts": ["x"]}', 422, "Field required"),

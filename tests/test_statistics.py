@@ -368,6 +368,13 @@ def test_a_forecast_holds_about_as_often_as_it_says() -> None:
     assert gained >= 26
 
 
+def test_no_forecast_passes_all_rows_right() -> None:
+    points = [CurvePoint(0, rows, [1.0] * right + [0.0] * (20 - right)) for rows, right in ((10, 10), (20, 14), (40, 19))]
+    result = forecast(points, 160)
+    assert result.value <= 1.0
+    assert result.gain_ci95[1] <= 1.0 - fit_curve(points).at(40) + 1e-9
+
+
 def test_a_forecast_says_what_it_cannot_know() -> None:
     points = [exact(0, 100, 0.5), exact(0, 200, 0.9)]
     result = forecast(points, 10_000)

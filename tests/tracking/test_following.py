@@ -163,6 +163,19 @@ def test_a_missing_library_is_one_line_before_anything_is_spent(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_library_that_cannot_be_imported_is_told_before_anything_is_spent(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "wandb.py").write_text("raise ImportError('half\\na library')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    found = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", "--track", "wandb")
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert "needs the package wandb, which cannot be imported: ImportError: half a library. Install it again" in found.err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
