@@ -5,7 +5,8 @@
 Each run's final student is exported in every form into a temporary folder, without a limit for the loss. `predict` of each is
 then timed on the run's test rows (or its gold rows), tokenisation included. The forms take turns (A B C, B C A, ...), so that a
 machine that slows down slows all of them, and ratios are medians of the rounds. CPU seconds are given beside wall seconds:
-on a machine that does other work, they say more. Runs are copied first, since even reading a journal writes beside it.
+on a machine that does other work, they say more, and also where one core is allowed: onnxruntime's threads choose their own
+cores, so that only its CPU seconds count there. Runs are copied first, since even reading a journal writes beside it.
 """
 
 from __future__ import annotations
