@@ -15,8 +15,8 @@ import pytest
 from family_rows import QA, TAGS, run_config
 from report_page import Page
 from report_story import Story, build
+from stand_in_student import stand_in
 from stepsynth.api.student import TrainedStudent
-from stepsynth.cli import predicting
 from stepsynth.cli.predicting import Output, predict_file
 from stepsynth.errors import ConfigError
 from stepsynth.evaluation.coverage import abstains, check_threshold, coverage_at, coverage_curve
@@ -62,11 +62,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         task: dict[str, Any], rows: list[dict[str, Any]], answers: list[Prediction], out: str, threshold: float | None
     ) -> Path:
         student = SimpleNamespace(predict=lambda examples: answers)
-        student.load = lambda folder: student
-        directory = SimpleNamespace(config=run_config(task, tmp_path / "unused"), model_path=lambda number: tmp_path)
-        monkeypatch.setattr(predicting, "RunDirectory", SimpleNamespace(read=lambda folder: directory))
-        monkeypatch.setattr(predicting, "trained_round", lambda *arguments: 0)
-        monkeypatch.setattr(predicting, "create_student", lambda config: student)
+        stand_in(monkeypatch, run_config(task, tmp_path / "unused"), student)
         (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         output = Output(tmp_path / out)
         predict_file(tmp_path, tmp_path / "in.jsonl", columns={}, output=output, round_number=None, threshold=threshold)

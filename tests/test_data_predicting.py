@@ -7,13 +7,12 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from family_rows import PAIR, QA, TAGS, Row, run_config, write_rows
-from stepsynth.cli import predicting
+from stand_in_student import stand_in
 from stepsynth.cli.predicting import Output, parse_columns, predict_file
 from stepsynth.errors import ConfigError
 from stepsynth.types import Example, Prediction
@@ -40,8 +39,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """Predict some rows with a rote student; return what stands in the file, or on standard output."""
 
     def run(task: Row, rows: list[Row], answer: Answer, *, out: str = "out.csv", **options: Any) -> str:
-        found = SimpleNamespace(config=run_config(task, tmp_path / "unused"), round=0, load=lambda: Rote(answer))
-        monkeypatch.setattr(predicting, "find_student", lambda *arguments: found)
+        stand_in(monkeypatch, run_config(task, tmp_path / "unused"), Rote(answer))
         file = write_rows(tmp_path / "new.jsonl", rows)
         target = tmp_path / out if out else None
         output = Output(target, "json" if options.pop("as_json", False) else None)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow
@@ -19,6 +18,7 @@ import pytest
 
 from command import stepsynth
 from family_rows import PAIR, QA, TAGS, run_config
+from stand_in_student import stand_in
 from stepsynth.cli import predicting
 from stepsynth.cli.predicting import Output, predict_file
 from stepsynth.data.readers.delimited import has_stray_quotes
@@ -58,8 +58,7 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
         file: Path, out: str, *, task: dict[str, Any] = ONE, answer: Any = by_length, form: str | None = None, **options: Any
     ) -> Path:
         student = Counting(answer)
-        found = SimpleNamespace(config=run_config(task, tmp_path / "unused"), round=0, load=lambda: student)
-        monkeypatch.setattr(predicting, "find_student", lambda *arguments: found)
+        stand_in(monkeypatch, run_config(task, tmp_path / "unused"), student)
         target = tmp_path / out
         settings = {"columns": {}, "output": Output(target, form), "round_number": None}
         predict_file(tmp_path, file, **{**settings, **options})
@@ -284,16 +283,14 @@ import resource, sys
 from pathlib import Path
 from types import SimpleNamespace
 from stepsynth.cli import predicting
-from stepsynth.config import TaskConfig
+from stepsynth.config import SOURCES, TaskConfig
 from stepsynth.types import Prediction
 import pyarrow.parquet
 task = TaskConfig.model_validate({"name": "t", "instruction": "Decide.", "labels": {"a": "", "b": ""}})
 student = SimpleNamespace(predict=lambda rows: [Prediction(row.id, "a", {"a": 0.75, "b": 0.25}) for row in rows])
-student.load = lambda folder: student
-directory = SimpleNamespace(config=SimpleNamespace(task=task), model_path=lambda number: None)
-predicting.RunDirectory = SimpleNamespace(read=lambda folder: directory)
-predicting.trained_round = lambda *arguments: 0
-predicting.create_student = lambda config: student
+config = SimpleNamespace(task=task, data=SimpleNamespace(**dict.fromkeys(SOURCES)))
+predicting.student_config = lambda folder: config
+predicting.find_student = lambda *arguments: SimpleNamespace(config=config, round=0, load=lambda: student)
 for file in sys.argv[1:]:
     for ending in (".csv", ".jsonl", ".parquet"):
         output = predicting.Output(Path(file).with_name("out" + ending))

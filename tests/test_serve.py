@@ -339,7 +339,7 @@ def test_limits_that_make_no_sense_are_refused(changes: dict[str, Any], said: st
 
 
 def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no folder"):
+    with pytest.raises(RunError, match="there is no run at"):
         open_student(tmp_path / "nothing")
     with pytest.raises(RunError):
         open_student(tmp_path)

@@ -105,7 +105,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def test_what_cannot_be_served_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = finished_run("classification")
-    assert "there is no folder" in refused(capsys, tmp_path / "nothing", "--port", 0)
+    assert "there is no run at" in refused(capsys, tmp_path / "nothing", "--port", 0)
     assert "no student of round 9" in refused(capsys, run, "--port", 0, "--round", 9)
     assert "the teacher answered itself" in refused(capsys, finished_run("classification", "teacher"), "--port", 0)
     assert "--threshold is 2.0" in refused(capsys, run, "--threshold", 2)

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from stepsynth.cli import predicting
+from stand_in_student import stand_in
 from stepsynth.cli.predicting import Output, predict_file
-from stepsynth.config import SourceConfig, TaskConfig
+from stepsynth.config import SOURCES, SourceConfig, TaskConfig
 from stepsynth.data import load_source
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.types import Example, Prediction
@@ -47,16 +47,8 @@ def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(labels: dict[str, str], family: str = "classification") -> TaskConfig:
         task = TaskConfig.model_validate({"name": "t", "instruction": "Decide.", "labels": labels, "family": family})
-        (tmp_path / "journal.db").touch()
-        directory = SimpleNamespace(
-            config=SimpleNamespace(task=task, method=SimpleNamespace(name="s3")),
-            journal_path=tmp_path / "journal.db",
-            model_whole=lambda number: True,
-            model_path=lambda number: tmp_path,
-        )
-        monkeypatch.setattr(predicting, "RunDirectory", SimpleNamespace(read=lambda folder: directory))
-        monkeypatch.setattr(predicting, "trained_round", lambda *arguments: 0)
-        monkeypatch.setattr(predicting, "create_student", lambda config: Rote(list(labels)))
+        config = SimpleNamespace(task=task, data=SimpleNamespace(**dict.fromkeys(SOURCES)))
+        stand_in(monkeypatch, config, Rote(list(labels)))
         return task
 
     return make

@@ -17,7 +17,7 @@ from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.examples import kept_field, written_field
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.evaluation.coverage import check_threshold
-from stepsynth.exporting.finding import FoundStudent, find_student
+from stepsynth.exporting.finding import FoundStudent, find_student, student_config
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
 from stepsynth.runtime.files import opened_out, refuse_input
 from stepsynth.tasks import create_family, stored_family
@@ -57,7 +57,7 @@ def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[st
     """
     names: tuple[str, ...] = _INPUTS
     if options and folder is not None:
-        names = (*names, *stored_family(find_student(folder).config.task).text_columns)
+        names = (*names, *stored_family(student_config(folder).task).text_columns)
     columns: dict[str, str] = {}
     for option in options:
         ours, equals, theirs = option.partition("=")
@@ -149,10 +149,11 @@ def predict_file(
     refuse_input(output.path, [file])
     refuse_own_file(output.path)
     source = parse_source({"path": file, **(reading or {})})
-    student = find_student(folder, round_number)
-    refuse_data_file(output.path, student.config)
-    work = _Work(student.config.task, source, file, columns, form, keep=keep)
+    config = student_config(folder)
+    refuse_data_file(output.path, config)
+    work = _Work(config.task, source, file, columns, form, keep=keep)
     survey = work.survey(to_screen=output.path is None)
+    student = find_student(folder, round_number)
     work.threshold, work.model = threshold, student.load()
     changed = 0
     if form == "json":

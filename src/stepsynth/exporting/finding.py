@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import ConfigError, RunError
+from stepsynth.errors import ConfigError
 from stepsynth.execution import trained_round
 from stepsynth.exporting.loading import load_model, stored_form
 from stepsynth.exporting.student import CONFIG_FILE, read_config
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.students import Model
 
-__all__ = ["FoundStudent", "find_student"]
+__all__ = ["FoundStudent", "find_student", "student_config"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,8 @@ def find_student(folder: Path, round_number: int | None = None) -> FoundStudent:
         RunError: there is no run and no exported student, or the run has no student.
         ConfigError: a round of an exported student was asked for.
     """
-    exported = next((place for place in (folder, folder / "student") if (place / CONFIG_FILE).is_file()), None)
+    exported = _exported(folder)
     if exported is None:
-        if not folder.exists():
-            raise RunError(f"there is no folder {str(folder)!r}.", hint="Give a run directory or an exported student.")
         directory = RunDirectory.read(folder)
         best = trained_round(directory, round_number)
         return FoundStudent(directory.config, directory.model_path(best), best)
@@ -77,3 +75,17 @@ def find_student(folder: Path, round_number: int | None = None) -> FoundStudent:
             f"{str(exported)!r} is an exported student and has no round {round_number}.", hint="Name a round of a run only."
         )
     return FoundStudent(read_config(exported), exported, None)
+
+
+def student_config(folder: Path) -> RunConfig:
+    """Return the config of the run that trained, or will train, the student in a folder; see `find_student`.
+
+    Raises:
+        RunError: there is no run and no exported student.
+    """
+    exported = _exported(folder)
+    return RunDirectory.read(folder).config if exported is None else read_config(exported)
+
+
+def _exported(folder: Path) -> Path | None:
+    return next((place for place in (folder, folder / "student") if (place / CONFIG_FILE).is_file()), None)
