@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from family_rows import run_config
+from stepsynth.exporting.finding import FoundStudent
 from stepsynth.serving import Limits, Served
 from stepsynth.serving.server import address_of, listen, serve
 from stepsynth.tasks import create_family
@@ -99,4 +100,4 @@ def gated_student(folder: Path, *, opened: bool = False) -> tuple[Gated, Served]
     model, config = Gated(), run_config(TASK, folder)
     if opened:
         model.gate.set()
-    return model, Served(config, folder, model, create_family(config.task), 1, "safetensors")
+    return model, Served(FoundStudent(config, folder, 1), model, create_family(config.task))

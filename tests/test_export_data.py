@@ -275,7 +275,7 @@ def test_no_output_goes_over_the_data_of_a_run(tmp_path: Path, capsys: pytest.Ca
             for command in (["predict", run, new, "--format", "jsonl"], *([["review", run]] if out.suffix == ".jsonl" else [])):
                 refused = stepsynth(capsys, *command, "--out", out)
                 assert refused.code == 2
-                assert f"which is data.{source} of the run" in refused.err
+                assert f"which is data.{source}." in refused.err
         assert path.read_bytes() == before
 
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from served import Gated, fetch, gated_student, post, served_at
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.exporting.conversion import export_student
 from stepsynth.exporting.student import write_plain
-from stepsynth.serving import Limits, Served, app, open_student
+from stepsynth.serving import Limits, app, open_student
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 JSON = {"Content-Type": "application/json"}
@@ -349,5 +350,5 @@ def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
 
 def test_a_student_says_its_name(tmp_path: Path) -> None:
     _, served = gated_student(tmp_path)
-    assert str(served) == "round 1's student of 't'"
-    assert str(Served(served.config, tmp_path, served.model, served.family, None, "onnx")) == "student 't'"
+    assert str(served.found) == "round 1's student of 't'"
+    assert str(replace(served.found, round=None)) == "student 't'"

@@ -47,7 +47,7 @@ from stepsynth.tasks import create_family
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
-from stepsynth.tracking import make_trackers, tracked_run
+from stepsynth.tracking import Tracking, make_trackers, tracked_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,7 +129,8 @@ def _execute(
         with closing(Journal(directory.journal_path, shared)) as journal:
             group = students.parent.name if students else ""
             shown = public_config(config) if trackers else {}
-            with tracked_run(config, folder, journal, trackers, progress.note, group=group, params=shown) as tracking:
+            told = Tracking(config, folder, journal, trackers, progress.note, group=group, params=shown)
+            with tracked_run(told) as tracking:
                 run_loop(
                     directory, journal, inputs, students=students, progress=PauseNotes(progress, folder), scored=tracking.update
                 )

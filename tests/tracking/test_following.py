@@ -167,12 +167,15 @@ def test_a_library_that_cannot_be_imported_is_told_before_anything_is_spent(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "wandb.py").write_text("raise ImportError('half\\na library')", encoding="utf-8")
+    lines = "import os\nraise ImportError('half\\na library, ' + os.environ['WANDB_ERROR_REPORTING'])"
+    (tmp_path / "broken" / "wandb.py").write_text(lines, encoding="utf-8")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "")
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")
     monkeypatch.syspath_prepend(tmp_path / "broken")
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     found = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", "--track", "wandb")
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
-    assert "needs the package wandb, which cannot be imported: ImportError: half a library. Install it again" in found.err
+    assert "needs the package wandb, which cannot be imported: ImportError: half a library, false. Install it again" in found.err
     assert not (tmp_path / "run").exists()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.config import load_config
 from stepsynth.data.importing import import_rows
 from stepsynth.errors import ConfigError
-from stepsynth.run.outputs import refuse_own_file
+from stepsynth.run.outputs import refuse_data_file, refuse_own_file
 from stepsynth.runtime.files import refuse_input, write_out
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def import_files(
     refuse_own_file(out)
     if out.suffix.lower() not in ("", ".jsonl", ".json", ".ndjson"):
         raise ConfigError(f"--out is {str(out)!r}, but the output is JSON Lines.", hint="Use a name that ends in .jsonl.")
-    found = import_rows(files, load_config(config).task, columns=columns, labels=labels, reading=reading)
+    given = load_config(config)
+    refuse_data_file(out, given)
+    found = import_rows(files, given.task, columns=columns, labels=labels, reading=reading)
     write_out(out, found.content)
     return {
         "rows": len(found.rows),

@@ -78,7 +78,7 @@ def _serve_student(
         def say() -> None:
             asked.to_drain = True
             address = address_of(opened)
-            typer.echo(f"Serving {served} on {address} (try it: {address}/docs). Stop with Ctrl-C.")
+            typer.echo(f"Serving {served.found} on {address} (try it: {address}/docs). Stop with Ctrl-C.")
             sys.stdout.flush()
             if not is_private(opened):
                 typer.echo("Whoever reaches this address can use the student: there is no login and no encryption.", err=True)

@@ -51,7 +51,7 @@ class FoundStudent:
     def __str__(self) -> str:
         """Name the student for a message."""
         name = self.config.task.name
-        return f"round {self.round}'s student of {name!r}" if self.round is not None else f"the exported student {name!r}"
+        return f"round {self.round}'s student of {name!r}" if self.round is not None else f"student {name!r}"
 
 
 def find_student(folder: Path, round_number: int | None = None) -> FoundStudent:

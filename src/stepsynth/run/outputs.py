@@ -52,7 +52,7 @@ def refuse_own_file(out: Path | None) -> None:
 
 
 def refuse_data_file(out: Path | None, config: RunConfig) -> None:
-    """Check that an output is no file that a run's rows come from: labels that people gave are not made again.
+    """Check that an output is no file that a config's rows come from: labels that people gave are not made again.
 
     Raises:
         ConfigError: it is one.
@@ -62,11 +62,12 @@ def refuse_data_file(out: Path | None, config: RunConfig) -> None:
         path = None if source is None or source.path is None else Path(source.path)
         # A path that cannot be followed is reported where it is written.
         with contextlib.suppress(OSError, ValueError, RuntimeError):
-            if out is None or path is None or not path.exists():
+            if out is None or path is None:
                 continue
-            if out.resolve() == path.resolve() or (path.is_dir() and path.resolve() in out.resolve().parents):
+            same = path.is_file() and out.samefile(path)
+            if same or (path.is_dir() and path.resolve() in out.resolve().parents):
                 raise ConfigError(
-                    f"the result would overwrite {str(out)!r}, which is data.{name} of the run.",
+                    f"the result would overwrite {str(out)!r}, which is data.{name}.",
                     hint="Name another file (out= / --out).",
                 )
 

@@ -101,16 +101,16 @@ class _Asked:
 
     def health(self) -> dict[str, Any]:
         """Return what is served, and how it is doing."""
-        served, task = self.served, self.served.config.task
-        packages = _RUNS_ON.get(served.form, ("torch", "transformers"))
+        served, task = self.served, self.served.found.config.task
+        packages = _RUNS_ON.get(served.found.form, ("torch", "transformers"))
         return {
             "status": "ok",
             "name": task.name,
             "family": task.family,
             "columns": list(served.family.text_columns),
             "labels": dict(task.labels),
-            "round": served.round,
-            "form": served.form,
+            "round": served.found.round,
+            "form": served.found.form,
             "threshold": self.threshold,
             "limits": asdict(self.limits),
             "waiting": self.batcher.waiting,
@@ -134,7 +134,7 @@ def create_app(served: Served, limits: Limits, threshold: float | None = None) -
         threshold: abstain from predictions whose confidence is lower; from 0 to 1.
     """
     asked = _Asked(served, limits, threshold)
-    family, task = served.family, served.config.task
+    family, task = served.family, served.found.config.task
     app = FastAPI(
         title=task.name,
         description=_described(served),
@@ -175,7 +175,7 @@ def create_app(served: Served, limits: Limits, threshold: float | None = None) -
 
 def _described(served: Served) -> str:
     """Return the text at the top of the OpenAPI page."""
-    task = served.config.task
+    task = served.found.config.task
     labels = "".join(f"\n- `{label}`: {meaning}" for label, meaning in task.labels.items())
     return f"{task.instruction}\n\nA student that stepsynth trained.{' Labels:' if labels else ''}\n{labels}"
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.exporting.finding import find_student
+from stepsynth.exporting.finding import FoundStudent, find_student
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepsynth.config import RunConfig
     from stepsynth.students import Model
     from stepsynth.tasks import TaskFamily
 
@@ -23,29 +22,14 @@ class Served:
     """A student that is ready to answer.
 
     Attributes:
-        config: of the run that trained it.
-        folder: of its files.
+        found: where it was found, and the config of the run that trained it.
         model: the loaded student.
         family: of its task.
-        round: of its run; ``None`` of an exported student.
-        form: ``safetensors``, ``onnx`` or ``openvino``; a user's own student is ``own``.
     """
 
-    config: RunConfig
-    folder: Path
+    found: FoundStudent
     model: Model
     family: TaskFamily
-    round: int | None
-    form: str
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.config.task.name
-
-    def __str__(self) -> str:
-        """Name the student for a message."""
-        return f"round {self.round}'s student of {self.name!r}" if self.round is not None else f"student {self.name!r}"
 
 
 def open_student(folder: Path, round_number: int | None = None) -> Served:
@@ -60,4 +44,4 @@ def open_student(folder: Path, round_number: int | None = None) -> Served:
         ConfigError: a round of an exported student was asked for, or what its form needs is not installed.
     """
     found = find_student(folder, round_number)
-    return Served(found.config, found.folder, found.load(), create_family(found.config.task), found.round, found.form)
+    return Served(found, found.load(), create_family(found.config.task))

@@ -6,6 +6,7 @@ round nor a resumed run reads them again.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.runtime.files import write_atomic
@@ -76,6 +77,9 @@ class SimilarTexts:
         self._vectors = None
         if self._file is not None:
             self._file.unlink(missing_ok=True)
+            # What temporary students said may lie beside it.
+            with contextlib.suppress(OSError):
+                self._file.parent.rmdir()
 
     def _read(self, texts: Sequence[Example]) -> Any:
         """Return the vectors of texts, (texts, features) in float32."""

@@ -1,6 +1,6 @@
 """Experiment trackers: each round's scores, counts and costs go to MLflow, W&B, TensorBoard, trackio or your own.
 
-with tracked_run(config, folder, journal, trackers, note) as tracking:
+with tracked_run(Tracking(config, folder, journal, trackers, note)) as tracking:
     run_loop(..., scored=tracking.update)
     tracking.finish(results)
 

@@ -242,18 +242,8 @@ def _read(path: Path) -> list[_Had]:
 
 
 @contextmanager
-def tracked_run(
-    config: RunConfig,
-    folder: Path,
-    journal: Journal,
-    trackers: Sequence[tuple[TrackerConfig | None, Tracker]],
-    note: Callable[[str], None],
-    *,
-    group: str = "",
-    params: Mapping[str, Any] | None = None,
-) -> Iterator[Tracking]:
-    """Yield the tracking of a run that is open for writing, and end it with the block; the arguments are those of `Tracking`."""
-    tracking = Tracking(config, folder, journal, trackers, note, group=group, params=params)
+def tracked_run(tracking: Tracking) -> Iterator[Tracking]:
+    """Begin the tracking of a run that is open for writing, and end it with the block."""
     state: Literal["finished", "stopped", "failed"] = "failed"
     try:
         tracking.start()

@@ -6,6 +6,7 @@ make_trackers(config.tracking)
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -116,16 +117,19 @@ def also_tracked(config: RunConfig, tracking: object) -> tuple[RunConfig, list[T
     return config.model_copy(update={"tracking": (*kept, *new)}), given
 
 
-def needs(tracker: str, *modules: str) -> None:
+def needs(tracker: str, *modules: str, settings: Mapping[str, str] | None = None) -> None:
     """Check that a tracker's library is there and can be imported.
 
     Args:
         tracker: its name, which is also that of the extra.
         modules: what it imports.
+        settings: environment variables that a library reads when it is imported; those that the user has set stay.
 
     Raises:
         ConfigError: a module is missing, or its import fails.
     """
+    for name, value in (settings or {}).items():
+        os.environ.setdefault(name, value)
     for module in modules:
         if not _installed(module):
             raise ConfigError(

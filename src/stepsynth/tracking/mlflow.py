@@ -28,6 +28,8 @@ __all__ = ["MlflowTracker"]
 _PARAMS_AT_ONCE = 100
 _LONGEST_PARAM = 500
 _ENDS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+# Without them the import makes a handler that writes to standard error, and a thread that reports usage to MLflow.
+_SETTINGS = {"MLFLOW_CONFIGURE_LOGGING": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _REMOTE = ("http:", "https:", "databricks", "file:")
 
 
@@ -50,16 +52,13 @@ class MlflowTracker:
         self._uri, self._experiment, self._artefacts = uri, str(experiment), artefacts
         store = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
         # mlflow-skinny comes without what a local store needs.
-        needs("mlflow", "mlflow", *(() if not _is_database(store) else ("sqlalchemy", "alembic")))
+        needs("mlflow", "mlflow", *(() if not _is_database(store) else ("sqlalchemy", "alembic")), settings=_SETTINGS)
         self._client: Any = None
         self._run = ""
         self._steps: dict[str, set[int]] = {}
 
     def start(self, run: TrackedRun) -> str:
         """Find or make the experiment and the run."""
-        # Otherwise the import makes a handler that writes to standard error, and a thread that reports usage to MLflow.
-        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 

@@ -55,14 +55,13 @@ class WandbTracker:
         self._project, self._entity, self._artefacts = project, entity, artefacts
         self._mode: Any = mode or os.environ.get("WANDB_MODE") or "offline"
         self._folder = os.path.expanduser(os.fspath(folder))
-        needs("wandb", "wandb")
+        # No reports of its errors to its makers.
+        needs("wandb", "wandb", settings={"WANDB_ERROR_REPORTING": "false"})
         self._run: Any = None
         self._wandb: Any = None
 
     def start(self, run: TrackedRun) -> str:
         """Begin, or continue the run with the same id."""
-        # Read when the library is imported: no reports of its errors to its makers.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         self._wandb = wandb
