@@ -272,7 +272,8 @@ def test_no_output_goes_over_the_data_of_a_run(tmp_path: Path, capsys: pytest.Ca
         before = path.read_bytes()
         (tmp_path / source).symlink_to(path)
         for out in (path, tmp_path / source):
-            for command in (["predict", run, new, "--format", "jsonl"], *([["review", run]] if out.suffix == ".jsonl" else [])):
+            commands: list[list[object]] = [["predict", run, new, "--format", "jsonl"], ["import", new, "--config", run]]
+            for command in (*commands, *([["review", run]] if out.suffix == ".jsonl" else [])):
                 refused = stepsynth(capsys, *command, "--out", out)
                 assert refused.code == 2
                 assert f"which is data.{source}." in refused.err
