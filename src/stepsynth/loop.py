@@ -30,7 +30,7 @@ from stepsynth.training.crossfit import judged_rounds
 from stepsynth.training.gap import gap_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.teachers import AsyncTeacher, EngineTeacher
     from stepsynth.training import RoundJudge
+    from stepsynth.types import Example
 
 __all__ = ["run_loop"]
 
@@ -90,11 +91,7 @@ def run_loop(
     similar = SimilarTexts(config.student, family, pool, directory.path / "models" / ".aside")
     ctx = context_of_run(config, method, journal, inputs.contexts, pool, similar)
     runner = StageRunner(config, journal, client, ctx.harvest, progress, check_labels=method.doubts_labels(config))
-    judge: RoundJudge = Halves(student_runner, method.student)
-    if method.student == "crossfit":
-        folds = deal_folds(ctx.harvest, config.method.folds, config.seed)
-        writes, pool = method.asks or bool(inputs.seed), pool if method.self_trains else ()
-        judge = CrossFit(student_runner, journal, config, family, folds, progress, writes=writes, pool=pool)
+    judge = _judge_of(method, student_runner, journal, config, family, ctx.harvest, inputs, progress)
     if method.name not in METHODS.built_in and journal.meta("finished") is not None:
         # A finished run stays as it was, whatever the user's class yields now.
         _repair(journal, judge, method.student)
@@ -114,6 +111,25 @@ def run_loop(
     # Whoever passes a student in may have no base model on this machine.
     journal.finish(gap_facts(journal, config, embeds=student is None))
     scored()
+
+
+def _judge_of(
+    method: Method,
+    students: StudentRunner,
+    journal: Journal,
+    config: RunConfig,
+    family: TaskFamily,
+    harvest: Sequence[Example],
+    inputs: RunData,
+    progress: Progress,
+) -> RoundJudge:
+    """Return what trains and scores a student after each round: on two halves, or with every row of a fold once."""
+    if method.student != "crossfit":
+        return Halves(students, method.student)
+    folds = deal_folds(harvest, config.method.folds, config.seed)
+    writes = method.asks or bool(inputs.seed)
+    pool = inputs.pool.rows if inputs.pool and method.self_trains else ()
+    return CrossFit(students, journal, config, family, folds, progress, writes=writes, pool=pool)
 
 
 def _read_gold(config: RunConfig, family: TaskFamily, client: TeacherClient, journal: Journal, progress: Progress) -> None:

@@ -66,25 +66,8 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "stages": _stages(counts),
         "label_check": next((info["label_check"] for *_, info, _ in journal.stages() if "label_check" in info), None),
     }
-    scored, alone = (StageKind.TRAIN, StageKind.TEST), trains_on(config, journal) == "none"
-    infos = [info for _, _, kind, info, _ in journal.stages() if alone and kind in scored]
-    # Both stages count the same model's guesses; the later count includes the earlier one.
-    if guessed := max((int(info.get("undecided") or 0) for info in infos), default=0):
-        method["undecided"] = guessed
-    if worth := find_worth(journal, config):
-        method["worth"] = worth
-        students = {entry["round"]: entry for entry in worth["students"]}
-        for entry in rounds:
-            if student := students.get(entry["round"]):
-                entry.update(student=student["student"], crossfit=student["crossfit"])
-    if coverage := find_coverage(journal, config, best):
-        method["coverage"] = coverage
-    if pool := journal.meta("pool"):
-        method["pool"] = json.loads(pool)
-    if (gap := stored_gap(journal)) is not None:
-        method["gap"] = gap
-    if reading := _second_reading(journal):
-        method["second_reading"] = reading
+    method.update(_where_it_applies(journal, config, best))
+    _name_students(rounds, method.get("worth"))
     if thought := sum(int(info.get("thought_tokens") or 0) for *_, info, _ in journal.stages()):
         method["tokens"]["thoughts"] = thought
     return {
@@ -98,6 +81,35 @@ def build_results(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         "seed": config.seed,
         "methods": {config.method.name: method},
     }
+
+
+def _where_it_applies(journal: Journal, config: RunConfig, best: int | None) -> dict[str, Any]:
+    """Return the parts of a method's results that only some runs have."""
+    found: dict[str, Any] = {}
+    scored, alone = (StageKind.TRAIN, StageKind.TEST), trains_on(config, journal) == "none"
+    infos = [info for _, _, kind, info, _ in journal.stages() if alone and kind in scored]
+    # Both stages count the same model's guesses; the later count includes the earlier one.
+    if guessed := max((int(info.get("undecided") or 0) for info in infos), default=0):
+        found["undecided"] = guessed
+    if worth := find_worth(journal, config):
+        found["worth"] = worth
+    if coverage := find_coverage(journal, config, best):
+        found["coverage"] = coverage
+    if pool := journal.meta("pool"):
+        found["pool"] = json.loads(pool)
+    if (gap := stored_gap(journal)) is not None:
+        found["gap"] = gap
+    if reading := _second_reading(journal):
+        found["second_reading"] = reading
+    return found
+
+
+def _name_students(rounds: Sequence[dict[str, Any]], worth: dict[str, Any] | None) -> None:
+    """Add to each round which of the compared students it trained, and the score by cross-fitting."""
+    students = {entry["round"]: entry for entry in worth["students"]} if worth else {}
+    for entry in rounds:
+        if student := students.get(entry["round"]):
+            entry.update(student=student["student"], crossfit=student["crossfit"])
 
 
 def _second_reading(journal: Journal) -> dict[str, Any] | None:

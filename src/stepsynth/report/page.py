@@ -60,12 +60,9 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     spent = spent_by_label(journal, counts)
     coverage = mapping(method.get("coverage"))
     ranked = _ranked(stages)
-    figures = _figures(_of_loop(journal, trains, rounds), stages, ranked)
-    if coverage and (drawn := coverage_figures(journal, config, best.number if best else None, coverage)):
-        figures["coverage"] = drawn
     gap = mapping(method.get("gap"))
-    if drawn := gap_drawings(gap):
-        figures["gap"] = drawn
+    figures = _figures(_of_loop(journal, trains, rounds), stages, ranked)
+    figures |= _optional_figures(journal, config, best, coverage, gap)
     values = {
         "name": results.get("run") or config.task.name,
         "config": config,
@@ -107,6 +104,18 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "yaml": yaml.safe_dump(config.written(), sort_keys=False, allow_unicode=True, width=100),
     }
     return fill("page.html.j2", values)
+
+
+def _optional_figures(
+    journal: Journal, config: RunConfig, best: RoundScores | None, coverage: dict[str, Any], gap: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the drawings that only some runs have."""
+    found: dict[str, Any] = {}
+    if coverage and (drawn := coverage_figures(journal, config, best.number if best else None, coverage)):
+        found["coverage"] = drawn
+    if drawn := gap_drawings(gap):
+        found["gap"] = drawn
+    return found
 
 
 def _ranked(stages: Sequence[Stage]) -> list[str]:
