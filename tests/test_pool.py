@@ -657,6 +657,9 @@ def test_annotate_plans_and_runs_from_the_shell(world: FamilyWorld, tmp_path: Pa
     assert said.code == 0, said.err
     assert "labelled by the teacher" in said.out + said.err
     assert stepsynth(capsys, "verify", tmp_path / "run").code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the texts of the pool like them that the teacher then labelled" in page
+    assert "Written from it" not in page
 
 
 def test_they_are_compared_with_labels_alone(world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

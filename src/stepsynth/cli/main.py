@@ -108,7 +108,7 @@ def plan(
     loaded = load_config(config, overrides)
     folder = default_folder(config, loaded.task.name)
     found = plan_config(loaded, folder, report=lambda line: typer.echo(line, err=True), trial=trial)
-    print_json(found) if as_json else print_plan(found, config)
+    print_json(found) if as_json else print_plan(found, config, tried=trial)
 
 
 @app.command()

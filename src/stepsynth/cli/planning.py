@@ -37,12 +37,13 @@ def plan_config(config: RunConfig, folder: Path, *, report: Callable[[str], None
         return make_plan(config, folder=folder, report=report, trial=True)
 
 
-def print_plan(plan: dict[str, Any], config: Path) -> None:
+def print_plan(plan: dict[str, Any], config: Path, *, tried: bool = False) -> None:
     """Print what `make_plan` found.
 
     Args:
         plan: the plan.
         config: the config's file, to name it in the command for a trial.
+        tried: whether a trial was asked for.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -72,6 +73,8 @@ def print_plan(plan: dict[str, Any], config: Path) -> None:
         console.print(f"          trained {plan['trainings']} times: once per fold and round, and the students that are kept")
     if plan["sample"] is None:
         console.print("teacher   not used")
+        if tried:
+            console.print(f"decision  none: method {plan['method']} asks no teacher, so there is nothing to try", markup=False)
         return
     console.print(f"teacher   {plan['teacher']['probe']}", markup=False)
     if plan["server"]:

@@ -59,7 +59,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
     stages = stages_of(journal, counts)
     spent = spent_by_label(journal, counts)
     coverage = mapping(method.get("coverage"))
-    ranked = _ranked(stages)
+    ranked, kinds = _ranked(stages), {stage.kind for stage in stages}
     gap = mapping(method.get("gap"))
     figures = _figures(_of_loop(journal, trains, rounds), stages, ranked)
     figures |= _optional_figures(journal, config, best, coverage, gap)
@@ -88,6 +88,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "detail": details_of(best, test),
         "stages": stages,
         "ledger": [stage for stage in stages if stage.kind not in LEARNING],
+        "annotates": StageKind.ANNOTATE in kinds and StageKind.EXTRAPOLATE not in kinds,
         "ranked": ranked,
         "meanings": [(reason, REASONS[reason]) for reason in ranked if reason in REASONS],
         "samples": samples_of(journal, stages, counts, list(config.task.labels)),
