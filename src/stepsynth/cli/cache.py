@@ -13,6 +13,7 @@ from stepsynth.errors import ConfigError, RunError
 from stepsynth.journal import AnswerStore
 from stepsynth.journal.cache_admin import discard, prune, teachers, verify
 from stepsynth.run import answers_path
+from stepsynth.runtime.counting import counted
 from stepsynth.teachers.completions import is_failure
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def print_verified(found: dict[str, Any]) -> None:
         console.print(f"damaged   {entry['key'][:16]}...: {entry['reason']}", markup=False)
     if len(found["damaged"]) > _SHOWN:
         console.print(f"and {len(found['damaged']) - _SHOWN:,} more")
-    console.print(f"{found['checked']:,} answers checked, {len(found['damaged']):,} damaged", markup=False)
+    console.print(f"{counted(found['checked'], 'answer')} checked, {len(found['damaged']):,} damaged", markup=False)
     if found["removed"]:
         console.print(f"{found['removed']:,} removed; a run that needs them asks again")
     elif found["problems"]:
@@ -160,7 +161,7 @@ def print_pruned(found: dict[str, Any]) -> None:
     gone, freed = ("would be removed", "would be freed") if found["dry_run"] else ("removed", "freed")
     usd = f", worth {dollars(found['usd'])} USD as far as known" if found["usd"] else ""
     console = Console(highlight=False)
-    count = f"{found['answers']:,} answer{'s' * (found['answers'] != 1)}"
+    count = counted(found["answers"], "answer")
     said = f"{count} {gone}{usd}; {_size_text(found['freed_bytes'])} {freed}"
     nothing = "Nothing would be removed." if found["dry_run"] else "Nothing removed."
     console.print(said if found["answers"] else nothing, markup=False)

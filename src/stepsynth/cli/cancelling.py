@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import ConfigError
 from stepsynth.execution import open_journal
 from stepsynth.run import RunDirectory
+from stepsynth.runtime.counting import counted
 from stepsynth.teachers import BatchApiTeacher, create_teacher
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def print_cancelled(found: Sequence[dict[str, Any]]) -> None:
         console.print("This run has no open batches.")
         return
     for batch in found:
-        console.print(f"{batch['id'] or batch['name']}: {batch['requests']:,} requests, {batch['outcome']}")
+        console.print(f"{batch['id'] or batch['name']}: {counted(batch['requests'], 'request')}, {batch['outcome']}")
     console.print(
         "What was answered is billed and not lost: run the same `stepsynth run` command with teacher.mode batch to fetch it"
         " and ask for the rest; add --set budget.requests=1 to ask for nothing more."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.cli.progress_view import dollars
 from stepsynth.errors import RunError
 from stepsynth.generation.room import advised_room
+from stepsynth.runtime.counting import counted
 from stepsynth.teachers.findings import address_of, one_line
 from stepsynth.teachers.learned import KEPT_DAYS
 
@@ -60,7 +61,7 @@ def print_cost(check: TeacherCheck) -> None:
     console.print(f"stepsynth {head['stepsynth']}, {head['date']}", markup=False, soft_wrap=True)
     console.print(f"{'teacher':18} {where}", markup=False, soft_wrap=True)
     usd = "price unknown" if worst.usd is None else "free" if worst.usd == 0 else f"{dollars(worst.usd)} USD"
-    most = f"at most {worst.tokens:,} tokens with {worst.requests} requests: {usd}"
+    most = f"at most {worst.tokens:,} tokens with {counted(worst.requests, 'request')}: {usd}"
     console.print(f"{'cost':18} {most}; refused requests, which cost nothing, come on top", markup=False, soft_wrap=True)
 
 
@@ -92,7 +93,7 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     spent = found["spent"]
     usd = f", {dollars(spent['usd'])} USD" if spent["usd"] else ""
     refused = f", {spent['refused']:,} of them refused at no cost" if spent["refused"] else ""
-    yield "spent", f"{spent['requests']:,} requests{refused}; {spent['tokens']:,} tokens{usd}", "seen"
+    yield "spent", f"{counted(spent['requests'], 'request')}{refused}; {spent['tokens']:,} tokens{usd}", "seen"
     if found["kept"]:
         until = (datetime.now(UTC) + timedelta(days=KEPT_DAYS)).date().isoformat()
         yield "kept", f"runs use these findings until {until}: {found['kept']}", "seen"

@@ -10,6 +10,7 @@ import typer
 
 from stepsynth.cli.options import Delimiter, Encoding, Json, RunPath, Sheet, print_json, reading
 from stepsynth.cli.serving import serve
+from stepsynth.runtime.counting import counted
 
 __all__ = ["COMMANDS"]
 
@@ -187,7 +188,7 @@ def predict(
 def _verdict(folder: Path, problems: int) -> str:
     """Return the verdict of `verify` in words."""
     if problems:
-        return f"{problems:,} problem{'s' * (problems != 1)}"
+        return counted(problems, "problem")
     from stepsynth.cli.running import read_status
 
     return "intact" if read_status(folder)["state"] != "unfinished" else "nothing is damaged; the run is unfinished"

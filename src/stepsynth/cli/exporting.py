@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stepsynth.cli.screens import plain_text
+from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ def print_export(run: Path, written: Exported) -> None:
         typer.echo(f"  {written.proof}")
     for upload in written.uploads:
         if upload.url:
-            typer.echo(f"pushed {len(upload.files):,} files ({_size(upload.size)}): {upload.url}")
+            typer.echo(f"pushed {counted(len(upload.files), 'file')} ({_size(upload.size)}): {upload.url}")
             continue
         typer.echo(f"would go to the {upload.kind} repository {upload.repository} ({_size(upload.size)}):")
         for name, size in upload.files.items():

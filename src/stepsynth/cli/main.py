@@ -17,6 +17,7 @@ from stepsynth.cli.existing_runs import COMMANDS
 from stepsynth.cli.groups import cache_app, models_app
 from stepsynth.cli.options import ConfigPath, Delimiter, Encoding, Json, Overrides, Quiet, Sheet, Track, print_json, reading
 from stepsynth.cli.screens import plain_text
+from stepsynth.runtime.counting import counted
 
 __all__ = ["app", "main"]
 
@@ -229,7 +230,7 @@ def import_rows(
         print_json(summary)
         return
     kept = ", ".join(f"{plain_text(label) or 'rows'} {count:,}" for label, count in summary["labels"].items())
-    typer.echo(f"{summary['rows']:,} rows in {out} ({kept})")
+    typer.echo(f"{counted(summary['rows'], 'row')} in {out} ({kept})")
     for reason, count in summary["dropped"].items():
         typer.echo(f"{count:,} dropped: {reason}")
     for problem in summary["problems"]:

@@ -8,6 +8,7 @@ from stepsynth.cli.progress_view import dollars
 from stepsynth.cli.screens import plain_text
 from stepsynth.cli.signals import handle_signals
 from stepsynth.cli.trying import decision_line, trial_lines
+from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def print_plan(plan: dict[str, Any], config: Path, *, tried: bool = False) -> No
 
     console = Console(highlight=False)
     data = plan["data"]
-    test = f"{data['test']:,} sealed test rows" if data["test"] else "no test set"
+    test = counted(data["test"], "sealed test row") if data["test"] else "no test set"
     halves = f"{data['harvest']:,} harvest + {data['select']:,} select rows"
     # With cross-fitting every row feeds the loop and judges it.
     gold = f"{data['harvest'] + data['select']:,} validation rows" if "trainings" in plan else halves
@@ -64,9 +65,9 @@ def print_plan(plan: dict[str, Any], config: Path, *, tried: bool = False) -> No
     if data["contexts"]:
         console.print(f"contexts  {data['contexts']:,} to write about")
     if data["seed"]:
-        console.print(f"seed      {data['seed']:,} given rows")
+        console.print(f"seed      {counted(data['seed'], 'given row')}")
     if data["pool"]:
-        console.print(f"pool      {data['pool']:,} texts without labels to learn from")
+        console.print(f"pool      {counted(data['pool'], 'text')} without labels to learn from")
     console.print(f"method    {plan['method']}")
     console.print(f"student   {plan['student']}", markup=False)
     if "trainings" in plan:

@@ -19,6 +19,7 @@ from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.evaluation.coverage import check_threshold
 from stepsynth.exporting.finding import FoundStudent, find_student, student_config
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import opened_out, refuse_input
 from stepsynth.tasks import create_family, stored_family
 from stepsynth.tasks.predicted import ABSTAINED, predicted_columns
@@ -195,7 +196,7 @@ def _say(work: _Work, survey: Survey, student: FoundStudent, output: Output, cha
         sys.stderr.write(f"Abstained from {work.abstained:,} of {survey.rows:,} ({share:.1f} %): below {work.threshold:g}.\n")
     if changed:
         sys.stderr.write(
-            f"{changed:,} cell{'s' * (changed != 1)} got a leading apostrophe, so that no spreadsheet runs "
+            f"{counted(changed, 'cell')} got a leading apostrophe, so that no spreadsheet runs "
             f"{'them as formulas' if changed != 1 else 'it as a formula'}; use --exact to write cells unchanged.\n"
         )
 

@@ -16,6 +16,7 @@ from stepsynth.journal.queries import count_rows, endings
 from stepsynth.report.derived import build_results
 from stepsynth.run import RunDirectory
 from stepsynth.run.pausing import read_pause
+from stepsynth.runtime.counting import counted
 from stepsynth.types import DropReason, StageKind
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def print_status(found: dict[str, Any]) -> None:
     print_table(console, table, head, rows)
     tokens = found["tokens"]
     cost = "unknown" if found["cost_usd"] is None else f"{found['cost_usd']:.2f} USD"
-    answers = f"{found['requests']:,} answers ({found['from_cache']:,} from other runs)"
+    answers = f"{counted(found['requests'], 'answer')} ({found['from_cache']:,} from other runs)"
     console.print(f"{answers}, {tokens['prompt']:,} + {tokens['completion']:,} tokens, cost {cost}", highlight=False)
     thought, written = (sum(stage.get(name, 0) for stage in found["stages"]) for name in ("thought_tokens", "written_tokens"))
     if thought:
@@ -194,7 +195,9 @@ def print_status(found: dict[str, Any]) -> None:
     _print_left_out(found["stages"])
     if found["batches"]:
         out = sum(batch["requests"] for batch in found["batches"])
-        console.print(f"{len(found['batches']):,} batches ({out:,} requests) are at the provider.", highlight=False)
+        batches = len(found["batches"])
+        waiting = f"{counted(batches, 'batch', 'batches')} ({counted(out, 'request')}) {'is' if batches == 1 else 'are'}"
+        console.print(f"{waiting} at the provider.", highlight=False)
     if found["pause"]:
         what = "The run ended because" if found["pause"]["ended"] else "The run waits:"
         console.print(f"{what} {found['pause']['said']}", markup=False, highlight=False, soft_wrap=True)

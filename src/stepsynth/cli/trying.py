@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.progress_view import dollars
+from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def decision_line(trial: dict[str, Any], config: Path) -> str:
     if trial["decision"] is not None:
         return f"decision  {trial['decision']['sentence']}"
     worst = trial["worst_case"]
-    times = f"at most {worst['requests']:,} time{'s' * (worst['requests'] != 1)}"
+    times = f"at most {counted(worst['requests'], 'time')}"
     cost = "price unknown" if worst["usd"] is None else f"at most {dollars(worst['usd'])} USD" if worst["usd"] else "free"
     command = f"stepsynth plan {shlex.quote(str(config))} --try"
     return f"decision  not yet: {command} asks the teacher {times} ({cost}) and says whether to generate"
@@ -48,9 +49,9 @@ def decision_line(trial: dict[str, Any], config: Path) -> str:
 
 def _spent_line(spent: dict[str, Any], worst: dict[str, Any]) -> str:
     usd = "price unknown" if spent["usd"] is None else f"{dollars(spent['usd'])} USD" if spent["usd"] else "free"
-    most = f"at most {worst['requests']:,} requests, {worst['tokens']:,} tokens"
+    most = f"at most {counted(worst['requests'], 'request')}, {worst['tokens']:,} tokens"
     most += f", {dollars(worst['usd'])} USD" if worst["usd"] else ""
-    return f"trial     {spent['requests']:,} requests, {spent['tokens']:,} tokens, {usd} (forecast: {most})"
+    return f"trial     {counted(spent['requests'], 'request')}, {spent['tokens']:,} tokens, {usd} (forecast: {most})"
 
 
 def _labels_line(labels: dict[str, Any]) -> str:
@@ -66,7 +67,7 @@ def _labels_line(labels: dict[str, Any]) -> str:
     rows = ", ".join(f"{point['rows']:,}" for point in curve["points"])
     values = ", ".join(f"{100 * point['value']:.0f}" for point in curve["points"])
     gain = f"{100 * curve['gain']:.0f} points ({100 * low:.0f} to {100 * high:.0f})"
-    return f"{line}; learning from {rows} rows: {values} %; {curve['more']:,} more rows would bring about {gain}"
+    return f"{line}; learning from {rows} rows: {values} %; {counted(curve['more'], 'more row')} would bring about {gain}"
 
 
 def _teacher_line(teacher: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from stepsynth.config import SourceConfig
 from stepsynth.errors import DataError, did_you_mean
+from stepsynth.runtime.counting import counted
 
 __all__ = ["OTHER", "Columns", "RawRow", "Tally", "describe", "describe_has", "shown", "trimmed"]
 
@@ -182,7 +183,7 @@ class Tally:
 
     def say(self) -> str:
         """Return the counts in words."""
-        parts = [f"{self.rows:,} row{'s' * (self.rows != 1)}"]
+        parts = [counted(self.rows, "row")]
         if self.lines:
             parts[0] += f" in {self.lines:,} lines"
         if self.empty:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from stepsynth.data.columns import Columns, Tally, describe_has, shown
 from stepsynth.data.labels import LabelFinder, label_list, label_text, literal
 from stepsynth.errors import ConfigError, DataError, did_you_mean
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks import create_family, join_labels, stored_family
 from stepsynth.types import Example, Span
 
@@ -263,7 +264,7 @@ def _listed(value: object, where: str) -> list[tuple[object, object]]:
     starts = [None] * len(texts) if starts is None else starts
     if len(texts) != len(starts):
         raise DataError(
-            f"the answers of {where} have {len(texts)} text{'s' * (len(texts) != 1)} and {len(starts)} answer_start.",
+            f"the answers of {where} have {counted(len(texts), 'text')} and {len(starts)} answer_start.",
             hint="Give one answer_start for each text.",
         )
     return list(zip(texts, starts, strict=True))

@@ -21,6 +21,7 @@ from stepsynth.data.splits import Halves, compared, cut_by_label, cut_by_unit, d
 from stepsynth.data.stratified_sample import draw
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.near_duplicates import NearDuplicates
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks import SplitRule, create_family
 from stepsynth.types import Example, canonical_json
 
@@ -258,7 +259,7 @@ def _refuse_single(counts: Mapping[str, int], what: str) -> None:
 def _refuse_few(rows: Sequence[Example], needed: int, what: str, config: RunConfig, after: str) -> None:
     if len(rows) < needed:
         raise DataError(
-            f"{describe_has(config.data.validation)} {len(rows)} usable row{'s' * (len(rows) != 1)} for {what}{after}.",
+            f"{describe_has(config.data.validation)} {counted(len(rows), 'usable row')} for {what}{after}.",
             hint="Give at least two rows per label." if create_family(config.task).one_label else "Give more rows.",
         )
 
@@ -280,7 +281,7 @@ def _cut_texts(rows: Sequence[Example], config: RunConfig, after: str) -> tuple[
     for label, count in counts.items():
         if count < 2:
             raise DataError(
-                f"label {label!r} has {count} usable row{'s' * (count != 1)} in {describe(source)}{after}; "
+                f"label {label!r} has {counted(count, 'usable row')} in {describe(source)}{after}; "
                 "validation needs two, one for each half.",
                 hint="Add rows with it, raise 'sample', or remove the label from task.labels.",
             )

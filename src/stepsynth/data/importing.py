@@ -29,6 +29,7 @@ from stepsynth.data.readers.objects import find_rows, parse_documents
 from stepsynth.data.rows import check_file, read_file
 from stepsynth.data.splits import fingerprint
 from stepsynth.errors import DataError
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
@@ -76,10 +77,10 @@ class Imported:
 
     def lines(self) -> list[str]:
         """Return the summary as lines."""
-        said = [f"{len(self.rows):,} rows kept"]
+        said = [f"{counted(len(self.rows), 'row')} kept"]
         said += [f"  {label}: {count:,}" for label, count in self.labels.items()]
         if self.dropped:
-            said.append(f"{sum(self.dropped.values()):,} rows dropped")
+            said.append(f"{counted(sum(self.dropped.values()), 'row')} dropped")
             said += [f"  {reason}: {count:,}" for reason, count in self.dropped.items()]
         return said + self.problems()
 

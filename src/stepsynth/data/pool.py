@@ -23,6 +23,7 @@ from stepsynth.data.rows import read_rows
 from stepsynth.data.splits import compared, fingerprint
 from stepsynth.errors import ConfigError, DataError
 from stepsynth.near_duplicates import NearDuplicates
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks import create_family
 from stepsynth.types import Example
 from stepsynth.words import read_form, word_runs
@@ -236,7 +237,7 @@ def _notes(found: Pool, config: RunConfig, validation: Sequence[Example], reader
     if reader.labels:
         yield f"The labels of {describe(reader.source)} (column {reader.labels!r}) are not read: a pool has none."
     if reader.unusable:
-        rows = f"{reader.unusable:,} row{'s' * (reader.unusable != 1)}"
+        rows = counted(reader.unusable, "row")
         yield f"Left out {rows} of data.pool without a usable text; the first: {reader.first}."
     near, far = _known_words(validation, found.rows)
     if near and far < _FAR * near:
@@ -371,7 +372,7 @@ def _files(folder: Path, encoding: str | None, tally: Tally) -> Generator[RawRow
             hint="Give a folder of .txt files with one text each, or one file with all texts.",
         )
     others = f"; {len(found) - len(files):,} other file(s) not read" if len(found) > len(files) else ""
-    tally.notes.append(f"{len(files):,} .txt file{'s' * (len(files) != 1)}{others}")
+    tally.notes.append(f"{counted(len(files), '.txt file')}{others}")
     for path in files:
         text = read_whole(path, encoding).strip()
         if not text:

@@ -13,6 +13,7 @@ from math import floor
 from random import Random
 from typing import TypeVar
 
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks import split_labels
 from stepsynth.types import Example
 from stepsynth.words import normalised, read_form, word_runs
@@ -49,12 +50,10 @@ def distinct(rows: Sequence[Example]) -> tuple[list[Example], list[str]]:
     contradicting = [group for group in groups.values() if len({row.label for row in group}) > 1]
     notes = []
     if repeated := sum(len(group) - 1 for group in agreed):
-        notes.append(f"Dropped {repeated} repeated row{'s' * (repeated != 1)}.")
+        notes.append(f"Dropped {counted(repeated, 'repeated row')}.")
     if contradicting:
         lost = sum(map(len, contradicting))
-        notes.append(
-            f"Dropped {lost} rows with {len(contradicting)} text{'s' * (len(contradicting) != 1)} that carry different labels."
-        )
+        notes.append(f"Dropped {counted(lost, 'row')} with {counted(len(contradicting), 'text')} that carry different labels.")
     return [_merged(group) for group in agreed], notes
 
 

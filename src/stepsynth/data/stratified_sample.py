@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stepsynth.data.columns import describe_has
 from stepsynth.data.splits import apportion
 from stepsynth.errors import DataError
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def draw(rows: Iterable[Example], task: TaskConfig, source: SourceConfig, role: 
     total, present = sum(counts.values()), {label: count for label, count in counts.items() if count}
     if size > total:
         raise DataError(
-            f"data.{role}.sample is {size}, but {describe_has(source)} {total} row{'s' * (total != 1)}.",
+            f"data.{role}.sample is {size}, but {describe_has(source)} {counted(total, 'row')}.",
             hint="Lower 'sample' or leave it out.",
         )
     strata = family.strata(present)

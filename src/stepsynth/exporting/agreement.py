@@ -16,6 +16,7 @@ from stepsynth.errors import RunError, UserError
 from stepsynth.evaluation.clusters import clusters_of
 from stepsynth.evaluation.statistics import PairedResult, paired_difference, plain
 from stepsynth.execution import open_journal
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks.scoring import score_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Agreement:
     def __str__(self) -> str:
         """The difference in points with its interval, and the rows."""
         low, high = (100 * bound for bound in self.difference.ci95)
-        return f"{100 * self.difference.difference:+.1f} [{low:+.1f}, {high:+.1f}] points of {self.metric} on {self.rows:,} rows"
+        change = f"{100 * self.difference.difference:+.1f} [{low:+.1f}, {high:+.1f}] points of {self.metric}"
+        return f"{change} on {counted(self.rows, 'row')}"
 
 
 def proof_rows(directory: RunDirectory, round_number: int) -> Proof:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.exporting import sections
 from stepsynth.exporting.sections import code, joined, plain, table
 from stepsynth.run.public import public_name
+from stepsynth.runtime.counting import counted
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _results(facts: Facts, student: WrittenStudent) -> list[Any]:
         huggingface_hub.EvalResult(
             task_type=task,
             dataset_type=str(test.hub) if test is not None and of_hub else re.sub(r"\W+", "-", facts.config.task.name).strip("-"),
-            dataset_name=f"{facts.config.task.name}, sealed test set of {score['n']:,} rows",
+            dataset_name=f"{facts.config.task.name}, sealed test set of {counted(score['n'], 'row')}",
             dataset_split="test",
             metric_type=score["metric"],
             metric_name=score["metric"].replace("_", " "),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stepsynth.exporting.conversion import fill_folder
 from stepsynth.exporting.sections import code
 from stepsynth.exporting.student import MAX_LOSS, WrittenStudent
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _write(
     texts = stored_family(directory.config.task).text_columns
     row = '"..."' if len(texts) == 1 else "{" + ", ".join(f'"{name}": "..."' for name in texts) + "}"
     lines = ["import stepsynth as ss", "", 'student = ss.TrainedStudent.load("FOLDER")', f"student.predict([{row}])"]
-    compared = ", ".join(f"{part.rows:,} {split} rows" for split, part in found.splits.items())
+    compared = ", ".join(counted(part.rows, f"{split} row") for split, part in found.splits.items())
     notes = " ".join([f"It was compared with PyTorch on {compared}.", *found.notes])
     loading = "\n\n".join(
         [

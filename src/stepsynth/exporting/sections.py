@@ -12,6 +12,7 @@ from stepsynth.exporting.facts import model_licence
 from stepsynth.filters import REASONS
 from stepsynth.report.gap import gap_sentences
 from stepsynth.run.public import public_config, public_name, public_server, source_name
+from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -224,13 +225,13 @@ def gold_use(facts: Facts) -> str:
     """Return what the labelled rows were used for."""
     data = facts.config.data
     lines = [
-        f"- Validation: {facts.harvest + facts.select:,} rows of {plain(source_name(data.validation))}, in two halves "
+        f"- Validation: {counted(facts.harvest + facts.select, 'row')} of {plain(source_name(data.validation))}, in two halves "
         f"(harvest {facts.harvest:,}, select {facts.select:,}).",
         *(f"- {sentence}" for sentence in _GOLD_USE[facts.trains]),
     ]
     test = facts.method["test"]
     if data.test is not None:
-        used = f"{test['n']:,} rows, for" if test else "not opened yet; for"
+        used = f"{counted(test['n'], 'row')}, for" if test else "not opened yet; for"
         lines.append(f"- Test: {plain(source_name(data.test))}: {used} the scores above and nothing else.")
     for name, what in (("contexts", "texts to write about"), ("seed", "rows to start from"), ("pool", "texts without labels")):
         if (source := getattr(data, name)) is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
 from stepsynth.filters.normalise import clean
+from stepsynth.runtime.counting import counted
 from stepsynth.types import Candidate, DropReason, GeneratedRow, Response, Span, StageKind, Verdict
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def annotate(
         info["readings"] = {"each": times, "read": read, "agreed": agreed}
     journal.finish_stage(plan.stage, number, StageKind.ANNOTATE, verdicts, info, time.monotonic() - started)
     share = f"; {agreed:,} of {read:,} readings agree" if times > 1 else ""
-    progress.finish(f"{labelled:,} of {len(verdicts):,} texts labelled by the teacher{share}")
+    progress.finish(f"{labelled:,} of {counted(len(verdicts), 'text')} labelled by the teacher{share}")
 
 
 def _majority(readings: Sequence[Verdict]) -> tuple[Verdict, int, int]:

@@ -21,6 +21,7 @@ from stepsynth.journal import AnswerStore
 from stepsynth.methods import rng_for
 from stepsynth.planning.forecast import amount
 from stepsynth.planning.plans import all_plans
+from stepsynth.runtime.counting import counted
 from stepsynth.tasks.labels import carried_labels
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.purse import Bill, Purse
@@ -223,7 +224,7 @@ def _bill(purse: Purse, requests: Sequence[Request]) -> Bill:
 def cost_line(worst: Bill) -> str:
     """Return what a sample and a trial may cost, before anything is asked."""
     usd = "price unknown" if worst.usd is None else "free" if worst.usd == 0 else f"{amount(worst.usd)} USD"
-    requests = f"{worst.requests:,} request{'s' * (worst.requests != 1)}"
+    requests = counted(worst.requests, "request")
     return f"Trial: at most {requests} and {worst.tokens:,} tokens: {usd}. Failed attempts that are repeated come on top."
 
 

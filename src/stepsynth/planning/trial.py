@@ -38,6 +38,7 @@ from stepsynth.planning.questions import (
 )
 from stepsynth.run import JOURNAL
 from stepsynth.run.answers import open_answers
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.progress import SilentProgress
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.students.curve import learning_curve
@@ -184,7 +185,7 @@ class Trial:
             reasons = self._reasons(client, self._questions.reasons, report)
             ctx = replace(ctx, rationales=lambda: reasons)
         requests = self._questions.row_requests(self._method, ctx)
-        report(f"Trial: the teacher writes sample rows ({len(requests):,} requests).")
+        report(f"Trial: the teacher writes sample rows ({counted(len(requests), 'request')}).")
         rules = FilterPipeline.for_rows(
             self._config.task,
             self._gold,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
+from stepsynth.runtime.counting import counted
 from stepsynth.teachers.learned import LearningTeacher
 from stepsynth.teachers.reading import hidden_tokens
 from stepsynth.teachers.redaction import parsed_json, without_keys
@@ -169,7 +170,7 @@ def listed(replies: list[tuple[str, Reply]], model: str) -> Finding:
         how = "" if reply.ok else f" (HTTP {reply.status})"
         return Finding("seen", f"the server lists no models{how}")
     many = f"among {len(ids):,} models" if len(ids) > 1 else "the only model"
-    others = f"not listed; the server lists {len(ids):,} other model{'s' * (len(ids) != 1)}"
+    others = f"not listed; the server lists {counted(len(ids), 'other model')}"
     return Finding("seen", f"there, {many}" if serves(model, ids) else others)
 
 

@@ -16,6 +16,7 @@ from stepsynth.data.splits import fingerprint
 from stepsynth.evaluation.clusters import cluster_sums, clusters_of
 from stepsynth.evaluation.statistics import as_matrix
 from stepsynth.journal.results import find_choice
+from stepsynth.runtime.counting import counted
 from stepsynth.students.curve import learning_curve
 from stepsynth.types import StageKind
 
@@ -206,7 +207,9 @@ class CrossFit:
         info = {"rows": sum(map(len, parts)), "fold": fold}
         self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
         right = sum(g.score == 1.0 for g in graded.values())
-        self._progress.finish(f"trained on {info['rows']:,} rows: {right:,} of {len(graded):,} rows of this fold right")
+        self._progress.finish(
+            f"trained on {counted(info['rows'], 'row')}: {right:,} of {counted(len(graded), 'row')} of this fold right"
+        )
 
     def _parts(self, recipe: Recipe, written: Sequence[Example], gold: Sequence[Example], stage: str) -> list[Sequence[Example]]:
         """Return the rows to learn from, one part after the other.
