@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from stepsynth.config import DataConfig, RunConfig, SourceConfig, TaskConfig
 from stepsynth.errors import RunError
 from stepsynth.journal import AnswerStore, Journal, Spent
-from stepsynth.journal.database import decoded
+from stepsynth.journal.database import decoded, each
 from stepsynth.journal.queries import count_rows, dataset_sample, each_ending, each_row, rows_at, rows_from_mistakes
 from stepsynth.run import RunDirectory
 from stepsynth.run.data import RunData
@@ -153,6 +153,15 @@ def test_rows_come_in_the_order_of_the_run_and_the_data_set_has_no_rationales(jo
     ]
     assert journal.stage_done("round-0/seed")
     assert not journal.stage_done("round-2/seed")
+
+
+def test_a_reader_that_stops_early_may_outlive_the_connection() -> None:
+    """A disk that is full ends the data set in the middle: nothing is said but that."""
+    connection = sqlite3.connect(":memory:")
+    rows = each(connection, "SELECT 1 UNION ALL SELECT 2")
+    assert next(iter(rows)) == (1,)
+    connection.close()
+    rows.close()  # type: ignore[attr-defined]
 
 
 def test_rows_are_read_a_few_at_a_time_as_if_all_at_once(journal: Journal) -> None:

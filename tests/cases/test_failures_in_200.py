@@ -105,6 +105,17 @@ def test_thoughts_choices_and_cuts_of_a_stream_are_kept() -> None:
     assert [answer.text for answer in read_completion(two, 2)] == ["one", "two"]
 
 
+def test_a_stop_after_a_failure_or_a_cut_does_not_undo_it() -> None:
+    """A gateway that tries again in the same stream gives the second answer the first one's place."""
+    again = event(delta={"content": "Half an an"}, finish_reason="error") + event(
+        delta={"content": "A place."}, finish_reason="stop"
+    )
+    with pytest.raises(TransientError, match="error"):
+        read_completion(again)
+    cut = event(delta={"content": "A"}, finish_reason="length") + event(finish_reason="stop")
+    assert read_completion(cut)[0].finish_reason == "length"
+
+
 @pytest.mark.parametrize("raw", [STREAM.split("data:")[0] + event(delta={"content": "A qui"}), ": ping\n\n", 'data: {"cho'])
 def test_a_stream_that_broke_off_is_no_answer_and_says_what_it_was(raw: str) -> None:
     with pytest.raises(TransientError, match="event stream that was not asked for and is incomplete"):

@@ -135,7 +135,9 @@ def select(connection: sqlite3.Connection, query: str, values: Sequence[object] 
 def each(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query, with only a few in memory at a time; see `select`."""
     try:
-        yield from connection.execute(query, values)
+        # Not `yield from`: it would close the cursor when the reader stops early, perhaps after the connection was closed.
+        for row in connection.execute(query, values):  # noqa: UP028
+            yield row
     except sqlite3.DatabaseError as error:
         raise RunError(f"the journal cannot be read: {error}.", hint="Restore it from a backup, or start a new run.") from error
 

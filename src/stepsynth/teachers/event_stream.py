@@ -63,4 +63,8 @@ def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
             message[key] = value
     if isinstance(part.get("text"), str):
         message["content"] = message.get("content", "") + part["text"]
-    whole |= {key: value for key, value in part.items() if key not in {"index", "delta", "message", "text"} and value is not None}
+    known = {"index", "delta", "message", "text"}
+    # A stop that follows a failure or a cut, from a gateway that tried again in the same stream, does not undo it.
+    if whole.get("finish_reason") not in (None, "", "stop"):
+        known.add("finish_reason")
+    whole |= {key: value for key, value in part.items() if key not in known and value is not None}
