@@ -10,7 +10,6 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, cast
 
 from stepsynth.errors import TransientError
-from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.generation.budget import BudgetGuard
 from stepsynth.generation.committer import Committer
 from stepsynth.generation.dispatcher import Context, Dispatcher
@@ -24,6 +23,7 @@ from stepsynth.generation.scheduler import TeacherState
 from stepsynth.runtime.progress import RequestStats
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
+from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.teachers.completions import is_failure
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, is_cut_off_in_thought
