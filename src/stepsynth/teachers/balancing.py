@@ -111,8 +111,12 @@ class _Server:
         oldest = now - next(iter(self.pending.values())) if self.pending else 0.0
         usual = self.latency or default
         if self.latency and not self.pending:
-            usual *= 0.5 ** ((now - self.measured_at) / _HALF_LIFE_S)
+            usual = self.remembered(now)
         return max(usual, oldest / _OVERDUE)
+
+    def remembered(self, now: float) -> float:
+        """The measured seconds per answer, as far as they still count after nothing was sent for a while."""
+        return self.latency * 0.5 ** (max(0.0, now - self.measured_at) / _HALF_LIFE_S)
 
     def load(self, now: float, default: float) -> tuple[float, int]:
         """What decides between servers that work; the smallest is chosen."""
@@ -230,7 +234,8 @@ class Balance:
         """Record an answer: the server works."""
         server, seconds = self._ended(ticket), now - ticket.at
         server.limiter.answered(ticket.number, seconds)
-        server.latency += (seconds - server.latency) * (_SMOOTHING if server.latency else 1.0)
+        before = server.remembered(ticket.at)
+        server.latency = before + (seconds - before) * (_SMOOTHING if before else 1.0)
         server.measured_at = now
         server.answered += 1
         server.pauses = 0

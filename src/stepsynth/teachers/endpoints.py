@@ -271,4 +271,4 @@ class EndpointsTeacher:
 
 
 def _left_out(address: str, why: str) -> str:
-    return f"{address} is left out for now and tried again later; the other servers of teacher.base_url get its requests: {why}"
+    return f"{address} is left out and tried again later: {why}"
