@@ -198,7 +198,8 @@ def test_overload_shrinks_one_limit() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_counts_stay_whole_and_something_may_always_be_sent(seed: int) -> None:
-    luck, balance, now, flying = random.Random(seed), Balance(3, 8), 0.0, []
+    luck, balance, now = random.Random(seed), Balance(3, 8), 0.0
+    flying: list[Ticket] = []
     for _ in range(3000):
         now += luck.choice((0.0, 0.01, 0.1, 2.0))
         most = balance.most_in_flight(now)

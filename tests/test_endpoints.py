@@ -273,7 +273,7 @@ def test_a_cap_on_requests_holds_while_a_server_dies(site: Site) -> None:
 
 
 def test_all_down_ends_as_one_that_is_down(site: Site, tmp_path: Path) -> None:
-    found = []
+    found: list[TransientError] = []
     for addresses in (NOBODY, [NOBODY, "http://127.0.0.1:7/v1", "http://127.0.0.1:11/v1"]):
         with pytest.raises(TransientError) as caught:
             site.run(addresses, 100, path=tmp_path / f"{len(found)}.db")

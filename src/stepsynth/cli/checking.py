@@ -111,13 +111,14 @@ def _head(check: TeacherCheck) -> dict[str, Any]:
     from stepsynth import __version__
 
     config = check.config
-    address = address_of(config.base_url)
+    servers = getattr(check, "servers", config.base_urls)
+    address = address_of(servers[0]) if servers else None
     return {
         "stepsynth": __version__,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "backend": config.backend,
         "model": config.model,
-        "address": shown_addresses(address, getattr(check, "servers", 1)) if address else None,
+        "address": shown_addresses(address, len(servers)) if address else None,
     }
 
 

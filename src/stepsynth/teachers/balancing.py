@@ -116,7 +116,7 @@ class _Server:
 
     def remembered(self, now: float) -> float:
         """The measured seconds per answer, as far as they still count after nothing was sent for a while."""
-        return self.latency * 0.5 ** (max(0.0, now - self.measured_at) / _HALF_LIFE_S)
+        return self.latency * float(0.5 ** (max(0.0, now - self.measured_at) / _HALF_LIFE_S))
 
     def load(self, now: float, default: float) -> tuple[float, int]:
         """What decides between servers that work; the smallest is chosen."""

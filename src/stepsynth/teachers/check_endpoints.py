@@ -29,6 +29,9 @@ class EndpointsCheck(TeacherCheck):
         config: the teacher's config, with several addresses.
         budget: hard caps.
 
+    Attributes:
+        servers: their addresses.
+
     Raises:
         ConfigError: dollars are capped and the price is unknown.
     """
@@ -38,8 +41,8 @@ class EndpointsCheck(TeacherCheck):
         TeacherCheck(config, budget)
         super().__init__(config.at(config.base_urls[0], alone=True), budget)
         self._each = {address: self._live(config.at(address, alone=True)) for address in config.base_urls}
-        self.servers = len(self._each)
-        more, one = self.servers - 1, self.purse.worst(self._alone)
+        self.servers = config.base_urls
+        more, one = len(self.servers) - 1, self.purse.worst(self._alone)
         usd = None if self.worst.usd is None else self.worst.usd + more * (one.usd or 0.0)
         self.worst = Bill(self.worst.requests + more, self.worst.tokens + more * one.tokens, usd)
 
