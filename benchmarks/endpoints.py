@@ -24,12 +24,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stepsynth.config import BudgetConfig, TeacherConfig
-from stepsynth.generation import TeacherClient
-from stepsynth.journal import Journal
-from stepsynth.types import Message, Request, Response, Sampling
+if TYPE_CHECKING:
+    from stepsynth.generation import TeacherClient
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "endpoints.json"
@@ -97,6 +95,12 @@ class Server:
 
 def measure(count: int, dies: bool) -> dict[str, Any]:
     """Ask for 800 rows a server; if one dies, it does so after a quarter of them and comes back four seconds later."""
+    # Not at the top: a server's process needs none of it, and starts at once without.
+    from stepsynth.config import BudgetConfig, TeacherConfig
+    from stepsynth.generation import TeacherClient
+    from stepsynth.journal import Journal
+    from stepsynth.types import Message, Request, Response, Sampling
+
     servers, rows = [Server() for _ in range(count)], count * ROWS_PER_SERVER
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,9 @@ __all__ = ["CERTAIN", "Balance", "Fault", "Ticket"]
 # A server is out when the weights of its failures since its last answer reach this; a refused connection is certain by itself.
 CERTAIN = 3
 _FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 60.0
+_LONGEST_WAIT_S = 30.0
+# A server that comes back is idle for at most about half as long as it was down.
+_GROWTH = 1.5
 # A server that keeps asking for short waits is left alone for longer each time.
 _FIRST_PAUSE_S = 0.5
 _SMOOTHING = 0.2
@@ -286,7 +288,7 @@ class Balance:
         if now >= server.paused_until:
             # Of refusals that come together only the first one counts.
             server.pauses += 1
-        least = min(_LONGEST_WAIT_S, _FIRST_PAUSE_S * 2 ** (server.pauses - 2)) if server.pauses > 1 else 0.0
+        least = min(_LONGEST_WAIT_S, _FIRST_PAUSE_S * 2.0 ** (server.pauses - 2)) if server.pauses > 1 else 0.0
         server.paused_until = max(server.paused_until, now + max(wait, least))
 
     def _leave_out(self, server: _Server, now: float, *, again: bool) -> None:
@@ -294,5 +296,5 @@ class Balance:
         if server.next_try is not None and not again and now < server.next_try:
             return
         server.outs += server.next_try is None
-        server.next_try = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0**server.failed_tries)
+        server.next_try = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * _GROWTH**server.failed_tries)
         server.failed_tries += 1
