@@ -282,7 +282,7 @@ def test_lists_differ(name: str, status: int, shape: Callable[[Any], bool]) -> N
         ("mistral", {"seed": 1}),
         ("deepseek", {"response_format": {"type": "json_schema"}}),
         ("lmstudio", {"response_format": {"type": "json_object"}}),
-        ("llama.cpp", {"n": 2}),
+        ("llama.cpp", {"n": 5}),
     ],
 )
 def test_parameters_are_refused_as_documented(name: str, field: dict[str, Any]) -> None:
