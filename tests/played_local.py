@@ -34,20 +34,49 @@ class _Local(PlayedProvider):
 
 
 class VLLM(_Local):
-    """https://docs.vllm.ai/en/stable/serving/openai_compatible_server and .../features/reasoning_outputs, as documented."""
+    """https://docs.vllm.ai/en/stable/serving/openai_compatible_server and .../features/reasoning_outputs, as documented.
+
+    "Seen": in the answers of the real server (0.32.0) to ``benchmarks/real_server.py``.
+    """
 
     served = ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen3-8B")
     thinking = frozenset({"Qwen/Qwen3-8B"})
+    # Tokens of prompt and answer.
+    context = 8192
 
     def error(self, message: str, code: str | int | None = None, kind: str = "BadRequestError") -> Any:
         return openai_error(message, code or 400, kind)
 
     def says_wrong_key(self, given: str) -> Fault:
-        # Reported: with --api-key, an error that is a text.
+        # Seen: with --api-key, an error that is a text.
         return Fault.status(401, body={"error": "Unauthorized"})
 
     def says_no_model(self, model: str) -> Fault:
-        return Fault.status(404, body=self.error(f"The model `{model}` does not exist.", 404, "NotFoundError"))
+        # Seen: with the names that it has.
+        said = f"The model `{model}` does not exist. Valid aliases: {', '.join(self.served)}."
+        return Fault.status(404, body=self.error(said, 404, "NotFoundError"))
+
+    def checked(self, body: Mapping[str, Any]) -> Fault | None:
+        # Seen: a prompt, or a limit on the answer, beyond the context is refused by the name of a parameter.
+        tokens, limit = sum(len(str(turn.get("content")).split()) for turn in body["messages"]), self.limit(body)
+        if tokens > self.context:
+            said = (
+                f"This model's maximum context length is {self.context} tokens. However, your prompt contains at least "
+                f"{self.context + 1} input tokens, which exceeds this limit even without any output tokens. Please reduce the "
+                f"length of the input prompt. (parameter=input_tokens, value={self.context + 1})"
+            )
+            error = self.error(said)
+            error.get("error", error)["param"] = "input_tokens"
+            return Fault.status(400, body=error)
+        if limit > self.context:
+            said = (
+                f"max_tokens={limit} cannot be greater than max_model_len={self.context}. Please request fewer output tokens. "
+                f"(parameter=max_tokens, value={limit})"
+            )
+            error = self.error(said)
+            error.get("error", error)["param"] = "max_tokens"
+            return Fault.status(400, body=error)
+        return None
 
     def with_thoughts(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
         # Documented: with --reasoning-parser in message.reasoning (formerly reasoning_content).

@@ -323,6 +323,22 @@ def test_thoughts_are_never_an_answer(name: str) -> None:
     assert not [piece for piece in NEVER if piece in answer_text(config, short)]
 
 
+@pytest.mark.parametrize("name", ["vllm", "sglang", "llama.cpp"])
+def test_a_prompt_beyond_the_context_says_how_to_make_room(name: str) -> None:
+    with play(name) as server:
+        config = config_for(server, name)
+
+        async def work(teacher: AsyncTeacher) -> str:
+            with pytest.raises(PermanentError) as caught:
+                await answer_of(teacher, make_request("word " * 10_000))
+            return f"{caught.value} {caught.value.hint}"
+
+        said = use(config, work)
+    assert "context" in said
+    assert "teacher.sampling.max_tokens" in said
+    assert "teacher.options" not in said
+
+
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_json_is_asked_for_as_far_as_a_provider_goes(name: str) -> None:
     with play(name) as server:
