@@ -53,6 +53,9 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
+NOTHING: Mapping[str, object] = {}
+
+
 class Commands:
     """stepsynth's commands with a real server as their teacher.
 
@@ -74,10 +77,9 @@ class Commands:
         if server.key:
             self.teacher["api_key_env"] = VARIABLE
 
-    def line(self, command: str, *more: str, **settings: object) -> list[str]:
-        """Return a command line; ``__`` in the name of a setting is a dot."""
-        given = {**{f"teacher.{name}": value for name, value in self.teacher.items()}, **SMALL}
-        given |= {name.replace("__", "."): value for name, value in settings.items()}
+    def line(self, command: str, *more: str, settings: Mapping[str, object] = NOTHING) -> list[str]:
+        """Return a command line."""
+        given = {**{f"teacher.{name}": value for name, value in self.teacher.items()}, **SMALL, **settings}
         where = ["models", "check", "--config"] if command == "check" else [command]
         sets = [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
         return [sys.executable, "-m", "stepsynth", *where, str(CONFIG), "--json", *more, *sets]
@@ -88,7 +90,7 @@ class Commands:
         return {**os.environ, **own}
 
     def ask(
-        self, command: str, *more: str, key: str | None = None, fails: bool = False, **settings: object
+        self, command: str, *more: str, settings: Mapping[str, object] = NOTHING, key: str | None = None, fails: bool = False
     ) -> tuple[dict[str, Any], str, float, int]:
         """Run a command; return what it printed, its messages, its seconds and the completions that it asked for.
 
@@ -97,7 +99,7 @@ class Commands:
         """
         before, started = self.server.completions(), time.monotonic()
         done = subprocess.run(
-            self.line(command, *more, **settings),
+            self.line(command, *more, settings=settings),
             capture_output=True,
             text=True,
             env=self.environment(key),
@@ -118,16 +120,18 @@ class Commands:
 def checked(commands: Commands) -> dict[str, str]:
     """Return what ``models check`` finds, with every setting in use."""
     settings = {
-        "teacher__sampling__min_p": 0.1,
-        "teacher__sampling__repetition_penalty": 1.3,
-        "teacher__structured": "json",
-        "teacher__logprobs": "true",
+        "teacher.sampling.min_p": 0.1,
+        "teacher.sampling.repetition_penalty": 1.3,
+        "teacher.structured": "json",
+        "teacher.logprobs": "true",
     }
-    found, _, _, _ = commands.ask("check", **settings, fails=True)
+    found, _, _, _ = commands.ask("check", settings=settings, fails=True)
     lines = {name: f"{entry['state']}: {entry['found']}" for name, entry in found["findings"].items()}
     # How long it took says nothing about the server.
     findings = {name: line for name, line in lines.items() if name not in {"server", "parallel", "speed"}}
-    return {**findings, **({"problem": found["problem"]} if found["problem"] else {})}
+    if found["problem"]:
+        findings["problem"] = _without_places(found["problem"], commands.server)
+    return findings
 
 
 def small_run(commands: Commands) -> dict[str, Any]:
@@ -201,7 +205,7 @@ def killed(commands: Commands, after: int) -> dict[str, int]:
 def variant(commands: Commands, name: str) -> dict[str, Any]:
     """Run with JSON and two rows per request, or with log-probabilities for second readings."""
     folder, settings = commands.work / name, VARIANTS[name]
-    results, said, _, asked = commands.ask("run", "--out", str(folder), **_dotted(settings))
+    results, said, _, asked = commands.ask("run", "--out", str(folder), settings=settings)
     used, kept = next(iter(results["methods"].values())), _kept(folder)
     found = {"completions": asked, "answers": kept, "tokens": used["tokens"], "rows": used["rows"]}
     if name == "logprobs":
@@ -213,17 +217,23 @@ def refusals(commands: Commands) -> dict[str, str]:
     """Return what stepsynth says to requests that a server should refuse."""
     found: dict[str, str] = {}
     for name, changes, key in (
-        ("another model", {"teacher__model": "no-such-model"}, None),
+        ("another model", {"teacher.model": "no-such-model"}, None),
         ("a wrong key", {}, "a-wrong-key"),
     ):
         if name == "a wrong key" and not commands.server.key:
             continue
-        told, said, _, _ = commands.ask("check", key=key, fails=True, **changes)
+        told, said, _, _ = commands.ask("check", settings=changes, key=key, fails=True)
         found[name] = told.get("problem") or ("taken" if told.get("works") else said)
     os.environ[VARIABLE] = commands.server.key or "none"
     for name, words, limit in (("a prompt that is too long", 6000, 8), ("more tokens than there is room", 1, 100_000)):
         found[name] = asyncio.run(_answer(commands.teacher, "word " * words, limit))
-    return found
+    return {name: _without_places(line, commands.server) for name, line in found.items()}
+
+
+def _without_places(line: str, server: RealServer) -> str:
+    """Return a line without the port and the folder, which differ from machine to machine."""
+    line = line.replace(server.base_url, "SERVER")
+    return line.replace(server.model, "MODEL") if "/" in server.model else line
 
 
 async def _answer(teacher: Mapping[str, Any], text: str, limit: int) -> str:
@@ -246,10 +256,6 @@ async def _answer(teacher: Mapping[str, Any], text: str, limit: int) -> str:
         return f"{type(error).__name__}: {error}"
     finally:
         await own.close()
-
-
-def _dotted(settings: Mapping[str, object]) -> dict[str, object]:
-    return {name.replace(".", "__"): value for name, value in settings.items()}
 
 
 def _journals(folder: Path) -> list[Path]:
