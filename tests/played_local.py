@@ -34,20 +34,49 @@ class _Local(PlayedProvider):
 
 
 class VLLM(_Local):
-    """https://docs.vllm.ai/en/stable/serving/openai_compatible_server and .../features/reasoning_outputs, as documented."""
+    """https://docs.vllm.ai/en/stable/serving/openai_compatible_server and .../features/reasoning_outputs, as documented.
+
+    "Seen": in the answers of the real server (0.32.0) to ``benchmarks/real_server.py``.
+    """
 
     served = ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen3-8B")
     thinking = frozenset({"Qwen/Qwen3-8B"})
+    # Tokens of prompt and answer.
+    context = 8192
 
     def error(self, message: str, code: str | int | None = None, kind: str = "BadRequestError") -> Any:
         return openai_error(message, code or 400, kind)
 
     def says_wrong_key(self, given: str) -> Fault:
-        # Reported: with --api-key, an error that is a text.
+        # Seen: with --api-key, an error that is a text.
         return Fault.status(401, body={"error": "Unauthorized"})
 
     def says_no_model(self, model: str) -> Fault:
-        return Fault.status(404, body=self.error(f"The model `{model}` does not exist.", 404, "NotFoundError"))
+        # Seen: with the names that it has.
+        said = f"The model `{model}` does not exist. Valid aliases: {', '.join(self.served)}."
+        return Fault.status(404, body=self.error(said, 404, "NotFoundError"))
+
+    def checked(self, body: Mapping[str, Any]) -> Fault | None:
+        # Seen: a prompt, or a limit on the answer, beyond the context is refused by the name of a parameter.
+        tokens, limit = sum(len(str(turn.get("content")).split()) for turn in body["messages"]), self.limit(body)
+        if tokens > self.context:
+            said = (
+                f"This model's maximum context length is {self.context} tokens. However, your prompt contains at least "
+                f"{self.context + 1} input tokens, which exceeds this limit even without any output tokens. Please reduce the "
+                f"length of the input prompt. (parameter=input_tokens, value={self.context + 1})"
+            )
+            error = self.error(said)
+            error.get("error", error)["param"] = "input_tokens"
+            return Fault.status(400, body=error)
+        if limit > self.context:
+            said = (
+                f"max_tokens={limit} cannot be greater than max_model_len={self.context}. Please request fewer output tokens. "
+                f"(parameter=max_tokens, value={limit})"
+            )
+            error = self.error(said)
+            error.get("error", error)["param"] = "max_tokens"
+            return Fault.status(400, body=error)
+        return None
 
     def with_thoughts(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
         # Documented: with --reasoning-parser in message.reasoning (formerly reasoning_content).
@@ -90,10 +119,15 @@ class SGLang(VLLM):
 
 
 class LlamaCpp(_Local):
-    """https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, as documented."""
+    """https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, as documented.
+
+    "Seen": in the answers of the real server to ``benchmarks/real_server.py``.
+    """
 
     served = ("qwen3-8b-q4_k_m.gguf",)
     thinking = frozenset({"local"})
+    # Answers at once, and tokens of prompt and answer in each.
+    slots, context = 4, 2048
 
     def error(self, message: str, code: str | int | None = None, kind: str = "invalid_request_error") -> Any:
         # Documented: the code is the status, as a number.
@@ -111,10 +145,28 @@ class LlamaCpp(_Local):
         return self.served[0]
 
     def checked(self, body: Mapping[str, Any]) -> Fault | None:
-        # Its source: one choice only; reported as a 500 by some builds.
-        if body.get("n", 1) != 1:
-            return Fault.status(500, body=self.error("Only one completion choice is allowed", 500, "server_error"))
+        # Seen: a choice needs a slot. Builds until 2025 refused any n over 1 (tests/cases/test_error_bodies.py).
+        if not 1 <= body.get("n", 1) <= self.slots:
+            said = f"Field 'n': Value must be between 1 <= value <= {self.slots}, but got {body['n']}"
+            return Fault.status(400, body=self.error(said))
+        # Seen: a limit on the answer that exceeds the context is no reason to refuse, a long prompt is.
+        tokens = sum(len(str(turn.get("content")).split()) for turn in body["messages"])
+        if tokens > self.context:
+            said = f"request ({tokens} tokens) exceeds the available context size ({self.context} tokens), try increasing it"
+            error = self.error(said, kind="exceed_context_size_error")
+            error["error"] |= {"n_prompt_tokens": tokens, "n_ctx": self.context}
+            return Fault.status(400, body=error)
         return None
+
+    def _answered(self, body: dict[str, Any], *, anthropic: bool) -> dict[str, Any]:
+        found = super()._answered(body, anthropic=anthropic)
+        if len(found["choices"]) > 1:
+            # Seen: the usage, and the timings, of several choices are those of the first.
+            first = found["choices"][0]["message"]["content"]
+            written = len(first.split()) + 3
+            found["usage"] |= {"completion_tokens": written, "total_tokens": found["usage"]["prompt_tokens"] + written}
+            found["timings"] = {"prompt_n": 1, "predicted_n": written}
+        return found
 
     def says_overloaded(self, body: Mapping[str, Any]) -> Fault:
         # Documented: 503 while the model is loaded.

@@ -44,7 +44,7 @@ DOCUMENTED: dict[tuple[str, int], dict[str, str]] = {
     ("vertex", 0): {"model list": "lists no models", "thoughts": "hidden (100 tokens)"},
     ("vllm", 1): {"thoughts": "in the field 'reasoning'", "n": "taken"},
     ("sglang", 1): {"thoughts": "in the content"},
-    ("llama.cpp", 0): {"n": "refused", "model list": "not listed; the server lists 1 other model"},
+    ("llama.cpp", 0): {"n": "taken", "model list": "not listed; the server lists 1 other model"},
     ("ollama", 0): {"n": "ignored: 1 answer came", "model list": "there"},
     ("lmstudio", 1): {"JSON": "by schema", "thoughts": "in the content"},
 }

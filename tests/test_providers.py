@@ -282,7 +282,7 @@ def test_lists_differ(name: str, status: int, shape: Callable[[Any], bool]) -> N
         ("mistral", {"seed": 1}),
         ("deepseek", {"response_format": {"type": "json_schema"}}),
         ("lmstudio", {"response_format": {"type": "json_object"}}),
-        ("llama.cpp", {"n": 2}),
+        ("llama.cpp", {"n": 5}),
     ],
 )
 def test_parameters_are_refused_as_documented(name: str, field: dict[str, Any]) -> None:
@@ -321,6 +321,22 @@ def test_thoughts_are_never_an_answer(name: str) -> None:
         short = ask(config, 1, max_tokens=THOUGHT_TOKENS // 2)[0]
     assert short.finish_reason == "length"
     assert not [piece for piece in NEVER if piece in answer_text(config, short)]
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang", "llama.cpp"])
+def test_a_prompt_beyond_the_context_says_how_to_make_room(name: str) -> None:
+    with play(name) as server:
+        config = config_for(server, name)
+
+        async def work(teacher: AsyncTeacher) -> str:
+            with pytest.raises(PermanentError) as caught:
+                await answer_of(teacher, make_request("word " * 10_000))
+            return f"{caught.value} {caught.value.hint}"
+
+        said = use(config, work)
+    assert "context" in said
+    assert "teacher.sampling.max_tokens" in said
+    assert "teacher.options" not in said
 
 
 @pytest.mark.parametrize("name", PROVIDERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from loopback import Fault, LoopbackServer, completion
 from openai_client import make_config, use
+from providers import play
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import PermanentError, RetryModifiedError, TeacherError, TransientError
 from stepsynth.teachers import answer_of, probe_teacher
@@ -132,6 +134,78 @@ def test_a_server_without_n_answers_the_first_and_is_asked_one_by_one_from_then_
     assert use(make_config(loopback, rows_per_request=3), work) == 1
     assert teacher_limits == [1]
     assert ["n" in seen.json for seen in loopback.completions] == [True, False]
+
+
+def test_a_server_that_names_how_many_it_gives_is_asked_for_as_many() -> None:
+    asked: list[int] = []
+
+    async def work(teacher: OpenAITeacher) -> None:
+        groups = [[make_request(replicate=10 * group + i) for i in range(6)] for group in range(3)]
+        with pytest.raises(RetryModifiedError):
+            await teacher.generate_many(groups[0])
+        assert teacher.rows_limit == 4
+        found = await asyncio.gather(*(teacher.generate_many(group[: teacher.rows_limit]) for group in groups))
+        assert [len(answers) for answers in found] == [4, 4, 4]
+
+    with play("llama.cpp") as server:
+        use(make_config(server, model=server.served[0], rows_per_request=6), work)
+        asked += [seen.json["n"] for seen in server.completions]
+    assert asked == [6, 4, 4, 4]
+
+
+def test_a_refusal_that_allows_as_many_as_it_refused_ends() -> None:
+    said = {"error": {"code": 400, "message": "Field 'n': Value must be between 1 <= value <= 8, but got 3"}}
+    limits: list[int] = []
+
+    async def work(teacher: OpenAITeacher) -> None:
+        for _ in range(3):
+            with contextlib.suppress(RetryModifiedError):
+                await teacher.generate_many([make_request(replicate=i) for i in range(3)])
+            limits.append(teacher.rows_limit)
+
+    with LoopbackServer(faults=lambda seen: Fault.status(400, body=said) if "n" in seen.json else None) as server:
+        use(make_config(server, rows_per_request=3), work)
+    assert limits == [2, 1, 1]
+
+
+def test_tokens_that_were_counted_for_the_first_choice_only_are_counted_for_all() -> None:
+    with play("llama.cpp") as server:
+        (answers,) = many(make_config(server, model=server.served[0], rows_per_request=4), 4)
+    counted = sum(answer.usage.completion_tokens for answer in answers)
+    assert counted >= sum(len(answer.text.split()) for answer in answers)
+    assert counted > 2 * json.loads(answers[0].raw)["usage"]["completion_tokens"]
+
+
+def test_fewer_tokens_than_words_are_the_count_of_one_choice(loopback: LoopbackServer) -> None:
+    def body(seen: Any, counted: int) -> Fault:
+        choices = [{"index": i, "message": {"content": "one two three four"}, "finish_reason": "stop"} for i in range(3)]
+        return Fault.status(200, body={"choices": choices, "usage": {"prompt_tokens": 9, "completion_tokens": counted}})
+
+    for counted, expected in ((5, 15), (12, 12), (20, 20), (0, 0)):
+        loopback.faults = lambda seen, counted=counted: body(seen, counted)
+        (answers,) = many(make_config(loopback, rows_per_request=3), 3)
+        assert sum(answer.usage.completion_tokens for answer in answers) == expected
+        assert sum(answer.usage.prompt_tokens for answer in answers) == 9
+
+
+def test_the_repetition_penalty_is_sent_by_both_of_its_names(loopback: LoopbackServer) -> None:
+    config = make_config(loopback, options={}, sampling={"repetition_penalty": 1.2})
+    ask(config, repetition_penalty=1.2)
+    # Named otherwise by the user, it is the user's.
+    ask(make_config(loopback, options={"repeat_penalty": 1.1}), repetition_penalty=1.2)
+    both = [(seen.json["repetition_penalty"], seen.json["repeat_penalty"]) for seen in loopback.completions]
+    assert both == [(1.2, 1.2), (1.2, 1.1)]
+
+
+def test_a_server_that_takes_one_name_of_the_repetition_penalty_is_sent_that(loopback: LoopbackServer) -> None:
+    loopback.refuse = ("repeat_penalty",)
+    config = make_config(loopback, sampling={"repetition_penalty": 1.2})
+    ask(config, times=2, repetition_penalty=1.2)
+    assert ["repeat_penalty" in seen.json for seen in loopback.completions] == [True, False, False]
+    assert all(seen.json["repetition_penalty"] == 1.2 for seen in loopback.completions)
+    # One that takes neither is a matter of the setting.
+    loopback.refuse = ("repeat_penalty", "repetition_penalty")
+    assert "teacher.sampling.repetition_penalty: 1.0" in failure(config, repetition_penalty=1.2).hint
 
 
 def test_until_n_is_known_to_work_only_one_request_asks_for_it(loopback: LoopbackServer) -> None:

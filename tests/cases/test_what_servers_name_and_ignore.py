@@ -52,6 +52,28 @@ def test_other_refusals_keep_their_hint(error: object) -> None:
     assert hint_of(error) == "Change teacher.model or teacher.sampling."
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        # llama.cpp, vLLM (a prompt, a limit), OpenAI.
+        {
+            "error": {
+                "code": 400,
+                "message": "request (9031 tokens) exceeds the available context size (2048 tokens), try increasing it",
+                "type": "exceed_context_size_error",
+            }
+        },
+        {"error": {"message": "This model's maximum context length is 2048 tokens. However, ...", "param": "input_tokens"}},
+        {"error": {"message": "max_tokens=9 cannot be greater than max_model_len=8.", "param": "max_tokens", "code": 400}},
+        {"error": {"message": "too many", "code": "context_length_exceeded", "param": "messages"}},
+    ],
+)
+def test_a_prompt_that_does_not_fit_says_how_to_make_room(error: object) -> None:
+    hint = hint_of(error)
+    assert "teacher.sampling.max_tokens" in hint
+    assert "context" in hint
+
+
 @pytest.mark.parametrize(("text", "state"), [("A quiet place.", "ignored"), ('{"text": "A quiet place."}', "taken")])
 def test_prose_where_json_was_asked_for_is_said(
     text: str, state: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, loopback: LoopbackServer

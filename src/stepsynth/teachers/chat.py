@@ -17,6 +17,7 @@ from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.settings import (
     FIXED,
+    OTHER_NAME,
     WITHOUT_EFFECT,
     is_refused,
     may_be_left_out,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from stepsynth.teachers.replies import Reply
     from stepsynth.types import Sampling
 
-__all__ = ["ChatFormat", "Dialect", "is_withheld", "read_completion", "refuses_many", "request_seed", "withheld"]
+__all__ = ["ChatFormat", "Dialect", "is_withheld", "most_choices", "read_completion", "refuses_many", "request_seed", "withheld"]
 
 _REFUSALS = frozenset({400, 422})
 # Gateways and self-hosted servers use other statuses for parameters or turns that they refuse.
@@ -46,6 +47,8 @@ _NOT_TAKEN = re.compile(
     re.IGNORECASE,
 )
 _NOT_MANY = re.compile(r"only one|\bn\b.{0,80}(?:support|must|allow|greater)|multiple (?:choices|completions)", re.IGNORECASE)
+# "Field 'n': Value must be between 1 <= value <= 4, but got 8"
+_MOST_CHOICES = re.compile(r"\bn\b.{0,80}?(?:value <=|less than or equal to|at most|up to) {1,3}(\d{1,4})\b", re.IGNORECASE)
 _NO_SYSTEM = re.compile(
     r"\bsystem\b.{0,80}(?:not|unsupported)|(?:not|unsupported|n't).{0,80}[\"'`]system\b|developer instruction.{0,40}not"
     r"|only user and assistant|(?:must|should) (?:start|begin) with .{0,10}user|roles must alternate",
@@ -140,6 +143,7 @@ class ChatFormat:
             body["min_p"] = sampling.min_p
         if sampling.repetition_penalty != 1.0:
             body["repetition_penalty"] = sampling.repetition_penalty
+            body.setdefault(OTHER_NAME, sampling.repetition_penalty)
         if count > 1:
             body["n"] = count
         form = _FORMATS[dialect.form] if structured else None
@@ -248,6 +252,16 @@ def is_withheld(reply: Reply) -> bool:
 def refuses_many(reply: Reply) -> bool:
     """Whether a reply refuses ``n``, for instance llama.cpp's "Only one completion choice is allowed"."""
     return _is_about_form(reply, _NOT_MANY) and bool(re.search(r"\bn\b|\bchoices?\b", server_message(reply.text)))
+
+
+def most_choices(reply: Reply) -> int:
+    """Return how many answers a refusal of ``n`` allows, 1 if it does not say; llama.cpp has a slot for each.
+
+    Args:
+        reply: a reply for which `refuses_many` is true.
+    """
+    found = _MOST_CHOICES.search(server_message(reply.text))
+    return max(1, int(found[1])) if found else 1
 
 
 def _is_about_form(reply: Reply, words: re.Pattern[str]) -> bool:

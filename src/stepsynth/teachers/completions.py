@@ -8,6 +8,7 @@ older version kept.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +121,9 @@ def read_choices(raw: str, most: int = 1, asked: str | None = None) -> list[Resp
     body = value if isinstance(value, dict) else {}
     if (failure := failure_in(body)) is not None:
         return [_failed(failure, _usage(body.get("usage")), raw)]
-    choices = _ordered(body.get("choices"))[:most]
-    usages = _split(_usage(body.get("usage")), max(len(choices), 1))
+    everything = _ordered(body.get("choices"))
+    choices = everything[:most]
+    usages = _split(_of_all(_usage(body.get("usage")), everything, body.get("timings")), max(len(choices), 1))
     # Each row keeps only its own choice: the whole body in every row would grow quadratically.
     raws = [raw] if len(choices) == 1 and not streamed else [json.dumps({**body, "choices": [choice]}) for choice in choices]
     found = [_read(choice, usage, text) for choice, usage, text in zip(choices, usages, raws, strict=False)]
@@ -277,6 +279,27 @@ def _usage(value: object) -> Usage:
     read, written, both = (token_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     # Some servers count hidden thoughts only in the total.
     return Usage(read, max(written, both - read) if read else written)
+
+
+def _of_all(usage: Usage, choices: list[dict[str, Any]], timings: object) -> Usage:
+    """Return the usage of all choices; llama.cpp counts what it wrote for the first one only.
+
+    Its timings are those of the first choice, too. Elsewhere, fewer tokens than words cannot be the count of all,
+    since hardly a token holds more than a word. What the others took is estimated by their length: a cap on
+    tokens must count them.
+    """
+    texts, written = [_text_of(choice) for choice in choices], usage.completion_tokens
+    if len(texts) < 2 or not texts[0]:
+        return usage
+    of_one = isinstance(timings, dict) and timings.get("predicted_n") == written
+    if not of_one and written >= sum(len(text.split()) for text in texts):
+        return usage
+    return Usage(usage.prompt_tokens, math.ceil(written * sum(map(len, texts)) / len(texts[0])))
+
+
+def _text_of(choice: dict[str, Any]) -> str:
+    message = choice.get("message")
+    return _content(message.get("content") if isinstance(message, dict) else choice.get("text"))
 
 
 def _split(usage: Usage, parts: int) -> list[Usage]:

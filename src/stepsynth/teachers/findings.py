@@ -13,6 +13,7 @@ from stepsynth.teachers.reading import hidden_tokens
 from stepsynth.teachers.redaction import parsed_json, without_keys
 from stepsynth.teachers.retry_after import retry_after
 from stepsynth.teachers.served import model_ids, serves
+from stepsynth.teachers.settings import OTHER_NAME
 from stepsynth.teachers.thoughts import without_thoughts
 
 if TYPE_CHECKING:
@@ -198,7 +199,9 @@ def sample_findings(config: TeacherConfig, teacher: object, answers: Sequence[Re
         answers: the answers of the sample.
     """
     learned = teacher.learned() if isinstance(teacher, LearningTeacher) else {}
-    found = [f"takes no {' and no '.join(cast('list[str]', learned['without']))}"] if "without" in learned else []
+    # A second name of a setting that is sent anyway.
+    without = [name for name in cast("Sequence[str]", learned.get("without", ())) if name != OTHER_NAME]
+    found = [f"takes no {' and no '.join(without)}"] if without else []
     if "limit" in learned:
         found.append(f"needs {learned['limit']}")
     if learned.get("folded"):

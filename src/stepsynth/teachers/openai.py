@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stepsynth.errors import ConfigError, PermanentError, TeacherError
-from stepsynth.teachers.chat import ChatFormat, Dialect, is_withheld, refuses_many, withheld
+from stepsynth.teachers.chat import ChatFormat, Dialect, is_withheld, most_choices, refuses_many, withheld
 from stepsynth.teachers.completions import read_choices, read_completion
 from stepsynth.teachers.error_body import server_message
 from stepsynth.teachers.http import HttpClient
@@ -48,8 +48,8 @@ class OpenAITeacher:
     Attributes:
         http: the session.
         format: the form of requests to this server.
-        rows_limit: most rows that one request can give: ``rows_per_request``, or 1 once the
-            server was found to ignore ``n``.
+        rows_limit: most rows that one request can give: ``rows_per_request``, or fewer once the
+            server was found to ignore ``n`` or to refuse so many.
 
     Raises:
         ConfigError: the variable that ``api_key_env`` names is unset, empty or not a header value.
@@ -104,7 +104,7 @@ class OpenAITeacher:
             At least one answer, for the first of the requests, in order.
 
         Raises:
-            RetryModifiedError: the server refused ``n``, and ``rows_limit`` is now 1; or as for `generate`.
+            RetryModifiedError: the server refused ``n``, and ``rows_limit`` is now smaller; or as for `generate`.
             TransientError: as for `generate`; none of them is answered.
             PermanentError: as for `generate`; none of them is answered.
         """
@@ -166,18 +166,27 @@ class OpenAITeacher:
 
     async def _many(self, requests: Sequence[Request]) -> list[Response]:
         dialect = self.format.dialect
+        # Another request may have learned meanwhile that the server gives fewer.
+        requests = requests[: max(self.rows_limit, 1)]
         reply = await self._ask(requests[0], len(requests))
         if is_withheld(reply):
             return [withheld(reply) for _ in requests]
         # A choice that failed behind the server still counts.
         came = len(read_choices(reply.text, len(requests))) if reply.ok else 0
         answers = self._answers(reply, requests[0], len(requests), dialect) if reply.ok else []
+        if not reply.ok:
+            self._fewer(reply, len(requests))
+            raise self.format.ask_again(reply)
         self._many_works = came == len(requests)
         if not self._many_works:
             self.rows_limit = 1
-        if not answers:
-            raise self.format.ask_again(reply)
         return answers
+
+    def _fewer(self, refusal: Reply, asked: int) -> None:
+        """Ask for as many answers as a refusal of ``n`` allows, from now on, and for fewer than were refused."""
+        most = min(most_choices(refusal), asked - 1, self.rows_limit)
+        self.rows_limit = most
+        self._many_works = None if most > 1 else False
 
     def _answers(self, reply: Reply, request: Request, most: int, dialect: Dialect) -> list[Response]:
         """Read a 2xx; failures inside it are handled by their own codes, and learned from like others."""
@@ -185,7 +194,7 @@ class OpenAITeacher:
 
         def refused(inner: Reply) -> TeacherError:
             if most > 1 and refuses_many(inner):
-                self._many_works, self.rows_limit = False, 1
+                self._fewer(inner, most)
                 return self.format.ask_again(inner)
             return self.format.learn(inner, sampling, dialect) or self.refused(inner, sampling)
 

@@ -38,6 +38,9 @@ _OWN = frozenset(
 _PARAMETER = re.compile(r"(?:parameters?|argument|field)(?:\.|:? ['\"`]|:? (?=[a-z]+_))([a-z][a-z0-9_]{2,40})\b", re.IGNORECASE)
 # The locations of parameters in FastAPI's errors.
 _PLACES = frozenset({"body", "query", "parameters", "extra_body"})
+# llama.cpp: "exceeds the available context size"; OpenAI and vLLM: "maximum context length is".
+_ROOM_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_ROOM = re.compile(r"maximum (?:context|model) length|max_model_len|(?:exceeds?|longer than|over) .{0,40}context", re.IGNORECASE)
 _VALUE = re.compile(r"(?:must|should|has to) be (?:set to |equal to )?['\"`]?(true|false)\b", re.IGNORECASE)
 _KINDS = {408: "timeout", 429: "overload", 529: "overload"}
 
@@ -93,8 +96,19 @@ def refusal_error(reply: Reply, config: TeacherConfig, url: str) -> TeacherError
         return error
     if 300 <= status < 400:
         return _redirected(url, reply)
-    hint = _option_hint(reply, config) or "Change teacher.model or teacher.sampling."
+    hint = _room_hint(reply) or _option_hint(reply, config) or "Change teacher.model or teacher.sampling."
     return PermanentError(f"{url} refused the request{said}.", hint=hint, kind="refused", final=about == "model")
+
+
+def _room_hint(reply: Reply) -> str:
+    """Return a hint if prompt and answer do not fit into the model's context."""
+    error = read_error(reply.text)
+    if not (_ROOM_CODES & error.codes.keys() or _ROOM.search(error.words)):
+        return ""
+    return (
+        "Lower teacher.sampling.max_tokens (and teacher.reasoning_tokens), make the task's instruction and examples shorter, "
+        "or give the server's model a longer context."
+    )
 
 
 def _option_hint(reply: Reply, config: TeacherConfig) -> str:

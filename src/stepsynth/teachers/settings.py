@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIXED",
+    "OTHER_NAME",
     "WITHOUT_EFFECT",
     "is_refused",
     "may_be_left_out",
@@ -31,8 +32,10 @@ __all__ = [
 ]
 
 FIXED = ("temperature", "top_p")
+# llama.cpp's and LM Studio's name for repetition_penalty, which they ignore without a word. Both names are sent.
+OTHER_NAME = "repeat_penalty"
 # Fields that may be left out of any request: an answer without them is as good.
-WITHOUT_EFFECT = ("seed", "logprobs")
+WITHOUT_EFFECT = ("seed", "logprobs", OTHER_NAME)
 _REFUSED = re.compile(
     r"not (?:be )?(?:supported|permitted|allowed|accepted|implemented|available)|unsupported|(?:n't|not) support|deprecated"
     r"|unknown|unrecogni[sz]ed|unexpected|extra inputs|cannot find field|only the default|invalid|fixed|both|only one"
