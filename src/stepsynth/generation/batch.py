@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
@@ -149,7 +148,7 @@ class BatchDispatcher(Dispatcher):
     async def _send(self, portion: Sequence[tuple[str, Request]]) -> bool:
         """Record a job and submit it; ``False`` if it certainly did not arrive and may be resubmitted."""
         self._check_stop()
-        created = time.time()
+        created = self._context.wall()
         worst = sum((self._budget.cost([request]) for _, request in portion), Cost())
         job = Job(draw_name(len(portion), created), tuple(key for key, _ in portion), created, worst)
         self._store.intend(job)
@@ -209,7 +208,7 @@ class BatchDispatcher(Dispatcher):
             if state.state == "ended":
                 await self._bring_home(job, job.id)
         except PermanentError:
-            if time.time() - job.created < _RESULTS_KEPT_S:
+            if self._context.wall() - job.created < _RESULTS_KEPT_S:
                 raise
             self._end(job, "lost")
             return True
@@ -229,7 +228,7 @@ class BatchDispatcher(Dispatcher):
                 self._arrived(job, found.id)
             return bool(found.id)
         self._looks[job.name] += 1
-        if self._looks[job.name] < _LOOKS and time.time() - job.created < _LISTED_AFTER_S:
+        if self._looks[job.name] < _LOOKS and self._context.wall() - job.created < _LISTED_AFTER_S:
             return False
         self._end(job, "lost")
         self._vanished += 1
