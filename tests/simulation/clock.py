@@ -53,7 +53,8 @@ class Loop(asyncio.BaseEventLoop):
 
     def close(self) -> None:
         """Let the tasks of a process that is gone come to their end, on files that nobody reads again."""
-        if self._world.unwinding and not self.is_closed():
+        if self._world.dead or self._world.broken:
+            self._world.unwinding = True
             asyncio.events._set_running_loop(self)
             for _ in range(_MOST_LAST_TURNS):
                 if not (tasks := asyncio.all_tasks(self)):

@@ -25,6 +25,7 @@ __all__ = ["Report", "run_seed", "run_seeds", "simulated"]
 
 _worlds: list[World] = []
 _MEMORY = Path("/dev/shm")
+_COLLECT_EVERY = 100
 _folders = 0
 _root: Path | None = None
 
@@ -83,6 +84,10 @@ def simulated() -> Iterator[None]:
             stack.enter_context(patch(f"stepsynth.{name}", value))
         stack.callback(asyncio.set_event_loop_policy, policy)
         asyncio.set_event_loop_policy(Policy(_world))
+        if gc.isenabled():
+            # A world is small, and looking for its cycles again and again takes a fifth of the time.
+            gc.disable()
+            stack.callback(gc.enable)
         yield
     _root = None
 
@@ -147,10 +152,11 @@ def run_seeds(seeds: Iterable[int], *, stop_at: int = 0) -> Report:
     """
     report, began = Report(), time.perf_counter()
     with simulated():
-        for seed in seeds:
+        for number, seed in enumerate(seeds, 1):
             report.add(run_seed(seed))
             if stop_at and len(report.broken) >= stop_at:
                 break
-    gc.collect()
+            if number % _COLLECT_EVERY == 0:
+                gc.collect()
     report.seconds = time.perf_counter() - began
     return report

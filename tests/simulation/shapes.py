@@ -116,7 +116,7 @@ def shape_of(number: int) -> Shape:
     return Shape(
         number=number,
         labels=_LABELS[: draw.choice((1, 2, 2, 3))],
-        wanted=draw.choice((2, 3, 5, 8)),
+        wanted=draw.choice((1, 2, 3, 5)),
         stages=draw.choice((1, 1, 2)),
         alike=alike,
         parts=3 if number % 6 == 5 else 1,

@@ -65,7 +65,7 @@ class Life:
         kill_at: the step at which it is killed, if it gets there.
         stop_at: the step at which a clean stop is asked for.
         second_at: the step at which it is asked for a second time.
-        screen_at: the report to the display that fails.
+        screen_at: the report to the display from which on all fail.
         disk_at: the commit from which on the disk fails.
         disk_heals: whether only that one fails.
         jump_at: the step at which the wall clock jumps, and by how much.
@@ -255,7 +255,8 @@ class World:
         """The run tells its display something."""
         self.step("report")
         self._reports += 1
-        if self._reports == self.life.screen_at:
+        # Like a pipe whose reader has ended: it stays so.
+        if self.life.screen_at and self._reports >= self.life.screen_at:
             self.faults["display gone"] += 1
             self.log("the display is gone")
             raise ScreenError("the display is gone")
