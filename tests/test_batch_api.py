@@ -174,6 +174,22 @@ def test_a_batch_whose_creation_was_answered_by_a_lost_connection_is_found_and_n
     assert set(desk.server.ran.values()) == {1}
 
 
+@pytest.mark.parametrize("ahead", [3600.0, 86400.0])
+def test_a_clock_that_is_set_forward_makes_no_new_batch_an_old_one_that_is_paid_twice(desk: Desk, ahead: float) -> None:
+    """Seed 1386 of the simulation: it was given up after one look, before the provider had listed it."""
+    desk.server.lose, desk.server.unlisted = frozenset({1}), 3
+    clock = [time.time()]
+
+    def pause(_: float) -> None:
+        clock[0] += ahead
+
+    with closing(Journal(desk.path)) as journal:
+        config = batch_config(desk.kind, desk.url)
+        answers = TeacherClient(config, journal, BudgetConfig(), pause=pause, wall=lambda: clock[0]).run(asks(3))
+    assert len(answered(answers)) == 3
+    assert desk.server.creations == 1
+
+
 def test_a_batch_that_never_arrived_is_looked_for_and_then_sent_again(desk: Desk) -> None:
     desk.server.lose_before = frozenset({1})
     assert len(answered(desk.run(asks(20)))) == 20

@@ -38,10 +38,9 @@ _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _PAUSE_GROWS = 1.5
 _LOOK_FOR_STOP_S = 0.2
-# A job may take a while to be listed: its name is looked up this often, over 40 s of growing pauses.
+# A job may take a while to be listed: its name is looked up this often, over 40 s of growing pauses. An old job is no
+# exception: a clock that was set forward makes a new one look old, and it would be submitted and paid for twice.
 _LOOKS = 7
-# After this long a submitted job is certainly listed; one lookup is enough.
-_LISTED_AFTER_S = 600.0
 # Failed calls in a row after which a provider counts as down; its jobs continue there.
 _TROUBLES_IN_A_ROW = 10
 # Both providers keep results for about 30 days.
@@ -228,7 +227,7 @@ class BatchDispatcher(Dispatcher):
                 self._arrived(job, found.id)
             return bool(found.id)
         self._looks[job.name] += 1
-        if self._looks[job.name] < _LOOKS and self._context.wall() - job.created < _LISTED_AFTER_S:
+        if self._looks[job.name] < _LOOKS:
             return False
         self._end(job, "lost")
         self._vanished += 1
