@@ -24,6 +24,8 @@ __all__ = ["Broken", "Checks"]
 # An answer waits at most for its turn, which is looked for every half turn, once the commit before it has ended.
 _LATEST_S = 1.5 * COMMIT_EVERY_S + 0.1
 _USD = 1e-9
+_LEDGER = """SELECT sent, answers, prompt_tokens + completion_tokens, doubtful_sends, lost_sends, open_sends,
+    (SELECT COALESCE(SUM(json_array_length(keys)), 0) FROM jobs WHERE closed = '') FROM ledger"""
 
 
 class Broken(BaseException):
@@ -39,12 +41,14 @@ class Checks:
     Attributes:
         committed: text by key of the answers in the journal's file.
         made: how many checks were made.
+        open_jobs: requests in batches that are open in the journal.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.committed: dict[str, str] = {}
-        self.made = 0
+        self.made = self.open_jobs = 0
+        self._totals = (0, 0)
         self._reader: sqlite3.Connection | None = None
         # In this process: answers that came and are not durable, with the time; requests by stage; what was given up.
         self._waiting: dict[str, float] = {}
@@ -85,30 +89,26 @@ class Checks:
             self._reader.close()
             self._reader = None
 
-    def _read(self) -> None:
+    def _read(self, *, answers: bool = True) -> None:
         """Read what is durable; the ledger and the answers must agree in every transaction."""
         assert self._reader is not None
-        read = self._reader.execute
-        answers = read("SELECT key, text, prompt_tokens + completion_tokens FROM answers").fetchall()
-        ((sent, count, tokens, doubtful, lost, held),) = read(
-            "SELECT sent, answers, prompt_tokens + completion_tokens, doubtful_sends, lost_sends, open_sends FROM ledger"
-        ).fetchall() or [(0, 0, 0, 0, 0, 0)]
-        ((jobs,),) = read("SELECT COALESCE(SUM(json_array_length(keys)), 0) FROM jobs WHERE closed = ''").fetchall()
-        found = {key: text for key, text, _ in answers}
-        self.that(self.committed.keys() <= found.keys(), "a committed answer is gone")
-        self.that(count == len(found), f"the ledger counts {count} answers, the journal has {len(found)}")
-        self.that(tokens == sum(took for *_, took in answers), "the ledger and the answers differ in tokens")
+        if answers:
+            rows = self._reader.execute("SELECT key, text, prompt_tokens + completion_tokens FROM answers").fetchall()
+            found = {key: text for key, text, _ in rows}
+            self.that(self.committed.keys() <= found.keys(), "a committed answer is gone")
+            self.committed, self._totals = found, (len(found), sum(took for *_, took in rows))
+        (sent, count, tokens, doubtful, lost, held, self.open_jobs) = self._reader.execute(_LEDGER).fetchone() or (0,) * 7
+        self.that((count, tokens) == self._totals, f"the ledger has {count} answers of {tokens} tokens, the journal {self._totals}")
         self.that(doubtful <= sent, "more sends are doubtful than were sent")
         self.that(min(held, lost, sent) >= 0, "a sum in the ledger is negative")
-        self.committed = found
-        self._covered = sent + lost + held + jobs
+        self._covered = sent + lost + held + self.open_jobs
 
     def wrote(self, name: str) -> None:
         """A transaction is durable."""
         if name.startswith("stage "):
             self._stage(name.removeprefix("stage "))
         else:
-            self._read()
+            self._read(answers=name == "answers")
             for key in self.committed.keys() & self._waiting.keys():
                 del self._waiting[key]
 

@@ -31,7 +31,7 @@ class Fault:
         what: what was wrong.
         where: object and name that are replaced.
         old: as it was before that commit.
-        shows: words of the check that finds it.
+        shows: pattern of the checks that find it.
     """
 
     mended: str
@@ -123,7 +123,7 @@ FAULTS = {
             "a display that was gone at the end of a pause kept the last answers from being committed",
             (AsyncDispatcher, "_all"),
             _all_telling_first,
-            "are not in the journal",
+            "are not in the journal|has ended holds",
         ),
     )
 }

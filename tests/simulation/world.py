@@ -66,6 +66,7 @@ class Life:
         stop_at: the step at which a clean stop is asked for.
         second_at: the step at which it is asked for a second time.
         screen_at: the report to the display from which on all fail.
+        screen_in_pause: whether this begins with the first pause.
         disk_at: the commit from which on the disk fails.
         disk_heals: whether only that one fails.
         jump_at: the step at which the wall clock jumps, and by how much.
@@ -84,6 +85,7 @@ class Life:
     stop_at: int = 0
     second_at: int = 0
     screen_at: int = 0
+    screen_in_pause: bool = False
     disk_at: int = 0
     disk_heals: bool = False
     jump_at: int = 0
@@ -97,6 +99,8 @@ class World:
     Args:
         seed: decides everything.
         root: an empty folder for its files.
+        shape: what it asks for; drawn by default.
+        empty: a journal without rows to begin with at most times, since making one takes as long as all else.
 
     Attributes:
         draw: the only source of chance.
@@ -108,7 +112,7 @@ class World:
         steps: steps so far, over all processes.
     """
 
-    def __init__(self, seed: int, root: Path, shape: Shape | None = None) -> None:
+    def __init__(self, seed: int, root: Path, shape: Shape | None = None, empty: Path | None = None) -> None:
         self.seed = seed
         self.draw = random.Random(seed)
         self.shape = shape or shape_of(self.draw.randrange(SHAPES))
@@ -126,6 +130,8 @@ class World:
         self._root = root
         self._folder = root / "0"
         self._folder.mkdir()
+        if empty is not None and self.draw.random() < 0.9:
+            shutil.copyfile(empty, self._folder / "journal.db")
         self._lives = 0
         self._life_steps = self._reports = self._commits = self.cut_off = 0
         self._sleeping = 0
@@ -251,10 +257,12 @@ class World:
             self.log(name)
             self.checks.wrote(name.removeprefix("after commit: "))
 
-    def report(self) -> None:
+    def report(self, *, pause: bool = False) -> None:
         """The run tells its display something."""
         self.step("report")
         self._reports += 1
+        if pause and self.life.screen_in_pause:
+            self.life.screen_at = self.life.screen_at or self._reports
         # Like a pipe whose reader has ended: it stays so.
         if self.life.screen_at and self._reports >= self.life.screen_at:
             self.faults["display gone"] += 1
@@ -343,16 +351,7 @@ class World:
 
     def _open_batches(self) -> bool:
         """Whether batches are open in the journal, as a user would see in its status."""
-        file = self._folder / "journal.db"
-        if not file.exists():
-            return False
-        with suppress(sqlite3.OperationalError):
-            connection = sqlite3.connect(file)
-            try:
-                return bool(connection.execute("SELECT 1 FROM jobs WHERE closed = '' LIMIT 1").fetchall())
-            finally:
-                connection.close()
-        return False
+        return self.checks.open_jobs > 0
 
     def _rough_life(self) -> Life:
         draw, shape = self.draw, self.shape
@@ -373,9 +372,9 @@ class World:
             budget=self._caps(),
             concurrency=concurrency,
             attempts=attempts,
-            fault_rate=draw.choice((0.0, 0.05, 0.2, 0.5)),
+            fault_rate=draw.choice((0.0, 0.1, 0.3, 0.6)),
             faults=tuple(some),
-            batch_rate=draw.choice((0.0, 0.05, 0.2)),
+            batch_rate=draw.choice((0.0, 0.1, 0.3)),
         )
         steps = draw.choice((15, 60, 250, 1000))
         match draw.choice(("kill", "kill", "kill", "stop", "disk", "disk", "screen", "nothing")):
@@ -383,12 +382,16 @@ class World:
                 life.kill_at = draw.randint(1, steps)
             case "stop":
                 life.stop_at = draw.randint(1, steps)
-                if draw.random() < 0.3:
+                if draw.random() < 0.5:
                     life.second_at = life.stop_at + draw.randint(1, 12)
             case "disk":
                 life.disk_at, life.disk_heals = draw.randint(1, 20), draw.random() < 0.4
-            case "screen":
+            case "screen" if draw.random() < 0.5:
                 life.screen_at = draw.randint(1, 25)
+            case "screen":
+                # At the first pause, of which there is one soon.
+                life.screen_in_pause = True
+                life.faults, life.fault_rate = (*life.faults, "429 with a wait", "503 with a wait"), 0.3
         if draw.random() < 0.3:
             life.jump_at = draw.randint(1, steps)
             life.jump_s = draw.choice((-86400.0, -3600.0, -5.0, 5.0, 3600.0, _RESULTS_KEPT_S))
@@ -519,7 +522,7 @@ class _Display(SilentProgress):
         self._world.report()
 
     def paused(self, pause: Pause | None) -> None:
-        self._world.report()
+        self._world.report(pause=True)
 
 
 def _told(life: Life) -> str:
