@@ -1,8 +1,4 @@
-"""The command of the simulation: many seeds, or one of them step by step.
-
-    python -m tests.simulation --seeds 100000 [--start N] [--jobs 2] [--save FILE]
-    python -m tests.simulation --seed 17 [--trace]
-"""
+"""The command of the simulation: many seeds, or one of them step by step; a broken one is printed, and how to replay it."""
 
 from __future__ import annotations
 
@@ -14,14 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-# The package is named as the tests name it, from the folder of tests, wherever the command is given.
-_ROOT = Path(__file__).parents[2]
-for _folder in (_ROOT / "tests", _ROOT / "src"):
-    if str(_folder) not in sys.path:
-        sys.path.insert(0, str(_folder))
-
-from simulation.put_back import FAULTS
-from simulation.seeds import Report, run_seed, run_seeds, simulated
+from .put_back import FAULTS
+from .seeds import Report, run_seed, run_seeds, simulated
 
 # Seeds that a process runs before it reports.
 _CHUNK = 250
@@ -38,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--save", type=Path, help="write the figures as JSON")
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("--trace", action="store_true", help="with --seed: print its whole history")
-    parser.add_argument("--put-back", choices=sorted(FAULTS), help="put a fault of the history back, named by the commit that mended it")
+    parser.add_argument("--put-back", choices=sorted(FAULTS), help="put a fault of the history back")
     options = parser.parse_args(arguments)
     if options.put_back:
         FAULTS[options.put_back].put_back().__enter__()
@@ -82,8 +72,8 @@ def many(start: int, seeds: int, jobs: int, minutes: float | None = None) -> Rep
                 done = next(as_completed(waiting))
                 waiting.remove(done)
                 add(done.result())
-                if not late() and (chunk := next(rest, None)) is not None:
-                    waiting.add(pool.submit(run_seeds, chunk))
+                if not late() and (following := next(rest, None)) is not None:
+                    waiting.add(pool.submit(run_seeds, following))
     sys.stdout.write("".join(f"{count:>12,}  {fault}\n" for fault, count in total.faults.most_common()))
     return total
 

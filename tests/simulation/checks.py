@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from simulation.world import World
     from stepsynth.errors import TeacherError
     from stepsynth.types import Request
+
+    from .world import World
 
 __all__ = ["Broken", "Checks"]
 
@@ -98,7 +99,9 @@ class Checks:
             self.that(self.committed.keys() <= found.keys(), "a committed answer is gone")
             self.committed, self._totals = found, (len(found), sum(took for *_, took in rows))
         (sent, count, tokens, doubtful, lost, held, self.open_jobs) = self._reader.execute(_LEDGER).fetchone() or (0,) * 7
-        self.that((count, tokens) == self._totals, f"the ledger has {count} answers of {tokens} tokens, the journal {self._totals}")
+        self.that(
+            (count, tokens) == self._totals, f"the ledger has {count} answers of {tokens} tokens, the journal {self._totals}"
+        )
         self.that(doubtful <= sent, "more sends are doubtful than were sent")
         self.that(min(held, lost, sent) >= 0, "a sum in the ledger is negative")
         self._covered = sent + lost + held + self.open_jobs
@@ -167,11 +170,11 @@ class Checks:
         """Every request of a wave has an answer in the journal, or was given up; none is open."""
         for key in requests:
             self.that(key in found, f"the request {key[:8]} was lost on the way")
-            if isinstance(found[key], Response):
+            if isinstance(answer := found[key], Response):
                 self.that(key in self.committed, f"the answer {key[:8]} was passed on before it was durable")
-                self.that(self.committed[key] == found[key].text, f"the answer {key[:8]} is another one in the journal")
+                self.that(self.committed[key] == answer.text, f"the answer {key[:8]} is another one in the journal")
             else:
-                self.that(self._world.shape.refused(key), f"the request {key[:8]} was given up: {found[key]}")
+                self.that(self._world.shape.refused(key), f"the request {key[:8]} was given up: {answer}")
         self.that(not self._world.server.in_flight, "a wave has ended while requests are in flight")
         self.that(not self._waiting, "a wave has ended with answers that are not durable")
 
@@ -198,11 +201,13 @@ class Checks:
         if not (killed or disk_failed):
             self.that(not self._waiting, f"{len(self._waiting)} answers came and are not in the journal")
             assert self._reader is not None
-            ((sent, lost, held),) = self._reader.execute("SELECT sent, lost_sends, open_sends FROM ledger").fetchall() or [(0, 0, 0)]
+            sent, held = self._reader.execute("SELECT sent, open_sends FROM ledger").fetchone() or (0, 0)
             if self._world.life.asked_live:
                 self.that(held <= self._world.cut_off, f"a process that has ended holds {held} reservations")
             out = sum(job.running for job in self._world.server.jobs.values())
-            self.that(sent <= self._world.server.received + out, f"{sent} sends in the ledger, {self._world.server.received} came")
+            self.that(
+                sent <= self._world.server.received + out, f"{sent} sends in the ledger, {self._world.server.received} came"
+            )
         self.close()
 
     def same_rows(self, path: Path, undisturbed: Sequence[tuple[object, ...]]) -> None:

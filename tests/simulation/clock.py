@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from .world import World
 
 __all__ = ["Killed", "Loop", "Policy", "Pool"]
 
@@ -138,4 +138,3 @@ class Pool:
                     future.set_result(job())
                 except BaseException as error:
                     future.set_exception(error)
-

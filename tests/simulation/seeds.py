@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from simulation.checks import Broken
-from simulation.clock import Policy, Pool
-from simulation.world import World, undisturbed
 from stepsynth.journal import Journal
+
+from .checks import Broken
+from .clock import Policy, Pool
+from .world import World, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

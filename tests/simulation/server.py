@@ -14,10 +14,11 @@ from stepsynth.types import Response, Usage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from simulation.world import World
     from stepsynth.errors import TeacherError
     from stepsynth.teachers import BatchJob
     from stepsynth.types import Request
+
+    from .world import World
 
 __all__ = ["LIVE_FAULTS", "GroupTeacher", "HeldJob", "LiveTeacher", "Server"]
 
@@ -114,7 +115,9 @@ class Server:
     def owes(self, key: str) -> bool:
         """Whether a batch has or will have an answer to a request."""
         return any(
-            not (job.failed or job.gone) and isinstance(job.outcomes.get(key), Response) and key not in self._world.checks.committed
+            not (job.failed or job.gone)
+            and isinstance(job.outcomes.get(key), Response)
+            and key not in self._world.checks.committed
             for job in self.jobs.values()
         )
 
@@ -124,7 +127,7 @@ class Server:
         for response in responses:
             usage = response.usage if response.usage.completion_tokens else _UNTOLD
             self.tokens += usage.prompt_tokens + usage.completion_tokens
-            self.usd += price.cost(usage) if price is not None else 0.0
+            self.usd += (price.cost(usage) or 0.0) if price is not None else 0.0
 
     # live requests ---------------------------------------------------------------------
 
@@ -252,7 +255,9 @@ class BatchTeacher:
 
         world = self._world
         world.step("submits")
-        fault = world.batch_fault("submit: 429", "submit: refused connection", "submit: answer lost", "submit: 503", "never arrives")
+        fault = world.batch_fault(
+            "submit: 429", "submit: refused connection", "submit: answer lost", "submit: 503", "never arrives"
+        )
         await world.sleep(world.latency())
         if fault in ("submit: 429", "submit: refused connection"):
             raise world.server.failure("429" if fault == "submit: 429" else "connection refused")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
 
 from stepsynth.config import PriceConfig, TeacherConfig
 from stepsynth.filters import FilterPipeline
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.schema import Schema
-from stepsynth.types import Message, Request, Response, Sampling, StageKind, Usage
-
-if TYPE_CHECKING:
-    import random
+from stepsynth.types import FinishReason, Message, Request, Response, Sampling, StageKind, Usage
 
 __all__ = ["SHAPES", "WORST_TOKENS", "Plan", "Shape", "shape_of"]
 
@@ -109,8 +106,6 @@ def _teacher() -> TeacherConfig:
 @cache
 def shape_of(number: int) -> Shape:
     """Return one of the shapes; its number decides everything."""
-    import random
-
     draw = random.Random(number)
     alike = number % 4 == 0
     return Shape(
@@ -134,7 +129,7 @@ def _answer(key: str, poor: float, parts: int, counts: bool) -> Response:
     texts = [_text(draw, poor) for _ in range(parts)]
     text = texts[0] if parts == 1 else "\n".join(f"{place}. {line}" for place, line in enumerate(texts, 1))
     usage = Usage(8 + draw.below(12), 1 + draw.below(_MOST_TOKENS)) if counts else Usage(0, 0)
-    finish = "length" if draw.below(100) < 100 * poor / 4 else "stop"
+    finish: FinishReason = "length" if draw.below(100) < 100 * poor / 4 else "stop"
     return Response(text, finish, usage, f'{{"id": "{key[:12]}"}}')
 
 
@@ -158,4 +153,3 @@ class _Digits:
     def below(self, most: int) -> int:
         self._at += 3
         return int.from_bytes(self._bytes[self._at - 3 : self._at], "big") % most
-

@@ -1,7 +1,4 @@
-"""The executor in simulated time: a thousand seeds hold every invariant, each replays, and old faults are found.
-
-    python -m tests.simulation --seeds 100000 --jobs 2
-"""
+"""The executor in simulated time: a thousand seeds hold every invariant, each replays, and old faults are found."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulation.put_back import FAULTS
-from simulation.seeds import run_seed, run_seeds, simulated
+from .put_back import FAULTS
+from .seeds import run_seed, run_seeds, simulated
 
 SEEDS = 1000
 # Within which a fault that is put back is found.

@@ -14,16 +14,17 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from simulation.checks import Broken, Checks, rows_of
-from simulation.clock import Killed
-from simulation.server import LIVE_FAULTS, BatchTeacher, GroupTeacher, HeldJob, LiveTeacher, Server
-from simulation.shapes import SHAPES, WORST_TOKENS, Shape, shape_of
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import BudgetError, Interrupted, PermanentError, RunError, StepsynthError, TransientError
 from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.runtime import shutdown
 from stepsynth.runtime.progress import SilentProgress
+
+from .checks import Broken, Checks, rows_of
+from .clock import Killed
+from .server import LIVE_FAULTS, BatchTeacher, GroupTeacher, HeldJob, LiveTeacher, Server
+from .shapes import SHAPES, WORST_TOKENS, Shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -535,7 +536,11 @@ def _told(life: Life) -> str:
         "faults": life.faults if life.fault_rate else (),
         "rate": life.fault_rate,
         "batch rate": life.batch_rate,
-        **{name: at for name in ("kill_at", "stop_at", "second_at", "screen_at", "disk_at", "jump_at") if (at := getattr(life, name))},
+        **{
+            name: at
+            for name in ("kill_at", "stop_at", "second_at", "screen_at", "disk_at", "jump_at")
+            if (at := getattr(life, name))
+        },
     }
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
 
@@ -546,7 +551,7 @@ _rows: dict[int, list[tuple[object, ...]]] = {}
 def undisturbed(number: int) -> list[tuple[object, ...]]:
     """Return the rows of a shape when nothing ever happens."""
     if number not in _rows:
-        from simulation.seeds import alone
+        from .seeds import alone
 
         with alone() as root:
             _rows[number] = calm_rows(number, root)
@@ -556,7 +561,7 @@ def undisturbed(number: int) -> list[tuple[object, ...]]:
 def calm_rows(number: int, root: Path) -> list[tuple[object, ...]]:
     """Run a shape in an empty folder without any disturbance, and return its rows."""
     world = World(0, root, shape_of(number))
-    from simulation.seeds import present
+    from .seeds import present
 
     with present(world):
         done = world._process(world._calm_life())
