@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
+from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
 
 
 def round_trip(limiter: AdaptiveConcurrency, seconds: float = 1.0, refused: int = 0) -> int:

@@ -19,7 +19,6 @@ from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import PermanentError, RetryModifiedError, RunError, TeacherError, TransientError
 from stepsynth.generation import scheduler as module
 from stepsynth.generation.actions import Call, Commit, GiveUp, Send, Wait
-from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.generation.budget import BudgetGuard
 from stepsynth.generation.outcomes import Outcomes
 from stepsynth.generation.pace import Pace
@@ -27,6 +26,7 @@ from stepsynth.generation.pausing import Pauses
 from stepsynth.generation.scheduler import Scheduler, TeacherState
 from stepsynth.journal import Cost, Ledger
 from stepsynth.teachers import MOST_FORMS
+from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.teachers.prices import Price
 from stepsynth.types import Message, Request, Response, Sampling, Usage
 

@@ -11,7 +11,8 @@
     │   └── BudgetError           a cap in ``budget`` was reached; raise it and run again
     └── TeacherError              an answer did not come
         ├── TransientError        retryable: overload, time-out, connection reset
-        │   └── RetryModifiedError     the request's form was refused; the teacher knows another form
+        │   ├── RetryModifiedError     the request's form was refused; the teacher knows another form
+        │   └── MovedError             one of several servers failed; the teacher knows another one that works
         └── PermanentError        not retryable: wrong key, unknown model, refused request
 
 ``Interrupted`` is no error: a user or the system asked for a clean stop.
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Interrupted",
+    "MovedError",
     "PermanentError",
     "RetryModifiedError",
     "RunError",
@@ -137,6 +139,20 @@ class RetryModifiedError(TransientError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="Ask again; the next request will have another form.", kind="refused")
+
+
+class MovedError(TransientError):
+    """One of several servers of the model failed, not the request: ask again at once, and another server is asked.
+
+    Args:
+        message: what happened.
+        kind: see `TeacherError`.
+        maybe_billed: see `TransientError`.
+    """
+
+    def __init__(self, message: str, *, kind: str = "other", maybe_billed: bool = False) -> None:
+        hint = "Ask again; another server of teacher.base_url answers."
+        super().__init__(message, hint=hint, kind=kind, maybe_billed=maybe_billed)
 
 
 class PermanentError(TeacherError):

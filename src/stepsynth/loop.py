@@ -83,6 +83,7 @@ def run_loop(
         model = LLMPredictor(config, family, client, journal.gold("harvest"), progress)
         student_runner.evaluate_teacher(model)
         student_runner.evaluate_test(inputs, model)
+        client.close()
         journal.finish()
         scored()
         return

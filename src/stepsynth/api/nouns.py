@@ -23,7 +23,7 @@ from stepsynth.methods.s3 import S3, S3WithGold, SeedOnly
 from stepsynth.tasks import register_family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepsynth.tasks import TaskFamily
 __all__ = [
@@ -239,7 +239,7 @@ class OpenAITeacher(Teacher):
     Args:
         model: the server's name for the model.
         api_key_env: name of the environment variable with the key, never the key itself; ``None`` for a server without keys.
-        base_url: the server's root.
+        base_url: the server's root; or a list of them, of several servers of the model.
         settings: other keys of ``teacher``: ``sampling``, ``concurrency``, ``mode``, ``price``, ...
 
     Examples:
@@ -250,7 +250,12 @@ class OpenAITeacher(Teacher):
     fixed: ClassVar = {"backend": "openai"}
 
     def __init__(
-        self, model: str, *, api_key_env: str | None = None, base_url: str = "https://api.openai.com/v1", **settings: Any
+        self,
+        model: str,
+        *,
+        api_key_env: str | None = None,
+        base_url: str | Sequence[str] = "https://api.openai.com/v1",
+        **settings: Any,
     ) -> None:
         super().__init__(model=model, base_url=base_url, **({"api_key_env": api_key_env} if api_key_env else {}), **settings)
 

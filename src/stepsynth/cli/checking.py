@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.progress_view import dollars
+from stepsynth.config.endpoints import shown_addresses
 from stepsynth.errors import RunError
 from stepsynth.generation.room import advised_room
 from stepsynth.teachers.findings import address_of, one_line
@@ -39,7 +40,9 @@ def check_config(check: TeacherCheck) -> dict[str, Any]:
         what = f"the answer was cut off at {check.cut_off:,} tokens, before any text."
         room = advised_room(check.cut_off)
         check.problem = RunError(what, hint=f"Set teacher.reasoning_tokens to about {room:,} (room for thoughts).")
-    findings = {name: check.findings[name] for name in _ORDER if name in check.findings}
+    # Of several servers, each has a line.
+    servers = [name for name in check.findings if name.startswith("server ")]
+    findings = {name: check.findings[name] for name in (*servers, *_ORDER) if name in check.findings}
     return {
         **_head(check),
         "works": check.problem is None,
@@ -108,12 +111,14 @@ def _head(check: TeacherCheck) -> dict[str, Any]:
     from stepsynth import __version__
 
     config = check.config
+    servers = getattr(check, "servers", config.base_urls)
+    address = address_of(servers[0]) if servers else None
     return {
         "stepsynth": __version__,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "backend": config.backend,
         "model": config.model,
-        "address": address_of(config.base_url),
+        "address": shown_addresses(address, len(servers)) if address else None,
     }
 
 

@@ -56,9 +56,11 @@ def models_check(
     from stepsynth.config import load_teacher
     from stepsynth.run.settling import settle_teacher
     from stepsynth.teachers.check import TeacherCheck
+    from stepsynth.teachers.check_endpoints import EndpointsCheck
 
     teacher, budget = load_teacher(config, overrides)
-    check = TeacherCheck(settle_teacher(teacher, report=lambda line: typer.echo(line, err=True), fetch=True), budget)
+    settled = settle_teacher(teacher, report=lambda line: typer.echo(line, err=True), fetch=True)
+    check = (EndpointsCheck if len(settled.base_urls) > 1 else TeacherCheck)(settled, budget)
     if not as_json:
         print_cost(check)
     found = check_config(check)

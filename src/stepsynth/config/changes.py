@@ -46,7 +46,10 @@ def moved_defaults(stored: RunConfig, config: RunConfig) -> list[str]:
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
-    return with_later_keys(config.resolved())
+    values = with_later_keys(config.resolved())
+    # Servers after the first may change.
+    values["teacher"]["base_url"] = config.teacher.base_url
+    return values
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[tuple[str, str]]:

@@ -385,6 +385,8 @@ class RunConfig(Section):
         values.pop("tracking", None)
         for key in FREE_TEACHER_KEYS:
             values["teacher"].pop(key, None)
+        # Of several servers the first stands for all; the others may come and go.
+        values["teacher"]["base_url"] = self.teacher.base_url
         # The rows themselves are compared on resuming, so their files may move or change format.
         for source in SOURCES:
             for key in FREE_SOURCE_KEYS:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_serializer, model_validator
 
+from stepsynth.config.endpoints import check_address, one_or_more, shown_addresses
 from stepsynth.config.sections import Section
 from stepsynth.config.wire import KEY_HEADERS, SECRET, SECRET_NAME, SERVERS, check_fields, check_headers
 from stepsynth.errors import did_you_mean
@@ -15,6 +16,8 @@ from stepsynth.types import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic import ModelWrapValidatorHandler, SerializerFunctionWrapHandler
 
 __all__ = [
     "ANTHROPIC_URL",
@@ -33,6 +36,8 @@ FAKE = "fake teacher, which invents words"
 # Stands for a model that is chosen when a run begins.
 AUTO = "auto"
 ANTHROPIC_URL = "https://api.anthropic.com"
+# Backends that take a list of servers.
+_SEVERAL = frozenset({"openai", "anthropic"})
 # Keys that may change when a run is resumed, because they do not affect an answer.
 FREE_TEACHER_KEYS = (
     "concurrency",
@@ -91,7 +96,8 @@ class TeacherConfig(Section):
             (transformers, vllm), or the server's model id. ``auto`` (openvino) is the best embedded
             model that the machine has room for; a run keeps the one that it began with.
         base_url: the server's root, for instance ``http://127.0.0.1:8000/v1``; with ``anthropic``
-            Anthropic's own by default.
+            Anthropic's own by default. A config may give a list of servers of one model (openai, anthropic):
+            this is the first, which stands for all of them, and `base_urls` has all.
         api_key_env: name of the environment variable with the key, never the key itself.
         api_version: Azure only: the ``api-version`` of its URLs.
         sampling: see `SamplingConfig`.
@@ -139,6 +145,11 @@ class TeacherConfig(Section):
     reasoning_tokens: int = Field(default=0, ge=0, le=1_000_000)
     logprobs: bool = False
 
+    # Servers of the same model besides `base_url`.
+    _others: tuple[str, ...] = PrivateAttr(default=())
+    # The address in the identity, where this is the config of one server of several.
+    _named: str | None = PrivateAttr(default=None)
+
     @field_validator("backend")
     @classmethod
     def _known_backend(cls, value: str) -> str:
@@ -173,6 +184,29 @@ class TeacherConfig(Section):
     def _sound_headers(cls, value: dict[str, str | dict[Literal["env"], str]]) -> dict[str, str | dict[Literal["env"], str]]:
         check_headers(value)
         return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_or_more(cls, values: Any, handler: ModelWrapValidatorHandler[TeacherConfig]) -> TeacherConfig:
+        """Take a list of addresses apart: the first is `base_url`, as if it stood alone."""
+        given = values.get("base_url") if isinstance(values, dict) else None
+        if not isinstance(given, list | tuple):
+            return handler(values)
+        first, *others = one_or_more(str(values.get("backend")), given)
+        config = handler({**values, "base_url": first})
+        if config.backend not in _SEVERAL:
+            raise ValueError(f"a list in base_url needs backend 'openai' or 'anthropic', not {config.backend!r}")
+        if others and config.mode == "batch":
+            raise ValueError("mode 'batch' takes one address in base_url: a batch belongs to one provider")
+        config._others = tuple(others)
+        return config
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if self._others and "base_url" in values:
+            values["base_url"] = list(self.base_urls)
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -228,11 +262,32 @@ class TeacherConfig(Section):
     def _server(self) -> TeacherConfig:
         if self.backend == "openai" and not self.base_url:
             raise ValueError("backend 'openai' needs a base_url, for instance 'https://api.openai.com/v1'")
-        if self.base_url and not re.match(r"https?://", self.base_url):
-            raise ValueError(f"base_url {self.base_url!r} must start with http:// or https://")
-        if self.base_url and "@" in self.base_url.split("//", 1)[1].split("/", 1)[0]:
-            raise ValueError("base_url holds a user name or password; put the key into an environment variable")
+        if self.base_url:
+            check_address(self.base_url)
         return self
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The addresses of all its servers, the first one first; empty without an address."""
+        return (self.base_url, *self._others) if self.base_url else ()
+
+    @property
+    def address(self) -> str:
+        """What pages and messages show of its addresses: ``http://a/v1 and 2 more``; empty without one."""
+        return shown_addresses(self.base_url, len(self.base_urls)) if self.base_url else ""
+
+    def at(self, address: str, *, alone: bool = False) -> TeacherConfig:
+        """Return the config of one of its servers.
+
+        Args:
+            address: one of `base_urls`.
+            alone: with the identity that a config with this address alone has. By default it keeps the identity, and with it
+                the keys and seeds of requests, of all servers together.
+        """
+        config = self.model_copy(update={"base_url": address})
+        config._others = ()
+        config._named = None if alone else self._named or self.base_url
+        return config
 
     @property
     def called(self) -> str:
@@ -242,7 +297,9 @@ class TeacherConfig(Section):
     def identity(self) -> dict[str, object]:
         """Return everything besides prompt and sampling that can change an answer."""
         # One spelling per server: a trailing slash must not make every answer cost again.
-        address = self.base_url.rstrip("/") if self.base_url else None
+        # Of several servers of one model the first: its answers must not depend on which one gave them.
+        named = self._named or self.base_url
+        address = named.rstrip("/") if named else None
         found: dict[str, object] = {"backend": self.backend, "model": self.model, "base_url": address}
         if self.backend == "openvino":
             found["precision"] = "f32"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from stepsynth import __version__
+from stepsynth.config.endpoints import shown_addresses
 from stepsynth.exporting.facts import model_licence
 from stepsynth.filters import REASONS
 from stepsynth.report.gap import gap_sentences
@@ -128,6 +129,7 @@ def _teacher(facts: Facts) -> str:
     if teacher.backend == "fake":
         return teacher.called
     server = public_server(teacher.base_url)
+    server = server and shown_addresses(server, len(teacher.base_urls))
     return plain(f"{public_name(teacher.model)} ({teacher.backend}{', ' + server if server else ''})")
 
 

@@ -10,7 +10,6 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, cast
 
 from stepsynth.errors import TransientError
-from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.generation.budget import BudgetGuard
 from stepsynth.generation.committer import Committer
 from stepsynth.generation.dispatcher import Context, Dispatcher
@@ -24,7 +23,9 @@ from stepsynth.generation.scheduler import TeacherState
 from stepsynth.runtime.progress import RequestStats
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
+from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.teachers.completions import is_failure
+from stepsynth.teachers.endpoints import EndpointsTeacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, is_cut_off_in_thought
 from stepsynth.types import Response
@@ -200,7 +201,10 @@ class TeacherClient:
             gc.collect()
 
     def close(self) -> None:
-        """Forget the teacher."""
+        """Forget the teacher; of several servers, report how many requests each has answered."""
+        if isinstance(self._teacher, EndpointsTeacher):
+            each = ", ".join(f"{address} {count:,}" for address, count in self._teacher.answered.items())
+            self._note(f"Answers by server: {each}.")
         self._teacher = None
 
     def key(self, request: Request) -> str:
@@ -272,6 +276,7 @@ class TeacherClient:
     def _context(self, known: dict[str, Response | TeacherError], show: Callable[[], None]) -> Context:
         def told() -> None:
             self._rate.append((self.clock(), self.budget.ledger.answers))
+            self._tell(self._teacher)
             show()
 
         journal, identity = self.journal, self.identity

@@ -135,6 +135,7 @@ class AsyncDispatcher(Dispatcher):
         scheduler = self._scheduler
         try:
             scheduler.rows_limit = getattr(self._teacher, "rows_limit", self._many)
+            scheduler.most_in_flight = getattr(self._teacher, "most_in_flight", None)
             while (action := self._next()) is not None:
                 self._do(action)
         except Exception as error:

@@ -113,7 +113,7 @@ class Pauses:
             self._say(None)
 
     def _who(self) -> str:
-        return self._config.base_url or self._config.backend
+        return self._config.address or self._config.backend
 
     def _say(self, pause: Pause | None) -> None:
         if self._tell is not None:

@@ -15,6 +15,7 @@ A call is one send: one request, or several that share a prompt. Its states:
     waiting      first in the queue, and sending is allowed    in flight    Send
     in flight    answered                                      done; requests without an answer wait again, one by one
     in flight    form refused, another one is known            waiting      (not counted as an attempt)
+    in flight    one of several servers failed                 waiting      (not counted as an attempt)
     in flight    rate limit says how long to wait              waiting      (not counted as an attempt), and all calls pause
     in flight    failed, attempts are left                     backing off  Wait
     in flight    failed for good                               done         GiveUp
@@ -40,7 +41,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.errors import RetryModifiedError, TransientError
+from stepsynth.errors import MovedError, RetryModifiedError, TransientError
 from stepsynth.generation.actions import Action, Call, Commit, GiveUp, Send, Wait
 from stepsynth.teachers import MOST_FORMS
 
@@ -50,12 +51,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from stepsynth.errors import TeacherError
-    from stepsynth.generation.adaptive_concurrency import AdaptiveConcurrency
     from stepsynth.generation.budget import BudgetGuard
     from stepsynth.generation.outcomes import Outcomes
     from stepsynth.generation.pace import Pace
     from stepsynth.generation.pausing import Pauses
     from stepsynth.journal import Cost
+    from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
     from stepsynth.types import Request, Response
 
 __all__ = ["Scheduler", "TeacherState"]
@@ -102,6 +103,7 @@ class Scheduler:
 
     Attributes:
         rows_limit: most requests per call now, set by the driver; larger calls are split.
+        most_in_flight: most calls in flight that the teacher takes now, set by the driver; ``None`` for no limit.
         error: the first error that ended it.
         capped: whether a cap ended it.
     """
@@ -132,6 +134,7 @@ class Scheduler:
         self._stopped = False
         self._closed = False
         self.rows_limit = max((len(call.items) for call in self._queue), default=1)
+        self.most_in_flight: int | None = None
         self.error: BaseException | None = None
         self.capped = False
         self._limiter.in_flight = 0
@@ -225,13 +228,14 @@ class Scheduler:
 
     def failed(self, call: Call, error: TeacherError, now: float) -> None:
         """Record a failed attempt: retry at once or later, or give up."""
-        if error.kind in _OVERLOAD:
+        moved = isinstance(error, MovedError)
+        if error.kind in _OVERLOAD and not moved:
             self._limiter.refused(call.number)
         else:
             self._limiter.ended()
         self._budget.count_sent(call.cost)
         call.doubtful = self._budget.failed(call.cost, error)
-        if isinstance(error, TransientError):
+        if isinstance(error, TransientError) and not moved:
             call.timeouts += error.maybe_billed and error.kind not in _CUT_OFF
             if error.retry_after:
                 self._pause(error, now)
@@ -242,7 +246,7 @@ class Scheduler:
     def _again_or_never(self, call: Call, error: TeacherError) -> None:
         wait = error.retry_after if isinstance(error, TransientError) else None
         other_form = isinstance(error, RetryModifiedError) and call.forms < MOST_FORMS
-        no_fault = other_form or (wait and error.kind in _LIMITS)
+        no_fault = other_form or isinstance(error, MovedError) or (wait and error.kind in _LIMITS)
         if no_fault:
             # Not the request's fault, so it does not count as an attempt.
             call.attempts -= 1
@@ -321,6 +325,8 @@ class Scheduler:
     def _open(self, call: Call, now: float) -> bool:
         """Whether a call may be sent, caps aside."""
         if self.ending or self._holds or not self._limiter.room or self._state.outcomes.doubtful or self._too_early(now):
+            return False
+        if self.most_in_flight is not None and self._limiter.in_flight >= self.most_in_flight:
             return False
         return call.attempts > 0 or self._limiter.in_flight + self._backing_off < self._most_started
 

@@ -17,6 +17,7 @@ __all__ = ["public_config", "public_name", "public_server", "source_name"]
 
 # A folder or file that is named by its place, not a model's name such as owner/name.
 _PLACE = re.compile(r"(?:/|~|\.{1,2}/)")
+_EXAMPLE = "https://server.example/v1"
 _UNPUBLISHED = (("cache",), ("tracking",), ("teacher", "headers"), ("teacher", "base_url"))
 
 
@@ -33,8 +34,11 @@ def public_config(config: RunConfig, values: dict[str, Any] | None = None) -> di
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(last, None)
-    if config.teacher.base_url:
-        found["teacher"]["base_url"] = public_server(config.teacher.base_url) or "https://server.example/v1"
+    if servers := config.teacher.base_urls:
+        # Of several servers of one model the first stands in the answers' keys.
+        shown = [public_server(servers[0]) or _EXAMPLE, *filter(None, map(public_server, servers[1:]))]
+        shown = list(dict.fromkeys(shown))
+        found["teacher"]["base_url"] = shown if len(shown) > 1 else shown[0]
     return found
 
 

@@ -5,13 +5,12 @@ A teacher has no journal, cache, retries or log. It raises only `TeacherError`s.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from stepsynth.config.wire import SERVERS
-from stepsynth.errors import ConfigError, RetryModifiedError
+from stepsynth.errors import ConfigError, MovedError, RetryModifiedError
 from stepsynth.registry import TEACHERS
 
 if TYPE_CHECKING:
@@ -43,13 +42,17 @@ _BATCH_APIS = {
 
 @runtime_checkable
 class AsyncTeacher(Protocol):
-    """A teacher behind a network, with many separate requests in flight."""
+    """A teacher behind a network, with many separate requests in flight.
+
+    It may have an attribute ``most_in_flight``: the most requests in flight that it takes now.
+    """
 
     async def generate(self, request: Request) -> Response:
         """Answer one request, with exactly one attempt.
 
         Raises:
             RetryModifiedError: the request's form was refused; the next attempt uses another one.
+            MovedError: one of several servers failed; the next attempt goes to another one.
             TransientError: another attempt may succeed.
             PermanentError: no attempt will.
         """
@@ -137,15 +140,21 @@ class BatchApiTeacher(Protocol):
 
 
 async def answer_of(teacher: AsyncTeacher, request: Request) -> Response:
-    """Return one answer outside a run, asking again only if the teacher has learned another form.
+    """Return one answer outside a run, asking again only if the teacher has learned another form or has another server.
 
     Raises:
         TeacherError: as for `AsyncTeacher.generate`.
     """
-    for _ in range(MOST_FORMS):
-        with suppress(RetryModifiedError):
+    forms = 0
+    while True:
+        try:
             return await teacher.generate(request)
-    return await teacher.generate(request)
+        except MovedError:
+            continue
+        except RetryModifiedError:
+            forms += 1
+            if forms > MOST_FORMS:
+                raise
 
 
 def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeacher | EngineTeacher | BatchApiTeacher:
@@ -160,6 +169,10 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
             a key variable is not set, or the backend does not accept a setting.
         AssetError: the model cannot be fetched.
     """
+    if len(config.base_urls) > 1:
+        from stepsynth.teachers.endpoints import EndpointsTeacher
+
+        return EndpointsTeacher(config, {address: _server(config, address, fresh=fresh) for address in config.base_urls})
     factory = _factory(config)
     if config.backend in TEACHERS.built_in:
         built = factory(config)
@@ -175,6 +188,16 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
     return teacher
 
 
+def _server(config: TeacherConfig, address: str, *, fresh: bool) -> AsyncTeacher:
+    """Return the teacher for one of several servers; what was learned about it is kept as if it stood alone."""
+    built: AsyncTeacher = create_teacher(config.at(address), fresh=True)  # type: ignore[assignment]
+    if not fresh:
+        from stepsynth.teachers.learned import recall
+
+        recall(config.at(address, alone=True), built)
+    return built
+
+
 def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = None) -> str:
     """Check that a teacher is usable before anything is spent; return one sentence about it.
 
@@ -183,12 +206,13 @@ def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = 
 
     Args:
         config: the teacher.
-        report: called with one sentence per slow step, such as fetching an embedded model.
+        report: called with one sentence per slow step, such as fetching an embedded model, and for each of several servers
+            that does not answer.
 
     Raises:
         ConfigError: as for `create_teacher`.
         AssetError: the embedded model cannot be fetched.
-        TeacherError: the server is unreachable, refuses the key or lacks the model.
+        TeacherError: the server is unreachable (of several, all are), refuses the key or lacks the model.
     """
     factory = _factory(config)
     check = getattr(factory, "check", None)
@@ -209,7 +233,11 @@ def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = 
         finally:
             await teacher.close()
 
-    return asyncio.run(ask())
+    said = asyncio.run(ask())
+    if report is not None and len(config.base_urls) > 1:
+        for note in getattr(teacher, "notes", ()):
+            report(note)
+    return said
 
 
 def _factory(config: TeacherConfig) -> Any:

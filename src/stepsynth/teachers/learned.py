@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from stepsynth.model_cache import cache_folder
+from stepsynth.teachers.endpoints import EndpointsTeacher
 from stepsynth.types import digest
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def recall(config: TeacherConfig, teacher: object, *, now: datetime | None = Non
 
 
 def remember(config: TeacherConfig, teacher: object, *, anew: bool = False, now: datetime | None = None) -> Path | None:
-    """Keep what a teacher has learned; return the file, or ``None`` if nothing was written.
+    """Keep what a teacher has learned; return the file, or ``None`` if nothing was written, or a file for each of its servers.
 
     Args:
         config: its identity names the file.
@@ -71,6 +72,10 @@ def remember(config: TeacherConfig, teacher: object, *, anew: bool = False, now:
         anew: whether it began without the kept findings and replaces them; otherwise the older date is kept.
         now: for tests.
     """
+    if isinstance(teacher, EndpointsTeacher):
+        for address, one in teacher.teachers.items():
+            remember(config.at(address, alone=True), one, anew=anew, now=now)
+        return None
     path, moment = _place(config), now or datetime.now(UTC)
     if path is None or not isinstance(teacher, LearningTeacher):
         return None

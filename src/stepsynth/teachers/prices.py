@@ -97,6 +97,10 @@ def price_of(config: TeacherConfig) -> Price | None:
     batched = config.mode == "batch"
     if config.price is not None:
         return Price(config.price.input, config.price.output, config.price.batch if batched else 1.0)
+    if len(config.base_urls) > 1:
+        each = [price_of(config.at(address)) for address in config.base_urls]
+        # It is not known beforehand which server answers: with different prices no cap in dollars could be kept.
+        return each[0] if all(price == each[0] for price in each) else None
     if config.backend in _IN_PROCESS:
         return Price(0.0, 0.0, source="in this process")
     provider = _provider(config)
