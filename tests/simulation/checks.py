@@ -127,7 +127,7 @@ class Checks:
 
     # the provider's side ---------------------------------------------------------------
 
-    def sends(self, keys: Sequence[str], *, job: str = "") -> None:
+    def sends(self, keys: Sequence[str], *, job: str = "", address: int = 0) -> None:
         """Requests reach the provider, with their costs counted there."""
         world, server = self._world, self._world.server
         for key in keys:
@@ -142,7 +142,7 @@ class Checks:
         else:
             self.that(server.received <= self._covered, f"{server.received} sends, of which {self._covered} are in the journal")
             self.that(not world.stopping, "sent after a stop")
-            self.that(world.now >= server.hold_until - 1e-6, "sent while the server asked to wait")
+            self.that(world.now >= server.hold_until[address] - 1e-6, f"sent while server {address} asked to wait")
             self.that(server.calls < world.life.concurrency, "more in flight than the config allows")
             self.caps()
 

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from .world import World
 
-__all__ = ["LIVE_FAULTS", "GroupTeacher", "HeldJob", "LiveTeacher", "Server"]
+__all__ = ["LIVE_FAULTS", "OUTAGES", "BatchTeacher", "GroupTeacher", "HeldJob", "LiveTeacher", "Server"]
 
 _URL = "http://sim.invalid/v1"
 _TIMEOUT_S = 8.0
+# Below what a request that tries a server again is given.
+_SLOWEST_S = 4.5
 # A server that reports no tokens takes some all the same.
 _UNTOLD = Usage(19, 24)
 # Fault -> whether it costs an attempt, and whether the request is billed although no answer comes.
@@ -41,6 +43,8 @@ LIVE_FAULTS: dict[str, tuple[bool, bool]] = {
     "slow": (False, False),
     "defect": (False, False),
 }
+# What requests meet at a server that has left, while another one is there.
+OUTAGES = ("connection refused", "500", "hang", "wrong key")
 _RARE = frozenset({"defect"})
 _MOST_FORMS = 2
 
@@ -87,7 +91,7 @@ class Server:
         usd: the same in dollars.
         in_flight: keys of live requests.
         calls: how many sends these are.
-        hold_until: until when it asked this process to wait.
+        hold_until: until when each of its addresses asked this process to wait.
         jobs: batches by id.
     """
 
@@ -98,7 +102,7 @@ class Server:
         self.usd = 0.0
         self.in_flight: set[str] = set()
         self.calls = 0
-        self.hold_until = 0.0
+        self.hold_until: Counter[int] = Counter()
         self.jobs: dict[str, HeldJob] = {}
         self._charged: Counter[str] = Counter()
         self._timeouts: Counter[str] = Counter()
@@ -108,8 +112,7 @@ class Server:
         """Forget what belongs to one process: its connections, and the attempts that it may count on."""
         self.in_flight.clear()
         self.calls = 0
-        self.hold_until = 0.0
-        for counts in (self._charged, self._timeouts, self._forms):
+        for counts in (self.hold_until, self._charged, self._timeouts, self._forms):
             counts.clear()
 
     def owes(self, key: str) -> bool:
@@ -131,15 +134,17 @@ class Server:
 
     # live requests ---------------------------------------------------------------------
 
-    def draw_fault(self, keys: Sequence[str]) -> str:
+    def draw_fault(self, keys: Sequence[str], address: int) -> str:
         """Draw what happens to a request; never more than its attempts allow, so that every row can be had."""
         life, draw = self._world.life, self._world.draw
-        if draw.random() >= life.fault_rate:
-            return ""
-        fault = draw.choice(life.faults)
+        fault = life.outage(address, self._world.now)
+        if not fault:
+            if draw.random() >= life.fault_rate:
+                return ""
+            fault = draw.choice(life.faults)
         if fault in _RARE and draw.random() < 0.95:
             return ""
-        if LIVE_FAULTS[fault][0]:
+        if fault == "wrong key" or LIVE_FAULTS[fault][0]:
             if any(self._charged[key] >= life.attempts - 1 for key in keys) or (
                 fault == "hang" and any(self._timeouts[key] for key in keys)
             ):
@@ -153,7 +158,7 @@ class Server:
             self._forms.update(keys)
         return fault
 
-    def failure(self, fault: str) -> Exception:
+    def failure(self, fault: str, address: int = 0) -> Exception:
         """Return the error that a teacher of ours raises for a fault."""
         config = self._world.life.config
         match fault.removesuffix(" with a wait"):
@@ -162,7 +167,7 @@ class Server:
                 if fault.endswith("wait"):
                     seconds = self._world.draw.choice((1, 2, 4, 7, 7200 if self._world.draw.random() < 0.05 else 1))
                     headers["retry-after"] = str(seconds)
-                    self.hold_until = max(self.hold_until, self._world.now + seconds)
+                    self.hold_until[address] = max(self.hold_until[address], self._world.now + seconds)  # type: ignore[assignment]
                 return refusal_error(Reply(int(status), '{"error": {"message": "not now"}}', headers), config, _URL)
             case "connection refused":
                 return TransientError("cannot connect.", kind="connection")
@@ -174,6 +179,8 @@ class Server:
                 return TransientError("sent no complete answer.", kind="timeout", maybe_billed=True)
             case "another form":
                 return RetryModifiedError("the form was refused.")
+            case "wrong key":
+                return refusal_error(Reply(401, '{"error": {"message": "no such key"}}'), config, _URL)
             case "refused":
                 return refusal_error(Reply(400, '{"error": {"message": "no"}}'), config, _URL)
             case _:
@@ -185,10 +192,12 @@ class LiveTeacher:
 
     Args:
         world: draws and watches.
+        address: which of several servers it asks.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, address: int = 0) -> None:
         self._world = world
+        self._address = address
 
     async def generate(self, request: Request) -> Response:
         return (await self._exchange([request]))[0]
@@ -199,7 +208,7 @@ class LiveTeacher:
         world.life.asked_live = True
         keys = [request.key(world.life.identity) for request in requests]
         refused = any(world.shape.refused(key) for key in keys)
-        fault = "refused" if refused else server.draw_fault(keys)
+        fault = "refused" if refused else server.draw_fault(keys, self._address)
         answers = [world.shape.answer(key) for key in keys]
         if len(answers) > 1 and not fault and world.draw.random() < 0.2:
             fault = world.draw.choice(("short list", "long list"))
@@ -208,14 +217,15 @@ class LiveTeacher:
         came = not fault or fault in ("short list", "long list", "slow")
         if came or (fault in LIVE_FAULTS and LIVE_FAULTS[fault][1]):
             server.bill(answers)
-        world.log(f"send {' '.join(key[:8] for key in keys)}{': ' if fault else ''}{fault}")
+        at = f" to server {self._address}" if world.life.addresses > 1 else ""
+        world.log(f"send {' '.join(key[:8] for key in keys)}{at}{': ' if fault else ''}{fault}")
         if fault:
             world.faults[fault] += 1
-        world.checks.sends(keys)
+        world.checks.sends(keys, address=self._address)
         server.in_flight.update(keys)
         server.calls += 1
         try:
-            await world.sleep(_TIMEOUT_S if fault == "hang" else world.latency() * (8 if fault == "slow" else 1))
+            await world.sleep(_TIMEOUT_S if fault == "hang" else min(_SLOWEST_S, world.latency() * (8 if fault == "slow" else 1)))
         finally:
             if not world.dead:
                 server.in_flight.difference_update(keys)
@@ -223,7 +233,7 @@ class LiveTeacher:
         world.step("answers")
         if not came:
             world.log(f"fails {keys[0][:8]}: {fault}")
-            raise server.failure(fault)
+            raise server.failure(fault, self._address)
         for key in keys[: len(answers)]:
             world.log(f"answer {key[:8]}")
             world.checks.came(key)
@@ -235,6 +245,10 @@ class LiveTeacher:
 
 class GroupTeacher(LiveTeacher):
     """The same, with several answers to one prompt."""
+
+    @property
+    def rows_limit(self) -> int:
+        return self._world.life.config.rows_per_request
 
     async def generate_many(self, requests: Sequence[Request]) -> list[Response]:
         return await self._exchange(requests)

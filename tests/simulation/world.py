@@ -20,10 +20,11 @@ from stepsynth.generation import StageGenerator, TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.runtime import shutdown
 from stepsynth.runtime.progress import SilentProgress
+from stepsynth.teachers.endpoints import EndpointsTeacher
 
 from .checks import Broken, Checks, rows_of
 from .clock import Killed
-from .server import LIVE_FAULTS, BatchTeacher, GroupTeacher, HeldJob, LiveTeacher, Server
+from .server import LIVE_FAULTS, OUTAGES, BatchTeacher, GroupTeacher, HeldJob, LiveTeacher, Server
 from .shapes import SHAPES, WORST_TOKENS, Shape, shape_of
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Life:
         disk_at: the commit from which on the disk fails.
         disk_heals: whether only that one fails.
         jump_at: the step at which the wall clock jumps, and by how much.
+        addresses: how many servers of the model there are.
+        outages: server, from when to when, and what requests meet there; the first server stays.
         asked_live: whether anything was sent live.
     """
 
@@ -91,7 +94,13 @@ class Life:
     disk_heals: bool = False
     jump_at: int = 0
     jump_s: float = 0.0
+    addresses: int = 1
+    outages: tuple[tuple[int, float, float, str], ...] = ()
     asked_live: bool = False
+
+    def outage(self, address: int, now: float) -> str:
+        """Return what a request to a server meets if that has left; empty if it is there."""
+        return next((fault for server, begin, end, fault in self.outages if server == address and begin <= now < end), "")
 
 
 class World:
@@ -377,6 +386,8 @@ class World:
             faults=tuple(some),
             batch_rate=draw.choice((0.0, 0.1, 0.3)),
         )
+        if not batch and draw.random() < 0.3:
+            self._several(life)
         steps = draw.choice((15, 60, 250, 1000))
         match draw.choice(("kill", "kill", "kill", "stop", "disk", "disk", "screen", "nothing")):
             case "kill":
@@ -397,6 +408,18 @@ class World:
             life.jump_at = draw.randint(1, steps)
             life.jump_s = draw.choice((-86400.0, -3600.0, -5.0, 5.0, 3600.0, _RESULTS_KEPT_S))
         return life
+
+    def _several(self, life: Life) -> None:
+        """Draw several servers, of which some leave and join again."""
+        draw = self.draw
+        life.addresses = draw.choice((2, 3))
+        outages = []
+        for server in range(1, life.addresses):
+            for _ in range(draw.choice((0, 1, 2))):
+                begin = self.now + draw.choice((0.0, draw.random() * 4))
+                outages.append((server, begin, begin + draw.choice((0.5, 3.0, 30.0)), draw.choice(OUTAGES)))
+        life.outages = tuple(outages)
+        self.faults["server leaves"] += len(outages)
 
     def _caps(self) -> BudgetConfig:
         """Draw caps, raised or lowered from what has been spent."""
@@ -477,7 +500,11 @@ class World:
         config = self.life.config
         if config.mode == "batch":
             return BatchTeacher(self)
-        return GroupTeacher(self) if config.rows_per_request > 1 else LiveTeacher(self)
+        kind = GroupTeacher if config.rows_per_request > 1 else LiveTeacher
+        if self.life.addresses == 1:
+            return kind(self)
+        teachers = {f"http://sim{number}.invalid/v1": kind(self, number) for number in range(self.life.addresses)}
+        return EndpointsTeacher(config, teachers, clock=lambda: self.now)
 
 
 class _Client(TeacherClient):
@@ -536,6 +563,8 @@ def _told(life: Life) -> str:
         "faults": life.faults if life.fault_rate else (),
         "rate": life.fault_rate,
         "batch rate": life.batch_rate,
+        "servers": life.addresses if life.addresses > 1 else 0,
+        "outages": life.outages,
         **{
             name: at
             for name in ("kill_at", "stop_at", "second_at", "screen_at", "disk_at", "jump_at")
