@@ -182,7 +182,8 @@ class World:
             # In a step of a task: an interrupt beside one, when the loop is about to stop, is asyncio's own affair.
             self.faults["second stop"] += 1
             self.log("a stop is asked for again")
-            self.cut_off = 1 + self.server.calls
+            # What was in flight then, or on its way into flight, may have been sent.
+            self.cut_off = self.life.concurrency
             raise KeyboardInterrupt
 
     def die(self, where: str) -> None:
