@@ -12,7 +12,7 @@ from .seeds import run_seed, run_seeds, simulated
 
 SEEDS, PARTS = 1000, 4
 # Within which a fault that is put back is found.
-MOST_SEEDS = 400
+MOST_SEEDS = 200
 # Kinds of disturbance, and how often each must occur in a part of the seeds at least.
 DISTURBANCES = {
     **dict.fromkeys(("kill", "stop", "clock jump", "torn log", "display gone"), 20),

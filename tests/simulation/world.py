@@ -377,6 +377,9 @@ class World:
             changes["requests_per_minute"] = draw.choice((200, 600))
         config = shape.teacher(**changes)
         some = draw.sample(sorted(LIVE_FAULTS), draw.randint(1, 6))
+        if draw.random() < 0.1:
+            # A rate limit, and little else.
+            some = [*some[:1], "429 with a wait", "503 with a wait"]
         life = Life(
             config,
             config.identity(),
