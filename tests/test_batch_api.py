@@ -176,7 +176,7 @@ def test_a_batch_whose_creation_was_answered_by_a_lost_connection_is_found_and_n
 
 @pytest.mark.parametrize("ahead", [3600.0, 86400.0])
 def test_a_clock_that_is_set_forward_makes_no_new_batch_an_old_one_that_is_paid_twice(desk: Desk, ahead: float) -> None:
-    """Seed 1386 of the simulation: it was given up after one look, before the provider had listed it."""
+    """Found by the simulation: the batch was given up after one look, before the provider had listed it."""
     desk.server.lose, desk.server.unlisted = frozenset({1}), 3
     clock = [time.time()]
 

@@ -24,17 +24,17 @@ __all__ = ["FAULTS", "Fault"]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and where the history mends it.
+    """A fault, and where the history fixes it.
 
     Attributes:
-        mended: the commit that mended it.
+        fixed: the commit that fixed it.
         what: what was wrong.
         where: object and name that are replaced.
         old: as it was before that commit.
         shows: pattern of the checks that find it.
     """
 
-    mended: str
+    fixed: str
     what: str
     where: tuple[Any, str]
     old: Any
@@ -88,7 +88,7 @@ def _forget_what_was_lost(self: Ledger) -> None:
 
 
 FAULTS = {
-    fault.mended: fault
+    fault.fixed: fault
     for fault in (
         Fault(
             "c116299",

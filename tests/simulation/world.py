@@ -9,30 +9,25 @@ import shutil
 import sqlite3
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stepsynth.config import BudgetConfig, TeacherConfig
+from stepsynth.config import BudgetConfig
 from stepsynth.errors import BudgetError, Interrupted, PermanentError, RunError, StepsynthError, TransientError
-from stepsynth.generation import StageGenerator, TeacherClient
+from stepsynth.generation import StageGenerator
 from stepsynth.journal import Journal
 from stepsynth.runtime import shutdown
-from stepsynth.runtime.progress import SilentProgress
-from stepsynth.teachers.endpoints import EndpointsTeacher
 
 from .checks import Broken, Checks, rows_of
 from .clock import Killed
-from .server import LIVE_FAULTS, OUTAGES, BatchTeacher, GroupTeacher, HeldJob, LiveTeacher, Server
-from .shapes import SHAPES, WORST_TOKENS, Shape, shape_of
+from .lives import RESULTS_KEPT_S, Life, calm_life, rough_life, told
+from .parts import Client, Display, teacher_of
+from .server import HeldJob, Server
+from .shapes import SHAPES, Shape, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from stepsynth.errors import TeacherError
-    from stepsynth.runtime.progress import Pause, RequestStats
-    from stepsynth.types import Request, Response
+    from collections.abc import Sequence
 
 __all__ = ["Life", "World", "undisturbed"]
 
@@ -42,65 +37,12 @@ _MOST_TURNS = 30_000
 # With nothing in flight, no wait and no commit, something must happen within this time.
 _PATIENCE_S = 2.0
 _WALL = 1_700_000_000.0
-_RESULTS_KEPT_S = 30 * 86400.0
 _BY_A_TASK = frozenset({"sends", "answers", "report"})
 _DISK = ("database or disk is full", "disk I/O error")
 
 
 class ScreenError(OSError):
     """The display that a run reports to is gone."""
-
-
-@dataclass
-class Life:
-    """What one process is like, and what happens to it.
-
-    Attributes:
-        config: the teacher's.
-        identity: of the teacher, for keys.
-        budget: the caps.
-        concurrency: most requests in flight.
-        attempts: per request.
-        fault_rate: share of live requests that meet a fault.
-        faults: the faults that occur.
-        batch_rate: the same for calls of the batch API.
-        kill_at: the step at which it is killed, if it gets there.
-        stop_at: the step at which a clean stop is asked for.
-        second_at: the step at which it is asked for a second time.
-        screen_at: the report to the display from which on all fail.
-        screen_in_pause: whether this begins with the first pause.
-        disk_at: the commit from which on the disk fails.
-        disk_heals: whether only that one fails.
-        jump_at: the step at which the wall clock jumps, and by how much.
-        addresses: how many servers of the model there are.
-        outages: server, from when to when, and what requests meet there; the first server stays.
-        asked_live: whether anything was sent live.
-    """
-
-    config: TeacherConfig
-    identity: dict[str, object]
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    concurrency: int = 4
-    attempts: int = 4
-    fault_rate: float = 0.0
-    faults: tuple[str, ...] = ("slow",)
-    batch_rate: float = 0.0
-    kill_at: int = 0
-    stop_at: int = 0
-    second_at: int = 0
-    screen_at: int = 0
-    screen_in_pause: bool = False
-    disk_at: int = 0
-    disk_heals: bool = False
-    jump_at: int = 0
-    jump_s: float = 0.0
-    addresses: int = 1
-    outages: tuple[tuple[int, float, float, str], ...] = ()
-    asked_live: bool = False
-
-    def outage(self, address: int, now: float) -> str:
-        """Return what a request to a server meets if that has left; empty if it is there."""
-        return next((fault for server, begin, end, fault in self.outages if server == address and begin <= now < end), "")
 
 
 class World:
@@ -335,7 +277,7 @@ class World:
             for _ in range(self.draw.randint(0, _MOST_LIVES)):
                 if self.draw.random() < 0.3:
                     self.now += self.draw.choice((5.0, 600.0, 86400.0))
-                if self._process(self._rough_life()):
+                if self._process(rough_life(self)):
                     break
             else:
                 self._let_end()
@@ -350,94 +292,10 @@ class World:
         """Run without faults and caps until it has ended; a batch that the provider lost is given up after its time."""
         for _ in range(_LAST_LIVES):
             if any(job.gone for job in self.server.jobs.values()):
-                self.now += _RESULTS_KEPT_S
-            if self._process(self._calm_life()):
+                self.now += RESULTS_KEPT_S
+            if self._process(calm_life(self)):
                 return
         self.checks.fail("it does not end although nothing disturbs it any more")
-
-    def _calm_life(self) -> Life:
-        batches = self._open_batches()
-        config = self.shape.teacher(concurrency=4, attempts=4, mode="batch" if batches else "live")
-        return Life(config, config.identity())
-
-    def _open_batches(self) -> bool:
-        """Whether batches are open in the journal, as a user would see in its status."""
-        return self.checks.open_jobs > 0
-
-    def _rough_life(self) -> Life:
-        draw, shape = self.draw, self.shape
-        concurrency, attempts = draw.choice((1, 2, 4, 8, 16)), draw.choice((3, 4, 6))
-        batch = draw.random() < 0.2
-        if self._open_batches() and draw.random() < 0.85:
-            batch = True
-        changes: dict[str, object] = {"concurrency": concurrency, "attempts": attempts, "mode": "batch" if batch else "live"}
-        if shape.alike and not batch:
-            changes["rows_per_request"] = draw.choice((1, 3, 5))
-        if draw.random() < 0.1:
-            changes["requests_per_minute"] = draw.choice((200, 600))
-        config = shape.teacher(**changes)
-        some = draw.sample(sorted(LIVE_FAULTS), draw.randint(1, 6))
-        if draw.random() < 0.1:
-            # A rate limit, and little else.
-            some = [*some[:1], "429 with a wait", "503 with a wait"]
-        life = Life(
-            config,
-            config.identity(),
-            budget=self._caps(),
-            concurrency=concurrency,
-            attempts=attempts,
-            fault_rate=draw.choice((0.0, 0.1, 0.3, 0.6)),
-            faults=tuple(some),
-            batch_rate=draw.choice((0.0, 0.1, 0.3)),
-        )
-        if not batch and draw.random() < 0.3:
-            self._several(life)
-        steps = draw.choice((15, 60, 250, 1000))
-        match draw.choice(("kill", "kill", "kill", "stop", "disk", "disk", "screen", "nothing")):
-            case "kill":
-                life.kill_at = draw.randint(1, steps)
-            case "stop":
-                life.stop_at = draw.randint(1, steps)
-                if draw.random() < 0.5:
-                    life.second_at = life.stop_at + draw.randint(1, 12)
-            case "disk":
-                life.disk_at, life.disk_heals = draw.randint(1, 20), draw.random() < 0.4
-            case "screen" if draw.random() < 0.5:
-                life.screen_at = draw.randint(1, 25)
-            case "screen":
-                # At the first pause, of which there is one soon.
-                life.screen_in_pause = True
-                life.faults, life.fault_rate = (*life.faults, "429 with a wait", "503 with a wait"), 0.3
-        if draw.random() < 0.3:
-            life.jump_at = draw.randint(1, steps)
-            life.jump_s = draw.choice((-86400.0, -3600.0, -5.0, 5.0, 3600.0, _RESULTS_KEPT_S))
-        return life
-
-    def _several(self, life: Life) -> None:
-        """Draw several servers, of which some leave and join again."""
-        draw = self.draw
-        life.addresses = draw.choice((2, 3))
-        outages = []
-        for server in range(1, life.addresses):
-            for _ in range(draw.choice((0, 1, 2))):
-                begin = self.now + draw.choice((0.0, draw.random() * 4))
-                outages.append((server, begin, begin + draw.choice((0.5, 3.0, 30.0)), draw.choice(OUTAGES)))
-        life.outages = tuple(outages)
-        self.faults["server leaves"] += len(outages)
-
-    def _caps(self) -> BudgetConfig:
-        """Draw caps, raised or lowered from what has been spent."""
-        draw, server = self.draw, self.server
-        kind = draw.choice(("none", "none", "requests", "tokens", "usd"))
-        more = draw.choice((-10, 0, 1, 3, 10, 30))
-        match kind:
-            case "requests":
-                return BudgetConfig(requests=max(1, server.received + more))
-            case "tokens":
-                return BudgetConfig(tokens=max(1, server.tokens + more * WORST_TOKENS))
-            case "usd":
-                return BudgetConfig(usd=max(0.001, server.usd + more * 0.1))
-        return BudgetConfig()
 
     def _process(self, life: Life) -> bool:
         """Run a process to its end, whatever that is; return whether the run is finished."""
@@ -448,7 +306,7 @@ class World:
         self.cut_off = 0
         self.dead = self.stopping = self.unwinding = self._disk_failed = False
         self.server.new_process()
-        self.log(f"process {self._lives}: {_told(life)}")
+        self.log(f"process {self._lives}: {told(life)}")
         end, journal = "done", None
         with shutdown.stoppable() as self._stop:
             try:
@@ -485,7 +343,7 @@ class World:
             case Interrupted() | KeyboardInterrupt():
                 fine = self._stop.is_set()
             case RunError():
-                fine = self._disk_failed or (life.config.mode == "live" and self._open_batches())
+                fine = self._disk_failed or (life.config.mode == "live" and self.checks.open_jobs)
             case _:
                 fine = True
         if not self.dead:
@@ -494,88 +352,11 @@ class World:
     def _write(self, journal: Journal) -> None:
         """What a run does with its journal, without training."""
         life, shape = self.life, self.shape
-        progress = _Display(self)
-        client = _Client(self, life.config, journal, self._teacher(), progress.paused)
+        progress = Display(self)
+        client = Client(self, life.config, journal, teacher_of(self), progress.paused)
         generator = StageGenerator(client, journal, max_overgeneration=6, progress=progress, feedback=shape.feedback)
         for number, plan in enumerate(shape.plans):
             generator.run(plan, number, shape.pipeline(plan), journal.dataset())
-
-    def _teacher(self) -> Any:
-        config = self.life.config
-        if config.mode == "batch":
-            return BatchTeacher(self)
-        kind = GroupTeacher if config.rows_per_request > 1 else LiveTeacher
-        if self.life.addresses == 1:
-            return kind(self)
-        teachers = {f"http://sim{number}.invalid/v1": kind(self, number) for number in range(self.life.addresses)}
-        return EndpointsTeacher(config, teachers, clock=lambda: self.now)
-
-
-class _Client(TeacherClient):
-    """The production client, which tells the checks of each wave."""
-
-    def __init__(
-        self, world: World, config: TeacherConfig, journal: Journal, teacher: Any, paused: Callable[[Pause | None], object]
-    ) -> None:
-        super().__init__(
-            config,
-            journal,
-            world.life.budget,
-            teacher=teacher,
-            pause=world.sleep,
-            clock=lambda: world.now,
-            wall=lambda: world.now + world.wall,
-            jitter=world.draw,
-            paused=paused,
-        )
-        self._world = world
-
-    def run(
-        self, requests: Sequence[Request], answered: Callable[[dict[str, Response | TeacherError]], None] | None = None
-    ) -> dict[str, Response | TeacherError]:
-        keyed = {self.key(request): request for request in requests}
-        self._world.log(f"a wave of {len(keyed)}")
-        self._world.checks.wave(keyed)
-        found = super().run(requests, answered)
-        self._world.checks.wave_ended(keyed, found)
-        return found
-
-
-class _Display(SilentProgress):
-    """A display, which may be gone at any report."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
-        self._world.report()
-
-    def finish(self, summary: str) -> None:
-        self._world.report()
-
-    def paused(self, pause: Pause | None) -> None:
-        self._world.report(pause=True)
-
-
-def _told(life: Life) -> str:
-    facts: Mapping[str, object] = {
-        "mode": life.config.mode,
-        "concurrency": life.concurrency,
-        "attempts": life.attempts,
-        "rows per request": life.config.rows_per_request,
-        "caps": life.budget.model_dump(exclude_none=True),
-        "faults": life.faults if life.fault_rate else (),
-        "rate": life.fault_rate,
-        "batch rate": life.batch_rate,
-        "servers": life.addresses if life.addresses > 1 else 0,
-        "outages": life.outages,
-        **{
-            name: at
-            for name in ("kill_at", "stop_at", "second_at", "screen_at", "disk_at", "jump_at")
-            if (at := getattr(life, name))
-        },
-    }
-    return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
 
 
 _rows: dict[int, list[tuple[object, ...]]] = {}
@@ -597,6 +378,6 @@ def calm_rows(number: int, root: Path) -> list[tuple[object, ...]]:
     from .seeds import present
 
     with present(world):
-        done = world._process(world._calm_life())
+        done = world._process(calm_life(world))
     assert done, world.history[-3:]
     return rows_of(root / "0" / "journal.db")
