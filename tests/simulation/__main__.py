@@ -52,6 +52,8 @@ def many(start: int, seeds: int, jobs: int, minutes: float | None = None) -> Rep
 
     def add(report: Report) -> None:
         total.__iadd__(report)
+        for seed, what in sorted(report.broken.items()):
+            sys.stdout.write(f"seed {seed} BROKEN: {what}; replay: python -m tests.simulation --seed {seed} --trace\n")
         total.seconds = time.perf_counter() - began
         rate = total.seeds / total.seconds
         line = f"{total.seeds:,} of {seeds:,} seeds, {rate:,.0f} a second, {total.steps:,} steps, {total.checks:,} checks"

@@ -343,7 +343,7 @@ class World:
             case Interrupted() | KeyboardInterrupt():
                 fine = self._stop.is_set()
             case RunError():
-                fine = self._disk_failed or (life.config.mode == "live" and self.checks.open_jobs)
+                fine = self._disk_failed or (life.config.mode == "live" and self.checks.open_jobs > 0)
             case _:
                 fine = True
         if not self.dead:
