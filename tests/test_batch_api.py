@@ -174,6 +174,36 @@ def test_a_batch_whose_creation_was_answered_by_a_lost_connection_is_found_and_n
     assert set(desk.server.ran.values()) == {1}
 
 
+@pytest.mark.parametrize("ahead", [3600.0, 86400.0])
+def test_a_clock_that_is_set_forward_makes_no_new_batch_an_old_one_that_is_paid_twice(desk: Desk, ahead: float) -> None:
+    """Found by the simulation: the batch was given up after one look, before the provider had listed it."""
+    desk.server.lose, desk.server.unlisted = frozenset({1}), 3
+    clock = [time.time()]
+
+    def pause(_: float) -> None:
+        clock[0] += ahead
+
+    with closing(Journal(desk.path)) as journal:
+        config = batch_config(desk.kind, desk.url)
+        answers = TeacherClient(config, journal, BudgetConfig(), pause=pause, wall=lambda: clock[0]).run(asks(3))
+    assert len(answered(answers)) == 3
+    assert desk.server.creations == 1
+
+
+def test_batches_that_move_do_not_shorten_the_search_for_another_one(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the simulation: each move makes the next pause a short one, and seven looks were over before it was listed."""
+    for teacher in (OpenAIBatchTeacher, AnthropicBatchTeacher):
+        monkeypatch.setattr(teacher, "limits", Limits(2, 10**9))
+
+    def later(batch: HeldBatch) -> None:
+        batch.polls = -2 * len(desk.server.batches)
+
+    desk.server.lose, desk.server.unlisted, desk.server.created = frozenset({1}), 9, later
+    assert len(answered(desk.run(asks(12)))) == 12
+    assert desk.server.creations == 6
+    assert sum(desk.pauses) < 60
+
+
 def test_a_batch_that_never_arrived_is_looked_for_and_then_sent_again(desk: Desk) -> None:
     desk.server.lose_before = frozenset({1})
     assert len(answered(desk.run(asks(20)))) == 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulation import DIFFICULTY, EASE, expected, two_methods_on_passages
+from simulated_students import DIFFICULTY, EASE, expected, two_methods_on_passages
 from stepsynth.evaluation import (
     evaluate_classification,
     evaluate_extractive_qa,

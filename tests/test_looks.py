@@ -12,7 +12,7 @@ import pytest
 
 from report_page import Page, flat
 from report_story import comparison
-from simulation import claims_over_looks
+from simulated_students import claims_over_looks
 from stepsynth.comparison import check_max_seeds, comparison_markdown, look, read_looks
 from stepsynth.comparison.looks import looks_sentence
 from stepsynth.errors import ConfigError

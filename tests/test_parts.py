@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.parts import split_parts
 from stepsynth.generation.oversampling import candidates_of, next_wave
-from stepsynth.types import Candidate, Message, Request, Response, Sampling, Verdict
+from stepsynth.types import Candidate, FinishReason, Message, Request, Response, Sampling, Verdict
 
 THREE = ["The lamp came late.", "Nobody answers the phone.", "Which size fits a tall man?"]
 
@@ -90,6 +90,14 @@ def test_fewer_parts_than_asked_for_are_fewer_candidates_and_more_are_left_out()
     assert len(candidates_of(request(9), "k", Response(""), numbered(THREE), Layout())) == 3
     assert len(candidates_of(request(2), "k", Response(""), numbered(THREE), Layout())) == 2
     assert [c.text for c in candidates_of(request(3), "k", Response(""), "", Layout())] == [""]
+
+
+@pytest.mark.parametrize("said", ["1. \n2. \n3. ", "1. \n2. \n3. The lamp"])
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_r22_a_list_without_any_text_is_one_empty_row_and_not_none(said: str, finish: FinishReason) -> None:
+    """Found by the simulation: its request was in no row, so requested was not accepted + dropped."""
+    (found,) = candidates_of(request(3), "k", Response("", finish), said, Layout())
+    assert found.text == ("The lamp" if finish == "stop" and "lamp" in said else "")
 
 
 def test_whole_parts_of_a_cut_answer_do_not_count_as_cut() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import one_method, two_methods
+from simulated_students import one_method, two_methods
 from stepsynth.evaluation import hierarchical_interval, hierarchical_paired, holm, mcnemar, paired_difference, wilson
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, fit_curve, forecast

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulation import claims_over_looks, one_method, two_methods, two_methods_on_passages
+from simulated_students import claims_over_looks, one_method, two_methods, two_methods_on_passages
 from stepsynth.evaluation import hierarchical_interval, hierarchical_paired, paired_difference, wilson
 from stepsynth.evaluation.stopping import should_stop
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
@@ -39,10 +38,10 @@ _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _PAUSE_GROWS = 1.5
 _LOOK_FOR_STOP_S = 0.2
-# A job may take a while to be listed: its name is looked up this often, over 40 s of growing pauses.
-_LOOKS = 7
-# After this long a submitted job is certainly listed; one lookup is enough.
-_LISTED_AFTER_S = 600.0
+# A job may take a while to be listed: its name is looked up over pauses of this length together. They are counted, not the
+# looks: other jobs that move make pauses short. An old job is no exception: a clock that was set forward makes a new one
+# look old, and it would be submitted and paid for twice.
+_LISTED_WITHIN_S = 40.0
 # Failed calls in a row after which a provider counts as down; its jobs continue there.
 _TROUBLES_IN_A_ROW = 10
 # Both providers keep results for about 30 days.
@@ -75,7 +74,9 @@ class BatchDispatcher(Dispatcher):
         self._jobs: dict[str, Job] = {}
         self._done: dict[str, int] = {}
         self._attempts: Counter[str] = Counter()
-        self._looks: Counter[str] = Counter()
+        # Seconds of all pauses so far, now and when a job's name was first looked up.
+        self._paused_s = 0.0
+        self._first_look: dict[str, float] = {}
         self._troubles = self._vanished = 0
         self._lost_by: TransientError | None = None
         self._pause_s = _FIRST_PAUSE_S
@@ -149,7 +150,7 @@ class BatchDispatcher(Dispatcher):
     async def _send(self, portion: Sequence[tuple[str, Request]]) -> bool:
         """Record a job and submit it; ``False`` if it certainly did not arrive and may be resubmitted."""
         self._check_stop()
-        created = time.time()
+        created = self._context.wall()
         worst = sum((self._budget.cost([request]) for _, request in portion), Cost())
         job = Job(draw_name(len(portion), created), tuple(key for key, _ in portion), created, worst)
         self._store.intend(job)
@@ -209,7 +210,7 @@ class BatchDispatcher(Dispatcher):
             if state.state == "ended":
                 await self._bring_home(job, job.id)
         except PermanentError:
-            if time.time() - job.created < _RESULTS_KEPT_S:
+            if self._context.wall() - job.created < _RESULTS_KEPT_S:
                 raise
             self._end(job, "lost")
             return True
@@ -228,8 +229,7 @@ class BatchDispatcher(Dispatcher):
             if found.id:
                 self._arrived(job, found.id)
             return bool(found.id)
-        self._looks[job.name] += 1
-        if self._looks[job.name] < _LOOKS and time.time() - job.created < _LISTED_AFTER_S:
+        if self._paused_s - self._first_look.setdefault(job.name, self._paused_s) < _LISTED_WITHIN_S:
             return False
         self._end(job, "lost")
         self._vanished += 1
@@ -247,12 +247,14 @@ class BatchDispatcher(Dispatcher):
     async def _pause(self) -> None:
         """Wait, unless a stop is asked for."""
         self._check_stop()
-        pause = self._context.pause(min(self._pause_s, _LONGEST_PAUSE_S))
+        seconds = min(self._pause_s, _LONGEST_PAUSE_S)
+        pause = self._context.pause(seconds)
         if inspect.isawaitable(pause):
             sleeping = asyncio.ensure_future(pause)
             while not sleeping.done() and not stop_requested():
                 await asyncio.wait({sleeping}, timeout=_LOOK_FOR_STOP_S)
             sleeping.cancel()
+        self._paused_s += seconds
         self._pause_s = min(self._pause_s * _PAUSE_GROWS, _LONGEST_PAUSE_S)
         self._check_stop()
 

@@ -60,6 +60,7 @@ class TeacherClient:
             answer (a resumed run may need none).
         pause: sleeps between attempts (seconds -> awaitable); a test replaces it.
         clock: seconds; measures latencies and when commits are due.
+        wall: seconds since 1970; the age of batches, and when pauses end.
         jitter: spreads pauses.
         paused: called with a pause of the server when it begins, and with ``None`` when it is over.
         note: called with one-sentence messages for the user.
@@ -89,6 +90,7 @@ class TeacherClient:
         teacher: AsyncTeacher | EngineTeacher | BatchApiTeacher | None = None,
         pause: Callable[[float], object] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         jitter: random.Random | None = None,
         paused: Callable[[Pause | None], object] | None = None,
         note: Callable[[str], object] | None = None,
@@ -101,8 +103,9 @@ class TeacherClient:
         self.retries: Counter[str] = Counter()
         self.pause = pause
         self.clock = clock
+        self.wall = wall
         self.jitter = jitter or random.Random()
-        self.pauses = Pauses(config, paused)
+        self.pauses = Pauses(config, paused, wall=wall)
         self.pace = Pace(config.requests_per_minute)
         self.outcomes = Outcomes(answered_before=journal.ledger.answers > 0)
         self.room = RoomWatch(config)
@@ -289,6 +292,7 @@ class TeacherClient:
             jobs=journal.jobs,
             pause=self.pause,
             clock=self.clock,
+            wall=self.wall,
             jitter=self.jitter,
         )
 

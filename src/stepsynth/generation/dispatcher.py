@@ -37,6 +37,7 @@ class Context:
         jobs: the journal's records of batches at a provider.
         pause: sleeps (seconds -> awaitable, or ``None``).
         clock: seconds.
+        wall: seconds since 1970.
         jitter: spreads pauses.
     """
 
@@ -50,6 +51,7 @@ class Context:
     jobs: JobStore
     pause: Callable[[float], object]
     clock: Callable[[], float]
+    wall: Callable[[], float]
     jitter: random.Random
 
 

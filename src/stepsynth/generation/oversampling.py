@@ -283,7 +283,8 @@ def candidates_of(request: Request, key: str, answer: Response, said: str, layou
     layout = Layout(titles=False) if reason else layout
     if request.parts == 1:
         return [Candidate.of(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
-    parts = split_parts(said, cut=cut, paragraphs=layout.whole)[: request.parts]
+    # A list of empty items is one empty row, so that every request is accounted for.
+    parts = split_parts(said, cut=cut, paragraphs=layout.whole)[: request.parts] or [""]
     alone = cut and not reason and len(parts) == 1
     # split_parts has left out the part that was cut off; the others are whole.
     ended = "stop" if cut and not alone else answer.finish_reason
