@@ -27,7 +27,7 @@ RANKS = {
     **dict.fromkeys(("loop", "comparison", "tracking"), 5),
     **dict.fromkeys(("report", "presets"), 6),
     **dict.fromkeys(("execution", "exporting", "planning"), 7),
-    **dict.fromkeys(("sweep",), 8),
+    **dict.fromkeys(("sweeps",), 8),
     **dict.fromkeys(("api", "serving"), 9),
     **dict.fromkeys(("cli", "__main__", "testing"), 10),
 }

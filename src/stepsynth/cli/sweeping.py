@@ -12,7 +12,7 @@ from stepsynth.cli.options import Json, Overrides, Quiet, print_json
 from stepsynth.cli.screens import plain_text, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepsynth.config import RunConfig
 
@@ -33,7 +33,7 @@ def sweep(
 ) -> None:
     """Run data sets x settings x methods x seeds, one comparison after another; resumes where it stopped."""
     from stepsynth.cli.signals import handle_signals
-    from stepsynth.sweep import SweepProblems, check_sweep, failures_of, plan_sweep, read_sweep, run_sweep
+    from stepsynth.sweeps import SweepProblems, check_sweep, failures_of, plan_sweep, read_sweep, run_sweep
 
     note = (lambda _: None) if quiet or as_json else _say
     try:
@@ -85,7 +85,7 @@ def print_sweep(results: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from stepsynth.sweep.tables import average_rows, score_rows, state_lines
+    from stepsynth.sweeps.tables import average_rows, score_rows, state_lines
 
     console = Console()
     for average in results["averages"]:
@@ -114,15 +114,17 @@ def _print_plan(planned: dict[str, Any]) -> None:
     most = planned["at_most"]
     left = planned["cells"] - planned["finished"]
     console.print(
-        f"{planned['cells']} cells, {planned['finished']} finished. The {left} others may ask for at most {most['requests']:,} requests "
-        f"and {most['tokens']:,} tokens: {_dollars(most['usd'])}.",
+        f"{planned['cells']} cells, {planned['finished']} finished. The {left} others may ask for at most {most['requests']:,} "
+        f"requests and {most['tokens']:,} tokens: {_dollars(most['usd'])}.",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(
-        "That is if every student gets every row wrong and most answers are dropped. Answers that are known or that cells share are "
-        "asked for once; attempts that are repeated come on top.",
+        "That is if students get every row wrong and most answers are dropped. Answers that are known, or that cells share, "
+        "are not asked for again; attempts that are repeated come on top.",
         style="dim",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(f"{'folder':8} {planned['folder']}", soft_wrap=True, highlight=False, markup=False)
 
@@ -131,7 +133,8 @@ def _dollars(usd: float | None) -> str:
     return "unknown" if usd is None else "free" if usd == 0 else f"${usd:,.2f}"
 
 
-def _table(console: Any, title: str, rows: list[tuple[str, ...]], reference: str | None) -> None:
+def _table(console: Any, title: str, rows: Sequence[tuple[str, ...]], reference: str | None) -> None:
+    from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table
 
@@ -140,7 +143,9 @@ def _table(console: Any, title: str, rows: list[tuple[str, ...]], reference: str
     head, *lines = [tuple(map(plain_text, row)) for row in rows]
     table = Table(title=escape(plain_text(title)), title_justify="left")
     for position, name in enumerate(head):
-        table.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True)
+        # A terminal with less room than this gets lines in the place of a table.
+        width = max(cell_len(line[position]) for line in (head, *lines))
+        table.add_column(escape(name), justify="left" if position == 0 else "right", no_wrap=True, min_width=width)
     for line in lines:
         table.add_row(*map(escape, line), style="bold" if line[0] == plain_text(reference or "") else "")
     print_table(console, table, head, lines)

@@ -44,6 +44,7 @@ __all__ = [
     "cell_folder",
     "check_known",
     "choose_reference",
+    "in_place",
     "parse_systems",
     "plan_cells",
     "read_cell",
@@ -245,10 +246,10 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
         if not isinstance(node, dict):
             raise ConfigError(f"unknown key {dotted!r} of a method.", hint="Example: s3:method.rounds=1")
         node[last] = value
-    return _in_place(parse_config(values), config)
+    return in_place(parse_config(values), config)
 
 
-def _in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
+def in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
     """Restore in a config made from plain values what these lack: folders, and a program's rows and filters."""
     sources = {name: getattr(config.data, name) for name in SOURCES}
     kept = {name: source.in_place_of(old) for name, old in sources.items() if old and (source := getattr(changed.data, name))}

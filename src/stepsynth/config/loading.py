@@ -124,8 +124,8 @@ def read_yaml_file(path: Path, inside: Sequence[tuple[str, ...]] = ()) -> dict[s
         ConfigError: the file is missing or unreadable, or holds something else.
     """
     if path.is_dir():
-        inside = next((str(found) for found in sorted(path.glob("*.y*ml"))), None)
-        raise ConfigError(f"{str(path)!r} is a folder; give the config file{f', e.g. {inside!r}' if inside else ''}.")
+        first = next((str(found) for found in sorted(path.glob("*.y*ml"))), None)
+        raise ConfigError(f"{str(path)!r} is a folder; give the config file{f', e.g. {first!r}' if first else ''}.")
     if path.exists() and not path.is_file():
         raise ConfigError(
             f"{str(path)!r} is a pipe or a device; give a file.", hint="Runs are placed beside the config, and read it again."

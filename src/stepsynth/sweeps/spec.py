@@ -1,4 +1,4 @@
-"""What a sweep runs, and the checks of its own keys; `stepsynth.sweep.reading` reads them from a file."""
+"""What a sweep runs, and the checks of its own keys; `stepsynth.sweeps.reading` reads them from a file."""
 
 from __future__ import annotations
 

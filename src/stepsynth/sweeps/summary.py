@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stepsynth.comparison import Cell
     from stepsynth.evaluation.clusters import Clusters
     from stepsynth.execution import CheckedComparison
-    from stepsynth.sweep.spec import Part, SweepSpec
+    from stepsynth.sweeps.spec import Part, SweepSpec
 
 __all__ = ["FEWEST_FOR_OTHERS", "Standing", "dumped", "earlier_standing", "is_finished", "summarise_sweep"]
 
@@ -88,7 +88,7 @@ def summarise_sweep(
 
     Args:
         spec: the sweep.
-        checked: from `stepsynth.sweep.check_sweep`.
+        checked: from `stepsynth.sweeps.check_sweep`.
         standings: how far each comparison has come; cells that have ended since are added to it.
 
     Returns:
@@ -267,15 +267,17 @@ def _warnings(
         found.append("The settings have averages over different data sets, so their averages cannot be compared.")
     if counts and 1 < max(counts) < FEWEST_FOR_OTHERS:
         found.append(
-            f"The intervals of the averages are about these {max(counts)} data sets: other seeds and other test rows of them. They say "
-            f"nothing about other data sets; from {FEWEST_FOR_OTHERS} data sets on, an interval for those is given, too."
+            f"The intervals of the averages are about these {max(counts)} data sets: their other seeds and test rows. They "
+            f"say nothing about other data sets; from {FEWEST_FOR_OTHERS} data sets on, an interval for those is given, too."
         )
     if len(metrics := {entry["metric"] for entry in comparisons if entry["metric"]}) > 1:
         found.append(f"The averages mix different scores: {', '.join(sorted(metrics))}.")
     if reference is None and len(comparisons) > 0:
         found.append("No method is the reference of all comparisons, so there are no average differences.")
     if spec.seeds == 1:
-        found.append("One seed only: the intervals are about these very students and the test rows, and say nothing about others.")
+        found.append(
+            "One seed only: the intervals are about these very students and the test rows, and say nothing about others."
+        )
     return found
 
 

@@ -8,13 +8,13 @@ A comparison is made by `stepsynth.execution.execute_comparison`, so everything 
 
 from __future__ import annotations
 
-from stepsynth.sweep.checking import check_sweep
-from stepsynth.sweep.forecast import plan_sweep
-from stepsynth.sweep.reading import read_sweep
-from stepsynth.sweep.running import failures_of, run_sweep
-from stepsynth.sweep.spec import Part, SweepProblems, SweepSpec
-from stepsynth.sweep.stored import SWEEP_FILE, is_sweep, read_stored_sweep
-from stepsynth.sweep.tables import average_rows, detail_rows, state_lines, sweep_markdown
+from stepsynth.sweeps.checking import check_sweep
+from stepsynth.sweeps.forecast import plan_sweep
+from stepsynth.sweeps.reading import read_sweep
+from stepsynth.sweeps.running import failures_of, run_sweep
+from stepsynth.sweeps.spec import Part, SweepProblems, SweepSpec
+from stepsynth.sweeps.stored import SWEEP_FILE, is_sweep, read_stored_sweep
+from stepsynth.sweeps.tables import average_rows, detail_rows, state_lines, sweep_markdown
 
 __all__ = [
     "SWEEP_FILE",

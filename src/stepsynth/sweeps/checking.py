@@ -14,8 +14,8 @@ from stepsynth.methods import create_method
 from stepsynth.run import JOURNAL, RunDirectory
 from stepsynth.run.settling import settle
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.sweep.spec import Problems
-from stepsynth.sweep.stored import check_folder
+from stepsynth.sweeps.spec import Problems
+from stepsynth.sweeps.stored import check_folder
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.execution import CheckedComparison
-    from stepsynth.sweep.spec import Part, SweepSpec
+    from stepsynth.sweeps.spec import Part, SweepSpec
 
 __all__ = ["check_sweep"]
 
@@ -133,7 +133,6 @@ def _check_cap(spec: SweepSpec, config: RunConfig) -> None:
     check_price(config.teacher, spec.budget, price_of(config.teacher))
     if config.teacher.mode == "batch":
         raise ConfigError(
-            "budget caps the whole sweep, which is not possible with teacher.mode: batch: the provider may still work on batches of a "
-            "cell that has stopped.",
+            "budget of a sweep cannot be kept with teacher.mode=batch: the provider may work on a stopped cell's batches.",
             hint="Remove budget from the sweep and cap each run with the budget of its config.",
         )

@@ -10,7 +10,7 @@ from stepsynth.config.addresses import shown_path
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.run import folder_name
 from stepsynth.runtime.files import path_problem
-from stepsynth.sweep.spec import (
+from stepsynth.sweeps.spec import (
     KEYS,
     Part,
     Problems,
@@ -85,7 +85,9 @@ def _read(file: Path, problems: Problems) -> dict[str, Any]:
         problems.add(error.message, "")
         return {}
     if "data_sets" not in values and "task" in values:
-        problems.add(f"{str(file)!r} is the config of one run, not a sweep. Name it in a sweep file: data_sets: {{mine: {file.name}}}")
+        problems.add(
+            f"{str(file)!r} is the config of one run, not a sweep. Name it in a sweep file: data_sets: {{mine: {file.name}}}"
+        )
     return values
 
 

@@ -16,10 +16,10 @@ from stepsynth.report import render_sweep
 from stepsynth.run import JOURNAL
 from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.sweep.checking import check_sweep
-from stepsynth.sweep.stored import SWEEP_FILE, locked
-from stepsynth.sweep.summary import Standing, dumped, earlier_standing, is_finished, summarise_sweep
-from stepsynth.sweep.tables import sweep_csv, sweep_markdown, title_of
+from stepsynth.sweeps.checking import check_sweep
+from stepsynth.sweeps.stored import SWEEP_FILE, locked
+from stepsynth.sweeps.summary import Standing, dumped, earlier_standing, is_finished, summarise_sweep
+from stepsynth.sweeps.tables import sweep_csv, sweep_markdown, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.execution import CheckedComparison
-    from stepsynth.sweep.spec import Part, SweepSpec
+    from stepsynth.sweeps.spec import Part, SweepSpec
 
     Run = Callable[[RunConfig, Path, str, Path], object]
 
@@ -50,7 +50,7 @@ def run_sweep(
         spec: the sweep.
         run: runs one cell, see `stepsynth.execution.execute_comparison`.
         note: called with a sentence for everything fetched, chosen or failed.
-        checked: from `stepsynth.sweep.check_sweep`, if it was just called.
+        checked: from `stepsynth.sweeps.check_sweep`, if it was just called.
 
     Returns:
         The content of ``sweep.json``.
@@ -108,9 +108,7 @@ def failures_of(results: dict[str, Any]) -> list[str]:
     return [f"{title_of(entry)}: {entry['problem']}" for entry in results["comparisons"] if entry["state"] == "failed"]
 
 
-def _write(
-    spec: SweepSpec, checked: Mapping[Part, CheckedComparison], standings: Mapping[Part, Standing]
-) -> dict[str, Any]:
+def _write(spec: SweepSpec, checked: Mapping[Part, CheckedComparison], standings: Mapping[Part, Standing]) -> dict[str, Any]:
     results = summarise_sweep(spec, checked, standings)
     write_atomic(spec.folder / SWEEP_FILE, dumped(results))
     write_atomic(spec.folder / "sweep.csv", sweep_csv(results))

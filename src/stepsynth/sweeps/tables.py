@@ -24,7 +24,7 @@ def average_rows(results: dict[str, Any], average: dict[str, Any]) -> list[tuple
     head = ["method", "data sets", "score [95 %]"]
     if reference:
         head += [f"minus {reference} [95 %]", *(["on other data sets [95 %]"] if others else []), "ahead on", "behind on"]
-    rows = [tuple([*head, "mean rank", "best on"])]
+    rows = [(*head, "mean rank", "best on")]
     for entry in average["systems"]:
         cells = [entry["name"], str(entry["data_sets"]), _score(entry["score"])]
         if reference:
@@ -55,7 +55,7 @@ def detail_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     reference = results["reference"] or "the reference"
     settings = bool(results["settings"])
     head = ["data set", *(["setting"] if settings else []), "method", "rows", "requests", "cost", "score [95 %]"]
-    rows = [tuple([*head, f"minus {reference} [95 %]", "p (Holm)"])]
+    rows = [(*head, f"minus {reference} [95 %]", "p (Holm)")]
     for entry in results["comparisons"]:
         for system in entry["systems"]:
             found = system["difference"]
@@ -108,8 +108,8 @@ def reading(results: dict[str, Any]) -> str:
     said = "Every data set has the same weight. Intervals of averages are over other seeds and other test rows of these data sets"
     if results["reference"]:
         said += (
-            "; differences are paired by data set, seed and row. In brackets: on how many data sets the difference is established "
-            "(p below 0.05 after Holm's correction within its comparison)"
+            "; differences are paired by data set, seed and row. In brackets: on how many data sets the difference is "
+            "established (p below 0.05 after Holm's correction within its comparison)"
         )
     return f"{said}. Mean rank: 1 is the highest score of a data set."
 

@@ -12,8 +12,8 @@ from stepsynth.planning.bounds import most_asked, most_rows
 from stepsynth.run.data import load_run_data
 from stepsynth.run.settling import settle
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.sweep.stored import is_sweep
-from stepsynth.sweep.summary import is_finished
+from stepsynth.sweeps.stored import is_sweep
+from stepsynth.sweeps.summary import is_finished
 from stepsynth.teachers.purse import Bill
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
     from stepsynth.execution import CheckedComparison
-    from stepsynth.sweep.spec import Part, SweepSpec
+    from stepsynth.sweeps.spec import Part, SweepSpec
 
 __all__ = ["plan_sweep"]
 
@@ -33,7 +33,7 @@ def plan_sweep(spec: SweepSpec, checked: Mapping[Part, CheckedComparison]) -> di
 
     Args:
         spec: the sweep.
-        checked: from `stepsynth.sweep.check_sweep`.
+        checked: from `stepsynth.sweeps.check_sweep`.
 
     Returns:
         ``sweep``, ``folder``, ``begun``, ``comparisons`` (each with ``cells``, ``finished`` and ``at_most``: ``requests``,

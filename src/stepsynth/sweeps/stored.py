@@ -45,7 +45,8 @@ def read_stored_sweep(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         said = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise RunError(
-            f"{str(folder / SWEEP_FILE)!r} cannot be read: {said}.", hint="The same sweep again writes it anew: nothing is asked for twice."
+            f"{str(folder / SWEEP_FILE)!r} cannot be read: {said}.",
+            hint="The same sweep again writes it anew: nothing is asked for twice.",
         ) from None
     return dict(found)
 
