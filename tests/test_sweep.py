@@ -1,4 +1,4 @@
-"""Sweeps: everything is checked first, one comparison that fails loses no other, the same command goes on, the numbers are right."""
+"""Sweeps: everything is checked first, a failure loses no other comparison, the same command goes on, the numbers are right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 import stepsynth as ss
 from command import stepsynth
 from conditions import THREADS
+from stepsynth.cli import running
 from stepsynth.errors import RunError
 from stepsynth.journal import Journal
 from stepsynth.report import render_sweep
@@ -74,7 +75,6 @@ def nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("something was asked or trained")
 
     monkeypatch.setattr("stepsynth.generation.client.create_teacher", nobody)
-    monkeypatch.setattr("stepsynth.students.probe_student.ProbeStudent.fit", nobody, raising=False)
     monkeypatch.setattr("stepsynth.students.classifier.Classifier.fit", nobody)
 
 
@@ -136,7 +136,9 @@ def test_the_numbers_follow_from_the_journals(finished: Path) -> None:
     gold, zerogen = average["systems"]
     assert (gold["name"], gold["difference"], zerogen["data_sets"]) == ("gold", None, 2)
     for entry in average["systems"]:
-        assert entry["score"]["value"] == pytest.approx(np.mean([scores[n, entry["name"]].mean() for n in ("one", "two")]), abs=1e-6)
+        assert entry["score"]["value"] == pytest.approx(
+            np.mean([scores[n, entry["name"]].mean() for n in ("one", "two")]), abs=1e-6
+        )
     apart = [scores[name, "zerogen"] - scores[name, "gold"] for name in ("one", "two")]
     found = zerogen["difference"]
     assert found["value"] == pytest.approx(np.mean([each.mean() for each in apart]), abs=1e-6)
@@ -193,7 +195,10 @@ def test_status_and_other_commands_know_a_sweep(finished: Path, capsys: pytest.C
     assert json.loads(stepsynth(capsys, "status", folder, "--json").out) == stored(finished)
     outcome = stepsynth(capsys, "verify", folder)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == f"stepsynth: {str(folder)!r} is a sweep; give one of its runs, e.g. {str(folder / 'compare-one' / 'gold-0')!r}.\n"
+    assert (
+        outcome.err
+        == f"stepsynth: {str(folder)!r} is a sweep; give one of its runs, e.g. {str(folder / 'compare-one' / 'gold-0')!r}.\n"
+    )
     names = {entry["name"] for entry in ss.runs(folder)}
     assert names == {f"compare-{name}/{cell}" for name in ("one", "two") for cell in CELLS}
 
@@ -267,7 +272,9 @@ def test_a_killed_sweep_ends_with_the_same_numbers(finished: Path, tmp_path: Pat
     assert now == expected
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = build_sweep(tmp_path, seeds=1)
     from stepsynth.training.runner import StudentRunner
 
@@ -299,9 +306,7 @@ def test_one_that_fails_does_not_lose_the_others(
     tmp_path: Path, failure: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = build_sweep(tmp_path, seeds=1)
-    import stepsynth.cli.running as running
-
-    execute = running.execute
+    execute: Any = vars(running)["execute"]
 
     def failing(config: Any, folder: Path, **named: Any) -> Any:
         if folder.parent.name == "compare-one" and folder.name == "zerogen-0":
@@ -328,9 +333,7 @@ def test_one_that_fails_does_not_lose_the_others(
 
 def test_a_defect_shows_after_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = build_sweep(tmp_path, seeds=1, methods=["gold"])
-    import stepsynth.cli.running as running
-
-    execute = running.execute
+    execute: Any = vars(running)["execute"]
 
     def failing(config: Any, folder: Path, **named: Any) -> Any:
         if folder.parent.name == "compare-one":
@@ -370,8 +373,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "unknown key 'sets' in data_sets.one. Did you mean 'set'?",
     ),
     "a missing file": ({"data_sets": {"one": "ghost.yaml"}}, "one: no config at "),
-    "a name that is no text": ({"data_sets": {1: "one/config.yaml"}}, "the name 1 of a data set is not a text. Put it in quotes."),
-    "a name that leads away": ({"data_sets": {"../x": "one/config.yaml"}}, "the name '../x' of a data set cannot be part of a folder"),
+    "a name that is no text": (
+        {"data_sets": {1: "one/config.yaml"}},
+        "the name 1 of a data set is not a text. Put it in quotes.",
+    ),
+    "a name that leads away": (
+        {"data_sets": {"../x": "one/config.yaml"}},
+        "the name '../x' of a data set cannot be part of a folder",
+    ),
     "two names of one folder": (
         {"data_sets": {"one": "one/config.yaml", "ONE": "one/config.yaml"}},
         "'one' and 'ONE' would have one folder. Rename one of them.",
@@ -381,7 +390,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "would have one folder",
     ),
     "no methods": ({"methods": None}, "methods is missing."),
-    "an unknown method": ({"methods": ["gold", "zerogne"]}, "unknown method 'zerogne' among the methods. Did you mean 'zerogen'?"),
+    "an unknown method": (
+        {"methods": ["gold", "zerogne"]},
+        "unknown method 'zerogne' among the methods. Did you mean 'zerogen'?",
+    ),
     "a method with a space": ({"methods": [{"s3": "method.rounds=1"}]}, "among the methods is not a text."),
     "a method with a typo in a key": ({"methods": ["s3:method.ruonds=1"]}, "Did you mean 'rounds'?"),
     "a method twice": ({"methods": ["gold", "gold"]}, "'gold' is among the methods twice"),
@@ -392,7 +404,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong match": ({"match": "row"}, "match is 'row'. Did you mean 'rows'?"),
     "too few max_seeds": ({"max_seeds": 1}, "max_seeds is 1, less than the 2 seeds"),
     "settings in a list": ({"settings": ["x"]}, "settings is ['x'], not a mapping of names."),
-    "a setting with a typo": ({"settings": {"x": {"student.modle": "y"}}}, "unknown key 'modle' in student. Did you mean 'model'?"),
+    "a setting with a typo": (
+        {"settings": {"x": {"student.modle": "y"}}},
+        "unknown key 'modle' in student. Did you mean 'model'?",
+    ),
     "a whole section": ({"settings": {"x": {"student": {"model": "y"}}}}, "Write the keys that change, with dots: student.model"),
     "a missing model": ({"settings": {"x": {"student.model": "ghost"}}}, "'ghost'"),
     "a missing data file": (
@@ -436,7 +451,10 @@ def test_a_bad_sweep_is_one_line_and_writes_nothing(case: str, place: Path, caps
         ("- a\n", "holds list, not a mapping"),
         ("data_sets:\n  one: a\n  one: b\n", "the key 'one' is repeated"),
         ("task: {name: x}\ndata: {}\n", "is the config of one run, not a sweep."),
-        ("data_sets: {one: {task: {name: x, instruction: y, labels: {01: a, b: c}}, data: {}}}\nmethods: gold\n", "YAML reads 01 as 1"),
+        (
+            "data_sets: {one: {task: {name: x, instruction: y, labels: {01: a, b: c}}, data: {}}}\nmethods: gold\n",
+            "YAML reads 01 as 1",
+        ),
         ("data_sets: {one: {config: c.yaml, set: {task.labels: [01, b]}}}\nmethods: gold\n", "YAML reads 01 as 1"),
     ],
 )
@@ -454,12 +472,15 @@ def test_all_problems_are_told_at_once(place: Path, capsys: pytest.CaptureFixtur
     assert outcome.code == 2
     lines = outcome.err.splitlines()
     assert len(lines) == 4
-    for line, said in zip(lines, ("unknown key 'refrence'", "seeds is 0", "data_sets.two is 5", "one: no config at"), strict=True):
+    for line, said in zip(
+        lines, ("unknown key 'refrence'", "seeds is 0", "data_sets.two is 5", "one: no config at"), strict=True
+    ):
         assert line.startswith(f"stepsynth: {said}")
 
 
-def begun(folder: Path) -> None:
+def begun(folder: Path) -> bool:
     folder.mkdir(parents=True)
+    return True
 
 
 @pytest.mark.parametrize(
@@ -503,7 +524,7 @@ def test_settings_and_changes_reach_the_configs(place: Path) -> None:
     ]
     assert {part.config.student.epochs for part in spec.parts} == {7}
     assert [part.config.data.validation.sample for part in spec.parts] == [None, None, 15, 15]
-    assert (spec.folder, [part.folder for part in spec.parts][0]) == (place / "elsewhere", "compare-one-few")
+    assert (spec.folder, next(part.folder for part in spec.parts)) == (place / "elsewhere", "compare-one-few")
 
 
 def test_a_config_may_stand_in_the_file(place: Path) -> None:
@@ -521,12 +542,12 @@ def test_a_config_may_stand_in_the_file(place: Path) -> None:
 
 
 @pytest.fixture
-def in_memory(place: Path) -> Iterator[dict[str, Any]]:
+def in_memory(place: Path) -> dict[str, Any]:
     def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file.open()))
 
     task = ss.Classification("mem", "Decide.", {"kalm": "calm", "rund": "round", "spitz": "sharp"})
-    yield {
+    return {
         "task": task,
         "validation": rows(place / "one" / "validation.csv"),
         "test": rows(place / "one" / "test.csv"),
@@ -569,11 +590,11 @@ def test_a_wrong_call_is_one_line(place: Path, in_memory: dict[str, Any], tmp_pa
         ({"x": place / "ghost.yaml", "y": place / "ghost2.yaml"}, "2 problems: x: no config at"),
     ):
         with pytest.raises(ss.ConfigError) as caught:
-            ss.sweep(data_sets, ["gold"], out=tmp_path / "out", progress=False)  # type: ignore[arg-type]
+            ss.sweep(data_sets, ["gold"], out=tmp_path / "out", progress=False)
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     with pytest.raises(ss.ConfigError, match="sweep has no argument 'methdos'"):
-        ss.sweep({"x": place / "one" / "config.yaml"}, methdos=["gold"])  # type: ignore[call-overload]
+        ss.sweep({"x": place / "one" / "config.yaml"}, methdos=["gold"])  # type: ignore[call-arg]
     with pytest.raises(ss.RunError, match="there is no sweep at"):
         ss.Sweep.load(tmp_path)
