@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import stepsynth as ss
 from command import stepsynth
@@ -24,7 +27,7 @@ from stepsynth.errors import RunError
 from stepsynth.journal import Journal
 from stepsynth.report import render_sweep
 from stepsynth.runtime import failpoints
-from stepsynth.sweeps import read_sweep
+from stepsynth.sweeps import SweepProblems, read_sweep
 from sweep_world import build_sweep, data_set, write_sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,7 +106,7 @@ def test_every_data_set_is_a_comparison_of_its_own(finished: Path) -> None:
         assert {path.parent.name for path in (folder / f"compare-{name}").glob("*/journal.db")} == set(CELLS)
         assert ss.Comparison.load(folder / f"compare-{name}").reference == "gold"
     assert all((folder / name).is_file() for name in FILES)
-    rows = list(csv.DictReader((folder / "sweep.csv").open()))
+    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
     assert [(row["data_set"], f"{row['method']}-{row['seed']}") for row in rows] == [
         (name, f"{method}-{seed}") for name in ("one", "two") for seed in (0, 1) for method in ("gold", "zerogen")
     ]
@@ -478,6 +481,56 @@ def test_all_problems_are_told_at_once(place: Path, capsys: pytest.CaptureFixtur
         assert line.startswith(f"stepsynth: {said}")
 
 
+VALID: dict[str, Any] = {
+    "name": "small",
+    "data_sets": {"one": "one/config.yaml", "two": {"config": "two/config.yaml", "set": {"data.validation.sample": 15}}},
+    "methods": ["gold", "s3:method.rounds=1"],
+    "seeds": 2,
+    "settings": {"few": {"method.seed_rows": 4}, "plain": None},
+    "reference": "gold",
+    "match": "rows",
+    "max_seeds": 3,
+    "budget": {"requests": 5},
+    "out": "out",
+}
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 10**12)
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(["~nobody/x", ".", "/"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return where every value of a document stands."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [*([path] if path else []), *(found for key, each in inner for found in places(each, (*path, key)))]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.sampled_from(places(VALID)), junk=JUNK)
+def test_any_value_anywhere_is_read_or_refused(where: tuple[Any, ...], junk: Any, place: Path) -> None:
+    """Any other error than a list of problems is a defect."""
+    values = json.loads(json.dumps(VALID))
+    node = values
+    for key in where[:-1]:
+        node = node[key]
+    node[where[-1]] = junk
+    file = place / "any.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    problems: tuple[str, ...] = ("",)
+    try:
+        read_sweep(file)
+    except SweepProblems as error:
+        problems = error.problems
+    assert problems
+    assert not any("\n" in line for line in problems)
+
+
 def begun(folder: Path) -> bool:
     folder.mkdir(parents=True)
     return True
@@ -528,8 +581,6 @@ def test_settings_and_changes_reach_the_configs(place: Path) -> None:
 
 
 def test_a_config_may_stand_in_the_file(place: Path) -> None:
-    import yaml
-
     values = yaml.safe_load((place / "one" / "config.yaml").read_text())
     values["data"] = {"validation": {"path": "one/validation.csv"}, "test": {"path": "one/test.csv"}}
     for entry in (values, {"config": values, "set": {"seed": 5}}):
@@ -544,7 +595,7 @@ def test_a_config_may_stand_in_the_file(place: Path) -> None:
 @pytest.fixture
 def in_memory(place: Path) -> dict[str, Any]:
     def rows(file: Path) -> list[dict[str, str]]:
-        return list(csv.DictReader(file.open()))
+        return list(csv.DictReader(file.read_text().splitlines()))
 
     task = ss.Classification("mem", "Decide.", {"kalm": "calm", "rund": "round", "spitz": "sharp"})
     return {
@@ -558,8 +609,8 @@ def in_memory(place: Path) -> dict[str, Any]:
 
 def test_a_sweep_from_python(place: Path, in_memory: dict[str, Any], tmp_path: Path) -> None:
     sets = {"one": place / "one" / "config.yaml", "mem": in_memory}
-    settings = {"four": {"method.seed_rows": 4}}
-    arguments: dict[str, Any] = {"seeds": 1, "settings": settings, "out": tmp_path / "out", "progress": False}
+    changes = {"four": {"method.seed_rows": 4}}
+    arguments: dict[str, Any] = {"seeds": 1, "settings": changes, "out": tmp_path / "out", "progress": False}
     planned = ss.sweep(sets, ["gold", ss.ZeroGen()], dry_run=True, **arguments)
     assert isinstance(planned, dict)
     assert (planned["cells"], planned["finished"]) == (4, 0)

@@ -140,6 +140,7 @@ def _comparison(spec: SweepSpec, part: Part, checked: CheckedComparison, standin
         "task": part.config.task.name,
         "teacher": checked.config.teacher.identity(),
         "student": checked.config.student.called,
+        "budget": results.get("budget") if results else None,
         "metric": results["metric"] if results else None,
         "test_rows": results["test_rows"] if results else None,
         "seeds": [part.config.seed + offset for offset in range(spec.seeds)],
