@@ -86,13 +86,16 @@ class Sweep:
         folder = absolute_path(path, "the path of the sweep", "Give the folder of a sweep.", RunError)
         found = cls(folder, read_stored_sweep(folder))
         try:
-            _ = str(found), found._repr_html_(), [*found._lines()]
+            # Whatever is missing or of another type in an edited file shows here, not when the sweep is used.
+            found._try()
         except _UNREADABLE:
-            raise RunError(
-                f"{str(folder / 'sweep.json')!r} is not that of a sweep.",
-                hint="The same sweep again writes it anew: nothing is asked for twice.",
-            ) from None
+            raise _not_a_sweep(folder) from None
         return found
+
+    def _try(self) -> None:
+        """Make everything that is made from the results."""
+        places = {(line["data_set"], line["setting"], line["method"]) for line in self._lines()}
+        _ = places, str(self), self._repr_html_(), self.warnings, self.finished
 
     @property
     def finished(self) -> bool:
@@ -139,8 +142,20 @@ class Sweep:
             RunError: it cannot be written.
         """
         page = self.path / "sweep.html"
-        if not page.is_file():
-            write_atomic(page, render_sweep(self.results))
+        if page.is_file():
+            return page
+        try:
+            text = render_sweep(self.results)
+        # The page shows more than the tables do, and its template has errors of its own.
+        except Exception:
+            raise _not_a_sweep(self.path) from None
+        try:
+            write_atomic(page, text)
+        except RunError:
+            raise
+        except OSError as error:
+            said = f"{str(page)!r} is missing and cannot be written: {error.strerror}."
+            raise RunError(said, hint="Make its folder writable.") from None
         return page
 
     def _lines(self) -> list[dict[str, Any]]:
@@ -307,6 +322,13 @@ def _changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
         return config
     values = config.model_dump(mode="json", exclude_unset=True)
     return in_place(parse_with(values, overrides, Path.cwd()), config)
+
+
+def _not_a_sweep(folder: Path) -> RunError:
+    return RunError(
+        f"{str(folder / 'sweep.json')!r} is not that of a sweep.",
+        hint="The same sweep again writes it anew: nothing is asked for twice.",
+    )
 
 
 def _title(entry: Mapping[str, Any]) -> str:
