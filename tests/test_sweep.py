@@ -28,6 +28,7 @@ from stepsynth.journal import Journal
 from stepsynth.report import render_sweep
 from stepsynth.runtime import failpoints
 from stepsynth.sweeps import SweepProblems, read_sweep
+from stepsynth.sweeps.stored import locked
 from sweep_world import build_sweep, data_set, write_sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -560,6 +561,14 @@ def test_a_folder_with_something_else_is_left_alone(
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
     assert said in outcome.err
     assert files_of(tmp_path) == before
+
+
+def test_two_processes_do_not_sweep_in_one_folder(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(tmp_path / "x"):
+        outcome = stepsynth(capsys, "sweep", write_sweep(place), "-q", "--out", tmp_path / "x")
+    said = f"stepsynth: another process works on the sweep at {str(tmp_path / 'x')!r}. Wait for it to end.\n"
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", said)
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["sweep.lock"]
 
 
 # the file -----------------------------------------------------------------------------------

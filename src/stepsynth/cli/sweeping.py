@@ -104,13 +104,13 @@ def _print_plan(planned: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console()
-    rows = [("comparison", "methods", "cells", "finished", "requests at most", "dollars at most")]
+    rows = [("comparison", "methods", "cells", "finished", "requests", "dollars")]
     for entry in planned["comparisons"]:
         title = ", ".join(filter(None, (entry["data_set"], entry["setting"])))
         most = entry["at_most"]
         counts = (str(len(entry["methods"])), str(entry["cells"]), str(entry["finished"]))
         rows.append((title, *counts, f"{most['requests']:,}", _dollars(most["usd"])))
-    _table(console, f"{planned['sweep']}: {planned['seeds']} seed{'s' * (planned['seeds'] != 1)}", rows, None)
+    _table(console, f"{planned['sweep']}: {planned['seeds']} seed{'s' * (planned['seeds'] != 1)}, at most", rows, None)
     most = planned["at_most"]
     left = planned["cells"] - planned["finished"]
     console.print(
