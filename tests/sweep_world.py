@@ -56,7 +56,7 @@ def invented_results(data_sets: int = 6, *, long: str = "") -> dict[str, Any]:
         data_sets: how many.
         long: a word that is put behind every name.
     """
-    difference = {"value": 0.05, "ci95": [-0.01, 0.11], "p": 0.08, "p_holm": 0.08, "per_seed": []}
+    difference: dict[str, Any] = {"value": 0.05, "ci95": [-0.01, 0.11], "p": 0.08, "p_holm": 0.08, "per_seed": []}
     score = {"value": 0.7, "ci95": [0.6, 0.8]}
     usage = {"per_seed": [], "rows": [60, 64], "requests": [0, 120], "tokens": [0, 9000], "usd": [0.0, None], "minutes": 1.5}
     methods = [f"gold{long}", f"s3{long}"]
@@ -64,10 +64,10 @@ def invented_results(data_sets: int = 6, *, long: str = "") -> dict[str, Any]:
         {"name": methods[0], "score": score, "difference": None, "rank": 2.0, **usage},
         {"name": methods[1], "score": score, "difference": difference, "rank": 1.0, **usage},
     ]
-    cell = {"seed": 0, "state": "finished", "metric": "accuracy", "score": 0.7, "round": 0, "rows": 60, "accepted_rows": 60}
+    cell: dict[str, Any] = {"seed": 0, "state": "finished", "metric": "accuracy", "score": 0.7, "round": 0, "rows": 60, "accepted_rows": 60}
     cell |= {"requests": 0, "tokens": 0, "usd": 0.0, "minutes": 1.0, "folder": "compare-a/gold-0"}
     names = [f"set{number}{long}" for number in range(data_sets)]
-    entry = {"setting": None, "folder": "compare-a", "state": "finished", "problem": None, "task": "a", "student": f"tiny{long}"}
+    entry: dict[str, Any] = {"setting": None, "folder": "compare-a", "state": "finished", "problem": None, "task": "a", "student": f"tiny{long}"}
     entry |= {"teacher": {"backend": "openai", "model": f"large{long}"}, "budget": None, "metric": "accuracy", "test_rows": 100}
     entry |= {"seeds": [0], "systems": systems, "warnings": [f"Small test set. {long}"]}
     entry |= {"cells": [{**cell, "method": method} for method in methods]}
