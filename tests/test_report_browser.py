@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from report_story import Story, build, comparison, page_of, worth
-from stepsynth.report import render_comparison, render_report
+from stepsynth.report import render_comparison, render_report, render_sweep
+from sweep_world import invented_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,3 +193,11 @@ def test_hostile_text_makes_no_element(tmp_path: Path) -> None:
     assert not re.search(r"<(script|img|iframe|object|embed|form)\b", dom, re.IGNORECASE)
     assert not re.search(r"<[a-z][^<>]*\son\w+\s*=", re.sub(r'"[^"]*"', '""', dom), re.IGNORECASE)
     assert dom.count("<svg") == 4
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_nothing_runs_out_of_a_sweep(tmp_path: Path, width: int) -> None:
+    """Nor do six data sets with names of sixty characters and a problem without a blank."""
+    page = tmp_path / "sweep.html"
+    page.write_text(render_sweep(invented_results(long="unbroken" * 7)), encoding="utf-8")
+    assert margin_is_empty(page, width, 6000)

@@ -27,8 +27,9 @@ RANKS = {
     **dict.fromkeys(("loop", "comparison", "tracking"), 5),
     **dict.fromkeys(("report", "presets"), 6),
     **dict.fromkeys(("execution", "exporting", "planning"), 7),
-    **dict.fromkeys(("api", "serving"), 8),
-    **dict.fromkeys(("cli", "__main__", "testing"), 9),
+    **dict.fromkeys(("sweeps",), 8),
+    **dict.fromkeys(("api", "serving"), 9),
+    **dict.fromkeys(("cli", "__main__", "testing"), 10),
 }
 # Siblings that may be used all the same: within ranks 0 and 1 the first names are the simpler ones,
 # engines and students fetch their models from the model cache, an export opens a run as a command does, and the command line

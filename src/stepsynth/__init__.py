@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from stepsynth.api.run import Run
     from stepsynth.api.student import TrainedStudent
+    from stepsynth.api.sweep import Sweep, sweep
     from stepsynth.errors import (
         AssetError,
         BudgetError,
@@ -98,6 +99,7 @@ __all__ = [
     "StepsynthError",
     "Student",
     "StudentRecipe",
+    "Sweep",
     "Task",
     "TaskFamily",
     "Teacher",
@@ -114,6 +116,7 @@ __all__ = [
     "load_config",
     "plan",
     "runs",
+    "sweep",
     "synthesize",
 ]
 
@@ -126,6 +129,7 @@ _PLACES = {
     "listing": ("runs",),
     "run": ("Run",),
     "student": ("TrainedStudent",),
+    "sweep": ("Sweep", "sweep"),
 }
 _MODULES = {name: f"stepsynth.api.{module}" for module, names in _PLACES.items() for name in names}
 _MODULES |= {"RowFilter": "stepsynth.filters", "TaskFamily": "stepsynth.tasks", "Example": "stepsynth.types"}

@@ -9,10 +9,12 @@ import json
 import logging
 import time
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.comparison import (
     Match,
+    check_known,
     check_max_seeds,
     choose_reference,
     comparison_markdown,
@@ -59,7 +61,17 @@ if TYPE_CHECKING:
     from stepsynth.runtime.progress import Progress
     from stepsynth.tracking import Tracker
 
-__all__ = ["attempt_log", "execute", "execute_comparison", "open_journal", "package_log", "rebuild", "trained_round"]
+__all__ = [
+    "CheckedComparison",
+    "attempt_log",
+    "check_comparison",
+    "execute",
+    "execute_comparison",
+    "open_journal",
+    "package_log",
+    "rebuild",
+    "trained_round",
+]
 
 
 def execute(
@@ -254,25 +266,10 @@ def execute_comparison(
     Raises:
         UserError: the input is wrong; raised before anything is spent.
     """
-    if match not in get_args(Match):
-        raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
-    check_max_seeds(max_seeds, seeds)
-    make_trackers(config.tracking)
-    refuse_folder(folder)
-    if stored_run(folder) or (folder / JOURNAL).is_file():
-        raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
-    # All cells have the same teacher: that of the first cell found.
-    begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
-    settled = settle(config, begun, note, fetch=True)
-    # The source of seed rows depends on the method, so it is settled for each cell.
-    config = settled.model_copy(update={"method": settled.method.model_copy(update={"seed_from": config.method.seed_from})})
-    systems = parse_systems(methods, config)
-    compared_with = choose_reference(systems, reference)
-    planned = list(plan_cells(config, systems, seeds))
-    if match == "usd":
-        for teacher in [config.teacher, *(changed.teacher for _, changed, _ in planned)]:
-            _check_price(teacher)
-    power = _power_of(config, _check_cells(config, planned, seeds), seeds)
+    checked = check_comparison(
+        config, methods, seeds=seeds, match=match, folder=folder, reference=reference, max_seeds=max_seeds, note=note
+    )
+    config, systems, power = checked.config, checked.systems, checked.power
     if power:
         note(seeds_power_line(power))
     try:
@@ -285,12 +282,80 @@ def execute_comparison(
 
     with _held(config, *(system.method for system in systems)):
         cells = run_cells(config, systems, seeds=seeds, match=cast("Match", match), folder=folder, run=run_cell)
-    results = {**summarise(cells, config, cast("Match", match), compared_with), "power": power}
+    results = {**summarise(cells, config, cast("Match", match), checked.reference), "power": power}
     results = look(results, read_looks(folder), max_seeds, note)
     write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_atomic(folder / "comparison.md", comparison_markdown(results))
     write_atomic(folder / "comparison.html", render_comparison(results))
     return results
+
+
+@dataclass(frozen=True)
+class CheckedComparison:
+    """A comparison whose input was checked.
+
+    Attributes:
+        config: with nothing left open, except the source of seed rows, which depends on the method.
+        systems: the methods.
+        reference: the one that the others are compared with, if there is one.
+        power: what a comparison of this size can show, see `stepsynth.evaluation.power.seeds_power`.
+    """
+
+    config: RunConfig
+    systems: tuple[System, ...]
+    reference: str | None
+    power: dict[str, Any] | None
+
+
+def check_comparison(
+    config: RunConfig,
+    methods: str,
+    *,
+    seeds: int,
+    match: str,
+    folder: Path,
+    reference: str | None = None,
+    max_seeds: int | None = None,
+    note: Callable[[str], None] = lambda _: None,
+    fetch: bool = True,
+) -> CheckedComparison:
+    """Check all of a comparison's input, and the cells that are there; nothing is written or spent.
+
+    Args:
+        config: see `execute_comparison`, as for the other arguments.
+        methods: the methods.
+        seeds: how many seeds.
+        match: what all get the same amount of.
+        folder: the comparison's folder.
+        reference: the method that the others are compared with.
+        max_seeds: how many seeds there may be in the end.
+        note: called with a sentence for everything fetched or chosen.
+        fetch: whether to fetch an embedded teacher that is chosen here.
+
+    Raises:
+        UserError: the input is wrong, or a cell was made with another config.
+    """
+    if match not in get_args(Match):
+        raise ConfigError(f"match is {match!r}.", hint=did_you_mean(match, get_args(Match)))
+    check_max_seeds(max_seeds, seeds)
+    make_trackers(config.tracking)
+    refuse_folder(folder)
+    if stored_run(folder) or (folder / JOURNAL).is_file():
+        raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
+    # All cells have the same teacher: that of the first cell found.
+    begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
+    settled = settle(config, begun, note, fetch=fetch)
+    # The source of seed rows depends on the method, so it is settled for each cell.
+    config = settled.model_copy(update={"method": settled.method.model_copy(update={"seed_from": config.method.seed_from})})
+    systems = parse_systems(methods, config)
+    compared_with = choose_reference(systems, reference)
+    planned = list(plan_cells(config, systems, seeds))
+    if match == "usd":
+        for teacher in [config.teacher, *(changed.teacher for _, changed, _ in planned)]:
+            _check_price(teacher)
+    power = _power_of(config, _check_cells(config, planned, seeds), seeds)
+    check_known(config, systems, seeds, cast("Match", match), folder)
+    return CheckedComparison(config, tuple(systems), compared_with, power)
 
 
 def _power_of(config: RunConfig, test_rows: int, seeds: int) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ def test_every_public_name_has_a_docstring_with_an_example() -> None:
             assert ">>>" in found.__doc__, name
 
 
-@pytest.mark.parametrize("module", ["nouns", "calls", "config", "run", "student", "comparison", "listing"])
+@pytest.mark.parametrize("module", ["nouns", "calls", "config", "run", "student", "comparison", "listing", "sweep"])
 def test_the_examples_in_docstrings_are_right(module: str) -> None:
     """Those that need files are tried by the guide."""
     found = importlib.import_module(f"stepsynth.api.{module}")

@@ -41,7 +41,19 @@ if TYPE_CHECKING:
     from stepsynth.runtime.progress import Progress
     from stepsynth.tracking import Tracker
 
-__all__ = ["compare", "compare_config", "make_config", "output_folder", "plan", "plan_config", "run_config", "synthesize"]
+__all__ = [
+    "STOPPING",
+    "compare",
+    "compare_config",
+    "known_names",
+    "make_config",
+    "output_folder",
+    "plan",
+    "plan_config",
+    "run_config",
+    "synthesize",
+    "with_methods",
+]
 
 _NOUNS: dict[str, type | tuple[type, ...]] = {
     "task": Task,
@@ -50,13 +62,13 @@ _NOUNS: dict[str, type | tuple[type, ...]] = {
     "student": (Student, StudentRecipe),
     "budget": Budget,
 }
-_STOPPING = "Stopping: answers in flight are awaited and kept; interrupt again to stop at once."
+STOPPING = "Stopping: answers in flight are awaited and kept; interrupt again to stop at once."
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _known_names(call: Callable[P, T]) -> Callable[P, T]:
+def known_names(call: Callable[P, T]) -> Callable[P, T]:
     """Let a call refuse an unknown argument as its siblings do: one line that names the nearest one."""
     known = sorted(inspect.signature(call).parameters)
 
@@ -69,7 +81,7 @@ def _known_names(call: Callable[P, T]) -> Callable[P, T]:
     return checked
 
 
-@_known_names
+@known_names
 def synthesize(
     task: Task,
     *,
@@ -166,7 +178,7 @@ def run_config(
     """
     folder = output_folder(out)
     with open_progress(progress) as shown:
-        run_apart(lambda: execute(config, folder, progress=shown, trackers=trackers), stopping=lambda: shown.note(_STOPPING))
+        run_apart(lambda: execute(config, folder, progress=shown, trackers=trackers), stopping=lambda: shown.note(STOPPING))
     return Run.load(folder)
 
 
@@ -215,7 +227,7 @@ def plan_config(
     from stepsynth.planning import make_plan
 
     with open_progress(progress) as shown:
-        stopping = (lambda: shown.note(_STOPPING)) if trial else (lambda: None)
+        stopping = (lambda: shown.note(STOPPING)) if trial else (lambda: None)
         return run_apart(lambda: make_plan(config, folder=folder, report=shown.note, trial=trial), stopping=stopping)
 
 
@@ -306,11 +318,7 @@ def compare_config(
         plain: the defaults for keys that a method does not set; the config's own values if ``None``.
         trackers: your own, besides those that the config names; each cell is a run of theirs.
     """
-    methods = _listed_methods(methods)
-    base, systems = _systems(methods, plain or config.method)
-    if base is not None:
-        own = _shared_settings(base)
-        config = config.model_copy(update={"method": MethodConfig.model_validate({**dict(config.method), **own})})
+    config, systems = with_methods(config, methods, plain)
     with open_progress(progress) as shown:
 
         def run_cell(cell: RunConfig, path: Path, title: str, students: Path) -> None:
@@ -330,8 +338,26 @@ def compare_config(
                 note=shown.note,
             )
 
-        results = run_apart(work, stopping=lambda: shown.note(_STOPPING))
+        results = run_apart(work, stopping=lambda: shown.note(STOPPING))
     return Comparison(folder, results)
+
+
+def with_methods(config: RunConfig, methods: Sequence[Method | str], plain: MethodConfig | None = None) -> tuple[RunConfig, str]:
+    """Return the config with the settings of the method that leads, and the methods as the command takes them.
+
+    Args:
+        config: the config.
+        methods: as for `compare`.
+        plain: the defaults for keys that a method does not set; the config's own values if ``None``.
+
+    Raises:
+        ConfigError: it is not a list of methods.
+    """
+    base, systems = _systems(_listed_methods(methods), plain or config.method)
+    if base is None:
+        return config, systems
+    own = _shared_settings(base)
+    return config.model_copy(update={"method": MethodConfig.model_validate({**dict(config.method), **own})}), systems
 
 
 def _check_settings(call: str, settings: Mapping[str, object], known: set[str]) -> None:

@@ -16,9 +16,16 @@ __all__ = ["COMMANDS"]
 
 
 def status(folder: RunPath, as_json: Json = False) -> None:
-    """Show how far a run has got and what was dropped; also works during the run."""
+    """Show how far a run or a sweep has got, and what was dropped; also works meanwhile."""
     from stepsynth.cli.running import print_status, read_status
+    from stepsynth.sweeps.stored import is_sweep, read_stored_sweep
 
+    if is_sweep(folder):
+        from stepsynth.cli.sweeping import print_sweep
+
+        results = read_stored_sweep(folder)
+        print_json(results) if as_json else print_sweep(results, folder)
+        return
     found = read_status(folder)
     print_json(found) if as_json else print_status(found)
 

@@ -17,6 +17,7 @@ from stepsynth.cli.existing_runs import COMMANDS
 from stepsynth.cli.groups import cache_app, models_app
 from stepsynth.cli.options import ConfigPath, Delimiter, Encoding, Json, Overrides, Quiet, Sheet, Track, print_json, reading
 from stepsynth.cli.screens import plain_text
+from stepsynth.cli.sweeping import sweep
 from stepsynth.runtime.counting import counted
 
 __all__ = ["app", "main"]
@@ -182,6 +183,9 @@ def compare(
         typer.echo(str(folder))
     else:
         print_comparison(results, folder)
+
+
+app.command()(sweep)
 
 
 @app.command()

@@ -36,7 +36,20 @@ if TYPE_CHECKING:
     from stepsynth.evaluation.clusters import Clusters
     from stepsynth.journal import Totals
 
-__all__ = ["Cell", "CellRound", "Match", "System", "choose_reference", "parse_systems", "plan_cells", "read_cell", "run_cells"]
+__all__ = [
+    "Cell",
+    "CellRound",
+    "Match",
+    "System",
+    "cell_folder",
+    "check_known",
+    "choose_reference",
+    "in_place",
+    "parse_systems",
+    "plan_cells",
+    "read_cell",
+    "run_cells",
+]
 
 Match = Literal["rows", "requests", "tokens", "usd"]
 # To reach the same number of rows, a method may ask more often than in a normal run.
@@ -233,10 +246,10 @@ def _changed(config: RunConfig, system: System) -> RunConfig:
         if not isinstance(node, dict):
             raise ConfigError(f"unknown key {dotted!r} of a method.", hint="Example: s3:method.rounds=1")
         node[last] = value
-    return _in_place(parse_config(values), config)
+    return in_place(parse_config(values), config)
 
 
-def _in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
+def in_place(changed: RunConfig, config: RunConfig) -> RunConfig:
     """Restore in a config made from plain values what these lack: folders, and a program's rows and filters."""
     sources = {name: getattr(config.data, name) for name in SOURCES}
     kept = {name: source.in_place_of(old) for name, old in sources.items() if old and (source := getattr(changed.data, name))}
@@ -294,30 +307,35 @@ def run_cells(
     Raises:
         StepsynthError: the reason a cell stopped; the same command resumes.
     """
-    _check_known(config, systems, seeds, match, folder)
+    check_known(config, systems, seeds, match, folder)
     cells: list[Cell] = []
     total = seeds * len(systems)
     for number, (system, changed, seed) in enumerate(plan_cells(config, systems, seeds), start=1):
         budget = next((cell for cell in cells if sets_budget(cell.system) and cell.seed == seed), None)
         cell_config = _budgeted(changed, system, budget, match)
-        cell_folder = _cell_folder(folder, system, seed)
-        run(cell_config, cell_folder, f"{system.name}, seed {seed} ({number} of {total})")
-        cells.append(read_cell(cell_folder, system.name))
+        place = cell_folder(folder, system, seed)
+        run(cell_config, place, f"{system.name}, seed {seed} ({number} of {total})")
+        cells.append(read_cell(place, system.name))
     return cells
 
 
-def _cell_folder(folder: Path, system: System, seed: int) -> Path:
+def cell_folder(folder: Path, system: System, seed: int) -> Path:
+    """Return the run directory of a cell in a comparison's folder."""
     return folder / f"{system.folder}-{seed}"
 
 
-def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:
-    """Refuse cells of another config before a new one is paid for; their budgets are not checked here."""
+def check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:
+    """Refuse cells of another config before a new one is paid for; their budgets are not checked here.
+
+    Raises:
+        RunError: there is such a cell.
+    """
     budgeted = any(system.sets_budget for system in systems)
     for system, changed, seed in plan_cells(config, systems, seeds):
-        cell_folder = _cell_folder(folder, system, seed)
-        if not (cell_folder / "config.json").exists():
+        place = cell_folder(folder, system, seed)
+        if not (place / "config.json").exists():
             continue
-        expected, stored = changed, RunDirectory.read(cell_folder).config.method
+        expected, stored = changed, RunDirectory.read(place).config.method
         if budgeted and system.takes_budget:
             update: dict[str, Any] = {"max_overgeneration": max(_REACH, changed.method.max_overgeneration)}
             if match != "rows":
@@ -326,7 +344,7 @@ def _check_known(config: RunConfig, systems: Sequence[System], seeds: int, match
             elif stored.match is None:
                 update["seed_rows"] = stored.seed_rows
             expected = changed.model_copy(update={"method": changed.method.model_copy(update=update)})
-        RunDirectory.check(cell_folder, expected)
+        RunDirectory.check(place, expected)
 
 
 def _budgeted(config: RunConfig, system: System, budget: Cell | None, match: Match) -> RunConfig:

@@ -8,7 +8,16 @@ names the environment variable that holds its key.
 
 from __future__ import annotations
 
-from stepsynth.config.loading import load_config, load_teacher, parse_config, parse_source, parse_stored
+from stepsynth.config.loading import (
+    first_problem,
+    load_config,
+    load_teacher,
+    parse_config,
+    parse_source,
+    parse_stored,
+    parse_with,
+    read_yaml_file,
+)
 from stepsynth.config.run import (
     POOL_SIMILARITY,
     SEED_END,
@@ -58,11 +67,14 @@ __all__ = [
     "TaskConfig",
     "TeacherConfig",
     "TrackerConfig",
+    "first_problem",
     "load_config",
     "load_teacher",
     "parse_config",
     "parse_source",
     "parse_stored",
+    "parse_with",
+    "read_yaml_file",
     "stored_run",
     "was_edited",
     "with_later_keys",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -21,9 +22,18 @@ from stepsynth.registry import METHODS, STUDENTS, TRACKERS
 from stepsynth.runtime.files import path_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["first_problem", "load_config", "load_teacher", "parse_config", "parse_source", "parse_stored"]
+__all__ = [
+    "first_problem",
+    "load_config",
+    "load_teacher",
+    "parse_config",
+    "parse_source",
+    "parse_stored",
+    "parse_with",
+    "read_yaml_file",
+]
 
 # The form of well-known services' keys; the digit distinguishes them from names with dashes.
 _KEY = re.compile(
@@ -83,7 +93,7 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
     if problem := path_problem(path):
         raise ConfigError(f"no config at {shown_path(path)}: {problem}.", hint="Make one with: stepsynth init DIR")
     run = stored_run(path)
-    values = _read_yaml_file(path) if run is None else _stored_values(run)
+    values = read_yaml_file(path) if run is None else _stored_values(run)
     for override in overrides or []:
         _apply(values, override)
     return values
@@ -103,10 +113,19 @@ def _stored_values(run: Path) -> dict[str, Any]:
     return values
 
 
-def _read_yaml_file(path: Path) -> dict[str, Any]:
+def read_yaml_file(path: Path, inside: Sequence[tuple[str, ...]] = ()) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Args:
+        path: the file.
+        inside: see `stepsynth.config.reading.read_yaml`.
+
+    Raises:
+        ConfigError: the file is missing or unreadable, or holds something else.
+    """
     if path.is_dir():
-        inside = next((str(found) for found in sorted(path.glob("*.y*ml"))), None)
-        raise ConfigError(f"{str(path)!r} is a folder; give the config file{f', e.g. {inside!r}' if inside else ''}.")
+        first = next((str(found) for found in sorted(path.glob("*.y*ml"))), None)
+        raise ConfigError(f"{str(path)!r} is a folder; give the config file{f', e.g. {first!r}' if first else ''}.")
     if path.exists() and not path.is_file():
         raise ConfigError(
             f"{str(path)!r} is a pipe or a device; give a file.", hint="Runs are placed beside the config, and read it again."
@@ -114,7 +133,7 @@ def _read_yaml_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
     try:
-        values = read_yaml(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"), inside=inside)
     except OSError as error:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}.", hint="Check its permissions.") from None
     # A date like 2024-02-31 raises a ValueError, and so do wrong bytes.
@@ -164,6 +183,23 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
     data = config.data
     absolute = {name: _absolute(source, base) for name in SOURCES if (source := getattr(data, name))}
     return config.model_copy(update={"data": data.model_copy(update=absolute)})
+
+
+def parse_with(values: dict[str, Any], overrides: Sequence[str], base: Path) -> RunConfig:
+    """Check plain values after ``key=value`` overrides, and return the config; the values stay as they are.
+
+    Args:
+        values: the sections.
+        overrides: as for `load_config`.
+        base: the folder that relative paths start from.
+
+    Raises:
+        ConfigError: as `parse_config`.
+    """
+    changed = deepcopy(values)
+    for override in overrides:
+        _apply(changed, override)
+    return parse_config(changed, base=base)
 
 
 def parse_stored(values: dict[str, Any]) -> RunConfig:

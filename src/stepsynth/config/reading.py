@@ -13,7 +13,7 @@ import yaml
 from stepsynth.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["read_yaml"]
 
@@ -23,12 +23,13 @@ _TEXT = "tag:yaml.org,2002:str"
 _SAID_LATER = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
 
 
-def read_yaml(text: str, *, keys: tuple[str, ...] = ()) -> Any:
+def read_yaml(text: str, *, keys: tuple[str, ...] = (), inside: Sequence[tuple[str, ...]] = ()) -> Any:
     """Return the value of a YAML document.
 
     Args:
         text: the document.
         keys: the keys that lead to the value, if it is part of a config.
+        inside: the places of further configs, or of changes by dotted keys, in the document; ``*`` stands for any key.
 
     Raises:
         ConfigError: a mapping repeats a key, or YAML reads a label differently from its spelling.
@@ -42,7 +43,8 @@ def read_yaml(text: str, *, keys: tuple[str, ...] = ()) -> Any:
         if node is None:
             return None
         _refuse_repeated_keys(node)
-        for label, where in _labels(node, keys):
+        further = [found for place in inside for found in _configs(node, place)]
+        for label, where in (*_labels(node, keys), *further):
             value = loader.construct_object(label) if label.tag not in (_TEXT, *_SAID_LATER) else label.value
             if str(value) != label.value:
                 raise ConfigError(
@@ -83,6 +85,19 @@ def _repeated(key: yaml.ScalarNode, where: str, first: int) -> ConfigError:
         f"the key {key.value!r} is repeated: {lines}{f', in {where}' if where else ''}.",
         hint="Remove one: YAML would drop the first.",
     )
+
+
+def _configs(node: yaml.Node, place: tuple[str, ...]) -> Iterator[tuple[yaml.ScalarNode, str]]:
+    """Yield the labels of the configs at a place, see `_labels`."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if not place:
+            yield from _labels(value, tuple(key.value.split(".")))
+        elif place[0] in ("*", key.value):
+            yield from _configs(value, place[1:])
 
 
 def _labels(node: yaml.Node, keys: tuple[str, ...]) -> Iterator[tuple[yaml.ScalarNode, str]]:

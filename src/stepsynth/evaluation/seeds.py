@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.clusters import Clusters, count_clusters, pseudo_rows
@@ -60,7 +61,15 @@ from stepsynth.runtime.imports import importing
 if TYPE_CHECKING:
     from stepsynth.evaluation.statistics import Array
 
-__all__ = ["hierarchical_interval", "hierarchical_paired", "weighted_quantile"]
+__all__ = [
+    "Averaged",
+    "averaged_interval",
+    "averaged_paired",
+    "hierarchical_interval",
+    "hierarchical_paired",
+    "other_data_sets",
+    "weighted_quantile",
+]
 
 
 def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int, clusters: Clusters = None) -> Interval:
@@ -125,6 +134,116 @@ def hierarchical_paired(
     if differences.min() == differences.max() or (clusters is not None and half < 1e-9):
         ci95 = rule_of_three(mean, groups)
     return PairedResult(plain(mean), ci95, plain(_p_value(differences, freedom)))
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """An average over data sets, each with the same weight.
+
+    Attributes:
+        value: the mean over the data sets of their means over seeds and rows.
+        ci95: 95 % interval over other seeds and other rows of these data sets.
+    """
+
+    value: float
+    ci95: Interval
+
+
+def averaged_interval(groups: Sequence[tuple[Sequence[Sequence[float]], Clusters]]) -> Averaged:
+    """Average one method's scores over data sets.
+
+    Data sets are independent, so the variance of the average is the sum of their variances (`hierarchical_interval`
+    has the two parts of each) divided by the square of their number. Degrees of freedom are pooled by the formula of
+    Welch and Satterthwaite, for seeds and for rows. The interval is about these data sets, and says nothing about others.
+
+    Args:
+        groups: per data set the score in [0, 1] per seed and row, and the cluster of each row.
+
+    Raises:
+        ValueError: no data set, or scores that `hierarchical_interval` refuses.
+    """
+    found = _averaged([(as_matrix(scores), clusters) for scores, clusters in groups])
+    return Averaged(found.value, (max(0.0, found.ci95[0]), found.ci95[1]))
+
+
+def averaged_paired(
+    groups: Sequence[tuple[Sequence[Sequence[float]], Sequence[Sequence[float]], Clusters]],
+) -> Averaged:
+    """Average the difference between two methods over data sets; in each, it is paired by seed and row.
+
+    Args:
+        groups: per data set the scores of method a and of method b per seed and row, and the cluster of each row.
+
+    Raises:
+        ValueError: no data set, or scores that `hierarchical_paired` refuses.
+    """
+    values = []
+    for scores_a, scores_b, clusters in groups:
+        a, b = as_matrix(scores_a), as_matrix(scores_b)
+        if a.shape != b.shape:
+            raise ValueError(f"both sides need the same seeds and rows; found {a.shape} and {b.shape}")
+        values.append((a - b, clusters))
+    return _averaged(values)
+
+
+def other_data_sets(means: Sequence[float]) -> Interval:
+    """Return Student's 95 % interval of the mean over data sets like these, as if they were a random sample of them.
+
+    Args:
+        means: one number per data set, at least two.
+
+    Raises:
+        ValueError: fewer than two.
+    """
+    import numpy as np
+
+    with importing():
+        from scipy.stats import t
+
+    if len(means) < 2:
+        raise ValueError("an interval over data sets needs at least two of them")
+    values = np.array(means, dtype=np.float64)
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    mean = float(values.mean())
+    return plain(max(-1.0, mean - half)), plain(min(1.0, mean + half))
+
+
+def _averaged(groups: Sequence[tuple[Array, Clusters]]) -> Averaged:
+    if not groups:
+        raise ValueError("an average needs at least one data set")
+    count = len(groups)
+    mean = sum(float(values.mean()) for values, _ in groups) / count
+    seeds: list[tuple[float, float]] = []
+    rows: list[tuple[float, float]] = []
+    floors: list[tuple[float, float]] = []
+    unvaried = 0.0
+    for values, clusters in groups:
+        stand_ins = pseudo_rows(values, clusters)
+        units = stand_ins.shape[1]
+        if units == 1:
+            # Of one row, or one cluster, nothing is known about others.
+            return Averaged(plain(mean), (-1.0, 1.0))
+        freedom = math.inf if clusters is None else units - 1.0
+        if len(values) == 1:
+            floor = float(stand_ins[0].var(ddof=1)) / units
+            parts = [(0.0, 1.0), (floor, freedom)]
+        else:
+            parts, floor = _parts(stand_ins, freedom)
+        if not floor and not parts[0][0]:
+            unvaried += 3 / units
+        for kept, (variance, known) in zip((seeds, rows, floors), (*parts, (floor, freedom)), strict=True):
+            kept.append((variance / count**2, known))
+    half = max(weighted_quantile([_pooled(seeds), _pooled(rows)], 0.975), weighted_quantile([_pooled(floors)], 0.975))
+    # Where nothing varies, `rule_of_three` says how far an average may still be off.
+    half += unvaried / count
+    return Averaged(plain(mean), (plain(max(-1.0, mean - half)), plain(min(1.0, mean + half))))
+
+
+def _pooled(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the sum of independent variances and its degrees of freedom (Satterthwaite 1946; Welch 1947)."""
+    total = sum(variance for variance, _ in parts)
+    spread = sum(variance**2 / freedom for variance, freedom in parts)
+    return total, total**2 / spread if spread > 0 else math.inf
 
 
 def weighted_quantile(parts: Sequence[tuple[float, float]], upper: float) -> float:

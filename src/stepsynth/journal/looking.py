@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
 from stepsynth.journal.database import connect_looking, select
+from stepsynth.journal.ledger import Cost, Ledger
 from stepsynth.journal.runs import Journal
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ class Look(Journal):
         except sqlite3.Error as error:
             raise RunError(f"{path.name!r} cannot be read: {error}.") from None
         self._shared = None
+
+    def counted(self) -> Cost:
+        """Return what the caps of a budget count: what was sent, and what is or was in flight at its worst case."""
+        if not self.select("SELECT 1 FROM sqlite_master WHERE name = 'ledger'"):
+            return Cost()
+        ledger = Ledger.read(self._connection)
+        return ledger.spent + ledger.open
 
     def spent_in_all(self) -> tuple[int, int, int, float | None]:
         """Return the answers, their prompt and completion tokens and their dollars (``None``: unknown)."""

@@ -333,6 +333,9 @@ def no_run(path: Path) -> RunError:
         return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_RUN_HINT)
     if not path.is_dir():
         return RunError(f"there is no run at {str(path)!r}: it is a file.", hint=_RUN_HINT)
+    if (path / "sweep.json").is_file():
+        cell = next((str(found.parent) for found in sorted(path.glob("compare-*/*/config.json"))), "")
+        return RunError(f"{str(path)!r} is a sweep; give one of its runs{f', e.g. {cell!r}' if cell else ''}.")
     runs = sorted(found.parent for found in path.glob("*/config.json"))
     if runs and ((path / "results.json").is_file() or path.name.startswith("compare-") or (path / "students").is_dir()):
         return RunError(f"{str(path)!r} is a comparison; give one of its runs, e.g. {str(runs[0])!r}.")

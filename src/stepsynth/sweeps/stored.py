@@ -1,0 +1,101 @@
+"""A sweep's folder: how it is recognised, locked and read again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.config import stored_run
+from stepsynth.config.addresses import refuse_folder
+from stepsynth.errors import ConfigError, RunError
+from stepsynth.run import JOURNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["SWEEP_FILE", "check_folder", "is_sweep", "locked", "read_stored_sweep"]
+
+SWEEP_FILE = "sweep.json"
+_LOCK = "sweep.lock"
+_ANOTHER = "Give another folder (out= / --out)."
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return (folder / SWEEP_FILE).is_file()
+
+
+def read_stored_sweep(folder: Path) -> dict[str, Any]:
+    """Return what a sweep's ``sweep.json`` holds.
+
+    Raises:
+        RunError: there is none, or it cannot be read.
+    """
+    if not is_sweep(folder):
+        what = "there is no such folder" if not folder.exists() else f"it has no {SWEEP_FILE}"
+        raise RunError(f"there is no sweep at {str(folder)!r}: {what}.", hint="Give the folder of a sweep.")
+    try:
+        found = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
+        if not {"sweep", "comparisons", "averages", "warnings"} <= set(found):
+            raise ValueError("it is not that of a sweep")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise RunError(
+            f"{str(folder / SWEEP_FILE)!r} cannot be read: {said}.",
+            hint="The same sweep again writes it anew: nothing is asked for twice.",
+        ) from None
+    return dict(found)
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Check that a sweep can go into a folder; nothing is made.
+
+    Args:
+        folder: the sweep's folder.
+        name: the sweep's name.
+
+    Raises:
+        UserError: something else is there.
+    """
+    refuse_folder(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r} is a file, not a folder for a sweep.", hint=_ANOTHER)
+    if stored_run(folder) or (folder / JOURNAL).is_file():
+        raise ConfigError(f"{str(folder)!r} is a run, not a sweep.", hint=_ANOTHER)
+    if is_sweep(folder):
+        # A damaged file is written anew.
+        with suppress(RunError):
+            if (known := read_stored_sweep(folder)["sweep"]) != name:
+                raise ConfigError(f"{str(folder)!r} holds the sweep {known!r}, not {name!r}.", hint=_ANOTHER)
+        return
+    names = {path.name for path in folder.iterdir()} - {_LOCK}
+    if "results.json" in names or "students" in names:
+        raise ConfigError(f"{str(folder)!r} is a comparison, not a sweep.", hint=_ANOTHER)
+    if names:
+        raise ConfigError(f"{str(folder)!r} is not empty and not a sweep.", hint="Give an empty or new folder (out= / --out).")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a sweep's folder, and keep other processes from sweeping in it.
+
+    Raises:
+        RunError: another process does, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Name another folder.") from None
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process works on the sweep at {str(folder)!r}.", hint="Wait for it to end.") from None
+        yield
