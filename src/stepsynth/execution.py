@@ -112,6 +112,7 @@ def _execute(
     given: Sequence[Tracker],
 ) -> dict[str, Any]:
     refuse_folder(folder)
+    RunDirectory.refuse_network(folder)
     trackers = [*make_trackers(config.tracking), *((None, tracker) for tracker in given)]
     RunDirectory.refuse_held(folder)
     RunDirectory.refuse_left_behind(folder)
@@ -259,6 +260,7 @@ def execute_comparison(
     check_max_seeds(max_seeds, seeds)
     make_trackers(config.tracking)
     refuse_folder(folder)
+    RunDirectory.refuse_network(folder)
     if stored_run(folder) or (folder / JOURNAL).is_file():
         raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
     # All cells have the same teacher: that of the first cell found.
