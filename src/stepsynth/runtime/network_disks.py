@@ -20,8 +20,36 @@ _MOUNTS = Path("/proc/self/mountinfo")
 # Set to "allow" by those who know that the file system is mounted on one machine only.
 _OVERRIDE = "STEPSYNTH_NETWORK_DISK"
 _NETWORK = frozenset(
-    "9p afpfs afs beegfs beegfs_nodev ceph cifs coda davfs fhgfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs panfs "
-    "prl_fs pvfs2 smb2 smb3 smbfs vboxsf vmhgfs wekafs".split()
+    [
+        "9p",
+        "afpfs",
+        "afs",
+        "beegfs",
+        "beegfs_nodev",
+        "ceph",
+        "cifs",
+        "coda",
+        "davfs",
+        "fhgfs",
+        "gfs2",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+        "panfs",
+        "prl_fs",
+        "pvfs2",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "vboxsf",
+        "vmhgfs",
+        "wekafs",
+    ]
 )
 # The part after "fuse."; a driver in user space may also serve a local disk (ntfs-3g, mergerfs).
 _FUSE = re.compile(
