@@ -19,38 +19,15 @@ __all__ = ["network_disk", "refuse_network_disk"]
 _MOUNTS = Path("/proc/self/mountinfo")
 # Set to "allow" by those who know that the file system is mounted on one machine only.
 _OVERRIDE = "STEPSYNTH_NETWORK_DISK"
+# fmt: off
 _NETWORK = frozenset(
-    [
-        "9p",
-        "afpfs",
-        "afs",
-        "beegfs",
-        "beegfs_nodev",
-        "ceph",
-        "cifs",
-        "coda",
-        "davfs",
-        "fhgfs",
-        "gfs2",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "ocfs2",
-        "orangefs",
-        "panfs",
-        "prl_fs",
-        "pvfs2",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-        "vmhgfs",
-        "wekafs",
-    ]
+    {
+        "9p", "afpfs", "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs2", "glusterfs",
+        "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs",
+        "vboxsf", "vmhgfs", "wekafs"
+    }
 )
+# fmt: on
 # The part after "fuse."; a driver in user space may also serve a local disk (ntfs-3g, mergerfs).
 _FUSE = re.compile(
     r"fuse\.(afp|beegfs|blobfuse|ceph|cvmfs|davfs|dbfs|gcsfuse|geesefs|gluster|goofys|gpfs|grpcfuse|hdfs|juicefs|lustre|mfs|"
