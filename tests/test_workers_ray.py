@@ -58,22 +58,26 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1] / "src"), os.environ.get("PYTHONPATH", "")]))
+        # By default Ray's workers give way to everything else on a machine.
+        patch.setenv("RAY_worker_niceness", "0")
+        # Without the guard of the tests: Ray's processes speak with one another by this machine's outer address.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "src"))
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         found.add_node(num_cpus=1)
+        found.at = f"127.0.0.1:{found.address.rpartition(':')[2]}"
         yield found
         found.shutdown()
 
 
 @pytest.fixture
 def workers(cluster: Any) -> Iterator[RayWorkers]:
-    with closing(RayWorkers(cluster.address, None, print, beat_s=15.0)) as found:
+    with closing(RayWorkers(cluster.at, None, print, beat_s=15.0)) as found:
         yield found
 
 
 def command(world: FamilyWorld, cluster: Any, out: Path) -> list[str]:
     start = [sys.executable, "-m", "stepsynth", "compare", str(world.config_path), "--methods", METHODS, "--seeds", "1"]
-    return [*start, "--on", f"ray:{cluster.address}", "--out", str(out)]
+    return [*start, "--on", f"ray:{cluster.at}", "--out", str(out)]
 
 
 def tasks() -> list[psutil.Process]:
@@ -101,7 +105,7 @@ class AtFirstStep(Heard):
 
 def long_job(world: FamilyWorld) -> Job:
     rows = rows_of(world)
-    return Job(world.config("student.epochs=300"), [rows], judged=[rows])
+    return Job(world.config("student.epochs=100"), [rows], judged=[rows])
 
 
 def predicted(outcome: Outcome) -> list[tuple[str, dict[str, float]]]:
@@ -138,7 +142,7 @@ def test_a_node_without_our_package_is_refused(world: FamilyWorld, cluster: Any,
     (other / "__init__.py").write_text("__version__ = '0.1'\n")
     node = cluster.add_node(num_cpus=4, env_vars={"PYTHONPATH": str(other.parent)})
     try:
-        with closing(RayWorkers(cluster.address, None, print)) as workers:
+        with closing(RayWorkers(cluster.at, None, print)) as workers:
             # Two jobs: one for each node.
             workers._threads = 4
             with pytest.raises(RunError, match=r"cannot do stepsynth's jobs: No module named 'stepsynth.training'"):
@@ -156,7 +160,7 @@ def test_a_worker_that_is_killed_or_hangs_is_replaced(
     world: FamilyWorld, cluster: Any, tmp_path: Path, number: signal.Signals
 ) -> None:
     notes: list[str] = []
-    with closing(RayWorkers(cluster.address, None, notes.append, beat_s=10.0)) as workers:
+    with closing(RayWorkers(cluster.at, None, notes.append, beat_s=10.0)) as workers:
         (tmp_path / "calm").mkdir()
         (tmp_path / "lost").mkdir()
         calm = workers.train(long_job(world), *folders(tmp_path / "calm"), Heard())
@@ -190,7 +194,7 @@ def test_files_that_changed_on_the_way_are_found_out(
 
     monkeypatch.setattr(RayWorkers, "_hear", damaged)
     rows = rows_of(world)
-    with closing(RayWorkers(cluster.address, 1, notes.append)) as workers:
+    with closing(RayWorkers(cluster.at, 1, notes.append)) as workers:
         workers.train(Job(world.config(), [rows]), *folders(tmp_path), Heard())
     assert sum("files that do not match their sha256" in line for line in notes) == 1
 
