@@ -74,6 +74,7 @@ HEAVY = (
     "wandb",
     "tensorboard",
     "trackio",
+    "ray",
 )
 HELP_CPU_SECONDS = 0.4
 

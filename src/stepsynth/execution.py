@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -45,11 +46,14 @@ from stepsynth.run.public import public_config
 from stepsynth.run.settling import settle
 from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.progress import SilentProgress
+from stepsynth.runtime.turns import Once, Turns
 from stepsynth.tasks import create_family
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
 from stepsynth.tracking import Tracking, make_trackers, tracked_run
+from stepsynth.training import Together
+from stepsynth.training.workers import open_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +64,10 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.runtime.progress import Progress
     from stepsynth.tracking import Tracker
+    from stepsynth.training.workers import Workers
+
+# The run whose log takes what is said in this context.
+_logged: ContextVar[Path | None] = ContextVar("logged", default=None)
 
 __all__ = [
     "CheckedComparison",
@@ -82,6 +90,7 @@ def execute(
     students: Path | None = None,
     log: Callable[[Path], AbstractContextManager[object]] | None = None,
     trackers: Sequence[Tracker] = (),
+    together: Together | None = None,
 ) -> dict[str, Any]:
     """Run or resume; everything is checked before the folder is made or a request is sent.
 
@@ -92,6 +101,7 @@ def execute(
         students: a folder of trained students that several runs share.
         log: opens the log of this attempt, given the run directory; `package_log` by default.
         trackers: experiment trackers that a program gave, besides those that the config names.
+        together: what it shares with other runs that go on at the same time.
 
     Returns:
         The content of ``results.json``.
@@ -102,7 +112,7 @@ def execute(
     """
     with _held(config, config.method.name):
         shown = SilentProgress() if progress is None else progress
-        return _execute(config, folder, shown, students, log or package_log, trackers)
+        return _execute(config, folder, shown, students, log or package_log, trackers, together)
 
 
 @contextmanager
@@ -122,8 +132,10 @@ def _execute(
     students: Path | None,
     log: Callable[[Path], AbstractContextManager[object]],
     given: Sequence[Tracker],
+    together: Together | None,
 ) -> dict[str, Any]:
     refuse_folder(folder)
+    RunDirectory.refuse_network(folder)
     trackers = [*make_trackers(config.tracking), *((None, tracker) for tracker in given)]
     RunDirectory.refuse_held(folder)
     RunDirectory.refuse_left_behind(folder)
@@ -144,7 +156,13 @@ def _execute(
             told = Tracking(config, folder, journal, trackers, progress.note, group=group, params=shown)
             with tracked_run(told) as tracking:
                 run_loop(
-                    directory, journal, inputs, students=students, progress=PauseNotes(progress, folder), scored=tracking.update
+                    directory,
+                    journal,
+                    inputs,
+                    students=students,
+                    progress=PauseNotes(progress, folder),
+                    scored=tracking.update,
+                    together=together,
                 )
                 results = write_exports(journal, directory)
                 tracking.finish(results)
@@ -153,14 +171,20 @@ def _execute(
 
 @contextmanager
 def package_log(folder: Path) -> Iterator[logging.Handler]:
-    """Write this package's log into ``logs/attempt-n.log``; no other logger is touched."""
+    """Write this package's log into ``logs/attempt-n.log``; no other logger is touched.
+
+    Records of other runs in this process, in threads of their own, are left to those.
+    """
+    token = _logged.set(folder)
     with attempt_log(folder) as handler:
+        handler.addFilter(lambda _: _logged.get() == folder)
         logger = logging.getLogger("stepsynth")
         logger.addHandler(handler)
         try:
             yield handler
         finally:
             logger.removeHandler(handler)
+            _logged.reset(token)
 
 
 @contextmanager
@@ -247,8 +271,10 @@ def execute_comparison(
     folder: Path,
     reference: str | None = None,
     max_seeds: int | None = None,
-    run: Callable[[RunConfig, Path, str, Path], object],
+    run: Callable[..., object],
     note: Callable[[str], None] = lambda _: None,
+    jobs: int | None = None,
+    on: str | None = None,
 ) -> dict[str, Any]:
     """Run or resume a comparison; write its numbers, table and page into ``folder``.
 
@@ -260,8 +286,11 @@ def execute_comparison(
         folder: gets one run directory per method and seed.
         reference: the method that the others are compared with; see `stepsynth.comparison.choose_reference`.
         max_seeds: how many seeds there may be in the end; see `stepsynth.comparison.looks`.
-        run: runs one cell; called with its config, run directory, title, and the folder of shared students.
+        run: runs one cell; called with its config, run directory, title, and the folder of shared students. Where several
+            run at once, in threads of their own, also with ``together``, see `execute`.
         note: called with a sentence for everything fetched or chosen.
+        jobs: how many students to train at once, see `stepsynth.training.workers.open_workers`.
+        on: where to train them, see there.
 
     Raises:
         UserError: the input is wrong; raised before anything is spent.
@@ -277,11 +306,17 @@ def execute_comparison(
     except OSError as error:
         raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Name another folder.") from None
 
-    def run_cell(cell: RunConfig, path: Path, title: str) -> None:
-        run(cell, path, title, folder / "students")
+    with _held(config, *(system.method for system in systems)), _workers(on, jobs, note) as workers:
+        turns, once = Turns(), Once()
 
-    with _held(config, *(system.method for system in systems)):
-        cells = run_cells(config, systems, seeds=seeds, match=cast("Match", match), folder=folder, run=run_cell)
+        def run_cell(cell: RunConfig, path: Path, title: str, number: int) -> None:
+            shared = {"together": Together(workers, number, turns, once)} if workers else {}
+            run(cell, path, title, folder / "students", **shared)
+
+        # One more than can be trained: it writes rows meanwhile.
+        at_once = (lambda: workers.at_once() + 1) if workers else None
+        matched = cast("Match", match)
+        cells = run_cells(config, systems, seeds=seeds, match=matched, folder=folder, run=run_cell, at_once=at_once)
     results = {**summarise(cells, config, cast("Match", match), checked.reference), "power": power}
     results = look(results, read_looks(folder), max_seeds, note)
     write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -340,6 +375,7 @@ def check_comparison(
     check_max_seeds(max_seeds, seeds)
     make_trackers(config.tracking)
     refuse_folder(folder)
+    RunDirectory.refuse_network(folder)
     if stored_run(folder) or (folder / JOURNAL).is_file():
         raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
     # All cells have the same teacher: that of the first cell found.
@@ -356,6 +392,16 @@ def check_comparison(
     power = _power_of(config, _check_cells(config, planned, seeds), seeds)
     check_known(config, systems, seeds, cast("Match", match), folder)
     return CheckedComparison(config, tuple(systems), compared_with, power)
+
+
+@contextmanager
+def _workers(on: str | None, jobs: int | None, note: Callable[[str], None]) -> Iterator[Workers | None]:
+    workers = open_workers(on, jobs, note)
+    try:
+        yield workers
+    finally:
+        if workers is not None:
+            workers.close()
 
 
 def _power_of(config: RunConfig, test_rows: int, seeds: int) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from stepsynth.runtime.progress import Progress, SilentProgress
 from stepsynth.students import Student, create_student
 from stepsynth.students.similar import SimilarTexts
 from stepsynth.tasks import create_family
-from stepsynth.training import CrossFit, Halves, StudentRunner, with_half_the_steps
+from stepsynth.training import CrossFit, Halves, StudentRunner, Together, with_half_the_steps
 from stepsynth.training.crossfit import judged_rounds
 from stepsynth.training.gap import gap_facts
 
@@ -56,6 +56,7 @@ def run_loop(
     students: Path | None = None,
     progress: Progress | None = None,
     scored: Callable[[], object] = lambda: None,
+    together: Together | None = None,
 ) -> None:
     """Run the remaining stages.
 
@@ -68,6 +69,7 @@ def run_loop(
         students: a folder of trained students that several runs share; equal rows are trained on once.
         progress: receives the reports.
         scored: called when the journal may have new scores: after each round, and when the test set was opened.
+        together: what it shares with other runs that go on at the same time.
 
     Raises:
         StepsynthError: the reason it stopped; everything obtained is kept.
@@ -78,12 +80,15 @@ def run_loop(
     client = TeacherClient(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
     staged = student or create_student(with_half_the_steps(config))
     own = student or create_student(config)
-    asks_again = method.self_trains and inputs.pool is not None
-    student_runner = StudentRunner(directory, journal, family, own, progress, students, staged, asks_again=asks_again)
+    asks_again, together = method.self_trains and inputs.pool is not None, together or Together()
+    student_runner = StudentRunner(
+        directory, journal, family, own, progress, students, staged, asks_again=asks_again, together=together
+    )
     if method.student == "none":
         model = LLMPredictor(config, family, client, journal.gold("harvest"), progress)
-        student_runner.evaluate_teacher(model)
-        student_runner.evaluate_test(inputs, model)
+        with together.writing():
+            student_runner.evaluate_teacher(model)
+            student_runner.evaluate_test(inputs, model)
         client.close()
         journal.finish()
         scored()
@@ -101,13 +106,14 @@ def run_loop(
             check_first_round(method, ctx, len(inputs.seed) if method.takes_seed else 0)
         if method.takes_seed:
             runner.take(inputs.seed)
-        _go_rounds(method, ctx, runner, judge, progress, scored)
+        _go_rounds(method, ctx, runner, judge, progress, scored, together)
     similar.clear()
     # Nothing is decided after this line.
     client.rest()
     student_runner.evaluate_test(inputs)
     if config.method.second_reading != "none":
-        _read_gold(config, family, client, journal, progress)
+        with together.writing():
+            _read_gold(config, family, client, journal, progress)
     client.close()
     # Whoever passes a student in may have no base model on this machine.
     journal.finish(gap_facts(journal, config, embeds=student is None))
@@ -158,19 +164,22 @@ def _go_rounds(
     judge: RoundJudge,
     progress: Progress,
     scored: Callable[[], object] = lambda: None,
+    together: Together | None = None,
 ) -> None:
     """Write rows, train on all of them, find mistakes, write rows like them; repeat."""
-    last = 0
+    last, together = 0, together or Together()
     for number in range(method.rounds + 1):
         if number and ctx.config.method.stop == "no-gain" and should_stop(judge.scores(number)):
             progress.note(judge.no_gain)
             break
         # First seed data with rationales; later, rows like the previous round's mistakes, with their gold labels.
-        stages = [runner.write(plan, number) for plan in plans_of(method, number, ctx)]
+        with together.writing():
+            stages = [runner.write(plan, number) for plan in plans_of(method, number, ctx)]
+            if stages or not number:
+                runner.rest()
         if number and not stages:
             progress.note(judge.no_mistakes)
             break
-        runner.rest()
         # From scratch, on everything so far; the gold rows it gets wrong are the next round's mistakes.
         judge.judge(number)
         scored()

@@ -71,6 +71,10 @@ class Registry:
             )
         self._given[name] = thing
 
+    def is_installed(self, name: str) -> bool:
+        """Whether another process finds the same under a name: it is built in, or from an installed package."""
+        return name in self.built_in or (name not in self._given and name in entry_points(group=self.group).names)
+
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
         """Keep a name's current meaning until the end of the block."""

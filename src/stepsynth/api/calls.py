@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from stepsynth.api.comparison import Comparison
 from stepsynth.api.files import absolute_path
 from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
-from stepsynth.api.progress import open_progress
+from stepsynth.api.progress import OneOfSeveral, open_progress
 from stepsynth.api.run import Run
 from stepsynth.api.waiting import run_apart
 from stepsynth.config import MethodConfig, RunConfig, TaskConfig, parse_config
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from stepsynth.runtime.progress import Progress
     from stepsynth.tracking import Tracker
+    from stepsynth.training import Together
 
 __all__ = [
     "STOPPING",
@@ -241,6 +242,8 @@ def compare(
     match: str = "rows",
     reference: str | None = None,
     max_seeds: int | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     **settings: Any,
@@ -258,6 +261,10 @@ def compare(
         reference: the method that the others are compared with; by default ``gold`` if it takes part.
         max_seeds: how many seeds there may be in the end, if you may add some after a look at the results; say so in the
             first call, since looks share the 5 % for false claims.
+        jobs: how many students to train at once, each in a process of its own; by default one after the other, in this one.
+            Results are the same.
+        on: where to train them: ``"processes"`` of this machine, or ``"ray"`` (the cluster of ``RAY_ADDRESS``, one that runs
+            on this machine, or else a local one), ``"ray:ADDRESS"``, ``"ray://HOST:PORT"``.
         out: the folder; by default ``runs/compare-NAME``.
         progress: see `synthesize`.
         settings: the other arguments of `synthesize`.
@@ -285,6 +292,8 @@ def compare(
         reference=reference,
         folder=folder,
         max_seeds=max_seeds,
+        jobs=jobs,
+        on=on,
         progress=progress,
         plain=MethodConfig(),
         trackers=split_tracking(settings.get("tracking"))[1],
@@ -300,6 +309,8 @@ def compare_config(
     reference: str | None,
     folder: Path,
     max_seeds: int | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
     progress: bool | Progress | None = None,
     plain: MethodConfig | None = None,
     trackers: Sequence[Tracker] = (),
@@ -314,16 +325,24 @@ def compare_config(
         reference: the method that the others are compared with.
         folder: where the runs go.
         max_seeds: as for `compare`.
+        jobs: as for `compare`.
+        on: as for `compare`.
         progress: see `synthesize`.
         plain: the defaults for keys that a method does not set; the config's own values if ``None``.
         trackers: your own, besides those that the config names; each cell is a run of theirs.
     """
     config, systems = with_methods(config, methods, plain)
+    if trackers and (on is not None or (jobs or 1) != 1):
+        raise ConfigError(
+            "one tracker cannot follow several runs at once.",
+            hint="Name it in a config, which makes one for each, or leave jobs out.",
+        )
     with open_progress(progress) as shown:
 
-        def run_cell(cell: RunConfig, path: Path, title: str, students: Path) -> None:
+        def run_cell(cell: RunConfig, path: Path, title: str, students: Path, together: Together | None = None) -> None:
             shown.note(title)
-            execute(cell, path, progress=shown, students=students, trackers=trackers)
+            own = shown if together is None else OneOfSeveral(shown, title.partition(" (")[0])
+            execute(cell, path, progress=own, students=students, trackers=trackers, together=together)
 
         def work() -> dict[str, Any]:
             return execute_comparison(
@@ -336,6 +355,8 @@ def compare_config(
                 max_seeds=max_seeds,
                 run=run_cell,
                 note=shown.note,
+                jobs=jobs,
+                on=on,
             )
 
         results = run_apart(work, stopping=lambda: shown.note(STOPPING))

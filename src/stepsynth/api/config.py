@@ -87,6 +87,8 @@ class Config(RunConfig):
         match: str = "rows",
         reference: str | None = None,
         max_seeds: int | None = None,
+        jobs: int | None = None,
+        on: str | None = None,
         out: str | os.PathLike[str] | None = None,
         tracking: object = None,
         progress: bool | Progress | None = None,
@@ -104,6 +106,8 @@ class Config(RunConfig):
             reference=reference,
             folder=folder,
             max_seeds=max_seeds,
+            jobs=jobs,
+            on=on,
             progress=progress,
             trackers=given,
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stepsynth.runtime.progress import Pause, Progress, RequestStats
 
-__all__ = ["open_progress"]
+__all__ = ["OneOfSeveral", "open_progress"]
 
 
 @contextmanager
@@ -51,6 +51,36 @@ def open_progress(progress: bool | Progress | None) -> Iterator[Progress]:
         yield _Written()
     else:
         yield _Logged()
+
+
+class OneOfSeveral(SilentProgress):
+    """One of several runs that go on at once: a note, with the run's name, for each stage that ended.
+
+    Args:
+        shown: gets the notes.
+        name: the run's.
+    """
+
+    def __init__(self, shown: Progress, name: str) -> None:
+        self._shown = shown
+        self._name = name
+        self._stage = ""
+
+    def start(self, stage: str, target: int, unit: str) -> None:
+        """Remember the stage."""
+        self._stage = stage
+
+    def finish(self, summary: str) -> None:
+        """Note how it ended."""
+        self.note(f"{self._stage}: {summary}")
+
+    def note(self, message: str) -> None:
+        """Pass a message on."""
+        self._shown.note(f"{self._name}: {message}")
+
+    def paused(self, pause: Pause | None) -> None:
+        """Pass a pause on."""
+        self._shown.paused(pause)
 
 
 def _in_notebook() -> bool:

@@ -9,12 +9,11 @@ State machine of an interrupt (``KeyboardInterrupt`` reaches the waiting thread 
 from __future__ import annotations
 
 import contextvars
-import ctypes
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from stepsynth.errors import Interrupted, UserError
-from stepsynth.runtime.shutdown import stoppable
+from stepsynth.runtime.shutdown import raise_in, stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +65,7 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
                 if told < asked and workers:
                     told += 1
                     if told > 1:
-                        _raise_in(workers[0])
+                        raise_in(workers[0])
                     else:
                         stop.set()
                         stopping()
@@ -85,8 +84,3 @@ def run_apart(work: Callable[[], T], *, stopping: Callable[[], object] = lambda:
         # One line that says what to do; where it was found is of no use to the caller.
         raise failed[0].with_traceback(None) from failed[0].__cause__
     raise failed[0]
-
-
-def _raise_in(thread: int) -> None:
-    """Raise `KeyboardInterrupt` in a thread, as soon as it runs Python code again."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))

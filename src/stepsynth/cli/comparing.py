@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.cli.progress_view import open_lines
 from stepsynth.cli.running import run_config
 from stepsynth.cli.screens import plain_text, print_table
+from stepsynth.cli.signals import handle_signals
 from stepsynth.comparison.looks import looks_sentence
 from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched, sealed_rows
-from stepsynth.execution import execute_comparison
+from stepsynth.execution import execute, execute_comparison
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stepsynth.config import RunConfig
+    from stepsynth.training import Together
 
 __all__ = ["compare_methods", "print_comparison"]
 
@@ -28,6 +32,8 @@ def compare_methods(
     folder: Path,
     reference: str | None = None,
     max_seeds: int | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run or resume a comparison; write its numbers, table and page into ``folder``.
@@ -40,29 +46,39 @@ def compare_methods(
         folder: gets one run directory per method and seed.
         reference: the method that the others are compared with; see `stepsynth.comparison.choose_reference`.
         max_seeds: how many seeds there may be in the end; see `stepsynth.comparison.looks`.
+        jobs: how many students to train at once.
+        on: where to train them, see `stepsynth.training.workers.open_workers`.
         quiet: draw nothing.
 
     Raises:
         UserError: the input is wrong; raised before anything is spent.
     """
 
-    def run(cell: RunConfig, path: Path, title: str, students: Path) -> None:
+    def run(cell: RunConfig, path: Path, title: str, students: Path, together: Together | None = None) -> None:
         if not quiet:
             _say(title)
-        run_config(cell, path, quiet=quiet, students=students)
+        if together is None:
+            run_config(cell, path, quiet=quiet, students=students)
+            return
+        progress = open_lines(f"{title.partition(' (')[0]}: ", quiet=quiet)
+        execute(cell, path, progress=progress, students=students, together=together)
 
     note = (lambda _: None) if quiet else _say
-    return execute_comparison(
-        config,
-        methods,
-        seeds=seeds,
-        match=match,
-        folder=folder,
-        reference=reference,
-        max_seeds=max_seeds,
-        run=run,
-        note=note,
-    )
+    # Only a program's main thread can handle signals, and cells that run at once are not in it.
+    with handle_signals() if jobs or on else nullcontext():
+        return execute_comparison(
+            config,
+            methods,
+            seeds=seeds,
+            match=match,
+            folder=folder,
+            reference=reference,
+            max_seeds=max_seeds,
+            run=run,
+            note=note,
+            jobs=jobs,
+            on=on,
+        )
 
 
 def _say(line: str) -> None:

@@ -153,6 +153,12 @@ def compare(
     max_seeds: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Seeds that you may add up to after a look at the results; default: none.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Number of students to train at once, in processes; default: one, here.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="WORKERS", help="Where to train: processes, ray, ray:ADDRESS or ray://HOST:PORT.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare-<task name> beside the config.")] = None,
     track: Track = None,
     overrides: Overrides = None,
@@ -175,6 +181,8 @@ def compare(
         folder=folder,
         reference=reference,
         max_seeds=max_seeds,
+        jobs=jobs,
+        on=on,
         quiet=quiet or as_json,
     )
     if as_json:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
 
-__all__ = ["StageView", "dollars", "open_panel"]
+__all__ = ["StageView", "dollars", "open_lines", "open_panel"]
 
 _LINE_EVERY_S = 10.0
 _FRAMES_PER_S = 4
@@ -49,6 +49,11 @@ def open_panel(*, quiet: bool) -> Iterator[Progress]:
             yield panel
     else:
         yield _Lines()
+
+
+def open_lines(prefix: str, *, quiet: bool) -> Progress:
+    """Return the progress of one of several runs that go on at once: plain lines that begin with its name."""
+    return _Quiet() if quiet else _Lines(prefix=prefix)
 
 
 def dollars(value: float) -> str:
@@ -244,8 +249,9 @@ class _Terminal:
 class _Lines:
     """A plain line every few seconds, for logs and pipes."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, prefix: str = "") -> None:
         self._clock = clock
+        self._prefix = prefix
         self._view = StageView(clock=clock)
         self._next = 0.0
 
@@ -274,5 +280,6 @@ class _Lines:
             self._say(f"{pause}.")
 
     def _say(self, line: str) -> None:
-        sys.stderr.write(plain_text(line) + "\n")
+        # In one call, so that lines of several threads do not mix.
+        sys.stderr.write(f"{plain_text(self._prefix + line)}\n")
         sys.stderr.flush()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from stepsynth.comparison.together import run_together
 from stepsynth.config import SEED_END, SOURCES, MatchConfig, RunConfig, parse_config, with_later_keys
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
@@ -292,7 +293,8 @@ def run_cells(
     seeds: int,
     match: Match,
     folder: Path,
-    run: Callable[[RunConfig, Path, str], object],
+    run: Callable[[RunConfig, Path, str, int], object],
+    at_once: Callable[[], int] | None = None,
 ) -> list[Cell]:
     """Run or resume every cell.
 
@@ -302,21 +304,33 @@ def run_cells(
         seeds: how many, starting at ``config.seed``.
         match: the unit of the common budget.
         folder: gets one run directory per cell.
-        run: runs one cell: its config, its run directory, its title.
+        run: runs one cell: its config, its run directory, its title, its number, from 1.
+        at_once: how many cells may run at once, each in its own thread; ``None`` runs one after the other in this one.
 
     Raises:
         StepsynthError: the reason a cell stopped; the same command resumes.
     """
     check_known(config, systems, seeds, match, folder)
-    cells: list[Cell] = []
-    total = seeds * len(systems)
-    for number, (system, changed, seed) in enumerate(plan_cells(config, systems, seeds), start=1):
-        budget = next((cell for cell in cells if sets_budget(cell.system) and cell.seed == seed), None)
-        cell_config = _budgeted(changed, system, budget, match)
-        place = cell_folder(folder, system, seed)
-        run(cell_config, place, f"{system.name}, seed {seed} ({number} of {total})")
-        cells.append(read_cell(place, system.name))
-    return cells
+    planned = list(plan_cells(config, systems, seeds))
+    cells: dict[int, Cell] = {}
+
+    def needs(place: int) -> int | None:
+        """Return the place of the cell that sets this one's budget."""
+        same = (other for other, (system, _, seed) in enumerate(planned) if system.sets_budget and seed == planned[place][2])
+        return next(same, None) if planned[place][0].takes_budget else None
+
+    def run_cell(place: int) -> Cell:
+        system, changed, seed = planned[place]
+        need = needs(place)
+        cell_config = _budgeted(changed, system, None if need is None else cells[need], match)
+        where = cell_folder(folder, system, seed)
+        run(cell_config, where, f"{system.name}, seed {seed} ({place + 1} of {len(planned)})", place + 1)
+        cells[place] = read_cell(where, system.name)
+        return cells[place]
+
+    if at_once is None:
+        return [run_cell(place) for place in range(len(planned))]
+    return run_together(len(planned), run_cell, needs=needs, at_once=at_once)
 
 
 def cell_folder(folder: Path, system: System, seed: int) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
 from stepsynth.journal import AnswerStore
+from stepsynth.runtime.network_disks import refuse_network_disk
 from stepsynth.teachers.prices import price_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_answers"]
 
+_ELSEWHERE = "Name a file on a local disk with the key `cache` or STEPSYNTH_ANSWERS=FILE, or share none (STEPSYNTH_ANSWERS=off)."
+
 
 def open_answers(path: Path | None, teacher: TeacherConfig, note: Callable[[str], object]) -> SharedAnswers | None:
     """Open the answers that runs share, or return ``None``: if the file cannot be used, say so and go on without it.
@@ -25,9 +28,13 @@ def open_answers(path: Path | None, teacher: TeacherConfig, note: Callable[[str]
         path: the file; ``None`` if sharing is off.
         teacher: gives the price of answers that were stored without one.
         note: called with a sentence about the file.
+
+    Raises:
+        RunError: it lies on a network file system.
     """
     if path is None:
         return None
+    refuse_network_disk(path, "the file of shared answers", _ELSEWHERE)
     price = price_of(teacher)
     try:
         return AnswerStore.shared(path, note=note, price=price.cost if price else None)

@@ -39,6 +39,7 @@ from stepsynth.runtime.files import (
     sync_folder,
     write_atomic,
 )
+from stepsynth.runtime.network_disks import refuse_network_disk
 
 __all__ = [
     "JOURNAL",
@@ -119,6 +120,7 @@ class RunDirectory:
             RunError: another process holds it, it belongs to another config, or the folder
                 contains something else.
         """
+        cls.refuse_network(path)
         existing = path / "config.json"
         if path.exists() and not path.is_dir():
             raise RunError(f"{str(path)!r} is a file, not a run directory.", hint="Give another folder (out= / --out).")
@@ -195,6 +197,15 @@ class RunDirectory:
         cls.refuse_left_behind(path)
         if (path / "config.json").exists():
             _same(path, settle(config, _stored_config(path)))
+
+    @classmethod
+    def refuse_network(cls, path: Path) -> None:
+        """Check that a run or a comparison is not to be written onto a network file system; touches nothing.
+
+        Raises:
+            RunError: it is.
+        """
+        refuse_network_disk(path, "the folder", "Give one on a local disk (out= / --out) and copy it afterwards.")
 
     @classmethod
     def began_with(cls, path: Path) -> RunConfig | None:

@@ -10,6 +10,7 @@ stops with the outer one.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,7 @@ from stepsynth.errors import Interrupted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_stop", "current_stop", "stop_requested", "stoppable"]
+__all__ = ["check_stop", "current_stop", "raise_in", "stop_requested", "stoppable"]
 
 # The flags of all enclosing blocks, the innermost last.
 _stops: ContextVar[tuple[threading.Event, ...]] = ContextVar("stops", default=())
@@ -55,3 +56,12 @@ def check_stop() -> None:
     """
     if stop_requested():
         raise Interrupted("stopped; nothing is lost.", hint="Run it again to resume.")
+
+
+def raise_in(thread: int) -> None:
+    """Raise `KeyboardInterrupt` in a thread, as soon as it runs Python code again.
+
+    Args:
+        thread: its identifier.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from stepsynth.training.crossfit import CrossFit, judged_rounds, trainings
 from stepsynth.training.rounds import Halves, RoundJudge
-from stepsynth.training.runner import StudentRunner, artefacts, with_half_the_steps
+from stepsynth.training.runner import StudentRunner, artefacts
+from stepsynth.training.together import Together
+from stepsynth.training.workers.base import with_half_the_steps
 from stepsynth.training.worth import find_worth, worth_title
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "Halves",
     "RoundJudge",
     "StudentRunner",
+    "Together",
     "artefacts",
     "find_worth",
     "judged_rounds",

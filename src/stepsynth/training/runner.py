@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
@@ -23,10 +21,13 @@ from stepsynth.tasks import stored_family
 from stepsynth.tasks.guarding import guard_own
 from stepsynth.tasks.scoring import score_of
 from stepsynth.training.asides import Asides
+from stepsynth.training.fitting import Fitter, taken
+from stepsynth.training.together import Together
+from stepsynth.training.workers.wire import recipes
 from stepsynth.types import DropReason, Graded, Prediction, StageKind, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from stepsynth.tasks import TaskFamily
     from stepsynth.types import Evaluation, Example
 
-__all__ = ["StudentRunner", "artefacts", "with_half_the_steps"]
+__all__ = ["StudentRunner", "artefacts"]
 
 _OTHER_ADVICE = "`stepsynth status` says why rows were dropped; describe the labels better, or use a stronger teacher."
 _ADVICE: dict[str, str] = {
@@ -63,12 +64,6 @@ def artefacts(journal: Journal, config: RunConfig) -> list[str]:
     return [probe.message for probe in artefact_probe(written, gold, stored_family(config.task).texts, _SEED) if probe.flagged]
 
 
-def with_half_the_steps(config: RunConfig) -> RunConfig:
-    """Return the config for one of two trainings that together make as many optimiser steps as one."""
-    steps = math.ceil(config.student.min_steps / 2)
-    return config.model_copy(update={"student": config.student.model_copy(update={"min_steps": steps})})
-
-
 class StudentRunner:
     """Trains, scores and finally tests students.
 
@@ -81,6 +76,7 @@ class StudentRunner:
         shared: a folder of trained students, named by a digest of their training data, or ``None``.
         staged: the recipe for each of two consecutive trainings; ``student`` by default.
         asks_again: whether temporary students are asked about more rows later, as with a pool.
+        together: what it shares with other runs that go on at the same time.
     """
 
     def __init__(
@@ -94,16 +90,22 @@ class StudentRunner:
         staged: Student | None = None,
         *,
         asks_again: bool = False,
+        together: Together | None = None,
     ) -> None:
         self._directory = directory
         self._journal = journal
         self._family = family
         self._student = student
-        self._staged = staged or student
         self._progress = progress
         self._shared = shared
         self._asides = Asides(shared or (directory.path / "models" / ".aside" if asks_again else None))
-        self._stage = ""
+        self._once = (together or Together()).once
+        self._fitter = Fitter(directory, self._recipes, progress, together.workers if together else None)
+        self._given = student, staged or student
+
+    def _recipes(self, config: RunConfig) -> tuple[Student, Student]:
+        """Return the run's student and that of each of several trainings, or those of another config."""
+        return self._given if config is self._directory.config else recipes(config)
 
     def scores(self, before: int, split: str = "select") -> list[list[float]]:
         """Return the scores of each earlier round's student, one per row of a split.
@@ -129,12 +131,13 @@ class StudentRunner:
         select = self._journal.gold("select")
         if gold:
             rows, select = [*rows, *self._journal.gold("harvest"), *select], []
-        model = self._fit(round_number, [rows], select, stage)
+        halves = {} if gold else {split: self._journal.gold(split) for split in ("harvest", "select")}
+        model = self._fit(round_number, [rows], select, stage, [] if done else list(halves.values()))
         if done:
             return
-        results = {} if gold else {split: self._grade(model, self._journal.gold(split)) for split in ("harvest", "select")}
+        results = {split: self._grade(model, rows) for split, rows in halves.items()}
         if self._directory.config.method.mistakes_of and not gold:
-            results["harvest-other"] = self._grade(self._other(rows, select), self._journal.gold("harvest"))
+            results["harvest-other"] = self._graded_by_other(rows, select, halves["harvest"])
         # A user's own student may not count steps.
         steps = getattr(model, "steps", None)
         info: dict[str, Any] = {"rows": len(rows)} if steps is None else {"rows": len(rows), "steps": steps}
@@ -183,46 +186,29 @@ class StudentRunner:
         """
         check_stop()
         parts = self._trainings(parts)
-        if (known := self._asides.find(self._identity_aside(parts, rows), rows)) is not None:
-            return known
-        model = self._pass_through(parts, stage)
-        for asked in filter(None, (also, rows)):
-            # One list at a time: a prediction's last digits depend on its batch.
-            predictions = model.predict(asked)
-            self._asides.keep(self._identity_aside(parts, asked), predictions)
-        return predictions
+        identity = self._identity_aside(parts, rows)
+        # Another cell may be training this very student.
+        with self._once.alone(identity):
+            if (known := self._asides.find(identity, rows)) is not None:
+                return known
+            if not parts:
+                self._refuse_hopeless([])
+            asked = [each for each in (also, rows) if each]
+            found = self._fitter.aside(parts, [], asked, stage, name="fold")
+            for each, predictions in zip(asked, found, strict=True):
+                self._asides.keep(self._identity_aside(parts, each), predictions)
+        return found[-1]
 
     def clear_aside(self) -> None:
         """Forget what temporary students of this run said; what runs share stays."""
         if not self._shared:
             self._asides.clear()
 
-    def _pass_through(self, parts: Sequence[Sequence[Example]], stage: str) -> Model:
-        """Train a student on one part after the other and keep none of its files."""
-        if not parts:
-            self._refuse_hopeless([])
-        self._stage = stage
-        with self._scratch("fold") as folder:
-            return self._follow(parts, [], None, folder)
-
     def _trainings(self, parts: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
         """Leave out empty parts; merge them for students that cannot continue training, such as a probe."""
         found = [part for part in parts if part]
-        ends = self._directory.config.student.head == "probe" or not getattr(self._student, "continues", True)
+        ends = self._directory.config.student.head == "probe" or not getattr(self._given[0], "continues", True)
         return [[row for part in found for row in part]] if ends and len(found) > 1 else found
-
-    def _follow(self, parts: Sequence[Sequence[Example]], select: Sequence[Example], out: Path | None, folder: Path) -> Model:
-        """Train on one part after the other, the last into ``out`` if given, the others into new folders in ``folder``."""
-        student, start, stage = self._staged if len(parts) > 1 else self._student, None, self._stage
-        for place, rows in enumerate(parts, 1):
-            # Each training counts its own steps.
-            self._stage = stage
-            into = out if out and place == len(parts) else folder / str(place)
-            into.mkdir(mode=0o700, exist_ok=True)
-            model = student.fit(rows, select, seed=self._directory.config.seed, out=into, start=start, progress=self._step)
-            self._without_steps()
-            start = into
-        return model
 
     def _identity_aside(self, parts: Sequence[Sequence[Example]], judged: Sequence[Example]) -> str:
         return digest([*(self._identity(rows, [], None) for rows in parts), "judged", self._identity(judged, [], None)])
@@ -257,10 +243,10 @@ class StudentRunner:
         scores, seconds, before = {}, {}, int(getattr(model, "undecided", 0))
         for number in rounds:
             check_stop()
-            tested = model or self._student.load(self._directory.model_path(number))
+            tested = model or self._fitter.saved(self._directory.model_path(number))
             began = time.monotonic()
             scores[number] = self._grade(tested, examples)
-            seconds[str(number)] = round(time.monotonic() - began, 3)
+            seconds[str(number)] = round(taken(tested, began), 3)
             if model is None:
                 self._progress.advance(len(scores))
         # Only counted: the written rows are final by now, and nothing may read the test set earlier.
@@ -299,42 +285,43 @@ class StudentRunner:
         scores = [f"{split} {100 * results[split][0].value:.1f}" for split in ("select", "harvest") if split in results]
         self._progress.finish(f"{what}{': ' if scores else ''}{', '.join(scores)}")
 
-    def _fit(self, round_number: int, parts: Sequence[Sequence[Example]], select: Sequence[Example], stage: str) -> Model:
+    def _fit(
+        self,
+        round_number: int,
+        parts: Sequence[Sequence[Example]],
+        select: Sequence[Example],
+        stage: str,
+        judged: Sequence[Sequence[Example]] = (),
+    ) -> Model:
         directory = self._directory
         if directory.model_whole(round_number):
-            return self._student.load(directory.model_path(round_number))
+            return self._fitter.saved(directory.model_path(round_number), judged)
         parts = self._trainings(parts)
         self._refuse_hopeless([row for part in parts for row in part])
-        start = self._start(round_number)
+        start, outcome = self._start(round_number), None
         with disk_errors(directory.model_path(round_number)):
             part = directory.new_model_folder(round_number)
             identities = [self._identity(rows, select, start) for rows in parts]
-            known = self._shared and self._shared / (identities[0] if len(parts) == 1 else digest(identities))
-            try:
-                if known and (known / "done.json").is_file():
-                    for file in known.iterdir():
-                        if file.name != "done.json":
-                            shutil.copyfile(file, part / file.name)
-                else:
-                    self._stage = stage
-                    self._train_into(part, parts, select, start)
-                kept = directory.keep_model(part, round_number)
-            except BaseException:
-                # On a full disk the next attempt may need its space.
-                shutil.rmtree(part, ignore_errors=True)
-                raise
-            if known and not known.exists():
-                _share(kept, known)
+            identity = identities[0] if len(parts) == 1 else digest(identities)
+            known = self._shared and self._shared / identity
+            # Another cell may be training this very student.
+            with self._once.alone(identity):
+                try:
+                    if known and (known / "done.json").is_file():
+                        for file in known.iterdir():
+                            if file.name != "done.json":
+                                shutil.copyfile(file, part / file.name)
+                    else:
+                        outcome = self._fitter.keep(parts, select, start, part, stage, judged)
+                    kept = directory.keep_model(part, round_number)
+                except BaseException:
+                    # On a full disk the next attempt may need its space.
+                    shutil.rmtree(part, ignore_errors=True)
+                    raise
+                if known and not known.exists():
+                    _share(kept, known)
         # Predict with the saved files, not with the model in memory.
-        return self._student.load(kept)
-
-    def _train_into(self, out: Path, parts: Sequence[Sequence[Example]], select: Sequence[Example], start: Path | None) -> None:
-        if len(parts) == 1:
-            self._student.fit(parts[0], select, seed=self._directory.config.seed, out=out, start=start, progress=self._step)
-            self._without_steps()
-            return
-        with self._scratch("first") as folder:
-            self._follow(parts, select, out, folder)
+        return self._fitter.saved(kept, judged, outcome)
 
     def _start(self, round_number: int) -> Path | None:
         """Return the weights to continue from, in the ablation that does not train from scratch."""
@@ -342,30 +329,18 @@ class StudentRunner:
             return None
         return self._directory.model_path(round_number - 1)
 
-    def _other(self, rows: Sequence[Example], select: Sequence[Example]) -> Model:
+    def _graded_by_other(
+        self, rows: Sequence[Example], select: Sequence[Example], harvest: Sequence[Example]
+    ) -> tuple[Evaluation, list[Graded]]:
         """Train the other student whose mistakes are extrapolated (``mistakes_of``); only its predictions are kept."""
-        from stepsynth.students import create_student
-
         config = self._directory.config
         settings = config.student.model_copy(
             update={"model": config.method.mistakes_of, "continued": False, "kind": None, "options": {}}
         )
-        with self._scratch("other") as folder:
-            other = create_student(config.model_copy(update={"student": settings}))
-            return other.fit(rows, select, seed=config.seed, out=folder, progress=self._step)
-
-    @contextmanager
-    def _scratch(self, name: str) -> Iterator[Path]:
-        """Yield an empty folder for a temporary student; it is removed afterwards."""
-        folder = self._directory.path / "models" / f".{name}.part"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(exist_ok=True, mode=0o700)
-        folder.mkdir(mode=0o700)
-        try:
-            with disk_errors(folder):
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        config = config.model_copy(update={"student": settings})
+        (found,) = self._fitter.aside([rows], select, [harvest], "", name="other", config=config)
+        graded = self._graded(harvest, found)
+        return self.evaluate(harvest, graded), graded
 
     def _identity(self, rows: Sequence[Example], select: Sequence[Example], start: Path | None) -> str:
         config = self._directory.config
@@ -398,20 +373,6 @@ class StudentRunner:
                 f"{f' (dropped: {dropped})' if dropped else ''}{f'; {said}' if said else ''}.",
                 hint=REPEATED_HINT if said else advice.format(failed=reasons[DropReason.FAILED], total=total),
             )
-
-    def _without_steps(self) -> None:
-        """Name the stage of a training that reported no step, such as a probe's, for the lines that follow."""
-        if self._stage:
-            self._progress.start(self._stage, 1, "fits")
-            self._progress.advance(1)
-            self._stage = ""
-
-    def _step(self, done: int, steps: int) -> None:
-        check_stop()
-        if self._stage:
-            self._progress.start(self._stage, steps, "steps")
-            self._stage = ""
-        self._progress.advance(done)
 
 
 def _guessed(undecided: int, of: int) -> str:

@@ -1,0 +1,55 @@
+"""Where students are trained: in this process, in other processes of this machine, or on a Ray cluster.
+
+    with closing(open_workers("ray", jobs=None, note=print)) as workers:
+        outcome = workers.train(job, out, scratch, told)
+
+A worker is a pure function: rows, settings and seed become files and predictions. It has no journal, no answers and no teacher.
+A new way to run workers is one file here with a class that has the methods of `base.Workers`, and a line in `WAYS`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.training.workers.base import Job, Outcome, Told, Workers
+from stepsynth.training.workers.here import Here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "open_workers"]
+
+# Each class takes an address, the number of trainings at once and `note`.
+WAYS = {
+    "processes": "stepsynth.training.workers.processes:Processes",
+    "ray": "stepsynth.training.workers.ray:RayWorkers",
+}
+
+
+def open_workers(on: str | None, jobs: int | None, note: Callable[[str], object]) -> Workers | None:
+    """Start or connect to workers; ``None`` if this process is to train itself, one student at a time.
+
+    Args:
+        on: ``processes`` or ``ray``, the latter also with an address: ``ray:10.0.0.5:6379``, ``ray://head:10001``.
+        jobs: the most trainings at once.
+        note: called with a sentence about the workers: how many, what was tried again.
+
+    Raises:
+        ConfigError: the way or the number is wrong, or its library is missing.
+        RunError: there is no cluster at the address.
+    """
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of students to train at once, 1 or more.")
+    if on is None and (jobs or 1) == 1:
+        return None
+    way, _, address = (on or "processes").partition(":")
+    if way not in WAYS:
+        raise ConfigError(f"workers cannot run on {on!r}.", hint=did_you_mean(way, WAYS))
+    # Ray's own client addresses begin with its name.
+    address = f"ray:{address}" if address.startswith("//") else address
+    module, _, name = WAYS[way].partition(":")
+    made: Any = getattr(import_module(module), name)
+    workers: Workers = made(address, jobs, note)
+    return workers

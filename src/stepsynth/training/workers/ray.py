@@ -1,0 +1,413 @@
+"""Trains on a Ray cluster: each job is a task that nobody but us repeats, and that sends its files as bytes.
+
+The task is a generator. It yields that it has begun, its steps, a sign of life every few seconds, the student's files, and at
+last the outcome. It needs no file system in common with the driver: rows travel as values, and a base model that the worker does
+not have (with the same digests) travels through the object store. The comparison, with its journals and answers, stays in the
+driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsynth import model_cache
+from stepsynth.errors import ConfigError, Interrupted, RunError
+from stepsynth.runtime.shutdown import check_stop
+from stepsynth.training.workers.base import Job, Outcome, Told, WorkerLostError, insist
+from stepsynth.training.workers.wire import (
+    attend,
+    failure,
+    files_of,
+    job_document,
+    own_threads,
+    portable,
+    read_job,
+    read_outcome,
+    use_threads,
+    versions,
+)
+from stepsynth.types import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from stepsynth.config import RunConfig
+
+__all__ = ["RayWorkers", "do_job"]
+
+_TICK_S = 0.2
+_SIGN_S = 5.0
+_BEAT_S = 120.0
+_STEP_S = 3600.0
+_REACH_S = 10.0
+_NODES_S = 2.0
+_INSTALL = "Install it with: pip install 'stepsynth[ray]'"
+# The files of a base model that a student reads.
+_WEIGHTS = (".json", ".txt", ".model", ".safetensors")
+
+
+class RayWorkers:
+    """Workers on a Ray cluster; see `base.Workers`.
+
+    Args:
+        address: ``HOST:PORT`` of a cluster's head; if empty, ``$RAY_ADDRESS``, the cluster that this machine is part of, or a
+            local one that ends with this object.
+        jobs: the most trainings at once; by default as many as the cluster has room for.
+        note: called with a sentence about the workers.
+        beat_s: how long a worker may be silent.
+        step_s: how long it may report no step while it lives; ``$STEPSYNTH_WORKER_STEP_S`` by default.
+
+    Raises:
+        ConfigError: Ray is not installed, or the address is one of Ray's clients.
+        RunError: there is no cluster at the address, or it has another version of Ray or Python.
+    """
+
+    apart = True
+
+    def __init__(
+        self,
+        address: str,
+        jobs: int | None,
+        note: Callable[[str], object],
+        *,
+        beat_s: float = _BEAT_S,
+        step_s: float | None = None,
+    ) -> None:
+        # Neither reports of use to its makers nor its lines in our output.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError("Ray is not installed.", hint=_INSTALL) from None
+        self._ray: Any = ray
+        self._jobs, self._note, self._beat_s = jobs, note, beat_s
+        self._step_s = float(os.environ.get("STEPSYNTH_WORKER_STEP_S") or _STEP_S) if step_s is None else step_s
+        self._threads = own_threads()
+        self._room = threading.Semaphore(jobs or 1_000_000)
+        self._guard = threading.Lock()
+        self._bases: dict[str, tuple[dict[str, Any], Any]] = {}
+        self._counted = (-_NODES_S, 1)
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            _connect(ray, address, note)
+        self._task: Any = ray.remote(max_retries=0, num_returns="streaming")(_task())
+        nodes = self._nodes()
+        note(f"Ray: {len(nodes):,} {'node' if len(nodes) == 1 else 'nodes'}, room for {self.at_once():,} trainings at once.")
+
+    def at_once(self) -> int:
+        """Return how many trainings the cluster has room for now, at most ``jobs``."""
+        counted, room = self._counted
+        if time.monotonic() - counted >= _NODES_S:
+            need = self._needs()
+            places = [min(int(node.get(kind, 0) // share) for kind, share in need.items()) for node in self._nodes()]
+            room = max(1, sum(places))
+            self._counted = (time.monotonic(), room)
+        return min(room, self._jobs or room)
+
+    def takes(self, config: RunConfig) -> bool:
+        """Whether its classes are found by another process."""
+        return portable(config)
+
+    def train(self, job: Job, out: Path | None, scratch: Path, told: Told) -> Outcome:
+        """See `base.Workers`."""
+        while not self._room.acquire(timeout=_TICK_S):
+            check_stop()
+        try:
+            return insist(lambda: self._once(job, out, told), (out, scratch), self._note)
+        finally:
+            self._room.release()
+
+    def close(self) -> None:
+        """Leave the cluster; a local one that was started here ends."""
+        if self._ours:
+            self._ray.shutdown()
+
+    def _nodes(self) -> list[dict[str, float]]:
+        """Return the resources of the nodes that are alive."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _needs(self) -> dict[str, float]:
+        """Return what a task occupies: its threads' cores, at most a whole node, and a GPU if there are any."""
+        nodes = self._nodes()
+        widest = max((node.get("CPU", 0) for node in nodes), default=0)
+        gpu = {"GPU": 1.0} if any(node.get("GPU") for node in nodes) else {}
+        return {"CPU": max(1.0, min(self._threads, widest)), **gpu}
+
+    def _once(self, job: Job, out: Path | None, told: Told) -> Outcome:
+        ray, needs = self._ray, self._needs()
+        about, weights = self._base(job.config)
+        start = ray.put(_read_files(job.start)) if job.start else None
+        document = {**job_document(job), "start": None}
+        message = {"job": document, "base": about, "keep": out is not None, "threads": self._threads, "versions": versions()}
+        task = self._task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
+        # In a list they are fetched only by workers that need them.
+        running = task.remote(message, [weights], [start])
+        whole = False
+        try:
+            answer = self._hear(running, out, told)
+            whole = True
+            return read_outcome(answer, job, out)
+        except ray.exceptions.RayError as error:
+            check_stop()
+            if not ray.is_initialized():
+                raise Interrupted("stopped; nothing is lost.", hint="Run it again to resume.") from None
+            raise WorkerLostError(f"was lost ({_one_line(error)})") from None
+        finally:
+            if not whole:
+                with contextlib.suppress(Exception):
+                    ray.cancel(running, force=True)
+
+    def _hear(self, running: Any, out: Path | None, told: Told) -> Any:
+        """Follow a task and return its last word; its files are written into ``out``."""
+        ray = self._ray
+        host, heard, stepped = "", time.monotonic(), time.monotonic()
+        while True:
+            check_stop()
+            ready, _ = ray.wait([running], timeout=_TICK_S)
+            now = time.monotonic()
+            if not ready:
+                # One that has not begun waits for room, for as long as it takes.
+                if host and now - heard > self._beat_s:
+                    raise WorkerLostError(f"(on {host}) was silent for {self._beat_s:.0f} s")
+                if host and now - stepped > self._step_s:
+                    raise WorkerLostError(f"(on {host}) made no step in {self._step_s:.0f} s")
+                continue
+            try:
+                found = ray.get(next(running))
+            except StopIteration:
+                raise WorkerLostError(f"(on {host or 'a node'}) ended without a result") from None
+            heard = now
+            if not isinstance(found, dict):
+                return found
+            if "beat" in found:
+                continue
+            stepped = now
+            if "began" in found:
+                host = str(found["began"])
+            elif "other" in found:
+                raise _other(found)
+            elif "step" in found:
+                told.step(*found["step"])
+            elif "fitted" in found:
+                told.fitted()
+            elif "file" in found:
+                if out is None or Path(str(found["file"])).name != found["file"]:
+                    raise WorkerLostError(f"(on {host}) returned a file that nobody asked for")
+                (out / found["file"]).write_bytes(found["bytes"])
+            else:
+                return found
+
+    def _base(self, config: RunConfig) -> tuple[dict[str, Any], Any]:
+        """Return what a worker has to know about the base model, and its files in the object store."""
+        with self._guard:
+            name = config.student.model
+            if name not in self._bases:
+                folder = _local(name)
+                files = {key: value for key, value in files_of(folder).items() if key.endswith(_WEIGHTS)}
+                about = {"name": name, "path": str(folder), "files": files}
+                self._bases[name] = about, self._ray.put(_read_files(folder, files))
+            return self._bases[name]
+
+
+def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
+    if address.startswith("ray://"):
+        raise ConfigError(
+            f"{address!r} is an address of Ray's client, which cannot follow trainings.",
+            hint="Run the command on a machine of the cluster and give ray, or ray:HOST:PORT with the port of its head (6379).",
+        )
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    quietly = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    # What Ray prints while it starts must not be in our output.
+    with contextlib.redirect_stdout(None):
+        if address and address not in ("auto", "local"):
+            _reach(address)
+        try:
+            try:
+                ray.init(address=address or "auto", **quietly)
+            except ConnectionError:
+                if address:
+                    raise
+                note("Ray: no cluster runs here, so a local one is started.")
+                ray.init(include_dashboard=False, **quietly)
+        except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
+            raise RunError(
+                f"cannot use the Ray cluster{f' at {address!r}' if address else ''}: {_one_line(error)}",
+                hint="Check the address, and that this machine is a node of it with the same versions of Ray and Python.",
+            ) from None
+
+
+def _reach(address: str) -> None:
+    """Check that somebody listens, which Ray itself takes minutes to find out."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S):
+            return
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise RunError(
+            f"there is no Ray cluster at {address!r}: {said}.",
+            hint="Give HOST:PORT of its head; `ray start --head` prints it.",
+        ) from None
+
+
+def _local(name: str) -> Path:
+    """Return a base model's folder on this machine."""
+    found = model_cache.resolve(name, kind="student")
+    if isinstance(found, Path):
+        return found
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"*{end}" for end in _WEIGHTS]
+    try:
+        return Path(snapshot_download(found, local_files_only=True, allow_patterns=wanted))
+    except Exception:
+        return Path(snapshot_download(found, allow_patterns=wanted))
+
+
+def _read_files(folder: Path | None, names: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    assert folder is not None  # noqa: S101
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: path.read_bytes() for path in files if names is None or path.name in names}
+
+
+def _other(found: dict[str, Any]) -> RunError:
+    """Return the error for a worker that has other versions, or no stepsynth that knows such jobs."""
+    from stepsynth import __version__
+
+    hint = "Install the same versions on all machines of the cluster, with the extra: pip install 'stepsynth[ray]'"
+    other = found["other"]
+    if not isinstance(other, dict):
+        return RunError(
+            f"a worker (on {found['host']}) cannot do stepsynth's jobs: {other}; here it is {__version__}.", hint=hint
+        )
+    ours = versions()
+    differ = ", ".join(f"{name} {other.get(name, 'none')} (here {ours[name]})" for name in ours if other.get(name) != ours[name])
+    return RunError(f"a worker (on {found['host']}) has other versions: {differ}.", hint=hint)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+# in the worker ------------------------------------------------------------------------------
+
+
+def _task() -> Callable[..., Iterator[dict[str, Any]]]:
+    """Return the task: a function within a function, so that Ray sends its code, also to machines without this module."""
+
+    def work(message: dict[str, Any], weights: list[Any], start: list[Any]) -> Iterator[dict[str, Any]]:
+        import socket
+
+        try:
+            from stepsynth.training.workers.ray import do_job
+        except ImportError as error:
+            yield {"other": str(error), "host": socket.gethostname()}
+            return
+        yield from do_job(message, weights, start)
+
+    return work
+
+
+class _Queued:
+    """Hears of a training's steps, at most one a second."""
+
+    def __init__(self) -> None:
+        self.said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._next = 0.0
+
+    def step(self, done: int, steps: int) -> None:
+        if done == 1 or done == steps or time.monotonic() >= self._next:
+            self._next = time.monotonic() + 1.0
+            self.said.put({"step": [done, steps]})
+
+    def fitted(self) -> None:
+        self.said.put({"fitted": True})
+
+
+def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Do a job in a worker of the cluster; yield what the driver is to hear.
+
+    Args:
+        message: the job, its base model, the driver's threads and versions.
+        weights: the base model in the object store.
+        start: the files of the student to start from, there, or ``None``.
+    """
+    if (own := versions()) != message["versions"]:
+        yield {"other": own, "host": socket.gethostname()}
+        return
+    yield {"began": socket.gethostname()}
+    with tempfile.TemporaryDirectory(prefix="stepsynth-") as name:
+        folder, told = Path(name), _Queued()
+        scratch, out = folder / "scratch", folder / "out" if message["keep"] else None
+        for made in filter(None, (scratch, out)):
+            made.mkdir()
+
+        def work() -> None:
+            try:
+                use_threads(int(message["threads"]))
+                document = dict(message["job"])
+                if start[0] is not None:
+                    document["start"] = str(_written(folder / "start", start[0]))
+                job = _with_base(read_job(document), message["base"], weights[0])
+                told.said.put(attend(job, out, scratch, told))
+            except Exception as error:
+                told.said.put({"failed": failure(error)})
+
+        threading.Thread(target=work, daemon=True).start()
+        while True:
+            try:
+                found = told.said.get(timeout=_SIGN_S)
+            except queue.Empty:
+                yield {"beat": True}
+                continue
+            if "done" in found and out:
+                for path in sorted(out.iterdir()):
+                    yield {"file": path.name, "bytes": path.read_bytes()}
+            yield found
+            if "done" in found or "failed" in found:
+                return
+
+
+def _with_base(job: Job, about: Mapping[str, Any], weights: Any) -> Job:
+    """Return the job with a base model of this machine: one with the same files, or those of the object store."""
+    files = dict(about["files"])
+    found = next((folder for folder in _candidates(about) if _same(folder, files)), None)
+    if found is None:
+        place = Path(tempfile.gettempdir(), f"stepsynth-base-{os.getuid()}-{os.getpid()}-{digest(files)[:16]}")
+        found = place if _same(place, files) else _written(place, weights)
+        if not _same(found, files):
+            raise WorkerLostError("got a base model with other files")
+    student = job.config.student.model_copy(update={"model": str(found)})
+    return Job(job.config.model_copy(update={"student": student}), job.parts, job.select, job.start, job.judged)
+
+
+def _candidates(about: Mapping[str, Any]) -> Iterator[Path]:
+    yield Path(about["path"])
+    # Only what is here already: the driver's files are nearer than the hub.
+    with contextlib.suppress(Exception):
+        if model_cache.at_hand(about["name"]):
+            yield _local(about["name"])
+
+
+def _same(folder: Path, files: Mapping[str, str]) -> bool:
+    try:
+        return {key: value for key, value in files_of(folder).items() if key in files} == files
+    except OSError:
+        return False
+
+
+def _written(folder: Path, reference: Any) -> Path:
+    import ray
+
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, content in ray.get(reference).items():
+        (folder / name).write_bytes(content)
+    return folder
