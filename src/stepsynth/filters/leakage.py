@@ -52,10 +52,10 @@ class ContaminationFilter(RowFilterBase):
         """See `RowFilterBase`."""
         text = normalize_for_match(candidate.text)
         # Copies of the prompt's example answers are not the teacher's own, either.
-        shown = ContaminationFilter.of(candidate.shown)
+        shown = ContaminationFilter.of(candidate.shown) if candidate.shown else None
         # A text that repeats its whole context shows nothing about how the two relate.
         repeats = bool(candidate.row.context) and text == normalize_for_match(candidate.row.context)
-        copied = repeats or self.copied(text) or shown.copied(text)
+        copied = repeats or self.copied(text) or (shown is not None and shown.copied(text))
         return Verdict(candidate, DropReason.COPY if copied else "")
 
     def copied(self, text: str) -> bool:
@@ -75,5 +75,7 @@ class ContaminationFilter(RowFilterBase):
 def _runs(text: str) -> list[tuple[str, ...]]:
     words = text.split()
     # In scripts without spaces, a word of the comparable form is one character.
-    size = _SHINGLE if 2 * sum(map(is_spaceless, words)) <= len(words) else 2 * _SHINGLE
+    size = _SHINGLE if text.isascii() or 2 * sum(map(is_spaceless, words)) <= len(words) else 2 * _SHINGLE
+    if size == _SHINGLE:
+        return list(zip(words, words[1:], words[2:], words[3:], words[4:], strict=False))
     return [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]

@@ -50,6 +50,8 @@ _OPENER = re.compile(
     r"(?:here(?:'s| is| are)|this is|below is|the following is)\b[^\n:\uff1a]{0,160}[:\uff1a]\s*",
     re.IGNORECASE,
 )
+# One line of words without a character that any rule of `clean` looks for: nothing of it would be removed.
+_NOTHING_TO_DO = re.compile(r"[A-Za-z][A-Za-z0-9.,!?;'/%&$()+=@-]*(?: [A-Za-z0-9.,!?;'/%&$()+=@-]+)*")
 _BULLET = re.compile(r"^(?:[-*\u2022]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)")
 _CONTROL = re.compile(r"<\|[^|>\n]{0,40}\|>|</?(?:s|text|example|output)>", re.IGNORECASE)
 
@@ -69,6 +71,8 @@ def clean(answer: str, *, truncated: bool = False, layout: Layout = _ONE_PARAGRA
         layout: the layout of the task's texts.
     """
     text, cut = answer[:_LONGEST], truncated or len(answer) > _LONGEST
+    if not cut and _NOTHING_TO_DO.fullmatch(bare := text.strip(" \n")):
+        return bare
     # Wrappers may be nested; the result is a text that cleaning no longer changes.
     for _ in range(_LAYERS):
         before = text

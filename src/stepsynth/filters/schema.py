@@ -40,6 +40,24 @@ _META = re.compile(
     r"|\brewritten (?:version|sentence|response)\b|\bhugging face\b|\bsmollm\b|\bhelpful (?:ai )?assistant\b|[:\uff1a]$",
     re.IGNORECASE,
 )
+# Every text that `_META` matches has one of these in lower case; the search for its many phrases takes ten times as long.
+_META_WORDS = (
+    *(
+        " sentence",
+        " text",
+        " statement",
+        " example",
+        " label",
+        " categor",
+        " class",
+        " prompt",
+        " request",
+        " task",
+        " question",
+    ),
+    *(" message", " to help", " to write", " to provide", " to assist", "sure", "certainly", "of course", "here", "below is"),
+    *(":", "rewritten", "hugging", "smollm", "helpful"),
+)
 # A gap left for the reader to fill in: [Name], <product name>, {{order_number}}, (insert date here), XXX-XXXX.
 _GAP = re.compile(
     r"\[(?!\s*(?:sic|laughs?|applause|music|inaudible|link|edit|citation needed)\s*\])"
@@ -100,7 +118,7 @@ class Schema(RowFilterBase):
         return Verdict(short if not reason else candidate, reason)
 
     def _reason(self, candidate: Candidate) -> str:
-        if candidate.finish_reason == "refusal" or _REFUSAL.search(candidate.text) or OTHER_REFUSAL.match(candidate.text):
+        if candidate.finish_reason == "refusal" or _is_refusal(candidate.text):
             return DropReason.REFUSAL
         words = count_words(candidate.text)
         if not _WORD.search(candidate.text):
@@ -119,13 +137,28 @@ class Schema(RowFilterBase):
         return DropReason.REPETITIVE if len(set(said)) < len(said) / 2 else ""
 
 
+def _is_refusal(text: str) -> bool:
+    # In ASCII, ignoring case means no more than lower case. All phrases but the one with "as an ai" stand at the start.
+    anywhere = not text.isascii() or "as an ai" in text.lower()
+    return bool(_REFUSAL.search(text) if anywhere else _REFUSAL.match(text)) or OTHER_REFUSAL.match(text) is not None
+
+
 def _is_meta(text: str) -> bool:
-    return any((_META.search(text), OTHER_META.match(text), THOUGHT_ALOUD.match(text)))
+    return _has_meta(text) or OTHER_META.match(text) is not None or THOUGHT_ALOUD.match(text) is not None
+
+
+def _has_meta(text: str) -> bool:
+    if text.isascii():
+        lowered = text.lower()
+        if not any(map(lowered.__contains__, _META_WORDS)):
+            return False
+    return _META.search(text) is not None
 
 
 def has_gap(text: str) -> bool:
     """Whether a text has a gap for its reader to fill in, such as ``[Your Name]``."""
-    return _GAP.search(text) is not None
+    # Most texts have none of the characters that a gap begins with.
+    return any(map(text.__contains__, ("[", "<", "{", "(", "XXX", "____"))) and _GAP.search(text) is not None
 
 
 def ends_with_question_mark(text: str) -> bool:

@@ -193,7 +193,6 @@ class StageGenerator:
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
             live = _ProgressPreview(self, wave, pipeline.without_models(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._client.run(wave, live.show)
-            self._count(answers)
             judged = pipeline.apply_set_filters(live.looked_at(answers, len(wave)), accepted)
             verdicts += judged
             if feedback:
@@ -214,7 +213,6 @@ class StageGenerator:
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
             live = _ProgressPreview(self, wave, pipeline.without_models(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._client.run(wave, live.show)
-            self._count(answers)
             # The stage ends at the request that uses up the rest, in plan order. Later answers of the wave give no rows.
             within, before_wave = 0, used
             for request in wave:
@@ -232,12 +230,11 @@ class StageGenerator:
             each = max((used - self._used) / counted, 1e-9)
         return verdicts
 
-    def _count(self, answers: Mapping[str, Response | TeacherError]) -> None:
-        """Count a wave's completion tokens, and how many of them were thoughts."""
-        for answer in answers.values():
-            if isinstance(answer, Response):
-                self._thought += hidden_tokens(answer)
-                self._written += answer.usage.completion_tokens
+    def _count(self, answer: Response | TeacherError | None) -> None:
+        """Count an answer's completion tokens, and how many of them were thoughts."""
+        if isinstance(answer, Response):
+            self._thought += hidden_tokens(answer)
+            self._written += answer.usage.completion_tokens
 
     def _amount(self, spent: Spent) -> float:
         if self._match is None or self._match.unit == "requests":
@@ -417,6 +414,8 @@ class _ProgressPreview:
         """Apply the row filters, once per row."""
         for key in keys:
             failed = isinstance(answers.get(key), TeacherError)
+            if key in self._open:
+                self._generator._count(answers.get(key))
             for position in self._open.pop(key, ()):
                 found = self._generator._candidates(self._wave[position], answers)
                 self._looked_at[position] = [

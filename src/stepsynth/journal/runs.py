@@ -373,6 +373,8 @@ def _row_values(verdict: Verdict) -> tuple[object, ...]:
 
 
 def _spans(spans: Sequence[Span]) -> str | bytes:
+    if not spans:
+        return "[]"
     return encoded(canonical_json([[span.text, span.start] for span in spans]))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import PermanentError, TransientError
@@ -196,6 +197,8 @@ def _as_reply(body: dict[str, Any]) -> Reply:
 
 def _ordered(choices: object) -> list[dict[str, Any]]:
     found = [choice for choice in choices if _is_choice(choice)] if isinstance(choices, list) else []
+    if len(found) < 2:
+        return found
     places = [choice.get("index") for choice in found]
     if all(isinstance(place, int) for place in places) and len(set(places)) == len(places):
         found.sort(key=lambda choice: int(choice["index"]))
@@ -214,7 +217,12 @@ def _finish(choice: dict[str, Any]) -> str:
 
 
 def _plain(reason: object) -> str:
-    return re.sub(r"[\s-]+", "_", reason.partition(":")[0].strip().lower()) if isinstance(reason, str) else ""
+    return _plain_name(reason[:200]) if isinstance(reason, str) else ""
+
+
+@lru_cache(maxsize=256)
+def _plain_name(reason: str) -> str:
+    return re.sub(r"[\s-]+", "_", reason.partition(":")[0].strip().lower())
 
 
 def _ended(choice: dict[str, Any]) -> str:
@@ -227,7 +235,11 @@ def end_of(reason: object) -> str:
     Args:
         reason: the value that the server sent.
     """
-    finish = _plain(reason)
+    return _end_of(_plain(reason))
+
+
+@lru_cache(maxsize=256)
+def _end_of(finish: str) -> str:
     for end, names in (("failed", _FAILED | _UNSAID), ("refusal", _REFUSED), ("length", _CUT)):
         if finish in names:
             return end
@@ -304,6 +316,8 @@ def _text_of(choice: dict[str, Any]) -> str:
 
 def _split(usage: Usage, parts: int) -> list[Usage]:
     """Split the usage into equal shares; the first ones take the remainder."""
+    if parts == 1:
+        return [usage]
     read, written = divmod(usage.prompt_tokens, parts), divmod(usage.completion_tokens, parts)
     return [Usage(read[0] + (i < read[1]), written[0] + (i < written[1])) for i in range(parts)]
 

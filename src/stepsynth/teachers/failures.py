@@ -50,13 +50,13 @@ def error_in_place_of(text: str, asked: str) -> str:
     """
     if len(text) > _MOST_CHARS:
         return ""
-    whole, words = text.strip(), asked.lower()
+    whole = text.strip()
     if is_page(whole):
-        return whole if "<html" not in words and _PAGE_OF_AN_ERROR.fullmatch(whole) else ""
+        return whole if "<html" not in asked.lower() and _PAGE_OF_AN_ERROR.fullmatch(whole) else ""
     if whole[:1] == "{":
-        return whole if '"error"' not in words and _is_error(parsed_json(whole)) else ""
+        return whole if '"error"' not in asked.lower() and _is_error(parsed_json(whole)) else ""
     sentence = whole.rstrip(".!").strip()
-    return whole if sentence and _SENTENCE.fullmatch(sentence) and sentence.lower() not in words else ""
+    return whole if sentence and _SENTENCE.fullmatch(sentence) and sentence.lower() not in asked.lower() else ""
 
 
 def _is_error(value: object) -> bool:

@@ -94,6 +94,8 @@ def _headed(text: str, begun: str) -> str:
 
 def _without_folds(text: str) -> str:
     """Cut out every fold that is marked as thoughts."""
+    if "<" not in text:
+        return text
     kept, position = [], 0
     while (fold := _FOLD.search(text, position)) is not None:
         thoughts = _FOLD_OF_THOUGHTS.search(fold["how"]) or _FOLD_OF_THOUGHTS.search(fold["title"] or "")
