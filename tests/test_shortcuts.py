@@ -12,8 +12,8 @@ from stepsynth.filters.layout import Layout
 WORDS = (  # noqa: SIM905
     "the sure certainly here is a text sentence this example label Here's of course below category: it shows message request "
     "Dear Hello subject title description regards I'd like to help sorry can't as an ai language model hugging face SmolLM "
-    "helpful assistant rewritten version with in this 1. 2) - -- *** ## option A 1: Explanation: [Name] {{order}} <name> (insert date) "
-    "XXXX ____ XXX-XX Where? No! yes; 50% a/b c&d e+f it's 'quoted' \"q\" \n \n\n \u00e9 \u017f \u212a"
+    "helpful assistant rewritten version with in this 1. 2) - -- *** ## option A 1: Explanation: [Name] {{order}} <name> "
+    "(insert date) XXXX ____ XXX-XX Where? No! yes; 50% a/b c&d e+f it's 'quoted' \"q\" \n \n\n \u00e9 \u017f \u212a"
 ).split(" ") + ["I can't help", "as an AI model", "Sorry, I cannot help with", "below is a", "Sure,"] * 3
 LAYOUTS = (Layout(), Layout(whole=True), Layout(whole=True, lines=True), Layout(titles=False), Layout(fields=True))
 

@@ -9,16 +9,17 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, cast
 
-from stepsynth.errors import TransientError
+from stepsynth.errors import RunError, TransientError
 from stepsynth.generation.budget import BudgetGuard
 from stepsynth.generation.committer import Committer
 from stepsynth.generation.dispatcher import Context, Dispatcher
 from stepsynth.generation.live import AsyncDispatcher
 from stepsynth.generation.local import LocalDispatcher
+from stepsynth.generation.lookup import Lookup
 from stepsynth.generation.outcomes import Outcomes
 from stepsynth.generation.pace import Pace
 from stepsynth.generation.pausing import Pauses
-from stepsynth.generation.room import RoomWatch, with_room
+from stepsynth.generation.room import ENGINES, RoomWatch, with_room
 from stepsynth.generation.scheduler import TeacherState
 from stepsynth.runtime.progress import RequestStats
 from stepsynth.runtime.shutdown import check_stop
@@ -27,7 +28,7 @@ from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.teachers.completions import is_failure
 from stepsynth.teachers.endpoints import EndpointsTeacher
 from stepsynth.teachers.prices import price_of
-from stepsynth.teachers.reading import answer_text, is_cut_off_in_thought
+from stepsynth.teachers.reading import answer_text
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TeacherClient", "ask_sample"]
 
+# The first requests leave when so many are looked up, or as many as may be in flight.
+_LOOKED_UP_AT_ONCE = 256
 # Window for answers per second.
 _RATE_OVER_S = 5.0
 # How often and how long a sample waits if a server asks for it; the user is watching.
@@ -140,8 +143,13 @@ class TeacherClient:
             TeacherError: the teacher cannot be used at all (wrong key, down).
             Interrupted: a stop was asked for; answers to requests in flight are committed.
         """
-        keyed = {request.key(self.identity): request for request in requests}
-        known, missing = self._known(keyed)
+        lookup = Lookup(requests, self.config, self.journal, self.room, self._note)
+        lookup.some(max(_LOOKED_UP_AT_ONCE, self.config.concurrency))
+        if not self._looks_up_meanwhile():
+            lookup.rest()
+        if lookup.missing:
+            self._check_room(lookup)
+        known, missing = lookup.known, lookup.missing
         if known:
             self.outcomes.known()
         if answered is not None and known:
@@ -154,7 +162,7 @@ class TeacherClient:
             teacher = self._teacher = self._teacher or create_teacher(self.config)
             self._rate.append((self.clock(), self.budget.ledger.answers))
             try:
-                self._dispatcher(teacher, missing, known, answered).run()
+                self._dispatcher(teacher, lookup, answered).run()
             finally:
                 self._tell(teacher)
             check_stop()
@@ -163,27 +171,18 @@ class TeacherClient:
                 raise self.budget.refuse(self.budget.cost([left]))
         return known
 
-    def _known(self, keyed: dict[str, Request]) -> tuple[dict[str, Response | TeacherError], list[tuple[str, Request]]]:
-        """Return the known answers, and the missing requests with their room for thoughts.
+    def _looks_up_meanwhile(self) -> bool:
+        """Whether the rest of a plan may be looked up while its first requests are in flight: if they are sent one by one."""
+        engine = self.config.backend in ENGINES or isinstance(self._teacher, EngineTeacher)
+        return not (engine or self.config.mode == "batch" or self.config.rows_per_request > 1 or self.journal.jobs.open())
 
-        An answer kept under a smaller limit is valid unless it was cut off before it said anything.
-        """
-        before = self.journal.set_aside
-        found = self.journal.find_answers(list(keyed.items()), self.identity, unfit=is_failure)
-        roomy = {key: with_room(self.config, request) for key, request in keyed.items()}
-        wider = [key for key, request in keyed.items() if roomy[key] is not request]
-        if wider:
-            again = [key for key in wider if key not in found or is_cut_off_in_thought(self.config, found[key])]
-            fitting = self.journal.find_answers([(key, roomy[key]) for key in again], self.identity, unfit=is_failure)
-            found = {key: answer for key, answer in found.items() if key not in again} | fitting
-        if count := self.journal.set_aside - before:
-            self._note(f"{count:,} stored answers were in fact failures: they are asked for again.")
-        for key, answer in found.items():
-            self.room.saw(key, roomy[key].sampling.max_tokens, answer)
-        missing = [(key, request) for key, request in roomy.items() if key not in found]
-        if missing:
+    def _check_room(self, lookup: Lookup) -> None:
+        try:
             self.room.check()
-        return dict(found), missing
+        except RunError:
+            # Answers that are looked up later may show that it is not so.
+            lookup.rest()
+            self.room.check()
 
     def _tell(self, teacher: object) -> None:
         """Forward, once, the teacher's notes about changes to what it sends."""
@@ -254,24 +253,25 @@ class TeacherClient:
     def _dispatcher(
         self,
         teacher: AsyncTeacher | EngineTeacher | BatchApiTeacher,
-        missing: list[tuple[str, Request]],
-        known: dict[str, Response | TeacherError],
+        lookup: Lookup,
         answered: Callable[[dict[str, Response | TeacherError]], None] | None,
     ) -> Dispatcher:
         """Choose the dispatcher for a teacher."""
 
         def show() -> None:
             if answered is not None:
-                answered(known)
+                answered(lookup.known)
 
-        context = self._context(known, show)
+        context = self._context(lookup.known, show)
         if isinstance(teacher, EngineTeacher):
-            return LocalDispatcher(teacher, missing, context)
+            # A plug-in's engine is not known as one before it is open.
+            lookup.rest()
+            return LocalDispatcher(teacher, lookup.missing, context)
         if self.config.mode == "batch":
             from stepsynth.generation.batch import BatchDispatcher
 
-            return BatchDispatcher(cast("BatchApiTeacher", teacher), missing, context)
-        return AsyncDispatcher(cast("AsyncTeacher", teacher), missing, context)
+            return BatchDispatcher(cast("BatchApiTeacher", teacher), lookup.missing, context)
+        return AsyncDispatcher(cast("AsyncTeacher", teacher), lookup.missing, context, None if lookup.ended else lookup)
 
     def _context(self, known: dict[str, Response | TeacherError], show: Callable[[], None]) -> Context:
         def told() -> None:

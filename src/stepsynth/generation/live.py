@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stepsynth.generation.actions import Action, Call
     from stepsynth.generation.committer import Group
     from stepsynth.generation.dispatcher import Context
+    from stepsynth.generation.lookup import Lookup
     from stepsynth.journal import Cost
     from stepsynth.teachers import AsyncTeacher
     from stepsynth.types import Request, Response
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncDispatcher", "MultiSampleTeacher"]
 
 _TICK_S = COMMIT_EVERY_S / 2
+# Requests looked up together, and planned before answers get their turn.
+_FED_AT_ONCE = 500
+_PLANNED_AT_ONCE = 50
 
 
 @runtime_checkable
@@ -56,9 +60,12 @@ class AsyncDispatcher(Dispatcher):
         teacher: closed at the end.
         missing: key and request, in plan order.
         context: see `Context`.
+        more: the rest of the plan, looked up while the first requests are in flight.
     """
 
-    def __init__(self, teacher: AsyncTeacher, missing: list[tuple[str, Request]], context: Context) -> None:
+    def __init__(
+        self, teacher: AsyncTeacher, missing: list[tuple[str, Request]], context: Context, more: Lookup | None = None
+    ) -> None:
         config = context.config
         self._teacher = teacher
         self._committer = context.committer
@@ -74,7 +81,11 @@ class AsyncDispatcher(Dispatcher):
             state=context.state,
             budget=context.budget,
             jitter=context.jitter,
+            more=more is not None,
         )
+        self._more = more
+        self._outcomes = context.state.outcomes
+        self._show = context.show
         self._idle = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "commits")
         # asyncio keeps only weak references to running tasks.
@@ -97,6 +108,7 @@ class AsyncDispatcher(Dispatcher):
 
     async def _all(self) -> None:
         watch = asyncio.create_task(self._watch())
+        feeding = asyncio.create_task(self._feed(self._more)) if self._more is not None else watch
         try:
             self._scheduler.begin(self._clock())
             self._go_on()
@@ -104,7 +116,7 @@ class AsyncDispatcher(Dispatcher):
         finally:
             self._closing = True
             self._scheduler.close()
-            for task in (watch, *self._sleeping):
+            for task in (watch, feeding, *self._sleeping):
                 task.cancel()
             if self._writing is not None:
                 await asyncio.wait([self._writing])
@@ -127,6 +139,28 @@ class AsyncDispatcher(Dispatcher):
                 self._go_on()
             if self._committer.old:
                 self._flush()
+
+    async def _feed(self, more: Lookup) -> None:
+        """Plan and look up the rest of the requests, a little at a time, beside those in flight."""
+        try:
+            while not self._scheduler.ending:
+                chunk: dict[str, Request] = {}
+                while len(chunk) < _FED_AT_ONCE and (some := more.plan(_PLANNED_AT_ONCE)):
+                    chunk |= some
+                    await asyncio.sleep(0)
+                if not chunk:
+                    break
+                # In the thread of the commits, since both use the journal's connection.
+                found = await asyncio.wrap_future(self._thread.submit(more.find, chunk))
+                self._scheduler.feed(more.take(chunk, found))
+                if found:
+                    self._outcomes.known()
+                    self._show()
+                self._go_on()
+        except Exception as error:
+            self._scheduler.broke(error)
+        self._scheduler.fed()
+        self._go_on()
 
     # actions ---------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from stepsynth.filters.normalise import clean
 from stepsynth.filters.parts import split_parts
 from stepsynth.generation.collecting import rarely_collected
 from stepsynth.generation.feedback import Feedback, told_before
+from stepsynth.generation.planned import Planned
 from stepsynth.generation.room import thought_share
 from stepsynth.journal import Spent
 from stepsynth.teachers.reading import hidden_tokens
@@ -45,7 +46,7 @@ from stepsynth.types import Candidate, DropReason, Response, StageKind, Verdict
 from stepsynth.words import count_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stepsynth.config import MatchConfig
     from stepsynth.filters import FilterPipeline
@@ -187,7 +188,7 @@ class StageGenerator:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
         while True:
-            wave = next_wave(plan, verdicts, asked, self._limit, feedback)
+            wave = _planned(plan, verdicts, asked, self._limit, feedback)
             if not wave:
                 return verdicts
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
@@ -209,7 +210,8 @@ class StageGenerator:
             # requests are matched.
             left = math.ceil((match.amount - used) / each)
             size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
-            wave = _in_turn(plan, size, asked, len(verdicts), feedback)
+            planned = _in_turn(plan, size, asked, len(verdicts), feedback)
+            wave = Planned(iter(planned), len(planned))
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
             live = _ProgressPreview(self, wave, pipeline.without_models(), accepted, len(accepted) - len(before), _kept(verdicts))
             answers = self._client.run(wave, live.show)
@@ -326,7 +328,13 @@ def next_wave(
         max_overgeneration: most rows requested per wanted row.
         feedback: the stage's feedback, if it is on.
     """
-    request = (feedback or plan).request
+    return list(_planned(plan, verdicts, asked, max_overgeneration, feedback))
+
+
+def _planned(
+    plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_overgeneration: float, feedback: Feedback | None
+) -> Planned:
+    """Return the requests of the next wave, made when they are needed; ``asked`` counts all of them at once."""
     accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
     good = Counter(v.candidate.label for v in verdicts if v.reason in ("", DropReason.SURPLUS))
     counts: dict[str, int] = {}
@@ -348,14 +356,22 @@ def next_wave(
             want = min(want, feedback.most_rows(label, asked[label]))
         left = math.ceil(target * max_overgeneration) - rows
         counts[label] = max(0, math.ceil(min(want, left) / parts))
-    wave: list[Request] = []
-    # Labels take turns, so that a stage stopped by a cap is still balanced.
+    begun = {label: asked[label] for label in counts}
+    asked.update(counts)
+    requests = _by_turns((feedback or plan).request, counts, begun, len(verdicts))
+    return Planned(requests, sum(counts.values()))
+
+
+def _by_turns(
+    request: Callable[[str, int, int], Request], counts: Mapping[str, int], begun: Mapping[str, int], first: int
+) -> Iterator[Request]:
+    """Yield a wave's requests; labels take turns, so that a stage stopped by a cap is still balanced."""
+    index = first
     for turn in range(max(counts.values(), default=0)):
         for label, count in counts.items():
             if turn < count:
-                wave.append(request(label, asked[label], len(verdicts) + len(wave)))
-                asked[label] += 1
-    return wave
+                yield request(label, begun[label] + turn, index)
+                index += 1
 
 
 class _ProgressPreview:
@@ -368,7 +384,7 @@ class _ProgressPreview:
     def __init__(
         self,
         generator: StageGenerator,
-        wave: list[Request],
+        wave: Planned,
         pipeline: FilterPipeline,
         accepted: list[GeneratedRow],
         in_stage: int,
@@ -387,11 +403,19 @@ class _ProgressPreview:
         self._new: list[int] = []
         self._answers_seen = 0
         self._open: dict[str, list[int]] = {}
-        for position, request in enumerate(wave):
-            self._open.setdefault(generator._client.key(request), []).append(position)
+        self._counted: set[str] = set()
+        self._indexed = 0
+
+    def _index(self) -> None:
+        """Open the requests that were planned since the last call."""
+        made = self._wave.made
+        for position in range(self._indexed, len(made)):
+            self._open.setdefault(self._generator._client.key(made[position]), []).append(position)
+        self._indexed = len(made)
 
     def show(self, answers: dict[str, Response | TeacherError]) -> None:
         """Judge new answers and show the number of rows."""
+        self._index()
         self._look(list(islice(answers, self._answers_seen, None)), answers)
         self._answers_seen = len(answers)
         started = time.monotonic()
@@ -407,6 +431,7 @@ class _ProgressPreview:
 
     def looked_at(self, answers: dict[str, Response | TeacherError], requests: int) -> list[Verdict]:
         """Return the verdicts of `FilterPipeline.apply_row_filters` on the wave's first requests, in plan order."""
+        self._index()
         self._look(list(self._open), answers)
         return [verdict for position in range(requests) for verdict in self._looked_at[position]]
 
@@ -414,7 +439,8 @@ class _ProgressPreview:
         """Apply the row filters, once per row."""
         for key in keys:
             failed = isinstance(answers.get(key), TeacherError)
-            if key in self._open:
+            if key not in self._counted:
+                self._counted.add(key)
                 self._generator._count(answers.get(key))
             for position in self._open.pop(key, ()):
                 found = self._generator._candidates(self._wave[position], answers)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Request, Response
 
-__all__ = ["RoomWatch", "advised_room", "thought_share", "with_room"]
+__all__ = ["ENGINES", "RoomWatch", "advised_room", "thought_share", "with_room"]
 
 # A limit this large for rows suggests a reasoning model; its short answers get the same limit.
 _LARGE = 1000
-_ENGINES = frozenset({"openvino", "transformers", "vllm", "fake"})
+ENGINES = frozenset({"openvino", "transformers", "vllm", "fake"})
 # This many answers without a word, and none with one, are not chance.
 _ENOUGH = 8
 _LEAST_ADVICE = 2000
@@ -39,7 +39,7 @@ def with_room(config: TeacherConfig, request: Request) -> Request:
         request: as planned.
     """
     limit, most = request.sampling.max_tokens, config.sampling.max_tokens
-    if most >= _LARGE and config.backend not in _ENGINES:
+    if most >= _LARGE and config.backend not in ENGINES:
         limit = max(limit, most)
     limit += config.reasoning_tokens
     if limit == request.sampling.max_tokens:

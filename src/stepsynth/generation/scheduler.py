@@ -32,7 +32,7 @@ The scheduler as a whole is in one of these states, and sends only when open:
     capped    nothing is in flight and the next call exceeds a cap: ended; waiting and backing-off calls stay unanswered
     ending    an error or a stop: calls in flight are awaited, then it has ended
 
-It has also ended when no call is waiting, backing off or in flight.
+It has also ended when no call is waiting, backing off or in flight, and no further requests will be fed.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Scheduler:
         state: the teacher's state.
         budget: caps and reservations.
         jitter: spreads pauses.
+        more: whether `feed` will bring further requests, until `fed`.
 
     Attributes:
         rows_limit: most requests per call now, set by the driver; larger calls are split.
@@ -117,6 +118,7 @@ class Scheduler:
         state: TeacherState,
         budget: BudgetGuard,
         jitter: random.Random,
+        more: bool = False,
     ) -> None:
         self._queue = deque(Call(items) for items in groups)
         self._attempts = attempts
@@ -126,6 +128,7 @@ class Scheduler:
         self._limiter = state.limiter
         self._budget = budget
         self._jitter = jitter
+        self._more = more
         self._actions: deque[Action] = deque()
         self._holds = 0
         self._backing_off = 0
@@ -151,7 +154,7 @@ class Scheduler:
         """Whether nothing is in flight and nothing will be sent."""
         if self._limiter.in_flight:
             return False
-        return self.ending or self.capped or not (self._queue or self._backing_off)
+        return self.ending or self.capped or not (self._queue or self._backing_off or self._more)
 
     @property
     def upcoming(self) -> int:
@@ -171,6 +174,14 @@ class Scheduler:
         """Honour a pause that the server asked for in an earlier call."""
         if (left := self._state.pauses.resume_at - now) > 0:
             self._hold(left, now)
+
+    def feed(self, items: Iterable[tuple[str, Request]]) -> None:
+        """Take further requests, each sent alone, behind those that wait."""
+        self._queue.extend(Call([item]) for item in items)
+
+    def fed(self) -> None:
+        """Record that no further requests follow."""
+        self._more = False
 
     def stop(self) -> None:
         """Send nothing more: a clean stop was asked for."""
