@@ -27,6 +27,7 @@ from stepsynth.filters.leakage import ContaminationFilter
 from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_match
 from stepsynth.filters.schema import Schema
 from stepsynth.generation.oversampling import _ProgressPreview
+from stepsynth.generation.planned import Planned
 from stepsynth.runtime.progress import SilentProgress
 from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Span, Usage, Verdict
 
@@ -652,9 +653,14 @@ def judged_as_they_come(
     wave = [Request((Message("user", "Write."),), Sampling(), place, "s", place, row.label) for place, row in enumerate(rows)]
     client = SimpleNamespace(key=lambda request: rows[request.index].row.key, traffic=lambda: None)
     generator: Any = SimpleNamespace(
-        _client=client, _progress=SilentProgress(), _candidates=lambda request, answers: [rows[request.index]]
+        _client=client,
+        _progress=SilentProgress(),
+        _candidates=lambda request, answers: [rows[request.index]],
+        _count=lambda answer: None,
     )
-    live = _ProgressPreview(generator, wave, rules.without_models(), [], 0, 1.0)
+    planned = Planned(iter(wave), len(wave))
+    assert planned[:] == wave
+    live = _ProgressPreview(generator, planned, rules.without_models(), [], 0, 1.0)
     for answers in seen:
         live._next = 0.0
         live.show(dict(answers))
