@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TeacherClient", "ask_sample"]
 
-# The first requests leave when so many are looked up, or as many as may be in flight.
+# The first requests leave when so many are looked up.
 _LOOKED_UP_AT_ONCE = 256
 # Window for answers per second.
 _RATE_OVER_S = 5.0
@@ -144,7 +144,7 @@ class TeacherClient:
             Interrupted: a stop was asked for; answers to requests in flight are committed.
         """
         lookup = Lookup(requests, self.config, self.journal, self.room, self._note)
-        lookup.some(max(_LOOKED_UP_AT_ONCE, self.config.concurrency))
+        lookup.some(_LOOKED_UP_AT_ONCE)
         if not self._looks_up_meanwhile():
             lookup.rest()
         if lookup.missing:

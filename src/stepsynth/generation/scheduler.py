@@ -159,7 +159,8 @@ class Scheduler:
     @property
     def upcoming(self) -> int:
         """How many sends may follow; the next commit reserves them, up to a block."""
-        return 0 if self.ending else len(self._queue) + self._backing_off
+        # What is still to be fed will soon be sent, too.
+        return 0 if self.ending else len(self._queue) + self._backing_off + self._more * self._most_started
 
     def conclusion(self) -> BaseException | None:
         """Return the error to end with: the first one, or that the teacher does not work at all."""
