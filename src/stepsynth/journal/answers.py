@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
-from stepsynth.journal.database import connect, decoded, encoded, insert_all, select, transaction
+from stepsynth.journal.database import connect, decoded, encoded, select, transaction
 from stepsynth.types import Message, Request, Response, Sampling, Usage, canonical_json
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class AnswerStore:
     def _write(self, records: Sequence[tuple[object, ...]]) -> None:
         with transaction(self._connection, "answers"):
             self._make_room(records)
-            insert_all(self._connection, "answers", records)
+            self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", records)
 
     def _make_room(self, records: Sequence[tuple[object, ...]]) -> None:
         """Delete answers that were set aside and now have a replacement."""
@@ -232,8 +232,10 @@ class SharedAnswers(AnswerStore):
         now = int(time.time())
         with transaction(self._connection, "shared answers"):
             self._make_room(records)
-            insert_all(self._connection, "answers", records)
-            insert_all(self._connection, "times", [(key, limit, now, now) for key, limit, *_ in records])
+            self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", records)
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO times VALUES (?,?,?,?)", [(key, limit, now, now) for key, limit, *_ in records]
+            )
 
     def _tell_use(self) -> None:
         now = int(time.time())

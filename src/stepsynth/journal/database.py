@@ -15,21 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = [
-    "connect",
-    "connect_looking",
-    "decoded",
-    "each",
-    "encoded",
-    "first",
-    "insert_all",
-    "reading_uri",
-    "select",
-    "transaction",
-]
+__all__ = ["connect", "connect_looking", "decoded", "each", "encoded", "first", "reading_uri", "select", "transaction"]
 
-# Rows per statement; SQLite takes 32,766 values.
-_ROWS_AT_ONCE = (256, 64, 16, 4, 1)
 # Errors from opening a file for writing in a read-only folder.
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -158,26 +145,6 @@ def each(connection: sqlite3.Connection, query: str, values: Sequence[object] = 
 def first(connection: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
     """Return a query's first row; see `select`."""
     return next(iter(select(connection, query, values)), None)
-
-
-def insert_all(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
-    """Insert rows whose keys are not in a table yet, many with one statement.
-
-    ``executemany`` gives Python's lock away and takes it back for every row. Beside a busy event loop each of these
-    may wait for milliseconds.
-
-    Args:
-        connection: within a transaction.
-        table: its name.
-        rows: values in the order of the columns.
-    """
-    at = 0
-    for size in _ROWS_AT_ONCE:
-        marks = f"({','.join('?' * len(rows[0]))})" if rows else ""
-        statement = f"INSERT OR IGNORE INTO {table} VALUES {','.join([marks] * size)}"  # noqa: S608
-        while len(rows) - at >= size:
-            connection.execute(statement, [value for row in rows[at : at + size] for value in row])
-            at += size
 
 
 @contextmanager
