@@ -25,7 +25,6 @@ from stepsynth.runtime.progress import RequestStats
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
 from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
-from stepsynth.teachers.completions import is_failure
 from stepsynth.teachers.endpoints import EndpointsTeacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text
