@@ -64,10 +64,25 @@ def invented_results(data_sets: int = 6, *, long: str = "") -> dict[str, Any]:
         {"name": methods[0], "score": score, "difference": None, "rank": 2.0, **usage},
         {"name": methods[1], "score": score, "difference": difference, "rank": 1.0, **usage},
     ]
-    cell: dict[str, Any] = {"seed": 0, "state": "finished", "metric": "accuracy", "score": 0.7, "round": 0, "rows": 60, "accepted_rows": 60}
+    cell: dict[str, Any] = {
+        "seed": 0,
+        "state": "finished",
+        "metric": "accuracy",
+        "score": 0.7,
+        "round": 0,
+        "rows": 60,
+        "accepted_rows": 60,
+    }
     cell |= {"requests": 0, "tokens": 0, "usd": 0.0, "minutes": 1.0, "folder": "compare-a/gold-0"}
     names = [f"set{number}{long}" for number in range(data_sets)]
-    entry: dict[str, Any] = {"setting": None, "folder": "compare-a", "state": "finished", "problem": None, "task": "a", "student": f"tiny{long}"}
+    entry: dict[str, Any] = {
+        "setting": None,
+        "folder": "compare-a",
+        "state": "finished",
+        "problem": None,
+        "task": "a",
+        "student": f"tiny{long}",
+    }
     entry |= {"teacher": {"backend": "openai", "model": f"large{long}"}, "budget": None, "metric": "accuracy", "test_rows": 100}
     entry |= {"seeds": [0], "systems": systems, "warnings": [f"Small test set. {long}"]}
     entry |= {"cells": [{**cell, "method": method} for method in methods]}
