@@ -488,3 +488,42 @@ def test_fifty_thousand_known_keys_are_found_in_two_seconds(tmp_path: Path) -> N
     assert len(other.find_answers(keyed, {})) == 50_000
     assert time.process_time() - started < 5, "of another run: found and copied"
     other.close()
+
+
+class Slow(Journal):
+    """A journal whose first commit of answers takes a while."""
+
+    first = True
+
+    def commit_answers(self, *args: Any, **kwargs: Any) -> None:
+        if self.first:
+            self.first = False
+            time.sleep(0.6)
+        super().commit_answers(*args, **kwargs)
+
+
+def test_r02_a_second_interrupt_while_the_last_commit_is_awaited_costs_no_answer(tmp_path: Path) -> None:
+    """Found by the simulation: an answer that came during a commit was lost if the wait for that commit was interrupted."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    class Teacher:
+        async def generate(self, request: Request) -> Response:
+            # The second answer comes while the first one is committed, and then everything has come.
+            await asyncio.sleep(0.5 * request.replicate)
+            if request.replicate:
+                asyncio.get_running_loop().call_later(0.1, interrupt)
+            return Response(f"Text {request.replicate}.", usage=Usage(3, 6))
+
+        async def close(self) -> None: ...
+
+    config = TeacherConfig(backend="openai", base_url="http://127.0.0.1:9/v1", concurrency=2)
+    requests = [Request((Message("user", "Write."),), Sampling(), n, "round-0/seed", n, "kalm") for n in range(2)]
+    journal = Slow(tmp_path / "journal.db")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            TeacherClient(config, journal, BudgetConfig(), teacher=Teacher()).run(requests)
+        assert journal.totals().requests == 2
+    finally:
+        journal.close()

@@ -34,6 +34,7 @@ from sweep_world import build_sweep, data_set, write_sweep
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CELLS = ("gold-0", "gold-1", "zerogen-0", "zerogen-1")
+ONE_THREAD = {"OMP_NUM_THREADS": str(THREADS)}
 FILES = ("sweep.csv", "sweep.html", "sweep.json", "sweep.md")
 
 
@@ -263,7 +264,7 @@ def test_a_killed_sweep_ends_with_the_same_numbers(finished: Path, tmp_path: Pat
         source = finished / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     command = [sys.executable, "-m", "stepsynth", "sweep", str(tmp_path / "sweep.yaml"), "-q"]
-    environment = {**os.environ, "STEPSYNTH_FAILPOINT": str(round(0.7 * places)), "OMP_NUM_THREADS": str(THREADS)}
+    environment = {**os.environ, "STEPSYNTH_FAILPOINT": str(round(0.7 * places)), **ONE_THREAD}
     killed = subprocess.run(command, env=environment, check=False, timeout=600, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     found = stored(tmp_path)
@@ -274,6 +275,29 @@ def test_a_killed_sweep_ends_with_the_same_numbers(finished: Path, tmp_path: Pat
     for entry in (*expected["comparisons"], *now["comparisons"]):
         del entry["student"]
     assert now == expected
+
+
+@pytest.mark.slow
+def test_students_trained_at_once_give_the_same_numbers(finished: Path, tmp_path: Path) -> None:
+    for name in ("one", "two", "sweep.yaml"):
+        source = finished / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    command = [sys.executable, "-m", "stepsynth", "sweep", str(tmp_path / "sweep.yaml"), "-q", "--jobs", "2"]
+    done = subprocess.run(command, check=False, timeout=600, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
+    assert done.returncode == 0, done.stderr
+    expected, now = timeless(stored(finished)), timeless(stored(tmp_path))
+    for entry in (*expected["comparisons"], *now["comparisons"]):
+        del entry["student"]
+    assert now == expected
+
+
+def test_caps_of_a_whole_sweep_do_not_go_with_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = build_sweep(tmp_path, budget={"requests": 50})
+    for options in (["--jobs", "2"], ["--on", "processes"]):
+        outcome = stepsynth(capsys, "sweep", file, *options)
+        assert outcome.code == 2
+        assert outcome.err.startswith("stepsynth: the budget of a whole sweep holds only while its cells run one after another.")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -233,7 +232,7 @@ def test_nodes_may_join_and_leave(world: FamilyWorld, cluster: Any, sequential: 
             time.sleep(1.0)
             cluster.remove_node(added, allow_graceful=False)
             added = None
-            threading.Thread(target=cluster.add_node, kwargs={"num_cpus": 1}).start()
+            cluster.add_node(num_cpus=1)
     assert process.wait(timeout=60) == 0, "".join(lines)
     process.stderr.close()
     assert added is None
@@ -244,7 +243,7 @@ def test_nodes_may_join_and_leave(world: FamilyWorld, cluster: Any, sequential: 
 def test_a_driver_that_is_killed_goes_on(world: FamilyWorld, cluster: Any, sequential: dict[str, Any], tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = 0
-    for place in (12, 9, 6, 0):
+    for place in (20, 9, 0):
         environment["STEPSYNTH_FAILPOINT"] = str(place)
         if not place:
             del environment["STEPSYNTH_FAILPOINT"]
@@ -252,7 +251,7 @@ def test_a_driver_that_is_killed_goes_on(world: FamilyWorld, cluster: Any, seque
             command(world, cluster, tmp_path / "out"), env=environment, capture_output=True, text=True, check=False, timeout=600
         )
         killed += done.returncode == -signal.SIGKILL
-    assert (killed, done.returncode) == (3, 0), done.stderr
+    assert (killed, done.returncode) == (2, 0), done.stderr
     found = content(tmp_path / "out")
     # A send that was in flight when the driver was killed counts as sent.
     assert {key: value for key, value in found.items() if not key.endswith("/spent")} == {

@@ -12,7 +12,7 @@ from stepsynth.api.comparison import Comparison
 from stepsynth.api.config import load_config
 from stepsynth.api.files import absolute_path
 from stepsynth.api.nouns import Budget, Task, plain_value
-from stepsynth.api.progress import open_progress
+from stepsynth.api.progress import OneOfSeveral, open_progress
 from stepsynth.api.waiting import run_apart
 from stepsynth.comparison.cells import in_place
 from stepsynth.config import MethodConfig, RunConfig, parse_with
@@ -29,6 +29,7 @@ from stepsynth.sweeps import (
     failures_of,
     plan_sweep,
     read_stored_sweep,
+    refuse_together,
     run_sweep,
     state_lines,
     sweep_markdown,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from stepsynth.api.nouns import Method
     from stepsynth.runtime.progress import Progress
+    from stepsynth.training import Together
 
 __all__ = ["Sweep", "sweep"]
 
@@ -203,6 +205,8 @@ def sweep(
     budget: Budget | None = None,
     name: str = "sweep",
     out: str | os.PathLike[str] | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
     dry_run: bool = False,
     progress: bool | Progress | None = None,
 ) -> Sweep | dict[str, Any]:
@@ -224,6 +228,8 @@ def sweep(
         budget: caps for all cells together; those of the configs hold for each of them.
         name: of the sweep.
         out: the folder; by default ``runs/NAME``.
+        jobs: how many students to train at once, see `compare`.
+        on: where to train them, see `compare`.
         dry_run: check everything, and return what would be run as a dict, see docs/results_json.md.
         progress: see `synthesize`.
 
@@ -247,13 +253,17 @@ def sweep(
     spec = SweepSpec(name=name, parts=tuple(parts), budget=caps, folder=folder, **choices)
     with open_progress(progress) as shown:
 
-        def run_cell(cell: RunConfig, path: Path, title: str, students: Path) -> None:
+        def run_cell(cell: RunConfig, path: Path, title: str, students: Path, together: Together | None = None) -> None:
             shown.note(title)
-            execute(cell, path, progress=shown, students=students)
+            own = shown if together is None else OneOfSeveral(shown, title.partition(" (")[0])
+            execute(cell, path, progress=own, students=students, together=together)
 
         def work() -> dict[str, Any]:
+            refuse_together(spec, jobs, on)
             checked = check_sweep(spec, shown.note, fetch=not dry_run)
-            return plan_sweep(spec, checked) if dry_run else run_sweep(spec, run=run_cell, note=shown.note, checked=checked)
+            if dry_run:
+                return plan_sweep(spec, checked)
+            return run_sweep(spec, run=run_cell, note=shown.note, checked=checked, jobs=jobs, on=on)
 
         results = run_apart(work, stopping=lambda: shown.note(STOPPING))
     if dry_run:

@@ -13,14 +13,16 @@ from stepsynth.cli.signals import handle_signals
 from stepsynth.comparison.looks import looks_sentence
 from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched, sealed_rows
 from stepsynth.execution import execute, execute_comparison
+from stepsynth.runtime.shutdown import check_stop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from stepsynth.config import RunConfig
     from stepsynth.training import Together
 
-__all__ = ["compare_methods", "print_comparison"]
+__all__ = ["cells", "compare_methods", "print_comparison"]
 
 
 def compare_methods(
@@ -53,16 +55,6 @@ def compare_methods(
     Raises:
         UserError: the input is wrong; raised before anything is spent.
     """
-
-    def run(cell: RunConfig, path: Path, title: str, students: Path, together: Together | None = None) -> None:
-        if not quiet:
-            _say(title)
-        if together is None:
-            run_config(cell, path, quiet=quiet, students=students)
-            return
-        progress = open_lines(f"{title.partition(' (')[0]}: ", quiet=quiet)
-        execute(cell, path, progress=progress, students=students, together=together)
-
     note = (lambda _: None) if quiet else _say
     # Only a program's main thread can handle signals, and cells that run at once are not in it.
     with handle_signals() if jobs or on else nullcontext():
@@ -74,11 +66,28 @@ def compare_methods(
             folder=folder,
             reference=reference,
             max_seeds=max_seeds,
-            run=run,
+            run=cells(quiet=quiet),
             note=note,
             jobs=jobs,
             on=on,
         )
+
+
+def cells(*, quiet: bool) -> Callable[..., None]:
+    """Return the function that runs a cell, alone or as one of several at once; see `execute_comparison`."""
+
+    def run(cell: RunConfig, path: Path, title: str, students: Path, together: Together | None = None) -> None:
+        # A signal between two cells sets the flag of them all.
+        check_stop()
+        if not quiet:
+            _say(title)
+        if together is None:
+            run_config(cell, path, quiet=quiet, students=students)
+            return
+        progress = open_lines(f"{title.partition(' (')[0]}: ", quiet=quiet)
+        execute(cell, path, progress=progress, students=students, together=together)
+
+    return run
 
 
 def _say(line: str) -> None:

@@ -15,7 +15,20 @@ import typer
 from stepsynth.cli.ending import run_to_end
 from stepsynth.cli.existing_runs import COMMANDS
 from stepsynth.cli.groups import cache_app, models_app
-from stepsynth.cli.options import ConfigPath, Delimiter, Encoding, Json, Overrides, Quiet, Sheet, Track, print_json, reading
+from stepsynth.cli.options import (
+    ConfigPath,
+    Delimiter,
+    Encoding,
+    Jobs,
+    Json,
+    On,
+    Overrides,
+    Quiet,
+    Sheet,
+    Track,
+    print_json,
+    reading,
+)
 from stepsynth.cli.screens import plain_text
 from stepsynth.cli.sweeping import sweep
 from stepsynth.runtime.counting import counted
@@ -153,12 +166,8 @@ def compare(
     max_seeds: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Seeds that you may add up to after a look at the results; default: none.")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Number of students to train at once, in processes; default: one, here.")
-    ] = None,
-    on: Annotated[
-        str | None, typer.Option(metavar="WORKERS", help="Where to train: processes, ray, ray:ADDRESS or ray://HOST:PORT.")
-    ] = None,
+    jobs: Jobs = None,
+    on: On = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/compare-<task name> beside the config.")] = None,
     track: Track = None,
     overrides: Overrides = None,

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsynth.cli.options import Json, Overrides, Quiet, print_json
+from stepsynth.cli.options import Jobs, Json, On, Overrides, Quiet, print_json
 from stepsynth.cli.screens import plain_text, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from stepsynth.config import RunConfig
 
 __all__ = ["print_sweep", "sweep"]
 
@@ -27,17 +26,21 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the cells and what they may ask for; run nothing.")
     ] = False,
+    jobs: Jobs = None,
+    on: On = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run data sets x settings x methods x seeds, one comparison after another; resumes where it stopped."""
+    from stepsynth.cli.comparing import cells
     from stepsynth.cli.signals import handle_signals
-    from stepsynth.sweeps import SweepProblems, check_sweep, failures_of, plan_sweep, read_sweep, run_sweep
+    from stepsynth.sweeps import SweepProblems, check_sweep, failures_of, plan_sweep, read_sweep, refuse_together, run_sweep
 
     note = (lambda _: None) if quiet or as_json else _say
     try:
         spec = read_sweep(file, out=out, overrides=overrides or ())
+        refuse_together(spec, jobs, on)
         checked = check_sweep(spec, note, fetch=not dry_run)
     except SweepProblems as error:
         for line in error.problems:
@@ -48,7 +51,7 @@ def sweep(
         print_json(planned) if as_json else _print_plan(planned)
         return
     with handle_signals():
-        results = run_sweep(spec, run=_cells(quiet=quiet or as_json), note=note, checked=checked)
+        results = run_sweep(spec, run=cells(quiet=quiet or as_json), note=note, checked=checked, jobs=jobs, on=on)
     if as_json:
         print_json(results)
     elif quiet:
@@ -60,20 +63,6 @@ def sweep(
             _say(f"stepsynth: {line}")
         _say(f"stepsynth: {len(failed)} of {len(spec.parts)} comparisons failed. The same command goes on with what is missing.")
         raise typer.Exit(_FAILED)
-
-
-def _cells(*, quiet: bool) -> Callable[[RunConfig, Path, str, Path], object]:
-    from stepsynth.cli.running import run_config
-    from stepsynth.runtime.shutdown import check_stop
-
-    def run(cell: RunConfig, path: Path, title: str, students: Path) -> None:
-        # A signal between two cells sets the flag of the whole sweep.
-        check_stop()
-        if not quiet:
-            _say(title)
-        run_config(cell, path, quiet=quiet, students=students)
-
-    return run
 
 
 def _say(line: str) -> None:

@@ -118,18 +118,24 @@ class AsyncDispatcher(Dispatcher):
             self._scheduler.close()
             for task in (watch, feeding, *self._sleeping):
                 task.cancel()
-            if self._writing is not None:
-                await asyncio.wait([self._writing])
-            # After a second Ctrl-C a commit may still be running.
-            self._thread.shutdown()
             try:
-                # First, since the next steps may fail.
-                self._committer.commit()
+                if self._writing is not None:
+                    await asyncio.wait([self._writing])
             finally:
-                try:
-                    await self._teacher.close()
-                finally:
-                    self._pauses.end()
+                # A second Ctrl-C ends the wait, too; what has come is committed all the same.
+                await self._close()
+
+    async def _close(self) -> None:
+        # After a second Ctrl-C a commit may still be running.
+        self._thread.shutdown()
+        try:
+            # First, since the next steps may fail.
+            self._committer.commit()
+        finally:
+            try:
+                await self._teacher.close()
+            finally:
+                self._pauses.end()
 
     async def _watch(self) -> None:
         """Commit pending answers even if no new ones come, and notice a stop while all tasks sleep."""

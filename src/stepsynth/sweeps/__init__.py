@@ -11,7 +11,7 @@ from __future__ import annotations
 from stepsynth.sweeps.checking import check_sweep
 from stepsynth.sweeps.forecast import plan_sweep
 from stepsynth.sweeps.reading import read_sweep
-from stepsynth.sweeps.running import failures_of, run_sweep
+from stepsynth.sweeps.running import failures_of, refuse_together, run_sweep
 from stepsynth.sweeps.spec import Part, SweepProblems, SweepSpec
 from stepsynth.sweeps.stored import SWEEP_FILE, is_sweep, read_stored_sweep
 from stepsynth.sweeps.tables import average_rows, detail_rows, state_lines, sweep_markdown
@@ -29,6 +29,7 @@ __all__ = [
     "plan_sweep",
     "read_stored_sweep",
     "read_sweep",
+    "refuse_together",
     "run_sweep",
     "state_lines",
     "sweep_markdown",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.comparison import cell_folder
 from stepsynth.comparison.cells import plan_cells
-from stepsynth.errors import BudgetError, Interrupted, RunError, StepsynthError
+from stepsynth.errors import BudgetError, ConfigError, Interrupted, RunError, StepsynthError
 from stepsynth.execution import execute_comparison
 from stepsynth.journal import Cost
 from stepsynth.journal.looking import Look
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stepsynth.execution import CheckedComparison
     from stepsynth.sweeps.spec import Part, SweepSpec
 
-    Run = Callable[[RunConfig, Path, str, Path], object]
+    Run = Callable[..., object]
 
 __all__ = ["failures_of", "run_sweep"]
 
@@ -40,6 +40,8 @@ def run_sweep(
     run: Run,
     note: Callable[[str], None] = lambda _: None,
     checked: Mapping[Part, CheckedComparison] | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
 ) -> dict[str, Any]:
     """Run or resume a sweep; write its table after every comparison.
 
@@ -51,6 +53,8 @@ def run_sweep(
         run: runs one cell, see `stepsynth.execution.execute_comparison`.
         note: called with a sentence for everything fetched, chosen or failed.
         checked: from `stepsynth.sweeps.check_sweep`, if it was just called.
+        jobs: how many students to train at once, see `stepsynth.training.workers.open_workers`.
+        on: where to train them, see there.
 
     Returns:
         The content of ``sweep.json``.
@@ -61,6 +65,7 @@ def run_sweep(
         Interrupted: a stop was asked for.
         Exception: a defect ended a comparison; raised after the others.
     """
+    refuse_together(spec, jobs, on)
     known = check_sweep(spec, note) if checked is None else checked
     standings = {part: earlier_standing(spec, part, known[part]) for part in spec.parts}
     defects: list[Exception] = []
@@ -83,6 +88,8 @@ def run_sweep(
                     max_seeds=spec.max_seeds,
                     run=purse.around(run),
                     note=note,
+                    jobs=jobs,
+                    on=on,
                 )
             except Interrupted:
                 with suppress(RunError):
@@ -101,6 +108,19 @@ def run_sweep(
     if defects:
         raise defects[0]
     return results
+
+
+def refuse_together(spec: SweepSpec, jobs: int | None, on: str | None) -> None:
+    """Refuse caps for a whole sweep whose cells run at once.
+
+    Raises:
+        ConfigError: it has such caps.
+    """
+    if spec.capped and (on is not None or (jobs or 1) > 1):
+        raise ConfigError(
+            "the budget of a whole sweep holds only while its cells run one after another.",
+            hint="Leave jobs and on out, or give each config a budget of its own.",
+        )
 
 
 def failures_of(results: dict[str, Any]) -> list[str]:

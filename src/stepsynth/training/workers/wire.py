@@ -122,9 +122,11 @@ def _rows(rows: Sequence[Example]) -> list[list[Any]]:
 
 
 def _read_rows(rows: Sequence[Sequence[Any]]) -> list[Example]:
-    return [
-        Example(name, text, label, context, tuple(Span(*span) for span in spans)) for name, text, label, context, spans in rows
-    ]
+    return [_read_row(*row) for row in rows]
+
+
+def _read_row(name: str, text: str, label: str, context: str, spans: Sequence[Sequence[Any]]) -> Example:
+    return Example(name, text, label, context, tuple(Span(*span) for span in spans))
 
 
 def attend(job: Job, out: Path | None, scratch: Path, told: Told) -> dict[str, Any]:
