@@ -254,7 +254,7 @@ def _reach(address: str) -> None:
         said = getattr(error, "strerror", None) or error
         raise RunError(
             f"there is no Ray cluster at {address!r}: {said}.",
-            hint="Give HOST:PORT of its head; `ray start --head` prints it.",
+            hint="Give HOST:PORT of its head, as Ray prints it when the head starts.",
         ) from None
 
 
