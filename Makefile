@@ -56,7 +56,7 @@ test: style browser
 	exit $$((tested || typed))
 
 test-slow: $(VENV)/.test-installed browser
-	$(BIN)/stepsynth models pull smollm2-135m minilm-l6
+	$(BIN)/stepsynth models pull smollm2-135m minilm-l6 qwen2.5-coder-0.5b qwen2.5-coder-1.5b
 	$(BIN)/python -m pytest -m slow
 
 # The tests that train, over seeds, threads and instruction sets; goes on where it was stopped.

@@ -102,8 +102,8 @@ def read_form(text: str, *, fold: bool = True) -> str:
     text = text.casefold() if fold else text
     if not text.isascii() or not text.isprintable():
         # An invisible character may have separated a letter from its accent.
-        seen = "".join(character for character in text if not _invisible(character))
-        text = unicodedata.normalize("NFKC", seen).translate(_ALIKE)
+        unseen = {ord(character): None for character in set(text) if _invisible(character)}
+        text = unicodedata.normalize("NFKC", text.translate(unseen) if unseen else text).translate(_ALIKE)
     return " ".join(text.split())
 
 
