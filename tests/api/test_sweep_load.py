@@ -44,7 +44,7 @@ def edits(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object
         yield from edits(each, (*path, key))
 
 
-@pytest.mark.parametrize("value", [None, "x", 5, [], {}, [[]], ABSENT], ids=str)
+@pytest.mark.parametrize("value", [None, "x", 5, [], {}, [[]], pytest.param(ABSENT, id="absent")], ids=str)
 def test_an_edited_file_is_refused_or_can_be_used(value: Any, tmp_path: Path) -> None:
     for place in edits(json.loads(json.dumps(invented_results(1)))):
         whole: Any = json.loads(json.dumps(invented_results(1)))
