@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from report_story import comparison
 from stepsynth.cli.prediction_files import Filled, Layout, Survey, Table, plain_table
 from stepsynth.comparison.markdown import comparison_markdown
+from stepsynth.sweeps.tables import sweep_csv
+from sweep_world import invented_results
 
 BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
 FORMULAS = (
@@ -87,6 +89,18 @@ def test_s07_a_list_of_labels_to_look_at_has_no_formula(text: str) -> None:
     assert not [cell for row in csv.reader(io.StringIO(content, newline="")) for cell in row if runs(cell)]
 
 
+@pytest.mark.parametrize("text", FORMULAS)
+def test_s07_the_cells_of_a_sweep_have_no_formula(text: str) -> None:
+    results = invented_results()
+    for entry in results["comparisons"]:
+        entry["data_set"] = entry["setting"] = text
+        for cell in entry["cells"]:
+            cell["method"] = cell["folder"] = text
+    content = sweep_csv(results)
+    assert not [cell for row in csv.reader(io.StringIO(content, newline="")) for cell in row if runs(cell)]
+    assert "0.7" in content
+
+
 def test_s07_numbers_stay_numbers() -> None:
     """A start of -1 (no place in the passage) is this program's own, and a number."""
     (_, row) = cells([{"context": "c", "question": "q", "answer": "a", "answer_start": -1, "probability": 0.25}], [])
@@ -103,7 +117,7 @@ def test_s07_csv_is_written_in_one_place_only() -> None:
         or (isinstance(node, ast.Attribute) and node.attr == "to_csv")
     }
     # The table of rounds for MLflow has numbers and names that stepsynth gives.
-    assert writers == {"prediction_files.py", "text.py", "mlflow.py"}
+    assert writers == {"prediction_files.py", "tables.py", "text.py", "mlflow.py"}
 
 
 def test_s07_a_name_cannot_add_a_column_to_the_table_of_a_comparison() -> None:

@@ -16,7 +16,7 @@ MOST_SEEDS = 200
 # Kinds of disturbance, and how often each must occur in a part of the seeds at least.
 DISTURBANCES = {
     **dict.fromkeys(("kill", "stop", "clock jump", "torn log", "display gone"), 20),
-    **dict.fromkeys(("database or disk is full", "disk I/O error"), 10),
+    **dict.fromkeys(("database or disk is full", "disk I/O error"), 5),
     **dict.fromkeys(("429", "429 with a wait", "500", "503", "reset", "half a body", "hang", "another form"), 10),
     **dict.fromkeys(("second stop", "submit: answer lost", "never arrives", "batch: lost by the provider", "results twice"), 1),
 }

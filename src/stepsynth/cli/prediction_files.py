@@ -11,7 +11,6 @@ import csv
 import datetime
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -20,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.readers.columnar import stored_types
 from stepsynth.errors import DataError
+from stepsynth.runtime.spreadsheets import safe_cell
 from stepsynth.tasks.predicted import ABSTAINED
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ __all__ = ["Filled", "Layout", "ParquetFile", "Survey", "Table", "other_cell", "
 Row = Mapping[str, object]
 
 _PROBABILITIES = "probabilities"
-# A spreadsheet runs a cell that begins like this as a formula, unless it is a number with a sign.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INT64 = 2**63
 _KINDS = {str: "text", bool: "bool", int: "int", float: "float", type(None): ""}
 
@@ -190,7 +187,7 @@ class Table:
     def _escaped(self, cells: list[str]) -> list[str]:
         if self._exact:
             return cells
-        safe = [_safe(cell) for cell in cells]
+        safe = [safe_cell(cell) for cell in cells]
         self.changed += sum(before != after for before, after in zip(cells, safe, strict=True))
         return safe
 
@@ -201,16 +198,12 @@ def _cell(value: object) -> str:
     return "" if value is None else f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
-
-
 def plain_table(rows: Sequence[Row]) -> str:
     """Return rows of the same columns as CSV; lists are joined by ``|``, and no cell is a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow([_safe(name) for name in (rows[0] if rows else ())])
-    writer.writerows([_safe(other_cell(value)) for value in row.values()] for row in rows)
+    writer.writerow([safe_cell(name) for name in (rows[0] if rows else ())])
+    writer.writerows([safe_cell(other_cell(value)) for value in row.values()] for row in rows)
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation import shown_p
+from stepsynth.runtime.spreadsheets import safe_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,12 +118,13 @@ def reading(results: dict[str, Any]) -> str:
 def sweep_csv(results: dict[str, Any]) -> str:
     """Return one line per cell, finished or not."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # With this line ending, a lone CR inside a cell is quoted, too.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(CSV_COLUMNS)
     for entry in results["comparisons"]:
         for cell in entry["cells"]:
             values = {**cell, "data_set": entry["data_set"], "setting": entry["setting"]}
-            writer.writerow(["" if values[key] is None else values[key] for key in CSV_COLUMNS])
+            writer.writerow([safe_cell("" if values[key] is None else str(values[key])) for key in CSV_COLUMNS])
     return text.getvalue()
 
 
