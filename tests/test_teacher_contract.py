@@ -119,7 +119,7 @@ class TestTransformers(testing.TeacherContract):
 @pytest.mark.skipif(not is_cached("smollm2-135m"), reason="the embedded teacher is not cached")
 class TestOpenVino(testing.TeacherContract):
     def config(self) -> TeacherConfig:
-        return TeacherConfig(backend="openvino", concurrency=2)
+        return TeacherConfig(backend="openvino", model="smollm2-135m", concurrency=2)
 
     def draws_by_batch(self) -> bool:
         return True
