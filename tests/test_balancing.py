@@ -182,6 +182,20 @@ def test_a_wrong_key_is_asked_last_if_all_are_out() -> None:
     assert {send(balance, 0.1).server for _ in range(8)} == {1}
 
 
+def test_a_server_that_asked_for_a_wait_and_then_failed_is_still_left_alone() -> None:
+    balance = Balance(2, 64)
+    first, second, other = balance.sent(1, 0.0), balance.sent(1, 0.0), balance.sent(0, 0.0)
+    balance.failed(first, 0.1, Fault(wait=30.0))
+    balance.failed(second, 0.2, GONE)
+    balance.failed(other, 0.3, GONE)
+    assert balance.all_out
+    assert balance.resumes_in(1.0) is None, "the other one can be tried"
+    assert [balance.choose(now) for now in (1.0, 20.0)] == [0, 0]
+    balance.failed(balance.sent(0, 20.0), 20.0, Fault(wait=5.0))
+    balance.failed(balance.sent(0, 20.0), 20.0, GONE)
+    assert balance.resumes_in(21.0) == pytest.approx(4.0)
+
+
 def test_a_request_goes_where_it_has_not_failed_if_it_can() -> None:
     balance = Balance(3, 8)
     assert balance.choose(0.0, (0, 1)) == 2

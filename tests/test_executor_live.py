@@ -91,12 +91,23 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def executor(
-    server: object, journal: Journal, clock: Time | None = None, *, budget: BudgetConfig | None = None, **config: Any
+    server: object,
+    journal: Journal,
+    clock: Time | None = None,
+    *,
+    budget: BudgetConfig | None = None,
+    note: Any = None,
+    **config: Any,
 ) -> TeacherClient:
     server_settings = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "price": FREE}
     settings = {**server_settings, "concurrency": 8, "attempts": 5, **config}
     clock = clock or Time()
-    how: dict[str, Any] = {"teacher": server, "pause": clock.pause, "clock": lambda: clock.now}
+    how: dict[str, Any] = {
+        "teacher": server,
+        "pause": clock.pause,
+        "clock": lambda: clock.now,
+        **({"note": note} if note else {}),
+    }
     return TeacherClient(TeacherConfig(**settings), journal, budget or BudgetConfig(), **how)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from stepsynth.generation.oversampling import next_wave
 from stepsynth.generation.planned import Planned
 from stepsynth.journal import AnswerStore, Journal, Row
 from stepsynth.runtime.progress import SilentProgress
-from stepsynth.types import Request
+from stepsynth.types import Request, Response
 from test_executor import Plan
 from test_executor_live import Server, executor, requests
 
@@ -52,6 +54,20 @@ def test_the_first_request_is_on_its_way_before_the_last_is_planned(journal: Jou
     assert planned_then[-1] > 0
     assert server.sent == list(range(100)), "in plan order"
     assert len(found) == len(wave.made) == 100
+
+
+@pytest.mark.parametrize("stored", [1, 3, 4, 10, 20])
+def test_failures_among_stored_answers_are_told_once_wherever_a_plan_ends(tmp_path: Path, stored: int) -> None:
+    """Four requests are looked up first, then six at a time: 4 and 10 end with a whole part."""
+    plan = requests(stored)
+    failure = Response("", raw=json.dumps({"error": {"message": "overloaded", "code": 503}}))
+    notes: list[str] = []
+    shared = AnswerStore.shared(tmp_path / "answers.db")
+    with closing(Journal(tmp_path / "journal.db", shared)) as journal:
+        client = executor(Server(), journal, note=notes.append)
+        shared.insert([(client.key(request), request, failure) for request in plan], client.identity, "before")
+        assert len(client.run(plan)) == stored
+    assert notes == [f"{stored} stored answers were in fact failures: they are asked for again."]
 
 
 @pytest.mark.parametrize("known", [range(8), range(40, 60), range(0, 100, 2), range(100)], ids=["first", "later", "some", "all"])

@@ -94,9 +94,6 @@ class DropReason(StrEnum):
     SURPLUS = "surplus"
 
 
-_MOST_AROUND = 64
-# As `canonical_json` writes texts.
-_QUOTED = json.encoder.encode_basestring
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -107,11 +104,7 @@ def canonical_json(value: object) -> str:
 
 def digest(value: object) -> str:
     """Return the sha256 (64 hex digits) of the canonical JSON of ``value``."""
-    return _sha256(canonical_json(value))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,40 +216,17 @@ class Request:
         return kept[1]
 
     def _key(self, teacher: Mapping[str, object]) -> str:
-        # The digest of an object with messages, min_p, repetition_penalty, replicate, teacher, temperature and top_p, in
-        # this order. Most of its canonical JSON is the same for a whole plan, so only the rest is made for each request.
-        before, after = _around_replicate(_teacher_json(teacher), self.sampling)
-        return _sha256(f'{{"messages":{self.messages_json()},{before},"replicate":{canonical_json(self.replicate)},{after}}}')
-
-    def messages_json(self) -> str:
-        """Return the canonical JSON of the messages, each as a pair of role and content."""
-        return f"[{','.join([f'[{_QUOTED(m.role)},{_QUOTED(m.content)}]' for m in self.messages])}]"
-
-
-# The last teacher whose canonical JSON was made, what it held then, and the JSON: a run has one.
-_last_teacher: list[tuple[Mapping[str, object], dict[str, object], str]] = [({}, {}, "{}")]
-_around: dict[str, tuple[str, str]] = {}
-
-
-def _teacher_json(teacher: Mapping[str, object]) -> str:
-    last, held, text = _last_teacher[0]
-    # Of equal values, 1 and true for instance, each has its own spelling, so only the same object is known.
-    if last is not teacher or held != teacher:
-        text = canonical_json(dict(teacher))
-        _last_teacher[0] = teacher, dict(teacher), text
-    return text
-
-
-def _around_replicate(teacher: str, sampling: Sampling) -> tuple[str, str]:
-    numbers = f"{sampling.min_p!r} {sampling.repetition_penalty!r} {sampling.temperature!r} {sampling.top_p!r} {teacher}"
-    known = _around.get(numbers)
-    if known is None:
-        before = canonical_json({"min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty})
-        after = canonical_json({"temperature": sampling.temperature, "top_p": sampling.top_p})
-        if len(_around) >= _MOST_AROUND:
-            _around.clear()
-        known = _around[numbers] = before[1:-1], f'"teacher":{teacher},{after[1:-1]}'
-    return known
+        return digest(
+            {
+                "teacher": dict(teacher),
+                "messages": [[m.role, m.content] for m in self.messages],
+                "temperature": self.sampling.temperature,
+                "top_p": self.sampling.top_p,
+                "min_p": self.sampling.min_p,
+                "repetition_penalty": self.sampling.repetition_penalty,
+                "replicate": self.replicate,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

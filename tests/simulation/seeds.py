@@ -81,6 +81,10 @@ def simulated() -> Iterator[None]:
             "generation.live.ThreadPoolExecutor": lambda *_: Pool(_world()),
             "generation.oversampling.time": clock,
             "generation.batch.draw_name": _name,
+            # Waves are small here; so that plans are looked up while their first requests are in flight, these are smaller.
+            "generation.client._LOOKED_UP_AT_ONCE": 2,
+            "generation.live._FED_AT_ONCE": 3,
+            "generation.live._PLANNED_AT_ONCE": 1,
             # Only how often a pause looks for a stop: most turns of a batch's run would be nothing else.
             "generation.batch._LOOK_FOR_STOP_S": 2.0,
             "generation.batch.fail_point": lambda name: _world().fail_point(name),

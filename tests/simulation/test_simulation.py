@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+from stepsynth.generation.scheduler import Scheduler
 
 from .put_back import FAULTS
 from .seeds import run_seed, run_seeds, simulated
@@ -35,6 +38,21 @@ def test_r01_r02_r03_r09_r21_r22_a_thousand_histories_keep_every_invariant(part:
     assert report.checks > 100 * report.seeds
     rare = {fault: report.faults[fault] for fault, least in DISTURBANCES.items() if report.faults[fault] < least}
     assert not rare, "some disturbances hardly occur any more"
+
+
+def test_plans_are_looked_up_while_requests_are_in_flight(simulation: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waves are small here: without smaller parts the rest of a plan would never be fed to a scheduler at work."""
+    fed: list[int] = []
+    feed = Scheduler.feed
+
+    def counted(self: Scheduler, items: Any) -> None:
+        fed.append(len(items))
+        feed(self, items)
+
+    monkeypatch.setattr(Scheduler, "feed", counted)
+    for seed in range(40):
+        run_seed(seed)
+    assert sum(fed) > 40
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 3))

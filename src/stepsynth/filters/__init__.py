@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from stepsynth.filters.artefact import AnswerLeakFilter, LabelLeakFilter
 from stepsynth.filters.balance import LabelQuota
@@ -68,15 +68,6 @@ class Filter(Protocol):
             candidates: rows that passed the earlier rules, in plan order.
             accepted: the rows accepted before these, in plan order.
         """
-        ...
-
-
-@runtime_checkable
-class LooksAhead(Protocol):
-    """A rule that can find out something about a row before it judges it among others."""
-
-    def look_ahead(self, row: GeneratedRow) -> None:
-        """Find it out and remember it; the verdict is the same without."""
         ...
 
 
@@ -158,9 +149,7 @@ class FilterPipeline:
         for rule in self._alone:
             verdict = rule.verdict(verdict.candidate)
             if not verdict.accepted:
-                return verdict
-        for ahead in self._ahead:
-            ahead.look_ahead(verdict.candidate.row)
+                break
         return verdict
 
     def apply_set_filters(self, looked_at: Sequence[Verdict], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
@@ -172,10 +161,6 @@ class FilterPipeline:
             for position, verdict in zip(open_positions, judged, strict=True):
                 verdicts[position] = verdict
         return verdicts
-
-    @cached_property
-    def _ahead(self) -> tuple[LooksAhead, ...]:
-        return tuple(rule for rule in self.filters if isinstance(rule, LooksAhead))
 
     @cached_property
     def _alone(self) -> tuple[RowFilterBase, ...]:

@@ -1,20 +1,15 @@
-"""Lets a rule process each accepted row once, although every wave passes in all earlier accepted rows, old ones first.
-
-`Facts` keeps what a rule finds out about a single row, so that it can be found out while answers are awaited.
-"""
+"""Lets a rule process each accepted row once, although every wave passes in all earlier accepted rows, old ones first."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from stepsynth.types import GeneratedRow
 
-__all__ = ["Facts", "Growing"]
-
-Fact = TypeVar("Fact")
+__all__ = ["Growing"]
 
 
 class Growing:
@@ -37,23 +32,3 @@ class Growing:
         new = accepted[len(known) :]
         known.extend(new)
         return new, void
-
-
-class Facts(Generic[Fact]):
-    """What a rule knows of single rows.
-
-    Args:
-        found: finds it out.
-    """
-
-    def __init__(self, found: Callable[[GeneratedRow], Fact]) -> None:
-        self._found = found
-        # By identity, which is quicker than a hash of the texts; the row is kept, so that no other gets its number.
-        self._known: dict[int, tuple[GeneratedRow, Fact]] = {}
-
-    def of(self, row: GeneratedRow) -> Fact:
-        """Return the fact about a row."""
-        known = self._known.get(id(row))
-        if known is None:
-            known = self._known[id(row)] = (row, self._found(row))
-        return known[1]

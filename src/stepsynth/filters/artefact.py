@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from stepsynth.filters.accepted_index import Facts, Growing
+from stepsynth.filters.accepted_index import Growing
 from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.tasks.labels import label_words
 from stepsynth.types import DropReason, Verdict
@@ -39,11 +39,6 @@ class LabelLeakFilter:
     meanings: Mapping[str, str]
     _growing: Growing = field(default_factory=Growing, init=False, repr=False, compare=False)
     _accepted: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _facts: Facts[bool] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Begin without facts."""
-        object.__setattr__(self, "_facts", Facts(self._is_named))
 
     @classmethod
     def like(cls, harvest: Sequence[Example], meanings: Mapping[str, str]) -> LabelLeakFilter:
@@ -83,14 +78,7 @@ class LabelLeakFilter:
         described = any(phrase in f" {normalize_for_match(text)} " for text in texts for phrase in phrases)
         return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))], described
 
-    def look_ahead(self, row: GeneratedRow) -> None:
-        """See `stepsynth.filters.LooksAhead`."""
-        self._facts.of(row)
-
     def _named(self, row: GeneratedRow) -> bool:
-        return self._facts.of(row)
-
-    def _is_named(self, row: GeneratedRow) -> bool:
         return _names(row.text, row.label, self.meanings.get(row.label, ""))
 
 

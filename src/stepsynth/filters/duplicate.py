@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from stepsynth.filters.accepted_index import Facts, Growing
+from stepsynth.filters.accepted_index import Growing
 from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.types import DropReason, Verdict
 
@@ -23,22 +23,17 @@ class Duplicate:
     def __init__(self) -> None:
         self._growing = Growing()
         self._accepted: set[bytes] = set()
-        self._identity = Facts(_identity)
-
-    def look_ahead(self, row: GeneratedRow) -> None:
-        """See `stepsynth.filters.LooksAhead`."""
-        self._identity.of(row)
 
     def judge(self, candidates: Sequence[Candidate], accepted: Sequence[GeneratedRow]) -> list[Verdict]:
         """See `stepsynth.filters.Filter`."""
         new, void = self._growing.news(accepted)
         if void:
             self._accepted.clear()
-        self._accepted.update(map(self._identity.of, new))
+        self._accepted.update(map(_identity, new))
         seen: set[bytes] = set()
         verdicts = []
         for candidate in candidates:
-            row = self._identity.of(candidate.row)
+            row = _identity(candidate.row)
             verdicts.append(Verdict(candidate, DropReason.DUPLICATE if row in seen or row in self._accepted else ""))
             seen.add(row)
         return verdicts

@@ -148,6 +148,8 @@ class TeacherClient:
             lookup.rest()
         if lookup.missing:
             self._check_room(lookup)
+        if lookup.ended or not lookup.missing:
+            lookup.tell()
         known, missing = lookup.known, lookup.missing
         if known:
             self.outcomes.known()
@@ -163,6 +165,7 @@ class TeacherClient:
             try:
                 self._dispatcher(teacher, lookup, answered).run()
             finally:
+                lookup.tell()
                 self._tell(teacher)
             check_stop()
             left = next((request for key, request in missing if key not in known), None)

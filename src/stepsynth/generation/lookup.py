@@ -91,10 +91,13 @@ class Lookup:
         self.known.update(found)
         missing = [(key, request) for key, request in roomy.items() if key not in found]
         self.missing += missing
-        if self._ended and (count := self._journal.set_aside - self._set_aside):
+        return missing
+
+    def tell(self) -> None:
+        """Say how many stored answers were in fact failures; nothing if there were none."""
+        if count := self._journal.set_aside - self._set_aside:
             self._set_aside = self._journal.set_aside
             self._note(f"{count:,} stored answers were in fact failures: they are asked for again.")
-        return missing
 
     @property
     def ended(self) -> bool:

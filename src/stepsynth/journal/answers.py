@@ -11,6 +11,7 @@ import json
 import sqlite3
 import time
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import RunError
@@ -49,7 +50,6 @@ _PATIENCE_MS = 1000
 _AGAIN_AFTER_S = 10.0
 _PATIENCE_AT_THE_END_MS = 5000
 _MOST_WAITING = 20_000
-_MOST_SAMPLINGS = 64
 
 
 class AnswerStore:
@@ -284,22 +284,19 @@ def answer_records(
 
 
 def _request_json(request: Request) -> str:
-    """Return the canonical JSON of what determines a request's key, except the teacher, and of its limit."""
-    replicate, sampling = canonical_json(request.replicate), _sampling_json(request.sampling)
-    return f'{{"messages":{request.messages_json()},"replicate":{replicate},"sampling":{sampling}}}'
+    return canonical_json(
+        {
+            "messages": [[m.role, m.content] for m in request.messages],
+            "sampling": _sampling_values(repr(request.sampling), request.sampling),
+            "replicate": request.replicate,
+        }
+    )
 
 
-_samplings: dict[str, str] = {}
-
-
-def _sampling_json(sampling: Sampling) -> str:
-    # By its spelling: 1 and 1.0 are equal, but not in JSON.
-    spelt = repr(sampling)
-    if spelt not in _samplings:
-        if len(_samplings) >= _MOST_SAMPLINGS:
-            _samplings.clear()
-        _samplings[spelt] = canonical_json(asdict(sampling))
-    return _samplings[spelt]
+@lru_cache(maxsize=64)
+def _sampling_values(spelt: str, sampling: Sampling) -> dict[str, object]:
+    # Known by its spelling: 1 and 1.0 are equal, but not in JSON.
+    return asdict(sampling)
 
 
 def kept_request(text: str) -> Request:

@@ -167,8 +167,10 @@ class Balance:
 
     def resumes_in(self, now: float) -> float | None:
         """Return the seconds until a paused server resumes, if none works before."""
-        paused = [server.paused_until - now for server in self._servers if not server.out]
-        return min(paused) if paused and min(paused) > 0 else None
+        waits = [server.paused_until - now for server in self._servers if not server.out]
+        # A server may fail after it asked for a wait; one that is out and asked for none can be tried.
+        waits = waits or [server.paused_until - now for server in self._servers]
+        return min(waits) if min(waits) > 0 else None
 
     def silent(self, ticket: Ticket, now: float) -> bool:
         """Whether a server has said nothing for most of the time since a request was sent."""
@@ -212,8 +214,17 @@ class Balance:
             return min(pool, key=lambda index: servers[index].load(now, default))
         if paused := [index for index in range(len(servers)) if not servers[index].out]:
             return min(paused, key=lambda index: servers[index].paused_until)
-        # Those that may come back first.
-        return min(range(len(servers)), key=lambda i: (servers[i].lasting, i in avoid, len(servers[i].pending), servers[i].outs))
+        # Those that may come back first, and none that asked for a wait if there is another.
+        return min(
+            range(len(servers)),
+            key=lambda i: (
+                now < servers[i].paused_until,
+                servers[i].lasting,
+                i in avoid,
+                len(servers[i].pending),
+                servers[i].outs,
+            ),
+        )
 
     def _resume(self, now: float) -> None:
         for server in self._servers:
