@@ -208,6 +208,28 @@ def test_status_and_other_commands_know_a_sweep(finished: Path, capsys: pytest.C
     assert names == {f"compare-{name}/{cell}" for name in ("one", "two") for cell in CELLS}
 
 
+@pytest.mark.parametrize("damage", ['"averages": [{}]', '"comparisons": [5]', '"comparisons": {"x": 1}'])
+def test_status_of_a_damaged_sweep_is_one_line(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole: dict[str, Any] = {"sweep": "s", "comparisons": [], "averages": [], "warnings": [], "reference": None, "settings": []}
+    (tmp_path / "sweep.json").write_text(json.dumps({**whole, **json.loads(f"{{{damage}}}")}))
+    outcome = stepsynth(capsys, "status", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"stepsynth: {str(tmp_path / 'sweep.json')!r} cannot be read: ")
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("options", "said"), [(["--on", "rya"], "workers cannot run on 'rya'"), (["--on", "ray"], "Ray is not")])
+def test_workers_that_cannot_be_had_are_refused_before_anything_is_written(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    file = build_sweep(tmp_path)
+    outcome = stepsynth(capsys, "sweep", file, *options)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"stepsynth: {said}")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_dry_run_says_what_is_there_and_writes_nothing(
     again: Path, capsys: pytest.CaptureFixture[str], nothing_is_made: None
 ) -> None:

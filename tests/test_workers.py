@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from conditions import THREADS
 from family_worlds import FamilyWorld, build_family_world, lend_student
 from stepsynth.cli.comparing import compare_methods
 from stepsynth.comparison.together import run_together
@@ -27,7 +26,7 @@ from stepsynth.runtime.turns import Once, Turns
 from stepsynth.training.workers import Job, Outcome, open_workers, processes
 from stepsynth.training.workers.base import WorkerLostError, insist
 from stepsynth.training.workers.processes import Processes
-from stepsynth.training.workers.wire import read_outcome
+from stepsynth.training.workers.wire import job_document, read_job, read_outcome
 from stepsynth.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -180,10 +179,21 @@ def test_a_worker_that_returns_something_else_is_found_out(
     assert [len(found) for found in outcome.predictions] == [3, 12]
 
 
-@pytest.mark.parametrize("answer", [None, {"hello": 1}, {"done": 3}, {"done": {"digest": ""}}, {"failed": "no"}])
+@pytest.mark.parametrize(
+    "answer", [None, {"hello": 1}, {"done": 3}, {"done": {"digest": ""}}, {"failed": "no"}, {"failed": {"lost": "has no disk"}}]
+)
 def test_what_is_no_result_is_found_out(world: FamilyWorld, answer: Any) -> None:
     with pytest.raises(WorkerLostError):
         read_outcome(answer, Job(world.config(), []), None)
+
+
+def test_workers_are_told_nothing_of_the_teacher(world: FamilyWorld) -> None:
+    """Its plug-in may be installed for the driver alone, and its headers are nobody else's."""
+    config = world.config()
+    teacher = config.teacher.model_copy(update={"backend": "only-here", "headers": {"x-user": "somebody"}})
+    document = job_document(Job(config.model_copy(update={"teacher": teacher}), [rows_of(world)]))
+    assert "somebody" not in json.dumps(document["config"])
+    assert read_job(document).parts == [rows_of(world)]
 
 
 def test_an_error_of_the_job_is_raised_once_and_its_worker_goes_on(world: FamilyWorld, tmp_path: Path, notes: list[str]) -> None:
@@ -218,7 +228,8 @@ def test_a_stop_drops_the_job_and_the_worker(world: FamilyWorld, tmp_path: Path,
         assert workers.pids == []
 
 
-def test_workers_end_when_the_driver_is_killed(world: FamilyWorld, tmp_path: Path) -> None:
+def test_a_worker_ends_when_its_input_does() -> None:
+    """As when its driver is killed."""
     child = processes._Child()
     try:
         assert child._process.stdin is not None
@@ -261,7 +272,6 @@ def test_more_threads_than_cores_are_said_once(monkeypatch: pytest.MonkeyPatch, 
     Processes("", 2, notes.append).close()
     assert len(notes) == 1
     assert "OMP_NUM_THREADS=2" in notes[0]
-    assert THREADS
 
 
 # what cells share ----------------------------------------------------------------------------

@@ -36,11 +36,14 @@ fi
 scratch=${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/stepsynth-$USER
 kept=$(dirname "$config")/runs-kept
 mkdir -p "$scratch" "$kept"
-if [ -d "$kept/comparison" ]; then cp -a "$kept/." "$scratch/"; fi
+# What a killed job left on this node is newer than what was kept.
+if [ -d "$kept/comparison" ] && [ ! -d "$scratch/comparison" ]; then cp -a "$kept/." "$scratch/"; fi
 
 STEPSYNTH_ANSWERS="$scratch/answers.db" stepsynth compare "$config" --on "ray:$address:$port" --out "$scratch/comparison" &
 driver=$!
 trap 'kill -TERM $driver' TERM
 # A signal ends the first wait.
-wait $driver || wait $driver || true
+code=0
+wait $driver || { wait $driver || code=$?; }
 cp -a "$scratch/." "$kept/"
+exit $code

@@ -53,7 +53,7 @@ from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.served import says_unlisted
 from stepsynth.tracking import Tracking, make_trackers, tracked_run
 from stepsynth.training import Together
-from stepsynth.training.workers import open_workers
+from stepsynth.training.workers import check_workers, open_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -275,6 +275,7 @@ def execute_comparison(
     note: Callable[[str], None] = lambda _: None,
     jobs: int | None = None,
     on: str | None = None,
+    checked: CheckedComparison | None = None,
 ) -> dict[str, Any]:
     """Run or resume a comparison; write its numbers, table and page into ``folder``.
 
@@ -291,11 +292,13 @@ def execute_comparison(
         note: called with a sentence for everything fetched or chosen.
         jobs: how many students to train at once, see `stepsynth.training.workers.open_workers`.
         on: where to train them, see there.
+        checked: from `check_comparison` with the same arguments, if it was just called.
 
     Raises:
         UserError: the input is wrong; raised before anything is spent.
     """
-    checked = check_comparison(
+    check_workers(on, jobs)
+    checked = checked or check_comparison(
         config, methods, seeds=seeds, match=match, folder=folder, reference=reference, max_seeds=max_seeds, note=note
     )
     config, systems, power = checked.config, checked.systems, checked.power

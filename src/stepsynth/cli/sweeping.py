@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepsynth.cli.options import Jobs, Json, On, Overrides, Quiet, print_json
+from stepsynth.cli.progress_view import dollars
 from stepsynth.cli.screens import plain_text, print_table
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _print_plan(planned: dict[str, Any]) -> None:
 
 
 def _dollars(usd: float | None) -> str:
-    return "unknown" if usd is None else "free" if usd == 0 else f"${usd:,.2f}"
+    return "unknown" if usd is None else "free" if usd == 0 else f"${dollars(usd)}"
 
 
 def _table(console: Any, title: str, rows: Sequence[tuple[str, ...]], reference: str | None) -> None:

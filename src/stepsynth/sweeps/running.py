@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.comparison import cell_folder
-from stepsynth.comparison.cells import plan_cells
 from stepsynth.errors import BudgetError, ConfigError, Interrupted, RunError, StepsynthError
 from stepsynth.execution import execute_comparison
 from stepsynth.journal import Cost
@@ -20,6 +18,7 @@ from stepsynth.sweeps.checking import check_sweep
 from stepsynth.sweeps.stored import SWEEP_FILE, locked
 from stepsynth.sweeps.summary import Standing, dumped, earlier_standing, is_finished, summarise_sweep
 from stepsynth.sweeps.tables import sweep_csv, sweep_markdown, title_of
+from stepsynth.training.workers import check_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,7 +68,7 @@ def run_sweep(
     known = check_sweep(spec, note) if checked is None else checked
     standings = {part: earlier_standing(spec, part, known[part]) for part in spec.parts}
     defects: list[Exception] = []
-    purse = _Caps(spec, known)
+    purse = _Caps(spec)
     with locked(spec.folder):
         # The folder says what it is from the beginning.
         results = _write(spec, known, standings)
@@ -90,6 +89,7 @@ def run_sweep(
                     note=note,
                     jobs=jobs,
                     on=on,
+                    checked=known[part],
                 )
             except Interrupted:
                 with suppress(RunError):
@@ -111,12 +111,12 @@ def run_sweep(
 
 
 def refuse_together(spec: SweepSpec, jobs: int | None, on: str | None) -> None:
-    """Refuse caps for a whole sweep whose cells run at once.
+    """Refuse workers that cannot be had, and caps for a whole sweep whose cells run at once.
 
     Raises:
-        ConfigError: it has such caps.
+        ConfigError: the workers are wrong, or it has such caps.
     """
-    if spec.capped and (on is not None or (jobs or 1) > 1):
+    if check_workers(on, jobs) and spec.capped:
         raise ConfigError(
             "the budget of a whole sweep holds only while its cells run one after another.",
             hint="Leave jobs and on out, or give each config a budget of its own.",
@@ -163,13 +163,8 @@ class _Caps:
     passed as long as cells run one after another.
     """
 
-    def __init__(self, spec: SweepSpec, checked: Mapping[Part, CheckedComparison]) -> None:
+    def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
-        self._places = [
-            cell_folder(spec.place(part), system, seed)
-            for part in spec.parts
-            for system, _, seed in plan_cells(checked[part].config, checked[part].systems, spec.seeds)
-        ]
 
     def around(self, run: Run) -> Run:
         """Return the function that runs a cell, with the caps."""
@@ -190,15 +185,12 @@ class _Caps:
         return capped
 
     def _limit(self, config: RunConfig, place: Path) -> tuple[RunConfig, bool]:
-        """Return a cell's config with what is left for it, and whether that is less than its own caps.
+        """Return a cell's config with what is left for it, and whether only that can stop it, and no cap of its own.
 
         Raises:
             BudgetError: nothing is left.
         """
-        # Folders that a changed sweep no longer names were paid for, too.
-        others = [found.parent for found in self._spec.folder.glob(f"compare-*/*/{JOURNAL}")]
-        spent = sum((_spent(other) for other in {*others, *self._places} - {place}), Cost())
-        whole, own, tight = self._spec.budget, config.budget, False
+        spent, whole, own = self._spent(besides=place), self._spec.budget, config.budget
         update: dict[str, Any] = {}
         for name, used in (("requests", spent.sends), ("tokens", spent.tokens), ("usd", spent.usd)):
             cap, mine = getattr(whole, name), getattr(own, name)
@@ -207,11 +199,17 @@ class _Caps:
             if (left := cap - used) <= 0:
                 raise self._used_up()
             if mine is None or left < mine:
-                update[name], tight = left, True
+                update[name] = left
+        tight = bool(update) and all(name in update or getattr(own, name) is None for name in ("requests", "tokens", "usd"))
         return config.model_copy(update={"budget": own.model_copy(update=update)}), tight
 
+    def _spent(self, besides: Path | None = None) -> Cost:
+        """Return what all cells have used, those too that a changed sweep no longer names."""
+        found = self._spec.folder.glob(f"compare-*/*/{JOURNAL}")
+        return sum((_spent(journal.parent) for journal in found if journal.parent != besides), Cost())
+
     def _used_up(self) -> BudgetError:
-        spent = sum((_spent(found.parent) for found in self._spec.folder.glob(f"compare-*/*/{JOURNAL}")), Cost())
+        spent = self._spent()
         cap, said = self._spec.budget, []
         if cap.requests is not None:
             said.append(f"{spent.sends:,} of {cap.requests:,} requests")
@@ -227,7 +225,5 @@ class _Caps:
 
 def _spent(run: Path) -> Cost:
     """Return what caps count of a run: what was sent, and what a killed process may have sent."""
-    if not (run / JOURNAL).is_file():
-        return Cost()
     with closing(Look(run / JOURNAL)) as journal:
         return journal.counted()

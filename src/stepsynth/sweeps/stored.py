@@ -12,6 +12,7 @@ from stepsynth.config import stored_run
 from stepsynth.config.addresses import refuse_folder
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.run import JOURNAL
+from stepsynth.sweeps.tables import sweep_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,21 +34,30 @@ def read_stored_sweep(folder: Path) -> dict[str, Any]:
     """Return what a sweep's ``sweep.json`` holds.
 
     Raises:
-        RunError: there is none, or it cannot be read.
+        RunError: there is none, or it cannot be read or shown.
     """
     if not is_sweep(folder):
         what = "there is no such folder" if not folder.exists() else f"it has no {SWEEP_FILE}"
         raise RunError(f"there is no sweep at {str(folder)!r}: {what}.", hint="Give the folder of a sweep.")
     try:
-        found = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
-        if not {"sweep", "comparisons", "averages", "warnings"} <= set(found):
-            raise ValueError("it is not that of a sweep")
+        found = _stored(folder)
+        try:
+            sweep_markdown(found)
+        except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError):
+            raise ValueError("it is not that of a sweep") from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         said = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise RunError(
             f"{str(folder / SWEEP_FILE)!r} cannot be read: {said}.",
             hint="The same sweep again writes it anew: nothing is asked for twice.",
         ) from None
+    return found
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
+    if not {"sweep", "comparisons", "averages", "warnings"} <= set(found):
+        raise ValueError("it is not that of a sweep")
     return dict(found)
 
 
@@ -70,8 +80,8 @@ def check_folder(folder: Path, name: str) -> None:
         raise ConfigError(f"{str(folder)!r} is a run, not a sweep.", hint=_ANOTHER)
     if is_sweep(folder):
         # A damaged file is written anew.
-        with suppress(RunError):
-            if (known := read_stored_sweep(folder)["sweep"]) != name:
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            if (known := _stored(folder)["sweep"]) != name:
                 raise ConfigError(f"{str(folder)!r} holds the sweep {known!r}, not {name!r}.", hint=_ANOTHER)
         return
     names = {path.name for path in folder.iterdir()} - {_LOCK}

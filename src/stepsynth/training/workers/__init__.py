@@ -10,22 +10,45 @@ A new way to run workers is one file here with a class that has the methods of `
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, did_you_mean
-from stepsynth.training.workers.base import Job, Outcome, Told, Workers
+from stepsynth.training.workers.base import INSTALL_RAY, Job, Outcome, Told, Workers
 from stepsynth.training.workers.here import Here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "open_workers"]
+__all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "check_workers", "open_workers"]
 
 # Each class takes an address, the number of trainings at once and `note`.
 WAYS = {
     "processes": "stepsynth.training.workers.processes:Processes",
     "ray": "stepsynth.training.workers.ray:RayWorkers",
 }
+
+
+def check_workers(on: str | None, jobs: int | None) -> bool:
+    """Return whether students are to be trained by workers; starts nothing.
+
+    Args:
+        on: as for `open_workers`.
+        jobs: likewise.
+
+    Raises:
+        ConfigError: the way or the number is wrong, or its library is missing.
+    """
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of students to train at once, 1 or more.")
+    if on is None and (jobs or 1) == 1:
+        return False
+    way = (on or "processes").partition(":")[0]
+    if way not in WAYS:
+        raise ConfigError(f"workers cannot run on {on!r}.", hint=did_you_mean(way, WAYS))
+    if way == "ray" and find_spec("ray") is None:
+        raise ConfigError("Ray is not installed.", hint=INSTALL_RAY)
+    return True
 
 
 def open_workers(on: str | None, jobs: int | None, note: Callable[[str], object]) -> Workers | None:
@@ -40,13 +63,9 @@ def open_workers(on: str | None, jobs: int | None, note: Callable[[str], object]
         ConfigError: the way or the number is wrong, or its library is missing.
         RunError: there is no cluster at the address.
     """
-    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of students to train at once, 1 or more.")
-    if on is None and (jobs or 1) == 1:
+    if not check_workers(on, jobs):
         return None
     way, _, address = (on or "processes").partition(":")
-    if way not in WAYS:
-        raise ConfigError(f"workers cannot run on {on!r}.", hint=did_you_mean(way, WAYS))
     # Ray's own client addresses begin with its name.
     address = f"ray:{address}" if address.startswith("//") else address
     module, _, name = WAYS[way].partition(":")

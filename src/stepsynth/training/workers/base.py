@@ -22,8 +22,20 @@ if TYPE_CHECKING:
     from stepsynth.students import Model, Student
     from stepsynth.types import Example, Prediction
 
-__all__ = ["ATTEMPTS", "Job", "Outcome", "Told", "WorkerLostError", "Workers", "insist", "perform", "with_half_the_steps"]
+__all__ = [
+    "ATTEMPTS",
+    "INSTALL_RAY",
+    "Job",
+    "Outcome",
+    "Told",
+    "WorkerLostError",
+    "Workers",
+    "insist",
+    "perform",
+    "with_half_the_steps",
+]
 
+INSTALL_RAY = "Install it with: pip install 'stepsynth[ray]'"
 ATTEMPTS = 3
 
 
@@ -54,13 +66,11 @@ class Outcome:
         steps: the student's optimiser steps, if it counts them.
         predictions: for each list of rows; empty if the model is to be loaded and asked here.
         seconds: for predicting each list.
-        model: the model in memory, if it was trained in this process.
     """
 
     steps: int | None
     predictions: Sequence[Sequence[Prediction]] = ()
     seconds: Sequence[float] = ()
-    model: Model | None = None
 
 
 class Told(Protocol):
@@ -154,7 +164,7 @@ def perform(job: Job, student: Student, staged: Student, out: Path | None, scrat
         predictions.append(model.predict(rows))
         seconds.append(time.monotonic() - began)
     steps = getattr(model, "steps", None)
-    return Outcome(None if steps is None else int(steps), predictions, seconds, model)
+    return Outcome(None if steps is None else int(steps), predictions, seconds)
 
 
 def insist(once: Callable[[], Outcome], folders: Sequence[Path | None], note: Callable[[str], object]) -> Outcome:

@@ -111,8 +111,12 @@ class Processes:
                 child = self._start()
             text = {"job": job_document(job), "out": str(out) if out else None, "scratch": str(scratch), "threads": self._threads}
             answer = child.ask(text, told, self._beat_s, self._step_s)
+            # An error of the job is its outcome, too; after a wrong outcome the process is not trusted any more.
             whole = True
             return read_outcome(answer, job, out)
+        except WorkerLostError:
+            whole = False
+            raise
         finally:
             if child is not None and not whole:
                 self._drop(child)

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth import model_cache
 from stepsynth.errors import ConfigError, Interrupted, RunError
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.training.workers.base import Job, Outcome, Told, WorkerLostError, insist
+from stepsynth.training.workers.base import INSTALL_RAY, Job, Outcome, Told, WorkerLostError, insist
 from stepsynth.training.workers.wire import (
     attend,
     failure,
@@ -49,7 +50,6 @@ _BEAT_S = 120.0
 _STEP_S = 3600.0
 _REACH_S = 10.0
 _NODES_S = 2.0
-_INSTALL = "Install it with: pip install 'stepsynth[ray]'"
 # The files of a base model that a student reads.
 _WEIGHTS = (".json", ".txt", ".model", ".safetensors")
 
@@ -86,7 +86,7 @@ class RayWorkers:
         try:
             import ray
         except ImportError:
-            raise ConfigError("Ray is not installed.", hint=_INSTALL) from None
+            raise ConfigError("Ray is not installed.", hint=INSTALL_RAY) from None
         self._ray: Any = ray
         self._jobs, self._note, self._beat_s = jobs, note, beat_s
         self._step_s = float(os.environ.get("STEPSYNTH_WORKER_STEP_S") or _STEP_S) if step_s is None else step_s
@@ -100,7 +100,7 @@ class RayWorkers:
             _connect(ray, address, note)
         self._task: Any = ray.remote(max_retries=0, num_returns="streaming")(_task())
         nodes = self._nodes()
-        note(f"Ray: {len(nodes):,} {'node' if len(nodes) == 1 else 'nodes'}, room for {self.at_once():,} trainings at once.")
+        note(f"Ray: {counted(len(nodes), 'node')}, room for {counted(self.at_once(), 'training')} at once.")
 
     def at_once(self) -> int:
         """Return how many trainings the cluster has room for now, at most ``jobs``."""
@@ -218,12 +218,12 @@ class RayWorkers:
 
 
 def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
+    address = address or os.environ.get("RAY_ADDRESS", "")
     if address.startswith("ray://"):
         raise ConfigError(
             f"{address!r} is an address of Ray's client, which cannot follow trainings.",
             hint="Run the command on a machine of the cluster and give ray, or ray:HOST:PORT with the port of its head (6379).",
         )
-    address = address or os.environ.get("RAY_ADDRESS", "")
     quietly = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     # What Ray prints while it starts must not be in our output.
     with contextlib.redirect_stdout(None):

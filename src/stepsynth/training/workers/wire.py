@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth import errors
-from stepsynth.config import parse_stored
+from stepsynth.config import TeacherConfig, parse_stored
 from stepsynth.registry import FAMILIES, STUDENTS
 from stepsynth.runtime.files import DISK_ERRORS
 from stepsynth.training.workers.base import Job, Outcome, WorkerLostError, perform, with_half_the_steps
@@ -98,12 +98,18 @@ def use_threads(number: int) -> None:
 def job_document(job: Job) -> dict[str, Any]:
     """Return a job as plain values; ``start`` stays a path of this machine."""
     return {
-        "config": job.config.resolved(),
+        "config": _recipe(job.config).resolved(),
         "parts": [_rows(rows) for rows in job.parts],
         "select": _rows(job.select),
         "start": None if job.start is None else str(job.start),
         "judged": [_rows(rows) for rows in job.judged],
     }
+
+
+def _recipe(config: RunConfig) -> RunConfig:
+    """Return the config without what no student depends on: workers know neither the teacher and its headers nor its plug-in."""
+    nobody = TeacherConfig(backend="fake")
+    return config.model_copy(update={"teacher": nobody, "cache": None, "filters": (), "tracking": ()})
 
 
 def read_job(document: Mapping[str, Any]) -> Job:
@@ -199,6 +205,8 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 def failure(error: Exception) -> dict[str, Any]:
     """Return an error as plain values."""
+    if isinstance(error, WorkerLostError):
+        return {"lost": str(error)}
     if isinstance(error, errors.StepsynthError):
         return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -213,10 +221,12 @@ def raise_failure(said: Any) -> None:
         StepsynthError: one of ours.
         OSError: the disk is full or broken.
         RuntimeError: a defect, with the worker's traceback.
-        WorkerLostError: it is no error.
+        WorkerLostError: it is no error, or the worker itself could not go on.
     """
     if not isinstance(said, dict):
         raise WorkerLostError("returned something that is no result")
+    if "lost" in said:
+        raise WorkerLostError(str(said["lost"]))
     if isinstance(number := said.get("errno"), int):
         raise OSError(number, os.strerror(number))
     made = getattr(errors, str(said.get("kind")), None)
