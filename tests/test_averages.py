@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulated_averages import DATA_SETS, SEEDS, SPREADS, coverage
 from stepsynth.evaluation.seeds import averaged_interval, averaged_paired, hierarchical_paired, other_data_sets
-
-ROWS = 200
 
 
 def scores(random: np.random.Generator, seeds: int, rows: int = 40, share: float = 0.7) -> list[list[float]]:
@@ -77,25 +76,16 @@ def test_wrong_scores_are_refused(groups: Any) -> None:
         averaged_paired(groups)
 
 
-def simulated(random: np.random.Generator, seeds: int, spread: float) -> tuple[list[list[float]], list[list[float]], None]:
-    """Two methods of which one is better by 0.3 logits; rows differ in difficulty, seeds in what they do to a method."""
-    hard = random.normal(0, 1.5, ROWS)
-
-    def drawn(lead: float) -> list[list[float]]:
-        odds = hard[None, :] + 1 + lead + random.normal(0, spread, seeds)[:, None]
-        return [[float(value) for value in row] for row in random.random((seeds, ROWS)) < 1 / (1 + np.exp(-odds))]
-
-    return drawn(0.3), drawn(0.0), None
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("spread", [0.05, 0.2, 0.5])
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("count", [2, 3, 6])
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.parametrize("count", DATA_SETS)
 def test_the_interval_holds_the_truth(count: int, seeds: int, spread: float) -> None:
     """docs/sweeps.md names what came out."""
-    random = np.random.default_rng(1)
-    hard, first, second = random.normal(0, 1.5, 400_000), *random.normal(0, spread, (2, 400_000))
-    truth = float(np.mean(1 / (1 + np.exp(-(hard + 1.3 + first))) - 1 / (1 + np.exp(-(hard + 1 + second)))))
-    found = [averaged_paired([simulated(random, seeds, spread) for _ in range(count)]).ci95 for _ in range(400)]
-    assert 0.92 <= np.mean([low <= truth <= high for low, high in found]) <= 1.0
+    assert 0.92 <= coverage(count, seeds, spread) <= 1.0
+
+
+def test_what_differs_by_rounding_only_does_not_differ() -> None:
+    """0.1 + 0.2 is not 0.3: scores that are sums of shares."""
+    a, b = [[0.1 + 0.2] * 60] * 2, [[0.3] * 60] * 2
+    assert averaged_paired([(a, b, None)]).ci95 == (-0.05, 0.05)

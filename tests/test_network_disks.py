@@ -83,6 +83,22 @@ def test_a_run_there_is_refused_in_one_line_and_touches_nothing(
     assert list(shared_disk.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_shared_answers_there_are_refused_before_anything_is_written(
+    world: World,
+    shared_disk: Path,
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STEPSYNTH_ANSWERS", str(shared_disk / "answers.db"))
+    outcome = stepsynth(capsys, command, world.config_path, "--out", tmp_path / "out", "--set", "cache=user", "-q")
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "the file of shared answers" in outcome.err
+    assert (list(shared_disk.iterdir()), (tmp_path / "out").exists()) == ([], False)
+
+
 def test_shared_answers_there_are_refused(world: World, shared_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RunError, match=r"file of shared answers .*nfs4.*STEPSYNTH_ANSWERS=FILE"):
         open_answers(shared_disk / "answers.db", world.config().teacher, print)

@@ -38,8 +38,8 @@ from stepsynth.registry import FAMILIES, METHODS, STUDENTS
 from stepsynth.report import render_comparison
 from stepsynth.report.derived import write_exports
 from stepsynth.report.listing import ENDED_WITH
-from stepsynth.run import JOURNAL, RunDirectory
-from stepsynth.run.answers import open_answers
+from stepsynth.run import JOURNAL, RunDirectory, answers_path
+from stepsynth.run.answers import open_answers, refuse_network_answers
 from stepsynth.run.data import load_run_data
 from stepsynth.run.pausing import PauseNotes
 from stepsynth.run.public import public_config
@@ -136,6 +136,7 @@ def _execute(
 ) -> dict[str, Any]:
     refuse_folder(folder)
     RunDirectory.refuse_network(folder)
+    refuse_network_answers(answers_path(config.cache, folder.parent))
     trackers = [*make_trackers(config.tracking), *((None, tracker) for tracker in given)]
     RunDirectory.refuse_held(folder)
     RunDirectory.refuse_left_behind(folder)
@@ -379,6 +380,7 @@ def check_comparison(
     make_trackers(config.tracking)
     refuse_folder(folder)
     RunDirectory.refuse_network(folder)
+    refuse_network_answers(answers_path(config.cache, folder))
     if stored_run(folder) or (folder / JOURNAL).is_file():
         raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
     # All cells have the same teacher: that of the first cell found.

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import stepsynth as ss
-from stepsynth.comparison.cells import _REACH
-from stepsynth.methods import MethodContext, Plan, base, create_method, register_method
+from stepsynth.methods import MethodContext, Plan, create_method, register_method
 from stepsynth.registry import METHODS
 from world import LABELS, World, build_world
 
@@ -93,7 +92,6 @@ def test_a_constructor_may_fix_settings(world: World, tmp_path: Path) -> None:
 
 
 def test_a_comparison_still_gives_it_the_budget(world: World, tmp_path: Path) -> None:
-    assert base._REACH == _REACH
     loop = ss.S3(seed_rows=9, rounds=0, rationales=2, label_check="none")
     found = ss.compare(TASK, [loop, FixedRows(), FixedRows(4)], seeds=1, out=tmp_path / "all", **settings(world))
     rows = [entry["accepted_rows"] for entry in found.results["systems"]]

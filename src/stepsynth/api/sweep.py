@@ -38,12 +38,14 @@ from stepsynth.sweeps.spec import (
     Problems,
     as_overrides,
     check_name,
+    comparison_title,
     folder_of,
     read_budget,
     read_choices,
     read_settings,
     refuse_clashes,
 )
+from stepsynth.sweeps.tables import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +110,7 @@ class Sweep:
     def comparisons(self) -> dict[str, Comparison]:
         """The finished comparisons: by data set, with settings by ``"data set, setting"``."""
         found = [entry for entry in self.results["comparisons"] if entry["state"] == "finished"]
-        return {_title(entry): Comparison.load(self.path / entry["folder"]) for entry in found}
+        return {title_of(entry): Comparison.load(self.path / entry["folder"]) for entry in found}
 
     @property
     def warnings(self) -> list[str]:
@@ -291,12 +293,11 @@ def _parts(data_sets: object, methods: Sequence[Method | str], settings: object,
     parts = []
     for data_set, given in named.items():
         for setting, more in changes.items():
-            title = f"{data_set}, {setting}" if setting else data_set
             try:
                 config, plain = _config(given, more, folder / folder_of(data_set, setting))
                 parts.append(Part(data_set, setting, *with_methods(config, methods, plain)))
             except (ConfigError, RunError) as error:
-                problems.add(error, title)
+                problems.add(error, comparison_title(data_set, setting))
     problems.refuse(len(named) * len(changes))
     return parts
 
@@ -339,10 +340,6 @@ def _not_a_sweep(folder: Path) -> RunError:
         f"{str(folder / 'sweep.json')!r} is not that of a sweep.",
         hint="The same sweep again writes it anew: nothing is asked for twice.",
     )
-
-
-def _title(entry: Mapping[str, Any]) -> str:
-    return f"{entry['data_set']}, {entry['setting']}" if entry["setting"] else str(entry["data_set"])
 
 
 def _numbers(data_set: str, setting: str | None, system: Mapping[str, Any]) -> dict[str, Any]:

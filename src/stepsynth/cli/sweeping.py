@@ -11,6 +11,7 @@ import typer
 from stepsynth.cli.options import Jobs, Json, On, Overrides, Quiet, print_json
 from stepsynth.cli.progress_view import dollars
 from stepsynth.cli.screens import plain_text, print_table
+from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,14 +94,15 @@ def print_sweep(results: dict[str, Any], folder: Path) -> None:
 def _print_plan(planned: dict[str, Any]) -> None:
     from rich.console import Console
 
+    from stepsynth.sweeps.tables import title_of
+
     console = Console()
     rows = [("comparison", "methods", "cells", "finished", "requests", "dollars")]
     for entry in planned["comparisons"]:
-        title = ", ".join(filter(None, (entry["data_set"], entry["setting"])))
         most = entry["at_most"]
         counts = (str(len(entry["methods"])), str(entry["cells"]), str(entry["finished"]))
-        rows.append((title, *counts, f"{most['requests']:,}", _dollars(most["usd"])))
-    _table(console, f"{planned['sweep']}: {planned['seeds']} seed{'s' * (planned['seeds'] != 1)}, at most", rows, None)
+        rows.append((title_of(entry), *counts, f"{most['requests']:,}", _dollars(most["usd"])))
+    _table(console, f"{planned['sweep']}: {counted(planned['seeds'], 'seed')}, at most", rows, None)
     most = planned["at_most"]
     left = planned["cells"] - planned["finished"]
     console.print(

@@ -25,7 +25,7 @@ from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
 from stepsynth.journal.queries import count_rows
 from stepsynth.journal.results import best_round, find_clusters
-from stepsynth.methods import create_method, method_class, trains_on
+from stepsynth.methods import MATCHED_OVERGENERATION, create_method, method_class, trains_on
 from stepsynth.registry import METHODS
 from stepsynth.run import RunDirectory
 from stepsynth.types import StageKind
@@ -53,8 +53,6 @@ __all__ = [
 ]
 
 Match = Literal["rows", "requests", "tokens", "usd"]
-# To reach the same number of rows, a method may ask more often than in a normal run.
-_REACH = 15.0
 # Keys that must be equal for cells to be comparable, or that name the system.
 _FIXED = ("method", "method.name", "method.match", "method.options", "data", "seed")
 
@@ -351,7 +349,7 @@ def check_known(config: RunConfig, systems: Sequence[System], seeds: int, match:
             continue
         expected, stored = changed, RunDirectory.read(place).config.method
         if budgeted and system.takes_budget:
-            update: dict[str, Any] = {"max_overgeneration": max(_REACH, changed.method.max_overgeneration)}
+            update: dict[str, Any] = {"max_overgeneration": max(MATCHED_OVERGENERATION, changed.method.max_overgeneration)}
             if match != "rows":
                 known = stored.match is not None and stored.match.unit == match
                 update["match"] = stored.match if known else MatchConfig(unit=match, amount=1)
@@ -365,7 +363,7 @@ def _budgeted(config: RunConfig, system: System, budget: Cell | None, match: Mat
     """Give a cell the loop's budget; an ablation of the loop keeps its own rounds and is only measured."""
     if budget is None or not system.takes_budget:
         return config
-    update: dict[str, Any] = {"max_overgeneration": max(_REACH, config.method.max_overgeneration)}
+    update: dict[str, Any] = {"max_overgeneration": max(MATCHED_OVERGENERATION, config.method.max_overgeneration)}
     if match == "rows":
         update["seed_rows"] = budget.spent_rows
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.comparison.looks import looks_sentence
 from stepsynth.config import FAKE
 from stepsynth.evaluation import shown_p
+from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     seeds = ", ".join(map(str, results["seeds"]))
     teacher = FAKE if results["teacher"]["backend"] == "fake" else f"`{results['teacher']['model']}`"
     lines = [
-        f"# {results['task']}: {len(results['systems'])} method{'s'[: len(results['systems']) > 1]}{matched(results, ', ')}",
+        f"# {results['task']}: {counted(len(results['systems']), 'method')}{matched(results, ', ')}",
         "",
         f"Teacher {teacher}, student `{results['student']}`, seeds {seeds}, "
         f"{sealed_rows(results)}, the same for every method and seed. Intervals are over seeds and {_units(results)}; "

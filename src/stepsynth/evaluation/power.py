@@ -9,6 +9,7 @@ from typing import Any
 
 from stepsynth.evaluation.clusters import Clusters, count_clusters, design_effect
 from stepsynth.evaluation.statistics import as_matrix, plain
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.imports import importing
 
 __all__ = ["detectable_difference", "rows_needed", "seeds_power", "seeds_power_line", "too_small_for", "typical_power"]
@@ -168,7 +169,7 @@ def seeds_power(rows: int, seeds: int) -> dict[str, Any]:
 def seeds_power_line(power: dict[str, Any]) -> str:
     """Return `seeds_power` in one line."""
     seeds, least, wanted = power["seeds"], power["detectable"], power["wanted"]
-    size = f"{power['rows']:,} test rows and {seeds} seed{'s' * (seeds > 1)}"
+    size = f"{counted(power['rows'], 'test row')} and {counted(seeds, 'seed')}"
     what = "methods" if seeds > 1 else "students (not methods: one seed)"
     shows = f"show differences of {100 * least:.1f} points or more between two {what}" if least else "are too few"
     needs = []

@@ -71,6 +71,9 @@ __all__ = [
     "weighted_quantile",
 ]
 
+# Means that differ by less are equal.
+_ROUNDING = 1e-9
+
 
 def hierarchical_interval(per_seed_scores: Sequence[Sequence[float]], seed: int, clusters: Clusters = None) -> Interval:
     """Return the 95 % interval of a method's mean score over training seeds and test rows.
@@ -209,6 +212,8 @@ def other_data_sets(means: Sequence[float]) -> Interval:
 
 
 def _averaged(groups: Sequence[tuple[Array, Clusters]]) -> Averaged:
+    import numpy as np
+
     if not groups:
         raise ValueError("an average needs at least one data set")
     count = len(groups)
@@ -229,7 +234,7 @@ def _averaged(groups: Sequence[tuple[Array, Clusters]]) -> Averaged:
             parts = [(0.0, 1.0), (floor, freedom)]
         else:
             parts, floor = _parts(stand_ins, freedom)
-        if not floor and not parts[0][0]:
+        if max(np.ptp(stand_ins.mean(axis=0)), np.ptp(stand_ins.mean(axis=1))) < _ROUNDING:
             unvaried += 3 / units
         for kept, (variance, known) in zip((seeds, rows, floors), (*parts, (floor, freedom)), strict=True):
             kept.append((variance / count**2, known))

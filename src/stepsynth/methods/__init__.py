@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from stepsynth.methods.base import Method, create_method, method_class, register_method, trains_on
+from stepsynth.methods.base import MATCHED_OVERGENERATION, Method, create_method, method_class, register_method, trains_on
 from stepsynth.prompts import described_form
 from stepsynth.types import digest
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stepsynth.types import Example, Mistake, Request, Sampling
 
 __all__ = [
+    "MATCHED_OVERGENERATION",
     "Method",
     "MethodContext",
     "Plan",

@@ -60,7 +60,8 @@ LOOP = frozenset({"rounds", "rows_per_mistake", "balance", "stop"})
 Trains = Literal["written", "gold", "both", "crossfit", "none"]
 # Keys that a comparison sets for methods with ``takes_budget``.
 _BUDGETED = ("seed_rows", "max_overgeneration")
-_REACH = 15.0
+# To reach the same number of rows, a method may ask more often than in a normal run.
+MATCHED_OVERGENERATION = 15.0
 # Journal note that tells readers without the method's class what trains the student.
 _NOTE = "method_student"
 
@@ -243,7 +244,7 @@ def method_class(name: str) -> type[Method]:
 
 def _check_fixed(method: Method, config: RunConfig) -> None:
     """Refuse a config that contradicts the constructor, except for a budget set by a comparison."""
-    budgeted = method.takes_budget and config.method.max_overgeneration >= _REACH
+    budgeted = method.takes_budget and config.method.max_overgeneration >= MATCHED_OVERGENERATION
     fixed = MethodConfig.model_validate(dict(method._given))
     for key in method._given:
         found, value = getattr(config.method, key), getattr(fixed, key)

@@ -16,9 +16,19 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.journal.answers import SharedAnswers
 
-__all__ = ["open_answers"]
+__all__ = ["open_answers", "refuse_network_answers"]
 
 _ELSEWHERE = "Name a file on a local disk with the key `cache` or STEPSYNTH_ANSWERS=FILE, or share none (STEPSYNTH_ANSWERS=off)."
+
+
+def refuse_network_answers(path: Path | None) -> None:
+    """Check that shared answers are not to be written onto a network file system; touches nothing.
+
+    Raises:
+        RunError: they are.
+    """
+    if path is not None:
+        refuse_network_disk(path, "the file of shared answers", _ELSEWHERE)
 
 
 def open_answers(path: Path | None, teacher: TeacherConfig, note: Callable[[str], object]) -> SharedAnswers | None:
@@ -34,7 +44,7 @@ def open_answers(path: Path | None, teacher: TeacherConfig, note: Callable[[str]
     """
     if path is None:
         return None
-    refuse_network_disk(path, "the file of shared answers", _ELSEWHERE)
+    refuse_network_answers(path)
     price = price_of(teacher)
     try:
         return AnswerStore.shared(path, note=note, price=price.cost if price else None)

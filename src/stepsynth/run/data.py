@@ -14,6 +14,7 @@ from stepsynth.methods import create_method
 from stepsynth.methods.base import student_notes
 from stepsynth.model_cache import resolve
 from stepsynth.prompts import Prompts
+from stepsynth.runtime.counting import counted
 from stepsynth.students.checking import check_base
 from stepsynth.students.guarding import try_student
 from stepsynth.students.own import StudentRecipe, chosen_student
@@ -73,8 +74,8 @@ class RunData:
         notes = (*self.validation.notes, *(self.pool.notes if self.pool else ()), *([self.unused] if self.unused else ()))
         if self.sealed is None or not self.sealed.shared:
             return notes
-        rows = f"test row{'s' * (self.sealed.n != 1)} {'is' if self.sealed.shared == 1 else 'are'}"
-        shared = f"{self.sealed.shared:,} of {self.sealed.n:,} {rows} also in the validation data, so the test score is too high."
+        rows = f"{counted(self.sealed.n, 'test row')} {'is' if self.sealed.shared == 1 else 'are'}"
+        shared = f"{self.sealed.shared:,} of {rows} also in the validation data, so the test score is too high."
         return (*notes, shared)
 
     def facts(self) -> dict[str, str]:

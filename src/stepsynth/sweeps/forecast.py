@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.comparison import cell_folder
 from stepsynth.comparison.cells import plan_cells
-from stepsynth.methods import create_method
+from stepsynth.methods import MATCHED_OVERGENERATION, create_method
 from stepsynth.planning.bounds import most_asked, most_rows
 from stepsynth.run.data import load_run_data
 from stepsynth.run.settling import settle
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from stepsynth.sweeps.spec import Part, SweepSpec
 
 __all__ = ["plan_sweep"]
-
-_REACH = 15.0
 
 
 def plan_sweep(spec: SweepSpec, checked: Mapping[Part, CheckedComparison]) -> dict[str, Any]:
@@ -95,7 +93,7 @@ def _comparison(spec: SweepSpec, part: Part, checked: CheckedComparison) -> dict
 
 def _budgeted(config: RunConfig, rows: int) -> RunConfig:
     """Return a cell that gets as many rows as the loop may have."""
-    update = {"seed_rows": max(rows, 2), "max_overgeneration": max(_REACH, config.method.max_overgeneration)}
+    update = {"seed_rows": max(rows, 2), "max_overgeneration": max(MATCHED_OVERGENERATION, config.method.max_overgeneration)}
     return config.model_copy(update={"method": config.method.model_copy(update=update)})
 
 

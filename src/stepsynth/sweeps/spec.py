@@ -26,6 +26,7 @@ __all__ = [
     "SweepProblems",
     "SweepSpec",
     "as_overrides",
+    "comparison_title",
     "read_budget",
     "read_choices",
     "read_settings",
@@ -56,6 +57,11 @@ class SweepProblems(ConfigError):
 
 
 # Compared as objects: a config cannot be hashed.
+def comparison_title(data_set: str, setting: str | None) -> str:
+    """Return the name of a comparison in messages and tables."""
+    return f"{data_set}, {setting}" if setting else data_set
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """One comparison of a sweep: a data set with a setting.
@@ -75,7 +81,7 @@ class Part:
     @property
     def title(self) -> str:
         """Its name in messages and tables."""
-        return f"{self.data_set}, {self.setting}" if self.setting else self.data_set
+        return comparison_title(self.data_set, self.setting)
 
     @property
     def folder(self) -> str:

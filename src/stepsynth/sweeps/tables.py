@@ -7,10 +7,12 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation import shown_p
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.spreadsheets import safe_cell
+from stepsynth.sweeps.spec import comparison_title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["average_rows", "detail_rows", "score_rows", "state_lines", "sweep_csv", "sweep_markdown", "title_of"]
 
@@ -79,16 +81,16 @@ def state_lines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def title_of(entry: dict[str, Any]) -> str:
+def title_of(entry: Mapping[str, Any]) -> str:
     """Return a comparison's name."""
-    return f"{entry['data_set']}, {entry['setting']}" if entry["setting"] else str(entry["data_set"])
+    return comparison_title(entry["data_set"], entry["setting"])
 
 
 def sweep_markdown(results: dict[str, Any]) -> str:
     """Render a sweep as Markdown."""
     counts = [(len(results["data_sets"]), "data set"), (len(results["settings"]), "setting")]
     counts += [(len(results["methods"]), "method"), (results["seeds"], "seed")]
-    said = ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts if count)
+    said = ", ".join(counted(count, what) for count, what in counts if count)
     lines = [f"# {results['sweep']}: {said}", ""]
     if unfinished := state_lines(results):
         lines += ["## Not finished", "", *(f"- {line}" for line in unfinished), ""]

@@ -15,6 +15,7 @@ from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.journal.queries import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods.seed import REPEATED_HINT
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import disk_errors
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.tasks import stored_family
@@ -142,7 +143,7 @@ class StudentRunner:
         steps = getattr(model, "steps", None)
         info: dict[str, Any] = {"rows": len(rows)} if steps is None else {"rows": len(rows), "steps": steps}
         self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
-        self._tell(f"trained on {len(rows):,} rows", results)
+        self._tell(f"trained on {counted(len(rows), 'row')}", results)
 
     def keep(self, name: str, number: int, learnt_from: Callable[[], Sequence[Sequence[Example]]]) -> None:
         """Train and keep a student that gold rows do not judge.
