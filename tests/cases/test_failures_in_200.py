@@ -105,6 +105,31 @@ def test_thoughts_choices_and_cuts_of_a_stream_are_kept() -> None:
     assert [answer.text for answer in read_completion(two, 2)] == ["one", "two"]
 
 
+def parts(*texts: str, kind: str = "text") -> list[dict[str, str]]:
+    return [{"type": kind, "text": text} for text in texts]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [{"delta": {"content": parts("A quiet ")}}, {"delta": {"content": parts("place", ".")}}],
+        [
+            {"delta": {"content": parts("Hm.", kind="thinking")}},
+            {"delta": {"content": "A quiet "}},
+            {"delta": {"content": "place."}},
+        ],
+        [{"delta": {"content": "A quiet "}}, {"delta": {"content": parts("place.")[0]}}],
+        [{"message": {"content": [], "refusal": None}}, {"text": "A quiet place."}],
+        [{"delta": {"content": None}}, {"text": "A quiet "}, {"delta": {"content": ["place."]}}],
+        [{"index": ["odd"], "delta": {"content": "A quiet "}}, {"index": ["odd"], "delta": {"content": "place."}}],
+    ],
+    ids=["parts", "thought and text", "text and part", "empty list and text", "text and list", "odd index"],
+)
+def test_a_stream_of_parts_is_put_together_whole(events: list[dict[str, Any]]) -> None:
+    raw = "".join(event(**{"finish_reason": "stop" if one is events[-1] else None, **one}) for one in events)
+    assert [answer.text for answer in read_completion(raw)] == ["A quiet place."]
+
+
 def test_a_stop_after_a_failure_or_a_cut_does_not_undo_it() -> None:
     """A gateway that tries again in the same stream gives the second answer the first one's place."""
     again = event(delta={"content": "Half an an"}, finish_reason="error") + event(

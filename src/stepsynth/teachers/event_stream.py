@@ -30,7 +30,7 @@ def whole_body(raw: str) -> dict[str, Any] | None:
         raw: the events.
     """
     body: dict[str, Any] = {}
-    choices: dict[object, dict[str, Any]] = {}
+    choices: dict[str, dict[str, Any]] = {}
     done = False
     for line in raw.splitlines():
         name, _, value = line.partition(":")
@@ -46,25 +46,37 @@ def whole_body(raw: str) -> dict[str, Any] | None:
         body |= {key: member for key, member in event.items() if key != "choices" and member is not None}
         for choice in found:
             if isinstance(choice, dict):
-                _join(choices.setdefault(choice.get("index", 0), {"index": choice.get("index", 0), "message": {}}), choice)
+                index = choice.get("index", 0)
+                _join(choices.setdefault(repr(index), {"index": index, "message": {}}), choice)
     if not choices or not (done or all(choice.get("finish_reason") for choice in choices.values())):
         return None
     return {**body, "choices": list(choices.values())}
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
-    """Add one event of a choice; texts are appended, all other values are replaced."""
+    """Add one event of a choice; texts are appended, and so are parts of a content; all other values are replaced."""
     said = part.get("delta") if isinstance(part.get("delta"), dict) else part.get("message")
     message = whole["message"]
     for key, value in said.items() if isinstance(said, dict) else ():
-        if isinstance(value, str) and key != "role" and isinstance(message.get(key, ""), str):
+        if key == "content":
+            message[key] = _appended(message.get(key), value)
+        elif isinstance(value, str) and key != "role" and isinstance(message.get(key, ""), str):
             message[key] = message.get(key, "") + value
         elif value is not None:
             message[key] = value
     if isinstance(part.get("text"), str):
-        message["content"] = message.get("content", "") + part["text"]
+        message["content"] = _appended(message.get("content"), part["text"])
     known = {"index", "delta", "message", "text"}
     # A stop that follows a failure or a cut, from a gateway that tried again in the same stream, does not undo it.
     if whole.get("finish_reason") not in (None, "", "stop"):
         known.add("finish_reason")
     whole |= {key: value for key, value in part.items() if key not in known and value is not None}
+
+
+def _appended(content: object, more: object) -> object:
+    """Return a content with more of it: both may be strings, lists of parts, or a part."""
+    if content is None or more is None:
+        return content if more is None else more
+    if isinstance(content, str) and isinstance(more, str):
+        return content + more
+    return [part for some in (content, more) for part in (some if isinstance(some, list) else [some])]
