@@ -35,6 +35,7 @@ class RealServer:
         name: as in the results.
         needs: the name of its environment, see `make_environment`.
         package: whose version is reported.
+        niceness: of its process.
         key: what it asks for; empty if it asks for none.
         base_url: its address.
         model: the name to ask for.
@@ -44,6 +45,7 @@ class RealServer:
     needs: ClassVar[str]
     package: ClassVar[str]
     key: ClassVar[str] = KEY
+    niceness: ClassVar[int] = 19
     # A line of its log for each completion.
     served: ClassVar[re.Pattern[str]] = re.compile(r'"POST /v1/chat/completions HTTP/1.1" 200')
 
@@ -80,7 +82,11 @@ class RealServer:
         variables.pop("PYTHONPATH", None)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["nice", "-n", "19", *self.command()], stdout=log, stderr=subprocess.STDOUT, env=variables, cwd=self.work
+                ["nice", "-n", str(self.niceness), *self.command()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                cwd=self.work,
             )
         until = time.monotonic() + _START_S
         while time.monotonic() < until and self._process.poll() is None:

@@ -1,9 +1,9 @@
 """Start llama.cpp's own HTTP server from the wheel ``xllamacpp``; runs in the server's environment.
 
-    python llama_cpp.py model.gguf PORT KEY
+    python llama_cpp.py model.gguf PORT KEY [SLOTS THREADS TOKENS]
 
-Two slots of 2,048 tokens. One thread: with several, each waits actively for the others, which on busy
-cores takes longer than the work. The environment's key is asked for with every request.
+By default two slots of 2,048 tokens. One thread: with several, each waits actively for the others, which on busy
+cores takes longer than the work. TOKENS is what all slots hold together. The key is asked for with every request.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ def main() -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path, params.port, params.api_keys = sys.argv[1], int(sys.argv[2]), [sys.argv[3]]
-    params.n_ctx, params.n_parallel, params.use_jinja = 4096, 2, True
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    slots, threads, tokens = map(int, sys.argv[4:] or (2, 1, 4096))
+    params.n_ctx, params.n_parallel, params.use_jinja = tokens, slots, True
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     while True:
