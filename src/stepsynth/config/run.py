@@ -54,7 +54,16 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "near_duplicates": "none",
         "pool_near_duplicates": "none",
     },
-    "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0, "logprobs": False},
+    "teacher": {
+        "headers": {},
+        "reasoning_tokens": 0,
+        "requests_per_minute": None,
+        "longest_pause_s": 3600.0,
+        "logprobs": False,
+        "replicas": 1,
+        "cluster": None,
+        "resources": {},
+    },
     "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
 }
 # Defaults of version 0.1.0 that have changed since. Stored configs hold the values of these keys.

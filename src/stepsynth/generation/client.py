@@ -101,7 +101,7 @@ class TeacherClient:
         self.journal = journal
         self.identity = config.identity()
         self.budget = BudgetGuard(config, journal.ledger, budget, price_of(config))
-        self.limiter = AdaptiveConcurrency(config.concurrency)
+        self.limiter = AdaptiveConcurrency(config.most_in_flight)
         self.retries: Counter[str] = Counter()
         self.pause = pause
         self.clock = clock
