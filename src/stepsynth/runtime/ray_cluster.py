@@ -37,6 +37,8 @@ _REACH_S = 10.0
 _guard = threading.Lock()
 _members = 0
 _ours = False
+# Ray's own function that prints what nodes report, while it is replaced.
+_prints: Any = None
 
 
 def import_ray() -> Any:
@@ -81,6 +83,7 @@ def join(address: str, note: Callable[[str], object]) -> Any:
     with _guard:
         if not ray.is_initialized():
             _connect(ray, address, note)
+            _hush(ray, quiet=True)
             _members, _ours = 0, True
         _members += 1
     return ray
@@ -93,7 +96,22 @@ def leave() -> None:
         _members -= 1
         if _members <= 0 and _ours:
             _ours = False
-            import_ray().shutdown()
+            ray = import_ray()
+            ray.shutdown()
+            _hush(ray, quiet=False)
+
+
+def _hush(ray: Any, *, quiet: bool) -> None:
+    """Keep what nodes report of lost workers off our standard output, whatever ``log_to_driver`` says: we say it ourselves."""
+    global _prints
+    # A private name: if another version lacks it, its lines are shown.
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    if quiet and _prints is None and (printing := getattr(worker, "print_to_stdstream", None)) is not None:
+        _prints = printing
+        worker.print_to_stdstream = lambda *_, **__: None  # type: ignore[union-attr]
+    elif not quiet and _prints is not None:
+        worker.print_to_stdstream = _prints  # type: ignore[union-attr]
+        _prints = None
 
 
 def node_resources(ray: Any) -> list[dict[str, float]]:
