@@ -1,6 +1,6 @@
 """An engine that answers as the fake teacher does, one request after the other, and on command does what no engine should.
 
-It is a plug-in that other processes find, too: `install` writes the entry point into a folder for ``sys.path`` and ``PYTHONPATH``.
+It is a plug-in that other processes find, too: `install` writes its entry point into a folder for ``PYTHONPATH``.
 A folder, named by an environment variable, has the file ``asked`` with the key of each request and the process that answered it,
 ``seconds`` with the time per answer, and the commands, each for one engine: ``garbage``, ``hang``, ``die``, ``fail``.
 """

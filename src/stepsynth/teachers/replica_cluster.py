@@ -103,22 +103,21 @@ class RayEngines:
     def __init__(self, config: TeacherConfig, note: Callable[[str], object]) -> None:
         _check_findable(config)
         self._config = config
-        self._place = _model_place(config, note)
-        endings = ENDINGS.get(config.backend, ())
-        about = None if self._place is None else describe(config.model, self._place, endings)
-        values = {**config.model_dump(mode="json"), "replicas": 1, "cluster": None, "resources": {}}
-        self._versions = versions_of(_PACKAGES.get(config.backend, ()))
-        self._message = {"teacher": values, "versions": self._versions, "model": about}
         self._ray = join(address_of(config.cluster or ""), note)
         try:
             nodes = node_resources(self._ray)
             self._options = actor_options(config, nodes)
-            room = places(self._options, nodes)
-            some = f"room for {room} of {config.replicas}" if room < config.replicas else f"room for all {config.replicas}"
-            note(f"Ray: {counted(len(nodes), 'node')}, {some} engines at once.")
+            self._place = _model_place(config, note)
+            about = None if self._place is None else describe(config.model, self._place, ENDINGS.get(config.backend, ()))
         except BaseException:
             leave()
             raise
+        room = places(self._options, nodes)
+        some = f"room for {room} of {config.replicas}" if room < config.replicas else f"room for all {config.replicas}"
+        note(f"Ray: {counted(len(nodes), 'node')}, {some} engines at once.")
+        values = {**config.model_dump(mode="json"), "replicas": 1, "cluster": None, "resources": {}}
+        self._versions = versions_of(_PACKAGES.get(config.backend, ()))
+        self._message = {"teacher": values, "versions": self._versions, "model": about}
         self._class: Any = self._ray.remote(_actor_class())
         self._actors: dict[int, Any] = {}
         self._pieces: list[tuple[str, Any]] | None = None
@@ -209,17 +208,17 @@ def check_cluster(config: TeacherConfig, note: Callable[[str], object]) -> str:
         RunError: there is no cluster, or no such node.
     """
     _check_findable(config)
-    check = getattr(TEACHERS.load(config.backend), "check", None)
-    # The embedded engine's own check is about the memory of this machine.
-    if callable(check) and config.backend != "openvino":
-        TEACHERS.guarded(config.backend, lambda: check(config))
-    _model_place(config, note)
     ray = join(address_of(config.cluster or ""), note)
     try:
         nodes = node_resources(ray)
         actor_options(config, nodes)
     finally:
         leave()
+    check = getattr(TEACHERS.load(config.backend), "check", None)
+    # The embedded engine's own check is about the memory of this machine.
+    if callable(check) and config.backend != "openvino":
+        TEACHERS.guarded(config.backend, lambda: check(config))
+    _model_place(config, note)
     engines, there = counted(config.replicas, "engine"), counted(len(nodes), "node")
     return f"{config.model} in {engines} on Ray ({config.backend}, {there}), no key, no server"
 
@@ -302,8 +301,9 @@ def _model_place(config: TeacherConfig, note: Callable[[str], object]) -> Path |
     if config.backend in ENDINGS:
         from stepsynth.teachers.local_transformers import local_model
 
-        revision = config.options.get("revision")
-        return local_folder(local_model(config.model), ENDINGS[config.backend], revision)
+        found = local_model(config.model)
+        folder = Path(found)
+        return folder if folder.is_dir() else local_folder(found, ENDINGS[config.backend], config.options.get("revision"))
     return None
 
 

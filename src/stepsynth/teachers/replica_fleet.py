@@ -189,7 +189,7 @@ class Fleet:
         found.pending.discard(number)
         found.answers += 1
         found.restarts = 0
-        self._longest = max(self._longest, now - (found.since or now))
+        self._longest = max(self._longest, now - (now if found.since is None else found.since))
         found.since = now
         self._hand_out(now)
 
