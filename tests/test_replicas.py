@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import stepsynth as ss
+from fake_engines import install_vllm
 from scripted_engine import FOLDER, asked, install
 from stepsynth.config import TeacherConfig, parse_config
 from stepsynth.config.changes import changes_between
@@ -652,6 +653,21 @@ def test_a_replica_that_cannot_load_says_why(scripted: Path) -> None:
     assert said["error"] == "ConfigError"
     assert "the teacher plug-in 'scripted' failed: RuntimeError: no memory" in said["message"]
     assert "asks a server" in opened(backend="scripted-server").load([], bytes)["message"]
+
+
+def test_a_replica_with_vllm_hands_on_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the package: a folder of this machine, options, and one seed for each request."""
+    log = install_vllm(monkeypatch)
+    (tmp_path / "config.json").write_text("{}")
+    config = TeacherConfig(backend="vllm", model="owner/name", concurrency=3, options={"dtype": "float16"})
+    about = describe("owner/name", tmp_path)
+    replica = Replica({"teacher": config.model_dump(mode="json"), "versions": versions_of(()), "model": about})
+    assert not replica.open()["needs"]
+    assert replica.load([], bytes) == {"ready": True}
+    assert log.engines == [{"model": str(tmp_path), "seed": 0, "max_num_seqs": 3, "dtype": "float16"}]
+    waiting = [replica.ask(write_request(make_request(replicate=number)), number) for number in range(4)]
+    assert all(read_answer(answer.result(timeout=30)) for answer in waiting)
+    assert sorted(sampling.seed for sampling in log.sampling) == [0, 1, 2, 3]
 
 
 # a model's files -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from stepsynth.teachers import answer_of, create_teacher, probe_teacher, replica
 from stepsynth.teachers.replicas import ReplicasTeacher
 from stepsynth.testing import make_request
 from stepsynth.types import Response
+from tiny_gguf import build_tiny_gguf
 from tiny_teacher import build_tiny_teacher
 from world import World, build_world
 
@@ -51,9 +53,9 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("plugin"))
 
 
-@pytest.fixture(scope="module")
-def cluster(commands: Path, plugin: Path) -> Iterator[Any]:
-    """A head without a core, so that no engine runs there, and two nodes with one core each."""
+@contextmanager
+def started(commands: Path, plugin: Path, *, head: int, nodes: int) -> Iterator[Any]:
+    """Start a cluster whose head has ``head`` cores, with further nodes of one core each."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -64,11 +66,18 @@ def cluster(commands: Path, plugin: Path) -> Iterator[Any]:
         patch.setenv("RAY_worker_niceness", "0")
         # Without the guard of the tests: Ray's processes speak with one another by this machine's outer address.
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (TESTS.parent / "src", TESTS, plugin))))
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        found.nodes_of_tests = [found.add_node(num_cpus=1) for _ in range(2)]
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": head, "include_dashboard": False})
+        found.nodes_of_tests = [found.add_node(num_cpus=1) for _ in range(nodes)]
         found.at = f"127.0.0.1:{found.address.rpartition(':')[2]}"
         yield found
         found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(commands: Path, plugin: Path) -> Iterator[Any]:
+    """A head without a core, so that no engine runs there, and two nodes."""
+    with started(commands, plugin, head=0, nodes=2) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +152,19 @@ def expected(count: int, config: TeacherConfig) -> list[Response]:
 
 
 # one engine after the other is lost --------------------------------------------------------------
+
+
+def test_two_engines_on_one_node_answer_as_one(commands: Path, plugin: Path) -> None:
+    """The quick one."""
+    with started(commands, plugin, head=2, nodes=0) as small:
+        found = Asked(settings(small, resources={"num_cpus": 1}))
+        try:
+            found.both()
+            (commands / "seconds").write_text("0.01")
+            assert found.all(30) == expected(30, settings(small))
+            assert min(found.teacher.answered) > 0
+        finally:
+            found.teacher.release()
 
 
 @pytest.mark.slow
@@ -285,6 +307,27 @@ def test_a_model_goes_to_the_engines_and_answers_as_here(cluster: Any, ask: Call
     engines = found.teacher._engines
     engines._message["model"]["path"] = str(tmp_path / "nowhere")
     engines._message["model"]["name"] = "no/model"
+    assert asyncio.run(answers()) == single
+    assert engines._pieces
+
+
+@pytest.mark.slow
+def test_the_embedded_engine_runs_there_and_its_one_file_is_sent(cluster: Any, ask: Callable[..., Asked], tmp_path: Path) -> None:
+    """With batches of one and without draws, its answers are those that it gives here."""
+    path = build_tiny_gguf(tmp_path / "model.gguf")
+    requests = [make_request(f"Film {number}", number, temperature=0.0) for number in range(6)]
+    here: Any = create_teacher(TeacherConfig(model=str(path), concurrency=1))
+    single = [dict(here.generate_batch([request], [1]))[0] for request in requests]
+    found = ask(backend="openvino", model=str(path), concurrency=1, timeout_s=60.0)
+
+    async def answers() -> list[Response]:
+        return list(await asyncio.gather(*(answer_of(found.teacher, request) for request in requests)))
+
+    assert asyncio.run(answers()) == single
+    found.teacher.rest()
+    engines = found.teacher._engines
+    engines._message["model"]["path"] = str(tmp_path / "nowhere")
+    engines._message["model"]["name"] = "nowhere.gguf"
     assert asyncio.run(answers()) == single
     assert engines._pieces
 
