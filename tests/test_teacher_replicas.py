@@ -118,7 +118,7 @@ class Asked:
         return " ".join(self.teacher.notes)
 
 
-def until(done: Callable[[], object], seconds: float = 60.0) -> None:
+def until(done: Callable[[], object], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, "it did not happen"
@@ -353,9 +353,14 @@ def run(world: World, out: Path, *changes: str, meanwhile: Callable[[subprocess.
     words = [word for change in all_changes for word in ("--set", change)]
     command = [sys.executable, "-m", "stepsynth", "run", str(world.config_path), "--out", str(out), *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if meanwhile is not None:
-        meanwhile(process)
-    found, said = process.communicate(timeout=300)
+    try:
+        if meanwhile is not None:
+            meanwhile(process)
+        found, said = process.communicate(timeout=300)
+    except BaseException:
+        process.kill()
+        print(*process.communicate(), sep="\n")
+        raise
     return process.returncode, found, said
 
 
@@ -402,7 +407,7 @@ def test_a_driver_that_is_killed_goes_on_and_asks_nothing_committed_again(
     out = tmp_path / "run"
 
     def kill(process: subprocess.Popen[str]) -> None:
-        until(lambda: len(asked(commands)) > 40)
+        until(lambda: len(asked(commands)) > 40 or process.poll() is not None)
         process.kill()
 
     code, _, _ = run(world, out, *on_ray(cluster), meanwhile=kill)
@@ -426,15 +431,17 @@ def known_keys(out: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_ctrl_c_waits_for_the_answers_on_their_way_and_ends_the_engines(
-    world: World, alone: Path, cluster: Any, commands: Path, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_waits_for_the_answers_on_their_way_and_ends_the_engines(
+    world: World, alone: Path, cluster: Any, commands: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
+    """Ray sets a handler for SIGTERM that would end the driver at once."""
     (commands / "seconds").write_text("0.05")
     out = tmp_path / "run"
 
     def stop(process: subprocess.Popen[str]) -> None:
-        until(lambda: len(asked(commands)) > 20)
-        process.send_signal(signal.SIGINT)
+        until(lambda: len(asked(commands)) > 20 or process.poll() is not None)
+        process.send_signal(number)
 
     code, _, said = run(world, out, *on_ray(cluster), meanwhile=stop)
     assert code == 130, said

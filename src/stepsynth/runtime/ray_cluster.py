@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 import socket
 import threading
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = [
     "INSTALL_RAY",
@@ -165,7 +166,7 @@ def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
         )
     quietly = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     # What Ray prints while it starts must not be in our output.
-    with contextlib.redirect_stdout(None):
+    with contextlib.redirect_stdout(None), _own_sigterm():
         if address and address not in ("auto", "local"):
             _reach(address)
         try:
@@ -181,6 +182,17 @@ def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
                 f"cannot use the Ray cluster{f' at {address!r}' if address else ''}: {one_line(error)}",
                 hint="Check the address, and that this machine is a node of it with the same versions of Ray and Python.",
             ) from None
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM, in the place of which Ray sets one that ends the process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _reach(address: str) -> None:
