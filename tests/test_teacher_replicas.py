@@ -359,7 +359,7 @@ def run(world: World, out: Path, *changes: str, meanwhile: Callable[[subprocess.
         found, said = process.communicate(timeout=300)
     except BaseException:
         process.kill()
-        print(*process.communicate(), sep="\n")
+        process.communicate()
         raise
     return process.returncode, found, said
 
