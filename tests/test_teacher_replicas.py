@@ -384,9 +384,12 @@ def on_ray(cluster: Any, *more: str) -> tuple[str, ...]:
 def test_a_run_with_two_engines_has_the_rows_of_one(
     world: World, alone: Path, cluster: Any, commands: Path, tmp_path: Path
 ) -> None:
-    code, _, said = run(world, tmp_path / "run", *on_ray(cluster))
+    (commands / "die").touch()
+    code, shown, said = run(world, tmp_path / "run", *on_ray(cluster))
     assert code == 0, said
     assert "Answers by engine: " in said
+    assert "it is started again." in said
+    assert "raylet" not in f"{shown}{said}"
     assert rows(tmp_path / "run") == rows(alone)
     assert (
         json.loads((tmp_path / "run" / "config.json").read_text())["digest"]

@@ -113,8 +113,8 @@ class RayEngines:
             leave()
             raise
         room = places(self._options, nodes)
-        some = f"room for {room} of {config.replicas}" if room < config.replicas else f"room for all {config.replicas}"
-        note(f"Ray: {counted(len(nodes), 'node')}, {some} engines at once.")
+        there = f"room for {min(room, config.replicas)} of {counted(config.replicas, 'engine')} at once"
+        note(f"Ray: {counted(len(nodes), 'node')}, {there}.")
         values = {**config.model_dump(mode="json"), "replicas": 1, "cluster": None, "resources": {}}
         self._versions = versions_of(_PACKAGES.get(config.backend, ()))
         self._message = {"teacher": values, "versions": self._versions, "model": about}
