@@ -161,17 +161,20 @@ class RayEngines:
 
     def _load(self, engine: int, life: int, actor: Any, heard: Heard) -> None:
         """Follow an actor until its engine is ready; in a thread of its own."""
-        ray = self._ray
         try:
-            said = ray.get(actor.open.remote(self._message))
-            if "other" in said:
-                heard.refused(engine, life, other_versions("an engine", said["host"], said["other"], self._versions))
-                return
-            heard.placed(engine, life, str(said["host"]))
-            said = ray.get(actor.load.remote(self._files() if said["needs"] else []))
-        except Exception as error:  # Ray's own, and whatever the disk raises
-            heard.lost(engine, life, f"was lost ({short(error)})")
+            self._follow(engine, life, actor, heard)
+        except BaseException as error:  # Ray's own, whatever the disk raises, and what a shutdown raises in its threads
+            if not self._closed:
+                heard.lost(engine, life, f"was lost ({short(error)})")
+
+    def _follow(self, engine: int, life: int, actor: Any, heard: Heard) -> None:
+        ray = self._ray
+        said = ray.get(actor.open.remote(self._message))
+        if "other" in said:
+            heard.refused(engine, life, other_versions("an engine", said["host"], said["other"], self._versions))
             return
+        heard.placed(engine, life, str(said["host"]))
+        said = ray.get(actor.load.remote(self._files() if said["needs"] else []))
         if "ready" in said:
             heard.ready(engine, life)
         elif "error" in said:
