@@ -7,8 +7,10 @@ from typing import Any
 from stepsynth.config.wire import SERVERS
 from stepsynth.errors import did_you_mean
 
-__all__ = ["IN_FLIGHT", "RESOURCES", "check_cluster", "check_replicas", "check_resources"]
+__all__ = ["HERE", "IN_FLIGHT", "RESOURCES", "check_cluster", "check_replicas", "check_resources"]
 
+# The values that stand for one engine in this process.
+HERE: dict[str, Any] = {"replicas": 1, "cluster": None, "resources": {}}
 # Ray's own names for what an actor needs.
 RESOURCES = ("num_cpus", "num_gpus", "memory", "resources", "accelerator_type")
 # Requests at one engine, in multiples of its batch: an engine may hold two batches, and the next one is then there already.

@@ -144,11 +144,10 @@ class TeacherCheck:
     # engines ---------------------------------------------------------------------------------
 
     def _ask_engine(self, ask: Callable[[Request], Response]) -> None:
-        answers, seconds = [], 0.0
+        answers: list[Response] = []
         for _ in range(2):
             cost, started = self.purse.take(self._alone), time.monotonic()
-            answers.append(ask(self._question))
-            seconds = time.monotonic() - started
+            answers, seconds = [*answers, ask(self._question)], time.monotonic() - started
             self.purse.settle(cost, answers[-1:])
         self.findings["server"] = Finding("none", "engines on Ray" if self.config.on_ray else "an engine in this process")
         self._tell_seed(answers)

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stepsynth.config.replicas import HERE
 from stepsynth.errors import ConfigError, RunError, StepsynthError
 from stepsynth.model_cache import resolve
 from stepsynth.model_cache.sending import describe, local_folder, send
@@ -115,7 +116,7 @@ class RayEngines:
         room = places(self._options, nodes)
         there = f"room for {min(room, config.replicas)} of {counted(config.replicas, 'engine')} at once"
         note(f"Ray: {counted(len(nodes), 'node')}, {there}.")
-        values = {**config.model_dump(mode="json"), "replicas": 1, "cluster": None, "resources": {}}
+        values = {**config.model_dump(mode="json"), **HERE}
         self._versions = versions_of(_PACKAGES.get(config.backend, ()))
         self._message = {"teacher": values, "versions": self._versions, "model": about}
         self._class: Any = self._ray.remote(_actor_class())
