@@ -142,16 +142,23 @@ class RetryModifiedError(TransientError):
 
 
 class MovedError(TransientError):
-    """One of several servers of the model failed, not the request: ask again at once, and another server is asked.
+    """One of several servers or engines of the model failed, not the request: ask again at once, and another one is asked.
 
     Args:
         message: what happened.
         kind: see `TeacherError`.
         maybe_billed: see `TransientError`.
+        hint: see `TeacherError`.
     """
 
-    def __init__(self, message: str, *, kind: str = "other", maybe_billed: bool = False) -> None:
-        hint = "Ask again; another server of teacher.base_url answers."
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "other",
+        maybe_billed: bool = False,
+        hint: str = "Ask again; another server of teacher.base_url answers.",
+    ) -> None:
         super().__init__(message, hint=hint, kind=kind, maybe_billed=maybe_billed)
 
 

@@ -75,12 +75,32 @@ def run_loop(
         StepsynthError: the reason it stopped; everything obtained is kept.
     """
     config, progress = directory.config, progress or SilentProgress()
-    method, family = create_method(config), create_family(config.task)
+    method = create_method(config)
     begin_journal(journal, inputs, method)
     client = TeacherClient(config.teacher, journal, config.budget, teacher=teacher, paused=progress.paused, note=progress.note)
+    try:
+        _run_stages(directory, journal, inputs, method, client, student, students, progress, scored, together or Together())
+    finally:
+        # Engines on other machines do not end with an error here.
+        client.release()
+
+
+def _run_stages(
+    directory: RunDirectory,
+    journal: Journal,
+    inputs: RunData,
+    method: Method,
+    client: TeacherClient,
+    student: Student | None,
+    students: Path | None,
+    progress: Progress,
+    scored: Callable[[], object],
+    together: Together,
+) -> None:
+    config, family = directory.config, create_family(directory.config.task)
     staged = student or create_student(with_half_the_steps(config))
     own = student or create_student(config)
-    asks_again, together = method.self_trains and inputs.pool is not None, together or Together()
+    asks_again = method.self_trains and inputs.pool is not None
     student_runner = StudentRunner(
         directory, journal, family, own, progress, students, staged, asks_again=asks_again, together=together
     )

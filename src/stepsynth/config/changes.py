@@ -53,12 +53,14 @@ def _values(config: RunConfig) -> dict[str, Any]:
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[tuple[str, str]]:
+    if where in _FREE:
+        return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         if where == "task.labels" and keys != list(new) and set(old) == set(new):
             return [(where, f"{where} were in the order {_short(list(old))}, are in {_short(list(new))}")]
         return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
-    if old == new or where.split(".")[0] in ("budget", "cache", "report", "tracking") or where in _FREE:
+    if old == new or where.split(".")[0] in ("budget", "cache", "report", "tracking"):
         return []
     return [(where, f"{where} was {_short(old)}, is {_short(new)}")]
 

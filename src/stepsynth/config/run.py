@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from stepsynth.config.replicas import HERE
 from stepsynth.config.sections import FREE_SOURCE_KEYS, SOURCES, DataConfig, Section, StudentConfig, TaskConfig, ask_family
 from stepsynth.config.teacher import FREE_TEACHER_KEYS, TeacherConfig
 from stepsynth.registry import METHODS
@@ -57,6 +58,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
     "teacher": {"headers": {}, "reasoning_tokens": 0, "requests_per_minute": None, "longest_pause_s": 3600.0, "logprobs": False},
     "student": {"head": "fresh", "keep": "best", "precision": "float32", "kind": None, "options": {}},
 }
+_LATER_KEYS["teacher"] |= HERE
 # Defaults of version 0.1.0 that have changed since. Stored configs hold the values of these keys.
 _EARLIER_DEFAULTS: dict[str, dict[str, Any]] = {
     "method": {"name": "s3"},

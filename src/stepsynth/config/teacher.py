@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_serializer, model_validator
 
 from stepsynth.config.endpoints import check_address, one_or_more, shown_addresses
+from stepsynth.config.replicas import IN_FLIGHT, check_cluster, check_replicas, check_resources
 from stepsynth.config.sections import Section
 from stepsynth.config.wire import KEY_HEADERS, SECRET, SECRET_NAME, SERVERS, check_fields, check_headers
 from stepsynth.errors import did_you_mean
@@ -53,6 +54,9 @@ FREE_TEACHER_KEYS = (
     "reasoning_tokens",
     "headers",
     "logprobs",
+    "replicas",
+    "cluster",
+    "resources",
 )
 
 
@@ -122,6 +126,11 @@ class TeacherConfig(Section):
         reasoning_tokens: room for thoughts that count as output: added to every request's ``max_tokens``.
         logprobs: openai: ask for log-probabilities where the teacher reads rows a second time (``method.second_reading``);
             they say how sure it is of its answer. A server that refuses them is asked without.
+        replicas: openvino, transformers, vllm, plug-ins that are engines: how many engines answer. More than one run as actors
+            of a Ray cluster; ``concurrency`` is then the most sequences in one batch of each.
+        cluster: ``ray`` or ``ray:HOST:PORT``: a single engine on a Ray cluster, too, and which cluster.
+        resources: what each engine on Ray needs, in Ray's words: ``num_cpus``, ``num_gpus``, ``memory``, ``resources``,
+            ``accelerator_type``.
     """
 
     backend: str = Field(default="openvino", min_length=1, max_length=80)
@@ -144,6 +153,9 @@ class TeacherConfig(Section):
     headers: dict[str, str | dict[Literal["env"], str]] = Field(default_factory=dict)
     reasoning_tokens: int = Field(default=0, ge=0, le=1_000_000)
     logprobs: bool = False
+    replicas: int = Field(default=1, ge=1, le=1024, strict=True)
+    cluster: str | None = None
+    resources: dict[str, Any] = Field(default_factory=dict)
 
     # Servers of the same model besides `base_url`.
     _others: tuple[str, ...] = PrivateAttr(default=())
@@ -183,6 +195,18 @@ class TeacherConfig(Section):
     @classmethod
     def _sound_headers(cls, value: dict[str, str | dict[Literal["env"], str]]) -> dict[str, str | dict[Literal["env"], str]]:
         check_headers(value)
+        return value
+
+    @field_validator("cluster")
+    @classmethod
+    def _on_ray(cls, value: str | None) -> str | None:
+        check_cluster(value)
+        return value
+
+    @field_validator("resources")
+    @classmethod
+    def _rays_own(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_resources(value)
         return value
 
     @model_validator(mode="wrap")
@@ -259,12 +283,27 @@ class TeacherConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _engines(self) -> TeacherConfig:
+        check_replicas(self.backend, self.replicas, self.cluster, self.resources)
+        return self
+
+    @model_validator(mode="after")
     def _server(self) -> TeacherConfig:
         if self.backend == "openai" and not self.base_url:
             raise ValueError("backend 'openai' needs a base_url, for instance 'https://api.openai.com/v1'")
         if self.base_url:
             check_address(self.base_url)
         return self
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether its engines are actors of a Ray cluster."""
+        return self.replicas > 1 or self.cluster is not None
+
+    @property
+    def most_in_flight(self) -> int:
+        """The most requests in flight; engines on Ray have their next batch waiting."""
+        return self.concurrency * self.replicas * IN_FLIGHT if self.on_ray else self.concurrency
 
     @property
     def base_urls(self) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class BudgetGuard:
         self.price = price
         self._budget = budget
         self._uncapped = budget.requests is None and budget.tokens is None and budget.usd is None
-        self._block = config.concurrency
+        self._block = config.most_in_flight
         self._out = Cost()
         self._left = Cost()
         self._next: Cost | None = None

@@ -28,6 +28,7 @@ from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
 from stepsynth.teachers.endpoints import EndpointsTeacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text
+from stepsynth.teachers.replicas import ReplicasTeacher
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class TeacherClient:
         self.journal = journal
         self.identity = config.identity()
         self.budget = BudgetGuard(config, journal.ledger, budget, price_of(config))
-        self.limiter = AdaptiveConcurrency(config.concurrency)
+        self.limiter = AdaptiveConcurrency(config.most_in_flight)
         self.retries: Counter[str] = Counter()
         self.pause = pause
         self.clock = clock
@@ -161,6 +162,8 @@ class TeacherClient:
             self.budget.start()
             self._check_caps(missing[0][1])
             teacher = self._teacher = self._teacher or create_teacher(self.config)
+            if isinstance(teacher, ReplicasTeacher):
+                teacher.start(self._note)
             self._rate.append((self.clock(), self.budget.ledger.answers))
             try:
                 self._dispatcher(teacher, lookup, answered).run()
@@ -196,16 +199,26 @@ class TeacherClient:
 
     def rest(self) -> None:
         """Free an engine's memory before training; the next unknown answer reopens it."""
-        if not self._lent and isinstance(self._teacher, EngineTeacher):
+        if not self._lent and isinstance(self._teacher, ReplicasTeacher):
+            self._teacher.rest()
+        elif not self._lent and isinstance(self._teacher, EngineTeacher):
             self._teacher = None
             # An engine in a reference cycle would stay in memory until the next collection.
             gc.collect()
 
     def close(self) -> None:
-        """Forget the teacher; of several servers, report how many requests each has answered."""
+        """Forget the teacher; of several servers or engines, report how many requests each has answered."""
         if isinstance(self._teacher, EndpointsTeacher):
             each = ", ".join(f"{address} {count:,}" for address, count in self._teacher.answered.items())
             self._note(f"Answers by server: {each}.")
+        elif isinstance(self._teacher, ReplicasTeacher):
+            self._note(f"Answers by engine: {', '.join(f'{count:,}' for count in self._teacher.answered)}.")
+        self.release()
+
+    def release(self) -> None:
+        """Forget the teacher; engines on other machines end."""
+        if not self._lent and isinstance(self._teacher, ReplicasTeacher):
+            self._teacher.release()
         self._teacher = None
 
     def key(self, request: Request) -> str:

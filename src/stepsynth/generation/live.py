@@ -77,7 +77,7 @@ class AsyncDispatcher(Dispatcher):
         self._scheduler = Scheduler(
             grouped(missing, self._many),
             attempts=config.attempts,
-            concurrency=config.concurrency,
+            concurrency=config.most_in_flight,
             state=context.state,
             budget=context.budget,
             jitter=context.jitter,

@@ -38,6 +38,7 @@ from stepsynth.teachers.findings import sample_findings, thoughts_of
 from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
+from stepsynth.teachers.replicas import ReplicasTeacher
 from stepsynth.tracking import make_trackers
 from stepsynth.training import trainings
 from stepsynth.types import StageKind
@@ -210,10 +211,24 @@ def _ask(
         and notes and findings on the teacher.
     """
     teacher_config = ctx.config.teacher
-    teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(teacher_config))
-    # One request shows a server's speed; an engine in this process gets a small batch, since it is
-    # much faster with many requests at once.
-    engine = isinstance(teacher, EngineTeacher)
+    # Of several engines one is enough.
+    one = {"replicas": 1, "cluster": teacher_config.cluster or "ray"} if teacher_config.on_ray else {}
+    teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(teacher_config.model_copy(update=one)))
+    try:
+        return _ask_opened(ctx, teacher, report)
+    finally:
+        if isinstance(teacher, ReplicasTeacher):
+            teacher.release()
+
+
+def _ask_opened(
+    ctx: MethodContext, teacher: AsyncTeacher | EngineTeacher, report: Callable[[str], None] | None
+) -> tuple[list[Request], list[Response], list[tuple[Request, Response]], float, list[str], str]:
+    teacher_config = ctx.config.teacher
+    # One request shows a server's speed; an engine gets a small batch, since it is much faster with many requests at once.
+    engine = isinstance(teacher, EngineTeacher | ReplicasTeacher)
+    if isinstance(teacher, ReplicasTeacher):
+        teacher.start(report or (lambda _: None))
     waits: list[float] = []
 
     def waiting(wait: float) -> None:
@@ -227,7 +242,7 @@ def _ask(
     answers = ask_sample(teacher_config, teacher, asked, waiting)
     # A wait shows the rate limit, not the speed of an answer.
     seconds = max(time.monotonic() - started - (sum(waits) - waited), 0.0) / (
-        len(asked) if engine else teacher_config.concurrency
+        len(asked) * teacher_config.replicas if engine else teacher_config.concurrency
     )
     remember(teacher_config, teacher)
     server = sample_findings(teacher_config, teacher, answers)

@@ -125,11 +125,14 @@ class Trial:
             shared = open_answers(self._answers, self._config.teacher, report)
             with closing(Journal(Path(folder) / JOURNAL, shared)) as journal:
                 client = self._client(journal, report)
-                self._keep(client, sample)
-                report(f"Trial: the teacher labels {len(self._questions.gold):,} of your rows.")
-                answered, undecided = self._label(client)
-                written = self._write(client, report) if self._questions.writes else None
-                client.close()
+                try:
+                    self._keep(client, sample)
+                    report(f"Trial: the teacher labels {len(self._questions.gold):,} of your rows.")
+                    answered, undecided = self._label(client)
+                    written = self._write(client, report) if self._questions.writes else None
+                    client.close()
+                finally:
+                    client.release()
                 spent = _spent(journal)
         check_stop()
         judge, labels = self._labels(report)

@@ -18,7 +18,7 @@ __all__ = ["public_config", "public_name", "public_server", "source_name"]
 # A folder or file that is named by its place, not a model's name such as owner/name.
 _PLACE = re.compile(r"(?:/|~|\.{1,2}/)")
 _EXAMPLE = "https://server.example/v1"
-_UNPUBLISHED = (("cache",), ("tracking",), ("teacher", "headers"), ("teacher", "base_url"))
+_UNPUBLISHED = (("cache",), ("tracking",), ("teacher", "headers"), ("teacher", "base_url"), ("teacher", "cluster"))
 
 
 def public_config(config: RunConfig, values: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -158,7 +158,7 @@ async def answer_of(teacher: AsyncTeacher, request: Request) -> Response:
 
 
 def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeacher | EngineTeacher | BatchApiTeacher:
-    """Return the teacher that a config names; engines load their model here.
+    """Return the teacher that a config names; an engine in this process loads its model here.
 
     Args:
         config: the teacher's config.
@@ -169,6 +169,10 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
             a key variable is not set, or the backend does not accept a setting.
         AssetError: the model cannot be fetched.
     """
+    if config.on_ray:
+        from stepsynth.teachers.replicas import ReplicasTeacher
+
+        return ReplicasTeacher(config)
     if len(config.base_urls) > 1:
         from stepsynth.teachers.endpoints import EndpointsTeacher
 
@@ -213,7 +217,12 @@ def probe_teacher(config: TeacherConfig, report: Callable[[str], None] | None = 
         ConfigError: as for `create_teacher`.
         AssetError: the embedded model cannot be fetched.
         TeacherError: the server is unreachable (of several, all are), refuses the key or lacks the model.
+        RunError: for engines on Ray: there is no cluster, or no node has what an engine needs.
     """
+    if config.on_ray:
+        from stepsynth.teachers.replica_cluster import check_cluster
+
+        return check_cluster(config, report or (lambda _: None))
     factory = _factory(config)
     check = getattr(factory, "check", None)
     if callable(check):

@@ -6,7 +6,7 @@
 
 The first question is asked as in a run, and refusals are learned as in a run. Three more are sent at
 once: the same one again (does the seed work?), one for two answers, and one with a system turn that
-asks for JSON and log-probabilities. An engine in this process gets two questions.
+asks for JSON and log-probabilities. An engine gets two questions.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from stepsynth.teachers.learned import LearningTeacher, remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.purse import Bill, Purse
 from stepsynth.teachers.reading import answer_text, is_cut_off_in_thought
+from stepsynth.teachers.replicas import ReplicasTeacher, one_by_one
 from stepsynth.types import Message, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from stepsynth.config import BudgetConfig, TeacherConfig
@@ -129,8 +130,9 @@ class TeacherCheck:
         try:
             several = {"rows_per_request": max(2, self.config.rows_per_request)} if self.config.backend in SERVERS else {}
             teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(self._changed(**several), fresh=True))
-            if isinstance(teacher, EngineTeacher):
-                self._ask_engine(teacher)
+            if isinstance(teacher, EngineTeacher | ReplicasTeacher):
+                with one_by_one(teacher, self.config) as ask:
+                    self._ask_engine(ask)
             else:
                 asyncio.run(self._ask_server(teacher))
         except StepsynthError as error:
@@ -139,21 +141,19 @@ class TeacherCheck:
     def _changed(self, **changes: Any) -> TeacherConfig:
         return self.config.model_copy(update=changes)
 
-    # engines in this process ---------------------------------------------------------------
+    # engines ---------------------------------------------------------------------------------
 
-    def _ask_engine(self, engine: EngineTeacher) -> None:
-        seed = int(self._question.key(self.config.identity())[:7], 16)
-        answers, seconds = [], 0.0
+    def _ask_engine(self, ask: Callable[[Request], Response]) -> None:
+        answers: list[Response] = []
         for _ in range(2):
             cost, started = self.purse.take(self._alone), time.monotonic()
-            answers.append(dict(engine.generate_batch(self._alone, [seed]))[0])
-            seconds = time.monotonic() - started
+            answers, seconds = [*answers, ask(self._question)], time.monotonic() - started
             self.purse.settle(cost, answers[-1:])
-        written = answers[-1].usage.completion_tokens
-        self.findings["server"] = Finding("none", "an engine in this process")
+        self.findings["server"] = Finding("none", "engines on Ray" if self.config.on_ray else "an engine in this process")
         self._tell_seed(answers)
         self._tell_sampling({})
         self._tell_answer(answers[0])
+        written = answers[-1].usage.completion_tokens
         pace = f"{written / seconds:,.0f} tokens per second, one answer alone" if written and seconds else "not counted"
         self.findings["speed"] = Finding("seen", pace)
         self.findings["parallel"] = Finding("seen", f"batches of up to {self.config.concurrency} (teacher.concurrency)")

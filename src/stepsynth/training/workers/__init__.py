@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, did_you_mean
-from stepsynth.training.workers.base import INSTALL_RAY, Job, Outcome, Told, Workers
+from stepsynth.runtime.ray_cluster import INSTALL_RAY, address_of
+from stepsynth.training.workers.base import Job, Outcome, Told, Workers
 from stepsynth.training.workers.here import Here
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ def open_workers(on: str | None, jobs: int | None, note: Callable[[str], object]
     """
     if not check_workers(on, jobs):
         return None
-    way, _, address = (on or "processes").partition(":")
-    # Ray's own client addresses begin with its name.
-    address = f"ray:{address}" if address.startswith("//") else address
+    way, address = (on or "processes").partition(":")[0], address_of(on or "")
     module, _, name = WAYS[way].partition(":")
     made: Any = getattr(import_module(module), name)
     workers: Workers = made(address, jobs, note)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTEMPTS",
-    "INSTALL_RAY",
     "Job",
     "Outcome",
     "Told",
@@ -35,7 +34,6 @@ __all__ = [
     "with_half_the_steps",
 ]
 
-INSTALL_RAY = "Install it with: pip install 'stepsynth[ray]'"
 ATTEMPTS = 3
 
 

@@ -18,15 +18,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepsynth import model_cache
-from stepsynth.errors import ConfigError, Interrupted, RunError
+from stepsynth.errors import Interrupted
+from stepsynth.model_cache.sending import describe, local_folder, own_copy, received, send, write
 from stepsynth.runtime.counting import counted
+from stepsynth.runtime.ray_cluster import import_ray, join, leave, node_resources, one_line, other_versions
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.training.workers.base import INSTALL_RAY, Job, Outcome, Told, WorkerLostError, insist
+from stepsynth.training.workers.base import Job, Outcome, Told, WorkerLostError, insist
 from stepsynth.training.workers.wire import (
     attend,
     failure,
-    files_of,
     job_document,
     own_threads,
     portable,
@@ -35,7 +35,6 @@ from stepsynth.training.workers.wire import (
     use_threads,
     versions,
 )
-from stepsynth.types import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +47,6 @@ _TICK_S = 0.2
 _SIGN_S = 5.0
 _BEAT_S = 120.0
 _STEP_S = 3600.0
-_REACH_S = 10.0
 _NODES_S = 2.0
 # The files of a base model that a student reads.
 _WEIGHTS = (".json", ".txt", ".model", ".safetensors")
@@ -81,13 +79,7 @@ class RayWorkers:
         beat_s: float = _BEAT_S,
         step_s: float | None = None,
     ) -> None:
-        # Neither reports of use to its makers nor its lines in our output.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("Ray is not installed.", hint=INSTALL_RAY) from None
-        self._ray: Any = ray
+        import_ray()
         self._jobs, self._note, self._beat_s = jobs, note, beat_s
         self._step_s = float(os.environ.get("STEPSYNTH_WORKER_STEP_S") or _STEP_S) if step_s is None else step_s
         self._threads = own_threads()
@@ -95,11 +87,10 @@ class RayWorkers:
         self._guard = threading.Lock()
         self._bases: dict[str, tuple[dict[str, Any], Any]] = {}
         self._counted = (-_NODES_S, 1)
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            _connect(ray, address, note)
-        self._task: Any = ray.remote(max_retries=0, num_returns="streaming")(_task())
-        nodes = self._nodes()
+        self._ray: Any = join(address, note)
+        self._joined = True
+        self._task: Any = self._ray.remote(max_retries=0, num_returns="streaming")(_task())
+        nodes = node_resources(self._ray)
         note(f"Ray: {counted(len(nodes), 'node')}, room for {counted(self.at_once(), 'training')} at once.")
 
     def at_once(self) -> int:
@@ -107,7 +98,7 @@ class RayWorkers:
         counted, room = self._counted
         if time.monotonic() - counted >= _NODES_S:
             need = self._needs()
-            places = [min(int(node.get(kind, 0) // share) for kind, share in need.items()) for node in self._nodes()]
+            places = [min(int(node.get(kind, 0) // share) for kind, share in need.items()) for node in node_resources(self._ray)]
             room = max(1, sum(places))
             self._counted = (time.monotonic(), room)
         return min(room, self._jobs or room)
@@ -127,16 +118,13 @@ class RayWorkers:
 
     def close(self) -> None:
         """Leave the cluster; a local one that was started here ends."""
-        if self._ours:
-            self._ray.shutdown()
-
-    def _nodes(self) -> list[dict[str, float]]:
-        """Return the resources of the nodes that are alive."""
-        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if self._joined:
+            self._joined = False
+            leave()
 
     def _needs(self) -> dict[str, float]:
         """Return what a task occupies: its threads' cores, at most a whole node, and a GPU if there are any."""
-        nodes = self._nodes()
+        nodes = node_resources(self._ray)
         widest = max((node.get("CPU", 0) for node in nodes), default=0)
         gpu = {"GPU": 1.0} if any(node.get("GPU") for node in nodes) else {}
         return {"CPU": max(1.0, min(self._threads, widest)), **gpu}
@@ -144,7 +132,7 @@ class RayWorkers:
     def _once(self, job: Job, out: Path | None, told: Told) -> Outcome:
         ray, needs = self._ray, self._needs()
         about, weights = self._base(job.config)
-        start = ray.put(_read_files(job.start)) if job.start else None
+        start = send(sorted(path for path in job.start.iterdir() if path.is_file()), ray.put) if job.start else None
         document = {**job_document(job), "start": None}
         message = {"job": document, "base": about, "keep": out is not None, "threads": self._threads, "versions": versions()}
         task = self._task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
@@ -159,7 +147,7 @@ class RayWorkers:
             check_stop()
             if not ray.is_initialized():
                 raise Interrupted("stopped; nothing is lost.", hint="Run it again to resume.") from None
-            raise WorkerLostError(f"was lost ({_one_line(error)})") from None
+            raise WorkerLostError(f"was lost ({one_line(error)})") from None
         finally:
             if not whole:
                 with contextlib.suppress(Exception):
@@ -193,7 +181,7 @@ class RayWorkers:
             if "began" in found:
                 host = str(found["began"])
             elif "other" in found:
-                raise _other(found)
+                raise other_versions("a worker", found["host"], found["other"], versions())
             elif "step" in found:
                 told.step(*found["step"])
             elif "fitted" in found:
@@ -210,91 +198,10 @@ class RayWorkers:
         with self._guard:
             name = config.student.model
             if name not in self._bases:
-                folder = _local(name)
-                files = {key: value for key, value in files_of(folder).items() if key.endswith(_WEIGHTS)}
-                about = {"name": name, "path": str(folder), "files": files}
-                self._bases[name] = about, self._ray.put(_read_files(folder, files))
+                folder = local_folder(name, _WEIGHTS)
+                about = describe(name, folder, _WEIGHTS)
+                self._bases[name] = about, send([folder / file for file in about["files"]], self._ray.put)
             return self._bases[name]
-
-
-def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
-    address = address or os.environ.get("RAY_ADDRESS", "")
-    if address.startswith("ray://"):
-        raise ConfigError(
-            f"{address!r} is an address of Ray's client, which cannot follow trainings.",
-            hint="Run the command on a machine of the cluster and give ray, or ray:HOST:PORT with the port of its head (6379).",
-        )
-    quietly = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    # What Ray prints while it starts must not be in our output.
-    with contextlib.redirect_stdout(None):
-        if address and address not in ("auto", "local"):
-            _reach(address)
-        try:
-            try:
-                ray.init(address=address or "auto", **quietly)
-            except ConnectionError:
-                if address:
-                    raise
-                note("Ray: no cluster runs here, so a local one is started.")
-                ray.init(include_dashboard=False, **quietly)
-        except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
-            raise RunError(
-                f"cannot use the Ray cluster{f' at {address!r}' if address else ''}: {_one_line(error)}",
-                hint="Check the address, and that this machine is a node of it with the same versions of Ray and Python.",
-            ) from None
-
-
-def _reach(address: str) -> None:
-    """Check that somebody listens, which Ray itself takes minutes to find out."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S):
-            return
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise RunError(
-            f"there is no Ray cluster at {address!r}: {said}.",
-            hint="Give HOST:PORT of its head, as Ray prints it when the head starts.",
-        ) from None
-
-
-def _local(name: str) -> Path:
-    """Return a base model's folder on this machine."""
-    found = model_cache.resolve(name, kind="student")
-    if isinstance(found, Path):
-        return found
-    from huggingface_hub import snapshot_download
-
-    wanted = [f"*{end}" for end in _WEIGHTS]
-    try:
-        return Path(snapshot_download(found, local_files_only=True, allow_patterns=wanted))
-    except Exception:
-        return Path(snapshot_download(found, allow_patterns=wanted))
-
-
-def _read_files(folder: Path | None, names: Mapping[str, str] | None = None) -> dict[str, bytes]:
-    assert folder is not None  # noqa: S101
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    return {path.name: path.read_bytes() for path in files if names is None or path.name in names}
-
-
-def _other(found: dict[str, Any]) -> RunError:
-    """Return the error for a worker that has other versions, or no stepsynth that knows such jobs."""
-    from stepsynth import __version__
-
-    hint = "Install the same versions on all machines of the cluster, with the extra: pip install 'stepsynth[ray]'"
-    other = found["other"]
-    if not isinstance(other, dict):
-        return RunError(
-            f"a worker (on {found['host']}) cannot do stepsynth's jobs: {other}; here it is {__version__}.", hint=hint
-        )
-    ours = versions()
-    differ = ", ".join(f"{name} {other.get(name, 'none')} (here {ours[name]})" for name in ours if other.get(name) != ours[name])
-    return RunError(f"a worker (on {found['host']}) has other versions: {differ}.", hint=hint)
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 # in the worker ------------------------------------------------------------------------------
@@ -355,7 +262,7 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
                 use_threads(int(message["threads"]))
                 document = dict(message["job"])
                 if start[0] is not None:
-                    document["start"] = str(_written(folder / "start", start[0]))
+                    document["start"] = str(write(folder / "start", start[0], _get))
                 job = _with_base(read_job(document), message["base"], weights[0])
                 told.said.put(attend(job, out, scratch, told))
             except Exception as error:
@@ -378,36 +285,15 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
 
 def _with_base(job: Job, about: Mapping[str, Any], weights: Any) -> Job:
     """Return the job with a base model of this machine: one with the same files, or those of the object store."""
-    files = dict(about["files"])
-    found = next((folder for folder in _candidates(about) if _same(folder, files)), None)
+    found = own_copy(about, _WEIGHTS) or received(about, weights, _get)
     if found is None:
-        place = Path(tempfile.gettempdir(), f"stepsynth-base-{os.getuid()}-{os.getpid()}-{digest(files)[:16]}")
-        found = place if _same(place, files) else _written(place, weights)
-        if not _same(found, files):
-            raise WorkerLostError("got a base model with other files")
+        raise WorkerLostError("got a base model with other files")
     student = job.config.student.model_copy(update={"model": str(found)})
     return Job(job.config.model_copy(update={"student": student}), job.parts, job.select, job.start, job.judged)
 
 
-def _candidates(about: Mapping[str, Any]) -> Iterator[Path]:
-    yield Path(about["path"])
-    # Only what is here already: the driver's files are nearer than the hub.
-    with contextlib.suppress(Exception):
-        if model_cache.at_hand(about["name"]):
-            yield _local(about["name"])
-
-
-def _same(folder: Path, files: Mapping[str, str]) -> bool:
-    try:
-        return {key: value for key, value in files_of(folder).items() if key in files} == files
-    except OSError:
-        return False
-
-
-def _written(folder: Path, reference: Any) -> Path:
+def _get(reference: Any) -> bytes:
     import ray
 
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for name, content in ray.get(reference).items():
-        (folder / name).write_bytes(content)
-    return folder
+    content: bytes = ray.get(reference)
+    return content

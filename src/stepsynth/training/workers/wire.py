@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import sys
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from stepsynth import errors
 from stepsynth.config import TeacherConfig, parse_stored
 from stepsynth.registry import FAMILIES, STUDENTS
 from stepsynth.runtime.files import DISK_ERRORS
+from stepsynth.runtime.ray_cluster import versions_of
 from stepsynth.training.workers.base import Job, Outcome, WorkerLostError, perform, with_half_the_steps
 from stepsynth.types import Example, Prediction, Span, digest
 
@@ -51,16 +50,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scip
 
 def versions() -> dict[str, str]:
     """Return the versions on which a student's bytes depend."""
-    from stepsynth import __version__
-
-    found = {"stepsynth": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
-    for name in _PACKAGES:
-        try:
-            # Builds for other processors count as the same version.
-            found[name] = version(name).partition("+")[0]
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return versions_of(_PACKAGES)
 
 
 def portable(config: RunConfig) -> bool:
