@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.training.workers.base import INSTALL_RAY, Job, Outcome, Told, Workers
 from stepsynth.training.workers.here import Here
+from stepsynth.training.workers.in_order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "check_workers", "open_workers"]
+__all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "check_workers", "in_order", "open_workers"]
 
 # Each class takes an address, the number of trainings at once and `note`.
 WAYS = {
@@ -30,7 +31,7 @@ WAYS = {
 
 
 def check_workers(on: str | None, jobs: int | None) -> bool:
-    """Return whether students are to be trained by workers; starts nothing.
+    """Return whether workers are to do the work; starts nothing.
 
     Args:
         on: as for `open_workers`.
@@ -40,7 +41,7 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
         ConfigError: the way or the number is wrong, or its library is missing.
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of students to train at once, 1 or more.")
+        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of jobs to do at once, 1 or more.")
     if on is None and (jobs or 1) == 1:
         return False
     way = (on or "processes").partition(":")[0]

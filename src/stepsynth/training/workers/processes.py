@@ -72,9 +72,9 @@ class Processes:
         cores = os.cpu_count() or 1
         if self._jobs * self._threads > cores and self._threads > 1:
             note(
-                f"{self._jobs} students are trained at once with {self._threads} threads each, on {cores} cores. With "
-                f"OMP_NUM_THREADS={max(1, cores // self._jobs)} they would not share cores; weights then differ in their last "
-                "digits from those of runs with another number."
+                f"{self._jobs} workers with {self._threads} threads each share {cores} cores. With "
+                f"OMP_NUM_THREADS={max(1, cores // self._jobs)} they would not; weights and probabilities then differ in their "
+                "last digits from those with another number."
             )
 
     @property

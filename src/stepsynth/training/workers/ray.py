@@ -15,6 +15,7 @@ import socket
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +95,14 @@ class RayWorkers:
         self._room = threading.Semaphore(jobs or 1_000_000)
         self._guard = threading.Lock()
         self._bases: dict[str, tuple[dict[str, Any], Any]] = {}
+        self._students: dict[str, tuple[dict[str, Any], Any]] = {}
         self._counted = (-_NODES_S, 1)
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(ray, address, note)
         self._task: Any = ray.remote(max_retries=0, num_returns="streaming")(_task())
         nodes = self._nodes()
-        note(f"Ray: {counted(len(nodes), 'node')}, room for {counted(self.at_once(), 'training')} at once.")
+        note(f"Ray: {counted(len(nodes), 'node')}, room for {counted(self.at_once(), 'job')} at once.")
 
     def at_once(self) -> int:
         """Return how many trainings the cluster has room for now, at most ``jobs``."""
@@ -143,10 +145,14 @@ class RayWorkers:
 
     def _once(self, job: Job, out: Path | None, told: Told) -> Outcome:
         ray, needs = self._ray, self._needs()
-        about, weights = self._base(job.config)
-        start = ray.put(_read_files(job.start)) if job.start else None
+        # A student that is only asked was trained before, and is asked again and again.
+        about, weights = (None, None) if job.loader else self._base(job.config)
+        student, start = self._student(job.start) if job.loader and job.start else (None, None)
+        if job.start and student is None:
+            start = ray.put(_read_files(job.start))
         document = {**job_document(job), "start": None}
-        message = {"job": document, "base": about, "keep": out is not None, "threads": self._threads, "versions": versions()}
+        message: dict[str, Any] = {"job": document, "base": about, "student": student, "keep": out is not None}
+        message |= {"threads": self._threads, "versions": versions()}
         task = self._task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
         # In a list they are fetched only by workers that need them.
         running = task.remote(message, [weights], [start])
@@ -215,6 +221,14 @@ class RayWorkers:
                 about = {"name": name, "path": str(folder), "files": files}
                 self._bases[name] = about, self._ray.put(_read_files(folder, files))
             return self._bases[name]
+
+    def _student(self, folder: Path) -> tuple[dict[str, Any], Any]:
+        """Return what a worker has to know about a trained student, and its files in the object store."""
+        with self._guard:
+            if str(folder) not in self._students:
+                about = {"name": "", "path": str(folder), "files": files_of(folder)}
+                self._students = {str(folder): (about, self._ray.put(_read_files(folder)))}
+            return self._students[str(folder)]
 
 
 def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
@@ -336,9 +350,9 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
     """Do a job in a worker of the cluster; yield what the driver is to hear.
 
     Args:
-        message: the job, its base model, the driver's threads and versions.
-        weights: the base model in the object store.
-        start: the files of the student to start from, there, or ``None``.
+        message: the job, its base model or the student to be asked, the driver's threads and versions.
+        weights: the base model in the object store, or ``None``.
+        start: the files of the student to start from, or to ask, there, or ``None``.
     """
     if (own := versions()) != message["versions"]:
         yield {"other": own, "host": socket.gethostname()}
@@ -354,9 +368,13 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
             try:
                 use_threads(int(message["threads"]))
                 document = dict(message["job"])
-                if start[0] is not None:
+                if message["student"]:
+                    document["start"] = str(_here(message["student"], start[0]))
+                elif start[0] is not None:
                     document["start"] = str(_written(folder / "start", start[0]))
-                job = _with_base(read_job(document), message["base"], weights[0])
+                job = read_job(document)
+                if message["base"]:
+                    job = _with_base(job, _here(message["base"], weights[0]))
                 told.said.put(attend(job, out, scratch, told))
             except Exception as error:
                 told.said.put({"failed": failure(error)})
@@ -376,24 +394,29 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
                 return
 
 
-def _with_base(job: Job, about: Mapping[str, Any], weights: Any) -> Job:
-    """Return the job with a base model of this machine: one with the same files, or those of the object store."""
+def _with_base(job: Job, folder: Path) -> Job:
+    """Return the job with a base model of this machine."""
+    student = job.config.student.model_copy(update={"model": str(folder)})
+    return replace(job, config=job.config.model_copy(update={"student": student}))
+
+
+def _here(about: Mapping[str, Any], weights: Any) -> Path:
+    """Return a folder of this machine with a model's files: its own, or those of the object store."""
     files = dict(about["files"])
     found = next((folder for folder in _candidates(about) if _same(folder, files)), None)
     if found is None:
         place = Path(tempfile.gettempdir(), f"stepsynth-base-{os.getuid()}-{os.getpid()}-{digest(files)[:16]}")
         found = place if _same(place, files) else _written(place, weights)
         if not _same(found, files):
-            raise WorkerLostError("got a base model with other files")
-    student = job.config.student.model_copy(update={"model": str(found)})
-    return Job(job.config.model_copy(update={"student": student}), job.parts, job.select, job.start, job.judged)
+            raise WorkerLostError("got a model with other files")
+    return found
 
 
 def _candidates(about: Mapping[str, Any]) -> Iterator[Path]:
     yield Path(about["path"])
     # Only what is here already: the driver's files are nearer than the hub.
     with contextlib.suppress(Exception):
-        if model_cache.at_hand(about["name"]):
+        if about["name"] and model_cache.at_hand(about["name"]):
             yield _local(about["name"])
 
 
