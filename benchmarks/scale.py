@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import psutil
@@ -355,6 +355,13 @@ MILLION = 1_000_000
 BASE = "minilm-l6"
 
 
+class Spent(NamedTuple):
+    """Seconds by the clock, and of the processors."""
+
+    wall: float
+    cpu: float
+
+
 def prose(count: int, seed: int = 0) -> list[str]:
     """Return texts of 12 to 22 words, in runs of the words of this project's own pages, so trigrams are those of English."""
     words = [word for page in sorted((ROOT / "docs").glob("*.md")) for word in re.findall(r"[A-Za-z']{2,}", page.read_text())]
@@ -391,7 +398,7 @@ def trained_student(folder: Path) -> Path:
     return out
 
 
-def part_rules(count: int) -> float:
+def part_rules(count: int) -> Spent:
     """Judge rows by the rules for training rows."""
     from stepsynth.filters import FilterPipeline
 
@@ -406,7 +413,7 @@ def part_rules(count: int) -> float:
     return timed(lambda: rules.judge(candidates, []))
 
 
-def part_near_duplicates(count: int) -> float:
+def part_near_duplicates(count: int) -> Spent:
     """Judge waves of 2,000 rows, each beside all that were accepted before."""
     from stepsynth.near_duplicates import NearDuplicates
 
@@ -423,7 +430,7 @@ def part_near_duplicates(count: int) -> float:
     return timed(judge)
 
 
-def part_embeddings(count: int) -> float:
+def part_embeddings(count: int) -> Spent:
     """Read rows with the student's base model."""
     from stepsynth.students.probe import FrozenEncoder
 
@@ -433,7 +440,7 @@ def part_embeddings(count: int) -> float:
     return timed(lambda: encoder.features(rows))
 
 
-def part_label_check(count: int) -> float:
+def part_label_check(count: int) -> Spent:
     """Have a probe of 200 gold rows judge rows, in waves of 2,000."""
     from stepsynth.students.probe import LinearProbe
 
@@ -442,7 +449,7 @@ def part_label_check(count: int) -> float:
     return timed(lambda: [probe.probabilities(rows[start : start + wave]) for start in range(0, count, wave)])
 
 
-def part_gap(count: int) -> float:
+def part_gap(count: int) -> Spent:
     """Compare the written rows of a run with 500 gold rows."""
     from stepsynth.training.gap import find_gap
 
@@ -459,7 +466,7 @@ def part_gap(count: int) -> float:
         return timed(lambda: find_gap(journal, found))
 
 
-def part_judging(count: int) -> float:
+def part_judging(count: int) -> Spent:
     """Have a student predict a list of rows, as a pool is judged."""
     from stepsynth.exporting.loading import load_model
 
@@ -470,18 +477,18 @@ def part_judging(count: int) -> float:
         return timed(lambda: model.predict(rows))
 
 
-def part_predict(count: int, jobs: int = 1, on: str = "") -> float:
+def part_predict(count: int, jobs: int = 1) -> Spent:
     """Run ``stepsynth predict`` on a CSV file, from start to end."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         student = trained_student(folder)
         (folder / "new.csv").write_text("text\n" + "".join(f"{text}\n" for text in prose(count)))
         command = [sys.executable, "-m", "stepsynth", "predict", str(student), str(folder / "new.csv"), "--jobs", str(jobs)]
-        command += ["--out", str(folder / "out.csv"), *(["--on", on] if on else [])]
+        command += ["--out", str(folder / "out.csv")]
         return timed(lambda: subprocess.run(command, check=True, stderr=subprocess.DEVNULL))
 
 
-PARTS: dict[str, Callable[..., float]] = {
+PARTS: dict[str, Callable[..., Spent]] = {
     "rules": part_rules,
     "near-duplicates": part_near_duplicates,
     "embeddings": part_embeddings,
@@ -490,68 +497,67 @@ PARTS: dict[str, Callable[..., float]] = {
     "judging": part_judging,
     "predict": part_predict,
 }
+NETWORK = ("embeddings", "label-check", "judging", "predict")
 # How a part's time grows with its rows. Near duplicates: every text beside every earlier one; the figures of a gap: the same
 # 1,000 rows are compared, however many there are.
 GROWTH = {"near-duplicates": "quadratic", "gap": "constant"}
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of a call."""
-    started = time.perf_counter()
+def timed(work: Callable[[], object]) -> Spent:
+    """Return the seconds of a call, and those of the processors, also of processes that ended in it."""
+
+    def busy() -> float:
+        found = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(use.ru_utime + use.ru_stime for use in found)
+
+    started, before = time.perf_counter(), busy()
     work()
-    return time.perf_counter() - started
+    return Spent(time.perf_counter() - started, busy() - before)
 
 
-def measure_part(name: str, count: int, jobs: int = 1, on: str = "") -> dict[str, Any]:
+def measure_part(name: str, count: int, jobs: int = 1) -> dict[str, Any]:
     """Measure one part of what happens to rows.
 
     Args:
         name: one of ``PARTS``.
         count: rows.
         jobs: for ``predict``.
-        on: for ``predict``.
+
+    Returns:
+        Among others ``seconds`` by the clock and ``cpu_seconds``, which other work on the machine changes little.
     """
-    seconds = PARTS[name](count, **({"jobs": jobs, "on": on} if name == "predict" else {}))
-    return {
-        "part": name,
-        "rows": count,
-        "jobs": jobs,
-        "on": on,
-        "seconds": round(seconds, 2),
-        "per_second": round(count / seconds),
-    }
+    spent = PARTS[name](count, **({"jobs": jobs} if name == "predict" else {}))
+    said = {"part": name, "rows": count, "jobs": jobs, "threads": os.environ.get("OMP_NUM_THREADS", "")}
+    said |= {"seconds": round(spent.wall, 2), "cpu_seconds": round(spent.cpu, 2)}
+    return said | {"load": [round(load, 1) for load in os.getloadavg()[:2]]}
 
 
-def measure_parts(rows: int) -> dict[str, Any]:
-    """Measure every part in a process of its own, and say what a million rows would take."""
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "")}
-    found: dict[str, Any] = {"cores": os.cpu_count(), "base": BASE, "load_before": round(os.getloadavg()[0], 2), **threads}
-    found["parts"] = [apart("part", "--name", name, "--rows", rows) for name in PARTS]
-    # Two sizes give the part that grows with the square.
-    found["parts"].append(apart("part", "--name", "near-duplicates", "--rows", 2 * rows))
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for jobs, on in ((1, ""), (2, ""), (2, "ray")):
-        part = apart("part", "--name", "predict", "--rows", rows, "--jobs", jobs, "--on", on, environment=one_thread)
-        found["parts"].append({**part, "threads": 1})
-    found["hours_for_a_million"] = hours(found["parts"])
-    return found
+def measure_parts(rows: int, read: int) -> dict[str, Any]:
+    """Measure every part in a process of its own with one thread, and say what a million rows would take.
+
+    Args:
+        rows: for parts without a network.
+        read: for those whose rows a network reads.
+    """
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}
+    sizes = [("near-duplicates", 2 * rows), *((name, read if name in NETWORK else rows) for name in PARTS)]
+    parts = [apart("part", "--name", name, "--rows", count, environment=one) for name, count in sizes]
+    return {"cores": os.cpu_count(), "base": BASE, "parts": parts, "cpu_hours_for_a_million": hours(parts)}
 
 
 def hours(parts: list[dict[str, Any]]) -> dict[str, float]:
-    """Return how long each part would take for a million rows: in proportion, unless `GROWTH` says otherwise."""
+    """Return the hours of one core that a million rows would take: in proportion, unless `GROWTH` says otherwise."""
     said = {}
     for part in parts:
-        name, seconds = part["part"], part["seconds"] * MILLION / part["rows"]
-        if part.get("threads"):
-            name += f", {part['jobs']} x 1 thread" + (f", {part['on']}" if part["on"] else "")
+        name, seconds = part["part"], part["cpu_seconds"] * MILLION / part["rows"]
         if GROWTH.get(name) == "constant":
-            seconds = part["seconds"]
+            seconds = part["cpu_seconds"]
         if GROWTH.get(name) == "quadratic":
             # seconds = a * rows + b * rows ** 2, through the two sizes
-            (x, y), (u, v) = [(p["rows"], p["seconds"]) for p in parts if p["part"] == name]
+            (x, y), (u, v) = [(p["rows"], p["cpu_seconds"]) for p in parts if p["part"] == name]
             square = max(0.0, (v / u - y / x) / (u - x))
             seconds = (y / x - square * x) * MILLION + square * MILLION**2
-        said[name] = round(seconds / 3600, 2)
+        said[name] = round(seconds / 3600, 3)
     return said
 
 
@@ -572,7 +578,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=["all", "answers", "waiting", "rows", "parts", "part", "serve"], default="all")
     parser.add_argument("--name", choices=list(PARTS), help="for part")
     parser.add_argument("--jobs", type=int, default=1, help="for part")
-    parser.add_argument("--on", default="", help="for part")
+    parser.add_argument("--read", type=int, default=4000, help="for parts: rows that a network reads")
     parser.add_argument("--answers", type=int, default=50_000)
     parser.add_argument("--teacher", choices=["process", "server"], default="process")
     parser.add_argument("--concurrency", type=int, default=64)
@@ -590,9 +596,9 @@ def main() -> None:
     elif o.part == "rows":
         print(json.dumps(measure_rows(o.rows), indent=1))
     elif o.part == "part":
-        print(json.dumps(measure_part(o.name, o.rows, o.jobs, o.on)))
+        print(json.dumps(measure_part(o.name, o.rows, o.jobs)))
     elif o.part == "parts":
-        stored("scale-parts.json", found := measure_parts(o.rows))
+        stored("scale-parts.json", found := measure_parts(o.rows, o.read))
         print(json.dumps(found, indent=1))
     else:
         answers = [apart("answers", "--answers", o.answers, "--teacher", name) for name in ("process", "server")]

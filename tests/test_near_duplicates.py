@@ -72,7 +72,7 @@ def test_it_is_the_jaccard_similarity_of_trigrams(texts: list[str], before: list
 
 @pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.95, 1.0])
 def test_no_pair_is_missed_though_few_are_counted(similarity: float) -> None:
-    """Of long texts only the rarest trigrams are compared at first: copies with ever more other words, common words, short ones."""
+    """Only the rarest trigrams of long texts are compared at first: copies with ever more other words, short and long."""
     draw = Random(similarity)
     words = ["".join(draw.choices("abcdefgh", k=draw.randrange(1, 7))) for _ in range(150)]
     texts = []
