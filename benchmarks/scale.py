@@ -499,8 +499,8 @@ PARTS: dict[str, Callable[..., Spent]] = {
 }
 NETWORK = ("embeddings", "label-check", "judging", "predict")
 # How a part's time grows with its rows. Near duplicates: every text beside every earlier one; the figures of a gap: the same
-# 1,000 rows are compared, however many there are.
-GROWTH = {"near-duplicates": "quadratic", "gap": "constant"}
+# 1,000 rows are compared, however many there are; a command imports libraries first.
+GROWTH = {"near-duplicates": "quadratic", "gap": "constant", "predict": "start-up"}
 
 
 def timed(work: Callable[[], object]) -> Spent:
@@ -540,7 +540,9 @@ def measure_parts(rows: int, read: int) -> dict[str, Any]:
         read: for those whose rows a network reads.
     """
     one = {**os.environ, "OMP_NUM_THREADS": "1"}
-    sizes = [("near-duplicates", 2 * rows), *((name, read if name in NETWORK else rows) for name in PARTS)]
+    # Two sizes where time does not grow in proportion.
+    sizes = [("near-duplicates", 3 * rows), ("predict", 16)]
+    sizes += [(name, read if name in NETWORK else rows) for name in PARTS]
     parts = [apart("part", "--name", name, "--rows", count, environment=one) for name, count in sizes]
     return {"cores": os.cpu_count(), "base": BASE, "parts": parts, "cpu_hours_for_a_million": hours(parts)}
 
@@ -548,15 +550,21 @@ def measure_parts(rows: int, read: int) -> dict[str, Any]:
 def hours(parts: list[dict[str, Any]]) -> dict[str, float]:
     """Return the hours of one core that a million rows would take: in proportion, unless `GROWTH` says otherwise."""
     said = {}
-    for part in parts:
-        name, seconds = part["part"], part["cpu_seconds"] * MILLION / part["rows"]
-        if GROWTH.get(name) == "constant":
-            seconds = part["cpu_seconds"]
-        if GROWTH.get(name) == "quadratic":
-            # seconds = a * rows + b * rows ** 2, through the two sizes
-            (x, y), (u, v) = [(p["rows"], p["cpu_seconds"]) for p in parts if p["part"] == name]
-            square = max(0.0, (v / u - y / x) / (u - x))
-            seconds = (y / x - square * x) * MILLION + square * MILLION**2
+    for name in PARTS:
+        sizes = sorted((part["rows"], part["cpu_seconds"]) for part in parts if part["part"] == name)
+        (x, y), (u, v) = sizes[0], sizes[-1]
+        match GROWTH.get(name):
+            case "constant":
+                seconds = v
+            case "start-up":
+                # a + b * rows
+                seconds = y + (v - y) / (u - x) * (MILLION - x)
+            case "quadratic":
+                # a * rows + b * rows ** 2
+                square = max(0.0, (v / u - y / x) / (u - x))
+                seconds = (y / x - square * x) * MILLION + square * MILLION**2
+            case _:
+                seconds = v * MILLION / u
         said[name] = round(seconds / 3600, 3)
     return said
 

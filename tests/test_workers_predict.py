@@ -280,6 +280,23 @@ def test_a_class_of_the_own_program_is_refused(run: Path, monkeypatch: pytest.Mo
         TrainedStudent(student.config, student.folder).predict(["a text"], jobs=2)
 
 
+def test_an_exported_engine_is_refused_on_ray(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "stored_form", lambda folder: "onnx")
+    student = find_student(run)
+    with pytest.raises(ConfigError, match="a student as onnx cannot be predicted on Ray"):
+        TrainedStudent(student.config, student.folder).predict(["a text"], on="ray:127.0.0.1:9")
+
+
+@pytest.mark.slow
+def test_an_exported_engine_is_predicted_by_processes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stepsynth(capsys, "export", run, tmp_path / "export", "--student", "onnx").code == 0
+    file = new_file("classification", tmp_path)
+    for name, workers in (("one", []), ("two", ["--jobs", "2"])):
+        outcome = stepsynth(capsys, "predict", tmp_path / "export", file, "--out", tmp_path / f"{name}.csv", *workers)
+        assert outcome.code == 0, outcome.err
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+
 # the order ----------------------------------------------------------------------------------
 
 

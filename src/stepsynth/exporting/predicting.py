@@ -101,6 +101,11 @@ def predictor(
         ConfigError: the number or the way is wrong, its library is missing, or workers cannot load such a student.
         RunError: there is no cluster at the address, or the student cannot be loaded.
     """
+    if (on or "").startswith("ray") and (form := stored_form(folder)):
+        # The versions of its engine are not compared with those of the cluster.
+        raise ConfigError(
+            f"a student as {form} cannot be predicted on Ray.", hint="Predict on this machine, or take the student of the run."
+        )
     workers = open_workers(on, jobs, note)
     if workers is None:
         model = load()
@@ -118,10 +123,5 @@ def predictor(
             raise ConfigError(
                 "workers do not know the class of this student or family, which belongs to your own program.",
                 hint="Predict without workers, or register the class as an entry point of a package.",
-            )
-        if (form := stored_form(folder)) and (on or "").startswith("ray"):
-            # The versions of its engine are not compared with those of the cluster.
-            raise ConfigError(
-                f"a student as {form} is not predicted on Ray.", hint="Predict on this machine, or take the run's own student."
             )
         yield predict
