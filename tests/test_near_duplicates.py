@@ -70,6 +70,25 @@ def test_it_is_the_jaccard_similarity_of_trigrams(texts: list[str], before: list
     assert seen.judge(texts, [()] * len(texts)) == expected
 
 
+@pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.95, 1.0])
+def test_no_pair_is_missed_though_few_are_counted(similarity: float) -> None:
+    """Only the rarest trigrams of long texts are compared at first: copies with ever more other words, short and long."""
+    draw = Random(similarity)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randrange(1, 7))) for _ in range(150)]
+    texts = []
+    for _ in range(30):
+        text = draw.choices(words, k=draw.randrange(1, 40))
+        for _ in range(8):
+            texts.append(" ".join(text))
+            text[draw.randrange(len(text))] = draw.choice(words)
+    draw.shuffle(texts)
+    sets = [trigrams(text) for text in texts]
+    known = [any(len(own & other) / len(own | other) >= similarity for other in sets[:120]) for own in sets]
+    seen = NearDuplicates(similarity)
+    seen.add(texts[:120], [()] * 120)
+    assert seen.known(texts, [()] * len(texts)) == known
+
+
 def test_punctuation_a_number_and_a_word_make_no_other_text() -> None:
     seen = NearDuplicates(0.7)
     seen.add([TEXT], [()])

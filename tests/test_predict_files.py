@@ -19,10 +19,10 @@ import pytest
 from command import stepsynth
 from family_rows import PAIR, QA, TAGS, run_config
 from stand_in_student import stand_in
-from stepsynth.cli import predicting
 from stepsynth.cli.predicting import Output, predict_file
 from stepsynth.data.readers.delimited import has_stray_quotes
 from stepsynth.errors import DataError, RunError
+from stepsynth.exporting import predicting as exporting_predicting
 from stepsynth.types import Example, Prediction
 
 ONE = {"name": "t", "instruction": "Decide.", "labels": {"a": "first", "b": "second"}}
@@ -183,7 +183,7 @@ def test_types_of_a_parquet_file_are_kept_and_those_of_json_lines_found(predict:
 
 
 def test_rows_come_in_parts_and_in_order(predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "_PART_ROWS", 3)
+    monkeypatch.setattr(exporting_predicting, "PART_ROWS", 3)
     rows = [{"id": str(number), "text": "x" * (1 + number % 5)} for number in range(10)]
     for ending in ENDINGS:
         found = read_table(predict(write_table(tmp_path / f"in{ending}", rows), f"out{ending}"))
@@ -217,7 +217,7 @@ def test_bad_input_is_named_and_leaves_nothing(predict: Predict, tmp_path: Path,
 
 
 def test_a_student_that_fails_leaves_the_old_file(predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "_PART_ROWS", 1)
+    monkeypatch.setattr(exporting_predicting, "PART_ROWS", 1)
 
     def fails(example: Example) -> Prediction:
         if example.id == "1":
@@ -290,7 +290,7 @@ task = TaskConfig.model_validate({"name": "t", "instruction": "Decide.", "labels
 student = SimpleNamespace(predict=lambda rows: [Prediction(row.id, "a", {"a": 0.75, "b": 0.25}) for row in rows])
 config = SimpleNamespace(task=task, data=SimpleNamespace(**dict.fromkeys(SOURCES)))
 predicting.student_config = lambda folder: config
-predicting.find_student = lambda *arguments: SimpleNamespace(config=config, round=0, load=lambda: student)
+predicting.find_student = lambda *arguments: SimpleNamespace(config=config, folder=None, round=0, load=lambda: student)
 for file in sys.argv[1:]:
     for ending in (".csv", ".jsonl", ".parquet"):
         output = predicting.Output(Path(file).with_name("out" + ending))

@@ -23,7 +23,7 @@ from stepsynth.errors import ConfigError, Interrupted, RunError
 from stepsynth.journal import Journal
 from stepsynth.runtime.shutdown import check_stop, stoppable
 from stepsynth.runtime.turns import Once, Turns
-from stepsynth.training.workers import Job, Outcome, open_workers, processes
+from stepsynth.training.workers import Job, Outcome, check_workers, open_workers, processes
 from stepsynth.training.workers.base import WorkerLostError, insist
 from stepsynth.training.workers.processes import Processes
 from stepsynth.training.workers.wire import job_document, read_job, read_outcome
@@ -226,6 +226,13 @@ def test_a_stop_drops_the_job_and_the_worker(world: FamilyWorld, tmp_path: Path,
         with pytest.raises(Interrupted):
             workers.train(Job(world.config(), [rows]), out, scratch, Stopping())
         assert workers.pids == []
+
+
+@pytest.mark.parametrize("said", ["1h", "0", "-3", "nan"])
+def test_a_wrong_limit_of_a_step_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPSYNTH_WORKER_STEP_S", said)
+    with pytest.raises(ConfigError, match=f"STEPSYNTH_WORKER_STEP_S is '{said}'"):
+        check_workers("processes", 2)
 
 
 def test_a_worker_ends_when_its_input_does() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,11 +18,15 @@ import pytest
 
 from family_worlds import FamilyWorld, build_family_world, lend_student
 from stepsynth.cli.comparing import compare_methods
+from stepsynth.cli.running import run_config
 from stepsynth.errors import ConfigError, RunError
+from stepsynth.exporting import predicting
+from stepsynth.exporting.finding import find_student
 from stepsynth.training.workers import Job, Outcome
 from stepsynth.training.workers import ray as ray_workers
 from stepsynth.training.workers.ray import RayWorkers
 from stepsynth.training.workers.wire import versions
+from stepsynth.types import Example
 from test_workers import Heard, content, folders, rows_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stepsynth[ray]'")
@@ -257,3 +262,51 @@ def test_a_driver_that_is_killed_goes_on(world: FamilyWorld, cluster: Any, seque
     assert {key: value for key, value in found.items() if not key.endswith("/spent")} == {
         key: value for key, value in sequential.items() if not key.endswith("/spent")
     }
+
+
+# predictions -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_predictions_are_those_of_one_process(
+    world: FamilyWorld, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a worker was killed in the middle, and by workers to which the student's files must be sent."""
+    run_config(world.config("method.name=gold", "method.rounds=0"), tmp_path / "run", quiet=True)
+    student = find_student(tmp_path / "run")
+    monkeypatch.setattr(predicting, "PART_ROWS", 5)
+    rows = [Example(str(number), f"text number {number}", "") for number in range(43)]
+
+    notes: list[str] = []
+
+    def predicted(on: str | None) -> list[Any]:
+        answers: list[Any] = []
+        with predicting.predictor(student.config, student.folder, student.load, on=on, note=notes.append) as predict:
+            for part, predictions in predict(predicting.in_parts(rows, lambda row: row), lambda row: row):
+                assert [row.id for row in part] == [prediction.example_id for prediction in predictions]
+                answers += [(found.label, dict(found.probabilities)) for found in predictions]
+        return answers
+
+    def kill() -> None:
+        # One that has just handed in its result is missed by nobody.
+        while not any("done again" in line for line in notes) and not over.wait(0.02):
+            for process in tasks()[:1]:
+                process.kill()
+
+    here, over = predicted(None), threading.Event()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        assert predicted(f"ray:{cluster.at}") == here
+    finally:
+        over.set()
+        killer.join()
+    assert any("its job is done again" in line for line in notes)
+    own = RayWorkers._student
+
+    def far(self: Any, folder: Path) -> Any:
+        about, files = own(self, folder)
+        return {**about, "path": str(tmp_path / "nowhere")}, files
+
+    monkeypatch.setattr(RayWorkers, "_student", far)
+    assert predicted(f"ray:{cluster.at}") == here

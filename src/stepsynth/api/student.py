@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -67,30 +69,51 @@ class TrainedStudent:
 
         return load_model(self._config, self.path)
 
-    def predict(self, texts: Iterable[str | Mapping[str, str]], *, threshold: float | None = None) -> list[Any]:
+    def predict(
+        self,
+        texts: Iterable[str | Mapping[str, str]],
+        *,
+        threshold: float | None = None,
+        jobs: int | None = None,
+        on: str | None = None,
+    ) -> list[Any]:
         """Return one answer per text: a label, a list of labels (multi-label), or the text of the answer (questions).
+
+        Texts are read and predicted in parts of 8,192, so of a generator only some parts are in memory at a time. A list is
+        checked before its first text is predicted, a generator while it is read.
 
         Args:
             texts: texts; for pairs and questions, dicts with the columns of a row: ``text1`` and ``text2``, or ``context``
                 and ``question``.
             threshold: return ``None`` for a text whose answer is less probable than this. Of several labels, the least
                 probable one counts; if none was predicted, 1 minus the highest probability.
+            jobs: how many parts to predict at once, each in a process of its own; by default one after the other, in this
+                one. With the same number of threads the answers are the same.
+            on: ``processes`` (default), ``ray``, or ``ray:HOST:PORT``, the address of a cluster's head.
 
         Raises:
             DataError: a row is neither, or has an empty text.
-            ConfigError: the threshold is not a number from 0 to 1.
+            ConfigError: the threshold is not a number from 0 to 1, ``jobs`` is not a whole number from 1 on, or Ray is not
+                installed.
+            RunError: workers were lost again and again, or there is no cluster at the address.
 
         Examples:
             >>> run.student.predict(["Where is my invoice?", "hm"], threshold=0.8)  # doctest: +SKIP
             ['payment', None]
+            >>> with open("messages.txt") as file:  # doctest: +SKIP
+            ...     labels = run.student.predict((line.strip() for line in file), jobs=4)
         """
         check_threshold(threshold)
-        found = self._predictions(texts)
-        return [None if abstains(prediction, threshold) else self._family.plain_answer(prediction) for prediction in found]
+        answer = self._family.plain_answer
+        with closing(self._predictions(texts, jobs, on)) as found:
+            return [None if abstains(prediction, threshold) else answer(prediction) for prediction in found]
 
-    def predict_proba(self, texts: Iterable[str | Mapping[str, str]]) -> list[dict[str, float]]:
+    def predict_proba(
+        self, texts: Iterable[str | Mapping[str, str]], *, jobs: int | None = None, on: str | None = None
+    ) -> list[dict[str, float]]:
         """Return label -> probability per text; see `predict`."""
-        return [dict(prediction.probabilities) for prediction in self._predictions(texts)]
+        with closing(self._predictions(texts, jobs, on)) as found:
+            return [dict(prediction.probabilities) for prediction in found]
 
     def pipeline(self, **settings: Any) -> Any:
         """Return a transformers pipeline (``text-classification``) around this student.
@@ -115,15 +138,28 @@ class TrainedStudent:
 
         return text_classification(self._config.student, self.path, **settings)
 
-    def _predictions(self, texts: Iterable[str | Mapping[str, str]]) -> list[Prediction]:
+    def _predictions(
+        self, texts: Iterable[str | Mapping[str, str]], jobs: int | None, on: str | None
+    ) -> Generator[Prediction, None, None]:
+        """Check texts and yield their predictions."""
+        from stepsynth.exporting.predicting import check_predictor, in_parts, predictor
+
         if isinstance(texts, str):
             raise DataError("predict takes a list of texts, but got one text.", hint="Write predict([text]).")
         if hasattr(texts, "columns") or isinstance(texts, Mapping) or not isinstance(texts, Iterable):
             names = self._family.text_columns
             hint = f"Write predict(data[{names[0]!r}])." if len(names) == 1 else f"Give dicts with {' and '.join(names)}."
             raise DataError(f"predict takes a list of texts, but got a {type(texts).__name__}.", hint=hint)
-        examples = [self._example(number, text) for number, text in enumerate(texts)]
-        return self._model.predict(examples) if examples else []
+        check_predictor(jobs, on)
+        if isinstance(texts, Collection):
+            for number, text in enumerate(texts):
+                self._example(number, text)
+        parts = in_parts(itertools.starmap(self._example, enumerate(texts)), _itself)
+        if (first := next(parts, None)) is None:
+            return
+        with predictor(self._config, self.path, lambda: self._model, jobs=jobs, on=on) as predict:
+            for _, predictions in predict(itertools.chain([first], parts), _itself):
+                yield from predictions
 
     def _example(self, number: int, given: str | Mapping[str, str]) -> Example:
         family = self._family
@@ -141,3 +177,7 @@ class TrainedStudent:
 
     def __repr__(self) -> str:
         return f"TrainedStudent({str(self.path)!r})"
+
+
+def _itself(example: Example) -> Example:
+    return example

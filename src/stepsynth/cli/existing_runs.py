@@ -175,6 +175,10 @@ def predict(
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     sheet: Sheet = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Number of parts to predict at once, each in a process; default: one, here.")
+    ] = None,
+    on: Annotated[str | None, typer.Option(metavar="WORKERS", help="Where to predict: processes, ray or ray:ADDRESS.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict labels and probabilities for new texts with a run's student."""
@@ -189,6 +193,8 @@ def predict(
         reading=reading(encoding, delimiter, sheet),
         keep=keep,
         threshold=threshold,
+        jobs=jobs,
+        on=on,
     )
 
 

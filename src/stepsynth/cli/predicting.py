@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from stepsynth.cli.prediction_files import Filled, Layout, ParquetFile, Row, Survey, Table, other_cell, table_columns
-from stepsynth.cli.screens import json_text, refuse_unfit, write_data
+from stepsynth.cli.screens import json_text, plain_text, refuse_unfit, write_data
 from stepsynth.config import parse_source
 from stepsynth.data import each_text
 from stepsynth.data.columns import OTHER, shown
@@ -18,6 +18,7 @@ from stepsynth.data.examples import kept_field, written_field
 from stepsynth.errors import ConfigError, DataError, did_you_mean
 from stepsynth.evaluation.coverage import check_threshold
 from stepsynth.exporting.finding import FoundStudent, find_student, student_config
+from stepsynth.exporting.predicting import check_predictor, in_parts, predictor
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
 from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import opened_out, refuse_input
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stepsynth.config import SourceConfig, TaskConfig
-    from stepsynth.students import Model
+    from stepsynth.exporting.predicting import Predict
     from stepsynth.types import Example, Prediction
 
 __all__ = ["Output", "parse_columns", "predict_file"]
@@ -39,9 +40,6 @@ _ENDINGS = {"": "csv", ".csv": "csv", ".txt": "csv", ".tsv": "tsv", ".tab": "tsv
 _ENDINGS |= dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl")
 # Programs choose a reader by these endings, and none of our formats fits.
 _OTHERS = (".xlsx", ".xlsm", ".xls", ".ods", ".arrow", ".feather", ".gz", ".zip")
-# Rows and characters that are in memory at a time. Students batch by length: fewer rows would fill worse batches.
-_PART_ROWS = 8192
-_PART_CHARACTERS = 16_000_000
 _INPUTS = ("text", "text1", "text2", "context", "question")
 
 
@@ -126,6 +124,8 @@ def predict_file(
     reading: Mapping[str, str] | None = None,
     keep: bool = True,
     threshold: float | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
 ) -> None:
     """Write one prediction per row of a file, in its order.
 
@@ -141,10 +141,13 @@ def predict_file(
         reading: how to read the file: ``encoding``, ``delimiter``, ``sheet``.
         keep: whether to write the file's other columns, too.
         threshold: abstain from predictions whose confidence is lower.
+        jobs: how many parts of the file to predict at once; the output does not depend on it.
+        on: where, see `stepsynth.exporting.predicting.predictor`.
 
     Raises:
         UserError: there is no run or no student, or the file is unreadable.
     """
+    check_predictor(jobs, on)
     form = output.format
     check_threshold(threshold, "--threshold")
     refuse_input(output.path, [file])
@@ -155,19 +158,24 @@ def predict_file(
     work = _Work(config.task, source, file, columns, form, keep=keep)
     survey = work.survey(to_screen=output.path is None)
     student = find_student(folder, round_number)
-    work.threshold, work.model = threshold, student.load()
-    changed = 0
-    if form == "json":
+    work.threshold = threshold
+    with predictor(student.config, student.folder, student.load, jobs=jobs, on=on, note=_note) as work.predict:
+        changed = _write(work, survey, student, folder, output)
+    _say(work, survey, student, output, changed)
+
+
+def _write(work: _Work, survey: Survey, student: FoundStudent, folder: Path, output: Output) -> int:
+    """Write the predictions; return the number of escaped cells."""
+    if work.form == "json":
         rows = [work.layout.record(row) for part in work.parts(survey) for row in part]
         write_data(json_text({"run": folder.resolve().name, "round": student.round, "predictions": rows}) + "\n")
-    elif form == "parquet":
+        return 0
+    if work.form == "parquet":
         assert output.path is not None  # noqa: S101
         with opened_out(output.path) as handle:
             work.write_parquet(handle, survey)
-    else:
-        table = None if form == "jsonl" else (form, output.exact)
-        changed = _write_text(work, survey, output.path, table)
-    _say(work, survey, student, output, changed)
+        return 0
+    return _write_text(work, survey, output.path, None if work.form == "jsonl" else (work.form, output.exact))
 
 
 def _write_text(work: _Work, survey: Survey, path: Path | None, table: tuple[str, bool] | None) -> int:
@@ -183,6 +191,10 @@ def _write_text(work: _Work, survey: Survey, path: Path | None, table: tuple[str
                 piece = writer.text(part)
             write_data(piece) if handle is None else handle.write(piece.encode("utf-8"))
     return writer.changed if writer else 0
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"{plain_text(line)}\n")
 
 
 def _say(work: _Work, survey: Survey, student: FoundStudent, output: Output, changed: int) -> None:
@@ -211,22 +223,13 @@ class _Work:
         self.family = create_family(task)
         self.labels = list(task.labels)
         self.threshold: float | None = None
-        self.model: Model
+        self.predict: Predict
         self.layout: Layout
         self.abstained = 0
 
     def _each_part(self) -> Iterator[list[tuple[Example, Row]]]:
-        part: list[tuple[Example, Row]] = []
-        size = 0
         with closing(each_text(self.source, self.task, self.columns, rest=self.keep)) as rows:
-            for row in rows:
-                part.append(row)
-                size += len(row[0].text) + len(row[0].context)
-                if len(part) == _PART_ROWS or size > _PART_CHARACTERS:
-                    yield part
-                    part, size = [], 0
-        if part:
-            yield part
+            yield from in_parts(rows, _example_of)
 
     def survey(self, *, to_screen: bool) -> Survey:
         """Read and check all rows.
@@ -259,8 +262,7 @@ class _Work:
             DataError: the file is not the one that `survey` read.
         """
         rows = 0
-        for part in self._each_part():
-            predictions = self.model.predict([example for example, _ in part])
+        for part, predictions in self.predict(self._each_part(), _example_of):
             predicted = [self._predicted(prediction) for prediction in predictions]
             if not rows:
                 own, spread = table_columns(predicted[0], self.labels)
@@ -291,6 +293,10 @@ class _Work:
             # After an error, too: pyarrow would do so later, when the file is closed. What was written then is thrown away.
             if writer is not None:
                 writer.close()
+
+
+def _example_of(row: tuple[Example, Row]) -> Example:
+    return row[0]
 
 
 def _state_of(file: Path) -> tuple[int, int]:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.runtime.ray_cluster import INSTALL_RAY, address_of
-from stepsynth.training.workers.base import Job, Outcome, Told, Workers
+from stepsynth.training.workers.base import Job, Outcome, Told, Workers, step_limit
 from stepsynth.training.workers.here import Here
+from stepsynth.training.workers.in_order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "check_workers", "open_workers"]
+__all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "check_workers", "in_order", "open_workers"]
 
 # Each class takes an address, the number of trainings at once and `note`.
 WAYS = {
@@ -31,7 +32,7 @@ WAYS = {
 
 
 def check_workers(on: str | None, jobs: int | None) -> bool:
-    """Return whether students are to be trained by workers; starts nothing.
+    """Return whether workers are to do the work; starts nothing.
 
     Args:
         on: as for `open_workers`.
@@ -41,7 +42,7 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
         ConfigError: the way or the number is wrong, or its library is missing.
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of students to train at once, 1 or more.")
+        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of jobs to do at once, 1 or more.")
     if on is None and (jobs or 1) == 1:
         return False
     way = (on or "processes").partition(":")[0]
@@ -49,6 +50,7 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
         raise ConfigError(f"workers cannot run on {on!r}.", hint=did_you_mean(way, WAYS))
     if way == "ray" and find_spec("ray") is None:
         raise ConfigError("Ray is not installed.", hint=INSTALL_RAY)
+    step_limit()
     return True
 
 

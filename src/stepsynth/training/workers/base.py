@@ -7,12 +7,16 @@ job done again, at most `ATTEMPTS` times. An error that the job itself raised is
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from stepsynth.errors import RunError
+from stepsynth.errors import ConfigError, RunError
+from stepsynth.types import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,10 +35,12 @@ __all__ = [
     "Workers",
     "insist",
     "perform",
+    "step_limit",
     "with_half_the_steps",
 ]
 
 ATTEMPTS = 3
+_STEP_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Job:
         select: gold rows that pick the best epoch.
         start: folder of the student to continue from, or to judge.
         judged: lists of rows to predict afterwards, one after the other.
+        loader: ``MODULE:FUNCTION`` that loads the student in ``start`` from its config and folder, for one that no training needs
+            (an exported one, say). A worker keeps it for the next such job. By default the recipe loads it.
     """
 
     config: RunConfig
@@ -54,6 +62,7 @@ class Job:
     select: Sequence[Example] = ()
     start: Path | None = None
     judged: Sequence[Sequence[Example]] = ()
+    loader: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def perform(job: Job, student: Student, staged: Student, out: Path | None, scrat
         # Predict with the saved files, not with the model in memory.
         saved = out or job.start
         assert saved is not None  # noqa: S101
-        model = student.load(saved)
+        model = _loaded(job, saved) if job.loader else student.load(saved)
     predictions, seconds = [], []
     for rows in job.judged:
         assert model is not None  # noqa: S101
@@ -163,6 +172,34 @@ def perform(job: Job, student: Student, staged: Student, out: Path | None, scrat
         seconds.append(time.monotonic() - began)
     steps = getattr(model, "steps", None)
     return Outcome(None if steps is None else int(steps), predictions, seconds)
+
+
+_last: list[tuple[str, Model]] = []
+
+
+def _loaded(job: Job, folder: Path) -> Model:
+    """Return the student of a job with a loader; the last one is kept."""
+    files = sorted((path.name, found.st_size, found.st_mtime_ns) for path in folder.iterdir() for found in [path.stat()])
+    key = digest([job.loader, str(folder), files, job.config.resolved()])
+    if not _last or _last[0][0] != key:
+        # Before the next one needs its memory.
+        _last.clear()
+        module, _, name = job.loader.partition(":")
+        _last.append((key, getattr(import_module(module), name)(job.config, folder)))
+    return _last[0][1]
+
+
+def step_limit() -> float:
+    """Return for how many seconds a worker may report no step while it lives: ``$STEPSYNTH_WORKER_STEP_S``, or an hour.
+
+    Raises:
+        ConfigError: the variable is no number of seconds.
+    """
+    said = os.environ.get("STEPSYNTH_WORKER_STEP_S") or _STEP_S
+    with suppress(ValueError):
+        if (found := float(said)) > 0:
+            return found
+    raise ConfigError(f"STEPSYNTH_WORKER_STEP_S is {said!r}.", hint="Give a number of seconds above 0, such as 3600.")
 
 
 def insist(once: Callable[[], Outcome], folders: Sequence[Path | None], note: Callable[[str], object]) -> Outcome:
@@ -182,8 +219,8 @@ def insist(once: Callable[[], Outcome], folders: Sequence[Path | None], note: Ca
         except WorkerLostError as lost:
             if attempt == ATTEMPTS:
                 raise RunError(
-                    f"a training was given up after {ATTEMPTS} attempts: a worker {lost}.",
-                    hint="Run fewer at once if memory is short; the same command goes on where it stopped.",
+                    f"a job was given up after {ATTEMPTS} attempts: a worker {lost}.",
+                    hint="Run it again, with fewer at once if memory is short.",
                 ) from None
             note(f"A worker {lost}; its job is done again (attempt {attempt + 1} of {ATTEMPTS}).")
         for folder in filter(None, folders):

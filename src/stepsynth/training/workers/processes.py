@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stepsynth.errors import Interrupted
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.training.workers.base import Job, Outcome, Told, WorkerLostError, insist
+from stepsynth.training.workers.base import Job, Outcome, Told, WorkerLostError, insist, step_limit
 from stepsynth.training.workers.wire import job_document, own_threads, portable, python_path, read_outcome
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ __all__ = ["Processes"]
 _TICK_S = 0.2
 # A worker reports once a second; one that is stopped or stuck in the kernel does not.
 _BEAT_S = 120.0
-_STEP_S = 3600.0
 _ENDED: dict[str, Any] = {"ended": True}
 
 
@@ -61,7 +60,7 @@ class Processes:
     ) -> None:
         self._jobs = jobs or os.cpu_count() or 1
         self._note, self._beat_s = note, beat_s
-        self._step_s = float(os.environ.get("STEPSYNTH_WORKER_STEP_S") or _STEP_S) if step_s is None else step_s
+        self._step_s = step_limit() if step_s is None else step_s
         self._threads = own_threads()
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         for _ in range(self._jobs):
@@ -72,9 +71,9 @@ class Processes:
         cores = os.cpu_count() or 1
         if self._jobs * self._threads > cores and self._threads > 1:
             note(
-                f"{self._jobs} students are trained at once with {self._threads} threads each, on {cores} cores. With "
-                f"OMP_NUM_THREADS={max(1, cores // self._jobs)} they would not share cores; weights then differ in their last "
-                "digits from those of runs with another number."
+                f"{self._jobs} workers with {self._threads} threads each share {cores} cores. With "
+                f"OMP_NUM_THREADS={max(1, cores // self._jobs)} they would not; weights and probabilities then differ in their "
+                "last digits from those with another number."
             )
 
     @property

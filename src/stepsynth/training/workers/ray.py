@@ -9,12 +9,12 @@ driver.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import socket
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from stepsynth.model_cache.sending import describe, local_folder, own_copy, rece
 from stepsynth.runtime.counting import counted
 from stepsynth.runtime.ray_cluster import import_ray, join, leave, node_resources, one_line, other_versions
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.training.workers.base import Job, Outcome, Told, WorkerLostError, insist
+from stepsynth.training.workers.base import Job, Outcome, Told, WorkerLostError, insist, step_limit
 from stepsynth.training.workers.wire import (
     attend,
     failure,
@@ -46,7 +46,6 @@ __all__ = ["RayWorkers", "do_job"]
 _TICK_S = 0.2
 _SIGN_S = 5.0
 _BEAT_S = 120.0
-_STEP_S = 3600.0
 _NODES_S = 2.0
 # The files of a base model that a student reads.
 _WEIGHTS = (".json", ".txt", ".model", ".safetensors")
@@ -81,17 +80,18 @@ class RayWorkers:
     ) -> None:
         import_ray()
         self._jobs, self._note, self._beat_s = jobs, note, beat_s
-        self._step_s = float(os.environ.get("STEPSYNTH_WORKER_STEP_S") or _STEP_S) if step_s is None else step_s
+        self._step_s = step_limit() if step_s is None else step_s
         self._threads = own_threads()
         self._room = threading.Semaphore(jobs or 1_000_000)
         self._guard = threading.Lock()
         self._bases: dict[str, tuple[dict[str, Any], Any]] = {}
+        self._students: dict[str, tuple[dict[str, Any], Any]] = {}
         self._counted = (-_NODES_S, 1)
         self._ray: Any = join(address, note)
         self._joined = True
         self._task: Any = self._ray.remote(max_retries=0, num_returns="streaming")(_task())
         nodes = node_resources(self._ray)
-        note(f"Ray: {counted(len(nodes), 'node')}, room for {counted(self.at_once(), 'training')} at once.")
+        note(f"Ray: {counted(len(nodes), 'node')}, room for {counted(self.at_once(), 'job')} at once.")
 
     def at_once(self) -> int:
         """Return how many trainings the cluster has room for now, at most ``jobs``."""
@@ -131,10 +131,14 @@ class RayWorkers:
 
     def _once(self, job: Job, out: Path | None, told: Told) -> Outcome:
         ray, needs = self._ray, self._needs()
-        about, weights = self._base(job.config)
-        start = send(sorted(path for path in job.start.iterdir() if path.is_file()), ray.put) if job.start else None
+        # A student that is only asked was trained before, and is asked again and again.
+        about, weights = (None, None) if job.loader else self._base(job.config)
+        student, start = self._student(job.start) if job.loader and job.start else (None, None)
+        if job.start and student is None:
+            start = send(sorted(path for path in job.start.iterdir() if path.is_file()), ray.put)
         document = {**job_document(job), "start": None}
-        message = {"job": document, "base": about, "keep": out is not None, "threads": self._threads, "versions": versions()}
+        message: dict[str, Any] = {"job": document, "base": about, "student": student, "keep": out is not None}
+        message |= {"threads": self._threads, "versions": versions()}
         task = self._task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
         # In a list they are fetched only by workers that need them.
         running = task.remote(message, [weights], [start])
@@ -203,6 +207,14 @@ class RayWorkers:
                 self._bases[name] = about, send([folder / file for file in about["files"]], self._ray.put)
             return self._bases[name]
 
+    def _student(self, folder: Path) -> tuple[dict[str, Any], Any]:
+        """Return what a worker has to know about a trained student, and its files in the object store."""
+        with self._guard:
+            if str(folder) not in self._students:
+                about = describe("", folder)
+                self._students = {str(folder): (about, send([folder / file for file in about["files"]], self._ray.put))}
+            return self._students[str(folder)]
+
 
 # in the worker ------------------------------------------------------------------------------
 
@@ -243,9 +255,9 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
     """Do a job in a worker of the cluster; yield what the driver is to hear.
 
     Args:
-        message: the job, its base model, the driver's threads and versions.
-        weights: the base model in the object store.
-        start: the files of the student to start from, there, or ``None``.
+        message: the job, its base model or the student to be asked, the driver's threads and versions.
+        weights: the base model in the object store, or ``None``.
+        start: the files of the student to start from, or to ask, there, or ``None``.
     """
     if (own := versions()) != message["versions"]:
         yield {"other": own, "host": socket.gethostname()}
@@ -261,9 +273,13 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
             try:
                 use_threads(int(message["threads"]))
                 document = dict(message["job"])
-                if start[0] is not None:
+                if message["student"]:
+                    document["start"] = str(_here(message["student"], start[0]))
+                elif start[0] is not None:
                     document["start"] = str(write(folder / "start", start[0], _get))
-                job = _with_base(read_job(document), message["base"], weights[0])
+                job = read_job(document)
+                if message["base"]:
+                    job = _with_base(job, _here(message["base"], weights[0], _WEIGHTS))
                 told.said.put(attend(job, out, scratch, told))
             except Exception as error:
                 told.said.put({"failed": failure(error)})
@@ -283,13 +299,18 @@ def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]
                 return
 
 
-def _with_base(job: Job, about: Mapping[str, Any], weights: Any) -> Job:
-    """Return the job with a base model of this machine: one with the same files, or those of the object store."""
-    found = own_copy(about, _WEIGHTS) or received(about, weights, _get)
+def _with_base(job: Job, folder: Path) -> Job:
+    """Return the job with a base model of this machine."""
+    student = job.config.student.model_copy(update={"model": str(folder)})
+    return replace(job, config=job.config.model_copy(update={"student": student}))
+
+
+def _here(about: Mapping[str, Any], pieces: Any, endings: Sequence[str] = ()) -> Path:
+    """Return a folder of this machine with a model's files: its own, or those of the object store."""
+    found = own_copy(about, endings) or received(about, pieces, _get)
     if found is None:
-        raise WorkerLostError("got a base model with other files")
-    student = job.config.student.model_copy(update={"model": str(found)})
-    return Job(job.config.model_copy(update={"student": student}), job.parts, job.select, job.start, job.judged)
+        raise WorkerLostError("got a model with other files")
+    return found
 
 
 def _get(reference: Any) -> bytes:

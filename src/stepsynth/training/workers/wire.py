@@ -93,6 +93,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "select": _rows(job.select),
         "start": None if job.start is None else str(job.start),
         "judged": [_rows(rows) for rows in job.judged],
+        "loader": job.loader,
     }
 
 
@@ -110,6 +111,7 @@ def read_job(document: Mapping[str, Any]) -> Job:
         _read_rows(document["select"]),
         Path(document["start"]) if document["start"] else None,
         [_read_rows(rows) for rows in document["judged"]],
+        str(document["loader"]),
     )
 
 
