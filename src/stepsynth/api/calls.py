@@ -264,7 +264,7 @@ def compare(
         jobs: how many students to train at once, each in a process of its own; by default one after the other, in this one.
             Results are the same.
         on: where to train them: ``"processes"`` of this machine, or ``"ray"`` (the cluster of ``RAY_ADDRESS``, one that runs
-            on this machine, or else a local one), ``"ray:ADDRESS"``, ``"ray://HOST:PORT"``.
+            on this machine, or else a local one), or ``"ray:HOST:PORT"``.
         out: the folder; by default ``runs/compare-NAME``.
         progress: see `synthesize`.
         settings: the other arguments of `synthesize`.

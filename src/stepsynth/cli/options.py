@@ -40,9 +40,7 @@ Track = Annotated[
 Jobs = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Number of students to train at once, in processes; default: one, here.")
 ]
-On = Annotated[
-    str | None, typer.Option(metavar="WORKERS", help="Where to train: processes, ray, ray:ADDRESS or ray://HOST:PORT.")
-]
+On = Annotated[str | None, typer.Option(metavar="WORKERS", help="Where to train: processes, ray or ray:HOST:PORT.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and, at the end, the folder.")]
 
 Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file that is not UTF-8, e.g. cp1252.")]

@@ -102,7 +102,7 @@ def _print_plan(planned: dict[str, Any]) -> None:
         most = entry["at_most"]
         counts = (str(len(entry["methods"])), str(entry["cells"]), str(entry["finished"]))
         rows.append((title_of(entry), *counts, f"{most['requests']:,}", _dollars(most["usd"])))
-    _table(console, f"{planned['sweep']}: {counted(planned['seeds'], 'seed')}, at most", rows, None)
+    _table(console, f"{planned['sweep']}: {counted(planned['seeds'], 'seed')}; requests and dollars at most", rows, None)
     most = planned["at_most"]
     left = planned["cells"] - planned["finished"]
     console.print(

@@ -58,7 +58,7 @@ def open_workers(on: str | None, jobs: int | None, note: Callable[[str], object]
     """Start or connect to workers; ``None`` if this process is to train itself, one student at a time.
 
     Args:
-        on: ``processes`` or ``ray``, the latter also with an address: ``ray:10.0.0.5:6379``, ``ray://head:10001``.
+        on: ``processes`` or ``ray``, the latter also with an address: ``ray:10.0.0.5:6379``.
         jobs: the most trainings at once.
         note: called with a sentence about the workers: how many, what was tried again.
 
