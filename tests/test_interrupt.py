@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from command import stepsynth
 from loopback import LoopbackServer
+from stepsynth.cli import comparing, running
 from stepsynth.cli.progress_view import _Terminal
 from stepsynth.cli.signals import handle_signals
 from stepsynth.config import BudgetConfig, TeacherConfig
@@ -248,6 +251,34 @@ def test_handlers_are_given_back_and_a_stop_does_not_outlive_its_run() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert not stop_requested()
     check_stop()
+
+
+def test_a_stop_reaches_the_enclosing_block_if_the_inner_one_is_complete_before_it_looks() -> None:
+    with handle_signals():
+        with handle_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted, match="nothing is lost"):
+            check_stop()
+
+
+def test_after_a_stop_in_the_last_step_of_a_cell_no_other_cell_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = running.run_config
+
+    def stopped_late(*given: Any, **more: Any) -> None:
+        with handle_signals():
+            whole(*given, **more)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(comparing, "run_config", stopped_late)
+    world = build_world(tmp_path)
+    outcome = stepsynth(
+        capsys, "compare", world.config_path, "--methods", "gold,zerogen", "--seeds", 1, "--out", tmp_path / "both", "-q"
+    )
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "nothing is lost" in outcome.err
+    assert sorted(path.name for path in (tmp_path / "both").glob("*-0")) == ["gold-0"]
 
 
 def test_a_stop_between_stages_sends_nothing(tmp_path: Path) -> None:

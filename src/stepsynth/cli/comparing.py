@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.progress_view import open_lines
@@ -13,7 +12,6 @@ from stepsynth.cli.signals import handle_signals
 from stepsynth.comparison.looks import looks_sentence
 from stepsynth.comparison.markdown import comparison_rows, forecast_sentence, matched, sealed_rows
 from stepsynth.execution import execute, execute_comparison
-from stepsynth.runtime.shutdown import check_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +54,8 @@ def compare_methods(
         UserError: the input is wrong; raised before anything is spent.
     """
     note = (lambda _: None) if quiet else _say
-    # Only a program's main thread can handle signals, and cells that run at once are not in it.
-    with handle_signals() if jobs or on else nullcontext():
+    # Cells that run at once are not in the main thread, which alone can handle signals; others may be complete before they look.
+    with handle_signals():
         return execute_comparison(
             config,
             methods,
@@ -77,8 +75,6 @@ def cells(*, quiet: bool) -> Callable[..., None]:
     """Return the function that runs a cell, alone or as one of several at once; see `execute_comparison`."""
 
     def run(cell: RunConfig, path: Path, title: str, students: Path, together: Together | None = None) -> None:
-        # A signal between two cells sets the flag of them all.
-        check_stop()
         if not quiet:
             _say(title)
         if together is None:

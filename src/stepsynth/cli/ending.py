@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from stepsynth.cli.screens import BROKEN_PIPE, cut_off, flush_streams, plain_text, prepare_streams, silence_streams
+from stepsynth.cli.signals import as_ctrl_c
 from stepsynth.errors import Interrupted, StepsynthError
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def run_to_end(app: Callable[[], object]) -> None:
     before = prepare_streams()
     try:
         try:
-            app()
+            with as_ctrl_c():
+                app()
         finally:
             flush_streams()
     except SystemExit as ended:

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import Interrupted
-from stepsynth.runtime.shutdown import stoppable
+from stepsynth.runtime.shutdown import current_stop, stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["handle_signals"]
+__all__ = ["as_ctrl_c", "handle_signals"]
+
+
+@contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that what it began to write is removed."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP (the terminal closed) into a clean stop; the second ends the block at once.
 
-    SIGHUP stays ignored under ``nohup``.
+    SIGHUP stays ignored under ``nohup``. An enclosing block is asked to stop, too: what this one does may be complete before
+    it looks, and then nothing else begins.
 
     Raises:
         Interrupted: the second one came.
     """
+    outer = current_stop()
     with stoppable() as stop:
 
         def ask(_signal: int, _frame: FrameType | None) -> None:
             if stop.is_set():
                 raise KeyboardInterrupt
             stop.set()
+            if outer is not None:
+                outer.set()
 
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -28,6 +28,7 @@ from stepsynth.journal.results import best_round, find_clusters
 from stepsynth.methods import MATCHED_OVERGENERATION, create_method, method_class, trains_on
 from stepsynth.registry import METHODS
 from stepsynth.run import RunDirectory
+from stepsynth.runtime.shutdown import check_stop
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
@@ -318,6 +319,8 @@ def run_cells(
         return next(same, None) if planned[place][0].takes_budget else None
 
     def run_cell(place: int) -> Cell:
+        # A stop may have come while the cell before was completed.
+        check_stop()
         system, changed, seed = planned[place]
         need = needs(place)
         cell_config = _budgeted(changed, system, None if need is None else cells[need], match)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INSTALL_RAY",
     "address_of",
+    "check_cluster",
     "import_ray",
     "join",
     "leave",
@@ -65,6 +66,32 @@ def address_of(where: str) -> str:
     """
     _, _, address = where.partition(":")
     return f"ray:{address}" if address.startswith("//") else address
+
+
+def check_cluster(address: str) -> None:
+    """Check that an address is one, and that somebody listens there; connects to nothing.
+
+    Args:
+        address: as for `join`.
+
+    Raises:
+        ConfigError: it is no ``HOST:PORT``, or one of Ray's clients.
+        RunError: nobody listens.
+    """
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("ray://"):
+        raise ConfigError(
+            f"{address!r} is an address of Ray's client, which cannot follow trainings.",
+            hint="Run the command on a machine of the cluster and give ray, or ray:HOST:PORT with the port of its head (6379).",
+        )
+    if address in ("", "auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(
+            f"{address!r} is no address of a Ray cluster.", hint="Give HOST:PORT of its head, such as 10.0.0.5:6379."
+        )
+    _reach(address)
 
 
 def join(address: str, note: Callable[[str], object]) -> Any:
@@ -158,17 +185,11 @@ def other_versions(what: str, host: str, other: object, ours: Mapping[str, str])
 
 
 def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
+    check_cluster(address)
     address = address or os.environ.get("RAY_ADDRESS", "")
-    if address.startswith("ray://"):
-        raise ConfigError(
-            f"{address!r} is an address of Ray's client, which cannot follow trainings.",
-            hint="Run the command on a machine of the cluster and give ray, or ray:HOST:PORT with the port of its head (6379).",
-        )
     quietly = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     # What Ray prints while it starts must not be in our output.
     with contextlib.redirect_stdout(None), _own_sigterm():
-        if address and address not in ("auto", "local"):
-            _reach(address)
         try:
             try:
                 ray.init(address=address or "auto", **quietly)

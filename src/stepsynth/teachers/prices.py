@@ -125,7 +125,10 @@ def price_of(config: TeacherConfig) -> Price | None:
 def _provider(config: TeacherConfig) -> dict[str, Any] | None:
     providers = _listed()
     if config.base_url:
-        host = (urlsplit(config.base_url).hostname or "").rstrip(".")
+        try:
+            host = (urlsplit(config.base_url).hostname or "").rstrip(".")
+        except ValueError:  # whoever asks there says what is wrong with it
+            return None
         return next((entry for entry in providers.values() if host in entry["hosts"]), None)
     if config.backend == "litellm":
         # A name without a provider's prefix is routed by LiteLLM's own rules.

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, did_you_mean
-from stepsynth.runtime.ray_cluster import INSTALL_RAY, address_of
+from stepsynth.runtime.ray_cluster import INSTALL_RAY, address_of, check_cluster
 from stepsynth.training.workers.base import Job, Outcome, Told, Workers, step_limit
 from stepsynth.training.workers.here import Here
 from stepsynth.training.workers.in_order import in_order
@@ -39,17 +39,22 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
         jobs: likewise.
 
     Raises:
-        ConfigError: the way or the number is wrong, or its library is missing.
+        ConfigError: the way, the address or the number is wrong, or its library is missing.
+        RunError: there is no cluster at the address.
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
         raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of jobs to do at once, 1 or more.")
     if on is None and (jobs or 1) == 1:
         return False
+    if on is not None and not (isinstance(on, str) and on):
+        raise ConfigError(f"workers cannot run on {on!r}.", hint="Give processes, ray or ray:HOST:PORT, or leave it out.")
     way = (on or "processes").partition(":")[0]
     if way not in WAYS:
         raise ConfigError(f"workers cannot run on {on!r}.", hint=did_you_mean(way, WAYS))
-    if way == "ray" and find_spec("ray") is None:
-        raise ConfigError("Ray is not installed.", hint=INSTALL_RAY)
+    if way == "ray":
+        if find_spec("ray") is None:
+            raise ConfigError("Ray is not installed.", hint=INSTALL_RAY)
+        check_cluster(address_of(on or ""))
     step_limit()
     return True
 
