@@ -218,6 +218,32 @@ def test_status_of_a_damaged_sweep_is_one_line(damage: str, tmp_path: Path, caps
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda cell: (cell / "journal.db").write_text("garbage " * 1000), "is not a readable journal"),
+        (lambda cell: (cell / "config.json").unlink(), "is not empty and not a run"),
+        (lambda cell: (shutil.rmtree(cell.parent), cell.parent.write_text("")), "is a file"),
+    ],
+    ids=["journal", "config", "file"],
+)
+@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["run", "dry"])
+def test_cells_that_cannot_be_read_are_told_before_anything_is_written(
+    again: Path,
+    damage: Callable[[Path], object],
+    said: str,
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    nothing_is_made: None,
+) -> None:
+    damage(next(again.glob("**/compare-one/*-0")))
+    before = {path: path.read_bytes() for path in again.glob("**/sweep.*")}
+    outcome = stepsynth(capsys, "sweep", again / "sweep.yaml", *options)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
+    assert {path: path.read_bytes() for path in again.glob("**/sweep.*")} == before
+
+
 @pytest.mark.parametrize(("options", "said"), [(["--on", "rya"], "workers cannot run on 'rya'"), (["--on", "ray"], "Ray is not")])
 def test_workers_that_cannot_be_had_are_refused_before_anything_is_written(
     options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -381,6 +381,8 @@ def check_comparison(
     refuse_folder(folder)
     RunDirectory.refuse_network(folder)
     refuse_network_answers(answers_path(config.cache, folder))
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r} is a file, not a comparison.", hint="Give another folder (out= / --out).")
     if stored_run(folder) or (folder / JOURNAL).is_file():
         raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
     # All cells have the same teacher: that of the first cell found.

@@ -23,11 +23,12 @@ from stepsynth.config import SEED_END, SOURCES, MatchConfig, RunConfig, parse_co
 from stepsynth.config.reading import read_yaml
 from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.journal import LEARNING, Journal, Spent
+from stepsynth.journal.database import refuse_damaged
 from stepsynth.journal.queries import count_rows
 from stepsynth.journal.results import best_round, find_clusters
 from stepsynth.methods import MATCHED_OVERGENERATION, create_method, method_class, trains_on
 from stepsynth.registry import METHODS
-from stepsynth.run import RunDirectory
+from stepsynth.run import JOURNAL, RunDirectory
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.types import StageKind
 
@@ -340,7 +341,7 @@ def cell_folder(folder: Path, system: System, seed: int) -> Path:
 
 
 def check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:
-    """Refuse cells of another config before a new one is paid for; their budgets are not checked here.
+    """Refuse cells of another config, or that cannot be read, before a new one is paid for; their budgets are not checked here.
 
     Raises:
         RunError: there is such a cell.
@@ -348,8 +349,10 @@ def check_known(config: RunConfig, systems: Sequence[System], seeds: int, match:
     budgeted = any(system.sets_budget for system in systems)
     for system, changed, seed in plan_cells(config, systems, seeds):
         place = cell_folder(folder, system, seed)
+        RunDirectory.refuse_others(place)
         if not (place / "config.json").exists():
             continue
+        refuse_damaged(place / JOURNAL)
         expected, stored = changed, RunDirectory.read(place).config.method
         if budgeted and system.takes_budget:
             update: dict[str, Any] = {"max_overgeneration": max(MATCHED_OVERGENERATION, changed.method.max_overgeneration)}

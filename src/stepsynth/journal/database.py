@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["connect", "connect_looking", "decoded", "each", "encoded", "first", "reading_uri", "select", "transaction"]
+__all__ = [
+    "connect",
+    "connect_looking",
+    "decoded",
+    "each",
+    "encoded",
+    "first",
+    "reading_uri",
+    "refuse_damaged",
+    "select",
+    "transaction",
+]
 
 # Errors from opening a file for writing in a read-only folder.
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -48,13 +59,33 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
             return _connect_reading(path, migrations)
         if "full" in str(error) or "disk I/O" in str(error):
             raise RunError(f"{str(path)!r} cannot be written: {error}.", hint="Make room and run it again.") from None
-        raise RunError(
-            f"{str(path)!r} is not a readable journal: {error}.", hint="Move it away or restore it from a backup."
-        ) from None
+        raise _unreadable(path, error) from None
     except RunError:
         connection.close()
         raise
     return connection
+
+
+def refuse_damaged(path: Path) -> None:
+    """Check that a file is a database, if it is there; changes nothing.
+
+    Raises:
+        RunError: it is none.
+    """
+    if not path.exists():
+        return
+    try:
+        with closing(connect_looking(path)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # Another process has it; whoever writes here says so.
+        return
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> RunError:
+    return RunError(f"{str(path)!r} is not a readable journal: {error}.", hint="Move it away or restore it from a backup.")
 
 
 def connect_looking(path: Path) -> sqlite3.Connection:

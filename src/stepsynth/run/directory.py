@@ -121,11 +121,8 @@ class RunDirectory:
                 contains something else.
         """
         cls.refuse_network(path)
+        cls.refuse_others(path)
         existing = path / "config.json"
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{str(path)!r} is a file, not a run directory.", hint="Give another folder (out= / --out).")
-        if path.is_dir() and not existing.exists() and not all(p.name == "lock" or _is_part(p) for p in path.iterdir()):
-            raise RunError(f"{str(path)!r} is not empty and not a run.", hint="Give an empty or new folder (out= / --out).")
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.chmod(0o700)
@@ -197,6 +194,19 @@ class RunDirectory:
         cls.refuse_left_behind(path)
         if (path / "config.json").exists():
             _same(path, settle(config, _stored_config(path)))
+
+    @classmethod
+    def refuse_others(cls, path: Path) -> None:
+        """Check that there is a run, an empty folder or nothing; touches nothing.
+
+        Raises:
+            RunError: there is something else.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{str(path)!r} is a file, not a run directory.", hint="Give another folder (out= / --out).")
+        begun = (path / "config.json").exists()
+        if path.is_dir() and not begun and not all(p.name == "lock" or _is_part(p) for p in path.iterdir()):
+            raise RunError(f"{str(path)!r} is not empty and not a run.", hint="Give an empty or new folder (out= / --out).")
 
     @classmethod
     def refuse_network(cls, path: Path) -> None:
