@@ -38,7 +38,9 @@ def test_the_shipped_example_runs_with_the_embedded_models_and_repeats(tmp_path:
         "method.seed_rows=24",
         "method.rounds=1",
         "method.rationales=4",
+        "method.name=s3",
         "student.epochs=2",
+        "student.min_steps=20",
         "cache=null",
     ]
     overrides = [piece for override in small for piece in ("--set", override)]
