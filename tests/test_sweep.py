@@ -218,12 +218,17 @@ def test_status_of_a_damaged_sweep_is_one_line(damage: str, tmp_path: Path, caps
     assert outcome.err.count("\n") == 1
 
 
+def put_a_file_there(cell: Path) -> None:
+    shutil.rmtree(cell.parent)
+    cell.parent.write_text("")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (lambda cell: (cell / "journal.db").write_text("garbage " * 1000), "is not a readable journal"),
         (lambda cell: (cell / "config.json").unlink(), "is not empty and not a run"),
-        (lambda cell: (shutil.rmtree(cell.parent), cell.parent.write_text("")), "is a file"),
+        (put_a_file_there, "is a file"),
     ],
     ids=["journal", "config", "file"],
 )
