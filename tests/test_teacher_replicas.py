@@ -19,26 +19,21 @@ from typing import Any
 import psutil
 import pytest
 
+from ray_marks import MARKS
 from scripted_engine import FOLDER, asked, install
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import RunError
 from stepsynth.teachers import answer_of, create_teacher, probe_teacher, replica_cluster
 from stepsynth.teachers.replicas import ReplicasTeacher
 from stepsynth.testing import make_request
-from stepsynth.types import Response
+from stepsynth.types import Request, Response
 from tiny_gguf import build_tiny_gguf
 from tiny_teacher import build_tiny_teacher
 from world import World, build_world
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stepsynth[ray]'")
 
-pytestmark = [
-    # Ray's own processes and sockets are left to Ray.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = MARKS
 TESTS = Path(__file__).parent
 
 
@@ -287,6 +282,13 @@ def test_a_plug_in_that_asks_a_server_is_refused(cluster: Any) -> None:
         teacher.release()
 
 
+def all_answers(found: Asked, requests: list[Request]) -> list[Response]:
+    async def answers() -> list[Response]:
+        return list(await asyncio.gather(*(answer_of(found.teacher, request) for request in requests)))
+
+    return asyncio.run(answers())
+
+
 @pytest.mark.slow
 def test_a_model_goes_to_the_engines_and_answers_as_here(cluster: Any, ask: Callable[..., Asked], tmp_path: Path) -> None:
     """Transformers with batches of one: the answer depends on the request alone, so it is the same bytes."""
@@ -297,17 +299,13 @@ def test_a_model_goes_to_the_engines_and_answers_as_here(cluster: Any, ask: Call
     seeds = [int(request.key(one.identity())[:7], 16) for request in requests]
     single = [dict(here.generate_batch([request], [seed]))[0] for request, seed in zip(requests, seeds, strict=True)]
     found = ask(backend="transformers", model=str(folder), concurrency=1, timeout_s=60.0)
-
-    async def answers() -> list[Response]:
-        return list(await asyncio.gather(*(answer_of(found.teacher, request) for request in requests)))
-
-    assert asyncio.run(answers()) == single
+    assert all_answers(found, requests) == single
     found.teacher.rest()
     # The next engines do not find the model at its path, so it is sent.
     engines = found.teacher._engines
     engines._message["model"]["path"] = str(tmp_path / "nowhere")
     engines._message["model"]["name"] = "no/model"
-    assert asyncio.run(answers()) == single
+    assert all_answers(found, requests) == single
     assert engines._pieces
 
 
@@ -319,16 +317,12 @@ def test_the_embedded_engine_runs_there_and_its_one_file_is_sent(cluster: Any, a
     here: Any = create_teacher(TeacherConfig(model=str(path), concurrency=1))
     single = [dict(here.generate_batch([request], [1]))[0] for request in requests]
     found = ask(backend="openvino", model=str(path), concurrency=1, timeout_s=60.0)
-
-    async def answers() -> list[Response]:
-        return list(await asyncio.gather(*(answer_of(found.teacher, request) for request in requests)))
-
-    assert asyncio.run(answers()) == single
+    assert all_answers(found, requests) == single
     found.teacher.rest()
     engines = found.teacher._engines
     engines._message["model"]["path"] = str(tmp_path / "nowhere")
     engines._message["model"]["name"] = "nowhere.gguf"
-    assert asyncio.run(answers()) == single
+    assert all_answers(found, requests) == single
     assert engines._pieces
 
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from family_worlds import FamilyWorld, build_family_world, lend_student
+from ray_marks import MARKS
 from stepsynth.cli.comparing import compare_methods
 from stepsynth.cli.running import run_config
 from stepsynth.errors import ConfigError, RunError
@@ -33,11 +34,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'step
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
-    # Ray's own processes and sockets are left to Ray.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    *MARKS,
 ]
 METHODS = "gold,zerogen,s3"
 

@@ -8,8 +8,9 @@ Two texts are as similar as the sets of their character trigrams: what they shar
 Broder 1997). scikit-learn hashes the trigrams and what is shared is counted in whole numbers, so every machine and every resumed
 run gives the same answer. Texts themselves are not kept.
 
-Most pairs are never counted. Two sets that share enough have one of their rarest trigrams in common, if of a set of n as many are
-looked at as it may lack, and one more (prefix filtering; Chaudhuri et al. 2006): a sparse product of these few finds the pairs.
+Most pairs are never counted. Of each set, its rarest trigrams are looked at first: as many as a near-duplicate may lack, and
+eight more. Two near-duplicates have eight of these in common, or all that they share if that is less (prefix filtering;
+Chaudhuri et al. 2006), and a sparse product finds the pairs for which that is so.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _COLUMNS = 2**18
 _BATCH = 256
 # Texts of a block, whose transposed matrix is made once.
 _BLOCK = 8192
-# Of their rarest trigrams near-duplicates share as many. With more the product takes longer, and fewer other pairs are counted.
+# So many of the rarest trigrams have to be shared. With more, the product takes longer, and fewer other pairs are counted.
 _COMMON = 8
 # Pairs that are counted together.
 _PAIRS = 16384
@@ -46,7 +47,7 @@ class _Texts(NamedTuple):
 
     Attributes:
         vectors: (texts, columns), 1 where a text has a trigram.
-        rarest: the same with the rarest trigrams alone: two near-duplicates have one of them in common.
+        rarest: the same with the rarest trigrams alone.
         numbers: group of each text.
     """
 
@@ -159,7 +160,7 @@ class NearDuplicates:
         return _Texts(vectors, self._rarest(vectors), self._numpy.frombuffer(digests, dtype=self._numpy.uint64))
 
     def _rarest(self, vectors: Any) -> Any:
-        """Return of each text as many of its rarest trigrams as a near-duplicate may lack, and one more."""
+        """Return of each text as many of its rarest trigrams as a near-duplicate may lack, and eight more."""
         np = self._numpy
         if self._ranks is None:
             # Any order finds the same pairs, if it stays. That of the first texts leaves few pairs to count.

@@ -54,7 +54,8 @@ def compare_methods(
         UserError: the input is wrong; raised before anything is spent.
     """
     note = (lambda _: None) if quiet else _say
-    # Cells that run at once are not in the main thread, which alone can handle signals; others may be complete before they look.
+    # Around all cells: a signal at the end of one must keep the next from beginning, and cells that run at once are not in the
+    # main thread, which alone can handle signals.
     with handle_signals():
         return execute_comparison(
             config,

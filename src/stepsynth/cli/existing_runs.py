@@ -178,7 +178,7 @@ def predict(
     jobs: Annotated[
         int | None, typer.Option(help="Number of parts to predict at once, each in a process; default: one, here.")
     ] = None,
-    on: Annotated[str | None, typer.Option(metavar="WORKERS", help="Where to predict: processes, ray or ray:ADDRESS.")] = None,
+    on: Annotated[str | None, typer.Option(metavar="WORKERS", help="Where to predict: processes, ray or ray:HOST:PORT.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict labels and probabilities for new texts with a run's student."""

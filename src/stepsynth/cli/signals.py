@@ -34,8 +34,8 @@ def as_ctrl_c() -> Iterator[None]:
 def handle_signals() -> Iterator[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP (the terminal closed) into a clean stop; the second ends the block at once.
 
-    SIGHUP stays ignored under ``nohup``. An enclosing block is asked to stop, too: what this one does may be complete before
-    it looks, and then nothing else begins.
+    SIGHUP stays ignored under ``nohup``. The enclosing block is asked to stop, too: this one may reach its end before it looks
+    for a stop again, and then nothing else must begin.
 
     Raises:
         Interrupted: the second one came.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INSTALL_RAY",
     "address_of",
-    "check_cluster",
+    "check_address",
     "import_ray",
     "join",
     "leave",
@@ -68,7 +68,7 @@ def address_of(where: str) -> str:
     return f"ray:{address}" if address.startswith("//") else address
 
 
-def check_cluster(address: str) -> None:
+def check_address(address: str) -> None:
     """Check that an address is one, and that somebody listens there; connects to nothing.
 
     Args:
@@ -81,7 +81,7 @@ def check_cluster(address: str) -> None:
     address = address or os.environ.get("RAY_ADDRESS", "")
     if address.startswith("ray://"):
         raise ConfigError(
-            f"{address!r} is an address of Ray's client, which cannot follow trainings.",
+            f"{address!r} is an address of Ray's client, which cannot follow jobs.",
             hint="Run the command on a machine of the cluster and give ray, or ray:HOST:PORT with the port of its head (6379).",
         )
     if address in ("", "auto", "local"):
@@ -185,7 +185,7 @@ def other_versions(what: str, host: str, other: object, ours: Mapping[str, str])
 
 
 def _connect(ray: Any, address: str, note: Callable[[str], object]) -> None:
-    check_cluster(address)
+    check_address(address)
     address = address or os.environ.get("RAY_ADDRESS", "")
     quietly = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     # What Ray prints while it starts must not be in our output.

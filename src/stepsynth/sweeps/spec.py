@@ -56,12 +56,12 @@ class SweepProblems(ConfigError):
         super().__init__(said)
 
 
-# Compared as objects: a config cannot be hashed.
 def comparison_title(data_set: str, setting: str | None) -> str:
     """Return the name of a comparison in messages and tables."""
     return f"{data_set}, {setting}" if setting else data_set
 
 
+# Compared as objects: a config cannot be hashed.
 @dataclass(frozen=True, eq=False)
 class Part:
     """One comparison of a sweep: a data set with a setting.

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, did_you_mean
-from stepsynth.runtime.ray_cluster import INSTALL_RAY, address_of, check_cluster
+from stepsynth.runtime.ray_cluster import INSTALL_RAY, address_of, check_address
 from stepsynth.training.workers.base import Job, Outcome, Told, Workers, step_limit
 from stepsynth.training.workers.here import Here
 from stepsynth.training.workers.in_order import in_order
@@ -54,7 +54,7 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
     if way == "ray":
         if find_spec("ray") is None:
             raise ConfigError("Ray is not installed.", hint=INSTALL_RAY)
-        check_cluster(address_of(on or ""))
+        check_address(address_of(on or ""))
     step_limit()
     return True
 
