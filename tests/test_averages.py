@@ -85,7 +85,10 @@ def test_the_interval_holds_the_truth(count: int, seeds: int, spread: float) -> 
     assert 0.92 <= coverage(count, seeds, spread) <= 1.0
 
 
-def test_what_differs_by_rounding_only_does_not_differ() -> None:
-    """0.1 + 0.2 is not 0.3: scores that are sums of shares."""
-    a, b = [[0.1 + 0.2] * 60] * 2, [[0.3] * 60] * 2
-    assert averaged_paired([(a, b, None)]).ci95 == (-0.05, 0.05)
+def test_rows_whose_differences_vary_by_rounding_only_do_not_vary() -> None:
+    """Shares of 0.1 apart: the differences are not equal in their last bit."""
+    b = np.random.default_rng(3).uniform(0.0, 0.8, (3, 60))
+    a = b + 0.1
+    assert np.ptp(a - b) > 0
+    average = averaged_paired([(a.tolist(), b.tolist(), None)] * 2)
+    assert average.ci95 == pytest.approx((0.05, 0.15))
