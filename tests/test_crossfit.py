@@ -28,7 +28,7 @@ from stepsynth.report.derived import write_exports
 from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
 from stepsynth.run.data import load_run_data
-from stepsynth.students.curve import learning_curve
+from stepsynth.students.curve import _out_of_fold, learning_curve
 from stepsynth.tasks import create_family
 from stepsynth.tasks.classification import Classification
 from stepsynth.training import StudentRunner, find_worth
@@ -579,6 +579,7 @@ def test_the_learning_curve_is_that_of_a_probe_out_of_fold(family: str, worlds: 
     rows = [*validation.harvest, *validation.select]
     folds = deal_folds(rows, 4, 0)
     found = learning_curve(config.student, own, rows, folds.gold)
+    _out_of_fold.forget()
     assert found == learning_curve(config.student, own, rows, folds.gold)
     if family == "extractive_qa":
         assert found is None

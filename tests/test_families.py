@@ -180,7 +180,8 @@ def test_a_row_that_is_exported_keeps_its_context_and_its_span(family: str, stud
 # kills ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [12])
 def test_runs_of_pairs_and_questions_end_byte_identical_wherever_they_are_killed(
     student: Path, tmp_path: Path, kills: int
 ) -> None:

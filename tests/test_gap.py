@@ -10,6 +10,7 @@ import pytest
 
 from stepsynth.evaluation.gap import (
     GapRow,
+    _apart,
     distinct_share,
     matched,
     measure_gap,
@@ -236,6 +237,7 @@ def test_the_floor_is_what_no_gap_looks_like() -> None:
     assert floor["embedding_auc"]["low"] < 0.5 < floor["embedding_auc"]["high"]
     assert floor["density"]["mean"] == pytest.approx(1.0, abs=0.2)
     assert "near_written" not in floor
+    _apart.forget()
     assert noise_floor(rows_of(vectors(60, 1), "r"), 5.0, 0) == floor
 
 

@@ -444,7 +444,8 @@ def test_a_pool_in_another_file_or_order_resumes(world: FamilyWorld, tmp_path: P
     run(world.config("data.pool.path=moved.jsonl"), tmp_path / "run", SpyingStudent())
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [8])
 def test_a_killed_run_ends_byte_identical(tmp_path: Path, kills: int) -> None:
     """With real students, in processes of their own."""
     world = build_world(tmp_path / "world")
@@ -637,7 +638,8 @@ def test_texts_to_label_need_a_pool(world: FamilyWorld) -> None:
         world.config("data.pool=null", "method.name=crossfit", "method.annotate_rows=5")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [8])
 def test_an_annotating_run_that_is_killed_ends_byte_identical(tmp_path: Path, kills: int) -> None:
     world = build_world(tmp_path / "world")
     (world.folder / "pool.txt").write_text("\n".join(row["text"] for row in rows_of("classification", 40, 2000)))

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from report_page import CORPUS, Page, flat, shown
 from report_story import Story, build
 from stepsynth.report import render_report
+from stepsynth.report.figures import accuracy_figure, coverage_figure, ledger_figure
+from stepsynth.report.gap import _drawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,6 +234,8 @@ def test_same_journal_same_bytes(tmp_path: Path) -> None:
     journal, results, config = build(tmp_path / "journal.db")
     with closing(journal):
         first = render_report(journal, results, config)
+        for drawn in (accuracy_figure, coverage_figure, ledger_figure, _drawn):
+            drawn.forget()
         with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
             assert render_report(journal, results, config).encode("utf-8") == first.encode("utf-8")
 

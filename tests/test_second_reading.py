@@ -206,6 +206,7 @@ def test_a_config_without_it_keeps_its_digest(world: FamilyWorld) -> None:
     assert plain.result_digest() != world.config("method.second_reading=drop").result_digest()
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bytes_and_asks_nothing_again(student: Path, tmp_path: Path) -> None:
     build_family_world(
         tmp_path / "world", "classification", student=student, method__second_reading="relabel", method__readings=2

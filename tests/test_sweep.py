@@ -311,6 +311,7 @@ def test_a_changed_setting_is_refused_before_anything_is_spent(
     assert {path for path in after if before.get(path) != after[path] and not path.name.endswith(("-wal", "-shm"))} == set()
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_ends_with_the_same_numbers(finished: Path, tmp_path: Path) -> None:
     places = int((finished / "places").read_text())
     for name in ("one", "two", "sweep.yaml"):
@@ -544,6 +545,13 @@ def test_a_file_that_is_no_sweep_is_one_line(text: str, said: str, tmp_path: Pat
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1), outcome.err
     assert said in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "plan"])
+def test_a_sweep_given_to_another_command_is_named_as_one(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = stepsynth(capsys, command, file := write_sweep(place))
+    said = f"stepsynth: {str(file)!r} is a sweep, not the config of one run. Start it with: stepsynth sweep {file}\n"
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", said)
 
 
 def test_all_problems_are_told_at_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,6 +157,7 @@ def test_a_worker_that_is_silent_or_makes_no_step_is_given_up(world: FamilyWorld
         workers.train(job, out, scratch, Heard())
 
 
+@pytest.mark.slow
 def test_a_worker_that_returns_something_else_is_found_out(
     world: FamilyWorld, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +197,7 @@ def test_workers_are_told_nothing_of_the_teacher(world: FamilyWorld) -> None:
     assert read_job(document).parts == [rows_of(world)]
 
 
+@pytest.mark.slow
 def test_an_error_of_the_job_is_raised_once_and_its_worker_goes_on(world: FamilyWorld, tmp_path: Path, notes: list[str]) -> None:
     rows = rows_of(world)
     out, scratch = folders(tmp_path)
@@ -262,6 +264,16 @@ def test_another_choice_is_refused(on: str | None, jobs: Any, said: str) -> None
     with pytest.raises(ConfigError) as raised:
         open_workers(on, jobs, print)
     assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "1025"])
+def test_a_number_of_jobs_that_cannot_be_is_one_line(
+    jobs: str, world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    outcome = stepsynth(capsys, "compare", world.config_path, "--methods", "gold", "--jobs", jobs, "--out", out)
+    said = f"stepsynth: jobs is {jobs}. Give the number of jobs to do at once, from 1 to 1,024.\n"
+    assert (outcome.code, outcome.out, outcome.err, out.exists()) == (2, "", said, False)
 
 
 def test_without_ray_the_command_says_how_to_install_it(

@@ -195,7 +195,7 @@ def test_a_student_that_cannot_be_loaded_is_one_line(run: Path, tmp_path: Path) 
         list(predict([examples(3)], lambda row: row))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_command_and_its_workers(run: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Within seconds (under load, more), with the old file unchanged and nobody left."""
     file, out = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -259,7 +259,7 @@ def test_ray_that_is_missing_is_one_line_before_the_file_is_touched(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--jobs", "0"], "jobs is 0. Give the number of jobs to do at once, 1 or more."),
+        (["--jobs", "0"], "jobs is 0. Give the number of jobs to do at once, from 1 to 1,024."),
         (["--on", "rya"], "workers cannot run on 'rya'. Did you mean 'ray'?"),
     ],
 )

@@ -95,6 +95,7 @@ def command(*arguments: object, site: Path | None = None) -> subprocess.Complete
     return subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_config_names_what_a_package_brings(site: Path, world: World, tmp_path: Path) -> None:
     done = command("run", world.config_path, "--out", tmp_path / "run", "--json", site=site)
     assert done.returncode == 0, done.stderr

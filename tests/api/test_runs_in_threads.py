@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from world import build_world
 
 CODE = """
@@ -70,6 +72,7 @@ def test_large_libraries_may_be_needed_by_several_threads_first(tmp_path: Path) 
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_first_runs_of_a_process_may_be_begun_together(tmp_path: Path) -> None:
     """Large libraries import their parts lazily, which several threads at once do not survive by themselves."""
     world = build_world(tmp_path / "world")

@@ -120,6 +120,7 @@ def test_the_guide_does_what_it_says(place: Path) -> None:
     assert (place / "runs" / "t" / "dataset.jsonl").is_file()
 
 
+@pytest.mark.slow
 def test_a_notebook_that_is_stopped_drains_and_goes_on(tmp_path: Path) -> None:
     world = build_world(tmp_path / "world")
     stop = """

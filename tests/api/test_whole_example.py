@@ -102,6 +102,7 @@ def check(found: dict[str, Any]) -> None:
     assert all(found[name] for name in ("same", "html", "loaded", "planned", "yaml"))
 
 
+@pytest.mark.slow
 def test_in_a_notebook(place: LoopbackServer, tmp_path: Path) -> None:
     """In the kernel's running event loop, with bars."""
     again = "async def again():\n    return ss.synthesize(task, **call).scores\nawait again() == run.scores"

@@ -15,7 +15,7 @@ from world import build_world
 _PYTHON = "import sys, stepsynth as ss; ss.load_config(sys.argv[1]).run('out', progress=True)"
 
 
-@pytest.mark.parametrize("command", [["-m", "stepsynth", "run"], ["-c", _PYTHON]])
+@pytest.mark.parametrize("command", [["-m", "stepsynth", "run"], pytest.param(["-c", _PYTHON], marks=pytest.mark.slow)])
 def test_a_log_of_a_run_has_lines_and_nothing_else(tmp_path: Path, command: list[str]) -> None:
     world = build_world(tmp_path)
     world.write_config({"method.rounds": 0, "method.rationales": 0, "method.seed_rows": 12, "student.epochs": 1, "cache": None})

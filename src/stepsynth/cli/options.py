@@ -37,9 +37,7 @@ Track = Annotated[
     list[str] | None,
     typer.Option("--track", metavar="NAME", help="Also report to mlflow, wandb, tensorboard or trackio; may be repeated."),
 ]
-Jobs = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="Number of students to train at once, in processes; default: one, here.")
-]
+Jobs = Annotated[int | None, typer.Option(help="Number of students to train at once, in processes; default: one, here.")]
 On = Annotated[str | None, typer.Option(metavar="WORKERS", help="Where to train: processes, ray or ray:HOST:PORT.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and, at the end, the folder.")]
 

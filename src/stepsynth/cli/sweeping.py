@@ -104,9 +104,8 @@ def _print_plan(planned: dict[str, Any]) -> None:
         rows.append((title_of(entry), *counts, f"{most['requests']:,}", _dollars(most["usd"])))
     _table(console, f"{planned['sweep']}: {counted(planned['seeds'], 'seed')}; requests and dollars at most", rows, None)
     most = planned["at_most"]
-    left = planned["cells"] - planned["finished"]
     console.print(
-        f"{planned['cells']} cells, {planned['finished']} finished. The {left} others may ask for at most {most['requests']:,} "
+        f"{planned['cells']} cells, {planned['finished']} finished. What is left may ask for at most {most['requests']:,} "
         f"requests and {most['tokens']:,} tokens: {_dollars(most['usd'])}.",
         highlight=False,
         soft_wrap=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -94,6 +95,11 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
         raise ConfigError(f"no config at {shown_path(path)}: {problem}.", hint="Make one with: stepsynth init DIR")
     run = stored_run(path)
     values = read_yaml_file(path) if run is None else _stored_values(run)
+    if "data_sets" in values and "task" not in values:
+        raise ConfigError(
+            f"{shown_path(path)} is a sweep, not the config of one run.",
+            hint=f"Start it with: stepsynth sweep {shlex.quote(str(path))}",
+        )
     for override in overrides or []:
         _apply(values, override)
     return values

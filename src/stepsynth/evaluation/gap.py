@@ -21,6 +21,7 @@ from stepsynth.evaluation.clusters import Clusters
 from stepsynth.evaluation.statistics import Interval, share_interval
 from stepsynth.evaluation.two_samples import NEIGHBOURS, neighbourhoods, separability, squared_mmd, vendi_score
 from stepsynth.near_duplicates import NearDuplicates
+from stepsynth.runtime.remembering import remembered
 from stepsynth.words import count_words, pieces, read_form, word_runs
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ def distinct_share(texts: Iterable[str], size: int) -> float:
     return len(found) / found.total() if found else 0.0
 
 
+@remembered(most=64)
 def _apart(ours: Sequence[GapRow], theirs: Sequence[GapRow], width: float | None, seed: int, *, interval: bool) -> dict[str, Any]:
     """Return the figures that compare both sides."""
     import numpy as np

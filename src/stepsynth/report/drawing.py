@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FAINT", "INK", "PAPER", "PLACEHOLDERS", "SERIES", "canvas", "panels", "plain", "setting", "svg"]
+__all__ = ["FAINT", "INK", "KEPT", "PAPER", "PLACEHOLDERS", "SERIES", "canvas", "panels", "plain", "setting", "svg"]
 
 SERIES = 8
 """Colours for stacked segments; the first is for accepted rows."""
+
+KEPT = 16
+"""Drawings of one kind that a process keeps: a page is drawn when a run ends, when it is verified, and when it is asked for."""
 
 INK, FAINT, PAPER = "#fe0101", "#fe0102", "#fe0103"
 PLACEHOLDERS = tuple(f"#fd01{number:02x}" for number in range(1, SERIES + 1))

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stepsynth.report.drawing import FAINT, INK, PAPER, PLACEHOLDERS, canvas, plain, setting, svg
+from stepsynth.report.drawing import FAINT, INK, KEPT, PAPER, PLACEHOLDERS, canvas, plain, setting, svg
+from stepsynth.runtime.remembering import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,7 @@ class Bar:
     segments: tuple[int, ...]
 
 
+@remembered(most=KEPT)
 def accuracy_figure(lines: Sequence[Line], *, metric: str, narrow: bool) -> str:
     """Return an SVG of score against round: one line per split, with 95 % intervals as bars.
 
@@ -80,6 +82,7 @@ def accuracy_figure(lines: Sequence[Line], *, metric: str, narrow: bool) -> str:
         return svg(figure, f"accuracy-{'narrow' if narrow else 'wide'}", f"{plain(metric)} per round")
 
 
+@remembered(most=KEPT)
 def coverage_figure(curve: Sequence[tuple[float, float]], marks: Sequence[Mapping[str, Any]], *, narrow: bool) -> str:
     """Return an SVG of the accuracy of answers against the share of rows that are answered.
 
@@ -108,6 +111,7 @@ def coverage_figure(curve: Sequence[tuple[float, float]], marks: Sequence[Mappin
         return svg(figure, f"coverage-{'narrow' if narrow else 'wide'}", "Accuracy of answers by the share of rows answered")
 
 
+@remembered(most=KEPT)
 def ledger_figure(bars: Sequence[Bar], *, narrow: bool) -> str:
     """Return an SVG with one horizontal bar per stage, split into accepted rows and reasons.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.report.drawing import FAINT, INK, PLACEHOLDERS, panels, setting, svg
+from stepsynth.report.drawing import FAINT, INK, KEPT, PLACEHOLDERS, panels, setting, svg
 from stepsynth.report.scores import mapping
+from stepsynth.runtime.remembering import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,6 +162,7 @@ def _range(low: float, high: float, digits: int) -> str:
     return f"{_number(low, digits)}{between}{_number(high, digits)}"
 
 
+@remembered(most=KEPT)
 def _drawn(figures: Sequence[_Figure], rounds: Sequence[Mapping[str, Any]], floor: Mapping[str, Any], *, narrow: bool) -> str:
     """Return one drawing with a small plot per figure."""
     across = 2 if narrow else 3

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation.clusters import clusters_of
 from stepsynth.evaluation.forecast import CurvePoint, forecast
+from stepsynth.runtime.remembering import remembered
 from stepsynth.students.probe import FrozenEncoder, new_regression
 from stepsynth.tasks import split_labels
 
@@ -81,6 +82,7 @@ def _size(folds: Sequence[int], share: float) -> int:
     return max(1, round(share * len(folds) * (count - 1) / count))
 
 
+@remembered(most=64)
 def _out_of_fold(
     vectors: Any, examples: Sequence[Example], folds: Sequence[int], share: float, draw: int, *, several: bool
 ) -> list[float]:

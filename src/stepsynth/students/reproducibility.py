@@ -40,16 +40,17 @@ def seeded(seed: int) -> Iterator[None]:
     # With the devices listed, torch does not warn on machines with many.
     with _turn, torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*deterministic.*")
-        deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        # The other interface, `use_deterministic_algorithms`, imports the compiler, which takes a second and is not used here.
+        deterministic = torch.get_deterministic_debug_mode()
         fill, states = memory.fill_uninitialized_memory, (random.getstate(), numpy.random.get_state())
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_deterministic_debug_mode("warn")
         memory.fill_uninitialized_memory = False
         try:
             yield
         finally:
             memory.fill_uninitialized_memory = fill
-            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+            torch.set_deterministic_debug_mode(deterministic)
             random.setstate(states[0])
             numpy.random.set_state(states[1])
 

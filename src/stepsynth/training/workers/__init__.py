@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WAYS", "Here", "Job", "Outcome", "Told", "Workers", "check_workers", "in_order", "open_workers"]
 
+# More is a typing error: each is a process, or waits in the cluster.
+_MOST = 1024
 # Each class takes an address, the number of trainings at once and `note`.
 WAYS = {
     "processes": "stepsynth.training.workers.processes:Processes",
@@ -42,8 +44,8 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
         ConfigError: the way, the address or the number is wrong, or its library is missing.
         RunError: there is no cluster at the address.
     """
-    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"jobs is {jobs!r}.", hint="Give the number of jobs to do at once, 1 or more.")
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= _MOST):
+        raise ConfigError(f"jobs is {jobs!r}.", hint=f"Give the number of jobs to do at once, from 1 to {_MOST:,}.")
     if on is None and (jobs or 1) == 1:
         return False
     if on is not None and not (isinstance(on, str) and on):
