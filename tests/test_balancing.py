@@ -196,6 +196,19 @@ def test_a_server_that_asked_for_a_wait_and_then_failed_is_still_left_alone() ->
     assert balance.resumes_in(21.0) == pytest.approx(4.0)
 
 
+def test_an_answer_during_a_wait_does_not_end_the_wait() -> None:
+    """Simulation, seed 41583: a server was asked during its wait, since an answer showed that it works and the other was out."""
+    balance = Balance(2, 64)
+    refused, late, gone, other = (balance.sent(server, 0.0) for server in (0, 0, 0, 1))
+    balance.failed(refused, 0.1, Fault(wait=30.0))
+    balance.failed(gone, 0.2, GONE)
+    balance.failed(other, 0.3, GONE)
+    balance.answered(late, 0.4)
+    assert (balance.is_out(0), balance.is_out(1)) == (False, True)
+    assert [balance.choose(now) for now in (0.5, 0.9, 5.0, 29.0)] == [1, 1, 1, 1]
+    assert balance.choose(30.2) in (0, 1)
+
+
 def test_a_request_goes_where_it_has_not_failed_if_it_can() -> None:
     balance = Balance(3, 8)
     assert balance.choose(0.0, (0, 1)) == 2

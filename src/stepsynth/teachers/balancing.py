@@ -212,13 +212,11 @@ class Balance:
             known = [servers[index].latency for index in working if servers[index].latency]
             default = min(known, default=1.0)
             return min(pool, key=lambda index: servers[index].load(now, default))
-        if paused := [index for index in range(len(servers)) if not servers[index].out]:
-            return min(paused, key=lambda index: servers[index].paused_until)
-        # Those that may come back first, and none that asked for a wait if there is another.
+        # None works. One that is out may be tried before its time, one that asked for a wait may not, if there is another.
         return min(
             range(len(servers)),
             key=lambda i: (
-                now < servers[i].paused_until,
+                max(0.0, servers[i].paused_until - now),
                 servers[i].lasting,
                 i in avoid,
                 len(servers[i].pending),
