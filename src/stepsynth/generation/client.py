@@ -23,12 +23,10 @@ from stepsynth.generation.room import ENGINES, RoomWatch, with_room
 from stepsynth.generation.scheduler import TeacherState
 from stepsynth.runtime.progress import RequestStats
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.teachers import AsyncTeacher, EngineTeacher, answer_of, create_teacher
+from stepsynth.teachers import AsyncTeacher, EngineTeacher, SeveralTeacher, StartedTeacher, answer_of, create_teacher
 from stepsynth.teachers.adaptive_concurrency import AdaptiveConcurrency
-from stepsynth.teachers.endpoints import EndpointsTeacher
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text
-from stepsynth.teachers.replicas import ReplicasTeacher
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -162,7 +160,7 @@ class TeacherClient:
             self.budget.start()
             self._check_caps(missing[0][1])
             teacher = self._teacher = self._teacher or create_teacher(self.config)
-            if isinstance(teacher, ReplicasTeacher):
+            if isinstance(teacher, StartedTeacher):
                 teacher.start(self._note)
             self._rate.append((self.clock(), self.budget.ledger.answers))
             try:
@@ -199,7 +197,7 @@ class TeacherClient:
 
     def rest(self) -> None:
         """Free an engine's memory before training; the next unknown answer reopens it."""
-        if not self._lent and isinstance(self._teacher, ReplicasTeacher):
+        if not self._lent and isinstance(self._teacher, StartedTeacher):
             self._teacher.rest()
         elif not self._lent and isinstance(self._teacher, EngineTeacher):
             self._teacher = None
@@ -208,16 +206,13 @@ class TeacherClient:
 
     def close(self) -> None:
         """Forget the teacher; of several servers or engines, report how many requests each has answered."""
-        if isinstance(self._teacher, EndpointsTeacher):
-            each = ", ".join(f"{address} {count:,}" for address, count in self._teacher.answered.items())
-            self._note(f"Answers by server: {each}.")
-        elif isinstance(self._teacher, ReplicasTeacher):
-            self._note(f"Answers by engine: {', '.join(f'{count:,}' for count in self._teacher.answered)}.")
+        if isinstance(self._teacher, SeveralTeacher):
+            self._note(self._teacher.summary())
         self.release()
 
     def release(self) -> None:
         """Forget the teacher; engines on other machines end."""
-        if not self._lent and isinstance(self._teacher, ReplicasTeacher):
+        if not self._lent and isinstance(self._teacher, StartedTeacher):
             self._teacher.release()
         self._teacher = None
 

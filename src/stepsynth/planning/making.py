@@ -33,12 +33,11 @@ from stepsynth.run import JOURNAL, RunDirectory, answers_path, folder_name
 from stepsynth.run.data import RunData, load_run_data
 from stepsynth.run.settling import settle
 from stepsynth.tasks import create_family
-from stepsynth.teachers import EngineTeacher, create_teacher, probe_teacher
+from stepsynth.teachers import EngineTeacher, StartedTeacher, create_teacher, probe_teacher
 from stepsynth.teachers.findings import sample_findings, thoughts_of
 from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
-from stepsynth.teachers.replicas import ReplicasTeacher
 from stepsynth.tracking import make_trackers
 from stepsynth.training import trainings
 from stepsynth.types import StageKind
@@ -217,7 +216,7 @@ def _ask(
     try:
         return _ask_opened(ctx, teacher, report)
     finally:
-        if isinstance(teacher, ReplicasTeacher):
+        if isinstance(teacher, StartedTeacher):
             teacher.release()
 
 
@@ -226,8 +225,8 @@ def _ask_opened(
 ) -> tuple[list[Request], list[Response], list[tuple[Request, Response]], float, list[str], str]:
     teacher_config = ctx.config.teacher
     # One request shows a server's speed; an engine gets a small batch, since it is much faster with many requests at once.
-    engine = isinstance(teacher, EngineTeacher | ReplicasTeacher)
-    if isinstance(teacher, ReplicasTeacher):
+    engine = isinstance(teacher, EngineTeacher | StartedTeacher)
+    if isinstance(teacher, StartedTeacher):
         teacher.start(report or (lambda _: None))
     waits: list[float] = []
 

@@ -26,6 +26,8 @@ __all__ = [
     "BatchApiTeacher",
     "BatchJob",
     "EngineTeacher",
+    "SeveralTeacher",
+    "StartedTeacher",
     "answer_of",
     "create_teacher",
     "probe_teacher",
@@ -75,6 +77,40 @@ class EngineTeacher(Protocol):
             seeds: one sampling seed per request, so that an answer does not depend on the
                 others in the batch.
         """
+        ...
+
+
+@runtime_checkable
+class StartedTeacher(Protocol):
+    """A teacher whose engines run in other processes or on other machines."""
+
+    def start(self, note: Callable[[str], object]) -> None:
+        """Start the engines, unless they run, and wait for the first one.
+
+        Args:
+            note: called with a sentence for the user.
+
+        Raises:
+            Interrupted: a stop was asked for.
+            UserError: no engine can be used.
+        """
+        ...
+
+    def rest(self) -> None:
+        """End the engines while students train; `start` starts them again."""
+        ...
+
+    def release(self) -> None:
+        """End the engines for good."""
+        ...
+
+
+@runtime_checkable
+class SeveralTeacher(Protocol):
+    """A teacher of several servers or engines."""
+
+    def summary(self) -> str:
+        """Return a sentence on how many requests each of them has answered."""
         ...
 
 

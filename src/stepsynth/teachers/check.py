@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from stepsynth.config.teacher import BACKENDS
 from stepsynth.config.wire import SERVERS
 from stepsynth.errors import BudgetError, PermanentError, RetryModifiedError, StepsynthError, TeacherError, TransientError
-from stepsynth.teachers import MOST_FORMS, EngineTeacher, create_teacher
+from stepsynth.teachers import MOST_FORMS, EngineTeacher, StartedTeacher, create_teacher
 from stepsynth.teachers.findings import (
     Finding,
     finish_of,
@@ -36,7 +36,7 @@ from stepsynth.teachers.learned import LearningTeacher, remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.purse import Bill, Purse
 from stepsynth.teachers.reading import answer_text, is_cut_off_in_thought
-from stepsynth.teachers.replicas import ReplicasTeacher, one_by_one
+from stepsynth.teachers.replicas import one_by_one
 from stepsynth.types import Message, Request
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class TeacherCheck:
         try:
             several = {"rows_per_request": max(2, self.config.rows_per_request)} if self.config.backend in SERVERS else {}
             teacher = cast("AsyncTeacher | EngineTeacher", create_teacher(self._changed(**several), fresh=True))
-            if isinstance(teacher, EngineTeacher | ReplicasTeacher):
+            if isinstance(teacher, EngineTeacher | StartedTeacher):
                 with one_by_one(teacher, self.config) as ask:
                     self._ask_engine(ask)
             else:

@@ -122,6 +122,10 @@ class EndpointsTeacher:
         """How many requests each server has answered, by address."""
         return {address: self._balance.answered_by(index) for index, address in enumerate(self._addresses)}
 
+    def summary(self) -> str:
+        """Return a sentence on how many requests each server has answered."""
+        return f"Answers by server: {', '.join(f'{address} {count:,}' for address, count in self.answered.items())}."
+
     async def probe(self) -> str:
         """Check every server as a single one is checked; one that does not answer becomes a note.
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import StepsynthError
-    from stepsynth.teachers import EngineTeacher
+    from stepsynth.teachers import AsyncTeacher, EngineTeacher
     from stepsynth.teachers.replica_cluster import Engines
     from stepsynth.types import Request, Response
 
@@ -179,6 +179,10 @@ class ReplicasTeacher:
         """How many requests each engine has answered."""
         return [before + now for before, now in zip(self._counts, self._fleet.answers, strict=True)]
 
+    def summary(self) -> str:
+        """Return a sentence on how many requests each engine has answered."""
+        return f"Answers by engine: {', '.join(f'{count:,}' for count in self.answered)}."
+
     @property
     def notes(self) -> list[str]:
         """Messages for the user; the caller that shows them removes them."""
@@ -320,18 +324,19 @@ class ReplicasTeacher:
 
 
 @contextlib.contextmanager
-def one_by_one(teacher: EngineTeacher | ReplicasTeacher, config: TeacherConfig) -> Iterator[Callable[[Request], Response]]:
+def one_by_one(teacher: AsyncTeacher | EngineTeacher, config: TeacherConfig) -> Iterator[Callable[[Request], Response]]:
     """Yield a function that answers a request outside any run; engines on a cluster end with the block."""
-    from stepsynth.teachers import answer_of
+    from stepsynth.teachers import EngineTeacher, StartedTeacher, answer_of
 
-    if not isinstance(teacher, ReplicasTeacher):
+    if isinstance(teacher, EngineTeacher):
         identity = config.identity()
         yield lambda request: dict(teacher.generate_batch([request], [int(request.key(identity)[:7], 16)]))[0]
         return
     try:
         yield lambda request: asyncio.run(answer_of(teacher, request))
     finally:
-        teacher.release()
+        if isinstance(teacher, StartedTeacher):
+            teacher.release()
 
 
 def _settle(answer: Future[Any], error: BaseException) -> None:
