@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stepsynth.evaluation.artefact import artefact_probe
+from stepsynth.evaluation.artefact import _accuracy_by, artefact_probe
 from stepsynth.types import Example
 
 WORDS = ("the old harbour was closed after heavy rain while two ships waited outside for a pilot who never came").split()  # noqa: SIM905
@@ -78,6 +78,7 @@ def test_the_words_of_a_single_text_are_the_task_and_no_cue() -> None:
 def test_the_probe_is_seeded_and_its_largest_excess_comes_first() -> None:
     arguments = rows(0, 120, "made"), rows(1, 90, "gold"), pair, 3
     results = artefact_probe(*arguments)
+    _accuracy_by.forget()
     assert results == artefact_probe(*arguments)
     assert [result.excess for result in results] == sorted((result.excess for result in results), reverse=True)
 

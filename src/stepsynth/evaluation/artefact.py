@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.statistics import Interval, plain
 from stepsynth.runtime.imports import importing
+from stepsynth.runtime.remembering import remembered
 from stepsynth.words import SPACELESS, count_words, is_spaceless, pieces
 
 if TYPE_CHECKING:
@@ -194,6 +195,12 @@ def _compare(
 
 def _balanced_accuracy(cue: Callable[[Example], Features], rows: Sequence[Example], seed: int) -> tuple[float, float]:
     """Return the cross-validated mean of the labels' recalls, and its variance."""
+    # Without the constant, a cue that never occurs would give a table without columns.
+    return _accuracy_by([{"row": 1.0, **cue(row)} for row in rows], [row.label for row in rows], seed)
+
+
+@remembered(most=64)
+def _accuracy_by(features: list[Features], labels: list[str], seed: int) -> tuple[float, float]:
     with importing():
         from sklearn.feature_extraction import DictVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -201,11 +208,9 @@ def _balanced_accuracy(cue: Callable[[Example], Features], rows: Sequence[Exampl
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import MaxAbsScaler
 
-    labels = [row.label for row in rows]
     classifier = make_pipeline(DictVectorizer(), MaxAbsScaler(), LogisticRegression(class_weight="balanced", max_iter=2_000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    # Without the constant, a cue that never occurs would give a table without columns.
-    predicted = cross_val_predict(classifier, [{"row": 1.0, **cue(row)} for row in rows], labels, cv=folds)
+    predicted = cross_val_predict(classifier, features, labels, cv=folds)
     asked = Counter(labels)
     right = Counter(label for label, guess in zip(labels, predicted, strict=True) if label == guess)
     mean = sum(right[label] / n for label, n in asked.items()) / len(asked)
