@@ -54,6 +54,10 @@ class Registry:
         others = {*self._given, *entry_points(group=self.group).names} - set(self.built_in)
         return [*self.built_in, *sorted(others)]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether something is available under a name; installed packages are looked through only if they have to be."""
+        return name in self.built_in or name in self._given or name in entry_points(group=self.group).names
+
     def add(self, name: str, thing: Any) -> None:
         """Register a program's own class for the rest of the process; the last one given counts.
 

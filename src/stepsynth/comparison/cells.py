@@ -176,8 +176,8 @@ def parse_systems(text: str, config: RunConfig) -> list[System]:
     systems = []
     for part in filter(None, (part.strip() for part in _split(text, ","))):
         name, *changes = _split(part, ":")
-        if name not in METHODS.built_in and name not in (known := METHODS.names()):
-            raise ConfigError(f"unknown method {name!r} among the methods.", hint=did_you_mean(name, known))
+        if name not in METHODS:
+            raise ConfigError(f"unknown method {name!r} among the methods.", hint=did_you_mean(name, METHODS.names()))
         pairs = []
         for change in changes:
             key, separator, value = change.partition("=")

@@ -180,9 +180,9 @@ def parse_config(values: dict[str, Any], base: Path | None = None, *, stored: bo
     if stored:
         return config
     for key, name, registry in (("method.name", config.method.name, METHODS), ("student.kind", config.student.kind, STUDENTS)):
-        if name is not None and name not in registry.built_in and name not in (known := registry.names()):
-            raise ConfigError(f"{key} is {name!r}. {did_you_mean(name, known)}")
-    if unknown := next((e.name for e in config.tracking if e.name not in TRACKERS.names()), None):
+        if name is not None and name not in registry:
+            raise ConfigError(f"{key} is {name!r}. {did_you_mean(name, registry.names())}")
+    if unknown := next((e.name for e in config.tracking if e.name not in TRACKERS), None):
         raise ConfigError(f"tracking is {unknown!r}. {did_you_mean(unknown, TRACKERS.names())}")
     if base is None:
         return config

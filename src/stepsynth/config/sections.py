@@ -131,7 +131,7 @@ class TaskConfig(Section):
     @field_validator("family", mode="before")
     @classmethod
     def _known_family(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str) and (value in FAMILIES.built_in or _is_stored(info) or value in FAMILIES.names()):
+        if isinstance(value, str) and (_is_stored(info) or value in FAMILIES):
             return value
         raise _not_among(FAMILIES.names())
 

@@ -165,9 +165,9 @@ class TeacherConfig(Section):
     @field_validator("backend")
     @classmethod
     def _known_backend(cls, value: str) -> str:
-        if value in (known := TEACHERS.names()):
+        if value in TEACHERS:
             return value
-        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, known)}")
+        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, TEACHERS.names())}")
 
     @field_validator("api_key_env")
     @classmethod

@@ -85,7 +85,7 @@ def create_family(task: TaskConfig) -> TaskFamily:
 
 def knows_family(task: TaskConfig) -> bool:
     """Whether the class of a task's family is available: built in, from this program, or from an installed package."""
-    return task.family in FAMILIES.built_in or task.family in FAMILIES.names()
+    return task.family in FAMILIES
 
 
 def stored_family(task: TaskConfig) -> TaskFamily:

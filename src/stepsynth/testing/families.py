@@ -203,7 +203,7 @@ class FamilyContract:
         family = self._made()
         _check(family.summary.strip() and "\n" not in family.summary, "summary must be a few words on one line")
         _check(family.metric.strip(), "metric is empty")
-        _check(family.student in STUDENTS.names(), f"there is no student {family.student!r}")
+        _check(family.student in STUDENTS, f"there is no student {family.student!r}")
         first, second = family.identity(), self._made().identity()
         _check(
             json.loads(json.dumps(dict(first))) == json.loads(json.dumps(dict(second))), "identity() differs between two calls"
