@@ -136,7 +136,7 @@ def test_passages_that_all_come_to_the_same_leave_what_they_did_not_show() -> No
 # what the intervals promise
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_intervals_over_passages_hold_the_truth_where_intervals_over_rows_do_not(seeds: int) -> None:
     """About 40 passages with 4.5 questions each; 500 runs leave a binomial error of 1 point."""
     a, b, places = two_methods_on_passages(np.random.default_rng(seeds), 500, seeds, 42, 0.0, PASSAGE_SD)
@@ -159,7 +159,7 @@ def test_shares_of_passages_are_resampled_by_passage() -> None:
     random = np.random.default_rng(5)
     places = tuple(place // 6 for place in range(120))
     held: dict[bool, list[bool]] = {True: [], False: []}
-    for _ in range(200):
+    for _ in range(100):
         scores = np.clip(0.5 + random.normal(0, 0.2, 20).repeat(6) + random.normal(0, 0.1, 120), 0, 1)
         for clustered in held:
             low, high = hierarchical_interval([scores.tolist()], 0, places if clustered else None)

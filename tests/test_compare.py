@@ -27,6 +27,7 @@ from stepsynth.comparison import (
     parse_systems,
     plan_cells,
     read_cell,
+    refuse_others,
     summarise,
 )
 from stepsynth.comparison.markdown import comparison_rows
@@ -305,6 +306,36 @@ def test_a_comparison_does_not_go_into_the_folder_of_a_run(
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == f"stepsynth: {str(run)!r} is a run, not a comparison. Give another folder (out= / --out).\n"
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["thesis.docx"], "is not empty and not a comparison. Give an empty or new folder (out= / --out)."),
+        (["chapter/one.txt"], "is not empty and not a comparison. Give an empty or new folder (out= / --out)."),
+        (["sweep.json", "compare-a/results.json"], "is a sweep, not a comparison. Give another folder (out= / --out)."),
+        (["sweep.lock"], "is a sweep, not a comparison. Give another folder (out= / --out)."),
+    ],
+)
+def test_a_comparison_does_not_go_into_a_folder_with_something_else(
+    names: list[str], said: str, world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in names:
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_text("x")
+    outcome = stepsynth(capsys, "compare", world.config_path, "--methods", "gold", "--out", tmp_path / "x")
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", f"stepsynth: {str(tmp_path / 'x')!r} {said}\n")
+    assert sorted(str(path.relative_to(tmp_path / "x")) for path in (tmp_path / "x").rglob("*") if path.is_file()) == sorted(
+        names
+    )
+
+
+@pytest.mark.parametrize("left", [[], ["gold-0/"], ["answers.db", "answers.db-wal"], ["gold-0/lock"], ["students/"]])
+def test_a_comparison_goes_on_in_what_an_early_kill_leaves(left: list[str], tmp_path: Path) -> None:
+    for name in left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("")
+    refuse_others(tmp_path)
 
 
 def test_an_ablation_is_a_system_of_its_own(world: FamilyWorld, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -439,9 +440,30 @@ def test_a_teacher_whose_rows_are_all_dropped_leaves_the_labels(worlds: dict[str
             return answer if request.stage.endswith("rationales") else replace(answer, text="")
 
     results = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(), Mute())
-    assert [entry["student"] for entry in results["worth"]["students"]] == ["labels", "stages"]
+    assert [entry["student"] for entry in results["worth"]["students"]] == ["labels"]
     assert {entry["rows"] for entry in results["worth"]["students"]} == {24}
+    assert results["worth"]["chosen"] == "labels"
+    first = results["worth"]["words"][0]
+    assert re.fullmatch(
+        r"None of the \d+ written rows was kept \(\d+ empty.*\): the final student learns from your labels alone\.", first
+    )
     assert verify_run(tmp_path / "run") == []
+
+
+def test_a_quiet_run_whose_rows_are_all_dropped_says_so(
+    worlds: dict[str, FamilyWorld], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mute(MarkingTeacher):
+        def answer(self, request: Any) -> Any:
+            from dataclasses import replace
+
+            return replace(super().answer(request), text="")
+
+    monkeypatch.setattr("stepsynth.generation.client.create_teacher", lambda _: Mute())
+    monkeypatch.setattr("stepsynth.loop.create_student", lambda _: SpyingStudent())
+    said = stepsynth(capsys, "run", worlds["classification"].config_path, "--out", tmp_path / "run", "--quiet")
+    assert (said.code, said.out) == (0, f"{tmp_path / 'run'}\n")
+    assert said.err.startswith("stepsynth: warning: None of the ")
 
 
 def test_no_gain_twice_ends_the_rounds(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:

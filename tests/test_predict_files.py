@@ -21,7 +21,7 @@ from family_rows import PAIR, QA, TAGS, run_config
 from stand_in_student import stand_in
 from stepsynth.cli.predicting import Output, predict_file
 from stepsynth.data.readers.delimited import has_stray_quotes
-from stepsynth.errors import DataError, RunError
+from stepsynth.errors import DataError, RunError, UserError
 from stepsynth.exporting import predicting as exporting_predicting
 from stepsynth.types import Example, Prediction
 
@@ -90,6 +90,37 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 ROWS = [{"id": "007", "text": "four", "score": 1.5}, {"id": "x", "text": "odd", "score": -2.0}]
+
+
+@pytest.mark.parametrize(
+    "name", ["no.csv", "no.tsv", "no.jsonl", "no.parquet", "no.xlsx", "no.txt", "no", "folder/no.csv", "link.csv"]
+)
+def test_a_file_that_is_not_there_is_one_line(predict: Predict, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(UserError, match="does not exist") as raised:
+        predict(tmp_path / name, "out.csv")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["a\x00b.csv", "~nobody-of-this-name/x.csv", "\udcff.csv"])
+def test_a_name_that_no_file_has_is_one_line(predict: Predict, name: str) -> None:
+    with pytest.raises(UserError):
+        predict(Path(name), "out.csv")
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_named(predict: Predict, tmp_path: Path) -> None:
+    """And not the output, which stays as it was."""
+    file, out = write_table(tmp_path / "in.csv", ROWS), tmp_path / "out.csv"
+    out.write_text("old")
+
+    def answer(example: Example) -> Prediction:
+        file.unlink(missing_ok=True)
+        return by_length(example)
+
+    with pytest.raises(DataError, match=r"in\.csv' was changed while it was read"):
+        predict(file, "out.csv", answer=answer)
+    assert out.read_text() == "old"
 
 
 @pytest.mark.parametrize("ours", ENDINGS)

@@ -447,6 +447,9 @@ def test_a_cap_holds_for_the_whole_sweep(tmp_path: Path, capsys: pytest.CaptureF
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown key": ({"data_set": {}}, "unknown key 'data_set' in the sweep. Did you mean 'data_sets'?"),
+    "a folder of nobody": ({"out": "~nobody-of-this-name/x"}, "out is '~nobody-of-this-name/x': there is no such user."),
+    "a budget that is no section": ({"budget": 5}, "budget is 5, not a section of caps. Example: {usd: 5}"),
+    "a change without a key": ({"settings": {"s": {"": 1}}}, "settings.s has the key '', which is not a text."),
     "no data sets": ({"data_sets": None}, "data_sets is missing."),
     "data sets in a list": ({"data_sets": ["one/config.yaml"]}, "data_sets is ['one/config.yaml'], not a mapping of names."),
     "a data set without a config": ({"data_sets": {"one": 3}}, "data_sets.one is 3, not a config file."),
@@ -646,6 +649,47 @@ def test_a_folder_with_something_else_is_left_alone(
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
     assert said in outcome.err
     assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("lost", ["its table", "its table's name"])
+def test_a_sweep_that_has_lost_its_table_goes_on(lost: str, again: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = again / "runs" / "small" / "sweep.json"
+    before = json.loads(table.read_text())
+    if lost == "its table":
+        table.unlink()
+    else:
+        table.write_text(json.dumps({**before, "sweep": 7}))
+    outcome = stepsynth(capsys, "sweep", again / "sweep.yaml", "-q")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(table.read_text()) == before
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no score": lambda found: found["systems"][0].update(score=None),
+    "a score of words": lambda found: found["systems"][0].update(score={"value": "x", "ci95": [0, 1]}),
+    "a difference that is none": lambda found: found["systems"][1].update(difference=3),
+    "warnings that are none": lambda found: found.update(warnings=3),
+    "a warning that is no text": lambda found: found.update(warnings=[3]),
+    "rows that are none": lambda found: found["systems"][0].update(rows="many"),
+    "no list of seeds": lambda found: found["systems"][0].update(per_seed=None),
+    "test rows that are none": lambda found: found.update(test_rows=None),
+    "a metric that is none": lambda found: found.update(metric=["accuracy"]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_results_of_a_comparison_are_written_anew(damage: str, again: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its cells hold everything."""
+    folder = again / "runs" / "small"
+    file = folder / "compare-one" / "results.json"
+    before, table = json.loads(file.read_text()), json.loads((folder / "sweep.json").read_text())
+    damaged = json.loads(file.read_text())
+    DAMAGE[damage](damaged)
+    file.write_text(json.dumps(damaged))
+    outcome = stepsynth(capsys, "sweep", again / "sweep.yaml", "-q")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads((folder / "sweep.json").read_text())["comparisons"] == table["comparisons"]
+    assert json.loads(file.read_text())["systems"] == before["systems"]
 
 
 def test_two_processes_do_not_sweep_in_one_folder(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,9 @@ QUESTIONS = Evidence(teacher=Share(0.8, (0.6, 0.9), 20), accepted=share(18), jud
         (replace(GOOD, accepted=None, fits=None), 500, "label the pool"),
         (replace(GOOD, accepted=None, fits=None, teacher=share(6)), 500, "self-train"),
         (replace(GOOD, accepted=None, fits=None, teacher=share(14)), 500, "too thin"),
+        (replace(GOOD, teacher=None, undecided=20), 0, "generate"),
+        (replace(GOOD, accepted=None, fits=None, teacher=None, undecided=20), 500, "too thin"),
+        (replace(QUESTIONS, teacher=None, undecided=20), 0, "too thin"),
     ],
 )
 def test_each_kind_of_evidence_has_its_answer(evidence: Evidence, pool: int, answer: Answer) -> None:
@@ -102,6 +105,12 @@ def test_a_decision_names_its_reasons() -> None:
     )
     more = decide(replace(GOOD, fits=share(5), teacher=share(6), gain=STEEP)).sentence
     assert more.startswith("Label about 60 more rows: that would bring about 8 points (2 to 14) by the learning curve, ")
+
+
+def test_a_score_of_guesses_is_no_evidence() -> None:
+    said = decide(replace(GOOD, teacher=None, undecided=20)).sentence
+    assert said.endswith("and 20 of the teacher's answers for your rows gave no decision: how well it labels is not known.")
+    assert "(3 of its answers gave no decision and count as guesses)" in decide(replace(GOOD, undecided=3)).sentence
 
 
 # which rows ------------------------------------------------------------------------------------
@@ -392,6 +401,18 @@ def test_a_teacher_that_says_nothing_is_one_line(
     outcome = stepsynth(capsys, "plan", world.config_path, "--try")
     assert outcome.code == 2
     assert "teacher answers gave no label" in outcome.err.splitlines()[-1]
+
+
+def test_a_teacher_that_names_no_label_is_not_judged_by_guesses(
+    capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer
+) -> None:
+    plain = server.answer
+    server.answer = lambda body: completion("I would rather not.", body) if body.get("temperature") == 0 else plain(body)
+    outcome = stepsynth(capsys, "plan", world.config_path, "--try")
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    assert "20 of these answers gave no decision and count as guesses" in said
+    assert "20 of the teacher's answers for your rows gave no decision: how well it labels is not known." in said
 
 
 def test_shown_rows_are_not_asked_about(capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer) -> None:

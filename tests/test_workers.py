@@ -258,7 +258,15 @@ def test_one_job_needs_no_workers() -> None:
 
 @pytest.mark.parametrize(
     ("on", "jobs", "said"),
-    [("rya", None, "workers cannot run on 'rya'. Did you mean 'ray'?"), (None, 0, "jobs is 0."), (None, True, "jobs is True.")],
+    [
+        ("rya", None, "workers cannot run on 'rya'. Did you mean 'ray'?"),
+        ("ray:", None, "workers cannot run on 'ray:': it has no address. Give ray, or ray:HOST:PORT."),
+        ("ray: ", None, "workers cannot run on 'ray: ': it has no address."),
+        ("processes:4", None, "workers cannot run on 'processes:4'. Give processes, and their number as jobs= / --jobs."),
+        ("processes:", 2, "workers cannot run on 'processes:'."),
+        (None, 0, "jobs is 0."),
+        (None, True, "jobs is True."),
+    ],
 )
 def test_another_choice_is_refused(on: str | None, jobs: Any, said: str) -> None:
     with pytest.raises(ConfigError) as raised:

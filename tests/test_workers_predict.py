@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = 40
 
 
-@pytest.fixture(scope="module", params=["classification", "extractive_qa"])
+@pytest.fixture(scope="module", params=["classification", pytest.param("extractive_qa", marks=pytest.mark.slow)])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[FamilyWorld, Path]:
     """A world and a run of it that has a student."""
     return _trained(request.param, tmp_path_factory)

@@ -23,10 +23,10 @@ from stepsynth.comparison import (
     parse_systems,
     plan_cells,
     read_looks,
+    refuse_others,
     run_cells,
     summarise,
 )
-from stepsynth.config import stored_run
 from stepsynth.config.addresses import refuse_folder
 from stepsynth.errors import ConfigError, Interrupted, RunError, did_you_mean
 from stepsynth.evaluation.power import seeds_power, seeds_power_line
@@ -381,10 +381,7 @@ def check_comparison(
     refuse_folder(folder)
     RunDirectory.refuse_network(folder)
     refuse_network_answers(answers_path(config.cache, folder))
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{str(folder)!r} is a file, not a comparison.", hint="Give another folder (out= / --out).")
-    if stored_run(folder) or (folder / JOURNAL).is_file():
-        raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint="Give another folder (out= / --out).")
+    refuse_others(folder)
     # All cells have the same teacher: that of the first cell found.
     begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
     settled = settle(config, begun, note, fetch=fetch)

@@ -222,7 +222,7 @@ def test_no_reply_makes_a_failure_an_answer(server: ScriptedServer) -> None:
 
 
 def test_no_reply_makes_a_thought_or_an_error_a_row(server: ScriptedServer) -> None:
-    explore(check_rows, server, range(8))
+    explore(check_rows, server, range(4))
 
 
 @pytest.mark.slow
@@ -232,7 +232,7 @@ def test_thousands_of_replies_make_no_failure_an_answer(server: ScriptedServer) 
 
 @pytest.mark.slow
 def test_thousands_of_replies_make_no_thought_or_error_a_row(server: ScriptedServer) -> None:
-    explore(check_rows, server, [*range(8, 16), *range(1000, 1700)])
+    explore(check_rows, server, [*range(4, 16), *range(1000, 1700)])
 
 
 def test_the_grammar_is_sound_and_reaches_what_it_is_for(server: ScriptedServer) -> None:

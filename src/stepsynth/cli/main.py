@@ -136,7 +136,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run the loop, or resume an interrupted run."""
-    from stepsynth.cli.running import print_results, run_config
+    from stepsynth.cli.running import print_results, run_config, warn_of_nothing
     from stepsynth.config import load_config
     from stepsynth.run import default_folder
     from stepsynth.tracking import also_tracked
@@ -147,6 +147,7 @@ def run(
     if as_json:
         print_json(results)
     elif quiet:
+        warn_of_nothing(results)
         typer.echo(str(folder))
     else:
         print_results(results, folder)

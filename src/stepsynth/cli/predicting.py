@@ -299,8 +299,12 @@ def _example_of(row: tuple[Example, Row]) -> Example:
     return row[0]
 
 
-def _state_of(file: Path) -> tuple[int, int]:
-    found = file.stat()
+def _state_of(file: Path) -> tuple[int, int] | None:
+    """Return what changes with a file; ``None`` if there is none, which the reader says better."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
     return found.st_size, found.st_mtime_ns
 
 

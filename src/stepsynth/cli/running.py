@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from stepsynth.config import RunConfig
 
-__all__ = ["print_results", "print_status", "read_status", "run_config", "short_line"]
+__all__ = ["print_results", "print_status", "read_status", "run_config", "short_line", "warn_of_nothing"]
 
 _MOST_LABELS = 5
 
@@ -95,7 +96,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     how = "the best round, chosen by the select half" if judged else "the last student, which also learnt from the select half"
     console.print(f"* {how}; the test set was opened once, after that.", style="dim")
     if guessed := method.get("undecided"):
-        said = f"{guessed:,} answers of the teacher gave no decision and count as guesses: the score is partly chance."
+        whole = guessed == (method["test"] or {}).get("n")
+        how = "chance" if whole else "partly chance"
+        said = f"{guessed:,} answers of the teacher gave no decision and count as guesses: the score is {how}."
         console.print(f"[yellow]{said}[/yellow]", highlight=False)
     _print_ends(method, folder, console)
 
@@ -205,6 +208,14 @@ def print_status(found: dict[str, Any]) -> None:
         print_worth(worth, console)
     if found["state"] == "unfinished" and not found["holder"]:
         console.print("The same command or call resumes it.")
+
+
+def warn_of_nothing(results: dict[str, Any]) -> None:
+    """Say on standard error that nothing a teacher wrote was kept: with quiet, too, since the data set is empty then."""
+    for method in results["methods"].values():
+        worth = method.get("worth") or {"words": []}
+        if worth["words"] and not sum(entry["new_rows"] for entry in method["rounds"]) and method["dropped"]:
+            sys.stderr.write(f"stepsynth: warning: {plain_text(worth['words'][0])}\n")
 
 
 def _print_short(stages: Sequence[dict[str, Any]], console: Console) -> None:

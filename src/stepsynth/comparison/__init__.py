@@ -15,6 +15,7 @@ from stepsynth.comparison.cells import (
     read_cell,
     run_cells,
 )
+from stepsynth.comparison.folder import refuse_others
 from stepsynth.comparison.looks import check_max_seeds, look, read_looks
 from stepsynth.comparison.markdown import comparison_markdown
 from stepsynth.comparison.summary import summarise
@@ -34,6 +35,7 @@ __all__ = [
     "plan_cells",
     "read_cell",
     "read_looks",
+    "refuse_others",
     "run_cells",
     "summarise",
 ]

@@ -11,6 +11,7 @@ __all__ = ["check_address", "one_or_more", "shown_addresses"]
 _PORTS = {"http": 80, "https": 443}
 # No one writes more by hand; each is asked for its models when a run begins.
 _MOST = 256
+_LONGEST = 2000
 
 
 def check_address(address: str, key: str = "base_url") -> None:
@@ -27,6 +28,18 @@ def check_address(address: str, key: str = "base_url") -> None:
         raise ValueError(f"{key} {address!r} must start with http:// or https://")
     if "@" in address.split("//", 1)[1].split("/", 1)[0]:
         raise ValueError(f"{key} holds a user name or password; put the key into an environment variable")
+    if len(address) > _LONGEST:
+        raise ValueError(f"{key} has {len(address):,} characters; {_LONGEST:,} is the most")
+    if odd := next((character for character in address if character.isspace() or not character.isprintable()), None):
+        raise ValueError(f"{key} {address!r} holds {odd!a}, which no web address has; remove it")
+    try:
+        host, port = (parts := urlsplit(address)).hostname or "", parts.port
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(f"{key} {address!r} is no web address: {said[:1].lower()}{said[1:]}") from None
+    if port == 0 or not all(host.rstrip(".").split(".")):
+        what = "port 0" if port == 0 else "no host"
+        raise ValueError(f"{key} {address!r} has {what}; write the address of a server, for instance 'http://127.0.0.1:8000/v1'")
 
 
 def one_or_more(backend: str, addresses: list[Any] | tuple[Any, ...]) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ class Evidence:
     """What a trial found out.
 
     Attributes:
-        teacher: gold rows that the teacher labels right; for questions the mean F1 of its answers.
+        teacher: gold rows that the teacher labels right; for questions the mean F1 of its answers; ``None`` if most of its
+            answers gave no decision.
         accepted: sample rows that passed the filters, of those written; ``None`` if the method writes none.
         fits: accepted sample rows whose label a probe of the gold rows guesses; ``None`` if no probe can judge any.
         limit: share of gold rows with the same labels that the probe gets right; ``None`` as for ``fits``.
@@ -78,6 +79,7 @@ class Evidence:
         guess: share of gold rows with the most frequent label.
         gain: from the probe's learning curve; ``None`` if there is none.
         judges: whether a probe can judge rows of this family at all.
+        undecided: answers of the teacher that gave no decision, and count as guesses in its score.
     """
 
     teacher: Share | None
@@ -89,6 +91,7 @@ class Evidence:
     guess: float = 0.0
     gain: Gain | None = None
     judges: bool = True
+    undecided: int = 0
 
 
 @dataclass(frozen=True)
@@ -244,12 +247,16 @@ def _rows_clause(found: Evidence) -> str:
 
 
 def _teacher_clause(found: Evidence) -> str:
-    teacher = found.teacher
-    if teacher is None:
+    teacher, guessed = found.teacher, ""
+    if teacher is None and not found.undecided:
         return "the teacher labelled none of your rows"
+    if teacher is None:
+        return f"{found.undecided:,} of the teacher's answers for your rows gave no decision: how well it labels is not known"
+    if found.undecided:
+        guessed = f" ({found.undecided:,} of its answers gave no decision and count as guesses)"
     if not found.judges:
-        return f"the teacher answers {teacher.n:,} of your questions with a mean F1 of {_percent(teacher.value)}"
-    return f"the teacher labels {_percent(teacher.value)} of {teacher.n:,} of your rows right"
+        return f"the teacher answers {teacher.n:,} of your questions with a mean F1 of {_percent(teacher.value)}{guessed}"
+    return f"the teacher labels {_percent(teacher.value)} of {teacher.n:,} of your rows right{guessed}"
 
 
 def _labels_clause(found: Evidence) -> str:

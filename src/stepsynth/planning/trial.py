@@ -137,7 +137,7 @@ class Trial:
         check_stop()
         judge, labels = self._labels(report)
         rows = None if written is None else self._rows(written, judge)
-        found = self._evidence(answered, labels, rows)
+        found = self._evidence(answered, undecided, labels, rows)
         return {
             **self.untried(),
             "spent": spent,
@@ -270,8 +270,12 @@ class Trial:
             "chance": commonest / len(known) if known else None,
         }
 
-    def _evidence(self, answered: Evaluation, labels: dict[str, Any] | None, rows: dict[str, Any] | None) -> Evidence:
-        found = Evidence(_knowledge(answered), judges=not self._family.spans)
+    def _evidence(
+        self, answered: Evaluation, undecided: int, labels: dict[str, Any] | None, rows: dict[str, Any] | None
+    ) -> Evidence:
+        # A score of guesses says nothing about the teacher.
+        known = _knowledge(answered) if 2 * undecided <= answered.n else None
+        found = Evidence(known, judges=not self._family.spans, undecided=undecided)
         if rows is not None:
             found = replace(
                 found,

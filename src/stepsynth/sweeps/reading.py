@@ -70,8 +70,15 @@ def read_sweep(file: Path, *, out: Path | None = None, overrides: Sequence[str] 
             except ConfigError as error:
                 problems.add(error, f"{data_set}, {setting}" if setting else data_set)
     problems.refuse(len(sets) * len(settings))
-    folder = out if out is not None else base / (Path(place).expanduser() if place else Path("runs") / folder_name(name))
+    folder = out if out is not None else base / (_expanded(place) if place else Path("runs") / folder_name(name))
     return SweepSpec(name=name, parts=tuple(parts), budget=budget, folder=folder, **choices)
+
+
+def _expanded(place: str) -> Path:
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"out is {place!r}: there is no such user.", hint="Name a folder (out= / --out).") from None
 
 
 def _read(file: Path, problems: Problems) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def read_changes(changes: object, where: str, problems: Problems) -> dict[str, A
             # It would replace the whole section, with all of its other keys.
             inner = next(iter(value), "key")
             problems.add(f"{where} has a whole section {key!r}. Write the keys that change, with dots: {key}.{inner}")
-    return {str(key): value for key, value in changes.items()}
+    return {str(key): value for key, value in changes.items() if key}
 
 
 def read_settings(settings: object, problems: Problems) -> dict[str, dict[str, Any]]:
@@ -260,6 +260,9 @@ def read_budget(budget: object, problems: Problems) -> BudgetConfig:
     """Return the caps for the whole sweep, and note what is wrong with them."""
     if budget is None or isinstance(budget, BudgetConfig):
         return budget or BudgetConfig()
+    if not isinstance(budget, Mapping):
+        problems.add(f"budget is {budget!r}, not a section of caps. Example: {{usd: 5}}")
+        return BudgetConfig()
     try:
         return BudgetConfig.model_validate(budget)
     except ValidationError as error:

@@ -81,10 +81,15 @@ def check_folder(folder: Path, name: str) -> None:
     if is_sweep(folder):
         # A damaged file is written anew.
         with suppress(OSError, ValueError, TypeError, RecursionError):
-            if (known := _stored(folder)["sweep"]) != name:
+            if isinstance(known := _stored(folder)["sweep"], str) and known != name:
                 raise ConfigError(f"{str(folder)!r} holds the sweep {known!r}, not {name!r}.", hint=_ANOTHER)
         return
-    names = {path.name for path in folder.iterdir()} - {_LOCK}
+    if (folder / SWEEP_FILE).exists():
+        raise ConfigError(f"{str(folder / SWEEP_FILE)!r} is a folder, not a file.", hint="Remove it, and run the sweep again.")
+    names = {path.name for path in folder.iterdir()}
+    if _LOCK in names:
+        # A sweep that has lost its table, or was stopped before the first one: it is written from the cells.
+        return
     if "results.json" in names or "students" in names:
         raise ConfigError(f"{str(folder)!r} is a comparison, not a sweep.", hint=_ANOTHER)
     if names:

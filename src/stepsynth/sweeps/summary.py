@@ -18,6 +18,7 @@ from stepsynth.errors import UserError
 from stepsynth.evaluation.seeds import averaged_interval, averaged_paired, other_data_sets
 from stepsynth.journal.looking import Look
 from stepsynth.run import JOURNAL
+from stepsynth.sweeps.tables import detail_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +79,26 @@ def earlier_standing(spec: SweepSpec, part: Part, checked: CheckedComparison) ->
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return standing
     standing.results = found if same else None
+    if same and not _can_be_shown(spec, part, checked, standing):
+        standing.results = None
     return standing
+
+
+def _can_be_shown(spec: SweepSpec, part: Part, checked: CheckedComparison, standing: Standing) -> bool:
+    """Whether stored results have the values that a table needs; a file that was damaged is written anew from its cells."""
+    try:
+        shown = _comparison(spec, part, checked, standing)
+        detail_rows({"comparisons": [shown], "reference": checked.reference, "settings": []})
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError):
+        return False
+    numbers = [entry[key] for entry in shown["systems"] for key in ("tokens", "minutes")]
+    return (
+        isinstance(shown["metric"], str)
+        and isinstance(shown["test_rows"], int)
+        and all(isinstance(warning, str) for warning in shown["warnings"])
+        and all(isinstance(entry["per_seed"], list) for entry in shown["systems"])
+        and not any(isinstance(number, str) for number in numbers)
+    )
 
 
 def summarise_sweep(

@@ -236,11 +236,15 @@ class CrossFit:
         Args:
             last: the last round with rows.
         """
-        for name in self._names:
+        names, writes = self._names, self._writes
+        if writes and self._config.method.final == "auto" and not self._journal.dataset(last):
+            # No row was kept: recipes with written rows would be those without.
+            names, writes = tuple(name for name in names if not RECIPES[name].written), False
+        for name in names:
             if name != self._of_rounds:
                 self.judge(_number(last, name), name)
-        chosen = self._choose(last, self._names)
-        for name in _kept(self._names, chosen, writes=self._writes):
+        chosen = self._choose(last, names)
+        for name in _kept(names, chosen, writes=writes):
             self._keep(last, name, needed=name == chosen)
         self._student_runner.clear_aside()
 
@@ -267,7 +271,9 @@ class CrossFit:
             }
             self._journal.finish_training(StageKind.CHOICE, last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
             why = "as set in method.final" if final != "auto" else "by gold rows right in cross-validation"
-            if right.get(chosen, 0) < max(right.values()):
+            if len(names) == 1:
+                why = "since no row was kept; gold rows right in cross-validation:"
+            elif right.get(chosen, 0) < max(right.values()):
                 why += ", where differences within one standard error do not count"
             found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
             self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")
@@ -276,7 +282,7 @@ class CrossFit:
     def _best(self, numbers: Mapping[str, int], names: Sequence[str]) -> str:
         scores = {name: [g.score for g in self._journal.graded(numbers[name], SPLIT)] for name in names}
         found = max(sorted(names, key=PREFERRED.index), key=lambda name: sum(scores[name]))
-        if found != "labels":
+        if found != "labels" or len(names) == 1:
             return found
         other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(scores[name]))
         # If rows are only right or wrong and share no context, this is the number that exactly one of them got right.

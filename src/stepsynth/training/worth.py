@@ -5,10 +5,12 @@ Everything is read from the journal, so the table can be rebuilt at any time.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation.clusters import in_details
 from stepsynth.evaluation.statistics import paired_difference
+from stepsynth.journal.queries import count_rows
 from stepsynth.journal.results import find_choice, find_clusters
 from stepsynth.methods.base import made_by
 from stepsynth.tasks import stored_family
@@ -92,7 +94,23 @@ def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
         )
     how = "cross-validation" if config.method.final == "auto" else "method.final"
     found = {"chosen": choice["chosen"], "how": how, "made": made, "students": students, "curve": choice["curve"]}
+    if nothing := _nothing_made(journal, made):
+        others = "labels and the pool" if RECIPES[choice["chosen"]].pool else "labels alone"
+        words = [f"{nothing}: the final student learns from your {others}.", *_advice(choice["curve"], config, makes=True)]
+        return {**found, "words": words}
     return {**found, "words": _words(found, choice, config)}
+
+
+def _nothing_made(journal: Journal, made: str) -> str:
+    """Say that no row was kept, and why; empty if one was, or none was asked for."""
+    counts = [count for count in count_rows(journal) if count.kind != StageKind.RATIONALES]
+    if not counts or any(not count.reason for count in counts):
+        return ""
+    reasons: Counter[str] = Counter()
+    for count in counts:
+        reasons[count.reason] += count.rows
+    said = ", ".join(f"{rows:,} {reason}" for reason, rows in reasons.most_common(3))
+    return f"None of the {reasons.total():,} {made} was kept ({said})"
 
 
 def worth_title(worth: Mapping[str, Any]) -> str:

@@ -50,9 +50,13 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
         return False
     if on is not None and not (isinstance(on, str) and on):
         raise ConfigError(f"workers cannot run on {on!r}.", hint="Give processes, ray or ray:HOST:PORT, or leave it out.")
-    way = (on or "processes").partition(":")[0]
+    way, colon, address = (on or "processes").partition(":")
     if way not in WAYS:
         raise ConfigError(f"workers cannot run on {on!r}.", hint=did_you_mean(way, WAYS))
+    if colon and way == "processes":
+        raise ConfigError(f"workers cannot run on {on!r}.", hint="Give processes, and their number as jobs= / --jobs.")
+    if colon and not address.strip():
+        raise ConfigError(f"workers cannot run on {on!r}: it has no address.", hint="Give ray, or ray:HOST:PORT.")
     if way == "ray":
         if find_spec("ray") is None:
             raise ConfigError("Ray is not installed.", hint=INSTALL_RAY)
