@@ -419,8 +419,8 @@ def test_a_probe_tells_what_each_server_lists_and_which_does_not_answer(site: Si
     assert said == [f"{NOBODY} is left out and tried again later: cannot connect to {NOBODY} (Connection refused)."]
     with pytest.raises(TransientError, match=r"the other server of teacher\.base_url fails, too"):
         probe_teacher(settings([NOBODY, "http://127.0.0.1:7/v1"]))
-    with pytest.raises(PermanentError, match="is not a usable URL"):
-        probe_teacher(settings([good.base_url, "http://127.0.0.1:80 80/v1"]))
+    with pytest.raises(ValueError, match="holds ' ', which no web address has"):
+        settings([good.base_url, "http://127.0.0.1:80 80/v1"])
 
 
 def main() -> None:

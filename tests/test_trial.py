@@ -412,7 +412,8 @@ def test_a_teacher_that_names_no_label_is_not_judged_by_guesses(
     assert outcome.code == 0, outcome.err
     said = " ".join(outcome.out.split())
     assert "20 of these answers gave no decision and count as guesses" in said
-    assert "20 of the teacher's answers for your rows gave no decision: how well it labels is not known." in said
+    # What else is decided depends on the sample; the share of lucky guesses is no reason.
+    assert "of 20 of your rows right" not in said
 
 
 def test_shown_rows_are_not_asked_about(capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer) -> None:

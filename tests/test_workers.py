@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,9 @@ def test_a_worker_that_is_silent_or_makes_no_step_is_given_up(world: FamilyWorld
         def freeze() -> None:
             while not stop.wait(0.02):
                 for pid in workers.pids:
-                    os.kill(pid, signal.SIGSTOP)
+                    # It may have been given up since.
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
 
         thread = threading.Thread(target=freeze)
         thread.start()
@@ -262,7 +264,7 @@ def test_one_job_needs_no_workers() -> None:
         ("rya", None, "workers cannot run on 'rya'. Did you mean 'ray'?"),
         ("ray:", None, "workers cannot run on 'ray:': it has no address. Give ray, or ray:HOST:PORT."),
         ("ray: ", None, "workers cannot run on 'ray: ': it has no address."),
-        ("processes:4", None, "workers cannot run on 'processes:4'. Give processes, and their number as jobs= / --jobs."),
+        ("processes:4", None, "workers cannot run on 'processes:4'. Give processes, and their number as jobs."),
         ("processes:", 2, "workers cannot run on 'processes:'."),
         (None, 0, "jobs is 0."),
         (None, True, "jobs is True."),

@@ -54,7 +54,7 @@ def check_workers(on: str | None, jobs: int | None) -> bool:
     if way not in WAYS:
         raise ConfigError(f"workers cannot run on {on!r}.", hint=did_you_mean(way, WAYS))
     if colon and way == "processes":
-        raise ConfigError(f"workers cannot run on {on!r}.", hint="Give processes, and their number as jobs= / --jobs.")
+        raise ConfigError(f"workers cannot run on {on!r}.", hint="Give processes, and their number as jobs.")
     if colon and not address.strip():
         raise ConfigError(f"workers cannot run on {on!r}: it has no address.", hint="Give ray, or ray:HOST:PORT.")
     if way == "ray":
