@@ -31,6 +31,7 @@ from stepsynth.journal import Journal
 from stepsynth.run import RunDirectory
 from stepsynth.run.pausing import PauseNotes, read_pause
 from stepsynth.runtime.progress import Pause, SilentProgress
+from stepsynth.runtime.shutdown import stoppable
 from stepsynth.teachers.anthropic import AnthropicTeacher
 from stepsynth.teachers.refusals import classify, daily_limit
 from stepsynth.teachers.retry_after import retry_after
@@ -717,6 +718,17 @@ def test_status_of_another_shell_reads_a_pause_and_knows_a_stale_one(tmp_path: P
         assert read_pause(folder, None) is None
         notes.paused(Pause(1, time.time() - 60, "http://x", "'over'", ended=True))
         assert read_pause(folder, None) is None
+
+
+@pytest.mark.parametrize(("stopped", "said"), [(False, "the pause is over"), (True, "the pause is ended by a stop")])
+def test_the_log_says_why_a_pause_ended(stopped: bool, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    notes = PauseNotes(SilentProgress(), tmp_path)
+    with stoppable() as stop:
+        notes.paused(Pause(600, time.time() + 600, "http://x", "'later'"))
+        if stopped:
+            stop.set()
+        notes.paused(None)
+    assert caplog.messages[-1] == said
 
 
 @pytest.fixture

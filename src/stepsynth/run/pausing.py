@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.progress import Pause
+from stepsynth.runtime.shutdown import stop_requested
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ class PauseNotes:
         with suppress(Exception):
             if pause is None:
                 self._file.unlink(missing_ok=True)
-                self._log.warning("the pause is over")
+                self._log.warning("the pause is ended by a stop" if stop_requested() else "the pause is over")
             else:
                 self._log.warning("%s", pause)
                 write_atomic(self._file, json.dumps(_as_json(pause)) + "\n")
