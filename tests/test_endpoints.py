@@ -411,6 +411,46 @@ def test_the_teacher_alone_moves_a_request_once_from_each_server(site: Site) -> 
     assert set(moved) == {"unavailable"}
 
 
+@pytest.mark.parametrize(("kind", "told"), [("connection", "connection"), ("damaged", "damaged"), ("timeout", "overload")])
+def test_a_lost_connection_while_all_ask_to_wait_is_no_timeout(kind: str, told: str) -> None:
+    """Simulation, seed 95410: it counted as one, and with a real one the request was given up although an attempt was left."""
+    teacher: Any = create_teacher(settings(["http://127.0.0.1:7/v1", "http://127.0.0.1:8/v1"]))
+    lost = asyncio.Event()
+
+    class Server:
+        asked = 0
+
+        async def generate(self, request: Request) -> Response:
+            Server.asked += 1
+            if Server.asked == 1:
+                await lost.wait()
+                raise TransientError("dropped the connection.", kind=kind, maybe_billed=True)
+            raise TransientError("busy.", kind="overload", retry_after=30.0)
+
+        async def close(self) -> None:
+            pass
+
+    for address in teacher.teachers:
+        teacher.teachers[address] = Server()
+
+    async def ask() -> TransientError:
+        first, *others = requests(4)
+        sent = asyncio.create_task(teacher.generate(first))
+        await asyncio.sleep(0)
+        for request in others[:2]:
+            with pytest.raises(TeacherError):
+                await teacher.generate(request)
+        lost.set()
+        with pytest.raises(TransientError) as raised:
+            await sent
+        return raised.value
+
+    error = asyncio.run(ask())
+    assert (error.kind, error.maybe_billed) == (told, True)
+    assert error.retry_after is not None
+    assert 25 < error.retry_after <= 30
+
+
 def test_a_probe_tells_what_each_server_lists_and_which_does_not_answer(site: Site) -> None:
     good, other = site.serve(), site.serve(models=["another"])
     said: list[str] = []

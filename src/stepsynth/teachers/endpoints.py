@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["EndpointsTeacher", "fault_of"]
 
 _Answer = TypeVar("_Answer")
+# Kinds of failures in which the server has probably not finished the request, although it may bill it.
+_CUT_OFF = frozenset({"connection", "damaged"})
 
 
 def fault_of(error: TeacherError, *, silent: bool, proven: bool) -> Fault | None:
@@ -249,9 +251,9 @@ class EndpointsTeacher:
         """Return the error that makes the caller wait until the first of the paused servers resumes."""
         billed = isinstance(error, TransientError) and error.maybe_billed
         why = refusal.why or refusal.message
-        return TransientError(
-            refusal.message, hint=refusal.hint, kind=refusal.kind, retry_after=wait, maybe_billed=billed, why=why
-        )
+        # A lost connection stays one: as a refusal that may be billed, it would count as a timeout of this request.
+        kind = error.kind if billed and error.kind in _CUT_OFF else refusal.kind
+        return TransientError(refusal.message, hint=refusal.hint, kind=kind, retry_after=wait, maybe_billed=billed, why=why)
 
     def _of_all(self, error: TeacherError) -> TeacherError:
         """Return a failure of the last server that worked, as that of a single server."""
