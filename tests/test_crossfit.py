@@ -29,6 +29,7 @@ from stepsynth.report.derived import write_exports
 from stepsynth.report.verify import verify_run
 from stepsynth.run import RunDirectory
 from stepsynth.run.data import load_run_data
+from stepsynth.runtime.progress import SilentProgress
 from stepsynth.students.curve import _out_of_fold, learning_curve
 from stepsynth.tasks import create_family
 from stepsynth.tasks.classification import Classification
@@ -448,6 +449,37 @@ def test_a_teacher_whose_rows_are_all_dropped_leaves_the_labels(worlds: dict[str
         r"None of the \d+ written rows was kept \(\d+ empty.*\): the final student learns from your labels alone\.", first
     )
     assert verify_run(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize(
+    ("final", "mute", "said"),
+    [
+        ("labels", False, "The final student learns from labels alone, as set in method.final ("),
+        ("auto", False, "The final student learns from both in two stages, by gold rows right in cross-validation ("),
+        ("auto", True, "The final student learns from labels alone, since no row was kept ("),
+    ],
+)
+def test_the_note_says_why_a_student_was_chosen(
+    final: str, mute: bool, said: str, worlds: dict[str, FamilyWorld], tmp_path: Path
+) -> None:
+    class Noting(SilentProgress):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    class Teacher(MarkingTeacher):
+        def answer(self, request: Any) -> Any:
+            from dataclasses import replace
+
+            answer = super().answer(request)
+            return replace(answer, text="") if mute else answer
+
+    notes: list[str] = []
+    config, pupil = worlds["classification"].config(f"method.final={final}"), SpyingStudent(outcome(10, 16))
+    directory = RunDirectory.open(tmp_path / "run", config)
+    with closing(directory), closing(Journal(directory.journal_path)) as journal:
+        run_loop(directory, journal, load_run_data(config), teacher=Teacher(), student=pupil, progress=Noting())
+    (note,) = (note for note in notes if note.startswith("The final student"))
+    assert note.startswith(said)
 
 
 def test_a_quiet_run_whose_rows_are_all_dropped_says_so(

@@ -133,6 +133,11 @@ class TransientError(TeacherError):
         self.maybe_billed = maybe_billed
         self.why = why
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the connection was lost: the server has probably not finished the request, although it may bill it."""
+        return self.kind in ("connection", "damaged")
+
 
 class RetryModifiedError(TransientError):
     """The server refused the form of a request without billing it; the teacher will use another form: ask again at once."""

@@ -300,7 +300,7 @@ def _example_of(row: tuple[Example, Row]) -> Example:
 
 
 def _state_of(file: Path) -> tuple[int, int] | None:
-    """Return what changes with a file; ``None`` if there is none, which the reader says better."""
+    """Return what changes with a file; ``None`` if it cannot be looked at: its reader then says why."""
     try:
         found = file.stat()
     except (OSError, ValueError):

@@ -96,9 +96,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     how = "the best round, chosen by the select half" if judged else "the last student, which also learnt from the select half"
     console.print(f"* {how}; the test set was opened once, after that.", style="dim")
     if guessed := method.get("undecided"):
-        whole = guessed == (method["test"] or {}).get("n")
-        how = "chance" if whole else "partly chance"
-        said = f"{guessed:,} answers of the teacher gave no decision and count as guesses: the score is {how}."
+        chance = "chance" if guessed == (method["test"] or {}).get("n") else "partly chance"
+        said = f"{guessed:,} answers of the teacher gave no decision and count as guesses: the score is {chance}."
         console.print(f"[yellow]{said}[/yellow]", highlight=False)
     _print_ends(method, folder, console)
 

@@ -75,8 +75,9 @@ def _teacher_line(teacher: dict[str, Any]) -> str:
     line = f"teacher   labels {teacher['n']:,} of your rows: {name} {_percent(teacher['value'], teacher['ci95'])}"
     if teacher["f1"] is not None:
         line += f", F1 {_percent(teacher['f1'], teacher['f1_ci95'])}"
-    guessed = f"; {teacher['undecided']:,} of these answers gave no decision and count as guesses"
-    return line + (guessed if teacher["undecided"] else "")
+    if teacher["undecided"]:
+        line += f"; {teacher['undecided']:,} of these answers gave no decision and count as guesses"
+    return line
 
 
 def _rows_line(rows: dict[str, Any]) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["refuse_others"]
 
 _ANOTHER = "Give another folder (out= / --out)."
-# Of a comparison; a cell is a folder with one of these files.
 _OWN = ("results.json", "comparison.md", "comparison.html", "students")
+# A folder with one of these is a cell.
 _OF_A_CELL = ("config.json", "lock", JOURNAL)
 
 

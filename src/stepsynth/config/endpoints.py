@@ -33,7 +33,8 @@ def check_address(address: str, key: str = "base_url") -> None:
     if odd := next((character for character in address if character.isspace() or not character.isprintable()), None):
         raise ValueError(f"{key} {address!r} holds {odd!a}, which no web address has; remove it")
     try:
-        host, port = (parts := urlsplit(address)).hostname or "", parts.port
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port
     except ValueError as error:
         said = str(error)
         raise ValueError(f"{key} {address!r} is no web address: {said[:1].lower()}{said[1:]}") from None

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stepsynth.errors import TeacherError
     from stepsynth.journal import Ledger
     from stepsynth.teachers.prices import Price
-    from stepsynth.types import Request, Response
+    from stepsynth.types import Request, Response, Usage
 
 __all__ = ["BudgetGuard", "check_price"]
 
@@ -159,24 +159,25 @@ class BudgetGuard:
         """Replace a send's worst case by its answers' actual cost; `Committer.add` counts that in the ledger."""
         self.release(cost)
         tokens = sum(r.usage.prompt_tokens + r.usage.completion_tokens for r in responses)
-        usd = sum(self._paid(r) for r in responses)
+        usd = sum(self.cost_usd(r.usage) or 0.0 for r in responses)
         if not tokens and not usd:
             # The server reports no usage, so the worst case counts against the cap.
             self.ledger.doubtful += Cost(0, cost.tokens, cost.usd)
         for surplus in responses[len(requests) :]:
             # Nobody asked for it and it is not kept, but the provider may charge for it.
-            self.ledger.doubtful += Cost(0, surplus.usage.prompt_tokens + surplus.usage.completion_tokens, self._paid(surplus))
+            usage = surplus.usage
+            self.ledger.doubtful += Cost(0, usage.prompt_tokens + usage.completion_tokens, self.cost_usd(usage) or 0.0)
         if tokens > cost.tokens or usd > cost.usd:
             # For instance the server adds a long template of its own: later requests reserve for it, too.
             worst, count = self._worst(requests), len(requests)
             self._over.tokens = max(self._over.tokens, math.ceil((tokens - worst.tokens) / count))
             self._over.usd = max(self._over.usd, (usd - worst.usd) / count)
 
-    def _paid(self, response: Response) -> float:
-        """Return an answer's dollars: what the teacher reports, or what it costs at the known price."""
-        if response.usage.cost_usd is not None or self.price is None:
-            return response.usage.cost_usd or 0.0
-        return self.price.cost(response.usage) or 0.0
+    def cost_usd(self, usage: Usage) -> float | None:
+        """Return an answer's dollars: as the teacher reports them, else at the known price; ``None`` if neither says."""
+        if usage.cost_usd is not None or self.price is None:
+            return usage.cost_usd
+        return self.price.cost(usage)
 
     def failed(self, cost: Cost, error: TeacherError) -> bool:
         """Release a failed send; return whether it may still be billed, in which case its worst case counts."""

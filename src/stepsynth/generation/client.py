@@ -207,7 +207,7 @@ class TeacherClient:
     def close(self) -> None:
         """Forget the teacher; of several servers or engines, report how many requests each has answered."""
         if isinstance(self._teacher, SeveralTeacher):
-            self._note(self._teacher.summary())
+            self._note(self._teacher.answered_summary())
         self.release()
 
     def release(self) -> None:

@@ -96,10 +96,9 @@ class Committer:
 
     def priced(self, response: Response) -> Response:
         """Return an answer with its cost if a price is known; a cost that the teacher reported stays."""
-        usage, price = response.usage, self._budget.price
-        if usage.cost_usd is not None or price is None:
-            return response
-        return replace(response, usage=replace(usage, cost_usd=price.cost(usage)))
+        usage = response.usage
+        cost = self._budget.cost_usd(usage)
+        return response if cost == usage.cost_usd else replace(response, usage=replace(usage, cost_usd=cost))
 
     def give_up(self, keys: Iterable[str], error: TeacherError) -> None:
         """Record a final error for some requests; the journal keeps only its count."""

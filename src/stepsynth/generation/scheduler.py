@@ -65,8 +65,6 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 # Failures that mean too many requests at once.
 _OVERLOAD = frozenset({"overload", "unavailable", "timeout"})
-# After a lost connection the server has probably not finished the request, although it may bill it.
-_CUT_OFF = frozenset({"connection", "damaged"})
 # With a stated wait, these are a rate limit or a full server, not the request's fault.
 _LIMITS = frozenset({"overload", "unavailable"})
 
@@ -248,7 +246,7 @@ class Scheduler:
         self._budget.count_sent(call.cost)
         call.doubtful = self._budget.failed(call.cost, error)
         if isinstance(error, TransientError) and not moved:
-            call.timeouts += error.maybe_billed and error.kind not in _CUT_OFF
+            call.timeouts += error.maybe_billed and not error.cut_off
             if error.retry_after:
                 self._pause(error, now)
         self._again_or_never(call, error)

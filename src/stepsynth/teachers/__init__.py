@@ -109,7 +109,7 @@ class StartedTeacher(Protocol):
 class SeveralTeacher(Protocol):
     """A teacher of several servers or engines."""
 
-    def summary(self) -> str:
+    def answered_summary(self) -> str:
         """Return a sentence on how many requests each of them has answered."""
         ...
 

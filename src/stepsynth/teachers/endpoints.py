@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["EndpointsTeacher", "fault_of"]
 
 _Answer = TypeVar("_Answer")
-# Kinds of failures in which the server has probably not finished the request, although it may bill it.
-_CUT_OFF = frozenset({"connection", "damaged"})
 
 
 def fault_of(error: TeacherError, *, silent: bool, proven: bool) -> Fault | None:
@@ -124,7 +122,7 @@ class EndpointsTeacher:
         """How many requests each server has answered, by address."""
         return {address: self._balance.answered_by(index) for index, address in enumerate(self._addresses)}
 
-    def summary(self) -> str:
+    def answered_summary(self) -> str:
         """Return a sentence on how many requests each server has answered."""
         return f"Answers by server: {', '.join(f'{address} {count:,}' for address, count in self.answered.items())}."
 
@@ -250,10 +248,16 @@ class EndpointsTeacher:
     def _paused(self, error: TeacherError, refusal: TransientError, wait: float) -> TransientError:
         """Return the error that makes the caller wait until the first of the paused servers resumes."""
         billed = isinstance(error, TransientError) and error.maybe_billed
-        why = refusal.why or refusal.message
         # A lost connection stays one: as a refusal that may be billed, it would count as a timeout of this request.
-        kind = error.kind if billed and error.kind in _CUT_OFF else refusal.kind
-        return TransientError(refusal.message, hint=refusal.hint, kind=kind, retry_after=wait, maybe_billed=billed, why=why)
+        lost = isinstance(error, TransientError) and error.maybe_billed and error.cut_off
+        return TransientError(
+            refusal.message,
+            hint=refusal.hint,
+            kind=error.kind if lost else refusal.kind,
+            retry_after=wait,
+            maybe_billed=billed,
+            why=refusal.why or refusal.message,
+        )
 
     def _of_all(self, error: TeacherError) -> TeacherError:
         """Return a failure of the last server that worked, as that of a single server."""

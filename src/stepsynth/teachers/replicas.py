@@ -179,7 +179,7 @@ class ReplicasTeacher:
         """How many requests each engine has answered."""
         return [before + now for before, now in zip(self._counts, self._fleet.answers, strict=True)]
 
-    def summary(self) -> str:
+    def answered_summary(self) -> str:
         """Return a sentence on how many requests each engine has answered."""
         return f"Answers by engine: {', '.join(f'{count:,}' for count in self.answered)}."
 

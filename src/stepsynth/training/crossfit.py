@@ -270,9 +270,11 @@ class CrossFit:
                 "curve": learning_curve(self._config.student, self._family, self._gold, self._folds.gold),
             }
             self._journal.finish_training(StageKind.CHOICE, last + 1, {}, info, time.monotonic() - started, kind=StageKind.CHOICE)
-            why = "as set in method.final" if final != "auto" else "by gold rows right in cross-validation"
-            if len(names) == 1:
-                why = "since no row was kept; gold rows right in cross-validation:"
+            why = "by gold rows right in cross-validation"
+            if final != "auto":
+                why = "as set in method.final"
+            elif len(names) == 1:
+                why = "since no row was kept"
             elif right.get(chosen, 0) < max(right.values()):
                 why += ", where differences within one standard error do not count"
             found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
