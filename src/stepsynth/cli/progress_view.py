@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stepsynth.cli.screens import plain_text
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.progress import Pause, Progress, RequestStats, SilentProgress
 from stepsynth.runtime.shutdown import current_stop
 
@@ -59,6 +60,16 @@ def open_lines(prefix: str, *, quiet: bool) -> Progress:
 def dollars(value: float) -> str:
     """Format dollars with two significant digits when below one: small sums are common here."""
     return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.2g}" if value >= 1e-4 else f"{value:.1e}"
+
+
+def pace(per_second: float, unit: str) -> str:
+    """Return a pace in words, per minute if that is easier to read.
+
+    Examples:
+        >>> pace(3.14, "rows"), pace(0.08, "rows"), pace(0.0, "rows")
+        ('3.1 rows/s', '4.8 rows/min', '0.0 rows/s')
+    """
+    return f"{60 * per_second:.1f} {unit}/min" if 0 < per_second < 0.5 else f"{per_second:.1f} {unit}/s"
 
 
 @dataclass
@@ -126,25 +137,31 @@ class StageView:
         return self.traffic.usd - (self._before.usd or 0.0)
 
     def left(self) -> str:
-        """Return the time left, at the pace so far."""
-        if self.rate <= 0 or self.done > self.target:
+        """Return the time left, at the pace so far; a question mark while too little is known."""
+        if self.rate <= 0 or self.done > self.target or self._in_first_wave():
             return "?"
         seconds = int((self.target - self.done) / self.rate)
         hours, minutes = divmod(seconds // 60, 60)
         return f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"
 
+    def _in_first_wave(self) -> bool:
+        """Whether most requests that were sent first are still out: a pace would say how long one takes, not how many end."""
+        if self.traffic is None or self._before is None:
+            return False
+        return self.traffic.answers - self._before.answers < self.traffic.in_flight
+
     def traffic_parts(self) -> list[str]:
         """Return the traffic in words: pace, requests in flight, answers, tokens."""
         if self.traffic is None:
-            return [f"{self.answers:,} answers"] if self.answers else []
+            return [counted(self.answers, "answer")] if self.answers else []
         traffic = self.traffic
         return [
-            f"{traffic.per_second:.1f} answers/s",
+            pace(traffic.per_second, "answers"),
             f"{traffic.in_flight:,} of {traffic.limit:,} in flight"
             if traffic.limit
             else f"{traffic.in_flight:,} at the provider",
-            f"{traffic.answers:,} answers",
-            f"{traffic.tokens:,} tokens",
+            counted(traffic.answers, "answer"),
+            counted(traffic.tokens, "token"),
             *([f"at most {traffic.per_minute:.0f} requests/min"] if traffic.per_minute else []),
         ]
 
@@ -204,7 +221,7 @@ class _Terminal:
         if view is None:
             return
         name = view.stage if len(view.stage) <= 24 else f"{view.stage[:23]}…"
-        right = f"{view.done:,} / {view.target:,} {view.unit}  {view.rate:.1f} {view.unit}/s  left {view.left()}"
+        right = f"{view.done:,} / {view.target:,} {view.unit}  {pace(view.rate, view.unit)}  left {view.left()}"
         width = min(_BAR, options.max_width - len(name) - len(right) - 4)
         if width >= 6:
             line = Table.grid(padding=(0, 2, 0, 0))
@@ -266,7 +283,7 @@ class _Lines:
         if self._clock() < self._next:
             return
         self._next = self._clock() + _LINE_EVERY_S
-        parts = [f"{view.rate:.1f} {view.unit}/s", *view.traffic_parts(), *view.cost_parts(), f"{view.left()} left"]
+        parts = [pace(view.rate, view.unit), *view.traffic_parts(), *view.cost_parts(), f"{view.left()} left"]
         self._say(f"{view.stage}: {view.done:,} / {view.target:,} {view.unit}; {'; '.join(parts)}")
 
     def finish(self, summary: str) -> None:

@@ -169,17 +169,22 @@ def seeds_power(rows: int, seeds: int) -> dict[str, Any]:
 def seeds_power_line(power: dict[str, Any]) -> str:
     """Return `seeds_power` in one line."""
     seeds, least, wanted = power["seeds"], power["detectable"], power["wanted"]
-    size = f"{counted(power['rows'], 'test row')} and {counted(seeds, 'seed')}"
-    what = "methods" if seeds > 1 else "students (not methods: one seed)"
-    shows = f"show differences of {100 * least:.1f} points or more between two {what}" if least else "are too few"
-    needs = []
-    if power["rows_needed"]:
-        needs.append(f"about {power['rows_needed']:,} rows with {'these seeds' if seeds > 1 else 'one seed'}")
-    if power["seeds_needed"]:
-        needs.append(f"{power['seeds_needed']} seeds with these rows")
-    enough = least and least <= wanted
-    takes = "" if enough else f"; {100 * wanted:.0f} points take {' or '.join(needs) or 'more rows and more seeds'}"
-    return f"{size} {shows}{takes} (in 80 % of comparisons, for typical differences between rows and seeds)."
+    size, kind = f"{counted(power['rows'], 'test row')} and {counted(seeds, 'seed')}", "methods" if seeds > 1 else "students"
+    said = [
+        f"With {size}, a true difference of {100 * least:.1f} points between two {kind} is established 4 times in 5."
+        if least
+        else f"{size} are too few to establish any difference."
+    ]
+    if seeds == 1:
+        said.append("One seed says nothing about methods.")
+    if not least or least > wanted:
+        needs = []
+        if power["rows_needed"]:
+            needs.append(f"about {power['rows_needed']:,} rows with {'these seeds' if seeds > 1 else 'one seed'}")
+        if power["seeds_needed"]:
+            needs.append(f"{power['seeds_needed']} seeds with these rows")
+        said.append(f"For {100 * wanted:.0f} points it takes {' or '.join(needs) or 'more rows and more seeds'}.")
+    return " ".join([*said, "Typical variances are assumed."])
 
 
 def _least(rows: int, seeds: int) -> float | None:
