@@ -23,7 +23,7 @@ from typing import Any
 
 from stepsynth.cli.comparing import compare_methods
 from stepsynth.comparison import parse_systems, read_cell
-from stepsynth.config import load_config
+from stepsynth.config import RunConfig, load_config
 from stepsynth.evaluation.seeds import hierarchical_interval, hierarchical_paired
 from stepsynth.evaluation.statistics import holm, shown_p
 
@@ -43,11 +43,11 @@ Cells = list[dict[str, Any]]
 # running -------------------------------------------------------------------------------
 
 
-def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> None:
-    """Run, or go on with, what is missing of one seed on one data set, and keep it."""
-    started = time.monotonic()
+def cell_config(name: str, size: str, seed: int, options: argparse.Namespace) -> RunConfig:
+    """Return the config of one data set, size and seed."""
+    example = ROOT / "examples" / f"{name}.yaml"
     overrides = [f"cache={options.runs.resolve() / 'answers.db'}", f"teacher.model={options.teacher}", *options.overrides]
-    config = load_config(ROOT / "examples" / f"{name}.yaml", overrides)
+    config = load_config(example, overrides)
     labels = len(config.task.labels)
     rows = EACH[size] * labels if labels > MANY else SIZES[size]
     # All seeds are tested on the same rows.
@@ -55,7 +55,14 @@ def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> No
     if options.pool:
         # The rest of the training file, without its labels: rows that are labelled are left out by the program.
         overrides.append(f"data.pool.path={config.data.validation.path}")
-    config = load_config(ROOT / "examples" / f"{name}.yaml", overrides)
+    return load_config(example, overrides)
+
+
+def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> None:
+    """Run, or go on with, what is missing of one seed on one data set, and keep it."""
+    started = time.monotonic()
+    config = cell_config(name, size, seed, options)
+    rows = config.data.validation.sample
     file = options.results / "cells" / f"{name}-{size}.jsonl"
     known = {cell["method"] for cell in read_cells(file) if cell["seed"] == seed and cell["teacher"] == options.teacher}
     systems = parse_systems(options.methods, config)
