@@ -627,7 +627,7 @@ def begun(folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda folder: folder.write_text("x"), "is a file, not a folder for a sweep."),
+        (lambda folder: folder.write_text("x"), "is a file, not a sweep."),
         (lambda folder: (begun(folder), (folder / "notes.txt").write_text("x")), "is not empty and not a sweep."),
         (lambda folder: (begun(folder), (folder / "journal.db").write_text("x")), "is a run, not a sweep."),
         (lambda folder: (begun(folder), (folder / "results.json").write_text("{}")), "is a comparison, not a sweep."),

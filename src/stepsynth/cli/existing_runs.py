@@ -18,7 +18,8 @@ __all__ = ["COMMANDS"]
 def status(folder: RunPath, as_json: Json = False) -> None:
     """Show how far a run or a sweep has got, and what was dropped; also works meanwhile."""
     from stepsynth.cli.running import print_status, read_status
-    from stepsynth.sweeps.stored import is_sweep, read_stored_sweep
+    from stepsynth.run.places import is_sweep
+    from stepsynth.sweeps.stored import read_stored_sweep
 
     if is_sweep(folder):
         from stepsynth.cli.sweeping import print_sweep

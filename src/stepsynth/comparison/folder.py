@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepsynth.config import stored_run
 from stepsynth.errors import ConfigError
-from stepsynth.run import JOURNAL
+from stepsynth.run.places import ANOTHER, JOURNAL, SWEEP_LOCK, is_sweep, refuse_file_or_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["refuse_others"]
 
-_ANOTHER = "Give another folder (out= / --out)."
 _OWN = ("results.json", "comparison.md", "comparison.html", "students")
 # A folder with one of these is a cell.
 _OF_A_CELL = ("config.json", "lock", JOURNAL)
@@ -27,12 +25,9 @@ def refuse_others(folder: Path) -> None:
     """
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise ConfigError(f"{str(folder)!r} is a file, not a comparison.", hint=_ANOTHER)
-    if stored_run(folder) or (folder / JOURNAL).is_file():
-        raise ConfigError(f"{str(folder)!r} is a run, not a comparison.", hint=_ANOTHER)
-    if (folder / "sweep.json").is_file() or (folder / "sweep.lock").is_file():
-        raise ConfigError(f"{str(folder)!r} is a sweep, not a comparison.", hint=_ANOTHER)
+    refuse_file_or_run(folder, "a comparison")
+    if is_sweep(folder) or (folder / SWEEP_LOCK).is_file():
+        raise ConfigError(f"{str(folder)!r} is a sweep, not a comparison.", hint=ANOTHER)
     inside = list(folder.iterdir())
     begun = any(path.name in _OWN or any((path / name).exists() for name in _OF_A_CELL) for path in inside)
     if not begun and any(_is_foreign(path) for path in inside):

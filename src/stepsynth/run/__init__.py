@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from stepsynth.run.directory import (
-    JOURNAL,
     RunDirectory,
     answers_path,
     default_folder,
     folder_name,
     no_run,
 )
+from stepsynth.run.places import JOURNAL
 
 __all__ = [
     "JOURNAL",

@@ -30,6 +30,7 @@ from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.journal import extent, holds_nothing
 from stepsynth.model_cache import cache_folder
+from stepsynth.run.places import JOURNAL, is_sweep
 from stepsynth.run.settling import settle
 from stepsynth.runtime.failpoints import fail_point
 from stepsynth.runtime.files import (
@@ -42,7 +43,6 @@ from stepsynth.runtime.files import (
 from stepsynth.runtime.network_disks import refuse_network_disk
 
 __all__ = [
-    "JOURNAL",
     "RunDirectory",
     "answers_path",
     "default_folder",
@@ -50,7 +50,6 @@ __all__ = [
     "no_run",
 ]
 
-JOURNAL = "journal.db"
 _DERIVED = ("results.json", "report.html", "dataset.jsonl")
 _FORMAT = 1
 _RUN_HINT = "Give the folder of a run, with its config.json and journal.db."
@@ -354,7 +353,7 @@ def no_run(path: Path) -> RunError:
         return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_RUN_HINT)
     if not path.is_dir():
         return RunError(f"there is no run at {str(path)!r}: it is a file.", hint=_RUN_HINT)
-    if (path / "sweep.json").is_file():
+    if is_sweep(path):
         cell = next((str(found.parent) for found in sorted(path.glob("compare-*/*/config.json"))), "")
         return RunError(f"{str(path)!r} is a sweep; give one of its runs{f', e.g. {cell!r}' if cell else ''}.")
     runs = sorted(found.parent for found in path.glob("*/config.json"))

@@ -10,6 +10,7 @@ from stepsynth.config import SOURCES, stored_run
 from stepsynth.data.keeping import is_kept_name
 from stepsynth.errors import ConfigError
 from stepsynth.run.pausing import FILE
+from stepsynth.run.places import JOURNAL, is_run
 
 if TYPE_CHECKING:
     from stepsynth.config import RunConfig
@@ -25,7 +26,7 @@ _OF_RUN = (
     "dataset.jsonl",
     "tracking.json",
     FILE,
-    *(f"journal.db{end}" for end in _SQLITE),
+    *(f"{JOURNAL}{end}" for end in _SQLITE),
 )
 _OF_COMPARISON = ("results.json", "comparison.md", "comparison.html")
 _ANSWERS = tuple(f"answers.db{end}" for end in _SQLITE)
@@ -77,7 +78,7 @@ def _owner(folder: Path, inside: Path) -> str:
     first, name = inside.parts[0], inside.as_posix()
     # The user's own files may lie in the same folders.
     kept = len(inside.parts) == 2 and first == "data" and is_kept_name(inside.name)
-    if stored_run(folder) or (folder / "journal.db").is_file():
+    if is_run(folder):
         return "a run" if name in _OF_RUN or kept or first in ("models", "logs") else ""
     if not (name in (*_OF_COMPARISON, *_ANSWERS) or kept or first == "students"):
         return ""

@@ -13,11 +13,10 @@ from stepsynth.sweeps.forecast import plan_sweep
 from stepsynth.sweeps.reading import read_sweep
 from stepsynth.sweeps.running import failures_of, refuse_together, run_sweep
 from stepsynth.sweeps.spec import Part, SweepProblems, SweepSpec
-from stepsynth.sweeps.stored import SWEEP_FILE, is_sweep, read_stored_sweep
+from stepsynth.sweeps.stored import read_stored_sweep
 from stepsynth.sweeps.tables import average_rows, detail_rows, state_lines, sweep_markdown
 
 __all__ = [
-    "SWEEP_FILE",
     "Part",
     "SweepProblems",
     "SweepSpec",
@@ -25,7 +24,6 @@ __all__ = [
     "check_sweep",
     "detail_rows",
     "failures_of",
-    "is_sweep",
     "plan_sweep",
     "read_stored_sweep",
     "read_sweep",

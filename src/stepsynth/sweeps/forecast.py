@@ -10,9 +10,9 @@ from stepsynth.comparison.cells import plan_cells
 from stepsynth.methods import MATCHED_OVERGENERATION, create_method
 from stepsynth.planning.bounds import most_asked, most_rows
 from stepsynth.run.data import load_run_data
+from stepsynth.run.places import is_sweep
 from stepsynth.run.settling import settle
 from stepsynth.runtime.shutdown import check_stop
-from stepsynth.sweeps.stored import is_sweep
 from stepsynth.sweeps.summary import is_finished
 from stepsynth.teachers.purse import Bill
 

@@ -11,11 +11,11 @@ from stepsynth.journal import Cost
 from stepsynth.journal.looking import Look
 from stepsynth.methods import create_method
 from stepsynth.report import render_sweep
-from stepsynth.run import JOURNAL
+from stepsynth.run.places import JOURNAL, SWEEP_FILE
 from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.sweeps.checking import check_sweep
-from stepsynth.sweeps.stored import SWEEP_FILE, locked
+from stepsynth.sweeps.stored import locked
 from stepsynth.sweeps.summary import Standing, dumped, earlier_standing, is_finished, summarise_sweep
 from stepsynth.sweeps.tables import sweep_csv, sweep_markdown, title_of
 from stepsynth.training.workers import check_workers

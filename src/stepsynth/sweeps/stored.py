@@ -8,26 +8,16 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.config import stored_run
 from stepsynth.config.addresses import refuse_folder
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.run import JOURNAL
+from stepsynth.run.places import ANOTHER, SWEEP_FILE, SWEEP_LOCK, is_sweep, refuse_file_or_run
 from stepsynth.sweeps.tables import sweep_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SWEEP_FILE", "check_folder", "is_sweep", "locked", "read_stored_sweep"]
-
-SWEEP_FILE = "sweep.json"
-_LOCK = "sweep.lock"
-_ANOTHER = "Give another folder (out= / --out)."
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether a folder is that of a sweep."""
-    return (folder / SWEEP_FILE).is_file()
+__all__ = ["check_folder", "locked", "read_stored_sweep"]
 
 
 def read_stored_sweep(folder: Path) -> dict[str, Any]:
@@ -74,24 +64,21 @@ def check_folder(folder: Path, name: str) -> None:
     refuse_folder(folder)
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise ConfigError(f"{str(folder)!r} is a file, not a folder for a sweep.", hint=_ANOTHER)
-    if stored_run(folder) or (folder / JOURNAL).is_file():
-        raise ConfigError(f"{str(folder)!r} is a run, not a sweep.", hint=_ANOTHER)
+    refuse_file_or_run(folder, "a sweep")
     if is_sweep(folder):
         # A damaged file is written anew.
         with suppress(OSError, ValueError, TypeError, RecursionError):
             if isinstance(known := _stored(folder)["sweep"], str) and known != name:
-                raise ConfigError(f"{str(folder)!r} holds the sweep {known!r}, not {name!r}.", hint=_ANOTHER)
+                raise ConfigError(f"{str(folder)!r} holds the sweep {known!r}, not {name!r}.", hint=ANOTHER)
         return
     if (folder / SWEEP_FILE).exists():
         raise ConfigError(f"{str(folder / SWEEP_FILE)!r} is a folder, not a file.", hint="Remove it, and run the sweep again.")
     names = {path.name for path in folder.iterdir()}
-    if _LOCK in names:
+    if SWEEP_LOCK in names:
         # A sweep that has lost its table, or was stopped before the first one: it is written from the cells.
         return
     if "results.json" in names or "students" in names:
-        raise ConfigError(f"{str(folder)!r} is a comparison, not a sweep.", hint=_ANOTHER)
+        raise ConfigError(f"{str(folder)!r} is a comparison, not a sweep.", hint=ANOTHER)
     if names:
         raise ConfigError(f"{str(folder)!r} is not empty and not a sweep.", hint="Give an empty or new folder (out= / --out).")
 
@@ -105,7 +92,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(folder / SWEEP_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Name another folder.") from None
     with os.fdopen(descriptor, "r+") as file:
