@@ -16,12 +16,16 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from comparisons import DATA_SETS, RESULTS, ROOT, SIZES, TEACHER, cell_config, read_cells
-from stepsynth.api import plan_config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.comparisons import DATA_SETS, RESULTS, ROOT, SIZES, TEACHER, cell_config, read_cells
+
+from stepsynth.api.calls import plan_config
 from stepsynth.config import RunConfig
 
 # Points that written rows must add to be worth writing.
