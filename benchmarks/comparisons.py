@@ -72,7 +72,7 @@ def run_seed(name: str, size: str, seed: int, options: argparse.Namespace) -> No
     # What sets the budget is run again for the methods that are given it.
     needed = [system for system in systems if system in wanted or (system.sets_budget and any(w.takes_budget for w in wanted))]
     folder = options.runs.resolve() / f"{name}-{size}{'-pool' * options.pool}"
-    compare_methods(config, ",".join(s.name for s in needed), seeds=1, match="rows", folder=folder)
+    compare_methods(config, ",".join(s.name for s in needed), seeds=1, match="rows", folder=folder, jobs=options.jobs)
     file.parent.mkdir(parents=True, exist_ok=True)
     for system in wanted:
         cell = read_cell(folder / f"{system.folder}-{seed}", system.name)
@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--pool", action="store_true", help="give the methods the rest of the training file without labels")
     parser.add_argument("--teacher", default=TEACHER)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, help="students to train at once")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "comparisons", help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the numbers are kept")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="config override")

@@ -53,20 +53,26 @@ def run(options: argparse.Namespace, file: Path) -> None:
                 config = cell_config(name, size, seed, options)
                 folder = options.runs.resolve() / "trials" / f"{name}-{size}-{seed}"
                 line = {"data": name, "size": size, "seed": seed, "teacher": options.teacher, "commit": told.stdout.strip()}
-                line |= try_cell(config, folder)
+                line["trial"] = try_cell(config, folder)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with file.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(line) + "\n")
-                print(f"{name}, {size}, seed {seed}: {line['decision']['answer']}", flush=True)
+                print(f"{name}, {size}, seed {seed}: {line['trial']['decision']['answer']}", flush=True)
 
 
-def gain(options: argparse.Namespace, trial: dict[str, Any]) -> float | None:
-    """Return how many points both kinds of rows were above labels alone; ``None`` if that cell was not run."""
-    for cell in read_cells(options.results / "cells" / f"{trial['data']}-{trial['size']}.jsonl"):
-        if (cell["method"], cell["seed"], cell["teacher"]) == ("crossfit", trial["seed"], trial["teacher"]):
-            tests = {student["student"]: student["test"]["value"] for student in cell["worth"]["students"]}
-            return float(100 * (tests["stages"] - tests["labels"]))
-    return None
+def gains(options: argparse.Namespace, name: str, size: str) -> dict[int, float]:
+    """Return by seed how many points both kinds of rows were above labels alone."""
+    # Runs of before the cells were kept have only a summary.
+    summary = options.results / f"comparison-{name}-{size}.json"
+    known = json.loads(summary.read_text())["worth"] if summary.exists() else []
+    students = {entry["seed"]: entry["students"] for entry in known}
+    for cell in read_cells(options.results / "cells" / f"{name}-{size}.jsonl"):
+        if (cell["method"], cell["teacher"]) == ("crossfit", options.teacher):
+            students[cell["seed"]] = {found["student"]: found for found in cell["worth"]["students"]}
+    return {
+        seed: round(100 * (found["stages"]["test"]["value"] - found["labels"]["test"]["value"]), 2)
+        for seed, found in students.items()
+    }
 
 
 def print_table(options: argparse.Namespace, file: Path) -> None:
@@ -74,16 +80,16 @@ def print_table(options: argparse.Namespace, file: Path) -> None:
     head = ("data", "labels", "seed", "teacher right", "rows that fit", "probe of labels", "answer", "both minus labels", "")
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     right = known = 0
-    for trial in read_cells(file):
-        added, answer = gain(options, trial), trial["decision"]["answer"]
-        verdict = ""
+    for cell in (found for found in read_cells(file) if found["teacher"] == options.teacher):
+        added, trial = gains(options, cell["data"], cell["size"]).get(cell["seed"]), cell["trial"]
+        answer, verdict = trial["decision"]["answer"], ""
         if added is not None:
             known += 1
             fits = (answer == "generate") == (added > WORTH)
             right += fits
             verdict = "right" if fits else "wrong"
         print(
-            f"| {trial['data']} | {trial['size']} | {trial['seed']} | {share(trial['teacher'])} | {share(trial['rows'])} | "
+            f"| {cell['data']} | {cell['size']} | {cell['seed']} | {share(trial['teacher'])} | {share(trial['rows'])} | "
             f"{share(trial['labels'])} | {answer} | {'' if added is None else f'{added:+.1f}'} | {verdict} |"
         )
     print(f"\n{right} of {known} right")

@@ -3,11 +3,14 @@
     python benchmarks/templates.py --data shop trec rotten_tomatoes
     python benchmarks/templates.py --models qwen2.5-coder-1.5b --data shop --rows 24 --samples samples.txt
 
+    python benchmarks/templates.py --table                        # from the results again
+
 For every model, style (``small``, ``capable``) and task: reasons for each label, seed rows that show them, seed rows
-like gold rows (``method.seed_from: gold``), and rows like the mistakes of a linear probe, all through the product's
-plans and rules. The data sets of ``$STEPSYNTH_DATA`` give 60 gold rows each (half of them harvest rows) and 2,000
-further training rows, on which a probe is fitted that judges the labels; test files are not read. ``shop`` has only
-its own rows: the probe is fitted on its validation rows. Cells that are in the results already are not measured again.
+without reasons, seed rows like gold rows (``method.seed_from: gold``), and rows like the mistakes of a linear probe, all
+through the product's plans, sampling and rules. The data sets of ``$STEPSYNTH_DATA`` give 60 gold rows each (half of them
+harvest rows) and 2,000 further training rows, on which a probe is fitted that judges the labels; test files are not read.
+``shop`` has only its own rows: the probe is fitted on its validation rows. Cells that are in the results already are not
+measured again.
 
 Reported per stage:
 
@@ -43,6 +46,7 @@ from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.methods.seed import RationalePlan, SeedPlan
 from stepsynth.prompts import Prompts
 from stepsynth.run.data import load_run_data
+from stepsynth.run.settling import settle
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
 from stepsynth.teachers import create_teacher
@@ -202,7 +206,7 @@ def _nearest(found: World, rows: list[Example]) -> float:
     return sum(near) / max(1, len(near))
 
 
-def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+def cell(model: str, writer: Writer, found: World, style: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Measure one model, style and task."""
     config = found.config
     # More than twice the rows asked for tells nothing new.
@@ -212,12 +216,15 @@ def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) 
         "rationales": options.rationales,
         "rows_per_answer": options.rows_per_answer,
     }
-    config = config.model_copy(
-        update={
-            "task": config.task.model_copy(update={"prompt_style": style}),
-            "method": config.method.model_copy(update=method),
-            "teacher": config.teacher.model_copy(update={"sampling": config.teacher.sampling}),
-        }
+    config = settle(
+        config.model_copy(
+            update={
+                "task": config.task.model_copy(update={"prompt_style": style}),
+                "method": config.method.model_copy(update=method),
+                "teacher": config.teacher.model_copy(update={"backend": "openvino", "model": model}),
+            }
+        ),
+        None,
     )
     layout = Layout.like([row.text for row in found.harvest], config.task.paragraphs)
     reasons: dict[str, list[str]] = {}
@@ -241,6 +248,8 @@ def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) 
             reasons.setdefault(verdict.candidate.label, []).append(verdict.candidate.text)
     plan = SeedPlan(ctx, reasons)
     write("seed", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
+    plan = SeedPlan(ctx, None)
+    write("plain", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     plan = ExtrapolationPlan.of_gold(ctx)
     write("gold", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     if found.mistakes:
@@ -248,6 +257,36 @@ def cell(writer: Writer, found: World, style: str, options: argparse.Namespace) 
         write("extrapolate", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     result["load_average"] = round(os.getloadavg()[0], 1)
     return result, shown
+
+
+STAGES = {"seed": "reasons", "plain": "plain", "gold": "gold rows", "extrapolate": "mistakes"}
+
+
+def print_table(found: dict[str, Any]) -> None:
+    """Print one line per model, style, task and way to ask for rows."""
+    head = (
+        "teacher",
+        "templates",
+        "data",
+        "rows from",
+        "distinct",
+        "kept",
+        "label fits",
+        "distinct pairs",
+        "tokens a row",
+        "s a row",
+    )
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for key, measured in found.items():
+        model, style, name, *_ = key.split("/")
+        for stage, what in STAGES.items():
+            if stage not in measured:
+                continue
+            of = measured[stage]
+            fits = f"{100 * of['faithful']:.0f} of {100 * measured['probe_right']:.0f} %" if "faithful" in of else ""
+            shares = [f"{100 * of[share]:.0f} %" for share in ("distinct", "accepted")]
+            more = [f"{of['distinct_2']:.2f}", f"{of['tokens_per_row']:.0f}", f"{of['seconds_per_row']:.1f}"]
+            print(f"| {' | '.join([model, style, name, what, *shares, fits, *more])} |")
 
 
 def main() -> None:
@@ -260,9 +299,13 @@ def main() -> None:
     parser.add_argument("--rationales", type=int, default=10, help="reasons per label")
     parser.add_argument("--rows-per-answer", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only print the table")
     parser.add_argument("--samples", type=Path, help="append prompts and rows to this file, to be read")
     options = parser.parse_args()
     found = json.loads(options.results.read_text()) if options.results.exists() else {}
+    if options.table:
+        print_table(found)
+        return
     worlds: dict[str, World] = {}
     for model in options.models:
         writer: Writer | None = None
@@ -273,7 +316,7 @@ def main() -> None:
                     continue
                 worlds[name] = worlds.get(name) or world(name)
                 writer = writer or Writer(model, worlds[name].config)
-                found[key], shown = cell(writer, worlds[name], style, options)
+                found[key], shown = cell(model, writer, worlds[name], style, options)
                 print(key, json.dumps(found[key], indent=1), flush=True)
                 options.results.write_text(json.dumps(found, indent=1) + "\n")
                 if options.samples:
