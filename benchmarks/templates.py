@@ -40,7 +40,8 @@ from typing import Any
 from stepsynth.config import RunConfig, load_config, parse_config
 from stepsynth.filters import FilterPipeline
 from stepsynth.filters.layout import Layout
-from stepsynth.generation.oversampling import candidates_of, next_wave
+from stepsynth.generation.candidates import candidates_of
+from stepsynth.generation.waves import next_wave
 from stepsynth.methods import MethodContext, Plan
 from stepsynth.methods.extrapolation import ExtrapolationPlan
 from stepsynth.methods.seed import RationalePlan, SeedPlan

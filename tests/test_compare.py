@@ -681,7 +681,7 @@ def test_what_it_can_show_is_said_before_the_first_cell(
     outcome = stepsynth(capsys, "compare", world.config_path, "--methods", PLAIN, "--seeds", 2, "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     said = outcome.err.splitlines()
-    (place,) = (number for number, line in enumerate(said) if line.startswith("With 30 test rows and 2 seeds, a true difference of"))
+    (place,) = (number for number, line in enumerate(said) if line.startswith("With 30 test rows and 2 seeds, a true"))
     assert place < next(number for number, line in enumerate(said) if line.startswith("gold, seed 0"))
     power = json.loads((tmp_path / "out" / "results.json").read_text())["power"]
     assert (power["rows"], power["seeds"], power["wanted"]) == (30, 2, 0.03)

@@ -185,7 +185,7 @@ def test_answers_are_committed_before_they_are_parsed(desk: Desk, monkeypatch: p
     first, second = only(latency=0.002), only()
     plan = Plan({"kalm": 100, "rund": 100})
     with monkeypatch.context() as patch:
-        patch.setattr("stepsynth.generation.oversampling.clean", broken)
+        patch.setattr("stepsynth.generation.candidates.clean", broken)
         with pytest.raises(ZeroDivisionError):
             desk.stage(first, plan)
     assert first.calls
@@ -199,8 +199,8 @@ def test_a_second_run_after_a_parsing_failure_sends_nothing(desk: Desk, monkeypa
     first, second = only(), only()
     plan = Plan({"kalm": 30})
     with monkeypatch.context() as patch:
-        patch.setattr("stepsynth.generation.oversampling._ProgressPreview.show", lambda *_: None)
-        patch.setattr("stepsynth.generation.oversampling.clean", lambda *_, **__: 1 / 0)
+        patch.setattr("stepsynth.generation.preview.Preview.show", lambda *_: None)
+        patch.setattr("stepsynth.generation.candidates.clean", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             desk.stage(first, plan)
     rows = desk.stage(second, plan)

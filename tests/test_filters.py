@@ -8,7 +8,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,9 +25,8 @@ from stepsynth.filters.label_check import LabelCheck
 from stepsynth.filters.leakage import ContaminationFilter
 from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_match
 from stepsynth.filters.schema import Schema
-from stepsynth.generation.oversampling import _ProgressPreview
 from stepsynth.generation.planned import Planned
-from stepsynth.runtime.progress import SilentProgress
+from stepsynth.generation.preview import Preview
 from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Span, Usage, Verdict
 
 TEXT = "A quiet film that stays with you."
@@ -651,16 +649,19 @@ def judged_as_they_come(
 ) -> list[Verdict]:
     """Judge a wave whose answers are shown as ``seen`` one after the other, the last time whole."""
     wave = [Request((Message("user", "Write."),), Sampling(), place, "s", place, row.label) for place, row in enumerate(rows)]
-    client = SimpleNamespace(key=lambda request: rows[request.index].row.key, traffic=lambda: None)
-    generator: Any = SimpleNamespace(
-        _client=client,
-        _progress=SilentProgress(),
-        _candidates=lambda request, answers: [rows[request.index]],
-        _count=lambda answer: None,
-    )
     planned = Planned(iter(wave), len(wave))
     assert planned[:] == wave
-    live = _ProgressPreview(generator, planned, rules.without_models(), [], 0, 1.0)
+    live = Preview(
+        planned,
+        rules.without_models(),
+        [],
+        0,
+        1.0,
+        key=lambda request: rows[request.index].row.key,
+        candidates=lambda request, answers: [rows[request.index]],
+        note=lambda answer: None,
+        show=lambda rows, answers: None,
+    )
     for answers in seen:
         live._next = 0.0
         live.show(dict(answers))

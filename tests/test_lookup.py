@@ -17,8 +17,8 @@ from stepsynth.filters.balance import LabelQuota
 from stepsynth.filters.duplicate import Duplicate
 from stepsynth.filters.schema import Schema
 from stepsynth.generation import StageGenerator, client, live
-from stepsynth.generation.oversampling import next_wave
 from stepsynth.generation.planned import Planned
+from stepsynth.generation.waves import next_wave
 from stepsynth.journal import AnswerStore, Journal, Row
 from stepsynth.runtime.progress import SilentProgress
 from stepsynth.types import Request, Response

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.parts import split_parts
-from stepsynth.generation.oversampling import candidates_of, next_wave
+from stepsynth.generation.candidates import candidates_of
+from stepsynth.generation.waves import next_wave
 from stepsynth.types import Candidate, FinishReason, Message, Request, Response, Sampling, Verdict
 
 THREE = ["The lamp came late.", "Nobody answers the phone.", "Which size fits a tall man?"]

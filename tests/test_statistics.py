@@ -279,7 +279,9 @@ def test_the_line_on_power_names_what_is_missing() -> None:
     assert "For 3 points it takes 11 seeds with these rows." in seeds_power_line(seeds_power(1_000, 3))
     assert "For 3 points it takes more rows and more seeds." in seeds_power_line(seeds_power(10, 3))
     assert "it takes" not in seeds_power_line(seeds_power(20_000, 20))
-    assert "between two students is established 4 times in 5. One seed says nothing about methods." in seeds_power_line(seeds_power(1_000, 1))
+    assert "two students is established 4 times in 5. One seed says nothing about methods." in seeds_power_line(
+        seeds_power(1_000, 1)
+    )
 
 
 # stopping

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 import stepsynth as ss
-from stepsynth.api.calls import make_config
+from stepsynth.api.making import make_config
 from stepsynth.config import parse_config
 from world import LABELS, World, build_world
 

@@ -18,7 +18,7 @@ import pytest
 
 import stepsynth as ss
 from loopback import LoopbackServer
-from stepsynth.api.calls import make_config
+from stepsynth.api.making import make_config
 from stepsynth.api.waiting import run_apart
 from stepsynth.cli.running import run_config as run_from_cli
 from stepsynth.runtime.progress import SilentProgress

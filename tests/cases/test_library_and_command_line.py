@@ -16,7 +16,8 @@ import pytest
 
 import stepsynth as ss
 from command import stepsynth
-from stepsynth.api.calls import _systems, make_config
+from stepsynth.api.making import make_config
+from stepsynth.api.methods import method_line
 from stepsynth.comparison import parse_systems
 from stepsynth.config import MethodConfig, parse_config
 from stepsynth.data.rows import check_file
@@ -130,7 +131,7 @@ def config(**more: Any) -> Any:
     ids=str,
 )
 def test_a_method_with_other_settings_is_a_line_of_its_own(methods: list[Any], names: list[str]) -> None:
-    base, text = _systems(methods, MethodConfig())
+    base, text = method_line(methods, MethodConfig())
     systems = parse_systems(text, config(method=base))
     assert [system.name for system in systems] == names
     assert len({system.folder for system in systems}) == len(names)
@@ -140,7 +141,7 @@ def test_a_method_with_other_settings_is_a_line_of_its_own(methods: list[Any], n
     "methods", [[ss.S3(), ss.S3()], [ss.S3(), ss.S3(rounds=2)], ["s3", "s3"], ["s3", ss.S3(rounds=1)]], ids=str
 )
 def test_the_same_method_with_the_same_settings_is_refused(methods: list[Any]) -> None:
-    base, text = _systems(methods, MethodConfig())
+    base, text = method_line(methods, MethodConfig())
     with pytest.raises(
         ConfigError, match=r"'s3' is among the methods twice, with the same settings\. .*s3:method.rounds=1, or S3\("
     ):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import stepsynth as ss
-from stepsynth.api.calls import make_config
+from stepsynth.api.making import make_config
 from stepsynth.data.given import rows_of
 from stepsynth.data.keeping import kept_name
 from stepsynth.report.verify import verify_run

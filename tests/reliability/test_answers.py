@@ -78,7 +78,7 @@ def test_r05_bodies_that_no_parser_understands_are_kept_and_a_mended_parser_asks
                 TeacherClient(teacher, journal, BudgetConfig()), journal, max_overgeneration=2, progress=SilentProgress()
             )
             with (
-                patch("stepsynth.generation.oversampling.clean", defective),
+                patch("stepsynth.generation.candidates.clean", defective),
                 pytest.raises(ValueError, match=r"delimiter|Unterminated"),
             ):
                 generator.run(Plan(), 0, pipeline, [])

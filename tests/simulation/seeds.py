@@ -80,6 +80,7 @@ def simulated() -> Iterator[None]:
         for name, value in {
             "generation.live.ThreadPoolExecutor": lambda *_: Pool(_world()),
             "generation.oversampling.time": clock,
+            "generation.preview.time": clock,
             "generation.batch.draw_name": _name,
             # Waves are small here; so that plans are looked up while their first requests are in flight, these are smaller.
             "generation.client._LOOKED_UP_AT_ONCE": 2,

@@ -7,30 +7,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from stepsynth.api.comparison import Comparison
-from stepsynth.api.files import absolute_path
-from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
+from stepsynth.api.files import output_folder
+from stepsynth.api.making import check_noun, make_config
+from stepsynth.api.methods import leading_method, listed_methods, with_methods
+from stepsynth.api.nouns import Budget, Method, Student, Task, Teacher
 from stepsynth.api.progress import OneOfSeveral, open_progress
 from stepsynth.api.run import Run
 from stepsynth.api.waiting import run_apart
-from stepsynth.config import MethodConfig, RunConfig, TaskConfig, parse_config
-from stepsynth.config.addresses import refuse_folder
-from stepsynth.data.given import place_of, rows_of
-from stepsynth.data.keeping import kept_name, read_columns
-from stepsynth.data.rows import SUFFIXES
+from stepsynth.config import MethodConfig, RunConfig
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.execution import execute, execute_comparison
 from stepsynth.filters import RowFilter
-from stepsynth.filters.own import describe_filter
-from stepsynth.methods import register_method
-from stepsynth.registry import STUDENTS
 from stepsynth.run import folder_name
 from stepsynth.students.own import StudentRecipe
 from stepsynth.tracking import split_tracking
@@ -47,22 +40,12 @@ __all__ = [
     "compare",
     "compare_config",
     "known_names",
-    "make_config",
-    "output_folder",
     "plan",
     "plan_config",
     "run_config",
     "synthesize",
-    "with_methods",
 ]
 
-_NOUNS: dict[str, type | tuple[type, ...]] = {
-    "task": Task,
-    "teacher": Teacher,
-    "method": Method,
-    "student": (Student, StudentRecipe),
-    "budget": Budget,
-}
 STOPPING = "Stopping: answers in flight are awaited and kept; interrupt again to stop at once."
 
 P = ParamSpec("P")
@@ -281,9 +264,9 @@ def compare(
         raise ConfigError(f"seeds is {seeds!r}.", hint="Give the number of seeds, 1 or more.")
     if max_seeds is not None and (isinstance(max_seeds, bool) or not isinstance(max_seeds, int)):
         raise ConfigError(f"max_seeds is {max_seeds!r}.", hint="Give a number of seeds, or leave it out.")
-    methods = _listed_methods(methods)
+    methods = listed_methods(methods)
     folder = _folder(out, task, "compare-")
-    config = make_config(task, folder, validation=validation, test=test, method=_base(methods), **settings)
+    config = make_config(task, folder, validation=validation, test=test, method=leading_method(methods), **settings)
     return compare_config(
         config,
         methods,
@@ -363,202 +346,15 @@ def compare_config(
     return Comparison(folder, results)
 
 
-def with_methods(config: RunConfig, methods: Sequence[Method | str], plain: MethodConfig | None = None) -> tuple[RunConfig, str]:
-    """Return the config with the settings of the method that leads, and the methods as the command takes them.
-
-    Args:
-        config: the config.
-        methods: as for `compare`.
-        plain: the defaults for keys that a method does not set; the config's own values if ``None``.
-
-    Raises:
-        ConfigError: it is not a list of methods.
-    """
-    base, systems = _systems(_listed_methods(methods), plain or config.method)
-    if base is None:
-        return config, systems
-    own = _shared_settings(base)
-    return config.model_copy(update={"method": MethodConfig.model_validate({**dict(config.method), **own})}), systems
-
-
 def _check_settings(call: str, settings: Mapping[str, object], known: set[str]) -> None:
     if unknown := next((key for key in settings if key not in known), None):
         raise ConfigError(f"{call} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
-
-
-def _listed_methods(methods: object) -> list[Method | str]:
-    if isinstance(methods, str | Method | type) or not isinstance(methods, Iterable) or not (listed := list(methods)):
-        raise ConfigError(f"methods is {methods!r}, not a list of methods.", hint="Write [S3(), Gold()] or ['s3', 'gold'].")
-    classes: dict[str, type[Method]] = {}
-    for method in listed:
-        if not isinstance(method, str):
-            _check_noun("method", method)
-            if classes.setdefault(method.name, type(method)) is not type(method):
-                raise ConfigError(f"two different method classes have the name {method.name!r}.", hint="Rename one of them.")
-            register_method(method)
-    return listed
-
-
-def _base(methods: Sequence[Method | str]) -> Method | None:
-    """Return the method that configures the loop."""
-    given = [method for method in methods if not isinstance(method, str)]
-    return next((method for method in given if method.leads), given[0] if given else None)
-
-
-def _systems(methods: Sequence[Method | str], plain: MethodConfig) -> tuple[Method | None, str]:
-    """Return the method that configures the loop, and all methods as the command takes them."""
-    base = _base(methods)
-    shared = _shared_settings(base) if base else {}
-    parts = []
-    for method in methods:
-        if isinstance(method, str):
-            parts.append(method)
-            continue
-        own = {key: value for key, value in _shared_settings(method).items() if shared.get(key) != value}
-        if base is not None and method.name == base.name:
-            # The same method again: keep only the keys in which the two differ.
-            whole = {**dict(plain), **_shared_settings(method)}
-            differ = [key for key in {**shared, **own} if whole[key] != {**dict(plain), **shared}[key]]
-            own = {key: whole[key] for key in differ}
-        usual = _usual_options(method)
-        own |= {f"options.{key}": value for key, value in method.options.items() if key not in usual or usual[key] != value}
-        parts.append(":".join([method.name, *(f"method.{key}={json.dumps(value)}" for key, value in own.items())]))
-    return base, ",".join(parts)
-
-
-def _shared_settings(method: Method) -> dict[str, Any]:
-    """Return the settings of a method that other methods also have."""
-    return {key: value for key, value in method.values.items() if key not in ("name", "options")}
-
-
-def _usual_options(method: Method) -> dict[str, Any]:
-    """Return a method's default options; empty if it cannot be made without options."""
-    try:
-        return type(method)().options
-    except Exception:
-        return {}
-
-
-def make_config(
-    task: Task,
-    folder: Path,
-    *,
-    validation: object,
-    test: object = None,
-    contexts: object = None,
-    start_from: object = None,
-    pool: object = None,
-    teacher: Teacher | None = None,
-    method: Method | None = None,
-    student: Student | StudentRecipe | None = None,
-    filters: Sequence[RowFilter | str] = (),
-    budget: Budget | None = None,
-    seed: int = 0,
-    cache: str | os.PathLike[str] | None = "user",
-    tracking: object = None,
-) -> RunConfig:
-    """Return the config that a YAML file with the same keys gives; rows from memory are kept in the run's folder.
-
-    Raises:
-        ConfigError: a value is wrong.
-        DataError: rows have an unknown form.
-    """
-    sections = {"task": task, "teacher": teacher, "method": method, "student": student, "budget": budget}
-    for name, section in sections.items():
-        if section is not None:
-            _check_noun(name, section)
-    if method is not None:
-        register_method(method)
-    if isinstance(student, StudentRecipe):
-        student.register(STUDENTS)
-    filters = _listed(filters)
-    if validation is None:
-        raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts, a hub id.")
-    sources = {"validation": validation, "test": test, "contexts": contexts, "seed": start_from, "pool": pool}
-    decides = TaskConfig.model_validate(task.values)
-    found = {role: _source(data, role, folder, decides) for role, data in sources.items() if data is not None}
-    values: dict[str, Any] = {name: section.values for name, section in sections.items() if section is not None}
-    values |= {"data": {role: value for role, (value, _) in found.items()}, "seed": seed}
-    if filters:
-        values["filters"] = [describe_filter(own) for own in filters]
-    values["cache"] = _cache(cache)
-    if named := split_tracking(tracking)[0]:
-        values["tracking"] = named
-    config = parse_config(values, base=Path.cwd())
-    if filters:
-        config = config.with_filters(tuple(own if isinstance(own, RowFilter) else None for own in filters))
-    held = {role: getattr(config.data, role).holding(rows) for role, (_, rows) in found.items() if rows is not None}
-    return config.model_copy(update={"data": config.data.model_copy(update=held)}) if held else config
 
 
 # The arguments that `plan` and `compare` pass on.
 _SETTINGS = set(inspect.signature(make_config).parameters) - {"task", "folder", "validation"}
 
 
-def _cache(cache: object) -> str | None:
-    """Return the file of shared answers as a config writes it."""
-    if cache is not None and not isinstance(cache, str | os.PathLike):
-        raise ConfigError(
-            f"cache is {cache!r}, a {type(cache).__name__}.", hint="Give the path of a file, 'user' for your own, or None."
-        )
-    return None if cache is None else str(os.fspath(cache))
-
-
-def _listed(filters: object) -> list[Any]:
-    if isinstance(filters, str | dict | RowFilter) or not isinstance(filters, Iterable):
-        raise ConfigError(f"filters is {filters!r}, not a list of filters.", hint="Write filters=[...].")
-    return list(filters)
-
-
-def _source(data: object, role: str, folder: Path, task: TaskConfig) -> tuple[dict[str, Any], Sequence[dict[str, object]] | None]:
-    """Return a source as a config writes it, and its rows if they are in memory."""
-    data, settings = (data.data, _with_names(data.settings)) if isinstance(data, Source) else (data, {})
-    rows = rows_of(data, "start_from" if role == "seed" else role)
-    if rows is None:
-        place = _with_names(data) if isinstance(data, dict) else place_of(data, (*SUFFIXES, ".txt"))  # type: ignore[arg-type]
-        return {**place, **settings}, None
-    # A run of an earlier version kept all columns in its file, and resumes with it.
-    before = folder / "data" / kept_name(role, rows)
-    if before.exists():
-        return {"path": str(before.absolute()), **settings}, rows
-    named = settings.get("columns")
-    # What is no name is refused with the config.
-    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
-        named = {}
-    kept = read_columns(rows, task, named, role)
-    return {"path": str((folder / "data" / kept_name(role, kept)).absolute()), **settings}, kept
-
-
-def _with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a source's settings with whole numbers among its columns as texts: a frame without a header has such names."""
-    if not isinstance(named := settings.get("columns"), Mapping):
-        return dict(settings)
-    return {**settings, "columns": {ours: str(name) if _is_whole(name) else name for ours, name in named.items()}}
-
-
-def _is_whole(name: object) -> bool:
-    # Integral covers numpy's integers, which a frame's columns may be.
-    return isinstance(name, Integral) and not isinstance(name, bool)
-
-
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:
-    _check_noun("task", task)
+    check_noun("task", task)
     return output_folder(out if out is not None else Path("runs") / f"{prefix}{folder_name(str(task.values['name']))}")
-
-
-def output_folder(out: object) -> Path:
-    """Return the absolute path of an output folder.
-
-    Raises:
-        ConfigError: it is no path, or no folder can be made there.
-    """
-    folder = absolute_path(out, "out", "Give the path of a folder.")
-    refuse_folder(folder)
-    return folder
-
-
-def _check_noun(name: str, given: object) -> None:
-    if not isinstance(given, _NOUNS[name]):
-        what = f"the class {given.__name__}" if isinstance(given, type) else f"{given!r}, a {type(given).__name__}"
-        hint = f"Write {given.__name__}(...)." if isinstance(given, type) else f"Give one of stepsynth's {name} classes."
-        raise ConfigError(f"{name} is {what}.", hint=hint)

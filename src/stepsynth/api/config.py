@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
-from stepsynth.api.files import absolute_path
+from stepsynth.api.files import absolute_path, output_folder
 from stepsynth.api.nouns import plain_value
 from stepsynth.config import RunConfig
 from stepsynth.config import load_config as load_run_config
@@ -94,7 +94,7 @@ class Config(RunConfig):
         progress: bool | Progress | None = None,
     ) -> Comparison:
         """Compare methods; see `stepsynth.compare`."""
-        from stepsynth.api.calls import compare_config, output_folder
+        from stepsynth.api.calls import compare_config
 
         folder = output_folder(out) if out is not None else self._folder("compare-")
         config, given = also_tracked(self, tracking)

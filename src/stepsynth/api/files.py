@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stepsynth.config.addresses import shown_path
+from stepsynth.config.addresses import refuse_folder, shown_path
 from stepsynth.errors import ConfigError, UserError
 from stepsynth.runtime.files import path_problem
 
-__all__ = ["absolute_path"]
+__all__ = ["absolute_path", "output_folder"]
 
 
 def absolute_path(given: object, what: str, hint: str, error: type[UserError] = ConfigError) -> Path:
@@ -33,3 +33,14 @@ def absolute_path(given: object, what: str, hint: str, error: type[UserError] = 
         return path.expanduser().absolute()
     except RuntimeError:
         raise error(f"{what} is {shown_path(path)}: there is no such user.", hint=hint) from None
+
+
+def output_folder(out: object) -> Path:
+    """Return the absolute path of an output folder.
+
+    Raises:
+        ConfigError: it is no path, or no folder can be made there.
+    """
+    folder = absolute_path(out, "out", "Give the path of a folder.")
+    refuse_folder(folder)
+    return folder

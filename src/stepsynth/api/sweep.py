@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.api.calls import STOPPING, known_names, make_config, output_folder, with_methods
+from stepsynth.api.calls import STOPPING, known_names
 from stepsynth.api.comparison import Comparison
 from stepsynth.api.config import load_config
-from stepsynth.api.files import absolute_path
+from stepsynth.api.files import absolute_path, output_folder
+from stepsynth.api.making import make_config
+from stepsynth.api.methods import with_methods
 from stepsynth.api.nouns import Budget, Task, plain_value
 from stepsynth.api.progress import OneOfSeveral, open_progress
 from stepsynth.api.waiting import run_apart

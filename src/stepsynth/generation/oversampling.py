@@ -29,24 +29,23 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError, TeacherError
 from stepsynth.filters.layout import Layout, cut_note, left_out_note
-from stepsynth.filters.normalise import clean
-from stepsynth.filters.parts import split_parts
+from stepsynth.generation.candidates import candidates_of, is_reason, lost_words
 from stepsynth.generation.collecting import rarely_collected
 from stepsynth.generation.feedback import Feedback, told_before
 from stepsynth.generation.planned import Planned
+from stepsynth.generation.preview import Preview, kept_share
 from stepsynth.generation.room import thought_share
+from stepsynth.generation.waves import in_turn, planned_wave
 from stepsynth.journal import Spent
 from stepsynth.teachers.reading import hidden_tokens
-from stepsynth.types import Candidate, DropReason, Response, StageKind, Verdict
-from stepsynth.words import count_words
+from stepsynth.types import Candidate, Response, StageKind, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepsynth.config import MatchConfig
     from stepsynth.filters import FilterPipeline
@@ -56,14 +55,10 @@ if TYPE_CHECKING:
     from stepsynth.runtime.progress import Progress
     from stepsynth.types import GeneratedRow, Request
 
-__all__ = ["StageGenerator", "candidates_of", "next_wave"]
+__all__ = ["StageGenerator"]
 
-_FIRST_MARGIN = 1.1
-_LATER_MARGIN = 1.1
 _FIRST_MATCHED_WAVE = 64
 _MATCHED_WAVE = 512
-# Previews of accepted rows are only for display and may take this share of the time.
-_LIVE_SHARE = 0.05
 
 
 class StageGenerator:
@@ -188,11 +183,11 @@ class StageGenerator:
         verdicts: list[Verdict] = []
         asked: Counter[str] = Counter()
         while True:
-            wave = _planned(plan, verdicts, asked, self._limit, feedback)
+            wave = planned_wave(plan, verdicts, asked, self._limit, feedback)
             if not wave:
                 return verdicts
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
-            live = _ProgressPreview(self, wave, pipeline.without_models(), accepted, len(accepted) - len(before), _kept(verdicts))
+            live = self._preview(wave, pipeline, accepted, len(accepted) - len(before), verdicts)
             answers = self._client.run(wave, live.show)
             judged = pipeline.apply_set_filters(live.looked_at(answers, len(wave)), accepted)
             verdicts += judged
@@ -210,10 +205,10 @@ class StageGenerator:
             # requests are matched.
             left = math.ceil((match.amount - used) / each)
             size = min(left, _MATCHED_WAVE if verdicts or match.unit == "requests" else _FIRST_MATCHED_WAVE)
-            planned = _in_turn(plan, size, asked, len(verdicts), feedback)
+            planned = in_turn(plan, size, asked, len(verdicts), feedback)
             wave = Planned(iter(planned), len(planned))
             accepted = before + [v.candidate.row for v in verdicts if v.accepted]
-            live = _ProgressPreview(self, wave, pipeline.without_models(), accepted, len(accepted) - len(before), _kept(verdicts))
+            live = self._preview(wave, pipeline, accepted, len(accepted) - len(before), verdicts)
             answers = self._client.run(wave, live.show)
             # The stage ends at the request that uses up the rest, in plan order. Later answers of the wave give no rows.
             within, before_wave = 0, used
@@ -231,6 +226,21 @@ class StageGenerator:
             counted += within
             each = max((used - self._used) / counted, 1e-9)
         return verdicts
+
+    def _preview(
+        self, wave: Planned, pipeline: FilterPipeline, accepted: list[GeneratedRow], in_stage: int, verdicts: list[Verdict]
+    ) -> Preview:
+        return Preview(
+            wave,
+            pipeline.without_models(),
+            accepted,
+            in_stage,
+            kept_share(verdicts),
+            key=self._client.key,
+            candidates=self._candidates,
+            note=self._count,
+            show=lambda rows, answers: self._progress.advance(rows, answers=answers, traffic=self._client.traffic()),
+        )
 
     def _count(self, answer: Response | TeacherError | None) -> None:
         """Count an answer's completion tokens, and how many of them were thoughts."""
@@ -261,201 +271,15 @@ class StageGenerator:
             return [Candidate.of(request, key, "")]
         said = self._client.text(answer)
         found = candidates_of(request, key, answer, said, self._layout)
-        if request.parts == 1 and not (_is_reason(request) or self._layout.whole) and "\n" in said.strip():
-            self._shortened |= {(key, c.row.part) for c in found if _lost_words(c.text, said)}
+        if request.parts == 1 and not (is_reason(request) or self._layout.whole) and "\n" in said.strip():
+            self._shortened |= {(key, c.row.part) for c in found if lost_words(c.text, said)}
         return found
-
-
-def candidates_of(request: Request, key: str, answer: Response, said: str, layout: Layout) -> list[Candidate]:
-    """Return the rows in an answer: at least one, at most as many as were requested.
-
-    Args:
-        request: the request.
-        key: its key.
-        answer: the answer.
-        said: its text, without thoughts and the like.
-        layout: the layout of the task's texts.
-    """
-    # A reason is a few words, often without a full stop; if cut off, it is still usable.
-    reason = _is_reason(request)
-    cut = answer.finish_reason == "length"
-    layout = Layout(titles=False) if reason else layout
-    if request.parts == 1:
-        return [Candidate.of(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
-    # A list of empty items is one empty row, so that every request is accounted for.
-    parts = split_parts(said, cut=cut, paragraphs=layout.whole)[: request.parts] or [""]
-    alone = cut and not reason and len(parts) == 1
-    # split_parts has left out the part that was cut off; the others are whole.
-    ended = "stop" if cut and not alone else answer.finish_reason
-    return [Candidate.of(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
-
-
-def _is_reason(request: Request) -> bool:
-    return request.stage.endswith(StageKind.RATIONALES)
-
-
-def _lost_words(text: str, said: str) -> bool:
-    """Whether most of an answer is missing from its text; the model's remarks about the text do not count."""
-    return 2 * count_words(text) < count_words(clean(said, layout=Layout(whole=True)))
 
 
 def _no_price() -> RunError:
     return RunError(
         "dollars cannot be matched: this teacher's price is unknown or zero.", hint="Match rows, requests or tokens instead."
     )
-
-
-def _in_turn(plan: Plan, size: int, asked: Counter[str], first: int, feedback: Feedback | None) -> list[Request]:
-    """Return the next ``size`` requests, with labels in proportion to their targets."""
-    request = (feedback or plan).request
-    wave: list[Request] = []
-    while len(wave) < size:
-        label = min(plan.targets, key=lambda name: (asked[name] + 1) / max(plan.targets[name], 1e-9))
-        wave.append(request(label, asked[label], first + len(wave)))
-        asked[label] += 1
-    return wave
-
-
-def next_wave(
-    plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_overgeneration: float, feedback: Feedback | None = None
-) -> list[Request]:
-    """Return the requests of the next wave, labels in turn; empty if no label lacks rows or may ask for more.
-
-    Args:
-        plan: the stage's plan.
-        verdicts: of the stage's earlier waves, in plan order.
-        asked: requests so far by label; the new ones are added.
-        max_overgeneration: most rows requested per wanted row.
-        feedback: the stage's feedback, if it is on.
-    """
-    return list(_planned(plan, verdicts, asked, max_overgeneration, feedback))
-
-
-def _planned(
-    plan: Plan, verdicts: Sequence[Verdict], asked: Counter[str], max_overgeneration: float, feedback: Feedback | None
-) -> Planned:
-    """Return the requests of the next wave, made when they are needed; ``asked`` counts all of them at once."""
-    accepted = Counter(v.candidate.label for v in verdicts if v.accepted)
-    good = Counter(v.candidate.label for v in verdicts if v.reason in ("", DropReason.SURPLUS))
-    counts: dict[str, int] = {}
-    for label, target in plan.targets.items():
-        lacking = target - accepted[label]
-        if lacking <= 0 or (feedback and label in feedback.stopped):
-            continue
-        parts = plan.request(label, asked[label], len(verdicts)).parts
-        rows = asked[label] * parts
-        # Answers from before the latest advice do not predict the next ones.
-        asked_then, good_then = feedback.since(label) if feedback else (0, 0)
-        seen = rows - asked_then * parts
-        # Laplace's rule keeps the share above 0 and cautious after small waves.
-        # With several rows per answer, a margin would cost every label another answer.
-        first = 1 / _FIRST_MARGIN if parts == 1 else 1.0
-        share = (good[label] - good_then + 1) / (seen + 2) if rows else first
-        want = math.ceil(lacking / share * (_LATER_MARGIN if rows else 1.0))
-        if feedback:
-            want = min(want, feedback.most_rows(label, asked[label]))
-        left = math.ceil(target * max_overgeneration) - rows
-        counts[label] = max(0, math.ceil(min(want, left) / parts))
-    begun = {label: asked[label] for label in counts}
-    asked.update(counts)
-    requests = _by_turns((feedback or plan).request, counts, begun, len(verdicts))
-    return Planned(requests, sum(counts.values()))
-
-
-def _by_turns(
-    request: Callable[[str, int, int], Request], counts: Mapping[str, int], begun: Mapping[str, int], first: int
-) -> Iterator[Request]:
-    """Yield a wave's requests; labels take turns, so that a stage stopped by a cap is still balanced."""
-    index = first
-    for turn in range(max(counts.values(), default=0)):
-        for label, count in counts.items():
-            if turn < count:
-                yield request(label, begun[label] + turn, index)
-                index += 1
-
-
-class _ProgressPreview:
-    """Previews accepted rows while a wave is in flight, by applying the quick rules to answers as they come.
-
-    The share that the slower rules keep is estimated from the stage's earlier waves. The wave itself is
-    judged when it is complete, in plan order; the row filters run only once per row.
-    """
-
-    def __init__(
-        self,
-        generator: StageGenerator,
-        wave: Planned,
-        pipeline: FilterPipeline,
-        accepted: list[GeneratedRow],
-        in_stage: int,
-        kept: float,
-    ) -> None:
-        self._generator = generator
-        self._wave = wave
-        self._pipeline = pipeline
-        self._accepted = list(accepted)
-        self._in_stage = in_stage
-        self._kept = kept
-        self._passed = 0
-        self._next = 0.0
-        # States of a request: open until its answer comes, then looked at (once), and new until `show` has counted it.
-        self._looked_at: dict[int, list[Verdict]] = {}
-        self._new: list[int] = []
-        self._answers_seen = 0
-        self._open: dict[str, list[int]] = {}
-        self._counted: set[str] = set()
-        self._indexed = 0
-
-    def _index(self) -> None:
-        """Open the requests that were planned since the last call."""
-        made = self._wave.made
-        for position in range(self._indexed, len(made)):
-            self._open.setdefault(self._generator._client.key(made[position]), []).append(position)
-        self._indexed = len(made)
-
-    def show(self, answers: dict[str, Response | TeacherError]) -> None:
-        """Judge new answers and show the number of rows."""
-        self._index()
-        self._look(list(islice(answers, self._answers_seen, None)), answers)
-        self._answers_seen = len(answers)
-        started = time.monotonic()
-        if started >= self._next:
-            new = [verdict for position in sorted(self._new) for verdict in self._looked_at[position]]
-            self._new.clear()
-            passed = [v.candidate.row for v in self._pipeline.apply_set_filters(new, self._accepted) if v.accepted]
-            self._accepted += passed
-            self._passed += len(passed)
-            self._next = time.monotonic() + (time.monotonic() - started) / _LIVE_SHARE
-        rows = self._in_stage + round(self._kept * self._passed)
-        self._generator._progress.advance(rows, answers=len(answers), traffic=self._generator._client.traffic())
-
-    def looked_at(self, answers: dict[str, Response | TeacherError], requests: int) -> list[Verdict]:
-        """Return the verdicts of `FilterPipeline.apply_row_filters` on the wave's first requests, in plan order."""
-        self._index()
-        self._look(list(self._open), answers)
-        return [verdict for position in range(requests) for verdict in self._looked_at[position]]
-
-    def _look(self, keys: list[str], answers: dict[str, Response | TeacherError]) -> None:
-        """Apply the row filters, once per row."""
-        for key in keys:
-            failed = isinstance(answers.get(key), TeacherError)
-            if key not in self._counted:
-                self._counted.add(key)
-                self._generator._count(answers.get(key))
-            for position in self._open.pop(key, ()):
-                found = self._generator._candidates(self._wave[position], answers)
-                self._looked_at[position] = [
-                    Verdict(c, DropReason.FAILED) if failed else self._pipeline.apply_row_filters(c) for c in found
-                ]
-                self._new.append(position)
-
-
-def _kept(verdicts: list[Verdict]) -> float:
-    """Return the share of rows that the slower rules have kept so far, by Laplace's rule."""
-    accepted = sum(verdict.accepted for verdict in verdicts)
-    slow = (DropReason.LABEL_IN_DOUBT, DropReason.NEAR_DUPLICATE, DropReason.READ_OTHERWISE)
-    doubted = sum(verdict.reason in slow for verdict in verdicts)
-    return (accepted + 2) / (accepted + doubted + 2)
 
 
 def _summary(plan: Plan, verdicts: list[Verdict], missing: dict[str, int], stopped: Mapping[str, Mapping[str, Any]]) -> str:

@@ -18,8 +18,9 @@ from stepsynth.evaluation.power import typical_power
 from stepsynth.filters.layout import Layout
 from stepsynth.generation import ask_sample
 from stepsynth.generation.budget import check_price
-from stepsynth.generation.oversampling import candidates_of, next_wave
+from stepsynth.generation.candidates import candidates_of
 from stepsynth.generation.room import advised_room
+from stepsynth.generation.waves import next_wave
 from stepsynth.journal import Journal
 from stepsynth.journal.queries import count_rows
 from stepsynth.methods import create_method

@@ -15,8 +15,8 @@ from stepsynth.config import BudgetConfig
 from stepsynth.data.splits import apportion
 from stepsynth.errors import BudgetError
 from stepsynth.generation import answer_requests
-from stepsynth.generation.oversampling import next_wave
 from stepsynth.generation.room import with_room
+from stepsynth.generation.waves import next_wave
 from stepsynth.journal import AnswerStore
 from stepsynth.methods import rng_for
 from stepsynth.planning.forecast import amount

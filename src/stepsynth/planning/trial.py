@@ -22,8 +22,9 @@ from stepsynth.errors import RunError
 from stepsynth.filters import FilterPipeline, own_filters
 from stepsynth.filters.layout import Layout
 from stepsynth.generation import LLMPredictor, TeacherClient
-from stepsynth.generation.oversampling import candidates_of, next_wave
+from stepsynth.generation.candidates import candidates_of
 from stepsynth.generation.room import with_room
+from stepsynth.generation.waves import next_wave
 from stepsynth.journal import Journal
 from stepsynth.planning.decision import Evidence, Gain, Share, decide
 from stepsynth.planning.plans import planning_context
