@@ -18,7 +18,8 @@ from family_worlds import FAMILIES, FamilyWorld, build_family_world, lend_studen
 from kill_harness import fingerprint
 from spying_student import STEPS, MarkingTeacher, SpyingStudent, marks_of
 from stepsynth.cli.running import print_results, read_status
-from stepsynth.comparison.cells import _budgeted, parse_systems, read_cell
+from stepsynth.comparison import parse_systems, read_cell
+from stepsynth.comparison.cells import _budgeted
 from stepsynth.config import RunConfig
 from stepsynth.data import Folds, SealedTest, deal_folds
 from stepsynth.errors import ConfigError, RunError

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from stepsynth.comparison.cells import System
+    from stepsynth.comparison import System
     from stepsynth.config import RunConfig, TeacherConfig
     from stepsynth.runtime.progress import Progress
     from stepsynth.tracking import Tracker

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from stepsynth.comparison.cells import parse_systems, plan_cells
+from stepsynth.comparison import parse_systems, plan_cells
 from stepsynth.config import load_config
 from stepsynth.errors import RunError
 from stepsynth.report.verify import verify_run

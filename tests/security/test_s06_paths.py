@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from command import stepsynth
 from stepsynth import model_cache
-from stepsynth.comparison import parse_systems
-from stepsynth.comparison.cells import System
+from stepsynth.comparison import System, parse_systems
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, UserError
 from stepsynth.model_cache.sources import _unpack

@@ -16,7 +16,7 @@ from stepsynth.api.methods import with_methods
 from stepsynth.api.nouns import Budget, Task, plain_value
 from stepsynth.api.progress import OneOfSeveral, open_progress
 from stepsynth.api.waiting import run_apart
-from stepsynth.comparison.cells import in_place
+from stepsynth.comparison.systems import in_place
 from stepsynth.config import MethodConfig, RunConfig, parse_with
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.execution import execute

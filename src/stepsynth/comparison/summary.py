@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.comparison.cells import sets_budget
+from stepsynth.comparison.systems import sets_budget
 from stepsynth.evaluation.clusters import in_details
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, forecast
@@ -27,7 +27,8 @@ from stepsynth.training import artefacts
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepsynth.comparison.cells import Cell, Match
+    from stepsynth.comparison.cell import Cell
+    from stepsynth.comparison.cells import Match
     from stepsynth.config import RunConfig
     from stepsynth.evaluation.clusters import Clusters
 
