@@ -31,10 +31,10 @@ from typing import Any
 
 import aiohttp
 
-from stepsynth.execution import trained_round
 from stepsynth.exporting import agreement
 from stepsynth.exporting.loading import load_model
 from stepsynth.run import RunDirectory
+from stepsynth.run.existing import trained_round
 from stepsynth.tasks import create_family
 from stepsynth.types import Example
 

@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepsynth.execution import trained_round
 from stepsynth.exporting import agreement
 from stepsynth.exporting.conversion import StudentExport, export_student
 from stepsynth.exporting.loading import load_model
 from stepsynth.run import RunDirectory
+from stepsynth.run.existing import trained_round
 from stepsynth.types import Example
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -202,7 +202,7 @@ def test_bad_input_is_one_line_and_nothing_is_spent(
     for where in ("generation.client", "planning.making"):
         monkeypatch.setattr(f"stepsynth.{where}.create_teacher", nobody)
     monkeypatch.setattr("stepsynth.planning.making.probe_teacher", nobody)
-    monkeypatch.setattr("stepsynth.execution.probe_teacher", nobody)
+    monkeypatch.setattr("stepsynth.execution.runs.probe_teacher", nobody)
     lines = set()
     for command in (("plan",), ("run",), ("compare", "--seeds", "1", "--methods", "s3")):
         outcome = stepsynth(capsys, command[0], world.config_path, *command[1:])

@@ -12,10 +12,10 @@ from huggingface_hub import DatasetCard, EvalResult, ModelCard
 from family_worlds import FAMILIES
 from finished_runs import run_directory
 from stepsynth.config import parse_config
-from stepsynth.execution import open_journal
 from stepsynth.exporting import Wanted, export_run
 from stepsynth.exporting.sections import code, plain
 from stepsynth.report.derived import build_results
+from stepsynth.run.existing import open_journal
 from stepsynth.run.public import public_config, public_name, public_server
 
 

@@ -732,7 +732,7 @@ def read_requests(folder: Path) -> int:
 
 
 def test_an_unknown_round_is_refused_by_predict(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
-    from stepsynth.execution import trained_round
+    from stepsynth.run.existing import trained_round
 
     run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(20, 2)))
     directory = RunDirectory.read(tmp_path / "run")

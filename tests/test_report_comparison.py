@@ -238,8 +238,8 @@ def test_a_comparison_writes_its_page_and_says_where(tmp_path: Path, capsys: pyt
     """The cells are left out: only what is done with their results is looked at."""
     config, folder = build_world(tmp_path / "world").config(), tmp_path / "runs"
     with (
-        patch("stepsynth.execution.run_cells", return_value=[]),
-        patch("stepsynth.execution.summarise", return_value=comparison()),
+        patch("stepsynth.execution.comparisons.run_cells", return_value=[]),
+        patch("stepsynth.execution.comparisons.summarise", return_value=comparison()),
     ):
         results = compare_methods(config, "s3,zerogen", seeds=1, match="rows", folder=folder, quiet=True)
     assert (folder / "comparison.html").read_text(encoding="utf-8") == render_comparison(results)

@@ -17,8 +17,8 @@ import stepsynth as ss
 from command import stepsynth
 from report_story import Story, build
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.execution import attempt_log
 from stepsynth.report.listing import SORT_KEYS, list_runs, pick_runs
+from stepsynth.run.logs import attempt_log
 
 
 def make_run(folder: Path, story: Story | None = None, *, finished: bool = True) -> Path:

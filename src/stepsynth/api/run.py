@@ -17,12 +17,13 @@ from stepsynth.api.config import Config
 from stepsynth.api.files import absolute_path
 from stepsynth.api.student import TrainedStudent
 from stepsynth.errors import ConfigError, RunError
-from stepsynth.execution import open_journal, rebuild, trained_round
+from stepsynth.execution import rebuild
 from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
 from stepsynth.report.derived import build_results, without_class
 from stepsynth.report.review import labels_in_doubt
 from stepsynth.run import RunDirectory
+from stepsynth.run.existing import open_journal, trained_round
 from stepsynth.runtime.imports import importing
 from stepsynth.tasks import split_labels, stored_family
 from stepsynth.training import judged_rounds

@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError
-from stepsynth.execution import open_journal
 from stepsynth.run import RunDirectory
+from stepsynth.run.existing import open_journal
 from stepsynth.runtime.counting import counted
 from stepsynth.teachers import BatchApiTeacher, create_teacher
 

@@ -11,11 +11,13 @@ from stepsynth.cli.progress_view import open_panel
 from stepsynth.cli.screens import plain_text, print_table
 from stepsynth.cli.signals import handle_signals
 from stepsynth.cli.worth import print_worth
-from stepsynth.execution import attempt_log, execute, open_journal
+from stepsynth.execution import execute
 from stepsynth.filters.layout import cut_note, left_out_note
 from stepsynth.journal.queries import count_rows, endings
 from stepsynth.report.derived import build_results
 from stepsynth.run import RunDirectory
+from stepsynth.run.existing import open_journal
+from stepsynth.run.logs import attempt_log
 from stepsynth.run.pausing import read_pause
 from stepsynth.runtime.counting import counted
 from stepsynth.types import DropReason, StageKind

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import ConfigError
-from stepsynth.execution import open_journal, trained_round
 from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.formats import DATA_FORMATS, DataFormat, chosen_format
 from stepsynth.exporting.push import Upload, check_repository, find_uploads, push_uploads
 from stepsynth.exporting.student import MAX_LOSS, STUDENT_FORMATS, check_max_loss, student_writer
 from stepsynth.exporting.tables import Content, Tables, collect_tables
+from stepsynth.run.existing import open_journal, trained_round
 from stepsynth.tasks import stored_family
 
 if TYPE_CHECKING:

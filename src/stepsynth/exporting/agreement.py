@@ -15,7 +15,7 @@ from stepsynth.data import SealedTest
 from stepsynth.errors import RunError, UserError
 from stepsynth.evaluation.clusters import clusters_of
 from stepsynth.evaluation.statistics import PairedResult, paired_difference, plain
-from stepsynth.execution import open_journal
+from stepsynth.run.existing import open_journal
 from stepsynth.runtime.counting import counted
 from stepsynth.tasks.scoring import score_of
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import ConfigError, RunError, StepsynthError
-from stepsynth.execution import trained_round
 from stepsynth.exporting.agreement import Agreement, Proof, check_same, check_score, compare, proof_rows
 from stepsynth.exporting.engines import Engine, choose
 from stepsynth.exporting.folder import new_folder, refuse_existing
 from stepsynth.exporting.loading import SECTION, load_model
 from stepsynth.exporting.student import MAX_LOSS, check_max_loss, write_config
+from stepsynth.run.existing import trained_round
 from stepsynth.runtime.files import DISK_ERRORS
 from stepsynth.runtime.imports import importing
 from stepsynth.runtime.shutdown import check_stop

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import ConfigError
-from stepsynth.execution import trained_round
 from stepsynth.exporting.loading import load_model, stored_form
 from stepsynth.exporting.student import CONFIG_FILE, read_config
 from stepsynth.run import RunDirectory
+from stepsynth.run.existing import trained_round
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,6 +18,7 @@ from stepsynth.errors import ConfigError, RunError, UserError, did_you_mean
 from stepsynth.journal.looking import Look
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.run import JOURNAL, RunDirectory
+from stepsynth.run.logs import ENDED_WITH
 from stepsynth.training import judged_rounds
 from stepsynth.types import StageKind
 
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 
     from stepsynth.types import Evaluation
 
-__all__ = ["ENDED_WITH", "SORT_KEYS", "STATES", "list_runs", "pick_runs"]
+__all__ = ["SORT_KEYS", "STATES", "list_runs", "pick_runs"]
 
 STATES = ("finished", "working", "interrupted", "failed", "broken")
 SORT_KEYS = ("name", "task", "method", "teacher", "state", "date", "score", "rounds", "rows", "requests", "tokens", "cost")
-# What an attempt's log says last if an error ended it.
-ENDED_WITH = "the attempt ended with "
 _LOG_TAIL = 2000
 _NOT_RUNS = ("models", "students", "logs", "data")
 # Sorted by these, what is largest or newest comes first.
