@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from stepsynth.run.directory import (
-    RunDirectory,
-    answers_path,
-    default_folder,
-    folder_name,
-    no_run,
-)
-from stepsynth.run.places import JOURNAL
+from stepsynth.run.directory import RunDirectory
+from stepsynth.run.places import JOURNAL, answers_path, default_folder, folder_name, no_run
 
 __all__ = [
     "JOURNAL",

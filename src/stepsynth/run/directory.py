@@ -17,20 +17,17 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
 from pathlib import Path
 from typing import IO
 
-from stepsynth.config import SOURCES, USER_CACHE, RunConfig, parse_stored, stored_run
-from stepsynth.config.addresses import shown_path
+from stepsynth.config import SOURCES, RunConfig, parse_stored
 from stepsynth.config.changes import changes_between, moved_defaults
 from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.journal import extent, holds_nothing
-from stepsynth.model_cache import cache_folder
-from stepsynth.run.places import JOURNAL, is_sweep
+from stepsynth.run.places import JOURNAL, answers_path, no_run
 from stepsynth.run.settling import settle
 from stepsynth.runtime.failpoints import fail_point
 from stepsynth.runtime.files import (
@@ -42,55 +39,10 @@ from stepsynth.runtime.files import (
 )
 from stepsynth.runtime.network_disks import refuse_network_disk
 
-__all__ = [
-    "RunDirectory",
-    "answers_path",
-    "default_folder",
-    "folder_name",
-    "no_run",
-]
+__all__ = ["RunDirectory"]
 
 _DERIVED = ("results.json", "report.html", "dataset.jsonl")
 _FORMAT = 1
-_RUN_HINT = "Give the folder of a run, with its config.json and journal.db."
-
-
-def folder_name(task: str) -> str:
-    """Return a folder name for a task's run; no task name can make it leave the parent folder."""
-    return re.sub(r"[^\w-]+", "-", task).strip("-_")[:60] or "run"
-
-
-def default_folder(config: Path, task: str, prefix: str = "") -> Path:
-    """Return where a run lies unless another folder is named.
-
-    Args:
-        config: the file that its config is read from: the run lies in ``runs`` beside it. Where that is a run directory or its
-            ``config.json``, it is that run; what is no run of it lies beside it.
-        task: the task's name.
-        prefix: of the folder's name, where it is no run.
-    """
-    name = f"{prefix}{folder_name(task)}"
-    run = stored_run(config)
-    if run is None:
-        return config.parent / "runs" / name
-    return run.parent / name if prefix else run
-
-
-def answers_path(cache: Path | None, runs: Path) -> Path | None:
-    """Return the file of answers that runs share; ``None`` if sharing is off.
-
-    ``$STEPSYNTH_ANSWERS`` is the path for ``user``; ``off`` turns sharing off for any ``cache``.
-
-    Args:
-        cache: the config's ``cache``.
-        runs: base of relative paths: the folder that contains the run directory.
-    """
-    own = os.environ.get("STEPSYNTH_ANSWERS", "")
-    if cache is None or own == "off":
-        return None
-    if cache == USER_CACHE:
-        cache = Path(own) if own else cache_folder() / "answers.db"
-    return runs / os.path.expanduser(cache)
 
 
 class RunDirectory:
@@ -343,26 +295,6 @@ def _file_fault(folder: Path, name: str, digest: object) -> str:
         return "" if _sha256(folder / name) == digest else f"{name} is damaged (sha256 differs)"
     except OSError as error:
         return f"{name} is missing" if isinstance(error, FileNotFoundError) else f"{name} cannot be read"
-
-
-def no_run(path: Path) -> RunError:
-    """Return the error for a path that is not a run: missing, a file, a comparison, a folder of runs, or something else."""
-    if problem := path_problem(path):
-        return RunError(f"there is no run at {shown_path(path)}: {problem}.", hint=_RUN_HINT)
-    if not path.exists():
-        return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_RUN_HINT)
-    if not path.is_dir():
-        return RunError(f"there is no run at {str(path)!r}: it is a file.", hint=_RUN_HINT)
-    if is_sweep(path):
-        cell = next((str(found.parent) for found in sorted(path.glob("compare-*/*/config.json"))), "")
-        return RunError(f"{str(path)!r} is a sweep; give one of its runs{f', e.g. {cell!r}' if cell else ''}.")
-    runs = sorted(found.parent for found in path.glob("*/config.json"))
-    if runs and ((path / "results.json").is_file() or path.name.startswith("compare-") or (path / "students").is_dir()):
-        return RunError(f"{str(path)!r} is a comparison; give one of its runs, e.g. {str(runs[0])!r}.")
-    if runs:
-        return RunError(f"{str(path)!r} is a folder with runs; give one of them, e.g. {str(runs[0])!r}.")
-    empty = "the folder is empty" if next(path.glob("*"), None) is None else "the folder has no config.json"
-    return RunError(f"there is no run at {str(path)!r}: {empty}.", hint=_RUN_HINT)
 
 
 def _stored_config(path: Path) -> RunConfig:
