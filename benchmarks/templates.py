@@ -228,7 +228,7 @@ def cell(model: str, writer: Writer, found: World, style: str, options: argparse
         None,
     )
     layout = Layout.like([row.text for row in found.harvest], config.task.paragraphs)
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {label: [] for label in config.task.labels}
     ctx = MethodContext(
         config, Prompts(config.task), create_family(config.task), found.harvest, (), lambda: reasons, lambda _: found.mistakes
     )
@@ -246,7 +246,7 @@ def cell(model: str, writer: Writer, found: World, style: str, options: argparse
     plan: Plan = RationalePlan(ctx)
     for verdict in write("rationales", plan, FilterPipeline.for_rationales(plan.targets)):
         if verdict.accepted:
-            reasons.setdefault(verdict.candidate.label, []).append(verdict.candidate.text)
+            reasons[verdict.candidate.label].append(verdict.candidate.text)
     plan = SeedPlan(ctx, reasons)
     write("seed", plan, FilterPipeline.for_rows(config.task, found.harvest, found.harvest, plan.targets))
     plan = SeedPlan(ctx, None)

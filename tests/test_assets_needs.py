@@ -98,12 +98,16 @@ def test_the_estimate_counts_the_weights_as_the_engine_gets_them(tmp_path: Path)
 
 
 def test_what_the_catalogue_says_was_measured() -> None:
-    """Memory and speed come from benchmarks/teachers.py, and the estimate is above what was measured."""
+    """Memory, speed and fidelity come from benchmarks, and the estimate of the memory is above what was measured."""
     measured = json.loads(RESULTS.read_text())["models"]
+    written = json.loads(RESULTS.with_name("templates.json").read_text())
     for asset in list_assets():
         if asset.kind != "teacher":
             continue
         product = measured[asset.name]["product"]
         assert asset.tokens_per_second == round(product["tokens_per_s"]["16"])
+        style = "capable" if asset.parameters and asset.parameters > 0.9e9 else "small"
+        rows = [written[f"{asset.name}/{style}/{name}/rows=32/per_answer=1"]["gold"] for name in ("trec", "rotten_tomatoes")]
+        assert asset.fidelity == round(100 * sum(row["faithful"] for row in rows) / len(rows))
         assert asset.memory == round(product["peak_gb"], 2) * 1e9
         assert needs._BASE + needs._PER_BYTE * (637e6 if asset.name == MIDDLE else asset.size) > asset.memory

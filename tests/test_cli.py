@@ -227,7 +227,7 @@ def test_models_list_names_all_embedded_models(capsys: pytest.CaptureFixture[str
     found = json.loads(stepsynth(capsys, "models", "list", "--json").out)["models"]
     assert {e["name"] for e in found} == {"smollm2-135m", "minilm-l6", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"}
     teachers = [entry for entry in found if entry["kind"] == "teacher"]
-    assert all(e["memory_gb"] and e["tokens_per_second"] and e["license"] == "Apache-2.0" for e in teachers)
+    assert all(e["memory_gb"] and e["tokens_per_second"] and e["fidelity"] and e["license"] == "Apache-2.0" for e in teachers)
     lines = stepsynth(capsys, "models", "list").out.splitlines()
     assert [line.split()[0] for line in lines] == ["model", *(entry["name"] for entry in found)]
 

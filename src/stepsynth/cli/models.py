@@ -25,6 +25,7 @@ def list_models() -> dict[str, Any]:
                 "size_mb": round(a.size / 1e6),
                 "memory_gb": round(a.memory / 1e9, 1) or None,
                 "tokens_per_second": a.tokens_per_second,
+                "fidelity": a.fidelity,
                 "license": a.license,
                 "cached": is_cached(a.name),
                 "description": a.description,
@@ -36,14 +37,16 @@ def list_models() -> dict[str, Any]:
 
 def print_models(found: dict[str, Any]) -> None:
     """Print one line per model."""
-    typer.echo(f"{'model':20} {'kind':8} {'download':>9} {'memory':>8} {'tokens/s':>9}  {'licence':11} state")
+    typer.echo(f"{'model':20} {'kind':8} {'download':>9} {'memory':>8} {'tokens/s':>9} {'fidelity':>9}  {'licence':11} state")
     for entry in found["models"]:
         memory = f"{entry['memory_gb']:.1f} GB" if entry["memory_gb"] else "-"
         speed = f"{entry['tokens_per_second']:.0f}" if entry["tokens_per_second"] else "-"
+        fidelity = f"{entry['fidelity']} %" if entry["fidelity"] else "-"
         size = f"{entry['size_mb']:,} MB"
         state = "in the cache" if entry["cached"] else "not pulled yet"
-        columns = f"{entry['name']:20} {entry['kind']:8} {size:>9} {memory:>8} {speed:>9}  {entry['license']:11} {state}"
-        typer.echo(f"{columns:87} {entry['description']}")
+        columns = f"{entry['name']:20} {entry['kind']:8} {size:>9} {memory:>8} {speed:>9} {fidelity:>9}"
+        columns += f"  {entry['license']:11} {state}"
+        typer.echo(f"{columns:97} {entry['description']}")
 
 
 def pull_models(names: list[str] | None, say: Callable[[str], None]) -> dict[str, str]:
