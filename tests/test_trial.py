@@ -69,10 +69,14 @@ QUESTIONS = Evidence(teacher=Share(0.8, (0.6, 0.9), 20), accepted=share(18), jud
         (replace(GOOD, fits=share(5)), 500, "label the pool"),
         (replace(GOOD, fits=share(5), teacher=share(6)), 500, "self-train"),
         (replace(GOOD, accepted=share(2)), 0, "stronger teacher"),
-        (replace(GOOD, accepted=share(9), fits=share(9, 9)), 0, "too thin"),
+        (replace(GOOD, accepted=share(9), fits=share(9, 9)), 0, "generate"),
+        (replace(GOOD, accepted=share(9), fits=share(9, 9), teacher=share(14)), 0, "too thin"),
+        (replace(GOOD, accepted=share(9), fits=share(9, 9), teacher=share(20), labels=share(58, 60)), 0, "labels alone"),
         (replace(GOOD, accepted=share(9), fits=share(9, 9), gain=STEEP), 0, "label more"),
-        (replace(GOOD, fits=share(9), limit=None, chance=0.4), 0, "too thin"),
-        (replace(GOOD, labels=share(20, 60)), 0, "too thin"),
+        (replace(GOOD, fits=share(9), limit=None, chance=0.4), 0, "generate"),
+        (replace(GOOD, fits=share(9), limit=None, chance=0.4, teacher=share(6)), 0, "too thin"),
+        (replace(GOOD, labels=share(20, 60)), 0, "generate"),
+        (replace(GOOD, labels=share(20, 60), teacher=share(3)), 0, "too thin"),
         (replace(GOOD, labels=share(20, 60), gain=STEEP), 0, "label more"),
         (replace(GOOD, labels=None, fits=None, limit=None), 0, "too thin"),
         (QUESTIONS, 0, "generate"),
@@ -105,6 +109,13 @@ def test_a_decision_names_its_reasons() -> None:
     )
     more = decide(replace(GOOD, fits=share(5), teacher=share(6), gain=STEEP)).sentence
     assert more.startswith("Label about 60 more rows: that would bring about 8 points (2 to 14) by the learning curve, ")
+
+
+def test_an_able_teacher_decides_where_rows_cannot_be_judged() -> None:
+    assert decide(replace(GOOD, labels=share(20, 60))).sentence == (
+        "Generate: the teacher labels 85 % of 20 of your rows right, a linear probe of your labels gets 33 % right in "
+        "cross-validation, and whether the sample rows fit their labels cannot be told."
+    )
 
 
 def test_a_score_of_guesses_is_no_evidence() -> None:

@@ -2,7 +2,7 @@
 
     decide(Evidence(...)).sentence
 
-The thresholds are rules of thumb until they are measured (docs/decisions.md, "Go or no-go").
+The thresholds are rules of thumb; how often they were right: docs/decisions.md, "Go or no-go".
 """
 
 from __future__ import annotations
@@ -136,7 +136,10 @@ def decide(found: Evidence, pool_rows: int = 0) -> Decision:
     3. Poor rows, with a pool of texts without labels: *label the pool* if the teacher is able, otherwise *self-train* on it.
     4. Poor rows: *label more* if the teacher is weak and the learning curve's interval of the gain is above 0, otherwise
        *stronger teacher*.
-    5. Unclear rows: *label more* if that interval is above 0, since labels then are the surer buy; otherwise *too thin*.
+    5. Unclear rows: *label more* if that interval is above 0, since labels then are the surer buy.
+    6. Unclear rows, an able teacher (not for questions): as for good rows. It knows the task at least as well as the labels
+       show it, and written rows have cost requests but no points yet (benchmarks/deciding.py).
+    7. Otherwise *too thin*.
 
     Args:
         found: the evidence.
@@ -151,8 +154,12 @@ def decide(found: Evidence, pool_rows: int = 0) -> Decision:
         return _with_good_rows(found, teacher)
     if rows == "poor":
         return _with_poor_rows(found, teacher, pool_rows)
-    more = _label_more(found, "whether the sample rows fit their labels cannot be told")
-    return more or _decision("too thin", f"The evidence is too thin to say: {_why_unclear(found)}", _teacher_clause(found))
+    untold = "whether the sample rows fit their labels cannot be told"
+    if more := _label_more(found, untold):
+        return more
+    if found.judges and teacher == "able":
+        return _generate(found, _teacher_clause(found), _labels_clause(found), untold)
+    return _decision("too thin", f"The evidence is too thin to say: {_why_unclear(found)}", _teacher_clause(found))
 
 
 def _rows(found: Evidence) -> Literal["good", "poor", "unclear"]:
@@ -187,10 +194,15 @@ def _with_good_rows(found: Evidence, teacher: str) -> Decision:
         if teacher == "weak":
             return _decision("stronger teacher", "Take a stronger teacher", _teacher_clause(found))
         return _decision("too thin", "The evidence is too thin to say", _teacher_clause(found))
+    return _generate(found, _rows_clause(found), _teacher_clause(found))
+
+
+def _generate(found: Evidence, *why: str) -> Decision:
+    """Return the advice to generate, unless the labels leave no room."""
     if found.labels is not None and found.labels.value >= HIGH:
-        why = f"a linear probe of them gets {_percent(found.labels.value)} right in cross-validation, which leaves little room"
-        return _decision("labels alone", "Train on your labels alone (method.name: gold)", why)
-    return _decision("generate", "Generate", _rows_clause(found), _teacher_clause(found))
+        room = f"a linear probe of them gets {_percent(found.labels.value)} right in cross-validation, which leaves little room"
+        return _decision("labels alone", "Train on your labels alone (method.name: gold)", room)
+    return _decision("generate", "Generate", *why)
 
 
 def _with_texts(found: Evidence, teacher: str, pool_rows: int) -> Decision:
