@@ -290,6 +290,19 @@ def print_table(found: dict[str, Any]) -> None:
             print(f"| {' | '.join([model, style, name, what, *shares, fits, *more])} |")
 
 
+def print_pooled(found: dict[str, Any]) -> None:
+    """Print one line per model, style and task: means over the ways to ask, and of the labels that fit over all kept rows."""
+    head = ("teacher", "templates", "data", "rows", "kept", "label fits", "nearest", "tokens a row")
+    print(f"\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for key, measured in found.items():
+        ways = [measured[stage] for stage in STAGES if measured.get(stage, {}).get("rows")]
+        rows = sum(way["rows"] for way in ways)
+        fits = sum(way["faithful"] * way["rows"] for way in ways) / rows
+        kept, nearest, tokens = (sum(way[of] for way in ways) / len(ways) for of in ("accepted", "nearest", "tokens_per_row"))
+        cells = [*key.split("/")[:3], str(rows), f"{100 * kept:.0f} %", f"{100 * fits:.0f} %", f"{nearest:.2f}", f"{tokens:.0f}"]
+        print(f"| {' | '.join(cells)} |")
+
+
 def main() -> None:
     """Measure what is lacking, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -306,6 +319,7 @@ def main() -> None:
     found = json.loads(options.results.read_text()) if options.results.exists() else {}
     if options.table:
         print_table(found)
+        print_pooled(found)
         return
     worlds: dict[str, World] = {}
     for model in options.models:

@@ -11,6 +11,7 @@ import pytest
 from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError
 from stepsynth.model_cache import choose_teacher, free_memory, list_assets, needed_memory, needs, shortage
+from stepsynth.run.settling import style_for
 from stepsynth.teachers import probe_teacher
 from tiny_gguf import build_tiny_gguf
 
@@ -106,7 +107,7 @@ def test_what_the_catalogue_says_was_measured() -> None:
             continue
         product = measured[asset.name]["product"]
         assert asset.tokens_per_second == round(product["tokens_per_s"]["16"])
-        style = "capable" if asset.parameters and asset.parameters > 0.9e9 else "small"
+        style = style_for(TeacherConfig(model=asset.name))
         rows = [written[f"{asset.name}/{style}/{name}/rows=32/per_answer=1"]["gold"] for name in ("trec", "rotten_tomatoes")]
         assert asset.fidelity == round(100 * sum(row["faithful"] for row in rows) / len(rows))
         assert asset.memory == round(product["peak_gb"], 2) * 1e9

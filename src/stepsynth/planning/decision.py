@@ -138,7 +138,7 @@ def decide(found: Evidence, pool_rows: int = 0) -> Decision:
        *stronger teacher*.
     5. Unclear rows: *label more* if that interval is above 0, since labels then are the surer buy.
     6. Unclear rows, an able teacher (not for questions): as for good rows. It knows the task at least as well as the labels
-       show it, and written rows have cost requests but no points yet (benchmarks/deciding.py).
+       show it, and in the twelve cells of benchmarks/deciding.py written rows cost requests and no points.
     7. Otherwise *too thin*.
 
     Args:
