@@ -13,7 +13,7 @@ import yaml
 
 from command import stepsynth
 from family_worlds import FamilyWorld, build_family_world, lend_student
-from loopback import LoopbackServer
+from loopback import Fault, LoopbackServer
 from stepsynth.cli.comparing import compare_methods
 from stepsynth.config import BudgetConfig, TeacherConfig
 from stepsynth.errors import ConfigError
@@ -150,6 +150,13 @@ def test_a_plan_has_all_its_keys_and_a_price_of_the_config(capsys: pytest.Captur
     assert 0 < found["cost_usd"][0] < found["cost_usd"][1]
     assert "serves 'loopback'" in found["teacher"]["probe"]
     assert any("budget.usd=0.001 ends the run early" in warning for warning in found["warnings"])
+
+
+def test_a_plan_does_not_say_that_a_request_will_show_what_its_own_request_has_shown(
+    capsys: pytest.CaptureFixture[str], world: World, loopback: LoopbackServer
+) -> None:
+    loopback.list_fault = Fault.status(200, body={"data": [{"id": "another"}]})
+    assert planned(capsys, world)["teacher"]["probe"].endswith("does not list 'loopback'; it answers as 'loopback'.")
 
 
 def test_the_printed_plan_says_price_range_and_warning(capsys: pytest.CaptureFixture[str], world: World) -> None:

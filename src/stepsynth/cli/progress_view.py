@@ -137,9 +137,9 @@ class StageView:
         return self.traffic.usd - (self._before.usd or 0.0)
 
     def left(self) -> str:
-        """Return the time left, at the pace so far; a question mark while too little is known."""
+        """Return the time left, at the pace so far; empty while too little is known."""
         if self.rate <= 0 or self.done > self.target or self._in_first_wave():
-            return "?"
+            return ""
         seconds = int((self.target - self.done) / self.rate)
         hours, minutes = divmod(seconds // 60, 60)
         return f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"
@@ -221,7 +221,7 @@ class _Terminal:
         if view is None:
             return
         name = view.stage if len(view.stage) <= 24 else f"{view.stage[:23]}…"
-        right = f"{view.done:,} / {view.target:,} {view.unit}  {pace(view.rate, view.unit)}  left {view.left()}"
+        right = f"{view.done:,} / {view.target:,} {view.unit}  {pace(view.rate, view.unit)}  left {view.left() or '?'}"
         width = min(_BAR, options.max_width - len(name) - len(right) - 4)
         if width >= 6:
             line = Table.grid(padding=(0, 2, 0, 0))
@@ -283,7 +283,8 @@ class _Lines:
         if self._clock() < self._next:
             return
         self._next = self._clock() + _LINE_EVERY_S
-        parts = [pace(view.rate, view.unit), *view.traffic_parts(), *view.cost_parts(), f"{view.left()} left"]
+        left = view.left()
+        parts = [pace(view.rate, view.unit), *view.traffic_parts(), *view.cost_parts(), *([f"{left} left"] if left else [])]
         self._say(f"{view.stage}: {view.done:,} / {view.target:,} {view.unit}; {'; '.join(parts)}")
 
     def finish(self, summary: str) -> None:

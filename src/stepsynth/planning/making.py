@@ -39,6 +39,7 @@ from stepsynth.teachers.findings import sample_findings, thoughts_of
 from stepsynth.teachers.learned import remember
 from stepsynth.teachers.prices import price_of
 from stepsynth.teachers.reading import answer_text, hidden_tokens, is_cut_off_in_thought
+from stepsynth.teachers.served import after_answers
 from stepsynth.tracking import make_trackers
 from stepsynth.training import trainings
 from stepsynth.types import StageKind
@@ -109,8 +110,10 @@ def make_plan(
     if trial:
         tried.check_caps()
         say(cost_line(tried.worst))
-    plan["teacher"]["probe"] = probe_teacher(config.teacher, report)
+    said = probe_teacher(config.teacher, report)
     asked, answers, before, seconds, notes, server = _ask(planning_context(live, method, inputs), report)
+    # One answer says nothing about the other servers of several.
+    plan["teacher"]["probe"] = said if len(config.teacher.base_urls) > 1 else after_answers(said, config.teacher.model)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
     return {
         **plan,

@@ -24,7 +24,7 @@ from stepsynth.teachers.http import HttpClient
 from stepsynth.teachers.redaction import read_key
 from stepsynth.teachers.refusals import may_be_the_model
 from stepsynth.teachers.replies import PROXY_REFUSES, Reply
-from stepsynth.teachers.served import model_ids, not_shown, serves, unlisted
+from stepsynth.teachers.served import model_ids, not_shown, serves, unlisted, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,20 +132,20 @@ class OpenAITeacher:
             TransientError: the server cannot be reached.
             PermanentError: the URL is wrong, or a proxy refuses.
         """
-        unseen = f"a request will show whether it serves {self._config.model!r}."
+        model = self._config.model
         if self._config.api_version is not None:
-            return f"{self._base_url}: {unseen}"
+            return f"{self._base_url}: {unseen(model)}"
         reply = await self.http.exchange("GET", "/models")
         if reply.status == PROXY_REFUSES:
             raise self.http.refused(reply)
         if not reply.ok and reply.status not in _NO_LIST:
-            return not_shown(self._base_url, self._config.model, reply)
+            return not_shown(self._base_url, model, reply)
         ids = model_ids(reply)
         if ids is None:
-            return f"{self._base_url} answered but lists no models: {unseen}"
-        if not serves(self._config.model, ids):
-            return unlisted(self._base_url, self._config.model, ids)
-        return f"{self._base_url} serves {self._config.model!r}."
+            return f"{self._base_url} answered but lists no models: {unseen(model)}"
+        if not serves(model, ids):
+            return unlisted(self._base_url, model, ids)
+        return f"{self._base_url} serves {model!r}."
 
     async def close(self) -> None:
         """Release connections; a later ``generate`` opens new ones."""

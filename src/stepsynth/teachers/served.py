@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     from stepsynth.teachers.replies import Reply
 
-__all__ = ["model_ids", "not_shown", "says_unlisted", "serves", "unlisted"]
+__all__ = ["after_answers", "model_ids", "not_shown", "says_unlisted", "serves", "unlisted", "unseen"]
 
 _UNLISTED = "does not list"
 _UNAUTHORIZED = 401
 _NOT_SHOWN = "does not show its list of models"
+_UNSEEN = "a request will show whether it serves"
 
 
 def model_ids(reply: Reply) -> list[str] | None:
@@ -48,7 +49,7 @@ def unlisted(url: str, model: str, ids: Iterable[str]) -> str:
     """Return a sentence on a model that a server does not list, with the nearest names that it lists."""
     hint = did_you_mean(model, ids)
     hint = hint if len(hint) <= MESSAGE_CHARS else f"{hint[:MESSAGE_CHARS]}..."
-    return f"{url} {_UNLISTED} {model!r}; a request will show whether it serves it. {hint}".rstrip()
+    return f"{url} {_UNLISTED} {model!r}; {_UNSEEN} it. {hint}".rstrip()
 
 
 def not_shown(url: str, model: str, reply: Reply) -> str:
@@ -59,7 +60,23 @@ def not_shown(url: str, model: str, reply: Reply) -> str:
     # The message of a 401 usually holds the key itself, partly masked.
     words = server_message(reply.text) if reply.status != _UNAUTHORIZED else ""
     said = f"HTTP {reply.status}: {words!r}" if words else f"HTTP {reply.status}"
-    return f"{url} {_NOT_SHOWN} ({said}); a request will show whether it serves {model!r}."
+    return f"{url} {_NOT_SHOWN} ({said}); {unseen(model)}"
+
+
+def unseen(model: str) -> str:
+    """Return the end of a sentence on a server whose list does not tell whether it serves a model."""
+    return f"{_UNSEEN} {model!r}."
+
+
+def after_answers(sentence: str, model: str) -> str:
+    """Return a sentence of this module as it reads once the server has answered.
+
+    Examples:
+        >>> after_answers("http://localhost answered but lists no models: " + unseen("m"), "m")
+        "http://localhost answered but lists no models; it answers as 'm'."
+    """
+    before, found, _ = sentence.partition(_UNSEEN)
+    return f"{before.rstrip(' :;')}; it answers as {model!r}." if found else sentence
 
 
 def says_unlisted(sentence: str) -> bool:
