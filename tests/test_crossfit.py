@@ -35,7 +35,7 @@ from stepsynth.students.curve import _out_of_fold, learning_curve
 from stepsynth.tasks import create_family
 from stepsynth.tasks.classification import Classification
 from stepsynth.training import StudentRunner, find_worth
-from stepsynth.training.worth import _taught_nothing
+from stepsynth.training.worth import _not_taken, _taught_nothing
 from stepsynth.types import Example
 from test_kill import Harness, kill_at, one_of_each
 from world import build_world
@@ -555,6 +555,29 @@ def test_the_words_say_plainly_what_the_rows_are_worth(
     words = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(labels, both)))["worth"]["words"]
     assert all(any(sentence.startswith(part) for sentence in words) for part in said), words
     assert any("What would help" in sentence for sentence in words) is (both <= labels)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "p", "on", "chosen", "how", "kept"),
+    [
+        (0.03, 0.01, 0.05, 0.001, "test", "labels", "cross-validation", "models/round-5"),
+        (-0.03, -0.05, -0.01, 0.001, "test", "stages", "cross-validation", "models/round-2"),
+        # The one that the test set prefers was taken, or it prefers none, or nobody chose.
+        (0.03, 0.01, 0.05, 0.001, "test", "stages", "cross-validation", ""),
+        (-0.03, -0.05, -0.01, 0.001, "test", "labels", "cross-validation", ""),
+        (0.03, -0.01, 0.07, 0.2, "test", "labels", "cross-validation", ""),
+        (0.03, 0.01, 0.05, 0.001, "crossfit", "labels", "cross-validation", ""),
+        (0.03, 0.01, 0.05, 0.001, "test", "labels", "method.final", ""),
+    ],
+)
+def test_a_choice_that_the_test_set_contradicts_says_where_the_other_student_is(
+    value: float, low: float, high: float, p: float, on: str, chosen: str, how: str, kept: str
+) -> None:
+    students = [{"student": "labels", "round": 2}, {"student": "stages", "round": 5}]
+    difference = {"value": value, "ci95": [low, high], "p": p, "on": on, "n": 1000}
+    said = _not_taken({"students": students, "chosen": chosen, "how": how}, {"of": 60}, "stages", difference)
+    assert bool(said) is bool(kept)
+    assert not said or (f"It is kept in {kept}." in said[0] and "60 rows cross-validated said otherwise" in said[0])
 
 
 @pytest.mark.parametrize(("low", "warned"), [(0.1, True), (0.5, True), (0.51, False)])

@@ -165,10 +165,28 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
     difference = differences[compared] if compared else None
     if difference:
         sentences.append(_verdict(difference, str(compared), found["made"]))
+        sentences += _not_taken(found, choice, str(compared), difference)
     sentences += _taught_nothing(found["students"], config, found["made"])
     if found["chosen"] == "labels" or difference is None or not _established(difference) or difference["value"] < 0:
         sentences += _advice(found["curve"], config, makes=any(RECIPES[entry["student"]].written for entry in found["students"]))
     return sentences
+
+
+def _not_taken(found: dict[str, Any], choice: dict[str, Any], compared: str, difference: dict[str, Any]) -> list[str]:
+    """Say where the better student of two is if the test set contradicts the choice, and what its score is then worth."""
+    better = compared if difference["value"] > 0 else "labels"
+    if (
+        found["how"] != "cross-validation"
+        or difference["on"] != "test"
+        or not _established(difference)
+        or better == found["chosen"]
+    ):
+        return []
+    number = next(entry["round"] for entry in found["students"] if entry["student"] == better)
+    return [
+        f"It was not taken, since {choice['of']:,} rows cross-validated said otherwise, and the test set decides nothing. It is "
+        f"kept in models/round-{number}. If you take it because of its score, measure it again on rows that no decision has used."
+    ]
 
 
 def _taught_nothing(students: Sequence[dict[str, Any]], config: RunConfig, made: str = _WRITTEN) -> list[str]:
