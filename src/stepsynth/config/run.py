@@ -117,10 +117,10 @@ class MethodConfig(Section):
             every validation row in it, by cross-fitting), ``teacher`` (the large model answers itself), or
             the name of your own, see `stepsynth.methods.Method`.
         seed_rows: accepted rows before any extrapolation, spread evenly over the labels.
-        seed_from: what seed rows are written from: ``reasons`` that the teacher gave before (S3, section 3.1) or
-            ``gold`` rows of their label, shown as the teacher's own answers; labels without a gold row use
-            reasons. ``auto`` is ``gold`` for ``crossfit`` on classification and multi-label tasks unless
-            ``task.prompts.seed`` is set, else ``reasons``.
+        seed_from: what seed rows are written from: ``reasons`` that the teacher gave before (S3, section 3.1), the
+            ``instruction`` and the label's description alone (as in ZeroGen), or ``gold`` rows of their label, shown as the
+            teacher's own answers; labels without a gold row use reasons. ``auto`` is ``gold`` for ``crossfit`` on
+            classification and multi-label tasks unless ``task.prompts.seed`` is set, else ``reasons``.
         demonstrations: the gold rows that a prompt shows before the one to imitate: ``fixed`` repeats the same ones within
             a label, so that an engine or provider with a prompt cache reads them once; ``drawn`` draws new ones each
             time. ``auto`` is ``fixed`` with templates for capable teachers, else ``drawn``.
@@ -170,7 +170,7 @@ class MethodConfig(Section):
 
     name: str = Field(default="crossfit", min_length=1, max_length=80)
     seed_rows: int = Field(default=400, ge=2)
-    seed_from: Literal["auto", "reasons", "gold"] = "auto"
+    seed_from: Literal["auto", "reasons", "instruction", "gold"] = "auto"
     demonstrations: Literal["auto", "fixed", "drawn"] = "auto"
     rounds: int = Field(default=2, ge=0, le=50)
     rows_per_mistake: int = Field(default=2, ge=1, le=100)

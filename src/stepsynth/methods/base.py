@@ -115,7 +115,7 @@ class Method(Noun, Optioned, ABC):
     asks: bool = True
     draws_phrases: bool = False
     checks_labels: bool = True
-    seeds_from: Literal["reasons", "gold"] = "reasons"
+    seeds_from: Literal["reasons", "instruction", "gold"] = "reasons"
     makes: str = "written rows"
     takes_budget: bool = True
     sets_budget: bool = False

@@ -19,15 +19,15 @@ __all__ = ["S3", "S3WithGold", "SeedOnly"]
 def _seed(ctx: MethodContext) -> Iterator[Plan]:
     """Yield reasons per label, then texts that show them.
 
-    With ``method.seed_from: gold``, labels with gold rows get rows like those instead.
+    With ``method.seed_from: gold``, labels with gold rows get rows like those instead; with ``instruction``, texts show nothing.
     """
-    labels = None
-    if ctx.config.method.seed_from == "gold":
+    labels, method = None, ctx.config.method
+    if method.seed_from == "gold":
         yield ExtrapolationPlan.of_gold(ctx)
         labels = frozenset(SeedPlan(ctx, None).targets) - {row.label for row in ctx.harvest}
         if not labels:
             return
-    if ctx.config.method.rationales:
+    if method.rationales and method.seed_from != "instruction":
         yield RationalePlan(ctx, labels=labels)
         yield SeedPlan(ctx, ctx.rationales(), labels=labels)
     else:

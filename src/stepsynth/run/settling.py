@@ -99,7 +99,7 @@ def _identity(task: TaskConfig) -> dict[str, Any]:
         ) from None
 
 
-def _seed_from(config: RunConfig, begun: RunConfig | None, method: Method) -> Literal["auto", "reasons", "gold"]:
+def _seed_from(config: RunConfig, begun: RunConfig | None, method: Method) -> Literal["auto", "reasons", "instruction", "gold"]:
     """Choose the source of seed rows: reasons if the user wrote a seed prompt, so that it is used."""
     if config.method.seed_from != "auto":
         return config.method.seed_from
