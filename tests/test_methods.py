@@ -186,14 +186,29 @@ def test_extrapolation_keeps_label_context_and_answer(worlds: dict[str, FamilyWo
     assert used == {row.id for row in sources.values() if row.label or family == "extractive_qa"}
 
 
+@pytest.mark.parametrize("setting", ["method.rationales=0", "method.seed_from=instruction"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_without_rationales_no_reason_is_asked_for_or_shown(worlds: dict[str, FamilyWorld], family: str) -> None:
-    ctx, _ = lab_of(worlds[family], "method.rationales=0")
+def test_without_rationales_no_reason_is_asked_for_or_shown(worlds: dict[str, FamilyWorld], family: str, setting: str) -> None:
+    ctx, _ = lab_of(worlds[family], setting)
     (plan,) = create_method(ctx.config).plans(0, ctx)
     assert plan.kind == "seed"
     assert not [request for request in first(plan, 5) if "reason" in shown(request) or "It shows" in shown(request)]
     reasoned = plans(worlds[family], "seed-only")[-1]
     assert all(shown(request).count("reason ") == 3 for request in first(reasoned, 5) if "|" not in request.label)
+
+
+@pytest.mark.parametrize("method", ["s3", "crossfit"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_seed_rows_from_the_instruction_are_asked_for_as_those_without_reasons(
+    worlds: dict[str, FamilyWorld], family: str, method: str
+) -> None:
+    """So answers that were paid for with ``rationales: 0`` are found."""
+    found = []
+    for settings in (("method.rationales=0", "method.seed_from=reasons"), ("method.seed_from=instruction",)):
+        ctx, _ = lab_of(worlds[family], f"method.name={method}", "method.label_check=none", *settings)
+        (plan,) = create_method(ctx.config).plans(0, ctx)
+        found.append([request.key(ctx.config.teacher.identity()) for request in first(plan, 5)])
+    assert found[0] == found[1]
 
 
 # runs ----------------------------------------------------------------------------------------
