@@ -184,8 +184,9 @@ def _not_taken(found: dict[str, Any], choice: dict[str, Any], compared: str, dif
         return []
     number = next(entry["round"] for entry in found["students"] if entry["student"] == better)
     return [
-        f"It was not taken, since {choice['of']:,} rows cross-validated said otherwise, and the test set decides nothing. It is "
-        f"kept in models/round-{number}. If you take it because of its score, measure it again on rows that no decision has used."
+        f"The better student was not chosen: {choice['of']:,} rows in cross-validation did not show it, and the test set decides "
+        f"nothing. It is kept in models/round-{number}. If you take it because of its test score, measure it again on rows that no "
+        "decision has used."
     ]
 
 
