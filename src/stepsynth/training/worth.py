@@ -185,8 +185,8 @@ def _not_taken(found: dict[str, Any], choice: dict[str, Any], compared: str, dif
     number = next(entry["round"] for entry in found["students"] if entry["student"] == better)
     return [
         f"The better student was not chosen: {choice['of']:,} rows in cross-validation did not show it, and the test set decides "
-        f"nothing. It is kept in models/round-{number}. If you take it because of its test score, measure it again on rows that no "
-        "decision has used."
+        f"nothing. It is kept in models/round-{number}. If you take it because of its test score, measure it again on rows that "
+        "no decision has used."
     ]
 
 
