@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.comparisons import RESULTS, read_cells  # noqa: E402
+
+from stepsynth.evaluation.seeds import other_data_sets  # noqa: E402
 
 NAMES = ("trec", "rotten_tomatoes", "sms_spam", "tweeteval_irony")
 PLAIN = "crossfit:method.seed_from=reasons:method.rationales=0"
@@ -58,11 +59,18 @@ def score(run: Run, student: str) -> float:
     return 100 * float(run.students[student]["test"]["value"])
 
 
-def mean(values: list[float]) -> str:
-    """Return the mean with its 95 % interval over pairs (Student's t), which share data sets."""
-    found = np.array(values)
-    half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5)
-    return f"{found.mean():+.1f} [{found.mean() - half:+.1f}, {found.mean() + half:+.1f}]"
+def mean(values: dict[tuple[str, int], float]) -> str:
+    """Return the mean of a number per pair, with 95 % intervals over pairs, and over the data sets that pairs share."""
+    sets = [float(np.mean([value for (name, _), value in values.items() if name == each])) for each in NAMES]
+    found = np.mean(list(values.values()))
+    over = [f"{interval(numbers)} over {what}" for numbers, what in ((list(values.values()), "pairs"), (sets, "data sets"))]
+    return f"{found:+.1f} {', '.join(over)}"
+
+
+def interval(numbers: list[float]) -> str:
+    """Return Student's 95 % interval of a mean of points."""
+    low, high = other_data_sets([number / 100 for number in numbers])
+    return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def change(before: list[int], after: list[int]) -> str:
@@ -86,14 +94,14 @@ def main() -> None:
         print(f"| {name} | {seed} | {labels} | {shown[0]} | {shown[1]} | {runs[0].tokens:,}, {runs[1].tokens:,} |")
     print(f"\nplain minus the other, {len(pairs)} pairs")
     for what, student in (("written rows alone", "written"), ("both", "stages")):
-        print(f"{what}: {mean([score(b, student) - score(a, student) for _, a, b in pairs])}")
-    taken = [score(b, b.taken) - score(b, "labels") - score(a, a.taken) + score(a, "labels") for _, a, b in pairs]
+        print(f"{what}: {mean({key: score(b, student) - score(a, student) for key, a, b in pairs})}")
+    taken = {key: score(b, b.taken) - score(b, "labels") - score(a, a.taken) + score(a, "labels") for key, a, b in pairs}
     print(f"the taken student minus labels: {mean(taken)}")
-    like_runs, plain_runs = [a for _, a, _ in pairs], [b for _, _, b in pairs]
-    print(f"tokens: {change([run.tokens for run in like_runs], [run.tokens for run in plain_runs])}")
-    print(f"requests: {change([run.requests for run in like_runs], [run.requests for run in plain_runs])}")
-    for what, runs in (("like labelled rows", like_runs), ("plain", plain_runs)):
-        print(f"{what}: both minus labels {mean([score(run, 'stages') - score(run, 'labels') for run in runs])}")
+    for what in ("tokens", "requests"):
+        print(f"{what}: {change([getattr(a, what) for _, a, _ in pairs], [getattr(b, what) for _, _, b in pairs])}")
+    for what, way in (("like labelled rows", like), ("plain", plain)):
+        gains = {key: score(way[key], "stages") - score(way[key], "labels") for key, *_ in pairs}
+        print(f"{what}: both minus labels {mean(gains)}")
 
 
 if __name__ == "__main__":
