@@ -1,18 +1,21 @@
 """The embedded teacher: a GGUF model in this process, with OpenVINO GenAI.
 
 Requests go into the engine's queue (continuous batching) as soon as it has room, so that the batch
-stays full until the end. The same requests in the same order get the same answers; the engine
-samples for the whole batch, so an answer may differ among other requests.
+stays full until the end, and not before the beginning that they share with another one has been read
+(see `stepsynth.teachers.shared_prefixes`). The same requests in the same order get the same answers; the
+engine samples for the whole batch, so an answer may differ among other requests.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.teachers.redaction import well_formed
+from stepsynth.teachers.shared_prefixes import PrefixOrder
 from stepsynth.teachers.structured import asked
 from stepsynth.types import Message, Response, Usage
 
@@ -72,27 +75,29 @@ class OpenVinoTeacher:
     def generate_batch(self, requests: Iterable[Request], seeds: Iterable[int]) -> Iterator[tuple[int, Response]]:
         """Yield ``(position, response)`` as answers finish; see `EngineTeacher`."""
         waiting = enumerate(zip(requests, seeds, strict=False))
+        held: dict[int, tuple[Any, Any]] = {}
         handles: dict[int, tuple[Any, int]] = {}
-        drained = False
+        order = PrefixOrder()
         while True:
-            # Two batches are queued, so that a finished sequence is replaced within the same step.
-            while not drained and len(handles) < 2 * self._width:
-                try:
-                    position, (request, seed) = next(waiting)
-                except StopIteration:
-                    drained = True
-                    break
-                handles[position] = self._submit(position, request, seed)
+            # As many again are read ahead, so that there is a choice of beginnings.
+            for position, (request, seed) in islice(waiting, 2 * self._width - len(held) - len(handles)):
+                held[position] = self._tokens(request), engine_settings(request, seed)
+                order.add(position, held[position][0].data[0].tolist())
+            while len(handles) < self._width and (chosen := order.take()) is not None:
+                tokens, settings = held.pop(chosen)
+                handles[chosen] = self._pipeline.add_request(chosen, tokens, settings), int(tokens.shape[1])
             if not handles:
                 return
             self._pipeline.step()
+            for position in order.reading:
+                if handles[position][0].can_read() or _finished(handles[position][0]):
+                    order.has_read(position)
             for position in [p for p, (handle, _) in handles.items() if _finished(handle)]:
                 handle, prompt_tokens = handles.pop(position)
                 yield position, self._response(handle, prompt_tokens)
 
-    def _submit(self, position: int, request: Request, seed: int) -> tuple[Any, int]:
-        tokens = self.tokenizer.encode(self._prompt(request), add_special_tokens=False).input_ids
-        return self._pipeline.add_request(position, tokens, engine_settings(request, seed)), int(tokens.shape[1])
+    def _tokens(self, request: Request) -> Any:
+        return self.tokenizer.encode(self._prompt(request), add_special_tokens=False).input_ids
 
     def _prompt(self, request: Request) -> str:
         messages = request.messages
