@@ -34,6 +34,7 @@ from stepsynth.comparison.markdown import comparison_rows
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, RunError, UserError
 from stepsynth.journal import Journal
+from stepsynth.run import RunDirectory
 from stepsynth.runtime import failpoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -361,6 +362,28 @@ def test_an_ablation_is_a_system_of_its_own(world: FamilyWorld, tmp_path: Path) 
         (3, 1, 12),
     ]
     assert not any("rationales" in row.stage for row in journal_rows(tmp_path / "out" / "s3-method.rationales=0-0"))
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["", "a folder of version 0.1.0"])
+def test_what_an_ablation_sets_stays_its_own(keeps: bool, world: FamilyWorld, tmp_path: Path) -> None:
+    """Keys that are settled by the first call: its own and plain cells may be added, and the same call goes on."""
+    plain, changed = "s3", "s3:method.demonstrations=fixed"
+    for methods in (changed, f"{changed},{plain}", f"{changed},{plain},gold"):
+        compare_methods(world.config(), methods, seeds=1, match="rows", folder=tmp_path / "out", quiet=True)
+        if not keeps:
+            (tmp_path / "out" / "settled.json").unlink(missing_ok=True)
+    stored = {
+        name: RunDirectory.read(tmp_path / "out" / f"{name}-0").config.method.demonstrations
+        for name in ("s3", "s3-method.demonstrations=fixed", "gold")
+    }
+    assert stored == {"s3": "drawn", "s3-method.demonstrations=fixed": "fixed", "gold": "drawn"}
+
+
+def test_a_damaged_beginning_of_a_comparison_is_one_line(world: FamilyWorld, tmp_path: Path) -> None:
+    compare_methods(world.config(), "gold", seeds=1, match="rows", folder=tmp_path / "out", quiet=True)
+    (tmp_path / "out" / "settled.json").write_text("{")
+    with pytest.raises(RunError, match=r"settled.json' cannot be read"):
+        compare_methods(world.config(), "gold", seeds=1, match="rows", folder=tmp_path / "out", quiet=True)
 
 
 def journal_rows(folder: Path) -> Any:

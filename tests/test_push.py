@@ -162,6 +162,9 @@ def test_a_dry_run_sends_nothing(hub: Hub, tmp_path: Path, capsys: pytest.Captur
     for name in content_of(tmp_path / "out" / "data"):
         assert name in outcome.out
     assert "Nothing was sent" in outcome.out
+    assert outcome.out.rstrip().endswith("--push anna/tickets")
+    again = export(capsys, tmp_path / "two words", "--data", "csv", "--push", "anna/tickets", "--public", "--dry-run")
+    assert again.out.rstrip().endswith(f"'{tmp_path / 'two words'}' --push anna/tickets --public")
 
 
 @pytest.mark.parametrize(

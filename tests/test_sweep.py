@@ -9,10 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -29,6 +29,7 @@ from stepsynth.report import render_sweep
 from stepsynth.runtime import failpoints
 from stepsynth.sweeps import SweepProblems, read_sweep
 from stepsynth.sweeps.stored import locked
+from stepsynth.tracking import TrackedRun, TrackedSummary, Tracker
 from sweep_world import build_sweep, data_set, write_sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -767,6 +768,26 @@ def test_a_sweep_from_python(place: Path, in_memory: dict[str, Any], tmp_path: P
     assert len(found.cells()) == 4
     assert ss.Sweep.load(tmp_path / "out").results == found.results == json.loads(json.dumps(found.results))
     assert found.report().is_file()
+    # While no comparison has ended, the table is empty.
+    (tmp_path / "begun").mkdir()
+    none = {"state": "planned", "systems": [], "cells": []}
+    begun = [{**entry, **none} for entry in found.results["comparisons"]]
+    (tmp_path / "begun" / "sweep.json").write_text(json.dumps({**found.results, "comparisons": begun, "averages": []}))
+    empty = ss.Sweep.load(tmp_path / "begun").table()
+    assert (len(empty), list(empty.columns), empty.index.names) == (0, list(table.columns), table.index.names)
+
+
+class _Silent(Tracker):
+    """A tracker that keeps nothing."""
+
+    name = "silent"
+
+    def start(self, run: TrackedRun) -> str:
+        return run.name
+
+    def log(self, number: int, metrics: Mapping[str, float]) -> None: ...
+    def summarise(self, summary: TrackedSummary) -> None: ...
+    def close(self, state: Literal["finished", "stopped", "failed"]) -> None: ...
 
 
 def test_a_wrong_call_is_one_line(place: Path, in_memory: dict[str, Any], tmp_path: Path) -> None:
@@ -782,6 +803,8 @@ def test_a_wrong_call_is_one_line(place: Path, in_memory: dict[str, Any], tmp_pa
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ss.ConfigError, match="a sweep takes names only"):
+        ss.sweep({"x": {**in_memory, "tracking": _Silent()}}, ["gold"], out=tmp_path / "out", progress=False, dry_run=True)
     with pytest.raises(ss.ConfigError, match="sweep has no argument 'methdos'"):
         ss.sweep({"x": place / "one" / "config.yaml"}, methdos=["gold"])  # type: ignore[call-arg]
     with pytest.raises(ss.RunError, match="there is no sweep at"):

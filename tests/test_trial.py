@@ -277,6 +277,8 @@ def test_without_a_trial_the_last_line_says_what_one_costs(
         f"decision  not yet: stepsynth plan {world.config_path} --try asks the teacher at most 40 times (at most 0."
     )
     assert last.endswith(" USD) and says whether to generate")
+    changed = stepsynth(capsys, "plan", world.config_path, "--set", "task.instruction=Say which.").out.splitlines()[-1]
+    assert f"stepsynth plan {world.config_path} --set 'task.instruction=Say which.' --try asks" in changed
     planned = json.loads(stepsynth(capsys, "plan", world.config_path, "--json").out)["trial"]
     assert set(planned) == TRIAL_KEYS
     assert set(planned["worst_case"]) == BILL

@@ -17,16 +17,44 @@ import pytest
 import stepsynth as ss
 from command import stepsynth
 from stepsynth.api.making import make_config
-from stepsynth.api.methods import method_line
+from stepsynth.api.methods import method_line, with_methods
 from stepsynth.comparison import parse_systems
-from stepsynth.config import MethodConfig, parse_config
+from stepsynth.config import MethodConfig, parse_config, parse_with
 from stepsynth.data.rows import check_file
 from stepsynth.errors import ConfigError, DataError, RunError
 from stepsynth.execution import execute, execute_comparison
 from stepsynth.run import RunDirectory
 from world import build_world
 
+SHORT = {"name": "t", "instruction": "Decide.", "labels": {"a": "", "b": ""}}
 ROWS = [{"text": f"Row number {i} here.", "label": "ab"[i % 2]} for i in range(8)]
+
+
+def test_a_method_object_leaves_open_what_it_does_not_set() -> None:
+    """As on the command line: such keys are settled by the teacher."""
+    config = parse_config({"task": SHORT, "data": {"validation": {"path": "v.csv"}}, "method": {"seed_rows": 7}})
+    found, line = with_methods(config, [ss.S3(rounds=1), ss.Gold()])
+    assert line == "s3,gold"
+    assert found.method.model_fields_set == {"rounds", "seed_rows"}
+
+
+def test_an_option_of_presets_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = stepsynth(capsys, "init", str(tmp_path / "new"), "--data-folder", str(tmp_path))
+    assert (outcome.code, "--data-folder belongs to --preset" in outcome.err) == (2, True)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["hf_sentiment_reviews_2023.csv", "sk-learn-20newsgroups-data.csv", "rk_2024-05-01.csv"])
+def test_a_file_s_name_is_no_key(name: str) -> None:
+    parse_config({"task": SHORT, "data": {"validation": {"path": name}}})
+
+
+@pytest.mark.parametrize("key", [f"hf_{'aB3' * 12}", f"sk-proj-{'aB3_' * 4}{'x9' * 12}", f"sk-ant-api03-{'k7' * 40}"])
+def test_a_key_in_an_override_is_refused_with_the_override_s_name(key: str) -> None:
+    values = {"task": SHORT, "data": {"validation": {"path": "v.csv"}}}
+    with pytest.raises(ConfigError, match=r"the override of 'teacher.model' holds what looks like a key") as caught:
+        parse_with(values, [f"teacher.model={key}"], Path.cwd())
+    assert key not in str(caught.value)
 
 
 # labels -------------------------------------------------------------------------------------

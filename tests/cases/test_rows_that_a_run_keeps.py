@@ -10,6 +10,7 @@ import pytest
 
 import stepsynth as ss
 from stepsynth.api.making import make_config
+from stepsynth.config import load_config
 from stepsynth.data.given import rows_of
 from stepsynth.data.keeping import kept_name
 from stepsynth.report.verify import verify_run
@@ -93,6 +94,30 @@ def test_a_run_that_kept_all_columns_goes_on_with_its_file(tmp_path: Path) -> No
     assert directory.config.data.validation.path == before
     assert [path.name for path in (tmp_path / "data").iterdir()] == [before.name]
     assert gold_findings(tmp_path) == []
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["a run", "a cell of a comparison"])
+def test_a_moved_run_finds_its_rows_again(beside: bool, tmp_path: Path) -> None:
+    first, then = tmp_path / "first", tmp_path / "then"
+    if beside:
+        config = make_config(TASK, first, validation=ROWS, teacher=ss.Teacher(backend="fake", model="fake"))
+        RunDirectory.open(first / "gold-0", config).close()
+    else:
+        began(first)
+    first.rename(then)
+    run = then / "gold-0" if beside else then
+    config = load_config(run)
+    assert config.data.validation.path is not None
+    assert config.data.validation.path.parent == then / "data"
+    assert len(load_run_data(config).validation.harvest) == len(ROWS) // 2
+    assert RunDirectory.read(run).config.data == config.data
+    RunDirectory.open(run, config).close()
+    assert not gold_findings(run)
+    # A changed config is still told.
+    document = json.loads((run / "config.json").read_text())
+    document["config"]["seed"] = 5
+    (run / "config.json").write_text(json.dumps(document))
+    assert "was edited" in "".join(str(finding) for finding in verify_run(run))
 
 
 def test_verify_looks_at_the_rows_that_a_program_gave(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from stepsynth.config import RunConfig
 from stepsynth.errors import RunError
 from stepsynth.report.verify import verify_run
 from stepsynth.runtime import failpoints
-from stepsynth.runtime.files import disk_errors, write_atomic
+from stepsynth.runtime.files import disk_errors, write_atomic, write_out
 from stepsynth.teachers.fake import FakeTeacher
 from world import World
 
@@ -177,6 +177,19 @@ except RunError as error:
     assert "cannot be written: File too large. Make room" in done.stdout
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_file_that_the_user_named_has_the_usual_permissions(tmp_path: Path) -> None:
+    """As any other program leaves them; a run's own files are for its owner only."""
+    path, before = tmp_path / "out.csv", os.umask(0o027)
+    try:
+        write_out(path, "new")
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o664)
+        write_out(path, "again")
+        assert (path.read_text(), path.stat().st_mode & 0o777) == ("again", 0o664)
+    finally:
+        os.umask(before)
 
 
 def test_r11_a_full_database_is_one_line_and_keeps_what_was_committed(tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ def with_methods(config: RunConfig, methods: Sequence[Method | str], plain: Meth
     base, systems = method_line(listed_methods(methods), plain or config.method)
     if base is None:
         return config, systems
-    own = _shared_settings(base)
-    return config.model_copy(update={"method": MethodConfig.model_validate({**dict(config.method), **own})}), systems
+    # What nobody set stays so: such keys may depend on the teacher.
+    values = {**config.method.model_dump(exclude_unset=True), **_shared_settings(base)}
+    return config.model_copy(update={"method": MethodConfig.model_validate(values)}), systems
 
 
 def listed_methods(methods: object) -> list[Method | str]:

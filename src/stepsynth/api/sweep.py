@@ -48,6 +48,7 @@ from stepsynth.sweeps.spec import (
     refuse_clashes,
 )
 from stepsynth.sweeps.tables import title_of
+from stepsynth.tracking import split_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "sweep"]
 
+# Of `Sweep.table`; the first three are its index.
+_COLUMNS = (
+    "data_set",
+    "setting",
+    "method",
+    "score",
+    "ci_low",
+    "ci_high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p",
+    "rank",
+)
 # What results of another form raise where they are used.
 _UNREADABLE = (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -128,7 +143,7 @@ class Sweep:
         """
         import pandas
 
-        return pandas.DataFrame([*self._lines()]).set_index(["data_set", "setting", "method"])
+        return pandas.DataFrame(self._lines(), columns=list(_COLUMNS)).set_index(list(_COLUMNS[:3]))
 
     def cells(self) -> pandas.DataFrame:
         """Return a frame with one row per cell, finished or not: the content of ``sweep.csv``."""
@@ -319,6 +334,11 @@ def _config(given: object, changes: Mapping[str, Any], folder: Path) -> tuple[Ru
         known = set(make_config.__annotations__) - {"return", "folder", "method"}
         if unknown := next((key for key in arguments if key not in known), None):
             raise ConfigError(f"a data set has no argument {unknown!r}.", hint=f"Known: {', '.join(sorted(known))}.")
+        if split_tracking(arguments.get("tracking"))[1]:
+            raise ConfigError(
+                "tracking has a tracker of your own, and a sweep takes names only.",
+                hint="Give it a name with register_tracker, or call compare(..., tracking=...) for each data set.",
+            )
         if "validation" not in arguments:
             raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts.")
         return _changed(make_config(arguments.pop("task"), folder, **arguments), overrides), MethodConfig()
@@ -347,16 +367,5 @@ def _not_a_sweep(folder: Path) -> RunError:
 def _numbers(data_set: str, setting: str | None, system: Mapping[str, Any]) -> dict[str, Any]:
     score, found = system["score"], system["difference"] or {}
     apart_low, apart_high = found.get("ci95") or (None, None)
-    return {
-        "data_set": data_set,
-        "setting": setting or "",
-        "method": system["name"],
-        "score": score["value"],
-        "ci_low": score["ci95"][0],
-        "ci_high": score["ci95"][1],
-        "difference": found.get("value"),
-        "difference_low": apart_low,
-        "difference_high": apart_high,
-        "p": found.get("p_holm"),
-        "rank": system["rank"],
-    }
+    values = (score["value"], *score["ci95"], found.get("value"), apart_low, apart_high, found.get("p_holm"), system["rank"])
+    return dict(zip(_COLUMNS, (data_set, setting or "", system["name"], *values), strict=True))

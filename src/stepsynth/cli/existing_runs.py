@@ -123,7 +123,7 @@ def export(
         raise ConfigError(f"{'--public' if public else '--dry-run'} belongs to --push.", hint="Give --push OWNER/NAME.")
     wanted = Wanted(data, student, Content(not no_lineage, validation_texts, test_texts, dropped), max_loss=max_loss)
     written = export_and_push(directory, folder.absolute(), wanted, None if push is None else Push(push, public, dry_run))
-    print_json(export_values(written)) if as_json else print_export(run, written)
+    print_json(export_values(written)) if as_json else print_export(run, written, public=public)
 
 
 def verify(folder: RunPath, as_json: Json = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -52,8 +53,8 @@ def _proof_values(proof: StudentExport) -> dict[str, Any]:
     }
 
 
-def print_export(run: Path, written: Exported) -> None:
-    """Print what was written and pushed, or would be pushed."""
+def print_export(run: Path, written: Exported, *, public: bool = False) -> None:
+    """Print what was written and pushed, or would be pushed, into public repositories if so."""
     for note in written.notes:
         typer.echo(plain_text(note), err=True)
     for what, place in (("rows", written.data), ("student", written.student)):
@@ -70,7 +71,9 @@ def print_export(run: Path, written: Exported) -> None:
             typer.echo(f"  {_size(size):>9}  {name}")
     unsent = [upload for upload in written.uploads if not upload.url]
     if unsent:
-        typer.echo(f"Nothing was sent. To send it: stepsynth export {run} {written.folder} --push {unsent[0].repository}")
+        paths = f"{shlex.quote(str(run))} {shlex.quote(str(written.folder))}"
+        send = f"stepsynth export {paths} --push {unsent[0].repository}{' --public' * public}"
+        typer.echo(f"Nothing was sent. To send it: {send}")
 
 
 def _size(count: int) -> str:

@@ -96,6 +96,8 @@ def init(
 
     if preset is not None and task is not None:
         raise ConfigError(f"--preset {preset} sets the task, but --task {task} was given, too.", hint="Give only one.")
+    if preset is None and data_folder is not None:
+        raise ConfigError("--data-folder belongs to --preset.", hint="Give --preset NAME; `stepsynth presets` lists them.")
     if preset is None:
         write_starter(folder, task or "classification")
         typer.echo(f"Wrote {folder}/config.yaml and the rows of a small example. Next:")
@@ -123,7 +125,7 @@ def plan(
     loaded = load_config(config, overrides)
     folder = default_folder(config, loaded.task.name)
     found = plan_config(loaded, folder, report=lambda line: typer.echo(line, err=True), trial=trial)
-    print_json(found) if as_json else print_plan(found, config, tried=trial)
+    print_json(found) if as_json else print_plan(found, config, overrides or (), tried=trial)
 
 
 @app.command()

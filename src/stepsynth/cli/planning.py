@@ -11,7 +11,7 @@ from stepsynth.cli.trying import decision_line, trial_lines
 from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stepsynth.config import RunConfig
@@ -38,12 +38,13 @@ def plan_config(config: RunConfig, folder: Path, *, report: Callable[[str], None
         return make_plan(config, folder=folder, report=report, trial=True)
 
 
-def print_plan(plan: dict[str, Any], config: Path, *, tried: bool = False) -> None:
+def print_plan(plan: dict[str, Any], config: Path, overrides: Sequence[str] = (), *, tried: bool = False) -> None:
     """Print what `make_plan` found.
 
     Args:
         plan: the plan.
         config: the config's file, to name it in the command for a trial.
+        overrides: the changes that the plan was made with, for the same command.
         tried: whether a trial was asked for.
     """
     from rich.console import Console
@@ -92,7 +93,7 @@ def print_plan(plan: dict[str, Any], config: Path, *, tried: bool = False) -> No
         console.print(f"[yellow]warning[/yellow]   {escape(plain_text(warning))}", soft_wrap=True)
     for line in trial_lines(plan["trial"]):
         console.print(plain_text(line), markup=False, soft_wrap=True)
-    console.print(plain_text(decision_line(plan["trial"], config)), markup=False, soft_wrap=True, style="bold")
+    console.print(plain_text(decision_line(plan["trial"], config, overrides)), markup=False, soft_wrap=True, style="bold")
 
 
 def _power_line(power: dict[str, Any]) -> str:

@@ -96,7 +96,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     console.print(table)
     judged = any(entry["round"] == method["best_round"] and entry["select"] for entry in method["rounds"])
     how = "the best round, chosen by the select half" if judged else "the last student, which also learnt from the select half"
-    console.print(f"* {how}; the test set was opened once, after that.", style="dim")
+    opened = "; the test set was opened once, after that" if method["test"] else ""
+    console.print(f"* {how}{opened}.", style="dim")
     if guessed := method.get("undecided"):
         chance = "chance" if guessed == (method["test"] or {}).get("n") else "partly chance"
         said = f"{guessed:,} answers of the teacher gave no decision and count as guesses: the score is {chance}."

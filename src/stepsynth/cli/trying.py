@@ -9,6 +9,7 @@ from stepsynth.cli.progress_view import dollars
 from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["decision_line", "trial_lines"]
@@ -31,19 +32,21 @@ def trial_lines(trial: dict[str, Any]) -> list[str]:
     return lines
 
 
-def decision_line(trial: dict[str, Any], config: Path) -> str:
+def decision_line(trial: dict[str, Any], config: Path, overrides: Sequence[str] = ()) -> str:
     """Return the decision, or without a trial how to get one.
 
     Args:
         trial: the plan's ``trial``.
         config: the config's file.
+        overrides: the changes that the plan was made with.
     """
     if trial["decision"] is not None:
         return f"decision  {trial['decision']['sentence']}"
     worst = trial["worst_case"]
     times = f"at most {counted(worst['requests'], 'time')}"
     cost = "price unknown" if worst["usd"] is None else f"at most {dollars(worst['usd'])} USD" if worst["usd"] else "free"
-    command = f"stepsynth plan {shlex.quote(str(config))} --try"
+    changes = "".join(f" --set {shlex.quote(override)}" for override in overrides)
+    command = f"stepsynth plan {shlex.quote(str(config))}{changes} --try"
     return f"decision  not yet: {command} asks the teacher {times} ({cost}) and says whether to generate"
 
 

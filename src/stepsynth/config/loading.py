@@ -16,7 +16,7 @@ from stepsynth.config.addresses import shown_path
 from stepsynth.config.reading import read_yaml
 from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
 from stepsynth.config.sections import SOURCES, Section, SourceConfig
-from stepsynth.config.stored import read_stored, stored_run, was_edited
+from stepsynth.config.stored import at_its_place, read_stored, stored_run, was_edited
 from stepsynth.config.teacher import TeacherConfig
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.registry import METHODS, STUDENTS, TRACKERS
@@ -36,9 +36,10 @@ __all__ = [
     "read_yaml_file",
 ]
 
-# The form of well-known services' keys; the digit distinguishes them from names with dashes.
+# The form of well-known services' keys: 16 letters and digits in a row, some of each, as in no name with dashes.
 _KEY = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|gh[oprsu]|glpat)[-_](?=[\w-]{0,80}\d)[\w-]{16,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}\b"
+    r"\b(?:sk|pk|rk|gsk|xai|hf|gh[oprsu])[-_](?:[\w-]{0,40}[-_])?(?=[A-Za-z]{0,80}\d)(?=\d{0,80}[A-Za-z])[A-Za-z\d]{16,}"
+    r"|\bglpat-(?=[\w-]{0,80}\d)[\w-]{16,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}\b"
     r"|\bBearer\s{1,9}(?=\S{0,80}\d)[\w.+/=-]{16,}",
 )
 # An address with user and password, or with a secret in its query.
@@ -114,7 +115,7 @@ def _stored_values(run: Path) -> dict[str, Any]:
             f"{str(run / 'config.json')!r} was edited: it does not match its digest.",
             hint="Undo the change. For other settings start a new run in another folder (out= / --out).",
         )
-    values = with_later_keys(document["config"])
+    values = at_its_place(with_later_keys(document["config"]), run)
     values["task"].pop("identity", None)
     return values
 
@@ -266,8 +267,9 @@ def _absolute(source: SourceConfig, base: Path) -> SourceConfig:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
-    _refuse_secrets(override, "an override")
     key, separator, text = override.partition("=")
+    _refuse_secrets(key, "an override")
+    _refuse_secrets(override, f"the override of {key!r}")
     if not separator or not key:
         raise ConfigError(f"the override {override!r} is not of the form key=value.", hint="Example: method.rounds=3")
     *parents, last = key.split(".")

@@ -8,7 +8,7 @@ from typing import Any
 
 from stepsynth.errors import ConfigError
 
-__all__ = ["read_stored", "stored_run", "was_edited"]
+__all__ = ["at_its_place", "read_stored", "stored_run", "was_edited"]
 
 _NAME = "config.json"
 
@@ -43,6 +43,26 @@ def read_stored(run: Path) -> dict[str, Any]:
             f"{str(run / _NAME)!r} cannot be read: {' '.join(str(error).split())}.", hint="Restore it, or start a new run."
         ) from None
     return document
+
+
+def at_its_place(values: dict[str, Any], run: Path) -> dict[str, Any]:
+    """Return a stored config's values with the paths of a program's rows where they are now: a run may have been moved.
+
+    They are in the run's folder ``data``, or beside the run if it is a cell of a comparison.
+
+    Args:
+        values: from `read_stored`; stays as it is.
+        run: the run's folder.
+    """
+    data = dict(values["data"])
+    for name, source in data.items():
+        path = Path(source["path"]) if isinstance(source, dict) and isinstance(source.get("path"), str) else None
+        if path is None or path.parent.name != "data" or path.exists():
+            continue
+        places = (run / "data" / path.name, run.resolve().parent / "data" / path.name)
+        if found := next((place for place in places if place.is_file()), None):
+            data[name] = {**source, "path": str(found.resolve())}
+    return {**values, "data": data}
 
 
 def was_edited(document: dict[str, Any], resolved: dict[str, Any], digest: str) -> bool:

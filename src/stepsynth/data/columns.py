@@ -80,6 +80,12 @@ class Columns:
         wanted = [ours for group in (*self.groups(), self.optional) for ours in group]
         return any(_alike(self.source_name(ours), known) for ours in wanted)
 
+    def is_row(self, value: Mapping[str, object]) -> bool:
+        """Whether a mapping has all needed columns, the first of them with a text: one row, not a table by columns."""
+        known = list(value)
+        found = [next(filter(None, (_alike(self.source_name(ours), known) for ours in group)), []) for group in self.groups()]
+        return bool(found) and all(found) and isinstance(value[found[0][0]], str)
+
     def pick(self, found: Iterable[str], where: str, *, more: str = "") -> dict[str, str]:
         """Map our names to the source's, for the columns that a source or row has.
 
@@ -172,6 +178,7 @@ class Tally:
         longest: the most lines that one row takes up.
         longest_at: the line where that row begins.
         notes: detected settings, a few words each.
+        derived: rows that name a labelled row of an earlier run as their source.
     """
 
     rows: int = 0
@@ -180,6 +187,7 @@ class Tally:
     longest: int = 0
     longest_at: int = 0
     notes: list[str] = field(default_factory=list)
+    derived: int = 0
 
     def say(self) -> str:
         """Return the counts in words."""

@@ -70,7 +70,7 @@ def _each(data: object, role: str) -> Iterable[object]:
     # A Series of pandas or polars is a list of values.
     if hasattr(data, "to_list") and not hasattr(data, "columns"):
         return _called(data.to_list, ())
-    if hasattr(data, "columns") and (twice := [name for name, count in Counter(map(str, data.columns)).items() if count > 1]):
+    if twice := [name for name, count in Counter(map(str, _names(data))).items() if count > 1]:
         raise DataError(f"{role} has more than one column {twice[0]!r}.", hint="Rename all but one of them.")
     # polars, pyarrow, pandas.
     for name, call in (("to_dicts", ()), ("to_pylist", ()), ("to_dict", ("records",))):
@@ -84,6 +84,12 @@ def _each(data: object, role: str) -> Iterable[object]:
     )
 
 
+def _names(data: Any) -> Iterable[object]:
+    """Return the names of a table's columns: for pyarrow, ``columns`` are their values."""
+    names = getattr(getattr(data, "schema", None), "names", None)
+    return names if isinstance(names, list) else getattr(data, "columns", ())
+
+
 def _called(method: Callable[..., Iterable[object]], arguments: tuple[str, ...]) -> Iterable[object]:
     return method(*arguments)
 
@@ -91,7 +97,8 @@ def _called(method: Callable[..., Iterable[object]], arguments: tuple[str, ...])
 def _of_dataset(data: Any) -> Iterator[dict[str, object]]:
     """Yield the rows of a `datasets` data set, with class names in place of class numbers."""
     features = data.features or {}
-    for row in data:
+    # A data set may be set to give tensors, arrays or whole tables.
+    for row in data.with_format(None) if hasattr(data, "with_format") else data:
         yield {name: _named(value, features.get(name)) for name, value in row.items()}
 
 
@@ -153,7 +160,7 @@ def _plain(value: object) -> object:
         # numpy's scalars and arrays.
         return _plain(to_list())
     # pandas' NA and NaT do not equal themselves.
-    return None if value != value or type(value).__name__ == "NAType" else str(value)
+    return None if type(value).__name__ == "NAType" or value != value else str(value)
 
 
 def read_given(source: SourceConfig, columns: Columns, tally: Tally) -> Generator[RawRow, None, None]:

@@ -7,10 +7,11 @@ on its rows says nothing. Until the test set is opened, it gives out only counts
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from stepsynth.config import RunConfig, SourceConfig, TaskConfig
@@ -27,6 +28,12 @@ from stepsynth.types import Example, canonical_json
 
 __all__ = ["SealedInfo", "SealedTest", "Validation", "load_seed", "load_source", "load_validation"]
 
+# The column of a data set that names the labelled row from which a row was written, and its values.
+_SOURCE = "source"
+_OF_GOLD = re.compile(r"(?:harvest|select)-\d+")
+_DERIVED = (
+    "were written from labelled rows of an earlier run; scores on these labelled rows, also in cross-validation, will be too high"
+)
 # Test rows held at a time while they are indexed.
 _PART = 8192
 
@@ -99,7 +106,11 @@ def load_seed(config: RunConfig, tally: Tally | None = None) -> list[Example]:
     """
     if config.data.seed is None:
         return []
-    return list(_rows(config.data.seed, config.task, "seed", config.seed, prefix="import", tally=tally))
+    tally = tally or Tally()
+    rows = list(_rows(config.data.seed, config.task, "seed", config.seed, prefix="import", tally=tally))
+    if tally.derived:
+        tally.notes.append(f"{tally.derived:,} {_DERIVED}")
+    return rows
 
 
 def load_validation(config: RunConfig) -> Validation:
@@ -227,6 +238,8 @@ def _rows(
     source: SourceConfig, task: TaskConfig, role: str, seed: int, prefix: str = "", tally: Tally | None = None
 ) -> Iterator[Example]:
     reader = RowReader(task, source, role, tally)
+    if role == "seed":
+        reader.columns = replace(reader.columns, optional=(*reader.columns.optional, _SOURCE))
     checked = _checked(reader, source, prefix or role)
     if source.sample is None:
         return checked
@@ -240,6 +253,7 @@ def _checked(reader: RowReader, source: SourceConfig, prefix: str) -> Iterator[E
         for number, raw in enumerate(rows):
             where = f"{f'line {raw.line}' if raw.line else f'row {number}'} of {describe(source)}"
             example = reader.example(f"{prefix}-{number}", raw, where)
+            reader.tally.derived += bool(_OF_GOLD.fullmatch(str(raw.values.get(_SOURCE) or "")))
             if example is not None:
                 yield example
     if number < 0:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.config import parse_source
-from stepsynth.data.columns import Columns, RawRow, shown
+from stepsynth.data.columns import Columns, RawRow, shown, trimmed
 from stepsynth.data.examples import RowReader, kept_field, text_columns, wanted_columns, written_field
 from stepsynth.data.readers.decoding import read_whole
 from stepsynth.data.readers.objects import find_rows, parse_documents
@@ -196,8 +196,10 @@ def _renamed(source: SourceConfig, labels: frozenset[str], task: TaskConfig, nam
 def _known_names(found: Mapping[str, object], task: TaskConfig) -> dict[str, str]:
     """Map our names to the file's, for columns with a known other name."""
     wanted = wanted_columns(task, {}, "")
-    missing = [name for group in wanted.needed if not any(name in found for name in group) for name in group]
-    mapping = {name: theirs for name in missing for theirs in _NAMES.get(name, ()) if theirs in found}
+    have = {trimmed(str(name)).casefold() for name in found}
+    missing = [name for group in wanted.needed if have.isdisjoint(group) for name in group]
+    # Of several other names the first one counts.
+    mapping = {name: theirs for name in missing for theirs in reversed(_NAMES.get(name, ())) if theirs in found}
     if "text1" in missing and "text2" in missing:
         if "C" in found and "X" in found:
             mapping |= {kept_field(task): "C", written_field(task): "X"}

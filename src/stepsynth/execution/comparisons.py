@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from stepsynth.comparison.cells import Match, check_known, plan_cells, run_cells
-from stepsynth.comparison.folder import refuse_others
+from stepsynth.comparison.folder import began_with, note_beginning, refuse_others
 from stepsynth.comparison.looks import check_max_seeds, look, read_looks
 from stepsynth.comparison.markdown import comparison_markdown
 from stepsynth.comparison.summary import summarise
@@ -90,6 +90,7 @@ def execute_comparison(
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigError(f"cannot write into {str(folder)!r}: {error.strerror}.", hint="Name another folder.") from None
+    note_beginning(folder, config)
 
     with held_names(config, *(system.method for system in systems)), _workers(on, jobs, note) as workers:
         turns, once = Turns(), Once()
@@ -163,9 +164,8 @@ def check_comparison(
     RunDirectory.refuse_network(folder)
     refuse_network_answers(answers_path(config.cache, folder))
     refuse_others(folder)
-    # All cells have the same teacher: that of the first cell found.
-    begun = next((RunDirectory.began_with(found.parent) for found in sorted(folder.glob("*/config.json"))), None)
-    settled = settle(config, begun, note, fetch=fetch)
+    # All cells have the same teacher: that of the first call.
+    settled = settle(config, began_with(folder), note, fetch=fetch)
     # The source of seed rows depends on the method, so it is settled for each cell.
     config = settled.model_copy(update={"method": settled.method.model_copy(update={"seed_from": config.method.seed_from})})
     systems = parse_systems(methods, config)

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stepsynth import __version__
 from stepsynth.config import SOURCES, was_edited
+from stepsynth.config.stored import at_its_place
 from stepsynth.data.keeping import is_kept_name, kept_file_fault
 from stepsynth.errors import RunError
 from stepsynth.journal import Journal
@@ -145,6 +146,7 @@ def _findings(folder: Path, notes: list[str]) -> list[Finding]:
 
 def _config(directory: RunDirectory) -> list[Finding]:
     document = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
+    document["config"] = at_its_place(document["config"], directory.path)
     if was_edited(document, directory.config.resolved(), directory.config.result_digest()):
         return [Finding("config", "config.json", "was edited: it does not match its digest", "Undo the change.")]
     return []

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stepsynth.data import Pool, SealedTest, Tally, Validation, load_contexts, load_pool, load_seed, load_validation
+from stepsynth.data.columns import shown
+from stepsynth.data.splits import units_by_context
 from stepsynth.errors import DataError, RunError
 from stepsynth.filters import own_filters, try_filters
 from stepsynth.methods import create_method
@@ -132,6 +134,8 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
     filters = own_filters(config.filters, config.given_filters or ())
     method = create_method(config)
     validation = load_validation(config)
+    if method.crossfits:
+        _refuse_one_context((*validation.harvest, *validation.select))
     try_filters(filters, validation.harvest)
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
@@ -167,6 +171,16 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
             where = resolve(model, kind="student", report=progress.note if progress else None)
             check_base(model, where, config.task.family, "fresh" if config.student.own else config.student.head)
     return RunData(validation, test, sealed, contexts, seed, pool, read, unused)
+
+
+def _refuse_one_context(rows: Sequence[Example]) -> None:
+    """Refuse rows that all share a context: they are one fold, so no student could be judged on rows it has not seen."""
+    if rows[0].context and len(units_by_context(rows)) == 1:
+        raise DataError(
+            f"all {len(rows):,} validation rows have one context, and cross-fitting keeps the rows of a context in one fold: "
+            f"{shown(rows[0].context)}.",
+            hint="Give rows with several contexts, or choose method.name: s3.",
+        )
 
 
 def _refuse_long_answers(config: RunConfig, validation: Validation) -> None:

@@ -24,6 +24,7 @@ from typing import IO
 
 from stepsynth.config import SOURCES, RunConfig, parse_stored
 from stepsynth.config.changes import changes_between, moved_defaults
+from stepsynth.config.stored import at_its_place
 from stepsynth.data.given import given_lines
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.journal import extent, holds_nothing
@@ -302,7 +303,7 @@ def _stored_config(path: Path) -> RunConfig:
     if path_problem(path) or not file.is_file():
         raise no_run(path)
     try:
-        return parse_stored(json.loads(file.read_text(encoding="utf-8"))["config"])
+        return parse_stored(at_its_place(json.loads(file.read_text(encoding="utf-8"))["config"], path))
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{str(file)!r} cannot be read: {error}.", hint="Restore it, or start a new run.") from None
 

@@ -35,7 +35,7 @@ def read_parquet(path: Path, columns: Columns, tally: Tally, mapped: Mapping[str
     with _unreadable(name, "Parquet"), pyarrow.parquet.ParquetFile(path) as file:
         picked = columns.pick(file.schema_arrow.names, name)
         batches = file.iter_batches(batch_size=_BATCH, columns=list(picked.values()))
-        yield from _rows(batches, file.schema_arrow, picked, tally, mapped)
+        yield from _rows(batches, file.schema_arrow, picked, tally, mapped, columns.everything)
         _refuse_lost(tally.rows, file.metadata.num_rows, name)
 
 
@@ -59,7 +59,7 @@ def read_arrow(path: Path, columns: Columns, tally: Tally, mapped: Mapping[str, 
             schema, batches = stream.schema, iter(stream)
         picked = columns.pick(schema.names, name)
         wanted = list(picked.values())
-        yield from _rows((batch.select(wanted) for batch in batches), schema, picked, tally, mapped)
+        yield from _rows((batch.select(wanted) for batch in batches), schema, picked, tally, mapped, columns.everything)
 
 
 def stored_types(path: Path) -> dict[str, Any]:
@@ -102,10 +102,11 @@ def _refuse_lost(read: int, told: int, name: str) -> None:
 
 
 def _rows(
-    batches: Iterator[Any], schema: Any, picked: Mapping[str, str], tally: Tally, mapped: Mapping[str, str]
+    batches: Iterator[Any], schema: Any, picked: Mapping[str, str], tally: Tally, mapped: Mapping[str, str], everything: bool
 ) -> Iterator[RawRow]:
     features = _features(schema)
-    names = {ours: _names_in(features.get(picked[ours])) for ours in _LABELS if ours in picked}
+    # Where all columns are read, the labels' column may have any name.
+    names = {ours: _names_in(features.get(picked[ours])) for ours in picked if everything or ours in _LABELS}
     for batch in batches:
         table = batch.to_pydict()
         for row in zip(*(table[theirs] for theirs in picked.values()), strict=True):
@@ -173,7 +174,8 @@ def read_hub(source: SourceConfig, columns: Columns, tally: Tally) -> Generator[
 def _hub_rows(data: datasets.Dataset, source: SourceConfig, columns: Columns, tally: Tally) -> Generator[RawRow, None, None]:
     picked = columns.pick(data.column_names, describe(source))
     names = {ours: _class_names(data.features[picked[ours]]) for ours in _LABELS if ours in picked}
-    for batch in data.select_columns(list(picked.values())).iter(batch_size=_BATCH):
+    # A saved data set may be set to give tensors or arrays.
+    for batch in data.with_format(None).select_columns(list(picked.values())).iter(batch_size=_BATCH):
         for row in zip(*(batch[theirs] for theirs in picked.values()), strict=True):
             tally.took(0, 1)
             yield RawRow(0, _named(dict(zip(picked, row, strict=True)), names, source.labels))

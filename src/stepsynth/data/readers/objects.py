@@ -104,7 +104,7 @@ def read_document(text: str, name: str, columns: Columns, tally: Tally) -> Itera
     """
     documents = parse_documents(text, name)
     if len(documents) == 1:
-        rows: Iterable[tuple[int, Any]] = ((0, item) for item in find_rows(documents[0][1], name))
+        rows: Iterable[tuple[int, Any]] = ((0, item) for item in find_rows(documents[0][1], name, columns))
     else:
         rows = documents
     for number, (line, row) in enumerate(rows):
@@ -117,8 +117,13 @@ def read_document(text: str, name: str, columns: Columns, tally: Tally) -> Itera
         yield RawRow(line, {ours: row[theirs] for ours, theirs in picked.items()})
 
 
-def find_rows(value: Any, name: str) -> list[Any]:
+def find_rows(value: Any, name: str, columns: Columns | None = None) -> list[Any]:
     """Return the rows of one JSON value.
+
+    Args:
+        value: the value.
+        name: the file's name, for messages.
+        columns: what a row has; an object that has it is a row, even if it holds a list, such as that of its answers.
 
     Raises:
         DataError: it holds no list, or several.
@@ -131,6 +136,8 @@ def find_rows(value: Any, name: str) -> list[Any]:
         names = value["columns"]
         if all(isinstance(row, list) and len(row) == len(names) for row in value["data"]):
             return [dict(zip(names, row, strict=True)) for row in value["data"]]
+    if columns is not None and columns.is_row(value):
+        return [value]
     lists = {key: inner for key, inner in value.items() if _is_rows(inner)}
     if len(lists) > 1:
         raise DataError(f"{name} holds several lists of objects: {', '.join(map(repr, list(lists)[:6]))}.", hint=_SPLIT)
