@@ -97,7 +97,10 @@ class _AnyAzure(OpenAI):
 
     def says_wrong_key(self, given: str) -> Fault:
         # Reported: the code is the status, as text; the key is not repeated.
-        said = "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key."
+        said = (
+            "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active "
+            "subscription and use a correct regional API endpoint for your resource."
+        )
         return Fault.status(401, body={"error": {"code": "401", "message": said}})
 
     def says_no_model(self, model: str) -> Fault:

@@ -683,6 +683,24 @@ def test_live_requests_are_refused_while_a_batch_that_answers_them_is_out(desk: 
         check_nothing_is_out(journal, missing)
 
 
+@pytest.mark.parametrize("then", ["batch", "live"])
+def test_a_batch_for_answers_that_were_cut_off_before_is_not_forgotten(desk: Desk, stop: threading.Event, then: str) -> None:
+    """The journal has an answer to each of its requests, of an earlier batch, but none within the new limit."""
+    assert {answer.finish_reason for answer in answered(desk.run(asks(4, max_tokens=1))).values()} == {"length"}
+    desk.server.polls = 3
+    with pytest.raises(Interrupted):
+        desk.run(asks(4), pause=lambda _: stop.set())
+    stop.clear()
+    assert [closed for *_, closed in desk.jobs()] == ["ended", ""]
+    if then == "live":
+        with pytest.raises(RunError, match="4 of these requests are in a batch"):
+            desk.run(asks(4), mode="live")
+    assert {answer.finish_reason for answer in answered(desk.run(asks(4))).values()} == {"stop"}
+    assert desk.server.creations == 2
+    assert [closed for *_, closed in desk.jobs()] == ["ended", "ended"]
+    assert desk.totals().requests == 8
+
+
 # cancel ----------------------------------------------------------------------------------------
 
 

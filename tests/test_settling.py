@@ -37,6 +37,8 @@ def config(teacher: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
         ("google/gemma-3-270m-it", 270e6),
         ("llama3.2:1b", 1e9),
         ("mistralai/Mixtral-8x7B-Instruct-v0.1", 7e9),
+        ("Qwen/Qwen2.5-7B-Instruct-1M", 7e9),
+        ("unsloth/Qwen3-30B-A3B-Instruct-2507-1M-GGUF", 30e9),
         ("gpt-4.1-mini", None),
         ("claude-sonnet-4-5", None),
         ("some-q4_k_m", None),

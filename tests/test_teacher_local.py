@@ -255,7 +255,9 @@ def test_weights_that_are_no_safetensors_are_refused(folder: Path, tmp_path: Pat
 
 
 class _Recorder:
-    """The one method of the engine's tokenizer that prompts are made with."""
+    """The part of the engine's tokenizer that prompts are made with."""
+
+    chat_template = "a template"
 
     def apply_chat_template(self, history: list[dict[str, str]], add_generation_prompt: bool) -> str:
         assert add_generation_prompt
@@ -268,6 +270,22 @@ def test_the_embedded_engine_gets_inert_well_formed_turns(structured: bool) -> N
     teacher.tokenizer, teacher._structured = _Recorder(), structured
     prompt = teacher._prompt(make_request("a \ud83d <|im_end|>"))
     assert prompt == "user: a \ufffd < |im_end|>" + (f"\n\n{INSTRUCTION}" if structured else "")
+
+
+def test_the_embedded_engine_gets_bare_turns_where_the_model_has_no_template() -> None:
+    """A base model; and a template that fails is one line."""
+    teacher = OpenVinoTeacher.__new__(OpenVinoTeacher)
+    teacher.tokenizer, teacher._structured = _Recorder(), False
+    teacher.tokenizer.chat_template = ""
+    assert teacher._prompt(make_request("Write.")) == "Write.\n\n"
+    teacher.tokenizer.chat_template = "another"
+
+    def fails(*_: object, **__: object) -> str:
+        raise RuntimeError("Advice of many words.\nMinja's error: no system turn at row 1")
+
+    teacher.tokenizer.apply_chat_template = fails
+    with pytest.raises(ConfigError, match=r"^the chat template of the teacher's model fails: no system turn at row 1\. Use"):
+        teacher._prompt(make_request("Write."))
 
 
 # vLLM ----------------------------------------------------------------------------------------

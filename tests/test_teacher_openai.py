@@ -26,7 +26,7 @@ from stepsynth.teachers import AsyncTeacher, answer_of, create_teacher
 from stepsynth.teachers.chat import request_seed
 from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.teachers.served import says_unlisted
-from stepsynth.types import Message, Request, Response, Sampling
+from stepsynth.types import Message, Request, Response, Sampling, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,6 +280,30 @@ def test_content_and_finish_reasons_are_mapped(loopback: LoopbackServer, choice:
     response = answer_with(loopback, choice)
     assert (response.text, response.finish_reason) == (text, finish)
     assert response.usage.completion_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "dollars"),
+    [
+        ({"cost": 0.00014}, 0.00014),
+        ({"cost": 0.00014, "is_byok": False, "cost_details": {"upstream_inference_cost": None}}, 0.00014),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, 0.021),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, None),
+        ({"cost": 0, "is_byok": False}, 0.0),
+        ({"cost": 0}, None),
+        ({"cost": -1}, None),
+        ({"cost": True}, None),
+        ({"cost": "0.1"}, None),
+        ({"cost": {"total_cost": 0.1}}, None),
+        ({"cost": float("inf")}, None),
+        ({}, None),
+    ],
+)
+def test_a_cost_that_the_server_reports_counts(loopback: LoopbackServer, told: dict[str, Any], dollars: float | None) -> None:
+    """As OpenRouter does."""
+    loopback.answer = lambda body: {**completion("a", body), "usage": {"prompt_tokens": 3, "completion_tokens": 2, **told}}
+    response = ask(make_config(loopback))
+    assert response.usage == Usage(3, 2, pytest.approx(dollars) if dollars else dollars)
 
 
 @pytest.mark.parametrize("usage", [None, [], {"prompt_tokens": "3"}, {"prompt_tokens": -1, "completion_tokens": None}])

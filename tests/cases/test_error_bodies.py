@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from stepsynth.generation import TeacherClient
 from stepsynth.journal import Journal
 from stepsynth.teachers import probe_teacher
 from stepsynth.teachers.anthropic import read_message
-from stepsynth.teachers.completions import read_completion
+from stepsynth.teachers.completions import is_failure, read_completion
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.refusals import classify, status_of
 from stepsynth.teachers.replies import Reply, refusal_error
 from stepsynth.testing import make_request
-from stepsynth.types import Response
+from stepsynth.types import Response, Usage
 
 CONFIG = TeacherConfig(
     backend="openai", base_url="http://127.0.0.1:9/v1", model="m", api_key_env="SOME_KEY", price=PriceConfig(input=0, output=0)
@@ -136,6 +137,17 @@ def test_a_failure_inside_a_message_is_classified_too(error: dict[str, str], kin
 )
 def test_what_a_refusal_is_about(status: int, body: object, about: str) -> None:
     assert classify(status, json.dumps(body)) == about
+
+
+@pytest.mark.parametrize("status", [400, 403, 451, 498])
+def test_a_page_says_nothing_of_the_prompt(status: int) -> None:
+    """A company's web filter, for instance. Pages that an earlier version kept as refusals are set aside."""
+    page = "<!DOCTYPE html><html><title>Web Filter Violation</title><p>Blocked: in violation of your Internet usage policy."
+    assert classify(status, page) == ""
+    assert classify(status, json.dumps({"error": {"message": "in violation of our usage policy"}})) == "withheld"
+    kept = Response("", "refusal", Usage(0, 0), page)
+    assert is_failure(kept)
+    assert not is_failure(replace(kept, raw='{"error": {"message": "in violation of our usage policy"}}'))
 
 
 def test_a_used_up_plan_is_not_called_a_wrong_key_and_its_words_are_shown() -> None:

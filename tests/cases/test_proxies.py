@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -10,7 +11,8 @@ import pytest
 from loopback import Fault, LoopbackServer
 from openai_client import make_config, use
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
-from stepsynth.teachers import probe_teacher
+from stepsynth.teachers import create_teacher, probe_teacher
+from stepsynth.teachers.anthropic import AnthropicTeacher
 from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.teachers.proxies import find_proxy
 from stepsynth.types import Message, Request, Sampling
@@ -97,6 +99,34 @@ def test_a_proxy_that_opens_no_tunnel_is_named(monkeypatch: pytest.MonkeyPatch, 
     assert f"HTTP {status}" in error.message
 
 
+@pytest.mark.parametrize("sign_in", ["", "me:word@"])
+@pytest.mark.parametrize("backend", ["openai", "anthropic"])
+def test_a_proxy_that_opens_a_tunnel_is_not_told_the_key(monkeypatch: pytest.MonkeyPatch, backend: str, sign_in: str) -> None:
+    """Nor the user's own headers: the way to the proxy is not encrypted."""
+    monkeypatch.setenv("A_KEY", "key-0123456789")
+    monkeypatch.setenv("A_TOKEN", "token-0123456789")
+    proxy = OneAnswer("HTTP/1.1 503 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    with proxy as address:
+        monkeypatch.setenv("https_proxy", f"http://{sign_in}{address}")
+        headers = {"X-Gateway": {"env": "A_TOKEN"}, "X-Plain": "plain-value"}
+        config = make_config("https://teacher.invalid/v1", backend=backend, api_key_env="A_KEY", headers=headers)
+        teacher = create_teacher(config)
+        assert isinstance(teacher, OpenAITeacher | AnthropicTeacher)
+
+        async def asked() -> None:
+            try:
+                await teacher.generate(Request((Message("user", "Write."),), Sampling(), 0, "seed", 0, ""))
+            finally:
+                await teacher.close()
+
+        with pytest.raises(TeacherError):
+            asyncio.run(asked())
+    said = proxy.heard.decode().lower()
+    assert said.startswith("connect teacher.invalid:443 ")
+    assert not any(part in said for part in ("key-0123456789", "token-0123456789", "plain-value", "x-gateway", "x-api-key"))
+    assert ("proxy-authorization: basic " in said) == bool(sign_in)
+
+
 @pytest.mark.parametrize("through", [True, False])
 def test_a_sign_in_page_is_not_an_answer(loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch, through: bool) -> None:
     page = "<!doctype html><html><head><title>Hotel network</title></head><body>Please sign in</body></html>"
@@ -164,7 +194,9 @@ def test_a_value_that_is_no_address_is_refused_before_anything_is_asked(monkeypa
 
 
 class OneAnswer:
-    """A socket that gives one raw answer to whoever connects."""
+    """A socket that gives one raw answer to whoever connects, and keeps what it heard."""
+
+    heard = b""
 
     def __init__(self, raw: str) -> None:
         from threading import Thread
@@ -176,7 +208,7 @@ class OneAnswer:
     def _serve(self) -> None:
         connection, _ = self._socket.accept()
         with connection:
-            connection.recv(65536)
+            self.heard = connection.recv(65536)
             connection.sendall(self._raw)
 
     def __enter__(self) -> str:

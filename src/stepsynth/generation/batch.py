@@ -111,7 +111,8 @@ class BatchDispatcher(Dispatcher):
 
     def _concerns_us(self, job: Job) -> bool:
         """Whether a job has wanted requests; close it if all its answers are known, leave it if none are wanted now."""
-        rest = self._store.unanswered(job)
+        # A request with an answer may be wanted again: one that was cut off, after the limit was raised.
+        rest = self._store.unanswered(job) | (self._wanted.keys() & set(job.keys))
         if not rest:
             self._store.close(job, "ended")
         elif rest.isdisjoint(self._wanted):
@@ -357,7 +358,7 @@ def check_nothing_is_out(journal: Journal, missing: Sequence[tuple[str, Request]
         RunError: some of the requests are in a batch whose answers have not been fetched.
     """
     wanted = {key for key, _ in missing}
-    out = sum(len(wanted & journal.jobs.unanswered(job)) for job in journal.jobs.open())
+    out = sum(len(wanted & set(job.keys)) for job in journal.jobs.open())
     if out:
         what = f"{out:,} of these requests are in a batch at the provider whose answers have not been fetched yet."
         raise RunError(what, hint="Set teacher.mode: batch again and run the same command; after that it may be live.")

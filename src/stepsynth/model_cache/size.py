@@ -30,5 +30,6 @@ def model_parameters(model: str) -> float | None:
             return float(sum(tensor.elements for tensor in read_header(path).tensors))
         except AssetError:
             return None
+    # The largest: "7B-Instruct-1M" has room for a million tokens, "30B-A3B" uses three billion at a time.
     found = _NAMED.findall(model.replace("_", "-"))
-    return float(found[-1][0]) * (1e9 if found[-1][1] in "bB" else 1e6) if found else None
+    return max((float(number) * (1e9 if unit in "bB" else 1e6) for number, unit in found), default=None)

@@ -17,7 +17,7 @@ from stepsynth.errors import PermanentError, TransientError
 from stepsynth.teachers.error_body import read_error, server_message
 from stepsynth.teachers.event_stream import is_event_stream, whole_body
 from stepsynth.teachers.failures import error_in_place_of
-from stepsynth.teachers.redaction import parsed_json, token_count, well_formed
+from stepsynth.teachers.redaction import is_page, parsed_json, token_count, well_formed
 from stepsynth.teachers.refusals import UNKNOWN_STATUS, classify, status_of
 from stepsynth.teachers.replies import TRANSIENT, Reply
 from stepsynth.types import FinishReason, Response, Usage
@@ -138,13 +138,15 @@ def _without_errors(entry: Response | Reply, asked: str) -> Response | Reply:
 
 
 def is_failure(response: Response) -> bool:
-    """Whether a kept answer's body is a failure: an older version kept such bodies as answers.
+    """Whether a kept answer's body is a failure: an older version kept such bodies, and pages, as answers.
 
     Args:
         response: the kept answer.
     """
     raw = response.raw
-    if response.finish_reason == "refusal" or not raw or not (_SUSPECT.search(raw) or not response.text.strip()):
+    if response.finish_reason == "refusal":
+        return is_page(raw)
+    if not raw or not (_SUSPECT.search(raw) or not response.text.strip()):
         return False
     value = parsed_json(raw)
     if not isinstance(value, dict) or not ("choices" in value or "error" in value):
@@ -290,7 +292,22 @@ def _usage(value: object) -> Usage:
     counts = value if isinstance(value, dict) else {}
     read, written, both = (token_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     # Some servers count hidden thoughts only in the total.
-    return Usage(read, max(written, both - read) if read else written)
+    return Usage(read, max(written, both - read) if read else written, _dollars(counts))
+
+
+def _dollars(counts: dict[str, Any]) -> float | None:
+    """Return the cost that a gateway reports with the tokens, as OpenRouter does; ``None`` if it reports none.
+
+    Zero counts only from a gateway that tells more about it: elsewhere it may stand for an unknown cost. With the user's own
+    key at the provider (``is_byok``), the provider's bill comes on top of the gateway's.
+    """
+    cost, details = counts.get("cost"), counts.get("cost_details")
+    upstream = details.get("upstream_inference_cost") if isinstance(details, dict) else None
+    parts = [cost, upstream] if counts.get("is_byok") is True else [cost]
+    if not all(isinstance(part, int | float) and not isinstance(part, bool) and 0 <= part < math.inf for part in parts):
+        return None
+    total = float(sum(parts))
+    return total if total or isinstance(details, dict) or "is_byok" in counts else None
 
 
 def _of_all(usage: Usage, choices: list[dict[str, Any]], timings: object) -> Usage:
@@ -306,7 +323,7 @@ def _of_all(usage: Usage, choices: list[dict[str, Any]], timings: object) -> Usa
     of_one = isinstance(timings, dict) and timings.get("predicted_n") == written
     if not of_one and written >= sum(len(text.split()) for text in texts):
         return usage
-    return Usage(usage.prompt_tokens, math.ceil(written * sum(map(len, texts)) / len(texts[0])))
+    return Usage(usage.prompt_tokens, math.ceil(written * sum(map(len, texts)) / len(texts[0])), usage.cost_usd)
 
 
 def _text_of(choice: dict[str, Any]) -> str:
@@ -319,7 +336,8 @@ def _split(usage: Usage, parts: int) -> list[Usage]:
     if parts == 1:
         return [usage]
     read, written = divmod(usage.prompt_tokens, parts), divmod(usage.completion_tokens, parts)
-    return [Usage(read[0] + (i < read[1]), written[0] + (i < written[1])) for i in range(parts)]
+    cost = None if usage.cost_usd is None else usage.cost_usd / parts
+    return [Usage(read[0] + (i < read[1]), written[0] + (i < written[1]), cost) for i in range(parts)]
 
 
 def _was_written(raw: str) -> bool:

@@ -162,7 +162,9 @@ class HttpClient:
         patience = aiohttp.ClientTimeout(sock_connect=self._config.connect_timeout_s, sock_read=self._config.timeout_s)
         try:
             session, route = self._session(), self._route(path)
-            async with session.get(route.url, allow_redirects=False, timeout=patience, **route.proxied) as response:
+            async with session.get(
+                route.url, headers=self._sent_headers(), allow_redirects=False, timeout=patience, **route.proxied
+            ) as response:
                 if not 200 <= response.status < 300:
                     read = await self._read(response)
                     failure = read if isinstance(read, TeacherError) else self.refused(read)
@@ -214,16 +216,12 @@ class HttpClient:
 
         loop = get_running_loop()
         if self._opened is None or self._opened.closed or self._loop is not loop:
-            # Short answers gain nothing from compression, and without it a few bytes cannot become gigabytes.
-            own = {name: value.get_secret_value() for name, value in self._own_headers.items()}
-            headers = {**self._headers, **own, "Accept-Encoding": "identity"}
-            if self._key is not None:
-                name, before = self._key_header
-                headers[name] = before + self._key.get_secret_value()
             trace = aiohttp.TraceConfig()
             trace.on_request_chunk_sent.append(_mark_sent)
             self._opened = aiohttp.ClientSession(
-                headers=headers,
+                # Not the key: aiohttp also sends a session's headers to a proxy that opens a tunnel. Short answers gain nothing
+                # from compression, and without it a few bytes cannot become gigabytes.
+                headers={"Accept-Encoding": "identity"},
                 connector=aiohttp.TCPConnector(limit=self._config.concurrency, keepalive_timeout=_IDLE_S),
                 # `connect` would also count the wait for a free connection.
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s, sock_connect=self._config.connect_timeout_s),
@@ -233,6 +231,15 @@ class HttpClient:
             )
             self._loop = loop
         return self._opened
+
+    def _sent_headers(self, **more: str) -> dict[str, str]:
+        """Return the headers of a request; they go through a proxy's tunnel, not to the proxy."""
+        own = {name: value.get_secret_value() for name, value in self._own_headers.items()}
+        found = {**self._headers, **own}
+        if self._key is not None:
+            name, before = self._key_header
+            found[name] = before + self._key.get_secret_value()
+        return {**found, **more}
 
     def _route(self, path: str) -> _Route:
         """Return the route of a path; cached for repeated paths."""
@@ -251,13 +258,14 @@ class HttpClient:
         import aiohttp
 
         session, route = self._session(), self._route(path)
-        extra: dict[str, Any] = {"headers": _JSON} if isinstance(data, bytes) else {}
+        extra: dict[str, Any] = {}
         if timeout_s is not None:
             extra["timeout"] = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self._config.connect_timeout_s)
         async with session.request(
             method,
             route.url,
             data=data,
+            headers=self._sent_headers(**(_JSON if isinstance(data, bytes) else {})),
             allow_redirects=False,
             trace_request_ctx=state,
             **route.proxied,

@@ -170,7 +170,15 @@ def chat_prompt(tokenizer: Any, messages: tuple[Message, ...]) -> str:
     """Return a chat as one text for the model to continue."""
     # A control token in a text would start another turn, so it is broken up.
     history = [{"role": m.role, "content": well_formed(m.content).replace("<|", "< |")} for m in messages]
-    return str(tokenizer.apply_chat_template(history, add_generation_prompt=True))
+    if not tokenizer.chat_template:
+        # A base model.
+        return "\n\n".join(turn["content"] for turn in history) + "\n\n"
+    try:
+        return str(tokenizer.apply_chat_template(history, add_generation_prompt=True))
+    except RuntimeError as error:
+        # The engine's own advice comes first.
+        said = " ".join(str(error).split()).rpartition("error: ")[2][:200]
+    raise ConfigError(f"the chat template of the teacher's model fails: {said}.", hint="Use another model.")
 
 
 def engine_settings(request: Request, seed: int) -> Any:

@@ -16,6 +16,7 @@ import re
 from typing import Literal
 
 from stepsynth.teachers.error_body import ErrorBody, read_error
+from stepsynth.teachers.redaction import is_page
 
 __all__ = ["UNKNOWN_STATUS", "Refusal", "classify", "daily_limit", "may_be_the_model", "status_of"]
 
@@ -76,7 +77,8 @@ _LIMIT = re.compile(r"\blimit: (\d{1,12})", re.IGNORECASE)
 
 _KEY_CODES = frozenset(["invalid_api_key", "api_key_invalid", "authentication_error", "invalidapikey"])
 _KEY_WORDS = re.compile(
-    r"api[ _-]?key (?:is )?(?:not valid|invalid|not found|expired)|(?:invalid|incorrect|expired) api[ _-]?key", re.IGNORECASE
+    r"api[ _-]?key (?:is )?(?:not valid|invalid|not found|expired)|(?:invalid|incorrect|expired) (?:api[ _-]?|subscription )key",
+    re.IGNORECASE,
 )
 _MODEL_CODES = frozenset(["model_not_found", "model_not_exist", "unknown_model", "deploymentnotfound", "invalid_model"])
 _MODEL_WORDS = re.compile(r"model not exist|is not a valid model|\bmodel\b.{0,120}\bdoes not exist", re.IGNORECASE)
@@ -136,6 +138,9 @@ def classify(status: int, text: str, *, wait: float | None = None) -> Refusal:
     error = read_error(text)
     if status == 402 or (status < 500 and _is_money(status, error, wait)):
         return "money"
+    if is_page(text):
+        # A page is from something in between, such as a company's web filter, whatever words it uses.
+        return "key" if status == 401 else ""
     if status == 451:
         return "withheld"
     if status == 401 or (status in {400, 498} and (_KEY_CODES & error.codes.keys() or _KEY_WORDS.search(error.words))):
