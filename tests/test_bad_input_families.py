@@ -12,6 +12,7 @@ from family_rows import PAIR, PAIR_ROWS, QA, QA_ROWS, TAG_ROWS, TAGS, Row, run_c
 from stepsynth.config import RunConfig, TaskConfig
 from stepsynth.data import SealedTest, load_contexts, load_seed, load_texts, load_validation
 from stepsynth.errors import UserError
+from stepsynth.run.data import load_run_data
 
 Deed = Callable[[RunConfig], object]
 QUESTION: Row = {"context": "Über Paris, and Paris again, to Rome.", "question": "Where?"}
@@ -284,6 +285,18 @@ SOURCES: dict[str, tuple[tuple[Row, Callable[[Path], dict[str, Any]], Deed], str
     "seed: unknown label": (
         (PAIR, lambda folder: {"seed": {"path": str(write_rows(folder / "s.jsonl", [{**PAIR_ROWS[0], "label": 0}]))}}, load_seed),
         "'0' x 1.* map them with data.seed.labels",
+    ),
+    "validation: pairs that share one context, with cross-fitting": (
+        (
+            PAIR,
+            lambda folder: {
+                "validation": {
+                    "path": str(write_rows(folder / "v.jsonl", [{**row, "text1": "The policy."} for row in PAIR_ROWS]))
+                }
+            },
+            load_run_data,
+        ),
+        "all 16 validation rows have one context, and cross-fitting keeps .*: 'The policy.'. Give rows with several contexts",
     ),
 }
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from family_rows import PAIR, PAIR_ROWS, QA, QA_ROWS, TAG_ROWS, TAGS, Row, run_config, write_rows
 from stepsynth.config import SourceConfig, TaskConfig
-from stepsynth.data import SealedTest, load_contexts, load_seed, load_source, load_texts, load_validation
+from stepsynth.data import SealedTest, Tally, load_contexts, load_seed, load_source, load_texts, load_validation
 from stepsynth.errors import ConfigError, RunError
 from stepsynth.tasks import create_family
 from stepsynth.types import Example, Span
@@ -158,6 +158,24 @@ def test_a_sample_of_several_labels_holds_the_rare_ones(tmp_path: Path) -> None:
     for seed in range(5):
         drawn = Counter(row.label for row in load(TAGS, write_rows(tmp_path / "a.jsonl", rows), sample=20, seed=seed))
         assert (drawn["warm|wet|windy"], drawn["warm|windy"]) == (2, 2)
+
+
+def test_seed_rows_that_were_written_from_labelled_rows_are_counted(tmp_path: Path) -> None:
+    """A run reads them like other columns: only their own kind of value means something."""
+    sources = ["harvest-3", "select-12", None, "twitter", ""]
+    rows = [{**row, "source": source} for row, source in zip(TAG_ROWS, sources, strict=False)]
+    path = write_rows(tmp_path / "seed.jsonl", rows)
+    config = run_config(TAGS, tmp_path / "unused")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"seed": SourceConfig(path=path)})})
+    tally = Tally()
+    assert len(load_seed(config, tally)) == len(rows)
+    assert tally.say().endswith(
+        ", 2 were written from labelled rows of an earlier run; scores on these labelled rows, also in cross-validation, "
+        "will be too high"
+    )
+    write_rows(path, TAG_ROWS)
+    load_seed(config, tally := Tally())
+    assert "written from" not in tally.say()
 
 
 def test_a_validation_sample_holds_two_rows_of_each_of_many_labels(tmp_path: Path) -> None:

@@ -140,15 +140,13 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
     test = SealedTest(config) if config.data.test else None
     sealed = test.inspect((*validation.harvest, *validation.select)) if test else None
     read = {name: Tally() for name in ("contexts", "seed") if getattr(config.data, name)}
-    pool, unused = None, ""
+    pool = None
     if method.takes_pool and config.data.pool is not None:
         read["pool"] = Tally()
         in_test = test.finder() if test else lambda _: False
         near_test = test.near_finder if test else None
         pool = load_pool(config, (*validation.harvest, *validation.select), in_test, read["pool"], near_test)
         read["pool"].notes.append(pool.say())
-    elif config.data.pool is not None:
-        unused = f"data.pool is not used by method.name={config.method.name}: crossfit (the default), pool and annotate use it."
     shown = (*validation.harvest, *(validation.select if method.crossfits else ()))
     contexts = load_contexts(config, shown, read.get("contexts"))
     seed = tuple(load_seed(config, read.get("seed"))) if config.data.seed else ()
@@ -170,7 +168,17 @@ def load_run_data(config: RunConfig, progress: Progress | None = None) -> RunDat
         for model in filter(None, (base, config.method.mistakes_of)):
             where = resolve(model, kind="student", report=progress.note if progress else None)
             check_base(model, where, config.task.family, "fresh" if config.student.own else config.student.head)
-    return RunData(validation, test, sealed, contexts, seed, pool, read, unused)
+    return RunData(validation, test, sealed, contexts, seed, pool, read, _unused(config, method))
+
+
+def _unused(config: RunConfig, method: Method) -> str:
+    """Return a note on sources that the method does not use; empty if there are none."""
+    used = {
+        "pool": (method.takes_pool, "crossfit (the default), pool and annotate use it"),
+        "seed": (method.takes_seed, "crossfit (the default), s3, s3+gold and seed-only use it"),
+    }
+    given = [(name, who) for name, (takes, who) in used.items() if getattr(config.data, name) is not None and not takes]
+    return " ".join(f"data.{name} is not used by method.name={config.method.name}: {who}." for name, who in given)
 
 
 def _refuse_one_context(rows: Sequence[Example]) -> None:

@@ -303,7 +303,7 @@ def _dollars(counts: dict[str, Any]) -> float | None:
     """
     cost, details = counts.get("cost"), counts.get("cost_details")
     upstream = details.get("upstream_inference_cost") if isinstance(details, dict) else None
-    parts = [cost, upstream] if counts.get("is_byok") is True else [cost]
+    parts: list[Any] = [cost, upstream] if counts.get("is_byok") is True else [cost]
     if not all(isinstance(part, int | float) and not isinstance(part, bool) and 0 <= part < math.inf for part in parts):
         return None
     total = float(sum(parts))
