@@ -20,8 +20,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CANARY = "zqcanary"
 METHODS = ("s3", "seed-only", "zerogen", "goldgen", "gold", "s3+gold", "crossfit", "teacher")
-# Every family with the loop, which does most; every method where texts are simplest.
-CASES = [*((family, "s3") for family in FAMILIES), *(("classification", method) for method in METHODS[1:])]
+# With texts without labels, test rows among them.
+POOLED = ("crossfit with a pool", "pool with a pool", "annotate with a pool")
+# Every family with the loop, which does most, and with cross-fitting and a pool; every method where texts are simplest.
+CASES = [
+    *((family, method) for family in FAMILIES for method in ("s3", POOLED[0])),
+    *(("classification", method) for method in (*METHODS[1:], *POOLED[1:])),
+]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,17 @@ def holders(folder: Path, *, but: tuple[str, ...] = ()) -> list[str]:
     return found
 
 
+def add_pool(world: FamilyWorld) -> list[str]:
+    """Write a pool with all test rows in it, as they are and slightly changed; return what config names it."""
+    labels = ("label", "labels", "answers")
+    test = [{name: value for name, value in row.items() if name not in labels} for row in marked(world.family)]
+    other = [{name: value for name, value in row.items() if name not in labels} for row in rows_of(world.family, 40, 2000)]
+    written = "question" if world.family == "extractive_qa" else "text2" if world.family == "pair" else "text"
+    near = [{**row, written: f"{row[written].rstrip('?.')}!"} for row in test]
+    world.write_rows("pool.jsonl", [*other[:20], *test, *near, *other[20:]])
+    return [f"data.pool.path={world.folder / 'pool.jsonl'}", "method.seed_rows=12", "method.folds=3"]
+
+
 class Stop(Exception):
     """The end, as far as this test is concerned."""
 
@@ -78,7 +94,11 @@ def test_nothing_of_the_test_set_is_anywhere_before_it_is_opened(
     """And after it, in no page, data set, model or log; the teacher alone has to be asked its rows, at the very end."""
     world = world_of(tmp_path / "world", family, student)
     out = tmp_path / "out"
-    config = world.config(f"method.name={method}", f"method.label_check={'auto' if method == 'crossfit' else 'harvest'}")
+    method, _, pooled = method.partition(" with a pool") if method in POOLED else (method, "", None)
+    more = [] if pooled is None else add_pool(world)
+    more += ["method.annotate_rows=6"] if more and method == "crossfit" else []
+    check = "auto" if more or method == "crossfit" else "harvest"
+    config = world.config(f"method.name={method}", f"method.label_check={check}", *more)
 
     def stop(*_: object) -> None:
         raise Stop
@@ -87,7 +107,7 @@ def test_nothing_of_the_test_set_is_anywhere_before_it_is_opened(
         patched.setattr(StudentRunner, "evaluate_test", stop)
         with pytest.raises(Stop):
             run_config(config, out / "run")
-    assert len(asked(out / "run")) > 0 or method == "gold"
+    assert len(asked(out / "run")) > 0 or method in ("gold", "pool")
     assert (out / "answers.db").is_file()
     assert holders(out) == []
     from stepsynth.cli.running import read_status
@@ -127,7 +147,9 @@ def test_plan_shows_nothing_of_the_test_set(
     family: str, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = world_of(tmp_path / "world", family, student)
-    for option in ([], ["--json"]):
+    pool = [part for override in add_pool(world) for part in ("--set", override)]
+    pool += ["--set", "method.name=crossfit", "--set", "method.label_check=auto"]
+    for option in ([], ["--json"], pool, [*pool, "--json"], [*pool, "--try"]):
         outcome = stepsynth(capsys, "plan", world.config_path, *option)
         assert outcome.code == 0, outcome.err
         assert CANARY not in outcome.out + outcome.err
