@@ -239,13 +239,19 @@ BAD: dict[str, tuple[Callable[[FamilyWorld], object], tuple[str, ...], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+# A student of labelled and annotated texts may learn in two stages.
+_GOOD = ("final with written rows", "annotate")
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [(name, method) for name in BAD for method in ("pool", "annotate") if (name, method) != _GOOD]
+)
 def test_bad_input_is_one_line_and_nothing_begins(
-    name: str, world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, method: str, world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil, changes, words = BAD[name]
     spoil(world)
-    settings = [part for change in changes for part in ("--set", change)]
+    settings = [part for change in (f"method.name={method}", *changes) for part in ("--set", change)]
     said = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", *settings)
     assert said.code == 2
     assert words in said.err.replace("\n", " ")
@@ -611,19 +617,32 @@ def test_more_mistakes_than_texts_end_the_run_and_not_the_program(world: FamilyW
 
 def test_the_default_may_write_and_label(student: Path, tmp_path: Path) -> None:
     pupil = SpyingStudent()
-    settings: dict[str, Any] = {"name": "crossfit", "seed_rows": 24, "rounds": 1, "annotate_rows": 10}
+    settings: dict[str, Any] = {
+        "name": "crossfit", "seed_rows": 24, "rounds": 1, "annotate_rows": 10, "annotate_per_mistake": 1,
+    }  # fmt: skip
     results = run(pooled(tmp_path / "world", "classification", student, **settings).config(), tmp_path / "run", pupil)
     stages = {stage["stage"]: stage["requested"] for stage in results["stages"]}
     assert stages["round-0/annotate"] == 10
     assert {"round-0/extrapolate", "round-1/extrapolate"} <= set(stages)
     assert pupil.leaks == []
-    texts = {row.text for row in rows_in(tmp_path / "run", "round-0/annotate")}
-    assert len(texts) == 10
+    first, like = (rows_in(tmp_path / "run", f"round-{number}/annotate") for number in (0, 1))
+    assert len({row.text for row in (*first, *like)}) == len(first) + len(like)
+    assert (len(first), stages["round-1/annotate"]) == (10, len(like))
+    assert {row.source for row in like} == {row.source for row in rows_in(tmp_path / "run", "round-1/extrapolate")} - {None}
     # A text that the teacher has labelled is not labelled once more by a student.
     for train, _ in pupil.fits:
         twice = {row.text for row in train if row.id.startswith("pool-")} & {row.text for row in train if "/annotate" in row.id}
         assert not twice
     assert verify_run(tmp_path / "run") == []
+
+
+def test_a_run_of_an_earlier_version_labels_no_texts_like_mistakes(student: Path, tmp_path: Path) -> None:
+    """A stored config without the key means none."""
+    settings: dict[str, Any] = {"name": "crossfit", "seed_rows": 12, "rounds": 1, "annotate_rows": 4}
+    config = pooled(tmp_path / "world", "classification", student, **settings).config()
+    assert "annotate_per_mistake" not in config.resolved()["method"]
+    results = run(config, tmp_path / "run", SpyingStudent())
+    assert "round-1/annotate" not in {stage["stage"] for stage in results["stages"]}
 
 
 @pytest.mark.parametrize("changes", [{"data.pool": None}, {"data.seed": {"path": "pool.jsonl"}}, {"method.final": "pool"}])
@@ -634,16 +653,22 @@ def test_what_does_not_go_with_it_is_refused(changes: dict[str, Any], world: Fam
 
 
 def test_texts_to_label_need_a_pool(world: FamilyWorld) -> None:
-    with pytest.raises(ConfigError, match=r"method\.annotate_rows=5 needs texts without labels"):
-        world.config("data.pool=null", "method.name=crossfit", "method.annotate_rows=5")
+    for key in ("annotate_rows", "annotate_per_mistake"):
+        with pytest.raises(ConfigError, match=rf"method\.{key}=5 needs texts without labels"):
+            world.config("data.pool=null", "method.name=crossfit", f"method.{key}=5")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [8])
-def test_an_annotating_run_that_is_killed_ends_byte_identical(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "more"), [("annotate", {}), ("crossfit", {"annotate_rows": 4, "annotate_per_mistake": 1})], ids=["", "the default"]
+)
+def test_an_annotating_run_that_is_killed_ends_byte_identical(
+    method: str, more: dict[str, Any], tmp_path: Path, kills: int
+) -> None:
     world = build_world(tmp_path / "world")
     (world.folder / "pool.txt").write_text("\n".join(row["text"] for row in rows_of("classification", 40, 2000)))
-    settings = {"name": "annotate", "seed_rows": 16, "rounds": 1, "folds": 2}
+    settings: dict[str, Any] = {"name": method, "seed_rows": 16, "rounds": 1, "folds": 2, **more}
     world.write_config({f"method.{key}": value for key, value in settings.items()} | {"data.pool": {"path": "pool.txt"}})
     with Harness(tmp_path) as harness:
         calm = harness.kill(-1)
@@ -658,6 +683,24 @@ def test_annotate_plans_and_runs_from_the_shell(world: FamilyWorld, tmp_path: Pa
     said = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", *settings)
     assert said.code == 0, said.err
     assert "labelled by the teacher" in said.out + said.err
+    (tmp_path / "new.txt").write_text("one text\nanother text\n")
+    answered = stepsynth(capsys, "predict", tmp_path / "run", tmp_path / "new.txt", "--out", tmp_path / "answers.jsonl")
+    assert answered.code == 0, answered.err
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_cap_holds_for_texts_that_the_teacher_labels(
+    world: FamilyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--set", "method.name=annotate", "--set", "method.seed_rows=20", "--set", "budget.requests=7"]
+    said = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", *settings)
+    assert said.code == 2
+    assert "7" in said.err
+    with closing(Journal(tmp_path / "run" / "journal.db")) as journal:
+        assert journal.totals().requests == 7
+    settings[-1] = "budget.requests=100"
+    said = stepsynth(capsys, "run", world.config_path, "--out", tmp_path / "run", *settings)
+    assert said.code == 0, said.err
     assert stepsynth(capsys, "verify", tmp_path / "run").code == 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "the texts of the pool like them that the teacher then labelled" in page

@@ -11,7 +11,7 @@ import pytest
 
 from stepsynth.cli.starter import STARTERS, write_starter
 from stepsynth.config import Family, RunConfig, load_config
-from stepsynth.data import SealedTest, load_source, load_validation
+from stepsynth.data import SealedTest, load_pool, load_source, load_validation
 from stepsynth.errors import ConfigError
 from stepsynth.tasks import split_labels
 from stepsynth.types import Example
@@ -86,6 +86,26 @@ def test_a_starter_is_small(config: RunConfig) -> None:
 def test_the_example_holds_the_starters_config(task: str) -> None:
     starter = ROOT / "src" / "stepsynth" / "starter" / f"{task}.yaml"
     assert (ROOT / "examples" / STARTERS[task] / "config.yaml").read_bytes() == starter.read_bytes()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_line_for_a_pool_holds_once_it_is_no_comment(task: str, tmp_path: Path) -> None:
+    write_starter(tmp_path / "new", task)
+    file = tmp_path / "new" / "config.yaml"
+    text = file.read_text()
+    assert text.count("  #   pool:") == 1
+    file.write_text(text.replace("  #   pool:", "  pool:"))
+    config = load_config(file)
+    assert config.data.pool is not None
+    assert config.data.pool.path is not None
+    name = config.data.pool.path.name
+    if name.endswith(".txt"):
+        config.data.pool.path.write_text("one text\nanother text\n")
+    else:
+        fields = {"pair": ("text1", "text2"), "extractive_qa": ("context", "question")}[task]
+        config.data.pool.path.write_text(f"{','.join(fields)}\nthis is kept,this is written\nthat is kept,that is written\n")
+    validation = load_validation(config)
+    assert len(load_pool(config, (*validation.harvest, *validation.select), lambda _: False).rows) == 2
 
 
 def test_messages_have_none_to_three_topics(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "feedback": "none",
         "pool_rows": 1000,
         "annotate_rows": 0,
+        "annotate_per_mistake": 0,
         "second_reading": "none",
         "readings": 1,
         "near_duplicates": "none",
@@ -160,6 +161,7 @@ class MethodConfig(Section):
             and, with a pool, ``pool`` and ``all``.
         pool_rows: texts drawn from ``data.pool``, from which students learn; all of them if there are fewer.
         annotate_rows: ``crossfit`` only: texts of ``data.pool`` that the teacher labels beside the seed rows that it writes.
+        annotate_per_mistake: ``crossfit`` only: texts of ``data.pool`` like each mistake that it labels beside the written rows.
         near_duplicates: written rows whose text is at least this similar to a row with the same label are dropped;
             ``none`` keeps them. See `stepsynth.near_duplicates`.
         pool_near_duplicates: texts of ``data.pool`` at least this similar to a test row, a labelled row or a drawn text
@@ -191,6 +193,7 @@ class MethodConfig(Section):
     final: Literal["auto", "labels", "written", "both", "stages", "pool", "all"] = "auto"
     pool_rows: int = Field(default=1000, ge=1, le=100_000)
     annotate_rows: int = Field(default=0, ge=0, le=100_000)
+    annotate_per_mistake: int = Field(default=0, ge=0, le=100)
     near_duplicates: Similarity | Literal["none"] = "none"
     pool_near_duplicates: Similarity | Literal["auto", "none"] = "auto"
     match: MatchConfig | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stepsynth.methods import MethodContext, Plan
     from stepsynth.types import Example, Mistake, Sampling
 
-__all__ = ["Annotate", "AnnotatePlan", "answer_sampling", "reading_sampling"]
+__all__ = ["Annotate", "AnnotatePlan", "annotation", "answer_sampling", "reading_sampling"]
 
 # Enough for a label or a short span.
 _ANSWER_TOKENS = 32
@@ -101,6 +101,23 @@ class AnnotatePlan:
         return Request(messages, sampling, replicate, self.stage, place, label, source, context=text.context)
 
 
+def annotation(ctx: MethodContext, round_number: int, first: int, per_mistake: int) -> AnnotatePlan:
+    """Return a round's texts to label: in round 0 the pool's first ones, later those like the previous round's mistakes.
+
+    Args:
+        ctx: the method's data.
+        round_number: the round.
+        first: how many in round 0.
+        per_mistake: how many like each mistake.
+    """
+    plans = [AnnotatePlan(ctx, 0, first)]
+    for number in range(1, round_number + 1):
+        # Texts are too many to be asked about twice: what earlier rounds took is left out.
+        mistakes = ctx.mistakes(number - 1)
+        plans.append(AnnotatePlan(ctx, number, len(mistakes) * per_mistake, mistakes, tuple(plans)))
+    return plans[-1]
+
+
 class Annotate(Method):
     """The teacher labels real texts (``data.pool``): ``seed_rows`` of them, then ``rows_per_mistake`` like each mistake.
 
@@ -131,11 +148,7 @@ class Annotate(Method):
 
     def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
         """Yield the one stage of a round, unless no text or no mistake is left."""
-        plans = [AnnotatePlan(ctx, 0, ctx.config.method.seed_rows)]
-        for number in range(1, round_number + 1):
-            # Texts are too many to be asked about twice: what earlier rounds took is left out.
-            mistakes = ctx.mistakes(number - 1)
-            wanted = len(mistakes) * ctx.config.method.rows_per_mistake
-            plans.append(AnnotatePlan(ctx, number, wanted, mistakes, tuple(plans)))
-        if plans[-1].targets:
-            yield plans[-1]
+        method = ctx.config.method
+        plan = annotation(ctx, round_number, method.seed_rows, method.rows_per_mistake)
+        if plan.targets:
+            yield plan

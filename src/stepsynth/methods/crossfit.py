@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepsynth.methods.annotate import AnnotatePlan
+from stepsynth.methods.annotate import annotation
 from stepsynth.methods.base import LOOP, REASONS, ROWS, Trains
 from stepsynth.methods.s3 import S3
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from stepsynth.methods import MethodContext, Plan
 
 __all__ = ["CrossFit"]
+
+
+_OF_POOLS = ("pool_rows", "pool_near_duplicates", "annotate_rows", "annotate_per_mistake")
 
 
 class CrossFit(S3):
@@ -35,7 +38,7 @@ class CrossFit(S3):
     """
 
     name = "crossfit"
-    keys = ROWS | REASONS | LOOP | {"folds", "final", "pool_rows", "pool_near_duplicates", "annotate_rows"}
+    keys = ROWS | REASONS | LOOP | frozenset({"folds", "final", *_OF_POOLS})
     student: Trains = "crossfit"
     checks_labels = False
     seeds_from = "gold"
@@ -47,14 +50,18 @@ class CrossFit(S3):
     def check(cls, config: RunConfig) -> None:
         """Refuse texts to label without a pool."""
         super().check(config)
-        if config.method.annotate_rows and config.data.pool is None:
-            raise ValueError(
-                f"method.annotate_rows={config.method.annotate_rows} needs texts without labels: name a file in data.pool"
-            )
+        for key in ("annotate_rows", "annotate_per_mistake"):
+            if (wanted := getattr(config.method, key)) and config.data.pool is None:
+                raise ValueError(f"method.{key}={wanted} needs texts without labels: name a file in data.pool")
 
     def plans(self, round_number: int, ctx: MethodContext) -> Iterator[Plan]:
-        """Yield the stages of `S3`; beside its seed rows, ``annotate_rows`` texts of the pool for the teacher to label."""
+        """Yield the stages of `S3`, and texts of the pool for the teacher to label: ``annotate_rows`` beside the seed rows.
+
+        Beside rows written from mistakes these are ``annotate_per_mistake`` texts like each of them.
+        """
         yield from super().plans(round_number, ctx)
-        wanted = AnnotatePlan(ctx, 0, ctx.config.method.annotate_rows)
-        if round_number == 0 and wanted.targets:
-            yield wanted
+        method = ctx.config.method
+        if method.annotate_per_mistake or not round_number:
+            plan = annotation(ctx, round_number, method.annotate_rows, method.annotate_per_mistake)
+            if plan.targets:
+                yield plan
