@@ -30,10 +30,11 @@ from stepsynth.comparison import (
     refuse_others,
     summarise,
 )
-from stepsynth.comparison.markdown import comparison_rows
+from stepsynth.comparison.markdown import comparison_rows, steps_sentence
 from stepsynth.config import parse_config
 from stepsynth.errors import ConfigError, RunError, UserError
 from stepsynth.journal import Journal
+from stepsynth.report import render_comparison
 from stepsynth.run import RunDirectory
 from stepsynth.runtime import failpoints
 
@@ -508,6 +509,23 @@ def test_students_that_were_trained_for_longer_are_told(
     told = [warning for warning in found["warnings"] if "optimiser steps" in warning]
     assert len(told) == warned
     assert all("s3" in warning and "gold" in warning and "student.min_steps" in warning for warning in told)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ({"gold": [100, 100], "s3": [100, 100]}, "All students made 100 optimiser steps."),
+        ({"gold": [100], "probe": [0], "teacher": [None]}, "Those students that are trained made 100 optimiser steps."),
+        ({"gold": [100, 100], "s3": [100, 1146]}, "Optimiser steps of the students: gold 100; s3 100-1,146."),
+        ({"gold": [None]}, ""),
+    ],
+)
+def test_how_long_students_were_trained_is_said(made: dict[str, Any], steps: dict[str, list[int | None]], said: str) -> None:
+    whole = made["systems"][0]
+    results = {**made, "systems": [{**whole, "name": name, "steps": own} for name, own in steps.items()]}
+    assert steps_sentence(results) == said
+    assert said in comparison_markdown(results)
+    assert said in render_comparison(results)
 
 
 def test_every_cell_knows_the_steps_of_its_student(compared: tuple[Path, dict[str, Any], int]) -> None:

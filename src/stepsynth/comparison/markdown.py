@@ -12,7 +12,7 @@ from stepsynth.runtime.counting import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence", "matched", "sealed_rows"]
+__all__ = ["comparison_markdown", "comparison_rows", "forecast_sentence", "matched", "sealed_rows", "steps_sentence"]
 
 _HEAD = ("method", "rows", "requests", "tokens", "cost", "minutes", "score", "difference", "p (Holm)")
 
@@ -45,6 +45,7 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     lines += _per_seed(results)
     minutes = results["minutes"]
     lines += [f"Minutes in all: {', '.join(f'{kind} {value:.1f}' for kind, value in minutes.items())}.", ""]
+    lines += [found, ""] if (found := steps_sentence(results)) else []
     if answers := [entry for entry in results["systems"] if entry["per_1000_predictions"]["seconds"] is not None]:
         shown = "; ".join(f"{entry['name']} {_prediction(entry)}" for entry in answers)
         lines += [f"1,000 predictions on this machine: {shown}.", ""]
@@ -79,6 +80,22 @@ def forecast_sentence(forecast: dict[str, Any] | None) -> str:
         f"Another round ({forecast['rows_now']:,} -> {forecast['rows']:,} rows) is forecast to change s3 by "
         f"{100 * forecast['gain']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}].{note}"
     )
+
+
+def steps_sentence(results: dict[str, Any]) -> str:
+    """Return how long the students were trained: with other numbers of steps, not only their rows differ.
+
+    Empty if nothing was trained, or if an earlier version did not count.
+    """
+    made = {entry["name"]: [steps for steps in entry.get("steps", ()) if steps] for entry in results["systems"]}
+    made = {name: steps for name, steps in made.items() if steps}
+    each = {steps for found in made.values() for steps in found}
+    if not each:
+        return ""
+    none = len(made) < len(results["systems"])
+    if len(each) == 1:
+        return f"{'Those students that are trained' if none else 'All students'} made {each.pop():,} optimiser steps."
+    return f"Optimiser steps of the students: {'; '.join(f'{name} {_span(steps)}' for name, steps in made.items())}."
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

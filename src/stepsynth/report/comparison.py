@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.comparison.looks import looks_sentence
-from stepsynth.comparison.markdown import sealed_rows
+from stepsynth.comparison.markdown import sealed_rows, steps_sentence
 from stepsynth.config import FAKE
 from stepsynth.methods.base import built_in_student
 from stepsynth.report.comparison_figures import Forest, Mark, curve_figure, forest_figure
@@ -43,6 +43,7 @@ def render_comparison(results: dict[str, Any]) -> str:
         "figures": _figures(results, metric),
         "level": _LEVEL,
         "looks": looks_sentence(results),
+        "steps": steps_sentence(results),
         "command": _command(results),
         "budget": _budget_of(results),
         "fake": FAKE,
