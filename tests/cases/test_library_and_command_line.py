@@ -299,3 +299,23 @@ def test_messages_below_the_command_line_do_not_speak_shell_alone() -> None:
                 if option not in allowed or not both:
                     found.append(f"{path.relative_to(source)}:{number}: {line.strip()}")
     assert found == []
+
+
+# the end of a run -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("tested", [True, False])
+def test_the_end_of_a_run_speaks_of_the_test_set_only_if_there_is_one(
+    tested: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And of the user's own labels, which no run of such a method compares."""
+    world = build_world(tmp_path / "world")
+    without = [] if tested else ["--set", "data.test=null"]
+    out = tmp_path / "run"
+    outcome = stepsynth(capsys, "run", world.config_path, "--out", out, "--set", "method.name=zerogen", *without)
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    assert "* the best round, chosen by the select half" in said
+    assert ("the test set was opened once" in said) == tested
+    assert (f"this run cannot tell: stepsynth compare {out} --methods gold,zerogen" in said) == tested

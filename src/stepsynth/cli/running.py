@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from stepsynth.cli.worth import print_worth
 from stepsynth.execution import execute
 from stepsynth.filters.layout import cut_note, left_out_note
 from stepsynth.journal.queries import count_rows, endings
+from stepsynth.methods import method_class
+from stepsynth.registry import METHODS
 from stepsynth.report.derived import build_results
 from stepsynth.run import RunDirectory
 from stepsynth.run.existing import open_journal
@@ -98,6 +101,11 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     how = "the best round, chosen by the select half" if judged else "the last student, which also learnt from the select half"
     opened = "; the test set was opened once, after that" if method["test"] else ""
     console.print(f"* {how}{opened}.", style="dim")
+    name = next(iter(results["methods"]))
+    if method["test"] and name in METHODS.built_in and method_class(name).student in ("written", "both"):
+        command = f"stepsynth compare {shlex.quote(str(folder))} --methods gold,{name}"
+        said = f"Whether that is better than your labels alone, this run cannot tell: {command}"
+        console.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
     if guessed := method.get("undecided"):
         chance = "chance" if guessed == (method["test"] or {}).get("n") else "partly chance"
         said = f"{guessed:,} answers of the teacher gave no decision and count as guesses: the score is {chance}."
