@@ -206,3 +206,25 @@ def test_warnings_and_forecasts_count_contexts() -> None:
     places = tuple(place // 10 for place in range(200))
     assert halves_drift([steady, better], [steady, steady]) is not None
     assert halves_drift([steady, better], [steady, steady], clusters=(places, places)) is None
+    # A gain on every row of a single passage looks certain, and is one passage.
+    one = ((0,) * 6, (0,) * 6)
+    assert halves_drift([[False] * 6, [True] * 6], [[False] * 6, [False] * 6]) is not None
+    assert halves_drift([[False] * 6, [True] * 6], [[False] * 6, [False] * 6], clusters=one) is None
+
+
+def test_a_drift_warning_is_as_rare_with_few_contexts() -> None:
+    random, warned, runs = np.random.default_rng(5), 0, 400
+    for _ in range(runs):
+        halves = [[np.repeat(random.random(4) < 0.5, 5).tolist() for _ in range(2)] for _ in range(2)]
+        places = tuple(place // 5 for place in range(20))
+        warned += halves_drift(halves[0], halves[1], clusters=(places, places)) is not None
+    # One in forty is promised; with plain percentiles it is about one in fifteen.
+    assert warned <= 0.04 * runs
+
+
+def test_equal_gains_of_few_contexts_are_not_established() -> None:
+    """The p-value says no more than the interval that takes the place of a width of zero."""
+    worse, better = [[0.0, 0.0] * 5] * 3, [[1.0, 0.0] * 5] * 3
+    found = hierarchical_paired(better, worse, 0, tuple(place // 2 for place in range(10)))
+    assert found.ci95[0] <= 0 < found.difference
+    assert found.p_value == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -251,6 +252,15 @@ def test_a_claim_beyond_the_test_set_is_warned_of() -> None:
     assert "a true difference of 1.4 points" in warning
     assert too_small_for(0.0, a, b) is None
     assert too_small_for(0.3, *answers(50, 100, 10, 40)) is None
+    # The number of rows that it advises is larger than the one that was too small, and enough for the same test.
+    for n, difference in ((100, 0.125), (200, 0.089), (360, 0.067)):
+        apart = round(n * 0.2)
+        gains = round((apart + n * difference) / 2)
+        said = too_small_for(difference, *answers(n - apart, gains, apart - gains, 0))
+        if said is not None:
+            advised = int(re.findall(r"About ([\d,]+) rows", said)[0].replace(",", ""))
+            assert advised > n
+            assert detectable_difference(advised, max(apart / n, difference)) <= difference
     assert "none would be found so often" in str(too_small_for(0.2, *answers(2, 1, 0, 2)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -109,12 +110,16 @@ class Heard:
     def __init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
         self.parts = 0
+        self.asked = False
 
     def step(self, done: int, steps: int) -> None:
         self.steps.append((done, steps))
 
     def fitted(self) -> None:
         self.parts += 1
+
+    def predicts(self) -> None:
+        self.asked = True
 
 
 def rows_of(world: FamilyWorld) -> list[Example]:
@@ -157,6 +162,27 @@ def test_a_worker_that_is_silent_or_makes_no_step_is_given_up(world: FamilyWorld
     assert len(notes) == 2
     with closing(Processes("", 1, notes.append, step_s=0.0)) as workers, pytest.raises(RunError, match="made no step"):
         workers.train(job, out, scratch, Heard())
+
+
+def test_predictions_may_take_longer_than_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They report none; a worker that hangs meanwhile is silent."""
+    child = processes._Child.__new__(processes._Child)
+    child._heard = queue.SimpleQueue()
+    monkeypatch.setattr(child, "_say", lambda line: None, raising=False)
+    monkeypatch.setattr(processes, "_TICK_S", 0.01)
+
+    def works() -> None:
+        child._heard.put({"predicts": True})
+        for _ in range(8):
+            time.sleep(0.05)
+            child._heard.put({"beat": True})
+        child._heard.put({"done": 1})
+
+    thread, heard = threading.Thread(target=works), Heard()
+    thread.start()
+    assert child.ask({}, heard, 0.3, 0.1) == {"done": 1}
+    thread.join()
+    assert heard.asked
 
 
 @pytest.mark.slow

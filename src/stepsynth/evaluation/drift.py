@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stepsynth.evaluation.clusters import Clusters
+from stepsynth.evaluation.clusters import Clusters, count_clusters
 from stepsynth.evaluation.statistics import Interval, as_matrix, percentiles, plain, resampled_means
 
 __all__ = ["Drift", "halves_drift"]
@@ -49,7 +49,7 @@ def halves_drift(
         clusters: the cluster of each harvest row, and of each select row.
 
     Returns:
-        The warning, or ``None``; always ``None`` before the second round.
+        The warning, or ``None``; always ``None`` before the second round, or if all rows of a half share one context.
 
     Raises:
         ValueError: the halves have different numbers of rounds, no rows, or a score outside [0, 1].
@@ -61,10 +61,15 @@ def halves_drift(
         raise ValueError(f"both halves need the same rounds; found {len(steering)} and {len(watching)}")
     if len(steering) == 1:
         return None
+    groups = [count_clusters(own) for own in clusters if own is not None]
+    if 1 in groups:
+        # A single context does not show how far contexts spread.
+        return None
     random = np.random.default_rng(seed)
     ahead, behind = steering[-1] - steering[0], watching[-1] - watching[0]
     difference = plain(ahead.mean() - behind.mean())
-    low, high = percentiles(resampled_means(ahead, random, clusters[0]) - resampled_means(behind, random, clusters[1]))
+    apart = resampled_means(ahead, random, clusters[0]) - resampled_means(behind, random, clusters[1])
+    low, high = percentiles(apart, min(groups, default=None))
     if low <= 0:
         return None
     message = (

@@ -108,8 +108,16 @@ def too_small_for(
     return (
         f"The test set is too small: on {n:,} rows{of} a true difference of {100 * claimed:.1f} points would be found in less "
         f"than 80 % of repetitions ({finds}; the two differ on {100 * disagreement:.1f} % of the rows). "
-        f"About {math.ceil(effect * rows_needed(claimed, disagreement)):,} rows would be enough."
+        f"About {math.ceil(effect * _rows_enough(claimed, disagreement, round(n / effect) + 1)):,} rows would be enough."
     )
+
+
+def _rows_enough(difference: float, disagreement: float, more: int) -> int:
+    """Return `rows_needed`, raised until the exact test finds the difference, too, and at least ``more``."""
+    rows = max(more, rows_needed(difference, disagreement))
+    while detectable_difference(rows, disagreement) > difference:
+        rows += max(1, rows // 100)
+    return rows
 
 
 def typical_power(n: int) -> dict[str, float | int | None]:
@@ -179,7 +187,8 @@ def seeds_power_line(power: dict[str, Any]) -> str:
         said.append("One seed says nothing about methods.")
     if not least or least > wanted:
         needs = []
-        if power["rows_needed"]:
+        # For one seed the number is an approximation, and may be just below the rows that are there.
+        if power["rows_needed"] and power["rows_needed"] > power["rows"]:
             needs.append(f"about {power['rows_needed']:,} rows with {'these seeds' if seeds > 1 else 'one seed'}")
         if power["seeds_needed"]:
             needs.append(f"{power['seeds_needed']} seeds with these rows")

@@ -136,6 +136,9 @@ def hierarchical_paired(
     ci95 = plain(max(-1.0, mean - half)), plain(min(1.0, mean + half))
     if differences.min() == differences.max() or (clusters is not None and half < 1e-9):
         ci95 = rule_of_three(mean, groups)
+        # Equal differences of few contexts look certain; the p-value must not say more than that interval.
+        if ci95[0] <= 0 <= ci95[1]:
+            return PairedResult(plain(mean), ci95, 1.0)
     return PairedResult(plain(mean), ci95, plain(_p_value(differences, freedom)))
 
 

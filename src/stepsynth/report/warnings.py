@@ -47,7 +47,7 @@ def cautions_of(
         spent: answers spent per label.
     """
     trains = trains_on(config, journal)
-    found = _scored(best, test, config, trains)
+    found = _scored(best, test, config, trains, len(journal.rounds()))
     judged, split = (test, "test") if test else (best.scores.get("select") if best else None, "select")
     if judged is None and best and trains == "crossfit":
         judged, split = best.scores.get("crossfit"), "validation"
@@ -80,7 +80,7 @@ def _of_labels(spent: Sequence[LabelSpent]) -> list[str]:
     ]
 
 
-def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, trains: Trains) -> list[str]:
+def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, trains: Trains, rounds: int) -> list[str]:
     if best is None:
         return ["No student has been evaluated yet: this page shows rows only."]
     if test is not None:
@@ -93,6 +93,8 @@ def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, tra
         reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else did."
     elif trains == "none":
         reason = "The figures are those of the select half."
+    elif rounds < 2 and config.student.keep == "last":
+        reason = f"Select {select.metric} chose nothing, so it is a fair score, of few rows."
     else:
         reason = f"Select {select.metric} also chose the best round, so it is optimistic."
     return [f"The sealed test set {given}. {reason}"]

@@ -244,7 +244,8 @@ class CrossFit:
             if name != self._of_rounds:
                 self.judge(_number(last, name), name)
         chosen = self._choose(last, names)
-        for name in _kept(names, chosen, writes=writes):
+        # The chosen one first: once a student is kept, a run that is stopped has its final student.
+        for name in sorted(_kept(names, chosen, writes=writes), key=lambda name: name != chosen):
             self._keep(last, name, needed=name == chosen)
         self._student_runner.clear_aside()
 

@@ -141,6 +141,9 @@ class Fitter:
         # Each training counts its own steps.
         self._stage = self._next
 
+    def predicts(self) -> None:
+        """Nothing is shown: whoever asked for the predictions does."""
+
     @contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
         """Yield an empty folder for temporary students; it is removed afterwards."""

@@ -91,6 +91,10 @@ class Told(Protocol):
         """One part of the rows has been learnt."""
         ...
 
+    def predicts(self) -> None:
+        """Predictions begin, which report no steps."""
+        ...
+
 
 class Workers(Protocol):
     """A way of running jobs; its methods may be called by several threads at once.
@@ -164,6 +168,7 @@ def perform(job: Job, student: Student, staged: Student, out: Path | None, scrat
         assert saved is not None  # noqa: S101
         model = _loaded(job, saved) if job.loader else student.load(saved)
     predictions, seconds = [], []
+    told.predicts()
     for rows in job.judged:
         assert model is not None  # noqa: S101
         began = time.monotonic()

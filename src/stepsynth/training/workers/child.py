@@ -38,6 +38,9 @@ class _Speaker:
     def fitted(self) -> None:
         self.say({"fitted": True})
 
+    def predicts(self) -> None:
+        self.say({"predicts": True})
+
 
 def main() -> None:
     """Do jobs until standard input ends."""

@@ -105,3 +105,6 @@ class _Deaf:
 
     def fitted(self) -> None:
         pass
+
+    def predicts(self) -> None:
+        pass

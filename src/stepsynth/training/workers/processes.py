@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import subprocess
@@ -191,7 +192,8 @@ class _Child:
                 if now - heard > beat_s:
                     raise WorkerLostError(f"(process {self.pid}) was silent for {beat_s:.0f} s") from None
                 if now - stepped > step_s:
-                    raise WorkerLostError(f"(process {self.pid}) made no step in {step_s:.0f} s") from None
+                    said = f"(process {self.pid}) made no step in {step_s:.0f} s (STEPSYNTH_WORKER_STEP_S)"
+                    raise WorkerLostError(said) from None
                 continue
             heard = time.monotonic()
             if found is _ENDED:
@@ -203,6 +205,10 @@ class _Child:
                 told.step(*found["step"])
             elif "fitted" in found:
                 told.fitted()
+            elif "predicts" in found:
+                # It may take hours, in one list, and a process that hangs is silent.
+                stepped = math.inf
+                told.predicts()
             else:
                 return found
 

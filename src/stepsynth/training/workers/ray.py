@@ -9,6 +9,7 @@ driver.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import socket
 import tempfile
@@ -170,7 +171,7 @@ class RayWorkers:
                 if host and now - heard > self._beat_s:
                     raise WorkerLostError(f"(on {host}) was silent for {self._beat_s:.0f} s")
                 if host and now - stepped > self._step_s:
-                    raise WorkerLostError(f"(on {host}) made no step in {self._step_s:.0f} s")
+                    raise WorkerLostError(f"(on {host}) made no step in {self._step_s:.0f} s (STEPSYNTH_WORKER_STEP_S)")
                 continue
             try:
                 found = ray.get(next(running))
@@ -190,6 +191,10 @@ class RayWorkers:
                 told.step(*found["step"])
             elif "fitted" in found:
                 told.fitted()
+            elif "predicts" in found:
+                # It may take hours, in one list, and a worker that hangs is silent.
+                stepped = math.inf
+                told.predicts()
             elif "file" in found:
                 if out is None or Path(str(found["file"])).name != found["file"]:
                     raise WorkerLostError(f"(on {host}) returned a file that nobody asked for")
@@ -249,6 +254,9 @@ class _Queued:
 
     def fitted(self) -> None:
         self.said.put({"fitted": True})
+
+    def predicts(self) -> None:
+        self.said.put({"predicts": True})
 
 
 def do_job(message: dict[str, Any], weights: Sequence[Any], start: Sequence[Any]) -> Iterator[dict[str, Any]]:
