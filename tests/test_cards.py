@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from family_worlds import FAMILIES
 from finished_runs import run_directory
 from stepsynth.config import parse_config
 from stepsynth.exporting import Wanted, export_run
+from stepsynth.exporting import facts as gathering
+from stepsynth.exporting.facts import Facts
 from stepsynth.exporting.sections import code, plain
 from stepsynth.report.derived import build_results
 from stepsynth.run.existing import open_journal
@@ -115,3 +118,38 @@ def test_a_card_names_no_filter_that_was_off(tmp_path: Path) -> None:
     assert "*duplicate*" in text
     assert "*near duplicate*" not in text
     assert "*read otherwise*" not in text
+
+
+def _no_worth(facts: Facts, **changes: Any) -> dict[str, Any]:
+    return {**{key: value for key, value in facts.method.items() if key != "worth"}, **changes}
+
+
+@pytest.mark.parametrize("case", ["annotated", "never from mistakes", "labels alone", "gold", "no test"])
+def test_cards_say_only_what_the_run_did(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real people's texts are not called written, and a student of labels alone learnt from no teacher."""
+
+    def other(facts: Facts) -> Facts:
+        teacher = facts.config.teacher.model_copy(update={"backend": "openai", "model": "some-model"})
+        facts = replace(facts, config=facts.config.model_copy(update={"teacher": teacher}))
+        rounds = [{**entry, "round": 0} for entry in facts.method["rounds"][:1]]
+        return {
+            "annotated": lambda: replace(facts, trains="crossfit", kinds={"annotate": 9}, method=_no_worth(facts)),
+            "never from mistakes": lambda: replace(facts, trains="written", method=_no_worth(facts, rounds=rounds)),
+            "labels alone": lambda: replace(facts, trains="crossfit", method=_no_worth(facts, worth={"chosen": "labels"})),
+            "gold": lambda: replace(facts, trains="gold", kinds={}, method=_no_worth(facts)),
+            "no test": lambda: replace(facts, method=_no_worth(facts, test=None)),
+        }[case]()
+
+    original = gathering.gather_facts
+    monkeypatch.setattr(gathering, "gather_facts", lambda *arguments: other(original(*arguments)))
+    written = export_run(run_directory("classification"), tmp_path / "out", Wanted("csv", "safetensors"))
+    assert written.data is not None
+    assert written.student is not None
+    dataset, model = (DatasetCard.load(folder / "README.md") for folder in (written.data, written.student))
+    wrote, steered = "A language model wrote these texts.", "decided what it wrote next"
+    assert (wrote in dataset.text) == (case != "annotated")
+    assert dataset.data.to_dict()["language_creators"] == (["found"] if case == "annotated" else ["machine-generated"])
+    assert (steered in dataset.text) == (case not in ("annotated", "never from mistakes"))
+    assert ("No mistake on the harvest half decided" in dataset.text) == (case == "never from mistakes")
+    assert ("from no row that a large language model wrote" in model.text) == (case in ("labels alone", "gold"))
+    assert ("The scores hold for texts like those of the test set" in model.text) == (case != "no test")

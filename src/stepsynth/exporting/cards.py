@@ -39,13 +39,14 @@ _MEANINGS = {
 
 def dataset_card(facts: Facts, tables: Tables, form: DataFormat, content: Content) -> str:
     """Return the card of the exported rows."""
-    title = f"{facts.config.task.name}: rows that a language model wrote"
+    title = f"{facts.config.task.name}: {'texts' if facts.only_labelled else 'rows'} that a language model {_did(facts)}"
+    found = StageKind.ANNOTATE in facts.kinds
     metadata = {
         "pretty_name": facts.config.task.name,
         **_task(facts, "task_categories"),
         "size_categories": [next((name for most, name in _SIZES if facts.accepted < most), "n>1M")],
         "annotations_creators": ["machine-generated"],
-        "language_creators": ["machine-generated"],
+        "language_creators": [*(["machine-generated"] if not facts.only_labelled else []), *(["found"] if found else [])],
         "source_datasets": ["original"],
         "tags": _TAGS,
         "configs": form.configs(tables),
@@ -54,8 +55,7 @@ def dataset_card(facts: Facts, tables: Tables, form: DataFormat, content: Conten
         f"# {plain(title)}",
         "The fake teacher of stepsynth invented the training rows: they are nonsense, for trying things out."
         if facts.config.teacher.backend == "fake"
-        else "A large language model wrote the training rows, and a small model's mistakes decided what it wrote next. No person "
-        "has checked them. Made with stepsynth.",
+        else f"{_origin(facts)} No person has checked them. Made with stepsynth.",
         _rows(tables, content),
         "## Loading",
         code(form.loading(), "python"),
@@ -92,8 +92,7 @@ def model_card(facts: Facts, student: WrittenStudent, dataset: str | None = None
     }
     body = joined(
         f"# {plain(name)}",
-        "A small model that learned from rows that a large language model wrote, and from labelled rows where the table of "
-        "scores says so. Made with stepsynth.",
+        f"{_learnt(facts)} Made with stepsynth.",
         "## Loading",
         student.loading,
         sections.about_task(facts),
@@ -103,16 +102,49 @@ def model_card(facts: Facts, student: WrittenStudent, dataset: str | None = None
         sections.gold_use(facts),
         joined(
             "## Limits",
-            "- It knows the labels above and nothing else: every text gets an answer, also one that has nothing to do with the "
-            "task.\n"
-            f"- It reads up to {facts.config.student.max_length:,} tokens of a text.\n"
-            "- Errors and prejudices of the teacher and of the base model may have passed on to it.\n"
-            "- The scores hold for texts like those of the test set.",
+            "\n".join(f"- {sentence}" for sentence in _limits_of_student(facts)),
         ).rstrip(),
         sections.repeating(facts),
         sections.citation(),
     )
     return _card("ModelCard", metadata, body, _results(facts, student))
+
+
+def _did(facts: Facts) -> str:
+    return "labelled" if facts.only_labelled else "wrote"
+
+
+def _origin(facts: Facts) -> str:
+    what = "labelled real texts" if facts.only_labelled else "wrote the training rows"
+    steered = f", and the mistakes of a small model decided what it {_did(facts)} next" if facts.from_mistakes else ""
+    return f"A large language model {what}{steered}."
+
+
+def _learnt(facts: Facts) -> str:
+    """Return what the final student learnt from, in one sentence."""
+    if not facts.learnt_from_teacher:
+        return "A small model that learned from labelled rows, and from no row that a large language model wrote."
+    rows = "texts" if facts.only_labelled else "rows"
+    return (
+        f"A small model that learned from {rows} that a large language model {_did(facts)}, and from labelled rows where the "
+        "table of scores says so."
+    )
+
+
+def _limits_of_student(facts: Facts) -> list[str]:
+    if facts.family.spans:
+        knows = "Every question gets a piece of its passage as an answer, also one that the passage does not answer."
+    elif facts.family.several_labels:
+        knows = "It knows the labels above and nothing else."
+    else:
+        knows = "It knows the labels above and nothing else: every text gets one, also one that has nothing to do with the task."
+    passed = "of the teacher and of the base model" if facts.learnt_from_teacher else "of the labelled rows and of the base model"
+    return [
+        knows,
+        f"It reads up to {facts.config.student.max_length:,} tokens of a text.",
+        f"Errors and prejudices {passed} may have passed on to it.",
+        *(["The scores hold for texts like those of the test set."] if facts.method["test"] else []),
+    ]
 
 
 def _card(kind: str, metadata: dict[str, Any], body: str, results: list[Any] | None = None) -> str:
@@ -196,6 +228,8 @@ def _limits(facts: Facts, content: Content) -> str:
         "Errors and prejudices of the teacher pass on to its rows. Do not take them for statements about real people.",
         "A written row may resemble a labelled row that a prompt showed.",
     ]
+    if facts.only_labelled:
+        found = ["A row has the label that the teacher gave it. No person has checked the labels."]
     if family.kept:
         place = "the texts to write about" if data.contexts else "validation rows"
         found.append(f"The column {family.kept} was not written: it repeats texts of {place}.")

@@ -63,6 +63,22 @@ class Facts:
     rules: dict[str, str]
 
     @property
+    def only_labelled(self) -> bool:
+        """Whether all rows of the teacher are real texts that it labelled."""
+        return StageKind.ANNOTATE in self.kinds and set(self.kinds) <= {StageKind.ANNOTATE, StageKind.IMPORT}
+
+    @property
+    def from_mistakes(self) -> bool:
+        """Whether mistakes of a student decided about rows."""
+        return any(entry["round"] > 0 and entry.get("new_rows") for entry in self.method["rounds"] if "student" not in entry)
+
+    @property
+    def learnt_from_teacher(self) -> bool:
+        """Whether the final student learnt from rows of the teacher."""
+        chosen = (self.method.get("worth") or {}).get("chosen")
+        return bool(self.kinds) and chosen not in ("labels", "pool") and self.trains not in ("gold", "none")
+
+    @property
     def accepted(self) -> int:
         """Accepted rows."""
         return sum(stage["accepted"] for stage in self.stages)

@@ -229,7 +229,7 @@ def gold_use(facts: Facts) -> str:
     lines = [
         f"- Validation: {counted(facts.harvest + facts.select, 'row')} of {plain(source_name(data.validation))}, in two halves "
         f"(harvest {facts.harvest:,}, select {facts.select:,}).",
-        *(f"- {sentence}" for sentence in _GOLD_USE[facts.trains]),
+        *(f"- {sentence}" for sentence in _gold_uses(facts)),
     ]
     test = facts.method["test"]
     if data.test is not None:
@@ -239,6 +239,16 @@ def gold_use(facts: Facts) -> str:
         if (source := getattr(data, name)) is not None:
             lines.append(f"- {name}: {plain(source_name(source))}: {what}.")
     return joined("## Use of labelled data", "\n".join(lines)).rstrip()
+
+
+def _gold_uses(facts: Facts) -> list[str]:
+    found = list(_GOLD_USE[facts.trains])
+    if facts.trains in ("written", "both"):
+        if not facts.from_mistakes:
+            found[0] = "No mistake on the harvest half decided what was written."
+        if facts.config.student.keep == "last" and len(facts.method["rounds"]) < 2:
+            found[1] = "The select half chose nothing. No prompt shows it."
+    return found
 
 
 def repeating(facts: Facts) -> str:
