@@ -131,10 +131,11 @@ def test_cards_say_only_what_the_run_did(case: str, tmp_path: Path, monkeypatch:
     def other(facts: Facts) -> Facts:
         teacher = facts.config.teacher.model_copy(update={"backend": "openai", "model": "some-model"})
         facts = replace(facts, config=facts.config.model_copy(update={"teacher": teacher}))
-        rounds = [{**entry, "round": 0} for entry in facts.method["rounds"][:1]]
+        first = facts.stages
+        facts = replace(facts, stages=[*first, {**first[0], "stage": "round-1/extrapolate"}])
         return {
-            "annotated": lambda: replace(facts, trains="crossfit", kinds={"annotate": 9}, method=_no_worth(facts)),
-            "never from mistakes": lambda: replace(facts, trains="written", method=_no_worth(facts, rounds=rounds)),
+            "annotated": lambda: replace(facts, trains="crossfit", kinds={"annotate": 9}, stages=first),
+            "never from mistakes": lambda: replace(facts, trains="written", stages=first),
             "labels alone": lambda: replace(facts, trains="crossfit", method=_no_worth(facts, worth={"chosen": "labels"})),
             "gold": lambda: replace(facts, trains="gold", kinds={}, method=_no_worth(facts)),
             "no test": lambda: replace(facts, method=_no_worth(facts, test=None)),

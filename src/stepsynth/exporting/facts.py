@@ -70,7 +70,7 @@ class Facts:
     @property
     def from_mistakes(self) -> bool:
         """Whether mistakes of a student decided about rows."""
-        return any(entry["round"] > 0 and entry.get("new_rows") for entry in self.method["rounds"] if "student" not in entry)
+        return any(stage["accepted"] and not stage["stage"].startswith("round-0/") for stage in self.stages)
 
     @property
     def learnt_from_teacher(self) -> bool:
