@@ -337,7 +337,7 @@ def _config(given: object, changes: Mapping[str, Any], folder: Path) -> tuple[Ru
         if split_tracking(arguments.get("tracking"))[1]:
             raise ConfigError(
                 "tracking has a tracker of your own, and a sweep takes names only.",
-                hint="Give it a name with register_tracker, or call compare(..., tracking=...) for each data set.",
+                hint="Make it a plug-in (docs/tracking.md), or call compare(..., tracking=...) for each data set.",
             )
         if "validation" not in arguments:
             raise ConfigError("validation is missing.", hint="Give labelled rows: a path, a DataFrame, a list of dicts.")
