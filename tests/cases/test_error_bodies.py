@@ -139,7 +139,7 @@ def test_what_a_refusal_is_about(status: int, body: object, about: str) -> None:
     assert classify(status, json.dumps(body)) == about
 
 
-@pytest.mark.parametrize("status", [400, 403, 451, 498])
+@pytest.mark.parametrize("status", [400, 403, 498])
 def test_a_page_says_nothing_of_the_prompt(status: int) -> None:
     """A company's web filter, for instance. Pages that an earlier version kept as refusals are set aside."""
     page = "<!DOCTYPE html><html><title>Web Filter Violation</title><p>Blocked: in violation of your Internet usage policy."
@@ -147,6 +147,7 @@ def test_a_page_says_nothing_of_the_prompt(status: int) -> None:
     assert classify(status, json.dumps({"error": {"message": "in violation of our usage policy"}})) == "withheld"
     kept = Response("", "refusal", Usage(0, 0), page)
     assert is_failure(kept)
+    assert not is_failure(replace(kept, raw="<html>Unavailable For Legal Reasons</html>"))
     assert not is_failure(replace(kept, raw='{"error": {"message": "in violation of our usage policy"}}'))
 
 

@@ -163,18 +163,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
     else:
         with replacing(target) as file:
-            os.fchmod(file.fileno(), _usual_mode(target))
+            # A new one is for its owner only, as it may hold labelled rows; who shares an old one goes on sharing it.
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield file
-
-
-def _usual_mode(path: Path) -> int:
-    """Return the permissions that any other program would leave a file with: its own, or for a new one what umask allows."""
-    with contextlib.suppress(OSError):
-        return stat.S_IMODE(path.stat().st_mode)
-    # It can only be read by setting it.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _unwritable(path: Path, error: Exception) -> RunError:

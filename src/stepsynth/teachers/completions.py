@@ -145,7 +145,8 @@ def is_failure(response: Response) -> bool:
     """
     raw = response.raw
     if response.finish_reason == "refusal":
-        return is_page(raw)
+        # A page is from something in between, but for a 451 ("Unavailable For Legal Reasons"), whose status decides.
+        return is_page(raw) and "legal reasons" not in raw.lower()
     if not raw or not (_SUSPECT.search(raw) or not response.text.strip()):
         return False
     value = parsed_json(raw)

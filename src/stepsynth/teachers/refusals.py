@@ -138,11 +138,11 @@ def classify(status: int, text: str, *, wait: float | None = None) -> Refusal:
     error = read_error(text)
     if status == 402 or (status < 500 and _is_money(status, error, wait)):
         return "money"
+    if status == 451:
+        return "withheld"
     if is_page(text):
         # A page is from something in between, such as a company's web filter, whatever words it uses.
         return "key" if status == 401 else ""
-    if status == 451:
-        return "withheld"
     if status == 401 or (status in {400, 498} and (_KEY_CODES & error.codes.keys() or _KEY_WORDS.search(error.words))):
         return "key"
     if status not in {404, 407, 408, 429} and _is_withheld(status, error):
