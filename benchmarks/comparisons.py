@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,33 @@ def print_worth(cells: Cells) -> None:
         print(f"| {cell['data']} | {cell['labelled_rows']} | {cell['seed']} | {' | '.join(shown)} | {cell['worth']['chosen']} |")
 
 
+def print_choices(cells: Cells) -> None:
+    """Print what the default's choice, and other rules, come to over labels alone: points, averaged over data sets.
+
+    A rule sees the rows that both students got right in cross-validation, as the product does.
+    """
+    for size in dict.fromkeys(cell["size"] for cell in cells):
+        apart: dict[str, list[tuple[float, float, bool]]] = {}
+        for cell in cells:
+            found = {entry["student"]: entry for entry in (cell["worth"] or {}).get("students", ())}
+            pair = [found.get(name) for name in ("labels", "stages")]
+            if cell["size"] != size or cell["method"] != "crossfit" or not all(entry and entry.get("crossfit") for entry in pair):
+                continue
+            test, judged = (pair[1][key]["value"] - pair[0][key]["value"] for key in ("test", "crossfit"))  # type: ignore[index]
+            apart.setdefault(cell["data"], []).append((100 * test, judged, cell["worth"]["chosen"] != "labels"))
+        if not apart:
+            continue
+        rules: dict[str, Callable[[float, float, bool], float]] = {
+            "both kinds always": lambda test, judged, both: test,
+            "as the run chose": lambda test, judged, both: test * both,
+            "labels at any lead in cross-validation": lambda test, judged, both: test * (judged >= 0),
+        }
+        print(f"\nPoints over labels alone by how the student is chosen, {size}, {sum(map(len, apart.values()))} runs")
+        for name, rule in rules.items():
+            means = [sum(rule(*run) for run in own) / len(own) for own in apart.values()]
+            print(f"- {name}: {sum(means) / len(means):+.2f}")
+
+
 def print_means(summaries: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
     """Print points over gold and s3's lead, data set by data set and on average."""
     for size in dict.fromkeys(size for _, size in summaries):
@@ -240,6 +268,7 @@ def print_tables(options: argparse.Namespace) -> None:
                 print_data_set(f"{name}, {cells[0]['labelled_rows']} labelled rows", summaries[name, size])
     print_means(summaries)
     print_worth(everything)
+    print_choices(everything)
     kept = [{"data": name, "size": size, "methods": lines} for (name, size), lines in summaries.items()]
     (options.results / "comparisons.json").write_text(json.dumps(kept, indent=1) + "\n")
 

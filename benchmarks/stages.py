@@ -1,7 +1,8 @@
 """How a student should learn from written and labelled rows: how many steps from which, and the mean of several.
 
-    STEPSYNTH_DATA=FOLDER python benchmarks/stages.py --runs runs/comparisons      # after comparisons.py with crossfit
+    python benchmarks/stages.py --runs runs/comparisons      # after comparisons.py with crossfit
     python benchmarks/stages.py --table
+    python benchmarks/stages.py --table --base "stages 50+50"
 
 The rows are those of finished runs of the default. Students are judged on 1,000 *other rows of the training file*, never on a
 test row, so that what is chosen here has seen none. One JSON line per run and way in ``results/stages.jsonl``; the same command
@@ -16,10 +17,9 @@ goes on.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,20 +30,24 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from stepsynth.config import RunConfig
-from stepsynth.data.folds import Folds, deal_folds
-from stepsynth.data.splits import fingerprint
-from stepsynth.journal import Journal
-from stepsynth.run import RunDirectory
-from stepsynth.students.classifier import Classifier
-from stepsynth.tasks import create_family
-from stepsynth.types import Example
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.recipes import accuracy  # noqa: E402
+
+from stepsynth.config import RunConfig  # noqa: E402
+from stepsynth.data import load_source  # noqa: E402
+from stepsynth.data.folds import Folds, deal_folds  # noqa: E402
+from stepsynth.data.splits import fingerprint  # noqa: E402
+from stepsynth.journal import Journal  # noqa: E402
+from stepsynth.run import RunDirectory  # noqa: E402
+from stepsynth.students.classifier import Classifier  # noqa: E402
+from stepsynth.tasks import create_family  # noqa: E402
+from stepsynth.types import Example  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results" / "stages.jsonl"
 JUDGED = 1_000
-BASE = "labels 100"
-# Name -> steps from written rows, steps from labelled rows, mean of weights; a training makes its five epochs at least.
+# Name -> steps from written rows, steps from labelled rows, mean of weights; a training makes its epochs at least.
 WAYS: dict[str, tuple[int, int, bool]] = {
     "labels 100": (0, 100, False),
     "stages 50+50": (50, 50, False),
@@ -64,23 +68,16 @@ class Cell:
         self.family = create_family(self.config.task)
         with closing(Journal(directory.journal_path)) as journal:
             self.gold = [*journal.gold("harvest"), *journal.gold("select")]
-            last = max(row for row in range(self.config.method.rounds + 1) if journal.dataset(row))
-            rows = list(journal.dataset(last))
+            rows = list(journal.dataset(self.config.method.rounds))
         self.folds: Folds = deal_folds(self.gold, self.config.method.folds, self.config.seed)
         self.written = [(row.example, self.folds.written(row.source, row.context)) for row in rows]
         self.judged = self._others()
 
     def _others(self) -> list[Example]:
         taken = {fingerprint(row) for row in (*self.gold, *(row for row, _ in self.written))}
-        name = self.config.data.validation.path
-        assert name is not None
-        with gzip.open(Path(os.environ["STEPSYNTH_DATA"]) / name.parent.name / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
-            records = [json.loads(line) for line in lines]
-        known = self.config.data.validation.labels
-        rows = [Example(f"other-{i}", r["text"], known.get(str(r["label"]), str(r["label"]))) for i, r in enumerate(records)]
-        rows = [row for row in rows if fingerprint(row) not in taken and row.label in self.config.task.labels]
-        step = max(1, len(rows) // JUDGED)
-        return rows[::step][:JUDGED]
+        whole = self.config.data.validation.model_copy(update={"sample": None})
+        rows = [row for row in load_source(whole, self.config.task, role="judged", seed=0) if fingerprint(row) not in taken]
+        return rows[:: max(1, len(rows) // JUDGED)][:JUDGED]
 
     def student(self, steps: int) -> Classifier:
         """Return a recipe that makes so many steps."""
@@ -95,12 +92,6 @@ class Cell:
             start = out.with_name(f"{out.name}-first")
             self.student(first).fit(written, [], seed=self.config.seed, out=start)
         return self.student(then).fit(gold, [], seed=self.config.seed, out=out, start=start)
-
-    def score(self, model: Any) -> float:
-        """Return the share of the other rows that a student gets right."""
-        found = model.predict(self.judged)
-        right: int = sum(p.label == row.label for p, row in zip(found, self.judged, strict=True))
-        return right / len(self.judged)
 
 
 def mean_of(cell: Cell, first: int, then: int, folder: Path) -> Any:
@@ -123,25 +114,24 @@ def measure(cell: Cell, way: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = mean_of(cell, first, then, folder) if mean else cell.trained(first, then, folder / "student")
-        return {"accuracy": round(cell.score(model), 4), "seconds": round(time.monotonic() - started, 1)}
+        return {"accuracy": round(accuracy(model, cell.judged), 4), "seconds": round(time.monotonic() - started, 1)}
 
 
-def print_table(lines: Sequence[dict[str, Any]]) -> None:
-    """Print scores, and points over the labels with as many steps as the product makes."""
+def print_table(lines: Sequence[dict[str, Any]], base_way: str) -> None:
+    """Print the scores of one way, and points of the others over it."""
     of = {(line["way"], line["labelled_rows"], line["data"], line["seed"]): 100 * line["accuracy"] for line in lines}
     for rows in sorted({line["labelled_rows"] for line in lines}):
         names = list(dict.fromkeys(line["data"] for line in lines if line["labelled_rows"] == rows))
         print(f"\n{rows} labelled rows\n\n| | {' | '.join(names)} | all |\n|---|{'---|' * (len(names) + 1)}")
-        base = {key[1:]: value for key, value in of.items() if key[0] == BASE}
+        base = {key[1:]: value for key, value in of.items() if key[0] == base_way}
         for way in WAYS:
-            apart = {
-                key[1:]: value - base[key[1:]] * (way != BASE) for key, value in of.items() if key[0] == way and key[1:] in base
-            }
+            own = {key[1:]: value for key, value in of.items() if key[0] == way and key[1:] in base}
+            apart = {key: value - base[key] * (way != base_way) for key, value in own.items()}
             found = [[value for key, value in apart.items() if key[:2] == (rows, name)] for name in names]
             every = [value for values in found for value in values]
             if not every:
                 continue
-            sign = "" if way == BASE else "+"
+            sign = "" if way == base_way else "+"
             error = f" ± {statistics.stdev(every) / len(every) ** 0.5:.1f}" if len(every) > 1 and sign else ""
             shown = (", ".join(f"{value:{sign}.1f}" for value in values) for values in found)
             print(f"| {way} | {' | '.join(shown)} | {statistics.mean(every):{sign}.1f}{error} |")
@@ -154,13 +144,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--table", action="store_true")
+    parser.add_argument(
+        "--base", choices=list(WAYS), default="labels 100", help="with --table: what the others are compared with"
+    )
     options = parser.parse_args()
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     if options.table:
-        print_table(known)
+        print_table(known, options.base)
         return
-    if "STEPSYNTH_DATA" not in os.environ:
-        parser.error("set STEPSYNTH_DATA to the folder with the data sets")
     done = {(line["data"], line["labelled_rows"], line["seed"], line["way"]) for line in known}
     runs = [found.parent for folder in options.runs for found in sorted(folder.glob("*/crossfit-[0-9]*/results.json"))]
     for way in options.ways:

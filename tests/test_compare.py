@@ -515,7 +515,7 @@ def test_students_that_were_trained_for_longer_are_told(
     ("steps", "said"),
     [
         ({"gold": [100, 100], "s3": [100, 100]}, "All students made 100 optimiser steps."),
-        ({"gold": [100], "probe": [0], "teacher": [None]}, "Those students that are trained made 100 optimiser steps."),
+        ({"gold": [100], "probe": [0], "teacher": [None]}, "All students that were trained made 100 optimiser steps."),
         ({"gold": [100, 100], "s3": [100, 1146]}, "Optimiser steps of the students: gold 100; s3 100-1,146."),
         ({"gold": [None]}, ""),
     ],

@@ -170,8 +170,8 @@ def test_seed_rows_that_were_written_from_labelled_rows_are_counted(tmp_path: Pa
     tally = Tally()
     assert len(load_seed(config, tally)) == len(rows)
     assert tally.say().endswith(
-        ", 2 were written from labelled rows of an earlier run; scores on these labelled rows, also in cross-validation, "
-        "will be too high"
+        ", 2 were written from labelled rows of an earlier run: where this run has the same ones, scores on them, also in "
+        "cross-validation, will be too high"
     )
     write_rows(path, TAG_ROWS)
     load_seed(config, tally := Tally())

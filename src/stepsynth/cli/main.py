@@ -7,6 +7,7 @@ output pipe with 141. Anything else is a defect and shows its traceback.
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -104,8 +105,9 @@ def init(
     else:
         write_preset(preset, folder, data_folder)
         typer.echo(f"Wrote {folder}/config.yaml. Next:")
-    typer.echo(f"  stepsynth plan {folder}/config.yaml")
-    typer.echo(f"  stepsynth run {folder}/config.yaml")
+    written = shlex.quote(f"{folder}/config.yaml")
+    typer.echo(f"  stepsynth plan {written}")
+    typer.echo(f"  stepsynth run {written}")
 
 
 @app.command()

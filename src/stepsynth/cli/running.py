@@ -104,7 +104,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     name = next(iter(results["methods"]))
     if method["test"] and name in METHODS.built_in and method_class(name).student in ("written", "both"):
         command = f"stepsynth compare {shlex.quote(str(folder))} --methods gold,{name}"
-        said = f"Whether that is better than your labels alone, this run cannot tell: {command}"
+        said = f"This run does not compare that with your labels alone. To see it: {command}"
         console.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
     if guessed := method.get("undecided"):
         chance = "chance" if guessed == (method["test"] or {}).get("n") else "partly chance"

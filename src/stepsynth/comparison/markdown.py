@@ -94,7 +94,7 @@ def steps_sentence(results: dict[str, Any]) -> str:
         return ""
     none = len(made) < len(results["systems"])
     if len(each) == 1:
-        return f"{'Those students that are trained' if none else 'All students'} made {each.pop():,} optimiser steps."
+        return f"{'All students that were trained' if none else 'All students'} made {each.pop():,} optimiser steps."
     return f"Optimiser steps of the students: {'; '.join(f'{name} {_span(steps)}' for name, steps in made.items())}."
 
 

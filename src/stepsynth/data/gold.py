@@ -32,7 +32,8 @@ __all__ = ["SealedInfo", "SealedTest", "Validation", "load_seed", "load_source",
 _SOURCE = "source"
 _OF_GOLD = re.compile(r"(?:harvest|select)-\d+")
 _DERIVED = (
-    "were written from labelled rows of an earlier run; scores on these labelled rows, also in cross-validation, will be too high"
+    "were written from labelled rows of an earlier run: where this run has the same ones, scores on them, also in "
+    "cross-validation, will be too high"
 )
 # Test rows held at a time while they are indexed.
 _PART = 8192

@@ -113,9 +113,12 @@ def too_small_for(
 
 
 def _rows_enough(difference: float, disagreement: float, more: int) -> int:
-    """Return `rows_needed`, raised until the exact test finds the difference, too, and at least ``more``."""
+    """Return `rows_needed`, raised until the exact test finds the difference, too, and at least ``more``.
+
+    With very many rows the two agree, and the exact test takes long.
+    """
     rows = max(more, rows_needed(difference, disagreement))
-    while detectable_difference(rows, disagreement) > difference:
+    while rows < _MOST_ROWS and detectable_difference(rows, disagreement) > difference:
         rows += max(1, rows // 100)
     return rows
 

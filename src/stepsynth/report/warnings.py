@@ -94,7 +94,7 @@ def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, tra
     elif trains == "none":
         reason = "The figures are those of the select half."
     elif rounds < 2 and config.student.keep == "last":
-        reason = f"Select {select.metric} chose nothing, so it is a fair score, of few rows."
+        reason = f"Select {select.metric} chose nothing here, so it is a fair score, though of few rows."
     else:
         reason = f"Select {select.metric} also chose the best round, so it is optimistic."
     return [f"The sealed test set {given}. {reason}"]

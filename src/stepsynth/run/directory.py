@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import socket
 from pathlib import Path
@@ -336,7 +337,7 @@ def _same(path: Path, config: RunConfig) -> bool:
         )
     raise RunError(
         f"{str(path)!r} was made by an earlier version with other defaults.",
-        hint=f"To resume it: `stepsynth run {path}`, or write into the config: {', '.join(defaults)}. "
+        hint=f"To resume it: `stepsynth run {shlex.quote(str(path))}`, or write into the config: {', '.join(defaults)}. "
         "Or give another folder (out= / --out): nothing was touched.",
     )
 

@@ -232,14 +232,14 @@ class HttpClient:
             self._loop = loop
         return self._opened
 
-    def _sent_headers(self, **more: str) -> dict[str, str]:
+    def _sent_headers(self) -> dict[str, str]:
         """Return the headers of a request; they go through a proxy's tunnel, not to the proxy."""
         own = {name: value.get_secret_value() for name, value in self._own_headers.items()}
         found = {**self._headers, **own}
         if self._key is not None:
             name, before = self._key_header
             found[name] = before + self._key.get_secret_value()
-        return {**found, **more}
+        return found
 
     def _route(self, path: str) -> _Route:
         """Return the route of a path; cached for repeated paths."""
@@ -265,7 +265,7 @@ class HttpClient:
             method,
             route.url,
             data=data,
-            headers=self._sent_headers(**(_JSON if isinstance(data, bytes) else {})),
+            headers=self._sent_headers() | (_JSON if isinstance(data, bytes) else {}),
             allow_redirects=False,
             trace_request_ctx=state,
             **route.proxied,
