@@ -121,6 +121,32 @@ def test_no_student_has_seen_a_gold_row_that_it_is_judged_by(
     assert verify_run(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize("contexts", ["gold", "own"])
+def test_pairs_written_like_gold_rows_are_kept_from_their_fold(
+    contexts: str, worlds: dict[str, FamilyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The context of a seed row is one of the gold rows' or the user's own; the rows beside it in the prompt are of one fold."""
+    world = worlds["pair"]
+    changes = ["method.seed_from=gold", "method.demonstrations=fixed", "task.prompt_style=capable"]
+    if contexts == "own":
+        world.write_rows("contexts.jsonl", [{"context": row["text1"]} for row in rows_of("pair", 9, 3000)])
+        changes.append("data.contexts.path=contexts.jsonl")
+    pupil = SpyingStudent()
+    run(world.config(*changes), tmp_path / "run", pupil)
+    assert pupil.leaks == []
+    with open_journal(tmp_path / "run") as journal:
+        seeds = list(journal.rows(stage="round-0/seed", accepted=True))
+        assert not journal.stage_done("round-0/rationales")
+    assert len(seeds) == 24
+    assert any(len(marks_of(row.text)) > 1 for row in seeds), "no prompt showed two gold rows"
+    assert {row.source is None for row in seeds} == {contexts == "gold"}
+    assert verify_run(tmp_path / "run") == []
+    monkeypatch.setattr(Folds, "together", lambda *_: True)
+    pupil = SpyingStudent()
+    run(world.config(*changes), tmp_path / "mixed", pupil)
+    assert pupil.leaks != [], "the marks would tell"
+
+
 @pytest.mark.parametrize("broken", ["written rows", "prompts", "contexts", "gold rows at first", "gold rows at last"])
 def test_the_marks_tell_when_one_was_seen(
     broken: str, worlds: dict[str, FamilyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

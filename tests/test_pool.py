@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import random
@@ -14,12 +15,13 @@ from typing import Any
 import pytest
 
 from command import stepsynth
-from family_worlds import FAMILIES, FamilyWorld, build_family_world, lab_of, lend_student, rows_of
+from family_worlds import FAMILIES, FamilyWorld, build_family_world, lab_of, lend_student, read_lines, rows_of
 from family_worlds import asked as asked_of
 from spying_student import MarkingTeacher, SpyingStudent
 from stepsynth import testing
 from stepsynth.api.calls import synthesize
 from stepsynth.api.nouns import Annotate, Classification, SelfTraining, Student
+from stepsynth.api.run import Run
 from stepsynth.config import RunConfig
 from stepsynth.data import Pool, SealedTest, load_pool, load_validation
 from stepsynth.data.rows import Tally
@@ -753,5 +755,83 @@ def test_texts_that_no_student_learns_from_are_not_labelled(student: Path, tmp_p
     pupil = SpyingStudent()
     world = pooled(tmp_path / "world", "classification", student, name="crossfit", seed_rows=24, rounds=1, final="stages")
     run(world.config(), tmp_path / "run", pupil)
-    assert len(pupil.labellers) == 1
+    # One student is asked after the last decision, for the list of texts to label; it knows the labels alone.
+    assert len(pupil.labellers) == 2
+    assert {row.id.partition("-")[0] for row in pupil.fits[-1][0]} <= {"harvest", "select", "round"}
     assert not [row for train, _ in pupil.fits for row in train if row.id.startswith("pool-")]
+
+
+# which to label next ----------------------------------------------------------------------------
+
+
+def next_texts(folder: Path) -> list[dict[str, Any]]:
+    return Run.load(folder).review(pool=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_to_label_next_are_judged_by_a_student_of_the_labels_alone(family: str, student: Path, tmp_path: Path) -> None:
+    world = annotated(tmp_path / "world", family, student)
+    results = run(world.config(), tmp_path / "run")
+    made, texts = Run.load(tmp_path / "run"), next_texts(tmp_path / "run")
+    kind = create_family(world.config().task)
+
+    def own(row: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(row[name] for name in kind.text_columns)
+
+    pool = {own(row): place for place, row in enumerate(read_lines(world.folder / "pool.jsonl"))}
+    assert {own(row): row["row"] for row in texts} == pool
+    assert {own(row) for row in texts if row["teacher"] is not None} == {own(row) for row in made.rows()}
+    assert all(0 <= row["confidence"] <= 1 for row in texts)
+    empty = {} if kind.spans else {"labels" if kind.several_labels else "label": ""}
+    assert {name: value for name, value in texts[0].items() if name in ("label", "labels", "answers")} == empty
+    # The student of the labels alone is kept, and can be asked again.
+    number = next(entry["round"] for entry in results["worth"]["students"] if entry["student"] == "labels")
+    again = made.student_of(number).predict([dict(zip(kind.text_columns, own(row), strict=True)) for row in texts])
+    assert again == [row["student"] for row in texts]
+
+
+def test_differing_answers_come_first_then_unsure_ones_and_any_other_in_turn(student: Path, tmp_path: Path) -> None:
+    world = annotated(tmp_path / "world", "classification", student)
+    run(world.config(), tmp_path / "run")
+    texts = next_texts(tmp_path / "run")
+    places = [1 if row["teacher"] is None else 0 if row["teacher"] != row["student"] else 2 for row in texts]
+    assert places == sorted(places)
+    differ, unasked, agree = ([row for row, at in zip(texts, places, strict=True) if at == place] for place in range(3))
+    sure = [row["confidence"] for row in differ]
+    assert sure == sorted(sure, reverse=True)
+    sure = [row["confidence"] for row in agree]
+    assert sure == sorted(sure)
+    assert min(len(differ), len(unasked), len(agree)) > 1
+    assert unasked[0]["confidence"] == min(row["confidence"] for row in unasked), "the least sure one is first"
+    order = [int(row.id.partition("-")[2]) for row in drawn(world.config()).rows]
+    left = sorted(unasked[1:], key=lambda row: order.index(row["row"]))
+    assert unasked[1] == left[0], "then the first of the draw"
+
+
+def test_texts_to_label_are_on_the_page_and_from_the_shell(
+    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, folder = annotated(tmp_path / "world", "classification", student), tmp_path / "run"
+    run(world.config(), folder)
+    page, texts = (folder / "report.html").read_text(), next_texts(folder)
+    assert "Texts to label next" in page
+    assert texts[0]["text"] in page
+    found = stepsynth(capsys, "review", folder, "--pool")
+    assert found.code == 0
+    assert texts[0]["text"] in found.out
+    assert (
+        "The first 40 texts to label, as a student of your labels sees them: those where it and the teacher differ" in found.out
+    )
+    assert stepsynth(capsys, "review", folder, "--pool", "--out", tmp_path / "next.csv").code == 0
+    with (tmp_path / "next.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["text"] for line in lines] == [row["text"] for row in texts]
+    assert {line["label"] for line in lines} == {""}
+
+
+def test_without_a_pool_nobody_has_judged_texts(student: Path, tmp_path: Path) -> None:
+    world = build_family_world(tmp_path / "world", "classification", student=student, method__name="seed-only")
+    run(world.config(), tmp_path / "run")
+    with pytest.raises(RunError, match="has judged texts without labels"):
+        next_texts(tmp_path / "run")
+    assert "Texts to label next" not in (tmp_path / "run" / "report.html").read_text()

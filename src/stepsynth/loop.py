@@ -28,6 +28,7 @@ from stepsynth.tasks import create_family
 from stepsynth.training import CrossFit, Halves, StudentRunner, Together, with_half_the_steps
 from stepsynth.training.crossfit import judged_rounds
 from stepsynth.training.gap import gap_facts
+from stepsynth.training.unlabelled import judge_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,6 +132,7 @@ def _run_stages(
     # Nothing is decided after this line.
     client.rest()
     student_runner.evaluate_test(inputs)
+    judge_texts(student_runner, journal, family, pool, progress)
     if config.method.second_reading != "none":
         with together.writing():
             _read_gold(config, family, client, journal, progress)

@@ -54,6 +54,7 @@ class StageKind(StrEnum):
         TRAIN: a student is trained and kept.
         TEST: the kept students are scored on the sealed test set.
         READING: the teacher reads the gold rows, after the last decision.
+        UNLABELLED: a student judges the texts of the pool, after the last decision.
     """
 
     RATIONALES = "rationales"
@@ -68,6 +69,7 @@ class StageKind(StrEnum):
     TRAIN = "train"
     TEST = "test"
     READING = "reading"
+    UNLABELLED = "unlabelled"
 
 
 class DropReason(StrEnum):

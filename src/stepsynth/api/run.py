@@ -21,7 +21,7 @@ from stepsynth.execution import rebuild
 from stepsynth.journal.queries import each_row
 from stepsynth.journal.results import find_mistakes
 from stepsynth.report.derived import build_results, without_class
-from stepsynth.report.review import labels_in_doubt
+from stepsynth.report.review import labels_in_doubt, texts_to_label
 from stepsynth.run import RunDirectory
 from stepsynth.run.existing import open_journal, trained_round
 from stepsynth.runtime.imports import importing
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from stepsynth.exporting import Exported
     from stepsynth.journal import Journal
     from stepsynth.report.verify import Finding
+    from stepsynth.tasks import TaskFamily
 
 __all__ = ["Run"]
 
@@ -166,7 +167,7 @@ class Run:
                 for mistake in find_mistakes(journal, round)
             ]
 
-    def review(self) -> list[dict[str, Any]]:
+    def review(self, *, pool: bool = False) -> list[dict[str, Any]]:
         """Return the labelled rows to look at first: those that a student which had not seen them, or the teacher, doubts.
 
         Dicts with ``row`` (its number in your file or data, from 0), the task's columns, ``student`` and ``confidence`` (its
@@ -176,10 +177,19 @@ class Run:
         server sends log-probabilities: ``teacher.logprobs``). Rows where student and teacher give the same other answer come
         first, then the surest. A doubt is no proof: look at the row.
 
+        Args:
+            pool: return the first texts of ``data.pool`` to label next instead, at most 500: ``row`` (its number in the pool),
+                the texts, an empty ``label`` (of questions: none), ``student`` and ``confidence`` (the answer of a student of
+                your labels alone) and ``teacher`` (its answer, ``None`` if it was not asked). First come those where student and
+                teacher differ, the surest student first; then in turn the one of which the student is least sure and any other.
+
         Raises:
-            RunError: neither a student that had not learnt from the labelled rows nor the teacher has judged them.
+            RunError: neither a student that had not learnt from the labelled rows nor the teacher has judged them; or no student
+                has judged a pool.
         """
         family = stored_family(self.config.task)
+        if pool:
+            return self._next_texts()
         with self._journal() as journal:
             found = labels_in_doubt(journal, self._directory.config, family)
         if found is None:
@@ -189,19 +199,38 @@ class Run:
                 hint="Finish the run, or run another with method.name: crossfit.",
             )
 
-        def shown(answer: str | None) -> str | list[str] | None:
-            return list(split_labels(answer)) if answer is not None and family.several_labels else answer
-
         return [
             {
                 "row": int(d.row.id.rpartition("-")[2]),
                 **family.record(d.row),
-                "student": shown(d.student),
+                "student": _answer(d.student, family),
                 "confidence": d.confidence,
-                "teacher": shown(d.teacher),
+                "teacher": _answer(d.teacher, family),
                 "teacher_confidence": d.teacher_confidence,
             }
             for d in found
+        ]
+
+    def _next_texts(self) -> list[dict[str, Any]]:
+        family = stored_family(self.config.task)
+        with self._journal() as journal:
+            found = texts_to_label(journal)
+        if found is None:
+            raise RunError(
+                f"no student of the run at {str(self.path)!r} has judged texts without labels.",
+                hint="Finish the run, or run another with data.pool and method.name: crossfit, pool or annotate.",
+            )
+        empty = {} if family.spans else {"labels" if family.several_labels else "label": ""}
+        return [
+            {
+                "row": int(t.row.id.rpartition("-")[2]),
+                **{name: value for name, value in family.record(t.row).items() if name in family.text_columns},
+                **empty,
+                "student": _answer(t.student, family),
+                "confidence": t.confidence,
+                "teacher": _answer(t.teacher, family),
+            }
+            for t in found
         ]
 
     @cached_property
@@ -314,3 +343,8 @@ class Run:
             return run_as_html(self)
         except RunError as error:
             return run_as_html(self, problem=str(error))
+
+
+def _answer(answer: str | None, family: TaskFamily) -> str | list[str] | None:
+    """Return an answer as a plain value: a list where a row has several labels."""
+    return list(split_labels(answer)) if answer is not None and family.several_labels else answer

@@ -65,6 +65,7 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 
 def review(
     folder: RunPath,
+    pool: Annotated[bool, typer.Option("--pool", help="List the texts of data.pool to label next instead.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them to a .csv or .jsonl file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +74,7 @@ def review(
     from stepsynth.cli.reviewing import print_review, write_review
 
     opened = Run.load(folder)
-    rows = opened.review()
+    rows = opened.review(pool=pool)
     if out is not None:
         write_review(rows, out, opened.config)
     if as_json:
@@ -81,7 +82,7 @@ def review(
     elif out is not None:
         typer.echo(str(out))
     else:
-        print_review(rows)
+        print_review(rows, pool=pool)
 
 
 def export(

@@ -1,4 +1,4 @@
-"""``stepsynth review``: the labelled rows that a person should look at first."""
+"""``stepsynth review``: the labelled rows that a person should look at first, and the texts to label next."""
 
 from __future__ import annotations
 
@@ -45,23 +45,39 @@ def write_review(rows: Sequence[dict[str, Any]], out: Path, config: RunConfig) -
         raise ConfigError(f"{str(out)!r} cannot be written: {error.strerror}.", hint="Name another file.") from None
 
 
-def print_review(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the first rows, one paragraph each."""
+def print_review(rows: Sequence[dict[str, Any]], *, pool: bool = False) -> None:
+    """Print the first rows, one paragraph each.
+
+    Args:
+        rows: from `stepsynth.Run.review`.
+        pool: whether they are texts of the pool instead of labelled rows.
+    """
     if not rows:
         typer.echo("No label is in doubt: students that had not seen the rows, and the teacher if it was asked, agree with all.")
         return
     for row in rows[:_SHOWN]:
-        said = [f"student: {_shown(row['student'])} ({row['confidence']:.0%})"] if row["student"] is not None else []
-        sure = "" if row["teacher_confidence"] is None else f" ({row['teacher_confidence']:.0%})"
-        said += [f"teacher: {_shown(row['teacher'])}{sure}"] if row["teacher"] is not None else []
-        given = {name: value for name, value in row.items() if name not in (*_JUDGEMENT, "row")}
-        fields = "; ".join(f"{name}: {_shown(value)}" for name, value in given.items() if value not in (None, "", []))
-        typer.echo(f"- row {row['row']:,}: {', '.join(said)}\n  {fields}")
+        typer.echo(_paragraph(row))
     more = len(rows) - _SHOWN
     end = f" {more:,} more: write all of them with --out FILE.csv." if more > 0 else ""
-    read = " or the teacher" if any(row["teacher"] is not None for row in rows) else ""
+    asked = any(row["teacher"] is not None for row in rows)
+    if pool:
+        first = "those where it and the teacher differ, then " if asked else ""
+        then = "in turn one of which it is unsure and any other"
+        typer.echo(f"\nThe first {len(rows):,} texts to label, as a student of your labels sees them: {first}{then}.{end}")
+        typer.echo("Row 0 is the pool's first one.")
+        return
+    read = " or the teacher" if asked else ""
     typer.echo(f"\nTo {len(rows):,} labelled rows a student that had not seen them{read} gives another answer.{end}")
     typer.echo("Most doubts are the models' own mistakes: the order says where to look first. Row 0 is the file's first one.")
+
+
+def _paragraph(row: dict[str, Any]) -> str:
+    said = [f"student: {_shown(row['student'])} ({row['confidence']:.0%})"] if row["student"] is not None else []
+    sure = "" if row.get("teacher_confidence") is None else f" ({row['teacher_confidence']:.0%})"
+    said += [f"teacher: {_shown(row['teacher'])}{sure}"] if row["teacher"] is not None else []
+    given = {name: value for name, value in row.items() if name not in (*_JUDGEMENT, "row")}
+    fields = "; ".join(f"{name}: {_shown(value)}" for name, value in given.items() if value not in (None, "", []))
+    return f"- row {row['row']:,}: {', '.join(said)}\n  {fields}"
 
 
 def _shown(value: object) -> str:

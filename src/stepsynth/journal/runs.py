@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["LEARNING", "Journal", "Row", "Spent", "Totals", "extent", "holds_nothing"]
 
 # Kinds of stages in which students learn, are judged or tested; all others ask the teacher.
-LEARNING = (StageKind.FOLD, StageKind.CROSSFIT, StageKind.CHOICE, StageKind.TRAIN, StageKind.TEST, StageKind.READING)
+LEARNING = (
+    StageKind.FOLD,
+    StageKind.CROSSFIT,
+    StageKind.CHOICE,
+    StageKind.TRAIN,
+    StageKind.TEST,
+    StageKind.READING,
+    StageKind.UNLABELLED,
+)
 _ASKING = 1
 # Order of the stages in a round; all kinds that write rows have the same place.
 _PLACES = {StageKind.RATIONALES: 0, **{kind: place for place, kind in enumerate(LEARNING, _ASKING + 1)}}

@@ -37,6 +37,7 @@ __all__ = [
     "rng_for",
     "rows_asked",
     "sampling_for",
+    "shown_rows",
     "trains_on",
     "wanted_form",
 ]
@@ -44,6 +45,9 @@ __all__ = [
 
 # With fewer rows, the lengths of these few would decide.
 _ENOUGH_FORMS = 5
+_EXAMPLES_PER_PROMPT = 2
+# Per label: after this many requests, other rows are shown first, for variety.
+_SHOWN_AGAIN = 128
 
 
 class Plan(Protocol):
@@ -127,6 +131,25 @@ def wanted_form(ctx: MethodContext, label: str, count: int, *parts: object, sour
     own = [example.text for example in shown if example.label == label]
     texts = own if len(own) >= _ENOUGH_FORMS else [example.text for example in shown]
     return described_form(rng_for("form", ctx.config.seed, label, *parts).choices(texts, k=count))
+
+
+def shown_rows(ctx: MethodContext, rows: Sequence[Example], number: int, round_number: int, *parts: object) -> Sequence[Example]:
+    """Choose the gold rows that a prompt shows as the teacher's own answers, see ``method.demonstrations``.
+
+    With ``fixed``, their order does not depend on ``parts``, so that prompts share as many first turns as possible.
+
+    Args:
+        ctx: the method's data.
+        rows: those that the prompt may show.
+        number: the request's number within its label.
+        round_number: the round of the written rows.
+        parts: what the choice depends on otherwise, such as the row that is extrapolated.
+    """
+    seed, count = ctx.config.seed, min(_EXAMPLES_PER_PROMPT, len(rows))
+    if ctx.config.method.demonstrations != "fixed":
+        return rng_for("extrapolate", seed, round_number, *parts, number).sample(rows, count)
+    turn = number // _SHOWN_AGAIN
+    return sorted(rows, key=lambda row: digest((seed, round_number, turn, row.id)))[:count]
 
 
 def rows_asked(ctx: MethodContext, template: str) -> int:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from stepsynth.methods import rng_for, rows_asked, sampling_for, wanted_form
+from stepsynth.methods import rows_asked, sampling_for, shown_rows, wanted_form
 from stepsynth.tasks.labels import even_targets
-from stepsynth.types import Request, StageKind, digest
+from stepsynth.types import Request, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["ExtrapolationPlan"]
 
 _REPLICATES_PER_SEED = 1_000_000
-_EXAMPLES_PER_PROMPT = 2
-# Per label: after this many requests, other rows are shown first, for variety.
-_SHOWN_AGAIN = 128
 
 
 @dataclass(frozen=True)
@@ -117,15 +114,8 @@ class ExtrapolationPlan:
         )
 
     def _shown(self, others: Sequence[Example], source: Example, number: int) -> Sequence[Example]:
-        """Return the gold rows shown before the source, see ``method.demonstrations``.
-
-        With ``fixed``, their order does not depend on the source, so that prompts share as many first turns as possible.
-        """
-        seed, count = self.ctx.config.seed, min(_EXAMPLES_PER_PROMPT, len(others))
-        if self.ctx.config.method.demonstrations != "fixed":
-            return rng_for("extrapolate", seed, self.round_number, source.id, number).sample(others, count)
-        turn = number // _SHOWN_AGAIN
-        return sorted(others, key=lambda other: digest((seed, self.round_number, turn, other.id)))[:count]
+        """Return the gold rows shown before the source."""
+        return shown_rows(self.ctx, others, number, self.round_number, source.id)
 
 
 def _apart(one: Example, other: Example) -> bool:

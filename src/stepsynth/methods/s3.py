@@ -22,16 +22,19 @@ def _seed(ctx: MethodContext) -> Iterator[Plan]:
     With ``method.seed_from: gold``, labels with gold rows get rows like those instead; with ``instruction``, texts show nothing.
     """
     labels, method = None, ctx.config.method
+    # About a given context a row is written as gold rows were about theirs.
+    shows = method.seed_from == "gold" and ctx.family.has_context and not ctx.family.spans and ctx.prompts.shows("seed")
     if method.seed_from == "gold":
-        yield ExtrapolationPlan.of_gold(ctx)
+        if not shows:
+            yield ExtrapolationPlan.of_gold(ctx)
         labels = frozenset(SeedPlan(ctx, None).targets) - {row.label for row in ctx.harvest}
-        if not labels:
+        if not labels and not shows:
             return
-    if method.rationales and method.seed_from != "instruction":
+    reasons = None
+    if method.rationales and method.seed_from != "instruction" and (labels is None or labels):
         yield RationalePlan(ctx, labels=labels)
-        yield SeedPlan(ctx, ctx.rationales(), labels=labels)
-    else:
-        yield SeedPlan(ctx, None, labels=labels)
+        reasons = ctx.rationales()
+    yield SeedPlan(ctx, reasons, labels=None if shows else labels, shows=shows)
 
 
 class SeedOnly(Method):

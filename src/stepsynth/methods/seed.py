@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from stepsynth.errors import DataError, RunError
-from stepsynth.methods import rng_for, rows_asked, sampling_for, wanted_form
+from stepsynth.methods import rng_for, rows_asked, sampling_for, shown_rows, wanted_form
 from stepsynth.tasks.answer_candidates import draw_spans
 from stepsynth.tasks.labels import carried_labels
 from stepsynth.types import DropReason, Example, Request, Sampling, StageKind
+from stepsynth.words import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,9 +122,17 @@ class RowPlan:
         return {}
 
     def row(
-        self, messages: tuple[Message, ...], label: str, number: int, index: int, stage: str, given: Example, count: int
+        self,
+        messages: tuple[Message, ...],
+        label: str,
+        number: int,
+        index: int,
+        stage: str,
+        given: Example,
+        count: int,
+        source: str | None = None,
     ) -> Request:
-        """Return the request for a row with a given context and answer."""
+        """Return the request for a row with a given context and answer, and the gold row that it derives from, if any."""
         config = self.ctx.config
         return Request(
             messages=messages,
@@ -132,6 +141,7 @@ class RowPlan:
             stage=stage,
             index=index,
             label=label,
+            source=source,
             context=given.context,
             answer=given.answers[0] if given.answers else None,
             parts=count,
@@ -146,6 +156,8 @@ class SeedPlan(RowPlan):
         rationales: label -> accepted reasons; ``None`` asks without reasons (an ablation). A label that has none, where
             others have some, is asked for without.
         labels: the labels that need rows; ``None`` means all.
+        shows: for tasks with a context: prompts show gold rows of the label with other contexts, as the teacher's own answers;
+            reasons are for labels without gold rows.
 
     Raises:
         RunError: no label has reasons, or one has none because the server did not answer.
@@ -155,12 +167,15 @@ class SeedPlan(RowPlan):
     stage: str = "round-0/seed"
     kind: str = StageKind.SEED
     labels: frozenset[str] | None = None
+    shows: bool = False
 
     def __post_init__(self) -> None:
         """Refuse to continue without reasons, unless only some labels have none: their rows are written without."""
         if self.rationales is None:
             return
         wanted = [label for label in self.ctx.config.task.labels or [""] if self.labels is None or label in self.labels]
+        if self.shows:
+            wanted = [label for label in wanted if label not in self._gold]
         without = [label for label in wanted if not self.rationales.get(label)]
         said = self.ctx.repeated() if without else ""
         # A server that does not answer, or answers with a notice, would be paid for more of the same.
@@ -179,18 +194,48 @@ class SeedPlan(RowPlan):
         return {label: rows for label, rows in super().targets.items() if self.labels is None or label in self.labels}
 
     def request(self, label: str, number: int, index: int) -> Request:
-        """Ask for one text that shows k reasons, drawn without replacement."""
+        """Ask for one text that shows k reasons, drawn without replacement, or for one like gold rows of the label."""
+        given, examples = (
+            self._like_gold(label, number) if self.shows and label in self._gold else (self.given(label, number), ())
+        )
         shown: list[str] = []
-        if self.rationales is not None:
+        if self.rationales is not None and not examples:
             method = self.ctx.config.method
             reasons = [reason for part in carried_labels(label, self.rationales) or ("",) for reason in self.rationales[part]]
             draw = rng_for("seed", self.ctx.config.seed, label, number)
             shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
-        given = self.given(label, number)
         count = rows_asked(self.ctx, "seed")
         form = wanted_form(self.ctx, label, count, "seed", number)
-        messages = self.ctx.prompts.render("seed", label, rationales=shown, row=given, form=form, count=count)
-        return self.row(messages, label, number, index, self.stage, given, count)
+        messages = self.ctx.prompts.render("seed", label, rationales=shown, row=given, examples=examples, form=form, count=count)
+        # A context of the user's own says nothing about the fold of the gold rows that are shown beside it.
+        source = examples[0].id if examples and normalised(given.context) not in self._owners else None
+        return self.row(messages, label, number, index, self.stage, given, count, source)
+
+    def _like_gold(self, label: str, number: int) -> tuple[Example, Sequence[Example]]:
+        """Return a context and the gold rows of the label that a prompt about it shows, if any."""
+        steps = len(self.ctx.contexts) if self.shows and label in self._gold else 0
+        # Some contexts have no such rows in their fold.
+        for step in range(steps):
+            given = self.given(label, number + step)
+            own = normalised(given.context)
+            rows = [row for row in self._gold[label] if normalised(row.context) != own]
+            # Rows of one fold only: that of the context, or of the first row if the context is in none.
+            leader = self._owners.get(own) or next(iter(shown_rows(self.ctx, rows, number, 0, own)), None)
+            if rows := [row for row in rows if leader is not None and self.ctx.together(leader, row)]:
+                return given, shown_rows(self.ctx, rows, number, 0, own)
+        return self.given(label, number), ()
+
+    @cached_property
+    def _gold(self) -> dict[str, list[Example]]:
+        found: dict[str, list[Example]] = {}
+        for row in self.ctx.harvest:
+            found.setdefault(row.label, []).append(row)
+        return found
+
+    @cached_property
+    def _owners(self) -> dict[str, Example]:
+        """Normalised context -> a gold row that has it."""
+        return {normalised(row.context): row for row in self.ctx.harvest}
 
 
 def _chief(dropped: Mapping[str, int]) -> str:

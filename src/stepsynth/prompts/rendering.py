@@ -71,7 +71,11 @@ class Prompts:
 
     def counts(self, name: str) -> bool:
         """Whether a template can ask for several texts in one answer, because it uses ``{{ count }}``."""
-        return _says_how_many(self.templates[name])
+        return "count" in _variables(self.templates[name])
+
+    def shows(self, name: str) -> bool:
+        """Whether a template shows gold rows, because it uses ``{{ examples }}``."""
+        return "examples" in _variables(self.templates[name])
 
     def check(self) -> None:
         """Fill every template once with sample values.
@@ -244,15 +248,15 @@ def _environment() -> jinja2.Environment:
 
 
 @lru_cache(maxsize=64)
-def _says_how_many(source: str) -> bool:
+def _variables(source: str) -> frozenset[str]:
     from jinja2 import TemplateError, meta
 
     environment = _environment()
     try:
-        return "count" in meta.find_undeclared_variables(environment.parse(source))
+        return frozenset(meta.find_undeclared_variables(environment.parse(source)))
     except TemplateError:
         # `check` reports the error.
-        return False
+        return frozenset()
 
 
 @lru_cache(maxsize=64)

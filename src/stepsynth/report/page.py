@@ -16,7 +16,7 @@ from stepsynth.report.abstaining import coverage_figures
 from stepsynth.report.drawing import SERIES
 from stepsynth.report.figures import Bar, Line, accuracy_figure, ledger_figure
 from stepsynth.report.gap import gap_drawings, gap_table, has_figures
-from stepsynth.report.review import labels_in_doubt
+from stepsynth.report.review import labels_in_doubt, texts_to_label
 from stepsynth.report.rows import Stage, feeding, misses_of, samples_of, stages_of
 from stepsynth.report.scores import CROSSFITTED, SPLITS, RoundScores, best_of, details_of, mapping, rounds_of, score_of
 from stepsynth.report.spending import greedy, spent_by_label
@@ -94,6 +94,7 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "samples": samples_of(journal, stages, counts, list(config.task.labels)),
         "misses": [misses_of(journal, entry.number, config) for entry in rounds if feeding(journal, entry.number, config)],
         "doubts": labels_in_doubt(journal, config, family),
+        "next_texts": texts_to_label(journal),
         "read_again": mapping(method.get("second_reading")),
         "figures": figures,
         "coverage": coverage,

@@ -1,4 +1,4 @@
-"""Labels that a person should look at first: gold rows to which a student, or the teacher, gives another answer."""
+"""What a person should look at first: labels that a student or the teacher doubts, and texts that should be labelled next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stepsynth.evaluation.calibration import calibrated
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods import trains_on
-from stepsynth.types import StageKind
+from stepsynth.types import Example, StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from stepsynth.config import RunConfig
     from stepsynth.journal import Journal
     from stepsynth.tasks import TaskFamily
-    from stepsynth.types import Example, Graded
+    from stepsynth.types import Graded
 
-__all__ = ["Doubt", "labels_in_doubt"]
+__all__ = ["Doubt", "NextText", "labels_in_doubt", "texts_to_label"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,34 @@ class Doubt:
     def both(self) -> bool:
         """Whether student and teacher give the same other answer."""
         return self.student is not None and self.student == self.teacher
+
+
+@dataclass(frozen=True, slots=True)
+class NextText:
+    """A text of the pool that a person may label.
+
+    Attributes:
+        row: the text.
+        student: the answer of a student of the labels alone.
+        confidence: its probability for that answer.
+        teacher: the teacher's answer; ``None`` if it was not asked or gave none.
+    """
+
+    row: Example
+    student: str
+    confidence: float
+    teacher: str | None
+
+
+def texts_to_label(journal: Journal) -> list[NextText] | None:
+    """Return the first texts of the pool in the order of `stepsynth.training.unlabelled.judge_texts`; ``None`` without such."""
+    kept = next((info["texts"] for _, _, kind, info, _ in journal.stages() if kind == StageKind.UNLABELLED), None)
+    if kept is None:
+        return None
+    return [
+        NextText(Example(row_id, text, context=context), student, confidence, teacher)
+        for row_id, text, context, student, confidence, teacher in kept
+    ]
 
 
 def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> list[Doubt] | None:

@@ -66,7 +66,7 @@ def settle(
         teacher = teacher.model_copy(update={"sampling": _varied(teacher.sampling, begun)})
     method = config.method.model_copy(
         update={
-            "seed_from": _seed_from(config, begun, made),
+            "seed_from": _seed_from(config, begun, made, Prompts(task)),
             "demonstrations": _demonstrations(config, begun, style),
             "rationales_per_row": _rationales_per_row(config, begun, style),
             "feedback": _feedback(config, begun),
@@ -99,14 +99,20 @@ def _identity(task: TaskConfig) -> dict[str, Any]:
         ) from None
 
 
-def _seed_from(config: RunConfig, begun: RunConfig | None, method: Method) -> Literal["auto", "reasons", "instruction", "gold"]:
-    """Choose the source of seed rows: reasons if the user wrote a seed prompt, so that it is used."""
+def _seed_from(
+    config: RunConfig, begun: RunConfig | None, method: Method, prompts: Prompts
+) -> Literal["auto", "reasons", "instruction", "gold"]:
+    """Choose the source of seed rows: reasons if the user wrote a seed prompt, so that it is used.
+
+    About a context, too, rows are written like gold rows if our templates can show these.
+    """
     if config.method.seed_from != "auto":
         return config.method.seed_from
     if begun is not None:
         return begun.method.seed_from
-    alone = not create_family(config.task).has_context
-    return method.seeds_from if alone and "seed" not in config.task.prompts else "reasons"
+    family = create_family(config.task)
+    can = not family.has_context or (not family.spans and prompts.shows("seed"))
+    return method.seeds_from if can and "seed" not in config.task.prompts else "reasons"
 
 
 def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> Literal["auto", "fixed", "drawn"]:

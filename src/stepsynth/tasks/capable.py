@@ -86,6 +86,17 @@ _WRITTEN = "{{ text_name[:1] | upper }}{{ text_name[1:] }}: {{ text }}\n"
 _PAIR_TASK = "Here is a task about two texts, {{ a_context_name }} and {{ a_text_name }}: {{ instruction }}\n"
 _PAIR_WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_name }}{% else %}{{ a_text_name }}{% endif %}"
 
+# Without other rows' answers before it, a model of a billion parameters copies the context word for word (docs/decisions.md).
+# The wrong label is told with the mistake only: repeated at the end, it makes such a model copy, too.
+_PAIR_HASTY = "{% if predicted %} A hasty reader takes it for " + _TAKEN + ".{% endif %}"
+
+
+def _asked(context: str) -> str:
+    """Return the request for a text about a context, the same for each that is shown and for the new one."""
+    kept = _KEPT.replace("{{ context }}", f"{{{{ {context} }}}}")
+    return f"{_PAIR_TASK}{kept}Write {{{{ a_text_name }}}} for which the right answer is {_MEANING}. Write only the text itself."
+
+
 _PAIR = {
     "rationale": f"""\
 --- user
@@ -95,9 +106,18 @@ answer is "{{{{ label }}}}". Say {_EACH} in a note of three to ten words. {_NOTE
 """,
     "seed": f"""\
 --- user
-{_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the right answer is {_MEANING}.\
+{_asked("example_contexts[0]")}
+--- assistant
+{{{{ examples[0] }}}}
+--- user
+{_asked("example_contexts[1]")}
+--- assistant
+{{{{ examples[1] }}}}
+--- user
+{{% if examples[0] and count == 1 %}}{_asked("context")}{{% else %}}{_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the \
+right answer is {_MEANING}.\
 {{% if rationales %}} It may be like this (choose what fits the {{{{ context_name }}}}):{_REASONS}{{% endif %}}
-{_ONLY}{_LENGTH}
+{_ONLY}{_LENGTH}{{% endif %}}
 """,
     "zerogen": f"""\
 --- user
@@ -106,13 +126,19 @@ answer is "{{{{ label }}}}". Say {_EACH} in a note of three to ten words. {_NOTE
 """,
     "extrapolate": f"""\
 --- user
-{_PAIR_TASK}{_KEPT}{_WRITTEN}The right answer is {_MEANING}.\
-{{% if predicted %}} A reader wrongly took it for {_TAKEN}.{{% endif %}}
-Write {{% if count > 1 %}}{{{{ count }}}} others{{% else %}}another {{{{ text_name }}}}{{% endif %}} for the same \
-{{{{ context_name }}}} for which the right answer is "{{{{ label }}}}", too\
-{{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: \
-something else about it, in other words.
-{_ONLY}{_LENGTH}
+{_asked("example_contexts[0]")}
+--- assistant
+{{{{ examples[0] }}}}
+--- user
+{_asked("context")}{_PAIR_HASTY}
+--- assistant
+{{{{ text }}}}
+--- user
+{{% if count == 1 %}}{_asked("context")} Write about something else in it than before.\
+{{% else %}}{_PAIR_TASK}{_KEPT}Write {{{{ count }}}} others for which the right answer is "{{{{ label }}}}", too\
+{{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: something else about \
+it, in other words.
+{_ONLY}{_LENGTH}{{% endif %}}
 """,
     "answer": DEFAULT_TEMPLATES["pair"]["answer"],
 }

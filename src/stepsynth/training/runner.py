@@ -168,6 +168,10 @@ class StudentRunner:
         self._journal.finish_training(stage, number, {}, info, time.monotonic() - started)
         self._progress.finish(f"the student of {name}: trained on {rows:,} rows")
 
+    def ask(self, number: int, rows: Sequence[Example]) -> list[Prediction]:
+        """Return a kept student's predictions; ``number`` is its round."""
+        return list(self._fitter.saved(self._directory.model_path(number), [rows]).predict(rows))
+
     def judge_aside(
         self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str, also: Sequence[Example] = ()
     ) -> list[Graded]:
