@@ -15,6 +15,7 @@ import pytest
 
 from command import stepsynth
 from loopback import LoopbackServer
+from stepsynth.evaluation.power import seeds_power
 from stepsynth.teachers.fake import gold_text
 from world import LABELS, World, build_world
 
@@ -182,18 +183,23 @@ def test_plan_checks_the_teacher_and_spends_nothing(finished: World, capsys: pyt
     assert "sample prompt" in shown
     assert found["power"]["detectable"] is None
     assert "test too few rows to tell most students apart; 3 points take about 1,742 rows" in " ".join(shown.split())
+    power = found["power"]["comparison"]
+    assert power == seeds_power(30, 5)
+    said = "of two methods, compared with 5 seeds: 15.4 points or more; 3 points take more test rows (typical variances)"
+    assert said in " ".join(shown.split())
 
 
 def test_plan_says_what_the_test_set_can_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = build_world(tmp_path)
     for rows, said in (
         (400, "test shows differences of 6.4 points or more; 3 points take about 1,742 rows"),
+        (400, "3 points take 19 seeds (typical variances)"),
         (2_500, "2.5 points"),
     ):
         world.write_csv("test.csv", [(f"another text {number}", LABELS[number % 3]) for number in range(rows)])
         shown = " ".join(stepsynth(capsys, "plan", world.config_path).out.split())
         assert said in shown
-        assert ("points take" in shown) == (rows == 400)
+        assert ("points take about" in shown) == (rows == 400)
 
 
 def test_the_loop_runs_on_an_openai_compatible_server(

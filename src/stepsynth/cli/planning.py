@@ -58,7 +58,8 @@ def print_plan(plan: dict[str, Any], config: Path, overrides: Sequence[str] = ()
     gold = f"{data['harvest'] + data['select']:,} validation rows" if "trainings" in plan else halves
     console.print(f"task      {plain_text(plan['task'])}: {gold}, {test}", markup=False)
     if plan["power"]:
-        console.print(_power_line(plan["power"]), markup=False)
+        for line in _power_lines(plan["power"]):
+            console.print(line, markup=False, soft_wrap=True)
     for name, read in data["read"].items():
         console.print(f"read      {name}: {read['said']}", markup=False)
     for note in data["notes"]:
@@ -96,13 +97,19 @@ def print_plan(plan: dict[str, Any], config: Path, overrides: Sequence[str] = ()
     console.print(plain_text(decision_line(plan["trial"], config, overrides)), markup=False, soft_wrap=True, style="bold")
 
 
-def _power_line(power: dict[str, Any]) -> str:
-    """Return the differences between two students that the test set can show."""
+def _power_lines(power: dict[str, Any]) -> list[str]:
+    """Return the differences that the test set can show: between two students, and between two methods in a comparison."""
     least, wanted = power["detectable"], power["wanted"]
     shows = f"shows differences of {100 * least:.1f} points or more" if least else "too few rows to tell most students apart"
     enough = least and least <= wanted
     takes = "" if enough else f"; {100 * wanted:.0f} points take about {power['rows_needed']:,} rows"
-    return f"test      {shows}{takes} (if two students differ on {power['disagreement']:.0%} of the rows)"
+    lines = [f"test      {shows}{takes} (if two students differ on {power['disagreement']:.0%} of the rows)"]
+    several = power["comparison"]
+    shows = f"{100 * several['detectable']:.1f} points or more" if several["detectable"] else "none"
+    needs = f"{several['seeds_needed']:,} seeds" if several["seeds_needed"] else "more test rows"
+    takes = "" if several["detectable"] and several["detectable"] <= wanted else f"; {100 * wanted:.0f} points take {needs}"
+    lines.append(f"          of two methods, compared with {several['seeds']} seeds: {shows}{takes} (typical variances)")
+    return lines
 
 
 def _label_lines(plan: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepsynth.data import deal_folds
 from stepsynth.errors import RunError
-from stepsynth.evaluation.power import typical_power
+from stepsynth.evaluation.power import seeds_power, typical_power
 from stepsynth.filters.layout import Layout
 from stepsynth.generation import ask_sample
 from stepsynth.generation.budget import check_price
@@ -59,6 +59,8 @@ __all__ = ["make_plan"]
 _ACCEPTED = (0.95, 0.3)
 _WRONG = (0.1, 0.7)
 _ENGINE_SAMPLE = 16
+# As many as `stepsynth compare` runs unless told otherwise.
+_SEEDS = 5
 _ENGINES = frozenset({"openvino", "transformers", "vllm"})
 
 
@@ -162,7 +164,9 @@ def _known(config: RunConfig, method: Method, inputs: RunData) -> dict[str, Any]
         },
     }
     # An answer's F1 is a share, not right or wrong.
-    plan["power"] = typical_power(inputs.sealed.n) if inputs.sealed and not create_family(config.task).spans else None
+    plan["power"] = None
+    if inputs.sealed and not create_family(config.task).spans:
+        plan["power"] = {**typical_power(inputs.sealed.n), "comparison": seeds_power(inputs.sealed.n, _SEEDS)}
     if method.crossfits:
         plan["trainings"] = _trainings(config, method, inputs)
     check_first_round(method, planning_context(config, method, inputs), len(inputs.seed) if method.takes_seed else 0)
