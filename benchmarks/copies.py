@@ -8,7 +8,7 @@ and templates for capable teachers. ``claims`` is the example of that name; the 
 ``$STEPSYNTH_DATA``. The kinds:
 
 - ``seed, nothing shown``: instruction, context and label (``method.seed_from: instruction``);
-- ``seed, gold rows shown``: before it two gold rows of the label, as the teacher's own answers (``method.seed_from: gold``);
+- ``seed, gold rows shown``: before it two gold rows of the label, as the teacher's own answers (``method.seed_from: examples``);
 - ``mistake, told``: the row and what is wrong with it in words, as templates did up to commit 22430df;
 - ``mistake, shown``: the row as the teacher's own answer.
 
@@ -71,7 +71,7 @@ def plan_of(kind: str, name: str, model: str) -> Plan:
     """Return the plan of a kind of prompt."""
     if kind.startswith("seed"):
         gold = kind.endswith("rows shown")
-        return SeedPlan(world(name, model, f"method.seed_from={'gold' if gold else 'instruction'}"), None, shows=gold)
+        return SeedPlan(world(name, model, f"method.seed_from={'examples' if gold else 'instruction'}"), None, shows=gold)
     ctx = world(name, model, *([f"task.prompts.extrapolate={json.dumps(TOLD)}"] if kind.endswith("told") else []))
     return ExtrapolationPlan.of_mistakes(ctx, ctx.mistakes(0), 1)
 

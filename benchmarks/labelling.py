@@ -8,7 +8,7 @@ For every data set and seed: a linear probe of 60 labelled rows judges 1,000 fur
 
 - ``random``;
 - ``unsure``: those of whose answer the probe is least sure;
-- ``half``: in turn the one of which it is least sure and any other, as `stepsynth review --pool` lists them;
+- ``half``: in turn the one of which it is least sure and a random one, as `stepsynth review --pool` lists them;
 - ``typical``: the text nearest to each centre of 60 clusters (k-means).
 """
 

@@ -93,6 +93,20 @@ def test_all_methods_have_the_same_rows(compared: tuple[Path, dict[str, Any], in
     assert (entries["gold"]["rows"], entries["gold"]["requests"]) == ([24, 24], [0, 0])
 
 
+def test_later_seeds_have_seed_rows_of_the_same_source_as_the_first(student: Path, tmp_path: Path) -> None:
+    """A comparison of an earlier version, which chose otherwise, is not mixed with cells of another kind."""
+    world = build_family_world(tmp_path / "world", "pair", student=student, task__prompt_style="capable")
+    config, folder = world.config("method.name=crossfit", "method.rounds=0", "method.folds=2"), tmp_path / "c"
+    compare_methods(config, "crossfit", seeds=1, match="rows", folder=folder, quiet=True)
+    file = folder / "crossfit-0" / "config.json"
+    stored = json.loads(file.read_text())
+    assert stored["config"]["method"].pop("seed_from") == "examples"
+    file.write_text(json.dumps(stored))
+    compare_methods(config, "crossfit", seeds=2, match="rows", folder=folder, quiet=True)
+    later = json.loads((folder / "crossfit-1" / "config.json").read_text())
+    assert "seed_from" not in later["config"]["method"], "from reasons, as that version did"
+
+
 def test_each_method_has_its_own_seed_rows(world: FamilyWorld, tmp_path: Path) -> None:
     """Whatever the config's own method would take; and the second time nothing is refused."""
     config = world.config("method.name=s3", "method.rounds=0", "method.folds=2")
@@ -722,7 +736,7 @@ def test_what_it_can_show_is_said_before_the_first_cell(
     outcome = stepsynth(capsys, "compare", world.config_path, "--methods", PLAIN, "--seeds", 2, "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     said = outcome.err.splitlines()
-    (place,) = (number for number, line in enumerate(said) if line.startswith("With 30 test rows and 2 seeds, a true"))
+    (place,) = (number for number, line in enumerate(said) if line.startswith("30 test rows and 2 seeds are too few"))
     assert place < next(number for number, line in enumerate(said) if line.startswith("gold, seed 0"))
     power = json.loads((tmp_path / "out" / "results.json").read_text())["power"]
     assert (power["rows"], power["seeds"], power["wanted"]) == (30, 2, 0.03)

@@ -127,7 +127,7 @@ def test_pairs_written_like_gold_rows_are_kept_from_their_fold(
 ) -> None:
     """The context of a seed row is one of the gold rows' or the user's own; the rows beside it in the prompt are of one fold."""
     world = worlds["pair"]
-    changes = ["method.seed_from=gold", "method.demonstrations=fixed", "task.prompt_style=capable"]
+    changes = ["method.seed_from=examples", "method.demonstrations=fixed", "task.prompt_style=capable"]
     if contexts == "own":
         world.write_rows("contexts.jsonl", [{"context": row["text1"]} for row in rows_of("pair", 9, 3000)])
         changes.append("data.contexts.path=contexts.jsonl")
@@ -137,9 +137,13 @@ def test_pairs_written_like_gold_rows_are_kept_from_their_fold(
     with open_journal(tmp_path / "run") as journal:
         seeds = list(journal.rows(stage="round-0/seed", accepted=True))
         assert not journal.stage_done("round-0/rationales")
+        folds = deal_folds([*journal.gold("harvest"), *journal.gold("select")], 4, world.config().seed)
     assert len(seeds) == 24
     assert any(len(marks_of(row.text)) > 1 for row in seeds), "no prompt showed two gold rows"
-    assert {row.source is None for row in seeds} == {contexts == "gold"}
+    for label in {row.label for row in seeds}:
+        own = Counter(folds.written(row.source, row.context) for row in seeds if row.label == label)
+        assert None not in own
+        assert len(own) >= 3, "the rows of a label are of several folds"
     assert verify_run(tmp_path / "run") == []
     monkeypatch.setattr(Folds, "together", lambda *_: True)
     pupil = SpyingStudent()

@@ -790,22 +790,23 @@ def test_texts_to_label_next_are_judged_by_a_student_of_the_labels_alone(family:
     assert again == [row["student"] for row in texts]
 
 
-def test_differing_answers_come_first_then_unsure_ones_and_any_other_in_turn(student: Path, tmp_path: Path) -> None:
+def test_differing_unsure_and_random_texts_alternate_and_those_agreed_on_are_last(student: Path, tmp_path: Path) -> None:
     world = annotated(tmp_path / "world", "classification", student)
     run(world.config(), tmp_path / "run")
     texts = next_texts(tmp_path / "run")
-    places = [1 if row["teacher"] is None else 0 if row["teacher"] != row["student"] else 2 for row in texts]
-    assert places == sorted(places)
-    differ, unasked, agree = ([row for row, at in zip(texts, places, strict=True) if at == place] for place in range(3))
-    sure = [row["confidence"] for row in differ]
+    kinds = ["unasked" if row["teacher"] is None else "agree" if row["teacher"] == row["student"] else "differ" for row in texts]
+    rows = {kind: [row for row, own in zip(texts, kinds, strict=True) if own == kind] for kind in set(kinds)}
+    assert min(map(len, rows.values())) > 1
+    assert len(rows) == 3
+    assert kinds[-len(rows["agree"]) :] == ["agree"] * len(rows["agree"])
+    assert kinds[:6] == ["differ", "unasked", "unasked"] * 2
+    sure = [row["confidence"] for row in rows["differ"]]
     assert sure == sorted(sure, reverse=True)
-    sure = [row["confidence"] for row in agree]
-    assert sure == sorted(sure)
-    assert min(len(differ), len(unasked), len(agree)) > 1
-    assert unasked[0]["confidence"] == min(row["confidence"] for row in unasked), "the least sure one is first"
     order = [int(row.id.partition("-")[2]) for row in drawn(world.config()).rows]
-    left = sorted(unasked[1:], key=lambda row: order.index(row["row"]))
-    assert unasked[1] == left[0], "then the first of the draw"
+    unsure, drawn_first = texts[1], texts[2]
+    assert unsure["confidence"] == min(row["confidence"] for row in rows["unasked"])
+    others = [row["row"] for row in rows["unasked"] if row["row"] != unsure["row"]]
+    assert drawn_first["row"] == min(others, key=order.index)
 
 
 def test_texts_to_label_are_on_the_page_and_from_the_shell(
@@ -827,6 +828,43 @@ def test_texts_to_label_are_on_the_page_and_from_the_shell(
         lines = list(csv.DictReader(file))
     assert [line["text"] for line in lines] == [row["text"] for row in texts]
     assert {line["label"] for line in lines} == {""}
+    assert stepsynth(capsys, "review", folder, "--pool", "--out", tmp_path / "next.csv").code == 0, "nothing is lost"
+
+
+@pytest.mark.parametrize("name", ["next.csv", "next.jsonl"])
+def test_labels_that_somebody_filled_in_are_not_overwritten(
+    name: str, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, folder, out = annotated(tmp_path / "world", "classification", student), tmp_path / "run", tmp_path / name
+    run(world.config(), folder)
+    assert stepsynth(capsys, "review", folder, "--pool", "--out", out).code == 0
+    lines = out.read_text().splitlines()
+    if name == "next.csv":
+        row = next(csv.DictReader(lines))
+        lines[1] = lines[1].replace(f"{row['text']},,", f"{row['text']},kalm,", 1)
+    else:
+        lines[0] = json.dumps({**json.loads(lines[0]), "label": "kalm"})
+    out.write_text("\n".join(lines) + "\n")
+    before = out.read_bytes()
+    found = stepsynth(capsys, "review", folder, "--pool", "--out", out)
+    assert found.code == 2
+    assert f"{str(out)!r} has 1 row that somebody labelled: nothing was written." in found.err
+    assert out.read_bytes() == before
+
+
+def test_a_text_like_a_formula_can_be_written_unchanged(
+    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, folder, out = annotated(tmp_path / "world", "classification", student), tmp_path / "run", tmp_path / "next.csv"
+    world.write_rows("pool.jsonl", [*(bare(row) for row in rows_of("classification", 20, 2000)), {"text": "=never again, kalm"}])
+    run(world.config(), folder)
+    found = stepsynth(capsys, "review", folder, "--pool", "--out", out)
+    assert "'=never again, kalm" in out.read_text()
+    assert "1 cell got a leading apostrophe" in found.err
+    found = stepsynth(capsys, "review", folder, "--pool", "--out", out, "--exact")
+    assert "'=never again, kalm" not in out.read_text()
+    assert "=never again, kalm" in out.read_text()
+    assert "apostrophe" not in found.err
 
 
 def test_without_a_pool_nobody_has_judged_texts(student: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from family_worlds import build_family_world
 from stepsynth.config import RunConfig, TeacherConfig, load_config, parse_config, parse_stored
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.model_cache import model_parameters
@@ -179,6 +180,30 @@ def test_cross_fitting_writes_seed_rows_from_gold_rows_unless_the_user_says_othe
     )
     assert begun.method.seed_from == "reasons"
     assert settle(build_world(tmp_path / "again").config("method.name=crossfit"), begun).method.seed_from == "reasons"
+
+
+@pytest.mark.parametrize(
+    ("changes", "seed_from"),
+    [
+        (("task.prompt_style=capable",), "examples"),
+        (("task.prompt_style=small",), "reasons"),
+        (("task.prompt_style=capable", "method.name=s3"), "reasons"),
+        (("task.prompt_style=capable", "task.prompts.seed=Write {{ a_text_name }}."), "reasons"),
+        (("task.prompt_style=capable", "method.seed_from=gold"), "gold"),
+    ],
+)
+def test_seed_rows_of_pairs_are_like_gold_rows_about_other_contexts(
+    changes: tuple[str, ...], seed_from: str, tmp_path: Path
+) -> None:
+    config = build_family_world(tmp_path, "pair", method__name="crossfit").config(*changes)
+    assert settle(config, None).method.seed_from == seed_from
+
+
+@pytest.mark.parametrize(("family", "style"), [("classification", "capable"), ("pair", "small"), ("extractive_qa", "capable")])
+def test_gold_rows_beside_a_context_need_one_and_a_template_that_shows_them(family: str, style: str, tmp_path: Path) -> None:
+    config = build_family_world(tmp_path, family).config("method.seed_from=examples", f"task.prompt_style={style}")
+    with pytest.raises(ConfigError, match="'examples', which is for pairs"):
+        settle(config, None)
 
 
 @pytest.mark.parametrize(

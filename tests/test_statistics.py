@@ -288,6 +288,9 @@ def test_what_a_comparison_needs_is_enough_and_one_less_is_not() -> None:
 def test_the_line_on_power_names_what_is_missing() -> None:
     assert "For 3 points it takes 11 seeds with these rows." in seeds_power_line(seeds_power(1_000, 3))
     assert "For 3 points it takes more rows and more seeds." in seeds_power_line(seeds_power(10, 3))
+    # Two methods that differ on a fifth of the rows are no further apart than that.
+    assert seeds_power(10, 5)["detectable"] is None
+    assert seeds_power(30, 5)["detectable"] == pytest.approx(0.154, abs=0.001)
     assert "it takes" not in seeds_power_line(seeds_power(20_000, 20))
     assert "two students is established 4 times in 5. One seed says nothing about methods." in seeds_power_line(
         seeds_power(1_000, 1)

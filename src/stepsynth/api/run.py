@@ -180,8 +180,8 @@ class Run:
         Args:
             pool: return the first texts of ``data.pool`` to label next instead, at most 500: ``row`` (its number in the pool),
                 the texts, an empty ``label`` (of questions: none), ``student`` and ``confidence`` (the answer of a student of
-                your labels alone) and ``teacher`` (its answer, ``None`` if it was not asked). First come those where student and
-                teacher differ, the surest student first; then in turn the one of which the student is least sure and any other.
+                your labels alone) and ``teacher`` (its answer, ``None`` if it was not asked). They alternate: one where student
+                and teacher differ, the one of which the student is least sure, a random one; last those where both agree.
 
         Raises:
             RunError: neither a student that had not learnt from the labelled rows nor the teacher has judged them; or no student

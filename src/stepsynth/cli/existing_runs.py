@@ -67,6 +67,9 @@ def review(
     folder: RunPath,
     pool: Annotated[bool, typer.Option("--pool", help="List the texts of data.pool to label next instead.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them to a .csv or .jsonl file.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="CSV: do not escape cells that a spreadsheet may run as formulas.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the labelled rows to look at first: a student that had not seen them, or the teacher, gives another label."""
@@ -76,7 +79,7 @@ def review(
     opened = Run.load(folder)
     rows = opened.review(pool=pool)
     if out is not None:
-        write_review(rows, out, opened.config)
+        write_review(rows, out, opened.config, pool=pool, exact=exact)
     if as_json:
         print_json({"run": folder.resolve().name, "rows": rows})
     elif out is not None:

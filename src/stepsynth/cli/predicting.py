@@ -9,7 +9,17 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from stepsynth.cli.prediction_files import Filled, Layout, ParquetFile, Row, Survey, Table, other_cell, table_columns
+from stepsynth.cli.prediction_files import (
+    Filled,
+    Layout,
+    ParquetFile,
+    Row,
+    Survey,
+    Table,
+    other_cell,
+    say_changed,
+    table_columns,
+)
 from stepsynth.cli.screens import json_text, plain_text, refuse_unfit, write_data
 from stepsynth.config import parse_source
 from stepsynth.data import each_text
@@ -20,7 +30,6 @@ from stepsynth.evaluation.coverage import check_threshold
 from stepsynth.exporting.finding import FoundStudent, find_student, student_config
 from stepsynth.exporting.predicting import check_predictor, in_parts, predictor
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
-from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import opened_out, refuse_input
 from stepsynth.tasks import create_family, stored_family
 from stepsynth.tasks.predicted import ABSTAINED, predicted_columns
@@ -206,11 +215,7 @@ def _say(work: _Work, survey: Survey, student: FoundStudent, output: Output, cha
     if work.threshold is not None:
         share = 100 * work.abstained / survey.rows
         sys.stderr.write(f"Abstained from {work.abstained:,} of {survey.rows:,} ({share:.1f} %): below {work.threshold:g}.\n")
-    if changed:
-        sys.stderr.write(
-            f"{counted(changed, 'cell')} got a leading apostrophe, so that no spreadsheet runs "
-            f"{'them as formulas' if changed != 1 else 'it as a formula'}; use --exact to write cells unchanged.\n"
-        )
+    say_changed(changed)
 
 
 class _Work:

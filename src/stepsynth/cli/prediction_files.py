@@ -11,6 +11,7 @@ import csv
 import datetime
 import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -19,13 +20,14 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.readers.columnar import stored_types
 from stepsynth.errors import DataError
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.spreadsheets import safe_cell
 from stepsynth.tasks.predicted import ABSTAINED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Filled", "Layout", "ParquetFile", "Survey", "Table", "other_cell", "plain_table", "table_columns"]
+__all__ = ["Filled", "Layout", "ParquetFile", "Survey", "Table", "other_cell", "plain_table", "say_changed", "table_columns"]
 
 Row = Mapping[str, object]
 
@@ -198,13 +200,28 @@ def _cell(value: object) -> str:
     return "" if value is None else f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def plain_table(rows: Sequence[Row]) -> str:
-    """Return rows of the same columns as CSV; lists are joined by ``|``, and no cell is a formula."""
+def plain_table(rows: Sequence[Row], *, exact: bool = False) -> tuple[str, int]:
+    """Return rows of the same columns as CSV, and how many cells got an apostrophe so that none is a formula.
+
+    Args:
+        rows: lists are joined by ``|``.
+        exact: write every cell unchanged, even if a spreadsheet would run it.
+    """
+    table = [list(rows[0] if rows else ()), *([other_cell(value) for value in row.values()] for row in rows)]
+    safe = table if exact else [[safe_cell(cell) for cell in cells] for cells in table]
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow([safe_cell(name) for name in (rows[0] if rows else ())])
-    writer.writerows([safe_cell(other_cell(value)) for value in row.values()] for row in rows)
-    return buffer.getvalue()
+    csv.writer(buffer, lineterminator="\r\n").writerows(safe)
+    pairs = zip(table, safe, strict=True)
+    return buffer.getvalue(), sum(one != other for before, after in pairs for one, other in zip(before, after, strict=True))
+
+
+def say_changed(changed: int) -> None:
+    """Say on standard error how many cells got an apostrophe."""
+    if changed:
+        sys.stderr.write(
+            f"{counted(changed, 'cell')} got a leading apostrophe, so that no spreadsheet runs "
+            f"{'them as formulas' if changed != 1 else 'it as a formula'}; use --exact to write cells unchanged.\n"
+        )
 
 
 class ParquetFile:

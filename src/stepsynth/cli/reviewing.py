@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stepsynth.cli.prediction_files import plain_table
+from stepsynth.cli.prediction_files import plain_table, say_changed
 from stepsynth.errors import ConfigError
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -25,24 +27,51 @@ _JUDGEMENT = frozenset({"student", "confidence", "teacher", "teacher_confidence"
 _WIDTH = 160
 
 
-def write_review(rows: Sequence[dict[str, Any]], out: Path, config: RunConfig) -> None:
+def write_review(
+    rows: Sequence[dict[str, Any]], out: Path, config: RunConfig, *, pool: bool = False, exact: bool = False
+) -> None:
     """Write the rows to a .csv or .jsonl file.
 
+    Args:
+        rows: from `stepsynth.Run.review`.
+        out: the file.
+        config: the run's.
+        pool: whether they are texts of the pool, whose labels a person fills in: a file with such labels is not overwritten.
+        exact: CSV: write every cell unchanged, even if a spreadsheet would run it.
+
     Raises:
-        ConfigError: the file has another ending, belongs to a run, is one of ``config``'s data files, or cannot be written.
+        ConfigError: the file has another ending, belongs to a run, is one of ``config``'s data files, has labels that somebody
+            filled in, or cannot be written.
     """
     refuse_own_file(out)
     refuse_data_file(out, config)
+    if pool and (labelled := _labelled(out)):
+        raise ConfigError(
+            f"{str(out)!r} has {counted(labelled, 'row')} that somebody labelled: nothing was written.",
+            hint="Name another file.",
+        )
+    changed = 0
     if out.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     elif out.suffix == ".csv":
-        text = plain_table(rows)
+        text, changed = plain_table(rows, exact=exact)
     else:
         raise ConfigError(f"the list cannot be written to {str(out)!r}.", hint="Name a file that ends in .csv or .jsonl.")
     try:
         write_atomic(out, text)
     except OSError as error:
         raise ConfigError(f"{str(out)!r} cannot be written: {error.strerror}.", hint="Name another file.") from None
+    say_changed(changed)
+
+
+def _labelled(file: Path) -> int:
+    """Return how many rows of a file have a label."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = list(csv.DictReader(lines)) if file.suffix == ".csv" else [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError, csv.Error):
+        return 0
+    return sum(isinstance(row, dict) and any(row.get(name) for name in ("label", "labels")) for row in rows)
 
 
 def print_review(rows: Sequence[dict[str, Any]], *, pool: bool = False) -> None:
@@ -61,10 +90,10 @@ def print_review(rows: Sequence[dict[str, Any]], *, pool: bool = False) -> None:
     end = f" {more:,} more: write all of them with --out FILE.csv." if more > 0 else ""
     asked = any(row["teacher"] is not None for row in rows)
     if pool:
-        first = "those where it and the teacher differ, then " if asked else ""
-        then = "in turn one of which it is unsure and any other"
-        typer.echo(f"\nThe first {len(rows):,} texts to label, as a student of your labels sees them: {first}{then}.{end}")
-        typer.echo("Row 0 is the pool's first one.")
+        differs = "one to which the teacher gives another answer, " if asked else ""
+        then = f"{differs}the one of which it is least sure, and a random one"
+        typer.echo(f"\n{len(rows):,} texts to label next. A student of your labels has judged them; they alternate: {then}.{end}")
+        typer.echo("Row 0 is the pool's first text; empty lines do not count.")
         return
     read = " or the teacher" if asked else ""
     typer.echo(f"\nTo {len(rows):,} labelled rows a student that had not seen them{read} gives another answer.{end}")

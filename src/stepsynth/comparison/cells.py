@@ -104,6 +104,8 @@ def run_cells(
         need = needs(place)
         cell_config = _budgeted(changed, system, None if need is None else cells[need], match)
         where = cell_folder(folder, system, seed)
+        if cell_config.method.seed_from == "auto" and (known := seed_source(folder, system)) is not None:
+            cell_config = cell_config.model_copy(update={"method": cell_config.method.model_copy(update={"seed_from": known})})
         run(cell_config, where, f"{system.name}, seed {seed} ({place + 1} of {len(planned)})", place + 1)
         cells[place] = read_cell(where, system.name)
         return cells[place]
@@ -116,6 +118,15 @@ def run_cells(
 def cell_folder(folder: Path, system: System, seed: int) -> Path:
     """Return the run directory of a cell in a comparison's folder."""
     return folder / f"{system.folder}-{seed}"
+
+
+def seed_source(folder: Path, system: System) -> str | None:
+    """Return what the seed rows of a method's cells are written from (``method.seed_from``); ``None`` before the first cell.
+
+    A version may choose otherwise than the one that ran the first seeds did.
+    """
+    cells = (found for found in sorted(folder.glob("*/config.json")) if found.parent.name.rpartition("-")[0] == system.folder)
+    return next((RunDirectory.read(found.parent).config.method.seed_from for found in cells), None)
 
 
 def check_known(config: RunConfig, systems: Sequence[System], seeds: int, match: Match, folder: Path) -> None:

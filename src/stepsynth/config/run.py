@@ -120,8 +120,10 @@ class MethodConfig(Section):
         seed_rows: accepted rows before any extrapolation, spread evenly over the labels.
         seed_from: what seed rows are written from: ``reasons`` that the teacher gave before (S3, section 3.1), the
             ``instruction`` and the label's description alone (as in ZeroGen), or ``gold`` rows of their label, shown as the
-            teacher's own answers; labels without a gold row use reasons. ``auto`` is ``gold`` for ``crossfit`` on
-            classification and multi-label tasks unless ``task.prompts.seed`` is set, else ``reasons``.
+            teacher's own answers; labels without a gold row use reasons. ``examples`` is that for pairs: the rows that are
+            shown have other contexts than the new one. ``auto`` is for ``crossfit`` ``gold`` on classification and multi-label
+            tasks and ``examples`` on pairs, unless ``task.prompts.seed`` is set or, for pairs, templates are those for small
+            teachers; else ``reasons``.
         demonstrations: the gold rows that a prompt shows before the one to imitate: ``fixed`` repeats the same ones within
             a label, so that an engine or provider with a prompt cache reads them once; ``drawn`` draws new ones each
             time. ``auto`` is ``fixed`` with templates for capable teachers, else ``drawn``.
@@ -172,7 +174,7 @@ class MethodConfig(Section):
 
     name: str = Field(default="crossfit", min_length=1, max_length=80)
     seed_rows: int = Field(default=400, ge=2)
-    seed_from: Literal["auto", "reasons", "instruction", "gold"] = "auto"
+    seed_from: Literal["auto", "reasons", "instruction", "gold", "examples"] = "auto"
     demonstrations: Literal["auto", "fixed", "drawn"] = "auto"
     rounds: int = Field(default=2, ge=0, le=50)
     rows_per_mistake: int = Field(default=2, ge=1, le=100)

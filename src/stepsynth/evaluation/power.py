@@ -205,7 +205,9 @@ def _least(rows: int, seeds: int) -> float | None:
 
     if _seeds_power(rows, seeds, 1.0) < _OFTEN:
         return None
-    return round(float(brentq(lambda found: _seeds_power(rows, seeds, found) - _OFTEN, 1e-6, 1.0, xtol=1e-6)), 4)
+    least = float(brentq(lambda found: _seeds_power(rows, seeds, found) - _OFTEN, 1e-6, 1.0, xtol=1e-6))
+    # Two methods cannot be further apart than the rows on which they differ.
+    return round(least, 4) if least <= _TYPICAL else None
 
 
 def _smallest(enough: Callable[[int], bool], most: int) -> int | None:

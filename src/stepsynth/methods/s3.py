@@ -19,14 +19,14 @@ __all__ = ["S3", "S3WithGold", "SeedOnly"]
 def _seed(ctx: MethodContext) -> Iterator[Plan]:
     """Yield reasons per label, then texts that show them.
 
-    With ``method.seed_from: gold``, labels with gold rows get rows like those instead; with ``instruction``, texts show nothing.
+    With ``method.seed_from: gold``, labels with gold rows get rows like those instead; with ``examples``, rows about other
+    contexts as gold rows were about theirs; with ``instruction``, texts show nothing.
     """
     labels, method = None, ctx.config.method
-    # About a given context a row is written as gold rows were about theirs.
-    shows = method.seed_from == "gold" and ctx.family.has_context and not ctx.family.spans and ctx.prompts.shows("seed")
+    shows = method.seed_from == "examples"
     if method.seed_from == "gold":
-        if not shows:
-            yield ExtrapolationPlan.of_gold(ctx)
+        yield ExtrapolationPlan.of_gold(ctx)
+    if method.seed_from in ("gold", "examples"):
         labels = frozenset(SeedPlan(ctx, None).targets) - {row.label for row in ctx.harvest}
         if not labels and not shows:
             return

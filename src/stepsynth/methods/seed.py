@@ -205,24 +205,25 @@ class SeedPlan(RowPlan):
             draw = rng_for("seed", self.ctx.config.seed, label, number)
             shown = draw.sample(reasons, min(method.rationales_per_row, len(reasons)))
         count = rows_asked(self.ctx, "seed")
-        form = wanted_form(self.ctx, label, count, "seed", number)
+        first = next(iter(examples), None)
+        form = wanted_form(self.ctx, label, count, "seed", number, source=first)
         messages = self.ctx.prompts.render("seed", label, rationales=shown, row=given, examples=examples, form=form, count=count)
-        # A context of the user's own says nothing about the fold of the gold rows that are shown beside it.
-        source = examples[0].id if examples and normalised(given.context) not in self._owners else None
-        return self.row(messages, label, number, index, self.stage, given, count, source)
+        # The rows that are shown are of one fold, and so is what is written from them.
+        return self.row(messages, label, number, index, self.stage, given, count, first.id if first else None)
 
     def _like_gold(self, label: str, number: int) -> tuple[Example, Sequence[Example]]:
         """Return a context and the gold rows of the label that a prompt about it shows, if any."""
         steps = len(self.ctx.contexts) if self.shows and label in self._gold else 0
-        # Some contexts have no such rows in their fold.
+        # In the fold of some contexts, no row may have the label.
         for step in range(steps):
             given = self.given(label, number + step)
-            own = normalised(given.context)
-            rows = [row for row in self._gold[label] if normalised(row.context) != own]
-            # Rows of one fold only: that of the context, or of the first row if the context is in none.
-            leader = self._owners.get(own) or next(iter(shown_rows(self.ctx, rows, number, 0, own)), None)
-            if rows := [row for row in rows if leader is not None and self.ctx.together(leader, row)]:
-                return given, shown_rows(self.ctx, rows, number, 0, own)
+            own, rows = normalised(given.context), self._gold[label]
+            # Rows of one fold only: that of the context; if it is in none, the folds take turns.
+            leader = self._owners.get(own) or rows[number % len(rows)]
+            together = [row for row in rows if self.ctx.together(leader, row)]
+            # A fold may have no other context.
+            if near := [row for row in together if normalised(row.context) != own] or together:
+                return given, shown_rows(self.ctx, near, number, 0, own)
         return self.given(label, number), ()
 
     @cached_property

@@ -101,18 +101,29 @@ def _identity(task: TaskConfig) -> dict[str, Any]:
 
 def _seed_from(
     config: RunConfig, begun: RunConfig | None, method: Method, prompts: Prompts
-) -> Literal["auto", "reasons", "instruction", "gold"]:
+) -> Literal["auto", "reasons", "instruction", "gold", "examples"]:
     """Choose the source of seed rows: reasons if the user wrote a seed prompt, so that it is used.
 
     About a context, too, rows are written like gold rows if our templates can show these.
+
+    Raises:
+        ConfigError: gold rows are to be shown beside a context, but rows have none, or the template shows none.
     """
+    family = create_family(config.task)
+    shows = family.has_context and not family.spans and prompts.shows("seed")
+    if config.method.seed_from == "examples" and not shows:
+        raise ConfigError(
+            "method.seed_from is 'examples', which is for pairs, with templates for capable teachers or a seed template of "
+            "your own that shows {{ examples }}.",
+            hint="Use seed_from: gold, or for pairs task.prompt_style: capable.",
+        )
     if config.method.seed_from != "auto":
         return config.method.seed_from
     if begun is not None:
         return begun.method.seed_from
-    family = create_family(config.task)
-    can = not family.has_context or (not family.spans and prompts.shows("seed"))
-    return method.seeds_from if can and "seed" not in config.task.prompts else "reasons"
+    if "seed" in config.task.prompts or method.seeds_from != "gold":
+        return "reasons" if "seed" in config.task.prompts else method.seeds_from
+    return "examples" if shows else "reasons" if family.has_context else "gold"
 
 
 def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> Literal["auto", "fixed", "drawn"]:

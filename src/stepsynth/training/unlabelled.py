@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from stepsynth.data.splits import fingerprint
 from stepsynth.runtime.counting import counted
+from stepsynth.runtime.shutdown import check_stop
 from stepsynth.tasks.guarding import guard_own
 from stepsynth.tasks.scoring import score_of
 from stepsynth.types import StageKind
@@ -40,10 +42,10 @@ def judge_texts(
 ) -> None:
     """Have the student of the labels alone predict the pool's texts, and keep the first ones to label, in order.
 
-    First come the texts to which the teacher gave another answer, the surest student first; last those on which both agree. The
-    others are in turn the one of which the student is least sure, and the next of the draw: with few labels a student is often
-    unsure of the same kind of texts, and half of each taught more than either (``benchmarks/labelling.py``). A run without such a
-    student, and a finished one, stays as it is.
+    They alternate: a text to which the teacher gave another answer (where the student is surest first), the one of which the
+    student is least sure, and the next of the draw, which is a random one. With few labels a student is often unsure of the same
+    kind of texts (``benchmarks/labelling.py``), and a weak teacher differs where it is wrong. Texts on which both agree are last.
+    A run without such a student, and a finished one, stays as it is.
 
     Args:
         students: has the kept students.
@@ -57,6 +59,7 @@ def judge_texts(
     )
     if not pool or number is None or journal.stage_done(_STAGE) or journal.meta("finished") is not None:
         return
+    check_stop()
     started = time.monotonic()
     progress.start(_STAGE, len(pool), "texts")
     said = {fingerprint(row.example): row.example for row in journal.dataset() if row.kind == StageKind.ANNOTATE}
@@ -81,14 +84,11 @@ def _in_order(judged: Sequence[_Judged]) -> list[_Judged]:
     places: dict[int, list[_Judged]] = {_DIFFERS: [], _UNASKED: [], _AGREES: []}
     for each in judged:
         places[each.place].append(each)
-    unsure = sorted(places[_UNASKED], key=lambda each: each.sure)
-    turns = dict.fromkeys(each.text.id for pair in zip(unsure, places[_UNASKED], strict=True) for each in pair)
-    by_id = {each.text.id: each for each in unsure}
-    return [
-        *sorted(places[_DIFFERS], key=lambda each: -each.sure),
-        *(by_id[name] for name in turns),
-        *sorted(places[_AGREES], key=lambda each: each.sure),
-    ]
+    differ = sorted(places[_DIFFERS], key=lambda each: -each.sure)
+    unsure, drawn = sorted(places[_UNASKED], key=lambda each: each.sure), places[_UNASKED]
+    turns = [each for turn in zip_longest(differ, unsure, drawn) for each in turn if each is not None]
+    once = {each.text.id: each for each in turns}
+    return [*once.values(), *sorted(places[_AGREES], key=lambda each: each.sure)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,8 +250,11 @@ def _advice(curve: dict[str, Any] | None, config: RunConfig, *, makes: bool) -> 
         )
     else:
         found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
+    if config.data.pool is not None:
+        found.append("The run's page lists the texts of the pool to label first.")
     if makes:
-        found.append("A stronger teacher (teacher.model) may write rows that teach more.")
+        better = "label more texts rightly" if config.method.name == "annotate" else "write rows that teach more"
+        found.append(f"A stronger teacher (teacher.model) may {better}.")
     if makes and stored_family(config.task).has_context:
         found.append("So may more texts without labels to write about (data.contexts).")
     if config.data.pool is None:
