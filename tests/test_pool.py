@@ -820,9 +820,8 @@ def test_texts_to_label_are_on_the_page_and_from_the_shell(
     found = stepsynth(capsys, "review", folder, "--pool")
     assert found.code == 0
     assert texts[0]["text"] in found.out
-    assert (
-        "The first 40 texts to label, as a student of your labels sees them: those where it and the teacher differ" in found.out
-    )
+    said = "40 texts to label next. A student of your labels has judged them; they alternate: one to which the teacher gives"
+    assert said in found.out
     assert stepsynth(capsys, "review", folder, "--pool", "--out", tmp_path / "next.csv").code == 0
     with (tmp_path / "next.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))

@@ -253,7 +253,7 @@ def _advice(curve: dict[str, Any] | None, config: RunConfig, *, makes: bool) -> 
     if config.data.pool is not None:
         found.append("The run's page lists the texts of the pool to label first.")
     if makes:
-        better = "label more texts rightly" if config.method.name == "annotate" else "write rows that teach more"
+        better = "write rows that teach more" if made_by(config.method.name) == _WRITTEN else "label more texts rightly"
         found.append(f"A stronger teacher (teacher.model) may {better}.")
     if makes and stored_family(config.task).has_context:
         found.append("So may more texts without labels to write about (data.contexts).")
