@@ -12,8 +12,8 @@ and templates for capable teachers. ``claims`` is the example of that name; the 
 - ``mistake, told``: the row and what is wrong with it in words, as templates did up to commit 22430df;
 - ``mistake, shown``: the row as the teacher's own answer.
 
-Counted: answers that the rule against copies would drop, which are those with most of their runs of five words from the context
-or from one gold row, or equal to one.
+Counted, before any filter: answers with most of their runs of five words from the context or from one gold row, or equal to one.
+The product's rule is narrower: of contexts it drops only whole repetitions.
 """
 
 from __future__ import annotations

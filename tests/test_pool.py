@@ -847,8 +847,13 @@ def test_labels_that_somebody_filled_in_are_not_overwritten(
     before = out.read_bytes()
     found = stepsynth(capsys, "review", folder, "--pool", "--out", out)
     assert found.code == 2
-    assert f"{str(out)!r} has 1 row that somebody labelled: nothing was written." in found.err
+    assert f"{str(out)!r} is there, with labels or columns that stepsynth did not write: it was left as it is." in found.err
     assert out.read_bytes() == before
+    # What another program saved may hold labels, too.
+    for content in (b"row;text;label\r\n1;a text;kalm\r\n", "row,text\r\n1,ä\r\n".encode("cp1252"), b"[]\n{}\n"):
+        out.write_bytes(content)
+        assert stepsynth(capsys, "review", folder, "--pool", "--out", out).code == 2
+        assert out.read_bytes() == content
 
 
 def test_a_text_like_a_formula_can_be_written_unchanged(

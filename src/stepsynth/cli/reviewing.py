@@ -11,7 +11,6 @@ import typer
 from stepsynth.cli.prediction_files import plain_table, say_changed
 from stepsynth.errors import ConfigError
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
-from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -45,9 +44,9 @@ def write_review(
     """
     refuse_own_file(out)
     refuse_data_file(out, config)
-    if pool and (labelled := _labelled(out)):
+    if pool and _changed(out, list(rows[0]) if rows else []):
         raise ConfigError(
-            f"{str(out)!r} has {counted(labelled, 'row')} that somebody labelled: nothing was written.",
+            f"{str(out)!r} is there, with labels or columns that stepsynth did not write: it was left as it is.",
             hint="Name another file.",
         )
     changed = 0
@@ -64,14 +63,16 @@ def write_review(
     say_changed(changed)
 
 
-def _labelled(file: Path) -> int:
-    """Return how many rows of a file have a label."""
+def _changed(file: Path, names: list[str]) -> bool:
+    """Whether a file may hold a person's work: it is not a list with these columns and without any label."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.DictReader(lines)) if file.suffix == ".csv" else [json.loads(line) for line in lines if line.strip()]
+    except FileNotFoundError:
+        return False
     except (OSError, ValueError, csv.Error):
-        return 0
-    return sum(isinstance(row, dict) and any(row.get(name) for name in ("label", "labels")) for row in rows)
+        return True
+    return any(not isinstance(row, dict) or list(row) != names or row.get("label") or row.get("labels") for row in rows)
 
 
 def print_review(rows: Sequence[dict[str, Any]], *, pool: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Which texts of the pool a person should label next: a student of the labels alone judges them all after the last decision.
 
-That student has learnt from none of them, so where the teacher gave a text another label, one of the two is wrong; where the
-student is unsure, a label would tell it something.
+That student has learnt from none of them, so where the teacher gave a text another label, at least one of the two is wrong;
+where the student is unsure, a label would tell it something.
 """
 
 from __future__ import annotations
