@@ -243,13 +243,18 @@ class TeacherConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _unnamed(cls, values: Any) -> Any:
-        """Give the fake backend a name, so that it accepts a starter's config unchanged; a user's own may need none."""
-        if not isinstance(values, dict):
+        """Keep the original default name for other backends: ``auto`` chooses only among embedded teachers."""
+        if not isinstance(values, dict) or values.get("backend", "openvino") == "openvino":
             return values
-        backend = values.get("backend", "openvino")
-        own = backend not in BACKENDS and "model" not in values
-        fake = backend == "fake" and values.get("model", AUTO) == AUTO
-        return {**values, "model": "smollm2-135m"} if own or fake else values
+        # The fake backend accepts a starter's config unchanged.
+        unnamed = "model" not in values or (values["backend"] == "fake" and values["model"] == AUTO)
+        return {**values, "model": "smollm2-135m"} if unnamed else values
+
+    @model_validator(mode="after")
+    def _a_model(self) -> TeacherConfig:
+        if self.model == AUTO and self.backend != "openvino":
+            raise ValueError(f"model 'auto' chooses among the embedded models; name the model for backend {self.backend!r}")
+        return self
 
     @model_validator(mode="after")
     def _features(self) -> TeacherConfig:
@@ -288,15 +293,6 @@ class TeacherConfig(Section):
             raise ValueError("backend 'openai' needs a base_url, for instance 'https://api.openai.com/v1'")
         if self.base_url:
             check_address(self.base_url)
-        return self
-
-    @model_validator(mode="after")
-    def _a_model(self) -> TeacherConfig:
-        if self.model == AUTO and self.backend != "openvino":
-            if "model" in self.model_fields_set:
-                raise ValueError(f"model 'auto' chooses among the embedded models; name the model for backend {self.backend!r}")
-            where = "the name by which the server knows it" if self.backend in SERVERS else "its folder or its id on the hub"
-            raise ValueError(f"backend {self.backend!r} needs a model: {where}")
         return self
 
     @property
