@@ -93,6 +93,19 @@ def test_all_methods_have_the_same_rows(compared: tuple[Path, dict[str, Any], in
     assert (entries["gold"]["rows"], entries["gold"]["requests"]) == ([24, 24], [0, 0])
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"), [("seed_from=examples", "which is for pairs"), ("rows_per_answer=3", "the templates ask for one row")]
+)
+def test_what_a_method_s_settings_do_not_allow_is_said_before_another_is_run(
+    setting: str, said: str, world: FamilyWorld, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compare_methods(
+            world.config(), f"gold,crossfit:method.{setting}", seeds=2, match="rows", folder=tmp_path / "c", quiet=True
+        )
+    assert not (tmp_path / "c").exists()
+
+
 def test_later_seeds_have_seed_rows_of_the_same_source_as_the_first(student: Path, tmp_path: Path) -> None:
     """A comparison of an earlier version, which chose otherwise, is not mixed with cells of another kind."""
     world = build_family_world(tmp_path / "world", "pair", student=student, task__prompt_style="capable")

@@ -171,6 +171,9 @@ def check_comparison(
     systems = parse_systems(methods, config)
     compared_with = choose_reference(systems, reference)
     planned = list(plan_cells(config, systems, seeds))
+    # What one method's settings do not allow is said before another one is run.
+    for _, changed, _ in planned[: len(systems)]:
+        settle(changed, None)
     if match == "usd":
         for teacher in [config.teacher, *(changed.teacher for _, changed, _ in planned)]:
             _check_price(teacher)

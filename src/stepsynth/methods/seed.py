@@ -195,9 +195,7 @@ class SeedPlan(RowPlan):
 
     def request(self, label: str, number: int, index: int) -> Request:
         """Ask for one text that shows k reasons, drawn without replacement, or for one like gold rows of the label."""
-        given, examples = (
-            self._like_gold(label, number) if self.shows and label in self._gold else (self.given(label, number), ())
-        )
+        given, examples = self._like_gold(label, number)
         shown: list[str] = []
         if self.rationales is not None and not examples:
             method = self.ctx.config.method

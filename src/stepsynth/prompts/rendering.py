@@ -71,11 +71,11 @@ class Prompts:
 
     def counts(self, name: str) -> bool:
         """Whether a template can ask for several texts in one answer, because it uses ``{{ count }}``."""
-        return "count" in _variables(self.templates[name])
+        return "count" in _names_in(self.templates[name])
 
     def shows(self, name: str) -> bool:
         """Whether a template shows gold rows, because it uses ``{{ examples }}``."""
-        return "examples" in _variables(self.templates[name])
+        return "examples" in _names_in(self.templates[name])
 
     def check(self) -> None:
         """Fill every template once with sample values.
@@ -248,7 +248,7 @@ def _environment() -> jinja2.Environment:
 
 
 @lru_cache(maxsize=64)
-def _variables(source: str) -> frozenset[str]:
+def _names_in(source: str) -> frozenset[str]:
     from jinja2 import TemplateError, meta
 
     environment = _environment()
