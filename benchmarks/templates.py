@@ -141,9 +141,8 @@ class Writer:
     """Asks one teacher, and counts what that took."""
 
     def __init__(self, model: str, config: RunConfig) -> None:
-        self.teacher: Any = create_teacher(
-            config.teacher.model_copy(update={"backend": "openvino", "model": model, "concurrency": 16})
-        )
+        self.config = config.teacher.model_copy(update={"backend": "openvino", "model": model, "concurrency": 16})
+        self.teacher: Any = create_teacher(self.config)
 
     def stage(self, plan: Plan, rules: FilterPipeline, layout: Layout, limit: float) -> tuple[list[Verdict], dict[str, float]]:
         """Write a stage as the product does; return verdicts and what it took."""
@@ -159,7 +158,7 @@ class Writer:
             took["answer_tokens"] += sum(a.usage.completion_tokens for a in answers.values())
             candidates: list[Candidate] = []
             for place, request in enumerate(wave):
-                candidates += candidates_of(request, str(place), answers[place], answers[place].text, layout)
+                candidates += candidates_of(self.config, request, str(place), answers[place], layout)
             verdicts += rules.judge(candidates, [v.candidate.row for v in verdicts if v.accepted])
         return verdicts, took
 

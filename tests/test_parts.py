@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopback import LoopbackServer
+from stepsynth.config import TeacherConfig
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.parts import split_parts
 from stepsynth.generation.candidates import candidates_of
 from stepsynth.generation.waves import next_wave
+from stepsynth.teachers.structured import texts_of
 from stepsynth.types import Candidate, FinishReason, Message, Request, Response, Sampling, Verdict
+from wire_site import run_values, ship_text, write
 
+TEXT, JSON = TeacherConfig(), TeacherConfig(structured="json")
 THREE = ["The lamp came late.", "Nobody answers the phone.", "Which size fits a tall man?"]
 
 
@@ -82,28 +89,110 @@ def request(parts: int, *, number: int = 0, label: str = "a", stage: str = "roun
 
 
 def test_each_part_is_a_candidate_with_the_answers_key() -> None:
-    found = candidates_of(request(3), "k", Response(""), numbered(THREE), Layout())
+    found = candidates_of(TEXT, request(3), "k", Response(numbered(THREE)), Layout())
     assert [(c.text, c.row.key, c.row.part) for c in found] == [(text, "k", n) for n, text in enumerate(THREE)]
     assert len({c.row.example.id for c in found}) == 3
 
 
 def test_fewer_parts_than_asked_for_are_fewer_candidates_and_more_are_left_out() -> None:
-    assert len(candidates_of(request(9), "k", Response(""), numbered(THREE), Layout())) == 3
-    assert len(candidates_of(request(2), "k", Response(""), numbered(THREE), Layout())) == 2
-    assert [c.text for c in candidates_of(request(3), "k", Response(""), "", Layout())] == [""]
+    assert len(candidates_of(TEXT, request(9), "k", Response(numbered(THREE)), Layout())) == 3
+    assert len(candidates_of(TEXT, request(2), "k", Response(numbered(THREE)), Layout())) == 2
+    assert [c.text for c in candidates_of(TEXT, request(3), "k", Response(""), Layout())] == [""]
 
 
 @pytest.mark.parametrize("said", ["1. \n2. \n3. ", "1. \n2. \n3. The lamp"])
 @pytest.mark.parametrize("finish", ["stop", "length"])
 def test_r22_a_list_without_any_text_is_one_empty_row_and_not_none(said: str, finish: FinishReason) -> None:
     """Found by the simulation: its request was in no row, so requested was not accepted + dropped."""
-    (found,) = candidates_of(request(3), "k", Response("", finish), said, Layout())
+    (found,) = candidates_of(TEXT, request(3), "k", Response(said, finish), Layout())
     assert found.text == ("The lamp" if finish == "stop" and "lamp" in said else "")
 
 
 def test_whole_parts_of_a_cut_answer_do_not_count_as_cut() -> None:
-    found = candidates_of(request(3), "k", Response("", "length"), numbered(THREE)[:-9], Layout())
+    found = candidates_of(TEXT, request(3), "k", Response(numbered(THREE)[:-9], "length"), Layout())
     assert [(c.text, c.finish_reason) for c in found] == [(text, "stop") for text in THREE[:2]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json.dumps({"texts": THREE}),
+        json.dumps({"texts": THREE}, indent=2),
+        f"```json\n{json.dumps({'texts': THREE})}\n```",
+        f"Here are the 3 texts [as asked]: {json.dumps({'texts': THREE})} Do you want more?",
+        json.dumps({"rows": THREE}),
+        json.dumps({"thoughts": ["hm"], "texts": THREE}),
+        json.dumps({"texts": [{"text": text} for text in THREE]}),
+        json.dumps({"texts": [{"number": n, "question": text} for n, text in enumerate(THREE)]}),
+        json.dumps(THREE),
+        f"```\n{json.dumps(THREE)}\n```",
+        json.dumps([{"text": text} for text in THREE]),
+        json.dumps({"texts": numbered(THREE).split("\n")}),
+        json.dumps({"texts": ["", *THREE, " "]}),
+        f"<think>Maybe [1, 2] or {{3}}?</think>{json.dumps({'texts': THREE})}",
+        # A model, or a journal of an earlier version, may have the list in one string or no object at all.
+        json.dumps({"text": numbered(THREE)}),
+        numbered(THREE),
+    ],
+)
+def test_a_json_list_is_its_texts(answer: str) -> None:
+    found = candidates_of(JSON, request(3), "k", Response(answer), Layout())
+    assert [(c.text, c.row.part) for c in found] == [(text, n) for n, text in enumerate(THREE)]
+
+
+@pytest.mark.parametrize("end", [2, 10, 25])
+@pytest.mark.parametrize("form", [{"texts": THREE}, THREE, {"texts": [{"text": text} for text in THREE]}])
+def test_whole_texts_of_a_json_list_that_was_cut_off_are_kept(form: Any, end: int) -> None:
+    answer = json.dumps(form).rstrip("]}")[:-end]
+    found = candidates_of(JSON, request(3), "k", Response(answer, "length"), Layout())
+    assert [(c.text, c.finish_reason) for c in found] == [(text, "stop") for text in THREE[:2]]
+
+
+def test_a_json_list_cut_off_in_its_first_text_is_one_cut_row() -> None:
+    (found,) = candidates_of(JSON, request(3), "k", Response('{"texts": ["It is dark. The lamp came la', "length"), Layout())
+    assert (found.text, found.finish_reason) == ("It is dark.", "length")
+    (found,) = candidates_of(JSON, request(3), "k", Response('{"texts": ["The lamp came late.", "No', "length"), Layout())
+    assert (found.text, found.finish_reason) == ("The lamp came late.", "stop")
+
+
+def test_texts_of_a_json_list_may_hold_anything_that_a_list_of_lines_may_not() -> None:
+    texts = ["Steps:\n\n1. Open it.\n2. Close it.", 'She said "no" [twice] {and left}.']
+    found = candidates_of(JSON, request(2), "k", Response(json.dumps({"texts": texts})), Layout(whole=True))
+    assert [c.text for c in found] == ["Steps: 1. Open it. 2. Close it.", texts[1]]
+
+
+@pytest.mark.parametrize("answer", ['{"texts": []}', '{"texts": ["", " "]}', "[]", '{"texts": [1, 2]}', '{"texts": {}}'])
+def test_r22_a_json_list_without_texts_is_one_row(answer: str) -> None:
+    assert len(candidates_of(JSON, request(3), "k", Response(answer), Layout())) == 1
+
+
+@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), max_size=30), max_size=6), st.integers(0, 40))
+def test_any_json_list_comes_back_as_far_as_it_goes(texts: list[str], cut: int) -> None:
+    whole = json.dumps({"texts": texts})
+    assert texts_of(whole) == texts
+    found = texts_of(whole[: max(len(whole) - cut, 0)]) or []
+    assert found == texts[: len(found)]
+
+
+def test_a_stage_of_json_lists_through_real_http(loopback: LoopbackServer, tmp_path: Path) -> None:
+    """Reasons are asked for ten at a time, and rows three at a time."""
+    values = run_values(loopback, structured="json", sampling={"max_tokens": 200})
+    values["task"]["prompt_style"] = "capable"
+    values["method"] |= {"rows_per_answer": 3, "seed_from": "reasons"}
+
+    def answer(body: dict[str, Any]) -> str:
+        (name,) = body["response_format"]["json_schema"]["schema"]["required"]
+        count = 10 if "different reasons" in str(body["messages"]) else 3
+        several = [ship_text({**body, "seed": f"{body['seed']} {n}"}) for n in range(count)]
+        return json.dumps({"texts": several}) if name == "texts" else json.dumps({"text": several[0]})
+
+    loopback.answer = answer
+    found = write(values, tmp_path / "journal.db")
+    assert len(found.texts) == 8
+    assert len(found.reasons) == 8
+    assert all(text.startswith("The ") and text.endswith(".") for text in found.texts)
+    # One answer with reasons for each label, and two with rows.
+    assert len(loopback.completions) == 6
 
 
 def test_how_many_parts_does_not_change_the_key_of_equal_messages() -> None:

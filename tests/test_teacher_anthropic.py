@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from stepsynth.config import TeacherConfig
 from stepsynth.errors import ConfigError, PermanentError, TeacherError, TransientError
 from stepsynth.teachers import answer_of, create_teacher, probe_teacher
 from stepsynth.teachers.anthropic import AnthropicTeacher, read_message
-from stepsynth.teachers.structured import INSTRUCTION
+from stepsynth.teachers.structured import INSTRUCTION, INSTRUCTION_OF_SEVERAL
 from stepsynth.testing import make_request
 from stepsynth.types import Message, Request, Response, Sampling
 
@@ -148,11 +149,13 @@ def test_sampling_that_the_api_lacks_is_a_config_error(loopback: LoopbackServer,
         AnthropicTeacher(make_config(loopback, sampling=sampling))
 
 
-def test_json_is_asked_for_by_schema_and_in_words(loopback: LoopbackServer) -> None:
-    ask(make_config(loopback, structured="json"))
+@pytest.mark.parametrize(("parts", "name", "said"), [(1, "text", INSTRUCTION), (3, "texts", INSTRUCTION_OF_SEVERAL)])
+def test_json_is_asked_for_by_schema_and_in_words(loopback: LoopbackServer, parts: int, name: str, said: str) -> None:
+    ask(make_config(loopback, structured="json"), replace(make_request(), parts=parts))
     body = loopback.completions[0].json
     assert body["output_config"]["format"]["type"] == "json_schema"
-    assert body["messages"][-1]["content"].endswith(INSTRUCTION)
+    assert body["output_config"]["format"]["schema"]["required"] == [name]
+    assert body["messages"][-1]["content"].endswith(said)
 
 
 def test_an_older_model_that_refuses_the_schema_is_asked_without_it_from_then_on(loopback: LoopbackServer) -> None:

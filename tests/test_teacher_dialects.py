@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from stepsynth.errors import PermanentError, RetryModifiedError, TeacherError, T
 from stepsynth.teachers import answer_of, probe_teacher
 from stepsynth.teachers.openai import OpenAITeacher
 from stepsynth.teachers.retry_after import retry_after
-from stepsynth.teachers.structured import INSTRUCTION
+from stepsynth.teachers.structured import INSTRUCTION, INSTRUCTION_OF_SEVERAL
 from stepsynth.testing import make_request
 
 if TYPE_CHECKING:
@@ -238,6 +239,16 @@ def test_json_is_asked_for_by_schema_and_handed_on_as_it_came(loopback: Loopback
     assert body["response_format"]["json_schema"]["schema"]["required"] == ["text"]
     assert body["messages"][-1]["content"] == f"{make_request().messages[-1].content}\n\n{INSTRUCTION}"
     assert answer.text == '{"text": "A good film."}'
+
+
+def test_several_texts_are_asked_for_as_a_json_list(loopback: LoopbackServer) -> None:
+    request = replace(make_request(), parts=3)
+    use(make_config(loopback, structured="json"), lambda teacher: teacher.generate(request))
+    body = loopback.completions[0].json
+    assert body["response_format"]["json_schema"]["schema"]["properties"] == {
+        "texts": {"type": "array", "items": {"type": "string"}}
+    }
+    assert body["messages"][-1]["content"] == f"{request.messages[-1].content}\n\n{INSTRUCTION_OF_SEVERAL}"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from stepsynth.errors import ConfigError, PermanentError, TeacherError, Transien
 from stepsynth.teachers import create_teacher, probe_teacher
 from stepsynth.teachers.chat import request_seed
 from stepsynth.teachers.litellm import LiteLlmTeacher
+from stepsynth.teachers.structured import asked
 from stepsynth.testing import make_request
 
 if TYPE_CHECKING:
@@ -93,6 +95,15 @@ def test_what_the_provider_does_not_take_is_left_out(monkeypatch: pytest.MonkeyP
     ask(make_config(structured="json", rows_per_request=3))
     assert not {"seed", "n", "response_format"} & set(log.calls[0])
     assert LiteLlmTeacher(make_config(rows_per_request=3)).rows_limit == 1
+
+
+@pytest.mark.parametrize(("parts", "name"), [(1, "text"), (3, "texts")])
+def test_json_is_asked_for_by_schema(monkeypatch: pytest.MonkeyPatch, parts: int, name: str) -> None:
+    log = install_litellm(monkeypatch)
+    request = replace(make_request(), parts=parts)
+    asyncio.run(LiteLlmTeacher(make_config(structured="json")).generate(request))
+    assert log.calls[0]["response_format"]["json_schema"]["schema"]["required"] == [name]
+    assert log.calls[0]["messages"] == asked(request)
 
 
 def test_several_rows_come_with_one_call_or_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from stepsynth.teachers import create_teacher, probe_teacher
 from stepsynth.teachers.local_openvino import OpenVinoTeacher
 from stepsynth.teachers.local_transformers import TransformersTeacher, _Draws, _Limits
 from stepsynth.teachers.local_vllm import VllmTeacher
-from stepsynth.teachers.structured import INSTRUCTION
+from stepsynth.teachers.structured import INSTRUCTION, INSTRUCTION_OF_SEVERAL
 from stepsynth.testing import make_request
 from stepsynth.types import Message, Request, Sampling
 from tiny_teacher import build_tiny_teacher
@@ -330,9 +330,10 @@ def test_vllm_says_when_an_answer_was_cut(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_vllm_keeps_json_to_the_schema_in_old_and_new_versions(monkeypatch: pytest.MonkeyPatch, name: str, setting: str) -> None:
     log = install_vllm(monkeypatch, structured=name)
-    list(VllmTeacher(make_vllm(structured="json")).generate_batch([make_request()], [1]))
-    assert getattr(log.sampling[0], setting).json["required"] == ["text"]
+    list(VllmTeacher(make_vllm(structured="json")).generate_batch([make_request(), replace(make_request(), parts=3)], [1, 2]))
+    assert [getattr(sampling, setting).json["required"] for sampling in log.sampling] == [["text"], ["texts"]]
     assert log.chats[0][0][-1]["content"].endswith(INSTRUCTION)
+    assert log.chats[0][1][-1]["content"].endswith(INSTRUCTION_OF_SEVERAL)
 
 
 def test_vllm_is_fed_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:

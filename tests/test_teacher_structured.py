@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsynth.teachers.structured import INSTRUCTION, SCHEMA, asked, text_of
-from stepsynth.types import Message
+from stepsynth.teachers.structured import INSTRUCTION, INSTRUCTION_OF_SEVERAL, asked, schema_of, text_of, texts_of
+from stepsynth.types import Message, Request, Sampling
 
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"]))
 
@@ -27,7 +27,11 @@ TEXTS = st.text(st.characters(blacklist_categories=["Cs"]))
         ('{"review": "A film."}', "A film."),
         ('{"thought": "hm", "text": "A film."}', "A film."),
         ('{"a": "x", "b": "y"}', ""),
-        ('{"text": ["A film."]}', ""),
+        ('{"text": ["A film."]}', "A film."),
+        ('{"texts": ["A film.", "Another."]}', "A film.\nAnother."),
+        ('["A film."]', "A film."),
+        ('{"texts": ["The film was', "The film was"),
+        ('{"text": [1]}', ""),
         ('{"text": ""}', ""),
         ("{}", ""),
         ('"A film."', "A film."),
@@ -68,14 +72,27 @@ def test_any_answer_gives_text_that_can_be_stored(answer: str) -> None:
 def test_hostile_answers_are_read_quickly(answer: str) -> None:
     started = time.process_time()
     text_of(answer)
+    texts_of(answer)
+    texts_of(answer.replace("{", "["))
     assert time.process_time() - started < 2
 
 
-def test_the_prompt_comes_first_and_unchanged() -> None:
-    turns = asked((Message("system", "s"), Message("user", "{{7*7}}")))
-    assert turns == [{"role": "system", "content": "s"}, {"role": "user", "content": "{{7*7}}\n\n" + INSTRUCTION}]
+def request(parts: int) -> Request:
+    chat = (Message("system", "s"), Message("user", "{{7*7}}"))
+    return Request(chat, Sampling(), 0, "round-0/seed", 0, "a", parts=parts)
 
 
-def test_the_schema_is_one_that_strict_servers_take() -> None:
-    assert set(SCHEMA["required"]) == set(SCHEMA["properties"])
-    assert SCHEMA["additionalProperties"] is False
+@pytest.mark.parametrize(("parts", "said"), [(1, INSTRUCTION), (2, INSTRUCTION_OF_SEVERAL)])
+def test_the_prompt_comes_first_and_unchanged(parts: int, said: str) -> None:
+    turns = asked(request(parts))
+    assert turns == [{"role": "system", "content": "s"}, {"role": "user", "content": "{{7*7}}\n\n" + said}]
+    assert json.dumps(next(iter(schema_of(request(parts))["properties"]))) in said
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_schema_is_one_that_strict_servers_take(parts: int) -> None:
+    schema = schema_of(request(parts))
+    assert set(schema["required"]) == set(schema["properties"])
+    assert schema["additionalProperties"] is False
+    # Limits on a list's length are refused by some servers.
+    assert not {"minItems", "maxItems"} & {key for value in schema["properties"].values() for key in value}

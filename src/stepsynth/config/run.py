@@ -132,8 +132,9 @@ class MethodConfig(Section):
         rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.
         rationales_per_row: reasons shown in one seed prompt (paper: 3). Unless set, 1 with our templates for capable
             teachers where a text stands alone and one row is asked for at a time.
-        rows_per_answer: rows asked for in one answer, as a numbered list; needs templates for capable teachers, or your
-            own with ``{{ count }}``. Such templates always ask for ten reasons in an answer.
+        rows_per_answer: rows asked for in one answer, as a numbered list (with ``teacher.structured``, as a JSON list);
+            needs templates for capable teachers, or your own with ``{{ count }}``. Such templates always ask for ten
+            reasons in an answer.
         max_overgeneration: most rows asked for per wanted row before a stage ends short.
         feedback: ``drops``: if most of a label's answers are dropped for one reason, the next requests for it say what to
             avoid, and a label that still yields next to nothing is given up; ``none`` keeps asking as before, up to

@@ -107,7 +107,7 @@ class TeacherConfig(Section):
         sampling: see `SamplingConfig`.
         rows_per_request: answers per request if prompts are equal and the server supports it
             (``n`` of chat completions); each is one row of the plan.
-        structured: ``json`` asks for a JSON object with the text in it, by schema if the
+        structured: ``json`` asks for a JSON object with the text or texts in it, by schema if the
             backend can enforce one; ``text`` asks for the text alone.
         mode: ``live`` sends requests one by one, ``batch`` uses the provider's batch API:
             cheaper, within a day (openai and anthropic).

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-__all__ = ["split_parts"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["split_parts", "unnumbered"]
 
 # Far beyond any token limit; see `normalise.clean`.
 _LONGEST = 200_000
@@ -41,6 +45,15 @@ def split_parts(answer: str, *, cut: bool, paragraphs: bool = False) -> list[str
     if cut:
         parts.pop()
     return [part for part in parts if part]
+
+
+def unnumbered(texts: Sequence[str]) -> list[str]:
+    """Return the members of a list without blank ones, and without numbers if all of them begin with their own."""
+    kept = [text.strip() for text in texts if text.strip()]
+    marks = [_NUMBERED.match(text) for text in kept]
+    if all(mark is not None and int(mark[1]) == place for place, mark in enumerate(marks, 1)):
+        kept = [text[mark.end() :] for text, mark in zip(kept, marks, strict=True) if mark]
+    return kept
 
 
 def _places(text: str) -> list[tuple[int, int]]:

@@ -6,36 +6,41 @@ from typing import TYPE_CHECKING
 
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.normalise import clean
-from stepsynth.filters.parts import split_parts
+from stepsynth.filters.parts import split_parts, unnumbered
+from stepsynth.teachers.reading import answer_text, answer_texts
 from stepsynth.types import Candidate, StageKind
 from stepsynth.words import count_words
 
 if TYPE_CHECKING:
+    from stepsynth.config import TeacherConfig
     from stepsynth.types import Request, Response
 
 __all__ = ["candidates_of", "is_reason", "lost_words"]
 
 
-def candidates_of(request: Request, key: str, answer: Response, said: str, layout: Layout) -> list[Candidate]:
+def candidates_of(config: TeacherConfig, request: Request, key: str, answer: Response, layout: Layout) -> list[Candidate]:
     """Return the rows in an answer: at least one, at most as many as were requested.
 
     Args:
+        config: the teacher's, which says how to read an answer.
         request: the request.
         key: its key.
         answer: the answer.
-        said: its text, without thoughts and the like.
         layout: the layout of the task's texts.
     """
     # A reason is a few words, often without a full stop; if cut off, it is still usable.
     reason = is_reason(request)
     cut = answer.finish_reason == "length"
     layout = Layout(titles=False) if reason else layout
+    said = answer_text(config, answer)
     if request.parts == 1:
         return [Candidate.of(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
     # A list of empty items is one empty row, so that every request is accounted for.
-    parts = split_parts(said, cut=cut, paragraphs=layout.whole)[: request.parts] or [""]
-    alone = cut and not reason and len(parts) == 1
-    # split_parts has left out the part that was cut off; the others are whole.
+    listed = answer_texts(config, answer)
+    parts = split_parts(said, cut=cut, paragraphs=layout.whole) if listed is None else unnumbered(listed)
+    parts = parts[: request.parts] or [""]
+    alone = cut and not reason and listed is None and len(parts) == 1
+    # The part that was cut off has been left out; the others are whole.
     ended = "stop" if cut and not alone else answer.finish_reason
     return [Candidate.of(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
 

@@ -269,8 +269,8 @@ class StageGenerator:
         answer = answers.get(key)
         if not isinstance(answer, Response):
             return [Candidate.of(request, key, "")]
+        found = candidates_of(self._client.config, request, key, answer, self._layout)
         said = self._client.text(answer)
-        found = candidates_of(request, key, answer, said, self._layout)
         if request.parts == 1 and not (is_reason(request) or self._layout.whole) and "\n" in said.strip():
             self._shortened |= {(key, c.row.part) for c in found if lost_words(c.text, said)}
         return found

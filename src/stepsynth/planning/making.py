@@ -301,7 +301,7 @@ def _sample(
     if (request := reason_sample(method, ctx)) is not None:
         (answer,) = ask_sample(config.teacher, teacher, [request], waiting)
         before = [(request, answer)]
-        found = candidates_of(request, "", answer, answer_text(config.teacher, answer), Layout())
+        found = candidates_of(config.teacher, request, "", answer, Layout())
         reasons = [candidate.text for candidate in found if candidate.text]
         given = {name: reasons or [name] for name in config.task.labels or [""]}
         ctx = replace(ctx, rationales=lambda: given)

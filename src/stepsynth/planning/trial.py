@@ -225,7 +225,7 @@ class Trial:
             key = client.key(request)
             answer = answers.get(key)
             if isinstance(answer, Response):
-                found = candidates_of(request, key, answer, client.text(answer), self._layout)
+                found = candidates_of(client.config, request, key, answer, self._layout)
                 looked_at += map(rules.apply_row_filters, found)
             else:
                 looked_at.append(Verdict(Candidate.of(request, key, ""), DropReason.FAILED))

@@ -26,7 +26,7 @@ from stepsynth.teachers.refusals import UNKNOWN_STATUS, classify
 from stepsynth.teachers.replies import PROXY_REFUSES, Reply
 from stepsynth.teachers.served import model_ids, not_shown, unlisted
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, one_of_two, refused_setting, without_again
-from stepsynth.teachers.structured import SCHEMA, asked
+from stepsynth.teachers.structured import asked, schema_of
 from stepsynth.types import FinishReason, Response, Usage
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ __all__ = ["AnthropicTeacher", "read_message"]
 
 VERSION = "2023-06-01"
 PATH = "/v1/messages"
-# https://docs.claude.com/en/build-with-claude/structured-outputs; older models refuse it.
-_FORMAT = {"format": {"type": "json_schema", "schema": SCHEMA}}
 _FORMAT_WORDS = re.compile(r"output_config|output_format|json_schema|structured output|grammar|schema", re.IGNORECASE)
 _FINISH: dict[str, FinishReason] = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}
 # The API counts prompt tokens read from its cache, and those written to it, separately.
@@ -155,7 +153,7 @@ class AnthropicTeacher:
         sampling = request.sampling
         turns = [{"role": m.role, "content": m.content} for m in request.messages]
         if self._config.structured == "json":
-            turns = asked(request.messages)
+            turns = asked(request)
         body: dict[str, object] = {
             **self._config.options,
             "model": self._config.model,
@@ -168,7 +166,8 @@ class AnthropicTeacher:
             if getattr(sampling, name) != 1.0 and name not in self.without:
                 body[name] = getattr(sampling, name)
         if self.by_schema:
-            body["output_config"] = _FORMAT
+            # https://docs.claude.com/en/build-with-claude/structured-outputs; older models refuse it.
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema_of(request)}}
         return body
 
     def refused(self, reply: Reply, sampling: Sampling, *, by_schema: bool, without: frozenset[str]) -> TeacherError:

@@ -26,7 +26,7 @@ from stepsynth.teachers.settings import (
     refused_setting,
     without_again,
 )
-from stepsynth.teachers.structured import SCHEMA, asked
+from stepsynth.teachers.structured import asked, schema_of
 from stepsynth.types import Request, Response
 
 if TYPE_CHECKING:
@@ -56,11 +56,7 @@ _NO_SYSTEM = re.compile(
 )
 _ALTERNATE = re.compile(r"alternat|consecutive|same role", re.IGNORECASE)
 # Ways to ask for a JSON object, the strictest first; ``None`` leaves it to the prompt.
-_FORMATS: tuple[dict[str, Any] | None, ...] = (
-    {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}},
-    {"type": "json_object"},
-    None,
-)
+_FORMATS: tuple[str | None, ...] = ("json_schema", "json_object", None)
 _FORMAT_WORDS = re.compile(r"response_format|json_schema|json_object|structured.output|grammar|schema", re.IGNORECASE)
 
 
@@ -128,7 +124,7 @@ class ChatFormat:
         dialect, sampling = self.dialect, request.sampling
         structured = self._config.structured == "json"
         plain = [{"role": m.role, "content": m.content} for m in request.messages]
-        turns = asked(request.messages) if structured else plain
+        turns = asked(request) if structured else plain
         body: dict[str, object] = {
             **self._config.options,
             "model": self._config.model,
@@ -148,7 +144,8 @@ class ChatFormat:
             body["n"] = count
         form = _FORMATS[dialect.form] if structured else None
         if form is not None:
-            body["response_format"] = form
+            schema = {"json_schema": {"name": "answer", "strict": True, "schema": schema_of(request)}}
+            body["response_format"] = {"type": form, **(schema if form == "json_schema" else {})}
         if request.logprobs:
             body["logprobs"] = True
         for name in dialect.without:

@@ -22,7 +22,7 @@ from stepsynth.teachers.refusals import classify
 from stepsynth.teachers.replies import NO_MONEY_HINT, TRANSIENT, refusal_error
 from stepsynth.teachers.retry_after import retry_after
 from stepsynth.teachers.settings import FIXED, is_refused, may_be_left_out, note_of, refused_setting, without_again
-from stepsynth.teachers.structured import SCHEMA, asked
+from stepsynth.teachers.structured import asked, schema_of
 from stepsynth.types import Response
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LiteLlmTeacher"]
 
-_FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
 _OVERLOAD = frozenset({429, 529})
 # Errors of httpx that mean that nothing was sent.
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"})
@@ -143,7 +142,7 @@ class LiteLlmTeacher:
         arguments: dict[str, Any] = {
             **config.options,
             "model": config.model,
-            "messages": asked(request.messages) if config.structured == "json" else turns,
+            "messages": asked(request) if config.structured == "json" else turns,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
@@ -161,7 +160,8 @@ class LiteLlmTeacher:
         if count > 1:
             arguments["n"] = count
         if config.structured == "json" and "response_format" in self._takes:
-            arguments["response_format"] = _FORMAT
+            form = {"name": "answer", "strict": True, "schema": schema_of(request)}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": form}
         places = {"api_base": config.base_url, "api_version": config.api_version}
         arguments |= {name: value for name, value in places.items() if value}
         if self._headers:

@@ -102,7 +102,7 @@ class OpenVinoTeacher:
     def _prompt(self, request: Request) -> str:
         messages = request.messages
         if self._structured:
-            messages = tuple(Message(turn["role"], turn["content"]) for turn in asked(messages))  # type: ignore[arg-type]
+            messages = tuple(Message(turn["role"], turn["content"]) for turn in asked(request))  # type: ignore[arg-type]
         return chat_prompt(self.tokenizer, messages)
 
     def _response(self, handle: Any, prompt_tokens: int) -> Response:

@@ -135,7 +135,7 @@ class TransformersTeacher:
 
     def _tokens(self, request: Request) -> list[int]:
         turns = [{"role": m.role, "content": m.content} for m in request.messages]
-        turns = asked(request.messages) if self._structured else turns
+        turns = asked(request) if self._structured else turns
         history = [{"role": turn["role"], "content": self._inert(turn["content"])} for turn in turns]
         if self.tokenizer.chat_template is None:
             text = "\n\n".join(turn["content"] for turn in history) + "\n\n"

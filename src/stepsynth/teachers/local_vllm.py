@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.errors import AssetError, ConfigError
 from stepsynth.teachers.local_transformers import local_model
 from stepsynth.teachers.redaction import well_formed
-from stepsynth.teachers.structured import SCHEMA, asked
+from stepsynth.teachers.structured import asked, schema_of
 from stepsynth.types import Response, Usage
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ class VllmTeacher:
                 f"vLLM cannot open {config.model!r}: {said}.", hint="Check teacher.model and teacher.options."
             ) from error
         self._portion = _AHEAD * config.concurrency
-        self._form = self._structure() if config.structured == "json" else {}
         self._structured = config.structured == "json"
 
     @staticmethod
@@ -83,7 +82,7 @@ class VllmTeacher:
 
     def _chat(self, request: Request) -> list[dict[str, str]]:
         turns = [{"role": m.role, "content": m.content} for m in request.messages]
-        turns = asked(request.messages) if self._structured else turns
+        turns = asked(request) if self._structured else turns
         # A control token in a text would start another turn, so it is broken up.
         return [{"role": turn["role"], "content": well_formed(turn["content"]).replace("<|", "< |")} for turn in turns]
 
@@ -96,15 +95,15 @@ class VllmTeacher:
             repetition_penalty=sampling.repetition_penalty,
             max_tokens=sampling.max_tokens,
             seed=seed,
-            **self._form,
+            **(self._structure(request) if self._structured else {}),
         )
 
-    def _structure(self) -> dict[str, Any]:
+    def _structure(self, request: Request) -> dict[str, Any]:
         """Return the setting that enforces the schema; its name differs between versions."""
         parameters = self._vllm.sampling_params
         if hasattr(parameters, "StructuredOutputsParams"):
-            return {"structured_outputs": parameters.StructuredOutputsParams(json=SCHEMA)}
-        return {"guided_decoding": parameters.GuidedDecodingParams(json=SCHEMA)}
+            return {"structured_outputs": parameters.StructuredOutputsParams(json=schema_of(request))}
+        return {"guided_decoding": parameters.GuidedDecodingParams(json=schema_of(request))}
 
 
 def _response(output: Any) -> Response:

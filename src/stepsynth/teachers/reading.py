@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from stepsynth.teachers.redaction import parsed_json
-from stepsynth.teachers.structured import text_of
+from stepsynth.teachers.structured import text_of, texts_of
 from stepsynth.teachers.thoughts import without_thoughts
 from stepsynth.teachers.turn_tokens import without_first_token, without_tokens
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from stepsynth.config import TeacherConfig
     from stepsynth.types import Response
 
-__all__ = ["answer_probability", "answer_text", "hidden_tokens", "is_cut_off_in_thought"]
+__all__ = ["answer_probability", "answer_text", "answer_texts", "hidden_tokens", "is_cut_off_in_thought"]
 
-_FENCE = re.compile(r"\s{0,20}(?:```[\w-]{0,20}\s{0,20})?\{")
+_FENCE = re.compile(r'\s{0,20}(?:```[\w-]{0,20}\s{0,20})?(?:\{|\[\s{0,20}["{])')
 # Servers' names for thought tokens: in `completion_tokens_details`, `output_tokens_details`, or beside the others.
 _COUNTED = re.compile(
     r'"(?:reasoning_tokens|thinking_tokens|thoughts_token_count|reasoning_token_count)"\s{0,5}:\s{0,5}(\d{1,9})\b'
@@ -38,10 +38,24 @@ def answer_text(config: TeacherConfig, response: Response) -> str:
     text = response.text
     if config.structured != "json":
         return without_tokens(without_thoughts(without_first_token(text)))
+    return without_tokens(without_thoughts(text_of(_outside_thoughts(text))))
+
+
+def answer_texts(config: TeacherConfig, response: Response) -> list[str] | None:
+    """Return the texts of an answer that is a JSON list of them, each as by `answer_text`; ``None`` if it is none.
+
+    Args:
+        config: tells whether the answer is JSON.
+        response: the answer as it came.
+    """
+    found = texts_of(_outside_thoughts(response.text)) if config.structured == "json" else None
+    return None if found is None else [without_tokens(without_thoughts(text)) for text in found]
+
+
+def _outside_thoughts(text: str) -> str:
     # An object at the start is the answer, whatever its text holds; JSON among thoughts is not.
     text = without_first_token(text)
-    outer = text if _FENCE.match(text) else without_thoughts(text)
-    return without_tokens(without_thoughts(text_of(outer)))
+    return text if _FENCE.match(text) else without_thoughts(text)
 
 
 def answer_probability(response: Response) -> float | None:
