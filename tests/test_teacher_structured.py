@@ -31,6 +31,7 @@ TEXTS = st.text(st.characters(blacklist_categories=["Cs"]))
         ('{"texts": ["A film.", "Another."]}', "A film.\nAnother."),
         ('["A film."]', "A film."),
         ('{"texts": ["The film was', "The film was"),
+        ('{"texts": ["A film.", "Another.", "The fi', "A film.\nAnother."),
         ('{"text": [1]}', ""),
         ('{"text": ""}', ""),
         ("{}", ""),

@@ -81,6 +81,8 @@ def text_of(answer: str) -> str:
     try:
         value, _ = _DECODER.raw_decode(answer, start)
     except (ValueError, RecursionError):
+        if whole := _whole(answer, start):
+            return "\n".join(whole)
         found = _TEXT.search(answer, start)
         return well_formed(_ESCAPE.sub(_unescaped, found[1])) if found else answer
     text = value.get("text")
