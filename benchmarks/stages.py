@@ -10,6 +10,9 @@ goes on.
 
 - ``labels N``: labelled rows alone, N optimiser steps;
 - ``stages N+M``: N steps from written rows, then M from labelled ones;
+- ``soft``, ``weighted`` and ``sure``: as ``stages 50+50``, but a student of the labelled rows alone has a say in the first one. A
+  written row's target is halfway between its label and what that student says; or its loss counts by the probability that
+  this student gives its label; or it is left out if that probability is below a half of chance;
 - ``mean of labels`` and ``mean of stages``: the mean of the weights of five students, of all rows and of four times three
   quarters of them, as cross-fitting trains them anyway (a "soup": Wortsman et al. 2022, arXiv 2203.05482).
 """
@@ -24,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +39,68 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.recipes import accuracy  # noqa: E402
 
-from stepsynth.config import RunConfig  # noqa: E402
+from stepsynth.config import RunConfig, StudentConfig  # noqa: E402
 from stepsynth.data import load_source  # noqa: E402
 from stepsynth.data.folds import Folds, deal_folds  # noqa: E402
 from stepsynth.data.splits import fingerprint  # noqa: E402
 from stepsynth.journal import Journal  # noqa: E402
 from stepsynth.run import RunDirectory  # noqa: E402
 from stepsynth.students.classifier import Classifier  # noqa: E402
-from stepsynth.tasks import create_family  # noqa: E402
+from stepsynth.tasks import TaskFamily, create_family  # noqa: E402
 from stepsynth.types import Example  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "stages.jsonl"
 JUDGED = 1_000
-# Name -> steps from written rows, steps from labelled rows, mean of weights; a training makes its epochs at least.
-WAYS: dict[str, tuple[int, int, bool]] = {
-    "labels 100": (0, 100, False),
-    "stages 50+50": (50, 50, False),
-    "stages 50+100": (50, 100, False),
-    "labels 200": (0, 200, False),
-    "stages 100+100": (100, 100, False),
-    "mean of labels": (0, 100, True),
-    "mean of stages": (50, 50, True),
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a student learns; a training makes its epochs at least.
+
+    Attributes:
+        first: steps from written rows.
+        then: steps from labelled rows.
+        mean: whether it is the mean of several students.
+        targets: how a student of the labelled rows changes what written rows teach; see the top.
+    """
+
+    first: int
+    then: int
+    mean: bool = False
+    targets: str = ""
+
+
+WAYS = {
+    "labels 100": Way(0, 100),
+    "stages 50+50": Way(50, 50),
+    "soft 50+50": Way(50, 50, targets="soft"),
+    "weighted 50+50": Way(50, 50, targets="weighted"),
+    "sure 50+50": Way(50, 50, targets="sure"),
+    "stages 50+100": Way(50, 100),
+    "labels 200": Way(0, 200),
+    "stages 100+100": Way(100, 100),
+    "mean of labels": Way(0, 100, mean=True),
+    "mean of stages": Way(50, 50, mean=True),
 }
+
+
+class Softened(Classifier):
+    """A classifier that learns from a distribution over labels for each row; its sum may be a row's weight.
+
+    Args:
+        config: the student's settings.
+        family: the task's family.
+        targets: for each row of the training, in order.
+    """
+
+    def __init__(self, config: StudentConfig, family: TaskFamily, targets: Sequence[Sequence[float]]) -> None:
+        super().__init__(config, family)
+        self._soft = targets
+
+    def _trained_on(self, network: Any, tokenizer: Any, rows: Sequence[dict[str, Any]], *rest: Any, **more: Any) -> Any:
+        # The head still starts as a regression on the labels; cross-entropy takes distributions as it takes labels.
+        softened = [{**row, "labels": list(target)} for row, target in zip(rows, self._soft, strict=True)]
+        return super()._trained_on(network, tokenizer, softened, *rest, **more)
 
 
 class Cell:
@@ -72,6 +116,7 @@ class Cell:
         self.folds: Folds = deal_folds(self.gold, self.config.method.folds, self.config.seed)
         self.written = [(row.example, self.folds.written(row.source, row.context)) for row in rows]
         self.judged = self._others()
+        self._said: list[dict[str, float]] = []
 
     def _others(self) -> list[Example]:
         taken = {fingerprint(row) for row in (*self.gold, *(row for row, _ in self.written))}
@@ -93,6 +138,29 @@ class Cell:
             self.student(first).fit(written, [], seed=self.config.seed, out=start)
         return self.student(then).fit(gold, [], seed=self.config.seed, out=out, start=start)
 
+    def softened(self, way: Way, out: Path) -> Any:
+        """Train on all rows in two stages; a student of the labelled rows changes what the first one teaches."""
+        if not self._said:
+            judge = self.trained(0, 100, out.with_name("judge"))
+            self._said = [answer.probabilities for answer in judge.predict([row for row, _ in self.written])]
+        rows, targets, labels = [], [], list(self.family.labels)
+        for (row, _), found in zip(self.written, self._said, strict=True):
+            sure = found[row.label]
+            if way.targets == "sure" and sure < 0.5 / len(labels):
+                continue
+            rows.append(row)
+            if way.targets == "soft":
+                targets.append([0.5 * (label == row.label) + 0.5 * found[label] for label in labels])
+            else:
+                weight = sure if way.targets == "weighted" else 1.0
+                targets.append([weight * (label == row.label) for label in labels])
+        # Weights of one on average, so that the steps are as long as without them.
+        each = sum(map(sum, targets)) / len(targets)
+        targets = [[value / each for value in target] for target in targets]
+        settings, start = self.student(way.first).config, out.with_name(f"{out.name}-first")
+        Softened(settings, self.family, targets).fit(rows, [], seed=self.config.seed, out=start)
+        return self.student(way.then).fit(self.gold, [], seed=self.config.seed, out=out, start=start)
+
 
 def mean_of(cell: Cell, first: int, then: int, folder: Path) -> Any:
     """Return the student whose weights are the mean of five."""
@@ -109,11 +177,15 @@ def mean_of(cell: Cell, first: int, then: int, folder: Path) -> Any:
 
 def measure(cell: Cell, way: str) -> dict[str, Any]:
     """Train and judge one way."""
-    first, then, mean = WAYS[way]
+    how = WAYS[way]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = mean_of(cell, first, then, folder) if mean else cell.trained(first, then, folder / "student")
+        if how.targets:
+            model = cell.softened(how, folder / "student")
+        else:
+            out = folder / "student"
+            model = mean_of(cell, how.first, how.then, folder) if how.mean else cell.trained(how.first, how.then, out)
         return {"accuracy": round(accuracy(model, cell.judged), 4), "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -154,11 +226,11 @@ def main() -> None:
         return
     done = {(line["data"], line["labelled_rows"], line["seed"], line["way"]) for line in known}
     runs = [found.parent for folder in options.runs for found in sorted(folder.glob("*/crossfit-[0-9]*/results.json"))]
-    for way in options.ways:
-        for run in runs:
-            cell = Cell(run)
+    for run in runs:
+        cell = Cell(run)
+        for way in options.ways:
             entry = {
-                "data": run.parent.name.rpartition("-")[0],
+                "data": run.parent.name.removesuffix("-pool").rpartition("-")[0],
                 "labelled_rows": len(cell.gold),
                 "seed": cell.config.seed,
                 "way": way,
