@@ -234,6 +234,13 @@ def test_the_words_are_found_in_every_common_shape(loopback: LoopbackServer, bod
         ask(make_config(loopback))
 
 
+def test_a_config_without_a_model_is_told_that_it_names_none(loopback: LoopbackServer) -> None:
+    config = TeacherConfig(backend="openai", base_url=loopback.base_url)
+    with pytest.raises(PermanentError, match="has no model 'smollm2-135m'") as caught:
+        ask(config)
+    assert caught.value.hint == ("That is asked for where teacher.model is not set; name one of the server's. Known: loopback.")
+
+
 def test_an_unknown_model_is_named_with_the_nearest_listed_one(loopback: LoopbackServer) -> None:
     with pytest.raises(PermanentError, match=r"no model 'lopback'.*Did you mean 'loopback'") as caught:
         ask(make_config(loopback, model="lopback"))

@@ -26,6 +26,7 @@ __all__ = [
     "BACKENDS",
     "FAKE",
     "FREE_TEACHER_KEYS",
+    "UNNAMED",
     "PriceConfig",
     "SamplingConfig",
     "TeacherConfig",
@@ -36,6 +37,8 @@ BACKENDS = tuple(TEACHERS.built_in)
 FAKE = "fake teacher, which invents words"
 # Stands for a model that is chosen when a run begins.
 AUTO = "auto"
+# What other backends are asked for where no model is named: the default of version 0.1.0, part of the keys of its answers.
+UNNAMED = "smollm2-135m"
 ANTHROPIC_URL = "https://api.anthropic.com"
 # Backends that take a list of servers.
 _SEVERAL = frozenset({"openai", "anthropic"})
@@ -248,7 +251,7 @@ class TeacherConfig(Section):
             return values
         # The fake backend accepts a starter's config unchanged.
         unnamed = "model" not in values or (values["backend"] == "fake" and values["model"] == AUTO)
-        return {**values, "model": "smollm2-135m"} if unnamed else values
+        return {**values, "model": UNNAMED} if unnamed else values
 
     @model_validator(mode="after")
     def _a_model(self) -> TeacherConfig:

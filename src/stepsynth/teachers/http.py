@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from stepsynth.config.teacher import UNNAMED
 from stepsynth.errors import PermanentError, TeacherError, did_you_mean
 from stepsynth.teachers.failures import network_error, web_page
 from stepsynth.teachers.headers import read_headers
@@ -209,6 +210,8 @@ class HttpClient:
         hint = did_you_mean(model, listed)
         if len(hint) > MESSAGE_CHARS:
             hint = f"{hint[:MESSAGE_CHARS]}... ({len(listed)} models)"
+        if model == UNNAMED:
+            hint = f"That is asked for where teacher.model is not set; name one of the server's. {hint}"
         return PermanentError(f"{self.base_url} has no model {model!r}.", hint=hint, kind="refused", final=True)
 
     def _session(self) -> aiohttp.ClientSession:
