@@ -6,7 +6,8 @@ r"""How much the default gains over labels alone, by teacher: a table, and the p
 
 Reads ``results/cells/NAME-small.jsonl``. A point is one run: the student of both kinds of rows minus that of the labels
 alone, with its interval over test rows. A run with a pool counts, too: its students that
-learn nothing from the pool are those of a run without one. The plot shows what was seen; one run of a teacher says little about it.
+learn nothing from the pool are those of a run without one. The plot
+shows what was seen; one run of a teacher says little about it.
 """
 
 from __future__ import annotations
