@@ -59,6 +59,7 @@ STATUS: dict[str, Any] = {
     "tokens": {"prompt": 1, "completion": 2},
     "cost_usd": None,
     "batches": [],
+    "now": None,
     "pause": None,
     "results": {"methods": {"s3": {}}},
 }

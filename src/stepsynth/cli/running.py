@@ -19,6 +19,7 @@ from stepsynth.methods import method_class
 from stepsynth.registry import METHODS
 from stepsynth.report.derived import build_results
 from stepsynth.run import RunDirectory
+from stepsynth.run.doing import read_doing
 from stepsynth.run.existing import open_journal
 from stepsynth.run.logs import attempt_log
 from stepsynth.run.pausing import read_pause
@@ -171,6 +172,7 @@ def read_status(folder: Path) -> dict[str, Any]:
             "cost_usd": totals.cost_usd,
             "batches": [{"id": job.id, "requests": len(job.keys), "created": job.created} for job in journal.jobs.open()],
             "holder": (holder := directory.holder()),
+            "now": read_doing(folder, holder),
             "pause": read_pause(folder, holder),
             "results": build_results(journal, directory),
         }
@@ -196,7 +198,13 @@ def print_status(found: dict[str, Any]) -> None:
         counts = (f"{stage['requested']:,}", f"{stage['accepted']:,}") if stage["requested"] else ("", "")
         rows.append((stage["stage"], *counts, dropped, f"{stage['seconds']:.1f}"))
         table.add_row(*map(escape, rows[-1]))
-    print_table(console, table, head, rows)
+    if rows:
+        print_table(console, table, head, rows)
+    else:
+        console.print(table.title)
+    if now := found["now"]:
+        done = f"{now['done']:,} of {counted(now['target'], now['unit'].removesuffix('s'), now['unit'])}"
+        console.print(f"now {escape(plain_text(now['stage']))}: {done}, {_clock(now['seconds'])} so far", highlight=False)
     tokens = found["tokens"]
     cost = "unknown" if found["cost_usd"] is None else f"{found['cost_usd']:.2f} USD"
     answers = f"{counted(found['requests'], 'answer')} ({found['from_cache']:,} from other runs)"
@@ -218,6 +226,11 @@ def print_status(found: dict[str, Any]) -> None:
         print_worth(worth, console)
     if found["state"] == "unfinished" and not found["holder"]:
         console.print("The same command or call resumes it.")
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02}"
 
 
 def warn_of_nothing(results: dict[str, Any]) -> None:

@@ -259,7 +259,7 @@ class RunDirectory:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    return file.read(200).strip() or "another process"
+                    return file.readline(200).strip() or "another process"
         except OSError:
             pass
         return None
@@ -278,7 +278,7 @@ def _take_lock(path: Path) -> IO[str]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = file.read(200).strip() or "another process"
+        holder = file.readline(200).strip() or "another process"
         file.close()
         raise _in_use(path, holder) from None
     # The text is for people; on a full disk the lock works without it.

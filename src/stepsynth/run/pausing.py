@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.run.doing import Doing
 from stepsynth.runtime.files import write_atomic
 from stepsynth.runtime.progress import Pause
 from stepsynth.runtime.shutdown import stop_requested
@@ -30,7 +31,7 @@ _SLACK_S = 5.0
 
 
 class PauseNotes:
-    """Forwards every report to another progress and records pauses.
+    """Forwards every report to another progress, and records pauses and the current stage.
 
     Args:
         inner: the progress to forward to.
@@ -40,19 +41,23 @@ class PauseNotes:
     def __init__(self, inner: Progress, folder: Path) -> None:
         self._inner = inner
         self._file = folder / FILE
+        self._doing = Doing(folder)
         self._log = logging.getLogger("stepsynth")
         self._file.unlink(missing_ok=True)
 
     def start(self, stage: str, target: int, unit: str) -> None:
-        """Forward."""
+        """Record the stage, and forward."""
+        self._doing.start(stage, target, unit)
         self._inner.start(stage, target, unit)
 
     def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
-        """Forward."""
+        """Record how far the stage is, and forward."""
+        self._doing.advance(done)
         self._inner.advance(done, answers=answers, traffic=traffic)
 
     def finish(self, summary: str) -> None:
-        """Forward."""
+        """Record the end of the stage, and forward."""
+        self._doing.end()
         self._inner.finish(summary)
 
     def note(self, message: str) -> None:
