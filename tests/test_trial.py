@@ -107,6 +107,10 @@ def test_a_decision_names_its_reasons() -> None:
         "Generate: a probe of your labels finds the label of 16 of 20 sample rows (80 %; of your own rows 75 %), "
         "and the teacher labels 85 % of 20 of your rows right."
     )
+    assert decide(replace(GOOD, gain=STEEP), 500, joins=True).sentence.endswith(
+        " rows right. 60 more labels would help, too: about 8 points (2 to 14) by the learning curve of a probe. Students that "
+        "learn from your 500 texts as well are judged beside the others in cross-validation."
+    )
     more = decide(replace(GOOD, fits=share(5), teacher=share(6), gain=STEEP)).sentence
     assert more.startswith("Label about 60 more rows: that would bring about 8 points (2 to 14) by the learning curve, ")
 

@@ -52,7 +52,9 @@ def print_plan(plan: dict[str, Any], config: Path, overrides: Sequence[str] = ()
 
     console = Console(highlight=False)
     data = plan["data"]
-    test = counted(data["test"], "sealed test row") if data["test"] else "no test set"
+    # With cross-fitting there is a score without a test set.
+    untested = "no test set (scores are cross-validated)" if "trainings" in plan else "no test set"
+    test = counted(data["test"], "sealed test row") if data["test"] else untested
     halves = f"{data['harvest']:,} harvest + {data['select']:,} select rows"
     # With cross-fitting every row feeds the loop and judges it.
     gold = f"{data['harvest'] + data['select']:,} validation rows" if "trainings" in plan else halves

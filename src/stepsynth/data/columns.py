@@ -150,10 +150,16 @@ class Columns:
                     return ours, alike[0]
         ours = group[0]
         near = did_you_mean(self.source_name(ours), [" ".join(str(name).split())[:40] for name in known[:20]])
-        hint = f"{near} Name it with columns: {{{ours}: ...}} (columns= / --column {ours}=...).".strip()
+        # A header of other names lacks the label's column, too: one look at the message is enough for both.
+        absent = [g[0] for g in self.groups() if not any(_alike(self.source_name(each), known) for each in g)]
+        named = ", ".join(f"{each}: ..." for each in absent)
+        it = "them" if len(absent) > 1 else "it"
+        hint = f"{near} Name {it} with columns: {{{named}}} (columns= / --column {ours}=...).".strip()
         if ours in ("label", "labels") and (split := self.label_columns(known)):
             hint = _joined(ours, split)
         others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])
+        if len(absent) > 1 and ours == absent[0]:
+            more = f"{more} Nor has it one for the {' and the '.join(absent[1:])}.".strip()
         raise DataError(
             f"{where} has no column {self.source_name(ours)!r}{others} for the {ours}.{more and ' ' + more}",
             hint=hint,

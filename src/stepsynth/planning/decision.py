@@ -7,7 +7,7 @@ The thresholds are rules of thumb; how often they were right: docs/decisions.md,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stepsynth.evaluation.statistics import Interval, wilson
@@ -109,7 +109,7 @@ class Decision:
     more: int | None = None
 
 
-def decide(found: Evidence, pool_rows: int = 0) -> Decision:
+def decide(found: Evidence, pool_rows: int = 0, *, joins: bool = False) -> Decision:
     """Decide by the first rule that applies.
 
     First, do the rows that the teacher writes *fit* their labels?
@@ -144,7 +144,16 @@ def decide(found: Evidence, pool_rows: int = 0) -> Decision:
     Args:
         found: the evidence.
         pool_rows: the user's texts without labels; 0 if there are none.
+        joins: whether the method also judges students that learn from these texts; said beside *generate*.
     """
+    decision = _decided(found, pool_rows)
+    if decision.answer != "generate" or not (pool_rows and joins):
+        return decision
+    also = f" Students that learn from your {pool_rows:,} texts as well are judged beside the others in cross-validation."
+    return replace(decision, sentence=decision.sentence + also)
+
+
+def _decided(found: Evidence, pool_rows: int) -> Decision:
     if found.accepted is None and pool_rows:
         return _with_texts(found, _teacher(found), pool_rows)
     if found.accepted is None:
@@ -202,7 +211,17 @@ def _generate(found: Evidence, *why: str) -> Decision:
     if found.labels is not None and found.labels.value >= HIGH:
         room = f"a linear probe of them gets {_percent(found.labels.value)} right in cross-validation, which leaves little room"
         return _decision("labels alone", "Train on your labels alone (method.name: gold)", room)
-    return _decision("generate", "Generate", *why)
+    return _decision("generate", "Generate", *why, after=_labels_too(found))
+
+
+def _labels_too(found: Evidence) -> str:
+    """Say what more labels would bring beside written rows, if the learning curve shows a gain; otherwise nothing."""
+    gain = found.gain
+    if gain is None or gain.ci95[0] <= 0:
+        return ""
+    low, high = (100 * end for end in gain.ci95)
+    points = f"about {100 * gain.value:.0f} points ({low:.0f} to {high:.0f}) by the learning curve of a probe"
+    return f" {gain.more:,} more labels would help, too: {points}."
 
 
 def _with_texts(found: Evidence, teacher: str, pool_rows: int) -> Decision:
@@ -281,8 +300,8 @@ def _percent(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
-def _decision(answer: Answer, what: str, *why: str, more: int | None = None) -> Decision:
-    return Decision(answer, f"{what}{':' if ':' not in what else ';'} {_listed(why)}.", more)
+def _decision(answer: Answer, what: str, *why: str, more: int | None = None, after: str = "") -> Decision:
+    return Decision(answer, f"{what}{':' if ':' not in what else ';'} {_listed(why)}.{after}", more)
 
 
 def _listed(clauses: tuple[str, ...]) -> str:

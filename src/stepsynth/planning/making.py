@@ -243,6 +243,9 @@ def _ask_opened(
         if report is not None:
             report(f"the server asks to wait {wait:,.0f} s before it answers")
 
+    if engine and report is not None:
+        # A server answers at once; here, minutes may pass.
+        report(f"Sample: the teacher answers {_ENGINE_SAMPLE} prompts, to show how it writes and how fast.")
     asked, before = _sample(ctx, teacher, _ENGINE_SAMPLE if engine else 1, waiting)
     waited = sum(waits)
     started = time.monotonic()

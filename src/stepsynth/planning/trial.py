@@ -145,7 +145,9 @@ class Trial:
             "labels": labels,
             "teacher": _teacher(answered, undecided),
             "rows": rows,
-            "decision": asdict(decide(found, len(pool.rows) if (pool := self._inputs.pool) else 0)),
+            "decision": asdict(
+                decide(found, len(pool.rows) if (pool := self._inputs.pool) else 0, joins=self._method.self_trains)
+            ),
         }
 
     def _known(self, requests: Sequence[Request]) -> set[str]:
