@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ from simulated_students import one_method, two_methods
 from stepsynth.evaluation import hierarchical_interval, hierarchical_paired, holm, mcnemar, paired_difference, wilson
 from stepsynth.evaluation.drift import halves_drift
 from stepsynth.evaluation.forecast import CurvePoint, fit_curve, forecast
+from stepsynth.evaluation.learning import gain_of_more
 from stepsynth.evaluation.power import (
     detectable_difference,
     rows_needed,
@@ -434,3 +436,53 @@ def test_drift_needs_two_rounds_of_both_halves() -> None:
     assert halves_drift([[True]], [[False]]) is None
     with pytest.raises(ValueError, match="same rounds"):
         halves_drift([[True]], [[True], [False]])
+
+
+# what more labels would bring --------------------------------------------------------------------
+
+
+def right(share: float, rows: int = 1000) -> list[float]:
+    return [1.0] * round(share * rows) + [0.0] * (rows - round(share * rows))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.25, 0.5, 1.0])
+def test_a_power_law_is_continued(power: float) -> None:
+    points = [CurvePoint(draw, rows, right(1 - 0.8 * rows**-power)) for draw in range(2) for rows in (4, 8, 12, 16)]
+    gain, (low, high) = gain_of_more(points, 2)
+    assert gain == pytest.approx(0.8 * 16**-power * (1 - 2**-power), abs=0.003)
+    assert low <= gain <= high
+
+
+def test_no_gain_is_more_than_what_is_wrong() -> None:
+    """The line over the logarithm promised a probe with 88 % right another 11 points of twice the rows."""
+    sizes, shares = (11, 22, 34, 45), (0.66, 0.76, 0.82, 0.88)
+    gain, (low, high) = gain_of_more([CurvePoint(0, n, right(v, 60)) for n, v in zip(sizes, shares, strict=True)], 2)
+    assert 0.03 < gain < 0.07
+    assert 0.0 < low < high < 0.12
+    perfect, (_, most) = gain_of_more([CurvePoint(0, n, right(1.0, 60)) for n in sizes], 2)
+    assert perfect == pytest.approx(0.0, abs=1e-9)
+    assert most <= 1 / 60
+
+
+def test_a_falling_curve_has_no_gain() -> None:
+    gain, (low, _) = gain_of_more([CurvePoint(0, 10, right(0.8)), CurvePoint(0, 20, right(0.6))], 2)
+    assert gain < 0
+    assert low < gain
+
+
+def test_one_number_of_rows_is_no_curve() -> None:
+    with pytest.raises(ValueError, match="at least two numbers of rows"):
+        gain_of_more([CurvePoint(0, 10, right(0.8)), CurvePoint(1, 10, right(0.7))], 2)
+
+
+def test_rows_of_one_cluster_widen_the_interval() -> None:
+    draw = random.Random(0)
+
+    def scores(rows: int) -> list[float]:
+        return [float(draw.random() < rows / 50) for _ in range(20)]
+
+    # Ten equal rows in each cluster: the interval is that of twenty rows, and not of two hundred.
+    points = [CurvePoint(0, rows, [score for score in scores(rows) for _ in range(10)]) for rows in (10, 20, 40)]
+    alone = gain_of_more(points, 2)[1]
+    together = gain_of_more(points, 2, clusters=tuple(place // 10 for place in range(200)))[1]
+    assert together[1] - together[0] > 2 * (alone[1] - alone[0])

@@ -6,7 +6,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation.clusters import clusters_of
-from stepsynth.evaluation.forecast import CurvePoint, forecast
+from stepsynth.evaluation.forecast import CurvePoint
+from stepsynth.evaluation.learning import gain_of_more
 from stepsynth.runtime.remembering import remembered
 from stepsynth.students.probe import FrozenEncoder, new_regression
 from stepsynth.tasks import split_labels
@@ -25,7 +26,7 @@ _SHARES = (0.25, 0.5, 0.75, 1.0)
 _DRAWS = 3
 # With many labels a fit takes a second, and there are more rows and so less chance.
 _MANY_LABELS = 20
-# A line over the logarithm of the rows can be trusted for twice the rows.
+# Further out, a curve through so few points is a guess.
 _TIMES = 2
 
 
@@ -63,16 +64,16 @@ def learning_curve(
     if len({point.rows for point in points}) < len(_SHARES) - 1:
         return None
     largest = max(point.rows for point in points)
-    found = forecast(points, _TIMES * largest, clusters=clusters_of(examples))
+    gain, interval = gain_of_more(points, _TIMES, clusters=clusters_of(examples))
     sizes = sorted({point.rows for point in points})
-    # The line may pass below the last score, and more rows cannot make more than all rows right.
+    # The curve may pass below the last score, and more rows cannot make more than all rows right.
     room = round(1.0 - _mean([point for point in points if point.rows == largest]), 6)
     return {
         "points": [{"rows": size, "value": _mean([p for p in points if p.rows == size])} for size in sizes],
         "rows": len(examples),
         "more": (_TIMES - 1) * len(examples),
-        "gain": min(found.gain, room),
-        "gain_ci95": [min(bound, room) for bound in found.gain_ci95],
+        "gain": min(gain, room),
+        "gain_ci95": [min(bound, room) for bound in interval],
     }
 
 

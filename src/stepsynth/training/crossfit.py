@@ -63,7 +63,7 @@ RECIPES: dict[str, Recipe] = {
     "pool": Recipe(written=False, gold=True, staged=True, pool=True),
     "all": Recipe(written=True, gold=True, staged=True, pool=True),
 }
-# Ties between recipes go to the first one here.
+# The first one here that competes is taken, unless another is ahead of it by more than one standard error.
 PREFERRED = ("stages", "all", "both", "pool", "labels", "written")
 # The recipe of the rounds' students: gold rows last, so that bad written rows do less harm.
 _OF_ROUNDS = "stages"
@@ -250,10 +250,11 @@ class CrossFit:
         self._student_runner.clear_aside()
 
     def _choose(self, last: int, names: Sequence[str]) -> str:
-        """Choose the recipe with the most gold rows right out of fold, or the highest score if a family gives partial scores.
+        """Choose a recipe by gold rows right out of fold, or by the score if a family gives partial scores.
 
-        With few gold rows chance matters, so labels alone must lead by more than one standard error of the paired
-        difference (the one-standard-error rule: Breiman et al. 1984, section 3.4.3); for ties see `PREFERRED`.
+        With few gold rows chance matters, so the recipe that is expected to be best, the first in `PREFERRED`, is taken unless
+        another leads by more than one standard error of the paired difference (the one-standard-error rule: Breiman et al. 1984,
+        section 3.4.3); of several that do, the best.
         """
         final = self._config.method.final
         if not self._journal.stage_done(StageKind.CHOICE):
@@ -284,14 +285,15 @@ class CrossFit:
 
     def _best(self, numbers: Mapping[str, int], names: Sequence[str]) -> str:
         scores = {name: [g.score for g in self._journal.graded(numbers[name], SPLIT)] for name in names}
-        found = max(sorted(names, key=PREFERRED.index), key=lambda name: sum(scores[name]))
-        if found != "labels" or len(names) == 1:
-            return found
-        other = max((name for name in sorted(names, key=PREFERRED.index) if name != found), key=lambda name: sum(scores[name]))
-        # If rows are only right or wrong and share no context, this is the number that exactly one of them got right.
-        differences = as_matrix([scores[found]]) - as_matrix([scores[other]])
-        apart = float((cluster_sums(differences, clusters_of(self._gold)) ** 2).sum())
-        return found if sum(scores[found]) - sum(scores[other]) > math.sqrt(apart) else other
+        first, *others = sorted(names, key=PREFERRED.index)
+
+        def leads(name: str) -> bool:
+            # If rows are only right or wrong and share no context, this is the number that exactly one of them got right.
+            differences = as_matrix([scores[name]]) - as_matrix([scores[first]])
+            apart = float((cluster_sums(differences, clusters_of(self._gold)) ** 2).sum())
+            return sum(scores[name]) - sum(scores[first]) > math.sqrt(apart)
+
+        return max(filter(leads, others), key=lambda name: sum(scores[name]), default=first)
 
     def _keep(self, last: int, name: str, *, needed: bool) -> None:
         recipe, written = RECIPES[name], [row.example for row in self._journal.dataset(last)]

@@ -1,0 +1,64 @@
+"""What twice as many labels would bring: wrong answers fall with a power of the rows.
+
+    log(share of wrong answers with n rows) = a + b * log(n)
+
+Learning curves of many models and tasks are close to such a line (Hestness et al. 2017, arXiv 1712.00409). A line of the score
+over the logarithm of the rows promises as much of the next doubling as of the ones before, and so too much; see
+docs/statistics.md, "What more labels would bring".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepsynth.evaluation.statistics import as_matrix, plain, resampled_means
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.evaluation.clusters import Clusters
+    from stepsynth.evaluation.forecast import CurvePoint
+    from stepsynth.evaluation.statistics import Array, Interval
+
+__all__ = ["gain_of_more"]
+
+
+def gain_of_more(points: Sequence[CurvePoint], times: float, seed: int = 0, clusters: Clusters = None) -> tuple[float, Interval]:
+    """Forecast the gain in score if the rows become ``times`` as many.
+
+    Args:
+        points: students trained on at least two different numbers of rows; all were scored on the same rows.
+        times: the factor, above 1.
+        seed: for the resampling.
+        clusters: the cluster of each scored row.
+
+    Returns:
+        The gain over the curve at the largest measured number of rows, and its 95 % interval: a bootstrap of the scored rows.
+        Never more than what is wrong there.
+
+    Examples:
+        >>> from stepsynth.evaluation.forecast import CurvePoint
+        >>> def right(count): return [1.0] * count + [0.0] * (100 - count)
+        >>> gain, (low, high) = gain_of_more([CurvePoint(0, 10, right(60)), CurvePoint(0, 20, right(80))], 2)
+        >>> round(gain, 2), low > 0
+        (0.1, True)
+    """
+    import numpy as np
+
+    scores = as_matrix([point.scores for point in points])
+    rows = np.log([point.rows for point in points])
+    if len(set(rows)) < 2:
+        raise ValueError(f"a curve needs at least two numbers of rows; found {sorted({point.rows for point in points})!r}")
+    inverse = np.linalg.pinv(np.column_stack([np.ones(len(points)), rows]))
+
+    def gains(means: Array) -> Array:
+        # Half a row is added to either side, so that a score without a mistake has a logarithm.
+        wrong = np.log(((1 - means) * scores.shape[1] + 0.5) / (scores.shape[1] + 1))
+        start, slope = inverse @ wrong.T
+        gained: Array = np.minimum(1.0, np.exp(start + slope * rows.max())) * (1 - times**slope)
+        return gained
+
+    found = float(gains(scores.mean(axis=1)[None])[0])
+    drawn = gains(resampled_means(scores, np.random.default_rng(seed), clusters))
+    low, high = (float(end) for end in np.quantile(drawn, (0.025, 0.975)))
+    return plain(found), (plain(min(low, found)), plain(max(high, found)))
