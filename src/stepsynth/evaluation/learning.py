@@ -9,6 +9,7 @@ docs/statistics.md, "What more labels would bring".
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from stepsynth.evaluation.statistics import as_matrix, plain, resampled_means
@@ -33,8 +34,9 @@ def gain_of_more(points: Sequence[CurvePoint], times: float, seed: int = 0, clus
         clusters: the cluster of each scored row.
 
     Returns:
-        The gain over the curve at the largest measured number of rows, and its 95 % interval: a bootstrap of the scored rows.
-        Never more than what is wrong there.
+        The gain over the curve at the largest measured number of rows, never more than what is wrong there, and its 95 %
+        interval: a bootstrap of the scored rows, and by how much students with and without the new rows stray from the curve,
+        as the measured ones do.
 
     Examples:
         >>> from stepsynth.evaluation.forecast import CurvePoint
@@ -49,16 +51,25 @@ def gain_of_more(points: Sequence[CurvePoint], times: float, seed: int = 0, clus
     rows = np.log([point.rows for point in points])
     if len(set(rows)) < 2:
         raise ValueError(f"a curve needs at least two numbers of rows; found {sorted({point.rows for point in points})!r}")
-    inverse = np.linalg.pinv(np.column_stack([np.ones(len(points)), rows]))
+    design = np.column_stack([np.ones(len(points)), rows])
+    inverse = np.linalg.pinv(design)
 
-    def gains(means: Array) -> Array:
+    def logs(means: Array) -> Array:
         # Half a row is added to either side, so that a score without a mistake has a logarithm.
-        wrong = np.log(((1 - means) * scores.shape[1] + 0.5) / (scores.shape[1] + 1))
-        start, slope = inverse @ wrong.T
-        gained: Array = np.minimum(1.0, np.exp(start + slope * rows.max())) * (1 - times**slope)
+        wrong: Array = np.log(((1 - means) * scores.shape[1] + 0.5) / (scores.shape[1] + 1))
+        return wrong
+
+    def gains(means: Array, before: Array | float = 0.0, after: Array | float = 0.0) -> Array:
+        start, slope = inverse @ logs(means).T
+        last = start + slope * rows.max()
+        gained: Array = np.minimum(1.0, np.exp(last + before)) - np.minimum(1.0, np.exp(last + slope * math.log(times) + after))
         return gained
 
-    found = float(gains(scores.mean(axis=1)[None])[0])
-    drawn = gains(resampled_means(scores, np.random.default_rng(seed), clusters))
-    low, high = (float(end) for end in np.quantile(drawn, (0.025, 0.975)))
+    means, random = scores.mean(axis=1), np.random.default_rng(seed)
+    found = float(gains(means[None])[0])
+    apart, freedom = logs(means) - design @ (inverse @ logs(means)), len(points) - 2
+    spread = math.sqrt(float((apart**2).sum()) / freedom) if freedom else 0.0
+    drawn = resampled_means(scores, random, clusters)
+    strayed = random.normal(0.0, spread, (2, len(drawn))) if spread else np.zeros((2, len(drawn)))
+    low, high = (float(end) for end in np.quantile(gains(drawn, *strayed), (0.025, 0.975)))
     return plain(found), (plain(min(low, found)), plain(max(high, found)))
