@@ -67,6 +67,9 @@ def test_no_time_is_given_while_most_of_the_first_requests_are_out(clock: Clock)
 def test_one_is_not_in_the_plural_and_a_slow_pace_is_told_per_minute(clock: Clock) -> None:
     found = advanced(clock, replace(BUSY, answers=1, tokens=1, per_second=0.1))
     assert found.traffic_parts() == ["6.0 answers/min", "24 of 64 in flight", "1 answer", "1 token"]
+    # Nor does a pause between two bursts of an engine look like a run that hangs.
+    found = advanced(clock, replace(BUSY, answers=1, tokens=1, per_second=0.0))
+    assert found.traffic_parts() == ["24 of 64 in flight", "1 answer", "1 token"]
 
 
 def test_rows_that_were_known_before_anything_was_bought_make_no_pace_and_no_forecast(clock: Clock) -> None:

@@ -156,7 +156,8 @@ class StageView:
             return [counted(self.answers, "answer")] if self.answers else []
         traffic = self.traffic
         return [
-            pace(traffic.per_second, "answers"),
+            # An engine on a few cores answers in bursts; "0.0 answers/s" between them looks like a run that hangs.
+            *([pace(traffic.per_second, "answers")] if traffic.per_second else []),
             f"{traffic.in_flight:,} of {traffic.limit:,} in flight"
             if traffic.limit
             else f"{traffic.in_flight:,} at the provider",
