@@ -457,6 +457,7 @@ def test_labels_alone_are_taken_only_beyond_one_standard_error(
         ({"labels": 40, "stages": 46, "pool": 60, "all": 47}, "pool"),
         ({"labels": 40, "stages": 46, "pool": 55, "all": 57}, "all"),
         ({"labels": 60, "stages": 40, "pool": 40, "all": 40}, "labels"),
+        ({"labels": 50, "stages": 38, "pool": 38, "all": 49}, "all"),
         ({"labels": 46, "stages": 46, "pool": 46, "all": 46}, "stages"),
         # Without written rows, the pool is what the user has given.
         ({"labels": 47, "pool": 46}, "pool"),

@@ -53,7 +53,19 @@ def test_what_a_killed_process_was_doing_is_not_read(folder: Path) -> None:
     assert read_doing(folder, None) is None
 
 
-@pytest.mark.parametrize("second", ["", "{", "[]", '{"stage": "x"}', "\udc80", "null", "x" * 5000])
+@pytest.mark.parametrize(
+    "second",
+    [
+        "",
+        "{",
+        "[]",
+        '{"stage": "x"}',
+        "\udc80",
+        "null",
+        "x" * 5000,
+        '{"stage": "x", "done": 1e999, "target": 1, "unit": "", "since": 1}',
+    ],
+)
 def test_a_damaged_line_is_none(folder: Path, second: str) -> None:
     (folder / "lock").write_bytes(b"pid 7 on a-machine\n" + second.encode("utf-8", "surrogateescape"))
     assert read_doing(folder, "pid 7 on a-machine") is None

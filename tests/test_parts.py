@@ -161,9 +161,39 @@ def test_texts_of_a_json_list_may_hold_anything_that_a_list_of_lines_may_not() -
     assert [c.text for c in found] == ["Steps: 1. Open it. 2. Close it.", texts[1]]
 
 
-@pytest.mark.parametrize("answer", ['{"texts": []}', '{"texts": ["", " "]}', "[]", '{"texts": [1, 2]}', '{"texts": {}}'])
-def test_r22_a_json_list_without_texts_is_one_row(answer: str) -> None:
-    assert len(candidates_of(JSON, request(3), "k", Response(answer), Layout())) == 1
+@pytest.mark.parametrize(
+    ("answer", "rows"),
+    [
+        # Without a text there is one empty row, so that every request is accounted for.
+        ('{"texts": []}', [""]),
+        ('{"texts": ["", " "]}', [""]),
+        ("[]", [""]),
+        ('{"texts": [1, 2]}', [""]),
+        ('{"texts": ["One here.", null, 3, "Two here."]}', ["One here.", "Two here."]),
+        ('{"1": "One here.", "2": "Two here."}', ["One here.", "Two here."]),
+        ('{"text": "One here."}\n{"text": "Two here."}', ["One here.", "Two here."]),
+        # A quotation mark that is not escaped ends the list: fragments are no rows.
+        ('{"texts": ["One here.", "She said "no" and left.", "Three."]}', ["One here."]),
+        ('{"texts": ["She said "no" and left.", "Two here."]}', [""]),
+        # Lists of other things are not the answer.
+        ('{"review": "A great film.", "tags": ["drama", "plot"]}', [""]),
+        ('{"thoughts": ["hm", "hmm"], "texts": ["One here.", "Two', ["One here."]),
+        # A model that ignores the form writes a numbered list, with brackets in it or not.
+        ('1. She likes ["Dune"] a lot.\n2. He reads ["Emma"] now.', ['She likes ["Dune"] a lot.', 'He reads ["Emma"] now.']),
+        # Numbers that belong to the texts stay.
+        ('{"texts": ["1.5 kg of rice is enough."]}', ["1.5 kg of rice is enough."]),
+        ('{"texts": ["1.5 stars at most.", "2.5 stars at least."]}', ["1.5 stars at most.", "2.5 stars at least."]),
+        ('{"texts": ["Day 1: we arrived.", "Day 2: we left."]}', ["Day 1: we arrived.", "Day 2: we left."]),
+    ],
+)
+def test_what_models_make_of_a_json_list(answer: str, rows: list[str]) -> None:
+    assert [c.text for c in candidates_of(JSON, request(3), "k", Response(answer), Layout())] == rows
+
+
+def test_lines_of_a_json_list_that_was_cut_off_in_its_first_text_are_one_row() -> None:
+    answer = '{"texts": ["Dear team,\nthe lamp came late.\nPlease hel'
+    (found,) = candidates_of(JSON, request(3), "k", Response(answer, "length"), Layout())
+    assert found.finish_reason == "length"
 
 
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), max_size=30), max_size=6), st.integers(0, 40))
@@ -172,6 +202,9 @@ def test_any_json_list_comes_back_as_far_as_it_goes(texts: list[str], cut: int) 
     assert texts_of(whole) == texts
     found = texts_of(whole[: max(len(whole) - cut, 0)]) or []
     assert found == texts[: len(found)]
+    # Every text that is whole in what is left is there.
+    left = whole[: max(len(whole) - cut, 0)]
+    assert len(found) >= sum(left.startswith(json.dumps({"texts": texts[: k + 1]})[:-2]) for k in range(len(texts)))
 
 
 def test_a_stage_of_json_lists_through_real_http(loopback: LoopbackServer, tmp_path: Path) -> None:

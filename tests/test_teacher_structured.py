@@ -33,6 +33,10 @@ TEXTS = st.text(st.characters(blacklist_categories=["Cs"]))
         ('{"texts": ["The film was', "The film was"),
         ('{"texts": ["A film.", "Another.", "The fi', "A film.\nAnother."),
         ('{"text": [1]}', ""),
+        # Of another list, or of two texts where one was wanted, nothing is made up.
+        ('{"text": ["A film.", "Another."]}', ""),
+        ('{"answer": "spam", "reasons": ["it names ham"]}', ""),
+        ('["A film.", "Another."]', '["A film.", "Another."]'),
         ('{"text": ""}', ""),
         ("{}", ""),
         ('"A film."', "A film."),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from stepsynth.evaluation.clusters import count_clusters
 from stepsynth.evaluation.statistics import as_matrix, plain, resampled_means
 
 if TYPE_CHECKING:
@@ -24,34 +25,40 @@ if TYPE_CHECKING:
 __all__ = ["gain_of_more"]
 
 
-def gain_of_more(points: Sequence[CurvePoint], times: float, seed: int = 0, clusters: Clusters = None) -> tuple[float, Interval]:
-    """Forecast the gain in score if the rows become ``times`` as many.
+def gain_of_more(
+    points: Sequence[CurvePoint], rows: int, times: float, seed: int = 0, clusters: Clusters = None
+) -> tuple[float, Interval]:
+    """Forecast the gain in score if ``rows`` rows become ``times`` as many.
 
     Args:
         points: students trained on at least two different numbers of rows; all were scored on the same rows.
+        rows: the number of rows to compare with.
         times: the factor, above 1.
         seed: for the resampling.
         clusters: the cluster of each scored row.
 
     Returns:
-        The gain over the curve at the largest measured number of rows, never more than what is wrong there, and its 95 %
-        interval: a bootstrap of the scored rows, and by how much students with and without the new rows stray from the curve,
-        as the measured ones do.
+        The gain, never more than what is wrong by the curve, and its 95 % interval: a bootstrap of the scored rows, and by how
+        much students with and without the new rows stray from the curve, as the measured ones do.
+
+    Raises:
+        ValueError: all points have the same number of rows.
 
     Examples:
         >>> from stepsynth.evaluation.forecast import CurvePoint
         >>> def right(count): return [1.0] * count + [0.0] * (100 - count)
-        >>> gain, (low, high) = gain_of_more([CurvePoint(0, 10, right(60)), CurvePoint(0, 20, right(80))], 2)
+        >>> gain, (low, high) = gain_of_more([CurvePoint(0, 10, right(60)), CurvePoint(0, 20, right(80))], 20, 2)
         >>> round(gain, 2), low > 0
         (0.1, True)
     """
     import numpy as np
 
-    scores = as_matrix([point.scores for point in points])
-    rows = np.log([point.rows for point in points])
-    if len(set(rows)) < 2:
-        raise ValueError(f"a curve needs at least two numbers of rows; found {sorted({point.rows for point in points})!r}")
-    design = np.column_stack([np.ones(len(points)), rows])
+    # The same student may stand for several draws.
+    own = list({(point.rows, tuple(point.scores)): point for point in points}.values())
+    if len({point.rows for point in own}) < 2:
+        raise ValueError(f"a curve needs at least two numbers of rows; found {sorted({point.rows for point in own})!r}")
+    scores, random = as_matrix([point.scores for point in own]), np.random.default_rng(seed)
+    design = np.column_stack([np.ones(len(own)), np.log([point.rows for point in own])])
     inverse = np.linalg.pinv(design)
 
     def logs(means: Array) -> Array:
@@ -61,15 +68,20 @@ def gain_of_more(points: Sequence[CurvePoint], times: float, seed: int = 0, clus
 
     def gains(means: Array, before: Array | float = 0.0, after: Array | float = 0.0) -> Array:
         start, slope = inverse @ logs(means).T
-        last = start + slope * rows.max()
-        gained: Array = np.minimum(1.0, np.exp(last + before)) - np.minimum(1.0, np.exp(last + slope * math.log(times) + after))
+        now, then = start + slope * math.log(rows), start + slope * math.log(times * rows)
+        gained: Array = np.minimum(1.0, np.exp(now + before)) - np.minimum(1.0, np.exp(then + after))
         return gained
 
-    means, random = scores.mean(axis=1), np.random.default_rng(seed)
+    means = scores.mean(axis=1)
     found = float(gains(means[None])[0])
-    apart, freedom = logs(means) - design @ (inverse @ logs(means)), len(points) - 2
-    spread = math.sqrt(float((apart**2).sum()) / freedom) if freedom else 0.0
+    apart, freedom = logs(means) - design @ (inverse @ logs(means)), len(own) - 2
     drawn = resampled_means(scores, random, clusters)
-    strayed = random.normal(0.0, spread, (2, len(drawn))) if spread else np.zeros((2, len(drawn)))
+    strayed = np.zeros((2, len(drawn)))
+    if freedom:
+        # Few points show little of how far students stray, hence Student's distribution.
+        strayed = math.sqrt(float((apart**2).sum()) / freedom) * random.standard_t(freedom, (2, len(drawn)))
     low, high = (float(end) for end in np.quantile(gains(drawn, *strayed), (0.025, 0.975)))
+    if clusters is not None and count_clusters(clusters) == 1:
+        # One cluster does not show how clusters differ.
+        low, high = -1.0, 1.0
     return plain(found), (plain(min(low, found)), plain(max(high, found)))

@@ -15,6 +15,8 @@ _LONGEST = 200_000
 _NUMBERED = re.compile(
     r"^[ \t>]{0,8}[*_#(\[ ]{0,6}(?:[^\W\d_]{2,12} )?#?(\d{1,3})[*_ ]{0,3}[.):\]\uff0e\u3001][*_)]{0,3}\s*", re.MULTILINE
 )
+# Not 1.5 kg.
+_OWN_NUMBER = re.compile(r"(\d{1,3})[.):]\s+")
 _MARKED = re.compile(r"^[ \t]{0,4}[-*\u2022\u2013][ \t]+", re.MULTILINE)
 _INLINE = re.compile(r"(?:^|(?<=\s))(\d{1,3})[.)][ \t]+")
 _BLANK = re.compile(r"\n[ \t]*\n")
@@ -48,10 +50,10 @@ def split_parts(answer: str, *, cut: bool, paragraphs: bool = False) -> list[str
 
 
 def unnumbered(texts: Sequence[str]) -> list[str]:
-    """Return the members of a list without blank ones, and without numbers if all of them begin with their own."""
+    """Return the members of a list without blank ones, and without numbers if several begin with their own, 1, 2, 3 and so on."""
     kept = [text.strip() for text in texts if text.strip()]
-    marks = [_NUMBERED.match(text) for text in kept]
-    if all(mark is not None and int(mark[1]) == place for place, mark in enumerate(marks, 1)):
+    marks = [_OWN_NUMBER.match(text) for text in kept]
+    if len(kept) > 1 and all(mark is not None and int(mark[1]) == place for place, mark in enumerate(marks, 1)):
         kept = [text[mark.end() :] for text, mark in zip(kept, marks, strict=True) if mark]
     return kept
 

@@ -35,11 +35,12 @@ def candidates_of(config: TeacherConfig, request: Request, key: str, answer: Res
     said = answer_text(config, answer)
     if request.parts == 1:
         return [Candidate.of(request, key, clean(said, truncated=cut and not reason, layout=layout), answer.finish_reason)]
-    # A list of empty items is one empty row, so that every request is accounted for.
     listed = answer_texts(config, answer)
-    parts = split_parts(said, cut=cut, paragraphs=layout.whole) if listed is None else unnumbered(listed)
+    # Of a list that was cut off in its first text, that text is all there is.
+    parts = split_parts(said, cut=cut, paragraphs=layout.whole) if listed is None else unnumbered(listed) or [said] * cut
+    # A list of empty items is one empty row, so that every request is accounted for.
     parts = parts[: request.parts] or [""]
-    alone = cut and not reason and listed is None and len(parts) == 1
+    alone = cut and not reason and len(parts) == 1 and not listed
     # The part that was cut off has been left out; the others are whole.
     ended = "stop" if cut and not alone else answer.finish_reason
     return [Candidate.of(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]

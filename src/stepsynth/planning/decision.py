@@ -217,7 +217,7 @@ def _generate(found: Evidence, *why: str) -> Decision:
 def _labels_too(found: Evidence) -> str:
     """Say what more labels would bring beside written rows, if the learning curve shows a gain; otherwise nothing."""
     gain = found.gain
-    if gain is None or gain.ci95[0] <= 0:
+    if gain is None or gain.ci95[0] <= 0 or round(100 * gain.value) < 1:
         return ""
     low, high = (100 * end for end in gain.ci95)
     points = f"about {100 * gain.value:.0f} points ({low:.0f} to {high:.0f}) by the learning curve of a probe"

@@ -80,5 +80,5 @@ def read_doing(folder: Path, holder: str | None) -> dict[str, Any] | None:
         seconds = max(0.0, round(time.time() - float(found["since"]), 1))
         done, target = int(found["done"]), int(found["target"])
         return {"stage": str(found["stage"]), "done": done, "target": target, "unit": str(found["unit"]), "seconds": seconds}
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, IndexError):
         return None

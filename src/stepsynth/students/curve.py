@@ -64,7 +64,7 @@ def learning_curve(
     if len({point.rows for point in points}) < len(_SHARES) - 1:
         return None
     largest = max(point.rows for point in points)
-    gain, interval = gain_of_more(points, _TIMES, clusters=clusters_of(examples))
+    gain, interval = gain_of_more(points, len(examples), _TIMES, clusters=clusters_of(examples))
     sizes = sorted({point.rows for point in points})
     # The curve may pass below the last score, and more rows cannot make more than all rows right.
     room = round(1.0 - _mean([point for point in points if point.rows == largest]), 6)

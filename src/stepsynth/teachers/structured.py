@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.teachers.redaction import well_formed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stepsynth.types import Request
 
 __all__ = ["INSTRUCTION", "INSTRUCTION_OF_SEVERAL", "asked", "schema_of", "text_of", "texts_of"]
@@ -28,11 +30,19 @@ INSTRUCTION_OF_SEVERAL = (
 )
 _STRING = r'"((?:[^"\\]|\\.)*)'
 _TEXT = re.compile(rf'"texts?"\s*:\s*(?:\[\s*)?{_STRING}', re.DOTALL)
-_LIST = re.compile(r'\{\s*"[^"\\]*"\s*:\s*\[')
-_BETWEEN = re.compile(r"[\s,]*")
+# The start of a list of texts: under its name anywhere, or at the start of an answer.
+_NAMED = re.compile(r'"texts"\s*:\s*\[')
+_FIRST = re.compile(r'\s{0,20}(?:```[\w-]{0,20}\s{0,20})?(?:\{\s*"[^"\\]{0,100}"\s*:\s*)?\[')
+_START = re.compile(r"\s{0,20}(?:```[\w-]{0,20}\s{0,20})?")
+_NUMBER_NAME = re.compile(r"(?:text|row|item)?[ _-]?\d{1,3}", re.IGNORECASE)
+_BETWEEN = re.compile(r"\s*(,|\]|$)\s*")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,4}|.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_SPACE = re.compile(r"\s*")
+_AFTER = re.compile(r"[\s,]*\{")
 _DECODER = json.JSONDecoder(strict=False)
+# Far more than a request asks for.
+_MOST_OBJECTS = 200
 
 
 def _schema(name: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +79,7 @@ def text_of(answer: str) -> str:
     """Return the text in an answer, whatever surrounds the JSON object.
 
     Code fences and talk around the object are ignored; from an object that is cut off, the text so far
-    is used. An object with one string under another name counts, too; of a list of texts, each is a line. An
+    is used. An object with one string under another name counts, too; of a list ``texts``, each is a line. An
     answer without an object is itself the text: the model ignored the form.
 
     Args:
@@ -81,55 +91,74 @@ def text_of(answer: str) -> str:
     try:
         value, _ = _DECODER.raw_decode(answer, start)
     except (ValueError, RecursionError):
-        if whole := _whole(answer, start):
+        if (named := _NAMED.search(answer, start)) and (whole := _whole(answer, named.end())):
             return "\n".join(whole)
         found = _TEXT.search(answer, start)
         return well_formed(_ESCAPE.sub(_unescaped, found[1])) if found else answer
     text = value.get("text")
+    if isinstance(text, list):
+        text = text[0] if len(text) == 1 else None
     if isinstance(text, str):
         return well_formed(text)
+    if isinstance(value.get("texts"), list):
+        return "\n".join(_members(value["texts"]))
     strings = [member for member in value.values() if isinstance(member, str)]
-    if len(value) == len(strings) == 1:
-        return well_formed(strings[0])
-    return "\n".join(_members(value) or ())
+    return well_formed(strings[0]) if len(value) == len(strings) == 1 else ""
 
 
 def texts_of(answer: str) -> list[str] | None:
-    """Return the texts in an answer to a request for several, or ``None`` if it holds no list of texts.
+    """Return the texts in an answer to a request for several; ``None`` if it has not the form of a list of texts.
 
-    Around the object, anything is ignored. From a list that is cut off, its whole texts are used; a list under another name, and
-    one of objects with a text each, count, too.
+    What surrounds the object is ignored, and so are members that are no texts. A list under another name, one of objects with a
+    text each, and an object for each text count, too, at the start of an answer. From a list that is damaged or cut off, the
+    texts before that place are used.
 
     Args:
         answer: the model's words.
     """
-    bare, start = answer.find("["), answer.find("{")
-    # A bracket within an object is part of it.
-    starts = [start] if 0 <= start < bare or bare < 0 else [start, bare]
-    for place in starts:
-        found = _texts_at(answer, place) if place >= 0 else None
-        if found or (found is not None and place == start):
-            return found
-    return None
-
-
-def _texts_at(answer: str, start: int) -> list[str] | None:
+    found = _objects(answer)
+    if len(found) > 1 and all(list(each) == ["text"] for each in found):
+        return _members(found)
+    for value in found:
+        if isinstance(value.get("texts"), list):
+            return _members(value["texts"])
+    if (named := _NAMED.search(answer)) and not found:
+        return _whole(answer, named.end())
+    start = _START.match(answer).end()  # type: ignore[union-attr]
     try:
         value, _ = _DECODER.raw_decode(answer, start)
     except (ValueError, RecursionError):
-        return _whole(answer, start) or None
-    return _members(value)
+        first = _FIRST.match(answer)
+        return _whole(answer, first.end()) if first else None
+    if isinstance(value, list):
+        return _members(value)
+    if not isinstance(value, dict):
+        return None
+    members = list(value.values())
+    if len(members) == 1 and isinstance(members[0], list):
+        return _members(members[0])
+    numbered = len(members) > 1 and all(_NUMBER_NAME.fullmatch(name) for name in value)
+    return _members(members) if numbered else None
 
 
-def _members(value: Any) -> list[str] | None:
-    """Return the texts of a list, or of the list called ``texts`` or the only list of texts in an object."""
-    if isinstance(value, dict):
-        if isinstance(value.get("texts"), list):
-            return _members(value["texts"])
-        lists = [found for member in value.values() if isinstance(member, list) and (found := _members(member)) is not None]
-        return lists[0] if len(lists) == 1 else None
-    texts = [_member(item) for item in value]
-    return [well_formed(text) for text in texts if text is not None] if None not in texts else None
+def _objects(answer: str) -> list[dict[str, Any]]:
+    """Return the whole objects in an answer that follow one another, from the first brace on."""
+    found: list[dict[str, Any]] = []
+    place = answer.find("{")
+    while place >= 0 and len(found) < _MOST_OBJECTS:
+        try:
+            value, end = _DECODER.raw_decode(answer, place)
+        except (ValueError, RecursionError):
+            break
+        found.append(value)
+        following = _AFTER.match(answer, end)
+        place = following.end() - 1 if following else -1
+    return found
+
+
+def _members(items: Sequence[Any]) -> list[str]:
+    """Return the texts of a list; members that hold none are left out."""
+    return [well_formed(text) for item in items if (text := _member(item)) is not None]
 
 
 def _member(item: Any) -> str | None:
@@ -140,20 +169,23 @@ def _member(item: Any) -> str | None:
     return item if isinstance(item, str) else None
 
 
-def _whole(answer: str, start: int) -> list[str]:
-    """Return the texts of a list that is damaged or cut off, up to the first one that is not whole."""
-    opened = _LIST.match(answer, start)
-    place, found = (opened.end() if opened else start + 1), list[str]()
-    while opened or answer[start] == "[":
-        place = _BETWEEN.match(answer, place).end()  # type: ignore[union-attr]
+def _whole(answer: str, place: int) -> list[str]:
+    """Return the texts of a list that is damaged or cut off, from its first member up to the first one that is not whole."""
+    found: list[str] = []
+    while True:
         try:
-            value, place = _DECODER.raw_decode(answer, place)
+            value, place = _DECODER.raw_decode(answer, _SPACE.match(answer, place).end())  # type: ignore[union-attr]
         except (ValueError, RecursionError):
-            break
-        if (text := _member(value)) is None:
-            break
-        found.append(well_formed(text))
-    return found
+            return found
+        # A quotation mark within a text ends the string early; what follows is then no comma.
+        after = _BETWEEN.match(answer, place)
+        if after is None:
+            return found
+        if (text := _member(value)) is not None:
+            found.append(well_formed(text))
+        if after[1] != ",":
+            return found
+        place = after.end()
 
 
 def _quoted(answer: str) -> str:
@@ -162,8 +194,8 @@ def _quoted(answer: str) -> str:
         value = json.loads(answer)
     except (ValueError, RecursionError):
         return answer
-    if isinstance(value, list):
-        return "\n".join(_members(value) or (answer,))
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     return well_formed(value) if isinstance(value, str) else answer
 
 

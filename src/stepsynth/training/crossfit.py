@@ -254,7 +254,7 @@ class CrossFit:
 
         With few gold rows chance matters, so the recipe that is expected to be best, the first in `PREFERRED`, is taken unless
         another leads by more than one standard error of the paired difference (the one-standard-error rule: Breiman et al. 1984,
-        section 3.4.3); of several that do, the best.
+        section 3.4.3); of several that do, the best. Labels alone must lead the next best in the same way.
         """
         final = self._config.method.final
         if not self._journal.stage_done(StageKind.CHOICE):
@@ -287,13 +287,17 @@ class CrossFit:
         scores = {name: [g.score for g in self._journal.graded(numbers[name], SPLIT)] for name in names}
         first, *others = sorted(names, key=PREFERRED.index)
 
-        def leads(name: str) -> bool:
+        def leads(name: str, other: str) -> bool:
             # If rows are only right or wrong and share no context, this is the number that exactly one of them got right.
-            differences = as_matrix([scores[name]]) - as_matrix([scores[first]])
+            differences = as_matrix([scores[name]]) - as_matrix([scores[other]])
             apart = float((cluster_sums(differences, clusters_of(self._gold)) ** 2).sum())
-            return sum(scores[name]) - sum(scores[first]) > math.sqrt(apart)
+            return sum(scores[name]) - sum(scores[other]) > math.sqrt(apart)
 
-        return max(filter(leads, others), key=lambda name: sum(scores[name]), default=first)
+        ahead = sorted((name for name in others if leads(name, first)), key=lambda name: -sum(scores[name]))
+        # Labels alone discard everything else, so they must lead the next one, too.
+        if ahead[:1] == ["labels"] and len(ahead) > 1 and not leads("labels", ahead[1]):
+            return ahead[1]
+        return ahead[0] if ahead else first
 
     def _keep(self, last: int, name: str, *, needed: bool) -> None:
         recipe, written = RECIPES[name], [row.example for row in self._journal.dataset(last)]
