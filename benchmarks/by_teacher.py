@@ -1,4 +1,4 @@
-r"""How much the default gains over labels alone, by teacher: a table, and the plot in docs/results.md.
+r"""How much the default gains over labels alone, by teacher: a table and a plot.
 
     STEPSYNTH_DATA=FOLDER python benchmarks/comparisons.py --methods crossfit --sizes small --seeds 1 \
         --data-sets trec rotten_tomatoes --teacher smollm2-135m    # and once for each other teacher
@@ -90,10 +90,11 @@ def draw(points: dict[str, list[Point]], out: Path) -> None:
 def main() -> None:
     """Print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "by-teacher.svg")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "by-teacher.svg", help="the plot")
     options = parser.parse_args()
     points = {name: points_of(name) for name in DATA_SETS}
     print_table(points)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     draw(points, options.out)
 
 
