@@ -84,7 +84,7 @@ def measure(name: str, draws: int) -> list[dict[str, Any]]:
 def print_table(found: list[dict[str, Any]]) -> None:
     """Print the mean gain, and each forecast's mean and typical error."""
     heads = ("", "labels", "a probe's score", "twice as many bring", "line: forecast, error", "power: forecast, error")
-    print(f"| {' | '.join((*heads, 'in its interval', 'mean: error'))} |")
+    print(f"| {' | '.join((*heads, 'intervals with the mean gain, above 0', 'mean: error'))} |")
     print("|---|---|---|---|---|---|---|---|")
     keys = list(dict.fromkeys((entry["data"], entry["labels"]) for entry in found))
     means = {key: statistics.mean(e["gain"] for e in found if (e["data"], e["labels"]) == key) for key in keys}
@@ -99,7 +99,8 @@ def print_table(found: list[dict[str, Any]]) -> None:
             said = "" if kind == "mean" else f"{statistics.mean(e[kind] for e in own):+.1f}, "
             cells.append(f"{said}{statistics.mean(each):.1f}")
             if kind == "power":
-                cells.append(f"{sum(e['ci95'][0] <= e['gain'] <= e['ci95'][1] for e in own)} of {len(own)}")
+                mean = means[name, size]
+                cells.append(f"{sum(e['ci95'][0] <= mean <= e['ci95'][1] for e in own)}, {sum(e['ci95'][0] > 0 for e in own)}")
         print(f"| {name} | {size} | {' | '.join(cells)} |")
     for (size, kind), each in errors.items():
         print(f"mean error, {size} labels, {kind}: {statistics.mean(each):.2f}")

@@ -38,8 +38,8 @@ def gain_of_more(
         clusters: the cluster of each scored row.
 
     Returns:
-        The gain, never more than what is wrong by the curve, and its 95 % interval: a bootstrap of the scored rows, and by how
-        much students with and without the new rows stray from the curve, as the measured ones do.
+        The gain, never more than what is wrong by the curve, and the 95 % interval of the expected gain: a bootstrap of scored
+        rows, and by how much the measured students stray from the curve. One student may gain more or less.
 
     Raises:
         ValueError: all points have the same number of rows.
@@ -66,21 +66,21 @@ def gain_of_more(
         wrong: Array = np.log(((1 - means) * scores.shape[1] + 0.5) / (scores.shape[1] + 1))
         return wrong
 
-    def gains(means: Array, before: Array | float = 0.0, after: Array | float = 0.0) -> Array:
-        start, slope = inverse @ logs(means).T
+    def gains(wrong: Array) -> Array:
+        start, slope = inverse @ wrong.T
         now, then = start + slope * math.log(rows), start + slope * math.log(times * rows)
-        gained: Array = np.minimum(1.0, np.exp(now + before)) - np.minimum(1.0, np.exp(then + after))
+        gained: Array = np.minimum(1.0, np.exp(now)) - np.minimum(1.0, np.exp(then))
         return gained
 
-    means = scores.mean(axis=1)
-    found = float(gains(means[None])[0])
-    apart, freedom = logs(means) - design @ (inverse @ logs(means)), len(own) - 2
-    drawn = resampled_means(scores, random, clusters)
-    strayed = np.zeros((2, len(drawn)))
+    measured = logs(scores.mean(axis=1))
+    found = float(gains(measured[None])[0])
+    drawn, freedom = logs(resampled_means(scores, random, clusters)), len(own) - 2
     if freedom:
-        # Few points show little of how far students stray, hence Student's distribution.
-        strayed = math.sqrt(float((apart**2).sum()) / freedom) * random.standard_t(freedom, (2, len(drawn)))
-    low, high = (float(end) for end in np.quantile(gains(drawn, *strayed), (0.025, 0.975)))
+        # Few points show little of how far students stray from the curve: the spread is drawn, too.
+        apart = float(((measured - design @ (inverse @ measured)) ** 2).sum())
+        spreads = np.sqrt(apart / random.chisquare(freedom, len(drawn)))
+        drawn = drawn + spreads[:, None] * random.standard_normal(drawn.shape)
+    low, high = (float(end) for end in np.quantile(gains(drawn), (0.025, 0.975)))
     if clusters is not None and count_clusters(clusters) == 1:
         # One cluster does not show how clusters differ.
         low, high = -1.0, 1.0
