@@ -478,7 +478,7 @@ def test_windows_without_the_answer_point_at_the_first_token(base: Path) -> None
     assert last["token_type_ids"] == [0] * 3 + [1] * (len(words) - 3)
 
 
-@pytest.mark.skipif("STEPSYNTH_DATA" not in os.environ, reason="STEPSYNTH_DATA does not say where the real sets are")
+@pytest.mark.skipif(not os.environ.get("STEPSYNTH_DATA"), reason="STEPSYNTH_DATA does not say where the real sets are")
 @pytest.mark.skipif(not model_cache.is_cached("minilm-l6"), reason="the embedded student is not in the cache")
 def test_every_real_answer_is_reachable() -> None:
     """With the embedded student's tokenizer, gold answers of SQuAD turn into tokens and back without loss."""
