@@ -237,3 +237,18 @@ def test_what_is_out_is_in_flight_or_at_the_provider(limit: int, words: str) -> 
     view = StageView("seed", 10, "rows")
     view.advance(0, answers=4, traffic=traffic)
     assert words in view.traffic_parts()
+
+
+def test_a_training_in_two_stages_takes_the_time_of_both(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line at its end said only how long the second one took."""
+    lines = progress_view._Lines(clock)
+    for stage in ("round-0/fold-0", "round-0/fold-1"):
+        for seconds in (20, 25):
+            lines.start(stage, 50, "steps")
+            clock.now += seconds
+        lines.finish("trained")
+    lines.start("round-0/fold-1", 50, "steps")
+    clock.now += 5
+    lines.finish("again")
+    said = [line for line in capsys.readouterr().err.splitlines() if line.endswith("s]")]
+    assert said == ["round-0/fold-0: trained [45 s]", "round-0/fold-1: trained [45 s]", "round-0/fold-1: again [5 s]"]

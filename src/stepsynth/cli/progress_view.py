@@ -85,6 +85,7 @@ class StageView:
         answers: answers that have come of the current wave.
         traffic: the latest snapshot.
         pause: the pause that the server asked for, while it lasts.
+        ended: whether its last line has been shown.
     """
 
     stage: str = ""
@@ -95,12 +96,20 @@ class StageView:
     answers: int = 0
     traffic: RequestStats | None = None
     pause: Pause | None = None
+    ended: bool = False
     _started: float = field(init=False)
+    _began: float = field(init=False)
     _first: tuple[float, int] | None = field(init=False, default=None)
     _before: RequestStats | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._started = self.clock()
+        self._started = self._began = self.clock()
+
+    def after(self, earlier: StageView | None) -> StageView:
+        """Return itself, as a further part of the stage that was shown before: a training in two stages is one."""
+        if earlier is not None and earlier.stage == self.stage and not earlier.ended:
+            self._began = earlier._began
+        return self
 
     def advance(self, done: int, answers: int, traffic: RequestStats | None) -> None:
         """Take the arguments of `Progress.advance`."""
@@ -115,8 +124,8 @@ class StageView:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the stage began."""
-        return self.clock() - self._started
+        """Seconds since the stage began, with its earlier parts."""
+        return self.clock() - self._began
 
     @property
     def rate(self) -> float:
@@ -239,7 +248,7 @@ class _Terminal:
             yield Text(_STOPPING, style="yellow", overflow="fold")
 
     def start(self, stage: str, target: int, unit: str) -> None:
-        self._view = StageView(stage, target, unit)
+        self._view = StageView(stage, target, unit).after(self._view)
 
     def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         if self._view is not None:
@@ -274,7 +283,7 @@ class _Lines:
         self._next = 0.0
 
     def start(self, stage: str, target: int, unit: str) -> None:
-        self._view = StageView(stage, target, unit, self._clock)
+        self._view = StageView(stage, target, unit, self._clock).after(self._view)
         self._next = self._clock() + _LINE_EVERY_S
         self._say(f"{stage}: 0 / {target:,} {unit}")
 
@@ -290,6 +299,7 @@ class _Lines:
 
     def finish(self, summary: str) -> None:
         self._say(f"{self._view.stage}: {self._view.summary(summary)}")
+        self._view.ended = True
 
     def note(self, message: str) -> None:
         self._say(message)

@@ -35,8 +35,9 @@ class Doing:
         self._next = 0.0
 
     def start(self, stage: str, target: int, unit: str) -> None:
-        """Begin a stage of so many units."""
-        self._now = {"stage": stage, "done": 0, "target": target, "unit": unit, "since": time.time()}
+        """Begin a stage of so many units, or a further part of the one that has not ended."""
+        since = self._now["since"] if self._now.get("stage") == stage else time.time()
+        self._now = {"stage": stage, "done": 0, "target": target, "unit": unit, "since": since}
         self._write()
 
     def advance(self, done: int) -> None:
