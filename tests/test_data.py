@@ -550,3 +550,11 @@ def test_importing_data_loads_no_heavy_package() -> None:
     code = f"import sys, stepsynth.data, stepsynth.evaluation; print({heavy} & set(sys.modules))"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_all_columns_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("body,team\nhello there,a\n")
+    with pytest.raises(DataError, match="has no column 'text' for the text") as caught:
+        load_source(SourceConfig(path=tmp_path / "l.csv"), TASK, role="validation", seed=0)
+    assert "A column for the label is missing, too." in str(caught.value)
+    assert "Name them with columns: {text: ..., label: ...}" in (caught.value.hint or "")

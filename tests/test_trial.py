@@ -108,8 +108,8 @@ def test_a_decision_names_its_reasons() -> None:
         "and the teacher labels 85 % of 20 of your rows right."
     )
     assert decide(replace(GOOD, gain=STEEP), 500, joins=True).sentence.endswith(
-        " rows right. 60 more labels would help, too: about 8 points (2 to 14) by the learning curve of a probe. Students that "
-        "learn from your 500 texts as well are judged beside the others in cross-validation."
+        " rows right. 60 more labels would help, too: about 8 points (2 to 14) by the learning curve of a probe. The run also "
+        "tries students that learn from your 500 texts."
     )
     more = decide(replace(GOOD, fits=share(5), teacher=share(6), gain=STEEP)).sentence
     assert more.startswith("Label about 60 more rows: that would bring about 8 points (2 to 14) by the learning curve, ")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
 
-__all__ = ["StageView", "dollars", "open_lines", "open_panel"]
+__all__ = ["StageView", "clock_time", "dollars", "open_lines", "open_panel"]
 
 _LINE_EVERY_S = 10.0
 _FRAMES_PER_S = 4
@@ -60,6 +60,18 @@ def open_lines(prefix: str, *, quiet: bool) -> Progress:
 def dollars(value: float) -> str:
     """Format dollars with two significant digits when below one: small sums are common here."""
     return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.2g}" if value >= 1e-4 else f"{value:.1e}"
+
+
+def clock_time(seconds: int) -> str:
+    """Format seconds as on a clock.
+
+    Examples:
+        >>> clock_time(62), clock_time(3_700)
+        ('1:02', '1:01:40')
+    """
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def pace(per_second: float, unit: str) -> str:
@@ -149,9 +161,7 @@ class StageView:
         """Return the time left, at the pace so far; empty while too little is known."""
         if self.rate <= 0 or self.done > self.target or self._in_first_wave():
             return ""
-        seconds = int((self.target - self.done) / self.rate)
-        hours, minutes = divmod(seconds // 60, 60)
-        return f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"
+        return clock_time(int((self.target - self.done) / self.rate))
 
     def _in_first_wave(self) -> bool:
         """Whether most requests that were sent first are still out: a pace would say how long one takes, not how many end."""

@@ -8,7 +8,7 @@ import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from stepsynth.cli.progress_view import open_panel
+from stepsynth.cli.progress_view import clock_time, open_panel
 from stepsynth.cli.screens import plain_text, print_table
 from stepsynth.cli.signals import handle_signals
 from stepsynth.cli.worth import print_worth
@@ -204,7 +204,9 @@ def print_status(found: dict[str, Any]) -> None:
         console.print(table.title)
     if now := found["now"]:
         done = f"{now['done']:,} of {counted(now['target'], now['unit'].removesuffix('s'), now['unit'])}"
-        console.print(f"now {escape(plain_text(now['stage']))}: {done}, {_clock(now['seconds'])} so far", highlight=False)
+        console.print(
+            f"now {escape(plain_text(now['stage']))}: {done}, {clock_time(round(now['seconds']))} so far", highlight=False
+        )
     tokens = found["tokens"]
     cost = "unknown" if found["cost_usd"] is None else f"{found['cost_usd']:.2f} USD"
     answers = f"{counted(found['requests'], 'answer')} ({found['from_cache']:,} from other runs)"
@@ -226,11 +228,6 @@ def print_status(found: dict[str, Any]) -> None:
         print_worth(worth, console)
     if found["state"] == "unfinished" and not found["holder"]:
         console.print("The same command or call resumes it.")
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02}"
 
 
 def warn_of_nothing(results: dict[str, Any]) -> None:

@@ -159,7 +159,7 @@ class Columns:
             hint = _joined(ours, split)
         others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])
         if len(absent) > 1 and ours == absent[0]:
-            more = f"{more} Nor has it one for the {' and the '.join(absent[1:])}.".strip()
+            more = f"{more} A column for the {' and one for the '.join(absent[1:])} is missing, too.".strip()
         raise DataError(
             f"{where} has no column {self.source_name(ours)!r}{others} for the {ours}.{more and ' ' + more}",
             hint=hint,

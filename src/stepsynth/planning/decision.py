@@ -149,7 +149,7 @@ def decide(found: Evidence, pool_rows: int = 0, *, joins: bool = False) -> Decis
     decision = _decided(found, pool_rows)
     if decision.answer != "generate" or not (pool_rows and joins):
         return decision
-    also = f" Students that learn from your {pool_rows:,} texts as well are judged beside the others in cross-validation."
+    also = f" The run also tries students that learn from your {pool_rows:,} texts."
     return replace(decision, sentence=decision.sentence + also)
 
 

@@ -189,7 +189,7 @@ def _whole(answer: str, place: int) -> list[str]:
 
 
 def _quoted(answer: str) -> str:
-    """Read an answer that is a JSON string, or a list of them, instead of an object."""
+    """Read an answer that is a JSON string, or a list of one, instead of an object."""
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
