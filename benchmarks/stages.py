@@ -25,9 +25,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,16 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.recipes import accuracy  # noqa: E402
 
-from stepsynth.config import RunConfig, StudentConfig  # noqa: E402
+from stepsynth.config import RunConfig  # noqa: E402
 from stepsynth.data import load_source  # noqa: E402
 from stepsynth.data.folds import Folds, deal_folds  # noqa: E402
 from stepsynth.data.splits import fingerprint  # noqa: E402
 from stepsynth.journal import Journal  # noqa: E402
 from stepsynth.run import RunDirectory  # noqa: E402
 from stepsynth.students.classifier import Classifier  # noqa: E402
-from stepsynth.tasks import TaskFamily, create_family  # noqa: E402
-from stepsynth.types import Example  # noqa: E402
+from stepsynth.tasks import create_family  # noqa: E402
+from stepsynth.training.guesses import weighted  # noqa: E402
+from stepsynth.types import Example, Prediction  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "stages.jsonl"
 JUDGED = 1_000
@@ -84,25 +85,6 @@ WAYS = {
 }
 
 
-class Softened(Classifier):
-    """A classifier that learns from a distribution over labels for each row; its sum may be a row's weight.
-
-    Args:
-        config: the student's settings.
-        family: the task's family.
-        targets: for each row of the training, in order.
-    """
-
-    def __init__(self, config: StudentConfig, family: TaskFamily, targets: Sequence[Sequence[float]]) -> None:
-        super().__init__(config, family)
-        self._soft = targets
-
-    def _trained_on(self, network: Any, tokenizer: Any, rows: Sequence[dict[str, Any]], *rest: Any, **more: Any) -> Any:
-        # The head still starts as a regression on the labels; cross-entropy takes distributions as it takes labels.
-        softened = [{**row, "labels": list(target)} for row, target in zip(rows, self._soft, strict=True)]
-        return super()._trained_on(network, tokenizer, softened, *rest, **more)
-
-
 class Cell:
     """The rows of a finished run, and other rows to judge its students with."""
 
@@ -116,7 +98,7 @@ class Cell:
         self.folds: Folds = deal_folds(self.gold, self.config.method.folds, self.config.seed)
         self.written = [(row.example, self.folds.written(row.source, row.context)) for row in rows]
         self.judged = self._others()
-        self._said: list[dict[str, float]] = []
+        self._said: Sequence[Prediction] = ()
 
     def _others(self) -> list[Example]:
         taken = {fingerprint(row) for row in (*self.gold, *(row for row, _ in self.written))}
@@ -142,24 +124,20 @@ class Cell:
         """Train on all rows in two stages; a student of the labelled rows changes what the first one teaches."""
         if not self._said:
             judge = self.trained(0, 100, out.with_name("judge"))
-            self._said = [answer.probabilities for answer in judge.predict([row for row, _ in self.written])]
-        rows, targets, labels = [], [], list(self.family.labels)
-        for (row, _), found in zip(self.written, self._said, strict=True):
-            sure = found[row.label]
-            if way.targets == "sure" and sure < 0.5 / len(labels):
-                continue
-            rows.append(row)
-            if way.targets == "soft":
-                targets.append([0.5 * (label == row.label) + 0.5 * found[label] for label in labels])
-            else:
-                weight = sure if way.targets == "weighted" else 1.0
-                targets.append([weight * (label == row.label) for label in labels])
-        # Weights of one on average, so that the steps are as long as without them.
-        each = sum(map(sum, targets)) / len(targets)
-        targets = [[value / each for value in target] for target in targets]
-        settings, start = self.student(way.first).config, out.with_name(f"{out.name}-first")
-        Softened(settings, self.family, targets).fit(rows, [], seed=self.config.seed, out=start)
+            self._said = judge.predict([row for row, _ in self.written])
+        rows, start = [row for row, _ in self.written], out.with_name(f"{out.name}-first")
+        if way.targets == "weighted":
+            rows = weighted(self.family, rows, self._said)
+        elif way.targets == "sure":
+            least = 0.5 / len(self.family.labels)
+            rows = [row for row, said in zip(rows, self._said, strict=True) if said.probabilities[row.label] >= least]
+        else:
+            rows = [self._halfway(row, said.probabilities) for row, said in zip(rows, self._said, strict=True)]
+        self.student(way.first).fit(rows, [], seed=self.config.seed, out=start)
         return self.student(way.then).fit(self.gold, [], seed=self.config.seed, out=out, start=start)
+
+    def _halfway(self, row: Example, found: Mapping[str, float]) -> Example:
+        return replace(row, soft_label=tuple((label, 0.5 * (label == row.label) + 0.5 * p) for label, p in found.items()))
 
 
 def mean_of(cell: Cell, first: int, then: int, folder: Path) -> Any:

@@ -55,6 +55,7 @@ class SpyingStudent:
         outs: the folder that each of them wrote into.
         leaks: ids of judged rows whose mark the judge had seen.
         labellers: the marks that each student that labelled a pool had seen; its labels tell its number.
+        weighers: the marks that each student that weighed written rows had seen; the place of the lightest row tells its number.
         judged: number of rows that were predicted.
     """
 
@@ -68,6 +69,7 @@ class SpyingStudent:
         self.leaks: list[str] = []
         # A span of no characters would be no answer.
         self.labellers: list[set[int]] = [set()]
+        self.weighers: list[set[int]] = []
         self.judged = 0
 
     @property
@@ -98,6 +100,9 @@ class SpyingStudent:
         for row in train:
             if row.id.startswith("pool-"):
                 marks |= self.labellers[len(row.answers[0].text) if row.answers else int(row.label.partition("-")[2])]
+        weights = [row.weight for row in train]
+        if set(weights) != {1.0}:
+            marks |= self.weighers[weights.index(min(weights))]
         seen = {
             "marks": sorted(marks),
             "written": before["written"] or any(row.id.startswith("round-") for row in train),
@@ -124,6 +129,10 @@ class SpyingModel:
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         if any(row.id.startswith("pool-") for row in examples):
             self._student.labellers.append(self._marks)
+        if all(row.id.startswith("round-") for row in examples):
+            self._student.weighers.append(self._marks)
+            lightest = len(self._student.weighers) - 1
+            return [self._weighed(row, 0.5 if place == lightest else 1.0) for place, row in enumerate(examples)]
         found = []
         for row in examples:
             if row.id.startswith("pool-"):
@@ -140,6 +149,11 @@ class SpyingModel:
             label = row.label if right else _other(row.label)
             found.append(Prediction(row.id, label, {label: 1.0} if label else {"hot": 0.1}))
         return found
+
+    def _weighed(self, row: Example, sure: float) -> Prediction:
+        """Return the probability of a row's labels; of one without labels, that it has none."""
+        shares = dict.fromkeys(row.label.split("|"), sure) if row.label else {"hot": 1.0 - sure}
+        return Prediction(row.id, row.label, shares)
 
     def _labelled(self, row: Example) -> Prediction:
         """Return an answer that tells who gave it: a label with a number, or a span of so many characters."""

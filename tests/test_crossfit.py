@@ -102,15 +102,25 @@ def open_journal(folder: Path) -> closing[Journal]:
 # no gold row judges a student that has seen it ----------------------------------------------
 
 
-@pytest.mark.parametrize("final", ["auto", "both", "written"])
-@pytest.mark.parametrize("family", FAMILIES)
+# No student tells how likely a span is.
+FINALS = [
+    (family, final)
+    for family in FAMILIES
+    for final in ("auto", "both", "written", "weighted")
+    if (family, final) != ("extractive_qa", "weighted")
+]
+
+
+@pytest.mark.parametrize(("family", "final"), FINALS)
 def test_no_student_has_seen_a_gold_row_that_it_is_judged_by(
     family: str, final: str, worlds: dict[str, FamilyWorld], tmp_path: Path
 ) -> None:
-    """Neither the row nor a row that was written with it in the prompt; a mark would tell."""
+    """Neither the row nor a row that was written with it in the prompt, nor the student that weighed it; a mark would tell."""
     pupil = SpyingStudent()
     run(worlds[family].config(f"method.final={final}"), tmp_path / "run", pupil)
     assert pupil.leaks == []
+    # One student in each fold, and one for the student that is kept.
+    assert len(pupil.weighers) == (FOLDS + 1 if final == "weighted" else 0)
     written = [row for train, _ in pupil.fits for row in train if row.id.startswith("round-1/")]
     assert any(len(marks_of(f"{row.text} {row.context}")) > 1 for row in written), "no prompt showed two gold rows"
     with open_journal(tmp_path / "run") as journal:
@@ -150,6 +160,22 @@ def test_pairs_written_like_gold_rows_are_kept_from_their_fold(
     pupil = SpyingStudent()
     run(world.config(*changes), tmp_path / "mixed", pupil)
     assert pupil.leaks != [], "the marks would tell"
+
+
+def test_the_marks_tell_who_weighed_a_row(
+    worlds: dict[str, FamilyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = StudentRunner.predict_aside
+
+    def leak(self: StudentRunner, parts: Any, rows: Any, stage: str, also: Any = ()) -> Any:
+        if rows[0].id.startswith("round-"):
+            parts = [[*self._journal.gold("harvest"), *self._journal.gold("select")]]
+        return original(self, parts, rows, stage, also)
+
+    monkeypatch.setattr(StudentRunner, "predict_aside", leak)
+    pupil = SpyingStudent()
+    run(worlds["classification"].config("method.final=weighted"), tmp_path / "run", pupil)
+    assert pupil.leaks != []
 
 
 @pytest.mark.parametrize("broken", ["written rows", "prompts", "contexts", "gold rows at first", "gold rows at last"])
@@ -212,7 +238,7 @@ def test_each_fold_is_one_training_and_three_students_are_kept(worlds: dict[str,
     assert [entry["rows"] for entry in results["rounds"][2:]] == [gold, written, gold + written]
 
 
-@pytest.mark.parametrize("final", ["auto", "labels", "written", "both", "stages"])
+@pytest.mark.parametrize("final", ["auto", "labels", "written", "both", "stages", "weighted"])
 def test_plan_says_how_many_students_are_trained(
     final: str, worlds: dict[str, FamilyWorld], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,6 +342,28 @@ def test_students_that_another_run_judged_are_not_trained_again(worlds: dict[str
 
 class Stop(Exception):
     """Whatever ends a process."""
+
+
+def test_weights_are_those_of_a_student_of_labels_alone(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
+    """The one that judges labels alone in a fold, which is not trained again; with real students, a stop costs no weights."""
+    pupil, config = SpyingStudent(), worlds["classification"].config("method.final=weighted")
+    results = run(config, tmp_path / "run", pupil)
+    assert results["worth"]["chosen"] == "weighted"
+    weighed = [train for train, _ in pupil.fits if any(row.weight != 1.0 for row in train)]
+    assert len(weighed) == FOLDS + 1
+    for train in weighed:
+        assert all(row.id.startswith("round-") for row in train)
+        assert sum(row.weight for row in train) == pytest.approx(len(train), abs=1e-3)
+    assert not (tmp_path / "run" / "models" / ".aside").exists()
+    # Every fold's weights are at hand when it is judged, and those of the kept student are asked for at its training.
+    place = pupil.trainings - 4
+    stopped = SpyingStudent(stop=lambda n: Stop() if n == place else None)  # type: ignore[return-value]
+    with pytest.raises(Stop):
+        run(config, tmp_path / "stopped", stopped)
+    again = SpyingStudent()
+    again.weighers = list(stopped.weighers)
+    run(config, tmp_path / "stopped", again)
+    assert verify_run(tmp_path / "stopped") == []
 
 
 def test_a_run_that_is_stopped_in_any_training_goes_on_to_the_same_bytes(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
@@ -482,13 +530,13 @@ def test_another_student_than_the_expected_one_is_taken_only_beyond_one_standard
     assert crossfit._best({name: number for number, name in enumerate(right)}, list(right)) == chosen
 
 
-@pytest.mark.parametrize("final", ["labels", "written", "both", "stages"])
+@pytest.mark.parametrize("final", ["labels", "written", "both", "stages", "weighted"])
 def test_a_fixed_recipe_is_taken_whatever_is_right(final: str, worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
     right = outcome(4, 20) if final == "labels" else outcome(20, 4)
     results = run(worlds["classification"].config(f"method.final={final}"), tmp_path / "run", SpyingStudent(right))
     worth = results["worth"]
     assert (worth["chosen"], worth["how"]) == (final, "method.final")
-    kept = {"labels", "written", "both" if final == "both" else "stages"}
+    kept = {"labels", "written", final if final in ("both", "weighted") else "stages"}
     assert {entry["student"] for entry in worth["students"]} == kept
     judged = {entry["student"] for entry in worth["students"] if entry["crossfit"]}
     assert judged == {"labels", final, *({"stages"} & kept)}

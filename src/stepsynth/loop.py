@@ -26,7 +26,7 @@ from stepsynth.students import Student, create_student
 from stepsynth.students.similar import SimilarTexts
 from stepsynth.tasks import create_family
 from stepsynth.training import CrossFit, Halves, StudentRunner, Together, with_half_the_steps
-from stepsynth.training.crossfit import judged_rounds
+from stepsynth.training.crossfit import asks_again, judged_rounds
 from stepsynth.training.gap import gap_facts
 from stepsynth.training.unlabelled import judge_texts
 
@@ -101,9 +101,9 @@ def _run_stages(
     config, family = directory.config, create_family(directory.config.task)
     staged = student or create_student(with_half_the_steps(config))
     own = student or create_student(config)
-    asks_again = method.self_trains and inputs.pool is not None
+    again = method.crossfits and asks_again(config.method.final, pool=method.self_trains and inputs.pool is not None)
     student_runner = StudentRunner(
-        directory, journal, family, own, progress, students, staged, asks_again=asks_again, together=together
+        directory, journal, family, own, progress, students, staged, asks_again=again, together=together
     )
     if method.student == "none":
         model = LLMPredictor(config, family, client, journal.gold("harvest"), progress)

@@ -133,6 +133,9 @@ class Example:
             empty for question answering.
         context: the given part: the other text of a pair, or the passage of a question.
         answers: right answers to a question, each a span of the context; one for written rows.
+        soft_label: where the label is a guess, each label with its probability; ``label`` is then the likeliest. Students that
+            cannot learn from it take ``label``.
+        weight: how much the row counts in training, 1 for most.
 
     Examples:
         >>> Example("row-1", "Where is my invoice?", "billing").label
@@ -144,6 +147,8 @@ class Example:
     label: str = ""
     context: str = ""
     answers: tuple[Span, ...] = ()
+    soft_label: tuple[tuple[str, float], ...] = ()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

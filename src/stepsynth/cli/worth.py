@@ -23,6 +23,7 @@ _SHORT = {
     "stages": "both, staged",
     "pool": "labels, pool",
     "all": "all three",
+    "weighted": "both, weighted",
 }
 
 

@@ -49,6 +49,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "options": {},
         "feedback": "none",
         "pool_rows": 1000,
+        "pool_labels": "hard",
         "annotate_rows": 0,
         "annotate_per_mistake": 0,
         "second_reading": "none",
@@ -161,7 +162,11 @@ class MethodConfig(Section):
             ``written`` rows, ``both`` together or in two ``stages`` (written rows, then validation
             rows), ``pool`` (texts of ``data.pool`` with a student's labels, then validation rows) or ``all`` (written
             rows and pool, then validation rows); ``auto`` chooses by cross-validation between ``labels``, ``stages``
-            and, with a pool, ``pool`` and ``all``.
+            and, with a pool, ``pool`` and ``all``. ``weighted`` is ``stages`` in which a written row counts by the
+            probability that a student of validation rows alone gives its label.
+        pool_labels: what students learn of a pool's texts: the ``hard`` label that another student finds likeliest, or its
+            probabilities as they are (``soft``), moved to the labels' shares in the validation rows (``aligned``), or
+            these with less weight for the texts of which that student is less sure (``weighted``).
         pool_rows: texts drawn from ``data.pool``, from which students learn; all of them if there are fewer.
         annotate_rows: ``crossfit`` only: texts of ``data.pool`` that the teacher labels beside the seed rows that it writes.
         annotate_per_mistake: ``crossfit`` only: texts of ``data.pool`` like each mistake that it labels beside the written rows.
@@ -193,7 +198,8 @@ class MethodConfig(Section):
     mistakes_of: str | None = None
     few_shot: int = Field(default=0, ge=0, le=50)
     folds: int = Field(default=4, ge=2, le=20)
-    final: Literal["auto", "labels", "written", "both", "stages", "pool", "all"] = "auto"
+    final: Literal["auto", "labels", "written", "both", "stages", "pool", "all", "weighted"] = "auto"
+    pool_labels: Literal["hard", "soft", "aligned", "weighted"] = "hard"
     pool_rows: int = Field(default=1000, ge=1, le=100_000)
     annotate_rows: int = Field(default=0, ge=0, le=100_000)
     annotate_per_mistake: int = Field(default=0, ge=0, le=100)

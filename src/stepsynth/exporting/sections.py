@@ -52,6 +52,7 @@ _STUDENTS = {
     "stages": "written rows, then validation rows",
     "pool": "pool texts, then validation rows",
     "all": "written rows and pool texts, then validation rows",
+    "weighted": "weighted written rows, then validation rows",
 }
 _GOLD_USE = {
     "written": (

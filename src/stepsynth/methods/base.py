@@ -25,6 +25,7 @@ from stepsynth.config import MethodConfig
 from stepsynth.config.nouns import Noun, Optioned
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.registry import METHODS
+from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,6 +160,7 @@ class Method(Noun, Optioned, ABC):
         if config.method.final in ("pool", "all") and not (cls.self_trains and config.data.pool):
             needs = "needs texts without labels: name a file in data.pool" if cls.self_trains else f"is not for {cls.name}"
             raise ValueError(f"method.final={config.method.final} {needs}, or write auto")
+        _check_guesses(config)
 
     def doubts_labels(self, config: RunConfig) -> bool:
         """Whether a probe trained on the harvest half checks labels."""
@@ -179,6 +181,17 @@ class Method(Noun, Optioned, ABC):
     def __repr__(self) -> str:
         given = {**self._given, **dict(self.identity())}
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+
+def _check_guesses(config: RunConfig) -> None:
+    """Refuse what a student cannot tell about rows of a family: probabilities of spans, shares of sets of labels."""
+    family, how = create_family(config.task), config.method.pool_labels
+    if config.method.final == "weighted" and family.spans:
+        raise ValueError("method.final=weighted is for tasks with labels, and this one has answers in a text: write auto")
+    if how != "hard" and family.spans:
+        raise ValueError(f"method.pool_labels={how} is for tasks with labels, and this one has answers in a text: write hard")
+    if how in ("aligned", "weighted") and family.several_labels:
+        raise ValueError(f"method.pool_labels={how} is for rows with one label, and these may have several: write soft")
 
 
 def _check_readings(config: RunConfig) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CrossFit"]
 
 
-_OF_POOLS = ("pool_rows", "pool_near_duplicates", "annotate_rows", "annotate_per_mistake")
+_OF_POOLS = ("pool_rows", "pool_labels", "pool_near_duplicates", "annotate_rows", "annotate_per_mistake")
 
 
 class CrossFit(S3):

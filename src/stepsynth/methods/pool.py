@@ -27,7 +27,7 @@ class SelfTraining(Gold):
     """
 
     name = "pool"
-    keys = frozenset({"seed_rows", "pool_rows", "pool_near_duplicates", "folds", "final"})
+    keys = frozenset({"seed_rows", "pool_rows", "pool_labels", "pool_near_duplicates", "folds", "final"})
     student: Trains = "crossfit"
     checks_labels = False
     takes_pool = True

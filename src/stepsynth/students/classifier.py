@@ -17,6 +17,7 @@ Weights are float32, and so is every answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,7 @@ class Classifier:
             network, tokenizer = self._base() if start is None or probe else self._trained(start)[:2]
             max_length = longest(self.config.max_length, network, tokenizer)
             rows, targets = _read(network, tokenizer, self.family, train, max_length), self._targets(train)
+            guessed = any(row.soft_label or row.weight != 1.0 for row in train)
             renewed = start is None or (start / HEAD_FILE).is_file()
             if probe or (self.config.head == "probe-start" and renewed):
                 from stepsynth.students.probe_start import start_head
@@ -148,10 +150,14 @@ class Classifier:
                 start_head(network, tokenizer, rows, targets, several=self.several)
             history = None
             if not probe:
-                labelled = [{**row, "labels": target} for row, target in zip(rows, targets, strict=True)]
+                learnt = self._soft_targets(train) if guessed else targets
+                labelled = [{**row, "labels": target} for row, target in zip(rows, learnt, strict=True)]
                 judged = _read(network, tokenizer, self.family, select, max_length)
                 score = (lambda network: self._score(network, tokenizer, judged, select)) if select else None
-                history = self._trained_on(network, tokenizer, labelled, judged, score, seed=seed, out=out, progress=progress)
+                loss = partial(_soft_loss, several=self.several) if guessed else None
+                history = self._trained_on(
+                    network, tokenizer, labelled, judged, score, seed=seed, out=out, progress=progress, loss=loss
+                )
             epochs, best, steps = (history.epochs, history.best, history.steps) if history else ([], None, 0)
             steps += 0 if probe else steps_before(start)
             settings = {"max_length": max_length}
@@ -179,6 +185,7 @@ class Classifier:
         seed: int,
         out: Path,
         progress: Progress | None,
+        loss: Callable[[Any, Any], Any] | None,
     ) -> History:
         """Train the network on rows with their targets; return the history."""
         with importing():
@@ -186,7 +193,9 @@ class Classifier:
 
         tokens = [row["input_ids"] for row in (*rows, *judged)]
         with only_used_embeddings(network, tokens, tokenizer.pad_token_id):
-            return trainer.train(network, tokenizer, self.config, rows=rows, score=score, seed=seed, out=out, progress=progress)
+            return trainer.train(
+                network, tokenizer, self.config, rows=rows, score=score, seed=seed, out=out, progress=progress, loss=loss
+            )
 
     def _base(self) -> tuple[Network, Tokenizer]:
         """Load the base model with a random head of the right size, and its tokenizer."""
@@ -217,6 +226,17 @@ class Classifier:
         chosen = [split_labels(example.label) for example in examples]
         return [[float(label in row) for label in self.labels] for row in chosen]
 
+    def _soft_targets(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Return for each row the probability of each label, and last its weight."""
+        found, smoothed = [], self.config.label_smoothing
+        for example in examples:
+            held = set(split_labels(example.label)) if self.several else {example.label}
+            given = dict(example.soft_label) or dict.fromkeys(held, 1.0)
+            # As transformers smooths labels that are certain.
+            shares = [(1 - smoothed) * given.get(label, 0.0) + smoothed / len(self.labels) for label in self.labels]
+            found.append([*shares, example.weight])
+        return found
+
     def _score(self, network: Network, tokenizer: Tokenizer, rows: Sequence[Row], select: Sequence[Example]) -> Scores:
         """Return accuracy, mean cross-entropy and, in multi-label tasks, micro-F1 on the select rows."""
         with importing():
@@ -245,6 +265,19 @@ class Classifier:
         if not self.several:
             return Scores(right / len(rows), loss / len(rows))
         return Scores(right / len(rows), loss / len(rows) / len(self.labels), 2 * shared / marked if marked else 1.0)
+
+
+def _soft_loss(logits: Any, targets: Any, *, several: bool) -> Any:
+    """Return the mean loss of rows whose targets are those of `Classifier._soft_targets`."""
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+    logits, targets = logits.float(), targets.float()
+    shares, weights = targets[:, :-1], targets[:, -1]
+    if several:
+        each = binary_cross_entropy_with_logits(logits, shares, reduction="none").mean(1)
+    else:
+        each = cross_entropy(logits, shares, reduction="none")
+    return (each * weights).mean()
 
 
 def _architecture(*, pooled: bool) -> Any:

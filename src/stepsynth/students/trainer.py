@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Epoch", "History", "Scores", "StudentTrainer", "computes_in_bfloat16", "train"]
 
 Progress = Callable[[int, int], None]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def train(
     seed: int,
     out: Path,
     progress: Progress | None = None,
+    loss: Loss | None = None,
 ) -> History:
     """Optimise ``network`` in place and leave in it the weights chosen by ``config.keep``.
 
@@ -111,6 +113,7 @@ def train(
         seed: for batches and dropout.
         out: an existing folder; nothing is written into it.
         progress: called with ``(steps done, total steps)``; an exception from it ends the training.
+        loss: of a batch's logits and targets; by default the network returns it.
 
     Raises:
         ConfigError: training diverged.
@@ -118,6 +121,7 @@ def train(
     judge = _EpochJudge(score, progress, each=config.keep == "best")
     trainer = StudentTrainer(
         half=config.precision == "bfloat16" or (config.precision == "auto" and computes_in_bfloat16()),
+        loss=loss,
         model=network,
         args=_arguments(config, len(rows), seed, out),
         train_dataset=rows,
@@ -181,12 +185,14 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         half: whether to multiply in bfloat16; weights and optimiser stay in float32.
+        loss: of a batch's logits and targets; by default the network returns it.
         settings: for the Trainer.
     """
 
-    def __init__(self, *, half: bool = False, **settings: Any) -> None:
+    def __init__(self, *, half: bool = False, loss: Loss | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self._half = half
+        self._loss = loss
 
     def compute_loss_context_manager(self) -> Any:
         """Return the context of the forward pass.
@@ -194,6 +200,15 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         The Trainer's own ``bf16`` would wrap the network's ``forward`` permanently, and so change every prediction.
         """
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._half)
+
+    def compute_loss(self, model: Network, inputs: dict[str, Any], return_outputs: bool = False, **more: Any) -> Any:
+        """Return a batch's loss."""
+        if self._loss is None:
+            return super().compute_loss(model, inputs, return_outputs, **more)
+        targets = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = self._loss(outputs.logits, targets)
+        return (loss, outputs) if return_outputs else loss
 
     def get_train_dataloader(self) -> Any:
         """Return the batches, prepared for the available devices."""

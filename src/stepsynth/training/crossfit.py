@@ -18,6 +18,7 @@ from stepsynth.evaluation.statistics import as_matrix
 from stepsynth.journal.results import find_choice
 from stepsynth.runtime.counting import counted
 from stepsynth.students.curve import learning_curve
+from stepsynth.training.guesses import pseudo_labelled, weighted
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from stepsynth.training.runner import StudentRunner
     from stepsynth.types import Example
 
-__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "competing", "judged_rounds", "trainings"]
+__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "asks_again", "competing", "judged_rounds", "trainings"]
 
 # Predictions by students on rows that they had not seen.
 SPLIT = "crossfit"
@@ -46,12 +47,14 @@ class Recipe:
         gold: whether it learns from gold rows.
         staged: whether it learns first from the other rows, then from gold ones, instead of from all at once.
         pool: whether it learns from texts of the pool, with the labels of a student of its other rows (self-training).
+        weighted: whether a written row counts by the probability that a student of gold rows alone gives its label.
     """
 
     written: bool
     gold: bool
     staged: bool = False
     pool: bool = False
+    weighted: bool = False
 
 
 # A recipe's student has the number of the last round plus the recipe's position here, from 1.
@@ -62,9 +65,10 @@ RECIPES: dict[str, Recipe] = {
     "stages": Recipe(written=True, gold=True, staged=True),
     "pool": Recipe(written=False, gold=True, staged=True, pool=True),
     "all": Recipe(written=True, gold=True, staged=True, pool=True),
+    "weighted": Recipe(written=True, gold=True, staged=True, weighted=True),
 }
 # The first one here that competes is taken, unless another is ahead of it by more than one standard error.
-PREFERRED = ("stages", "all", "both", "pool", "labels", "written")
+PREFERRED = ("stages", "all", "weighted", "both", "pool", "labels", "written")
 # The recipe of the rounds' students: gold rows last, so that bad written rows do less harm.
 _OF_ROUNDS = "stages"
 
@@ -82,11 +86,18 @@ def competing(final: str, *, writes: bool = True, pool: bool = False) -> tuple[s
     return ("labels", *(["stages"] if writes else []), *(["pool"] if pool else []), *(["all"] if writes and pool else []))
 
 
+def asks_again(final: str, *, pool: bool) -> bool:
+    """Whether students of folds are asked about more rows than those that they judge; the arguments are those of `competing`."""
+    recipes = [RECIPES[name] for name in competing(final, pool=pool)]
+    return any(recipe.pool or recipe.weighted for recipe in recipes)
+
+
 def trainings(final: str, rounds: int, folds: int, *, writes: bool = True, pool: bool = False) -> int:
     """Return the number of students a run trains.
 
     One per fold in every round and for every other recipe, plus the final ones; a final student that learns from a pool needs
-    one more, which labels it. In a fold, students that were judged before do that. The arguments are those of `competing`.
+    one more, which labels it. In a fold, students that were judged before do that, and the student of the labels weighs written
+    rows. The arguments are those of `competing`.
     """
     names = competing(final, writes=writes, pool=pool)
     others = [name for name in names if name != _of_rounds(writes=writes)]
@@ -175,15 +186,13 @@ class CrossFit:
         stage, name = f"round-{number}/crossfit", name or self._of_rounds
         if self._journal.stage_done(stage):
             return
-        written = [
-            (row.example, self._folds.written(row.source, row.context)) for row in self._journal.dataset(number)
-        ] * RECIPES[name].written
         for fold in range(self._folds.count):
             if not self._journal.stage_done(f"round-{number}/fold-{fold}"):
-                self._judge_fold(number, name, fold, written)
+                self._judge_fold(number, name, fold)
         graded = self._journal.graded(number, SPLIT)
         evaluation = self._student_runner.evaluate(self._gold, graded)
-        texts = self._texts([example for example, _ in written]) * RECIPES[name].pool
+        written = [row.example for row in self._journal.dataset(number)] * RECIPES[name].written
+        texts = self._texts(written) * RECIPES[name].pool
         info = {
             "rows": len(written) + len(self._gold) * RECIPES[name].gold + len(texts),
             "recipe": name,
@@ -193,16 +202,14 @@ class CrossFit:
         right = sum(g.score == 1.0 for g in graded)
         self._progress.note(f"{stage}, {_CALLED[name]}: {right:,} of {len(graded):,} gold rows right in cross-validation.")
 
-    def _judge_fold(self, number: int, name: str, fold: int, written: Sequence[tuple[Example, int | None]]) -> None:
+    def _judge_fold(self, number: int, name: str, fold: int) -> None:
         started = time.monotonic()
         stage, recipe = f"round-{number}/fold-{fold}", RECIPES[name]
-        rows = [example for example, own in written if own != fold]
+        rows = self._outside(number, fold) * recipe.written
         gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
         judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
         parts = self._parts(recipe, rows, gold, stage)
-        # A later recipe takes the labels of this student.
-        texts = [] if recipe.pool else self._texts(rows)
-        found = self._student_runner.judge_aside(parts, list(judged.values()), stage, texts)
+        found = self._student_runner.judge_aside(parts, list(judged.values()), stage, self._asked_later(name, number, fold))
         graded = dict(zip(judged, found, strict=True))
         info = {"rows": sum(map(len, parts)), "fold": fold}
         self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
@@ -211,19 +218,36 @@ class CrossFit:
             f"trained on {counted(info['rows'], 'row')}: {right:,} of {counted(len(graded), 'row')} of this fold right"
         )
 
+    def _asked_later(self, name: str, number: int, fold: int) -> list[Sequence[Example]]:
+        """Return what later recipes will ask a fold's student about: texts to label, written rows to weigh."""
+        recipe = RECIPES[name]
+        if recipe.pool or recipe.weighted:
+            return []
+        rows = self._outside(number, fold)
+        weighs = name == "labels" and any(RECIPES[other].weighted for other in self._names)
+        return [self._texts(rows if recipe.written else []), rows if weighs else []]
+
+    def _outside(self, number: int, fold: int) -> list[Example]:
+        """Return the written rows that do not belong to a fold."""
+        every = ((row.example, self._folds.written(row.source, row.context)) for row in self._journal.dataset(number))
+        return [example for example, own in every if own != fold]
+
     def _parts(self, recipe: Recipe, written: Sequence[Example], gold: Sequence[Example], stage: str) -> list[Sequence[Example]]:
         """Return the rows to learn from, one part after the other.
 
-        Texts of the pool get the labels of a student that learnt from just these rows: it has not seen the fold that is judged.
+        Texts of the pool get the labels of a student that learnt from just these rows, and written rows the weights of one that
+        learnt from just these gold rows: neither has seen the fold that is judged.
         """
         if not recipe.staged:
             return [[*written, *gold]]
+        if recipe.weighted and written:
+            said = self._student_runner.predict_aside([gold], written, stage)
+            written = weighted(self._family, written, said)
         if not recipe.pool:
             return [written, gold]
         texts = self._texts(written)
         labels = self._student_runner.predict_aside([written, gold], texts, stage) if texts else []
-        found = (self._family.labelled(row, said) for row, said in zip(texts, labels, strict=True))
-        return [[*written, *(row for row in found if row is not None)], gold]
+        return [[*written, *pseudo_labelled(self._config.method.pool_labels, self._family, texts, labels, gold)], gold]
 
     def _texts(self, written: Sequence[Example]) -> list[Example]:
         """Return the pool's texts without those that the teacher has labelled."""
@@ -316,6 +340,7 @@ _CALLED = {
     "stages": "both in two stages",
     "pool": "labels and the pool",
     "all": "labels, written rows and the pool",
+    "weighted": "both in two stages, written rows weighted",
 }
 
 

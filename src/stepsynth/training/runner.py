@@ -173,13 +173,13 @@ class StudentRunner:
         return list(self._fitter.saved(self._directory.model_path(number), [rows]).predict(rows))
 
     def judge_aside(
-        self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str, also: Sequence[Example] = ()
+        self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str, also: Sequence[Sequence[Example]] = ()
     ) -> list[Graded]:
         """Train a temporary student and return its graded predictions; the arguments are those of `predict_aside`."""
         return self._graded(judged, self.predict_aside(parts, judged, stage, also))
 
     def predict_aside(
-        self, parts: Sequence[Sequence[Example]], rows: Sequence[Example], stage: str, also: Sequence[Example] = ()
+        self, parts: Sequence[Sequence[Example]], rows: Sequence[Example], stage: str, also: Sequence[Sequence[Example]] = ()
     ) -> Sequence[Prediction]:
         """Train a temporary student and return its predictions.
 
@@ -187,7 +187,7 @@ class StudentRunner:
             parts: rows to learn from, one part after the other; empty parts are skipped.
             rows: rows that it has not seen.
             stage: the displayed name.
-            also: rows about which the same student will be asked later; then it is not trained again.
+            also: lists of rows about which the same student will be asked later; then it is not trained again.
         """
         check_stop()
         parts = self._trainings(parts)
@@ -198,7 +198,7 @@ class StudentRunner:
                 return known
             if not parts:
                 self._refuse_hopeless([])
-            asked = [each for each in (also, rows) if each]
+            asked = [each for each in (*also, rows) if each]
             found = self._fitter.aside(parts, [], asked, stage, name="fold")
             for each, predictions in zip(asked, found, strict=True):
                 self._asides.keep(self._identity_aside(parts, each), predictions)
@@ -352,8 +352,8 @@ class StudentRunner:
         own = [config.task.options, config.task.identity] if config.task.identity else []
         return digest(
             {
-                "rows": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in rows],
-                "select": [[e.text, e.label, e.context, [[a.text, a.start] for a in e.answers]] for e in select],
+                "rows": [_learnt(row) for row in rows],
+                "select": [_learnt(row) for row in select],
                 "student": config.resolved()["student"],
                 "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields), *own],
                 "seed": config.seed,
@@ -382,6 +382,13 @@ class StudentRunner:
 
 def _guessed(undecided: int, of: int) -> str:
     return f" ({undecided:,} of {of:,} answers gave no label and count as guesses)" if undecided else ""
+
+
+def _learnt(row: Example) -> list[object]:
+    """Return what a student learns from a row."""
+    found: list[object] = [row.text, row.label, row.context, [[a.text, a.start] for a in row.answers]]
+    # Absent where it says nothing, so that identities of earlier versions stay.
+    return [*found, row.soft_label, row.weight] if row.soft_label or row.weight != 1.0 else found
 
 
 def steps_of(model: Model) -> dict[str, int]:

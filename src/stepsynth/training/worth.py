@@ -38,6 +38,7 @@ def _names(made: str) -> dict[str, str]:
         "written": f"the {made} alone",
         "both": "both together",
         "stages": f"both, {made} first",
+        "weighted": f"both, {made} first and weighted",
         "pool": "the pool, then your labels",
         "all": f"{made} and the pool, then your labels",
     }
@@ -120,7 +121,7 @@ def worth_title(worth: Mapping[str, Any]) -> str:
         worth: from `find_worth`, of this version or an earlier one.
     """
     names = {entry["student"] for entry in worth["students"]}
-    made = [f"the {worth.get('made', _WRITTEN)}"] if names & {"written", "both", "stages", "all"} else []
+    made = [f"the {worth.get('made', _WRITTEN)}"] if names & {"written", "both", "stages", "all", "weighted"} else []
     parts = ["your labels", *made, *(["the pool"] if names & {"pool", "all"} else [])]
     listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
     return f"What {listed} are worth"

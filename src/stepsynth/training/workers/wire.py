@@ -116,15 +116,27 @@ def read_job(document: Mapping[str, Any]) -> Job:
 
 
 def _rows(rows: Sequence[Example]) -> list[list[Any]]:
-    return [[row.id, row.text, row.label, row.context, [[a.text, a.start] for a in row.answers]] for row in rows]
+    return [
+        [row.id, row.text, row.label, row.context, [[a.text, a.start] for a in row.answers], row.soft_label, row.weight]
+        for row in rows
+    ]
 
 
 def _read_rows(rows: Sequence[Sequence[Any]]) -> list[Example]:
     return [_read_row(*row) for row in rows]
 
 
-def _read_row(name: str, text: str, label: str, context: str, spans: Sequence[Sequence[Any]]) -> Example:
-    return Example(name, text, label, context, tuple(Span(*span) for span in spans))
+def _read_row(
+    name: str,
+    text: str,
+    label: str,
+    context: str,
+    spans: Sequence[Sequence[Any]],
+    soft: Sequence[Sequence[Any]],
+    weight: float,
+) -> Example:
+    answers, soft_label = tuple(Span(*span) for span in spans), tuple((str(label), float(share)) for label, share in soft)
+    return Example(name, text, label, context, answers, soft_label, weight)
 
 
 def attend(job: Job, out: Path | None, scratch: Path, told: Told) -> dict[str, Any]:

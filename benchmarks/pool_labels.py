@@ -1,0 +1,178 @@
+"""Self-training on texts without labels: whose labels should they get, and how sure should they be?
+
+    STEPSYNTH_DATA=FOLDER python benchmarks/pool_labels.py
+    python benchmarks/pool_labels.py --table
+
+60 labelled rows and 1,000 texts, drawn from the training file as `benchmarks/comparisons.py --pool` draws them. Students are
+judged on 1,000 *other rows of the training file*, never on a test row. One JSON line per data set, seed and way in
+``results/pool_labels.jsonl``; the same command goes on.
+
+- ``labels``: the student of the labelled rows alone, 100 optimiser steps.
+- All others learn from the texts first (three epochs), then from the labelled rows (50 steps). The texts' labels
+  (``method.pool_labels``; each goes on from the one before):
+- ``hard``: the likeliest label of the student of the labelled rows;
+- ``soft``: its probabilities;
+- ``aligned``: these, with the labels' shares of the labelled rows (AdaMatch: Berthelot et al. 2022, arXiv 2106.04732);
+- ``weighted``: these; a text counts less where the student is less sure (SoftMatch: Chen et al. 2023, arXiv 2301.10921).
+- ``mean``: the mean of the probabilities of that student and of five that saw four fifths of the labelled rows each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.comparisons import TEACHER, cell_config  # noqa: E402
+from benchmarks.recipes import accuracy  # noqa: E402
+from benchmarks.stages import JUDGED  # noqa: E402
+
+from stepsynth.data import load_source  # noqa: E402
+from stepsynth.data.folds import deal_folds  # noqa: E402
+from stepsynth.data.gold import load_validation  # noqa: E402
+from stepsynth.data.pool import load_pool  # noqa: E402
+from stepsynth.data.splits import fingerprint  # noqa: E402
+from stepsynth.students.classifier import Classifier  # noqa: E402
+from stepsynth.tasks import create_family  # noqa: E402
+from stepsynth.training.guesses import pseudo_labelled  # noqa: E402
+from stepsynth.types import Example, Prediction  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "pool_labels.jsonl"
+DATA_SETS = ("trec", "rotten_tomatoes", "sms_spam", "tweeteval_irony")
+WAYS = ("labels", "hard", "soft", "aligned", "weighted", "mean")
+
+
+class Cell:
+    """Labelled rows, texts and judging rows of a data set and seed."""
+
+    def __init__(self, name: str, seed: int, size: str) -> None:
+        overrides = argparse.Namespace(runs=Path("runs"), teacher=TEACHER, overrides=[], pool=True)
+        self.config = cell_config(name, size, seed, overrides)
+        self.family = create_family(self.config.task)
+        validation = load_validation(self.config)
+        self.gold = [*validation.harvest, *validation.select]
+        self.texts = list(load_pool(self.config, self.gold, lambda row: False).rows)
+        whole = self.config.data.validation.model_copy(update={"sample": None})
+        rows = load_source(whole, self.config.task, role="judged", seed=0)
+        labels = {fingerprint(row): row.label for row in rows}
+        self.truth = [labels[fingerprint(row)] for row in self.texts]
+        taken = {fingerprint(row) for row in (*self.gold, *self.texts)}
+        rest = [row for row in rows if fingerprint(row) not in taken]
+        self.judged = rest[:: max(1, len(rest) // JUDGED)][:JUDGED]
+        self.labels = list(self.family.labels)
+
+    def student(self, steps: int) -> Classifier:
+        """Return a recipe that makes so many steps at least."""
+        return Classifier(self.config.student.model_copy(update={"min_steps": steps}), self.family)
+
+    def said(self, model: Any, rows: Sequence[Example]) -> Any:
+        """Return a student's probabilities."""
+        return numpy.array([[answer.probabilities[label] for label in self.labels] for answer in model.predict(rows)])
+
+    def taught(self, way: str, said: Any) -> list[Example]:
+        """Return the texts as a student learns them."""
+        answers = [
+            Prediction(row.id, self.labels[shares.argmax()], dict(zip(self.labels, shares.tolist(), strict=True)))
+            for row, shares in zip(self.texts, said, strict=True)
+        ]
+        return pseudo_labelled("soft" if way == "mean" else way, self.family, self.texts, answers, self.gold)
+
+    def members(self, folder: Path, count: int) -> Any:
+        """Return what students say of the texts, and the first one of the judging rows; kept in files.
+
+        The first student learnt from all labelled rows, the others from four fifths of them.
+        """
+        folds, found = deal_folds(self.gold, 5, self.config.seed), []
+        for fold in (None, *range(5))[:count]:
+            file = folder / f"{self.config.task.name}-{len(self.gold)}-{self.config.seed}-{fold}.npz"
+            if not file.exists():
+                rows = [row for row in self.gold if fold is None or folds.gold(row) != fold]
+                with tempfile.TemporaryDirectory() as name:
+                    model = self.student(100).fit(rows, [], seed=self.config.seed, out=Path(name))
+                    said = {"texts": self.said(model, self.texts), "judged": self.said(model, self.judged)}
+                folder.mkdir(parents=True, exist_ok=True)
+                numpy.savez(file, **said)
+            found.append(dict(numpy.load(file)))
+        return found
+
+
+def measure(cell: Cell, way: str, folder: Path) -> dict[str, Any]:
+    """Train and judge one way."""
+    started, members = time.monotonic(), cell.members(folder, 6 if way == "mean" else 1)
+    if way == "labels":
+        wanted = [cell.labels.index(row.label) for row in cell.judged]
+        right = float((members[0]["judged"].argmax(1) == wanted).mean())
+        return {"accuracy": round(right, 4), "seconds": round(time.monotonic() - started, 1)}
+    rows = cell.taught(way, sum(member["texts"] for member in members) / len(members))
+    fitting = sum(row.label == label for row, label in zip(rows, cell.truth, strict=True)) / len(rows)
+    with tempfile.TemporaryDirectory() as name:
+        first, last = Path(name) / "first", Path(name) / "last"
+        cell.student(50).fit(rows, [], seed=cell.config.seed, out=first)
+        model = cell.student(50).fit(cell.gold, [], seed=cell.config.seed, out=last, start=first)
+        found = accuracy(model, cell.judged)
+    return {"accuracy": round(found, 4), "fitting": round(fitting, 4), "seconds": round(time.monotonic() - started, 1)}
+
+
+def print_table(lines: Sequence[dict[str, Any]]) -> None:
+    """Print the scores of labels alone, and points of the others over them."""
+    of = {(line["way"], line["labelled_rows"], line["data"], line["seed"]): line for line in lines}
+    for rows in sorted({line["labelled_rows"] for line in lines}):
+        names = list(dict.fromkeys(line["data"] for line in lines if line["labelled_rows"] == rows))
+        print(f"\n{rows} labelled rows\n\n| | {' | '.join(names)} | all |\n|---|{'---|' * (len(names) + 1)}")
+        base = {key[1:]: line["accuracy"] for key, line in of.items() if key[0] == "labels" and key[1] == rows}
+        for way in dict.fromkeys(line["way"] for line in lines):
+            own = {key[1:]: line for key, line in of.items() if key[0] == way and key[1:] in base}
+            apart = {key: 100 * (line["accuracy"] - base[key] * (way != "labels")) for key, line in own.items()}
+            found = [[value for key, value in sorted(apart.items()) if key[1] == name] for name in names]
+            every = [value for values in found for value in values]
+            if not every:
+                continue
+            sign = "" if way == "labels" else "+"
+            error = f" ± {statistics.stdev(every) / len(every) ** 0.5:.1f}" if len(every) > 1 and sign else ""
+            shown = (", ".join(f"{value:{sign}.1f}" for value in values) for values in found)
+            print(f"| {way} | {' | '.join(shown)} | {statistics.mean(every):{sign}.1f}{error} |")
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", default=list(DATA_SETS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--keep", type=Path, default=ROOT / "runs" / "pool_labels", help="what temporary students said")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    if options.table:
+        print_table(known)
+        return
+    done = {(line["data"], line["size"], line["seed"], line["way"]) for line in known}
+    for seed in options.seeds:
+        for name in options.data:
+            missing = [way for way in options.ways if (name, options.size, seed, way) not in done]
+            if not missing:
+                continue
+            cell = Cell(name, seed, options.size)
+            for way in missing:
+                entry = {"data": name, "size": options.size, "labelled_rows": len(cell.gold), "seed": seed, "way": way}
+                entry |= measure(cell, way, options.keep)
+                with options.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
+                print(entry, flush=True)
+
+
+if __name__ == "__main__":
+    main()
