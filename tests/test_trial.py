@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -26,6 +27,7 @@ from own_families import Rating
 from stepsynth.data import load_validation
 from stepsynth.planning.decision import Answer, Evidence, Gain, Share, decide
 from stepsynth.planning.questions import draw_gold
+from stepsynth.planning.training_time import training_time
 from stepsynth.registry import FAMILIES as KNOWN_FAMILIES
 from stepsynth.students.judging import RowJudge
 from stepsynth.tasks import create_family
@@ -35,7 +37,7 @@ from world import LABELS, World, build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TRIAL_KEYS = {"worst_case", "spent", "labels", "teacher", "rows", "decision"}
+TRIAL_KEYS = {"worst_case", "spent", "labels", "teacher", "rows", "training", "decision"}
 BILL = {"requests", "tokens", "usd"}
 
 # the decision ---------------------------------------------------------------------------------
@@ -250,6 +252,7 @@ def test_a_trial_has_all_its_keys_and_counts_what_was_sent(
     assert set(trial["teacher"]) == {"metric", "value", "ci95", "n", "f1", "f1_ci95", "undecided"}
     keys = {"written", "accepted", "dropped", "judged", "fitting", "value", "ci95", "limit", "chance"}
     assert set(trial["rows"]) == keys
+    assert set(trial["training"]) == {"students", "steps", "steps_per_s", "minutes"}
     assert set(trial["decision"]) == {"answer", "sentence", "more"}
     spent, worst = trial["spent"], trial["worst_case"]
     # Twenty labels and twenty rows, of which the plan's own sample is one.
@@ -294,6 +297,10 @@ def test_a_printed_trial_ends_with_its_decision(capsys: pytest.CaptureFixture[st
     assert [line.split()[0] for line in lines[-5:]] == ["trial", "labels", "teacher", "rows", "decision"]
     assert "40 requests" in lines[-5]
     assert "not yet" not in lines[-1]
+    told = r"minutes   .* for the teacher, about [\d.]+ for [\d,]+ trainings? of [\d,]+ steps, [\d.]+ a second"
+    assert any(re.fullmatch(told, line) for line in lines)
+    before = stepsynth(capsys, "plan", world.config_path).out
+    assert "for the teacher, training not counted" in before
 
 
 def test_a_method_that_asks_no_teacher_has_no_trial(
@@ -464,6 +471,46 @@ def test_every_family_has_a_trial(
         assert trial["labels"]["right"] is not None
         assert trial["rows"]["judged"] is not None
         assert trial["teacher"]["f1"] is None
+
+
+@pytest.mark.parametrize(("name", "students"), [("s3", 3), ("crossfit", 19), ("zerogen", 1)])
+def test_the_time_of_all_trainings_is_that_of_a_few_steps(
+    name: str, students: int, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's students, and as many steps as each makes; of a larger data set as many as its epochs have."""
+    world = build_family_world(tmp_path / "world", "classification", student=student, method__name=name, method__rounds=2)
+    for rows, steps in ((60, 40), (640, 60)):
+        config = world.config("student.min_steps=40", "student.epochs=3", "student.batch_size=32", "student.keep=last")
+        gold = [Example(f"g{place}", f"kalm {place}", "kalm" if place % 2 else "spitz") for place in range(300)]
+        found = training_time(config, gold, trainings=students, rows=rows)
+        assert found is not None
+        assert (found["students"], found["steps"]) == (students, steps)
+        assert found["minutes"] == pytest.approx(students * steps / found["steps_per_s"] / 60, abs=0.06)
+    trial, _ = tried(capsys, world)
+    assert trial["training"]["students"] == students
+
+
+def test_a_trial_makes_six_steps_and_no_more(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Slow:
+        def fit(self, train: Any, select: Any, *, progress: Any, **_: Any) -> None:
+            for number in range(100):
+                made.append(len(train))
+                progress(number + 1, 100)
+
+    monkeypatch.setattr("stepsynth.planning.training_time.create_student", lambda _: Slow())
+    config = build_family_world(tmp_path / "world", "classification", student=student).config("student.batch_size=8")
+    gold = [Example(f"g{place}", "kalm", "kalm") for place in range(1000)]
+    assert training_time(config, gold, trainings=2, rows=100) is not None
+    assert len(made) == 6
+    assert max(made) <= 4 * 8
+
+
+def test_a_student_without_steps_tells_no_time(student: Path, tmp_path: Path) -> None:
+    config = build_family_world(tmp_path / "world", "classification", student=student).config("student.head=probe")
+    gold = [Example(f"g{place}", f"text {place}", "kalm" if place % 2 else "spitz") for place in range(8)]
+    assert training_time(config, gold, trainings=2, rows=100) is None
 
 
 def test_a_trial_from_python_and_of_a_family_of_ones_own(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

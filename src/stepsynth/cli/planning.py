@@ -153,8 +153,13 @@ def _forecast_lines(plan: dict[str, Any]) -> list[str]:
         lines.append("cost      unknown")
     else:
         lines.append("cost      nothing" if cost[1] == 0 else f"cost      {dollars(cost[0])} to {dollars(cost[1])} USD")
+    training = (plan["trial"] or {}).get("training")
+    trained = "training not counted"
+    if training:
+        steps = f"{training['steps']:,} steps, {training['steps_per_s']:g} a second"
+        trained = f"about {training['minutes']} for {counted(training['students'], 'training')} of {steps}"
     if minutes is None:
-        lines.append("minutes   unknown: a batch API answers within a day per wave")
+        lines.append(f"minutes   unknown: a batch API answers within a day per wave; {trained}")
     else:
-        lines.append(f"minutes   {minutes[0]} to {minutes[1]} for the teacher, training not counted")
+        lines.append(f"minutes   {minutes[0]} to {minutes[1]} for the teacher, {trained}")
     return lines

@@ -108,7 +108,9 @@ def make_plan(
     # Sample and trial are live even if the run will use a batch API: they are needed now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
     sampled = _ENGINE_SAMPLE if config.teacher.backend in _ENGINES else 1
-    tried, say = Trial(live, method, inputs, answers_path(config.cache, folder.parent), sampled), report or (lambda _: None)
+    students = 0 if method.student == "none" else plan.get("trainings", method.rounds + 1)
+    tried = Trial(live, method, inputs, answers_path(config.cache, folder.parent), sampled, students)
+    say = report or (lambda _: None)
     if trial:
         tried.check_caps()
         say(cost_line(tried.worst))

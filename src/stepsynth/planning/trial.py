@@ -37,6 +37,7 @@ from stepsynth.planning.questions import (
     with_long_reasons,
     worst_case,
 )
+from stepsynth.planning.training_time import training_time
 from stepsynth.run import JOURNAL
 from stepsynth.run.answers import open_answers
 from stepsynth.runtime.counting import counted
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["Trial"]
 
 Sample = tuple["Request", Response]
+_FOUND = ("spent", "labels", "teacher", "rows", "training", "decision")
 
 
 class Trial:
@@ -70,13 +72,17 @@ class Trial:
         inputs: the run's data.
         answers: the file of answers that runs share, if there is one.
         sampled: how many sample rows a plan asks for before the trial.
+        trainings: how many students the run trains.
 
     Attributes:
         worst: the most that the plan's sample and the trial cost; repeated attempts come on top, known answers are free.
     """
 
-    def __init__(self, config: RunConfig, method: Method, inputs: RunData, answers: Path | None, sampled: int) -> None:
+    def __init__(
+        self, config: RunConfig, method: Method, inputs: RunData, answers: Path | None, sampled: int, trainings: int
+    ) -> None:
         self._config = config
+        self._trainings = trainings
         self._method = method
         self._inputs = inputs
         self._answers = answers
@@ -102,7 +108,7 @@ class Trial:
 
     def untried(self) -> dict[str, Any]:
         """Return what `run` returns, with only the worst case filled in."""
-        return {"worst_case": asdict(self.worst), "spent": None, "labels": None, "teacher": None, "rows": None, "decision": None}
+        return {"worst_case": asdict(self.worst), **dict.fromkeys(_FOUND)}
 
     def run(self, sample: Sequence[Sample], report: Callable[[str], object]) -> dict[str, Any]:
         """Gather the evidence and decide.
@@ -112,7 +118,8 @@ class Trial:
             report: called with a sentence per slow step.
 
         Returns:
-            ``worst_case``, ``spent``, ``labels``, ``teacher``, ``rows`` and ``decision``, see docs/results_json.md.
+            ``worst_case``, ``spent``, ``labels``, ``teacher``, ``rows``, ``training`` and ``decision``, see
+            docs/results_json.md.
 
         Raises:
             TeacherError: the teacher cannot be used; what it answered is kept.
@@ -145,6 +152,7 @@ class Trial:
             "labels": labels,
             "teacher": _teacher(answered, undecided),
             "rows": rows,
+            "training": self._training(report),
             "decision": asdict(
                 decide(found, len(pool.rows) if (pool := self._inputs.pool) else 0, joins=self._method.self_trains)
             ),
@@ -251,6 +259,16 @@ class Trial:
             "ci95": share and list(share.ci95),
             "curve": curve,
         }
+
+    def _training(self, report: Callable[[str], object]) -> dict[str, Any] | None:
+        """Return how long the run trains, see `training_time`; nothing without students."""
+        if not self._trainings:
+            return None
+        report("Trial: the student makes some steps, to show how fast it learns.")
+        method, pool = self._config.method, self._inputs.pool
+        rows = method.seed_rows * self._method.asks + len(self._gold) * (self._method.student not in ("written", "none"))
+        rows += len(pool.rows) if pool and self._method.self_trains else 0
+        return training_time(self._config, self._gold, trainings=self._trainings, rows=rows)
 
     def _rows(self, verdicts: Sequence[Verdict], judge: RowJudge | None) -> dict[str, Any]:
         """Return how many sample rows passed the filters, and how many of those fit their labels."""

@@ -102,7 +102,7 @@ def trainings(final: str, rounds: int, folds: int, *, writes: bool = True, pool:
     names = competing(final, writes=writes, pool=pool)
     others = [name for name in names if name != _of_rounds(writes=writes)]
     kept = _kept(names, names[-1], writes=writes)
-    return folds * (rounds + 1 + len(others)) + len(kept) + sum(RECIPES[name].pool for name in kept)
+    return folds * (rounds + 1 + len(others)) + len(kept) + sum(RECIPES[name].pool or RECIPES[name].weighted for name in kept)
 
 
 def _of_rounds(*, writes: bool) -> str:

@@ -1,0 +1,91 @@
+"""How long a run trains: the student makes a few steps on the labelled rows, and the rest is counted.
+
+    found = training_time(config, method, gold, trainings=19, rows=180)
+    found["minutes"]
+
+Only a trial asks for this, since it loads the student's base model. What else runs on the machine then counts, too.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsynth.runtime.shutdown import check_stop
+from stepsynth.students import create_student
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepsynth.config import RunConfig
+    from stepsynth.types import Example
+
+__all__ = ["training_time"]
+
+# The first step also allocates; the median of the others is not moved by a short break.
+_STEPS = 6
+_LEAST = 3
+# More rows would only take time to read.
+_BATCHES = 4
+
+
+class _EnoughError(Exception):
+    """The steps that were wanted are made."""
+
+
+def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int, rows: int) -> dict[str, Any] | None:
+    """Return how long a run's trainings take on this machine; ``None`` for a student without steps, and for a user's own.
+
+    Args:
+        config: the run's.
+        gold: labelled rows, which are as long as those that students learn from.
+        trainings: how many students are trained.
+        rows: that each of them learns from, about.
+
+    Returns:
+        ``students``, ``steps`` of each, ``steps_per_s`` and ``minutes``. Reading, judging and loading are not counted.
+
+    Raises:
+        UserError: the student cannot be trained; a run would say the same.
+        Interrupted: a stop was asked for.
+    """
+    # What a user's own student does in its first steps, and with an exception from `progress`, is not known.
+    seconds = _seconds_per_step(config, gold) if config.student.kind is None else None
+    if seconds is None:
+        return None
+    student = config.student
+    steps = max(student.min_steps, student.epochs * math.ceil(rows / student.batch_size))
+    return {
+        "students": trainings,
+        "steps": steps,
+        "steps_per_s": round(1 / seconds, 2),
+        "minutes": round(trainings * steps * seconds / 60, 1),
+    }
+
+
+def _seconds_per_step(config: RunConfig, gold: Sequence[Example]) -> float | None:
+    times: list[float] = []
+
+    def step(done: int, steps: int) -> None:
+        check_stop()
+        times.append(time.monotonic())
+        if len(times) == _STEPS:
+            raise _EnoughError
+
+    most = _BATCHES * config.student.batch_size
+    # Every n-th row: a file may be sorted by label.
+    shown = list(gold)[:: math.ceil(len(gold) / most)]
+    student = config.student.model_copy(update={"min_steps": max(_STEPS, config.student.min_steps)})
+    with tempfile.TemporaryDirectory(prefix="stepsynth-") as folder:
+        try:
+            made = create_student(config.model_copy(update={"student": student}))
+            made.fit(shown, [], seed=config.seed, out=Path(folder), progress=step)
+        except _EnoughError:
+            pass
+    gaps = [after - before for before, after in pairwise(times)]
+    return statistics.median(gaps) if len(gaps) >= _LEAST else None
