@@ -3,17 +3,17 @@
     STEPSYNTH_DATA=FOLDER python benchmarks/pool_labels.py
     python benchmarks/pool_labels.py --table
 
-60 labelled rows and 1,000 texts, drawn from the training file as `benchmarks/comparisons.py --pool` draws them. Students are
-judged on 1,000 *other rows of the training file*, never on a test row. One JSON line per data set, seed and way in
-``results/pool_labels.jsonl``; the same command goes on.
+60 labelled rows (`--size large`: 300) and 1,000 texts, drawn from the training file as `benchmarks/comparisons.py --pool` draws
+them. Students are judged on 1,000 *other rows of the training file*, never on a test row. One JSON line per data set, seed and
+way in ``results/pool_labels.jsonl``; the same command goes on.
 
 - ``labels``: the student of the labelled rows alone, 100 optimiser steps.
 - All others learn from the texts first (three epochs), then from the labelled rows (50 steps). The texts' labels
   (``method.pool_labels``; each goes on from the one before):
 - ``hard``: the likeliest label of the student of the labelled rows;
 - ``soft``: its probabilities;
-- ``aligned``: these, with the labels' shares of the labelled rows (AdaMatch: Berthelot et al. 2022, arXiv 2106.04732);
-- ``weighted``: these; a text counts less where the student is less sure (SoftMatch: Chen et al. 2023, arXiv 2301.10921).
+- ``aligned``: these, moved towards the labels' shares in the labelled rows (ReMixMatch: Berthelot et al. 2020, arXiv 1911.09785);
+- ``confident``: these; a text counts less where the student is less sure (SoftMatch: Chen et al. 2023, arXiv 2301.10921).
 - ``mean``: the mean of the probabilities of that student and of five that saw four fifths of the labelled rows each.
 """
 
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -36,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.comparisons import TEACHER, cell_config  # noqa: E402
 from benchmarks.recipes import accuracy  # noqa: E402
-from benchmarks.stages import JUDGED  # noqa: E402
+from benchmarks.stages import others, print_table  # noqa: E402
 
 from stepsynth.data import load_source  # noqa: E402
 from stepsynth.data.folds import deal_folds  # noqa: E402
@@ -45,12 +44,12 @@ from stepsynth.data.pool import load_pool  # noqa: E402
 from stepsynth.data.splits import fingerprint  # noqa: E402
 from stepsynth.students.classifier import Classifier  # noqa: E402
 from stepsynth.tasks import create_family  # noqa: E402
-from stepsynth.training.guesses import pseudo_labelled  # noqa: E402
-from stepsynth.types import Example, Prediction  # noqa: E402
+from stepsynth.training.soft_labels import pseudo_labelled  # noqa: E402
+from stepsynth.types import Example, Prediction, digest  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "pool_labels.jsonl"
 DATA_SETS = ("trec", "rotten_tomatoes", "sms_spam", "tweeteval_irony")
-WAYS = ("labels", "hard", "soft", "aligned", "weighted", "mean")
+WAYS = ("labels", "hard", "soft", "aligned", "confident", "mean")
 
 
 class Cell:
@@ -64,12 +63,13 @@ class Cell:
         self.gold = [*validation.harvest, *validation.select]
         self.texts = list(load_pool(self.config, self.gold, lambda row: False).rows)
         whole = self.config.data.validation.model_copy(update={"sample": None})
-        rows = load_source(whole, self.config.task, role="judged", seed=0)
-        labels = {fingerprint(row): row.label for row in rows}
+        labels = {fingerprint(row): row.label for row in load_source(whole, self.config.task, role="judged", seed=0)}
         self.truth = [labels[fingerprint(row)] for row in self.texts]
-        taken = {fingerprint(row) for row in (*self.gold, *self.texts)}
-        rest = [row for row in rows if fingerprint(row) not in taken]
-        self.judged = rest[:: max(1, len(rest) // JUDGED)][:JUDGED]
+        self.judged = others(self.config, (*self.gold, *self.texts))
+        # What temporary students said is kept under this name.
+        self.name = digest(
+            [self.config.student.model_dump(mode="json"), *([row.text, row.label] for row in (*self.gold, *self.texts))]
+        )
         self.labels = list(self.family.labels)
 
     def student(self, steps: int) -> Classifier:
@@ -95,7 +95,7 @@ class Cell:
         """
         folds, found = deal_folds(self.gold, 5, self.config.seed), []
         for fold in (None, *range(5))[:count]:
-            file = folder / f"{self.config.task.name}-{len(self.gold)}-{self.config.seed}-{fold}.npz"
+            file = folder / f"{self.config.task.name}-{self.config.seed}-{self.name[:12]}-{fold}.npz"
             if not file.exists():
                 rows = [row for row in self.gold if fold is None or folds.gold(row) != fold]
                 with tempfile.TemporaryDirectory() as name:
@@ -108,7 +108,7 @@ class Cell:
 
 
 def measure(cell: Cell, way: str, folder: Path) -> dict[str, Any]:
-    """Train and judge one way."""
+    """Train and judge one way: its accuracy, and the share of texts whose label is right (``fitting``)."""
     started, members = time.monotonic(), cell.members(folder, 6 if way == "mean" else 1)
     if way == "labels":
         wanted = [cell.labels.index(row.label) for row in cell.judged]
@@ -124,26 +124,6 @@ def measure(cell: Cell, way: str, folder: Path) -> dict[str, Any]:
     return {"accuracy": round(found, 4), "fitting": round(fitting, 4), "seconds": round(time.monotonic() - started, 1)}
 
 
-def print_table(lines: Sequence[dict[str, Any]]) -> None:
-    """Print the scores of labels alone, and points of the others over them."""
-    of = {(line["way"], line["labelled_rows"], line["data"], line["seed"]): line for line in lines}
-    for rows in sorted({line["labelled_rows"] for line in lines}):
-        names = list(dict.fromkeys(line["data"] for line in lines if line["labelled_rows"] == rows))
-        print(f"\n{rows} labelled rows\n\n| | {' | '.join(names)} | all |\n|---|{'---|' * (len(names) + 1)}")
-        base = {key[1:]: line["accuracy"] for key, line in of.items() if key[0] == "labels" and key[1] == rows}
-        for way in dict.fromkeys(line["way"] for line in lines):
-            own = {key[1:]: line for key, line in of.items() if key[0] == way and key[1:] in base}
-            apart = {key: 100 * (line["accuracy"] - base[key] * (way != "labels")) for key, line in own.items()}
-            found = [[value for key, value in sorted(apart.items()) if key[1] == name] for name in names]
-            every = [value for values in found for value in values]
-            if not every:
-                continue
-            sign = "" if way == "labels" else "+"
-            error = f" ± {statistics.stdev(every) / len(every) ** 0.5:.1f}" if len(every) > 1 and sign else ""
-            shown = (", ".join(f"{value:{sign}.1f}" for value in values) for values in found)
-            print(f"| {way} | {' | '.join(shown)} | {statistics.mean(every):{sign}.1f}{error} |")
-
-
 def main() -> None:
     """Run what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,7 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     if options.table:
-        print_table(known)
+        print_table(known, "labels", WAYS)
         return
     done = {(line["data"], line["size"], line["seed"], line["way"]) for line in known}
     for seed in options.seeds:

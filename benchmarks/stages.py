@@ -25,7 +25,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +47,7 @@ from stepsynth.journal import Journal  # noqa: E402
 from stepsynth.run import RunDirectory  # noqa: E402
 from stepsynth.students.classifier import Classifier  # noqa: E402
 from stepsynth.tasks import create_family  # noqa: E402
-from stepsynth.training.guesses import weighted  # noqa: E402
+from stepsynth.training.soft_labels import weighted  # noqa: E402
 from stepsynth.types import Example, Prediction  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "stages.jsonl"
@@ -85,6 +85,14 @@ WAYS = {
 }
 
 
+def others(config: RunConfig, taken: Iterable[Example]) -> list[Example]:
+    """Return 1,000 rows of the training file that are not among some."""
+    known = {fingerprint(row) for row in taken}
+    whole = config.data.validation.model_copy(update={"sample": None})
+    rows = [row for row in load_source(whole, config.task, role="judged", seed=0) if fingerprint(row) not in known]
+    return rows[:: max(1, len(rows) // JUDGED)][:JUDGED]
+
+
 class Cell:
     """The rows of a finished run, and other rows to judge its students with."""
 
@@ -97,14 +105,8 @@ class Cell:
             rows = list(journal.dataset(self.config.method.rounds))
         self.folds: Folds = deal_folds(self.gold, self.config.method.folds, self.config.seed)
         self.written = [(row.example, self.folds.written(row.source, row.context)) for row in rows]
-        self.judged = self._others()
+        self.judged = others(self.config, (*self.gold, *(row for row, _ in self.written)))
         self._said: Sequence[Prediction] = ()
-
-    def _others(self) -> list[Example]:
-        taken = {fingerprint(row) for row in (*self.gold, *(row for row, _ in self.written))}
-        whole = self.config.data.validation.model_copy(update={"sample": None})
-        rows = [row for row in load_source(whole, self.config.task, role="judged", seed=0) if fingerprint(row) not in taken]
-        return rows[:: max(1, len(rows) // JUDGED)][:JUDGED]
 
     def student(self, steps: int) -> Classifier:
         """Return a recipe that makes so many steps."""
@@ -127,7 +129,7 @@ class Cell:
             self._said = judge.predict([row for row, _ in self.written])
         rows, start = [row for row, _ in self.written], out.with_name(f"{out.name}-first")
         if way.targets == "weighted":
-            rows = weighted(self.family, rows, self._said)
+            rows = weighted(self.family, rows, self._said, self.gold)
         elif way.targets == "sure":
             least = 0.5 / len(self.family.labels)
             rows = [row for row, said in zip(rows, self._said, strict=True) if said.probabilities[row.label] >= least]
@@ -167,14 +169,14 @@ def measure(cell: Cell, way: str) -> dict[str, Any]:
         return {"accuracy": round(accuracy(model, cell.judged), 4), "seconds": round(time.monotonic() - started, 1)}
 
 
-def print_table(lines: Sequence[dict[str, Any]], base_way: str) -> None:
+def print_table(lines: Sequence[dict[str, Any]], base_way: str, ways: Sequence[str]) -> None:
     """Print the scores of one way, and points of the others over it."""
     of = {(line["way"], line["labelled_rows"], line["data"], line["seed"]): 100 * line["accuracy"] for line in lines}
     for rows in sorted({line["labelled_rows"] for line in lines}):
         names = list(dict.fromkeys(line["data"] for line in lines if line["labelled_rows"] == rows))
         print(f"\n{rows} labelled rows\n\n| | {' | '.join(names)} | all |\n|---|{'---|' * (len(names) + 1)}")
         base = {key[1:]: value for key, value in of.items() if key[0] == base_way}
-        for way in WAYS:
+        for way in ways:
             own = {key[1:]: value for key, value in of.items() if key[0] == way and key[1:] in base}
             apart = {key: value - base[key] * (way != base_way) for key, value in own.items()}
             found = [[value for key, value in apart.items() if key[:2] == (rows, name)] for name in names]
@@ -200,7 +202,7 @@ def main() -> None:
     options = parser.parse_args()
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     if options.table:
-        print_table(known, options.base)
+        print_table(known, options.base, list(WAYS))
         return
     done = {(line["data"], line["labelled_rows"], line["seed"], line["way"]) for line in known}
     runs = [found.parent for folder in options.runs for found in sorted(folder.glob("*/crossfit-[0-9]*/results.json"))]

@@ -345,25 +345,35 @@ class Stop(Exception):
 
 
 def test_weights_are_those_of_a_student_of_labels_alone(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:
-    """The one that judges labels alone in a fold, which is not trained again; with real students, a stop costs no weights."""
-    pupil, config = SpyingStudent(), worlds["classification"].config("method.final=weighted")
-    results = run(config, tmp_path / "run", pupil)
+    """In a fold, of the one that judges labels alone there, which is not trained again, even if the run is stopped between."""
+    calm, config = SpyingStudent(), worlds["classification"].config("method.final=weighted")
+    results = run(config, tmp_path / "calm", calm)
     assert results["worth"]["chosen"] == "weighted"
-    weighed = [train for train, _ in pupil.fits if any(row.weight != 1.0 for row in train)]
+    weighed = [place for place, (train, _) in enumerate(calm.fits) if any(row.weight != 1.0 for row in train)]
     assert len(weighed) == FOLDS + 1
-    for train in weighed:
+    for train in (calm.fits[place][0] for place in weighed):
         assert all(row.id.startswith("round-") for row in train)
         assert sum(row.weight for row in train) == pytest.approx(len(train), abs=1e-3)
-    assert not (tmp_path / "run" / "models" / ".aside").exists()
-    # Every fold's weights are at hand when it is judged, and those of the kept student are asked for at its training.
-    place = pupil.trainings - 4
-    stopped = SpyingStudent(stop=lambda n: Stop() if n == place else None)  # type: ignore[return-value]
-    with pytest.raises(Stop):
-        run(config, tmp_path / "stopped", stopped)
-    again = SpyingStudent()
-    again.weighers = list(stopped.weighers)
-    run(config, tmp_path / "stopped", again)
-    assert verify_run(tmp_path / "stopped") == []
+    assert not (tmp_path / "calm" / "models" / ".aside").exists()
+    # The first and the second part of a weighted fold, and those of the student that is kept.
+    for place, lost in ((weighed[1], 0), (weighed[1] + 1, 0), (weighed[1], 1), (weighed[-1], 0), (weighed[-1] + 1, 0)):
+        folder = tmp_path / f"{place}-{lost}"
+        stopped = SpyingStudent(stop=lambda n, place=place: Stop() if n == place else None)  # type: ignore[misc]
+        with pytest.raises(Stop):
+            run(config, folder, stopped)
+        # What a disk has lost is made again.
+        for file in list((folder / "models" / ".aside").iterdir()) if lost else []:
+            file.unlink()
+        again = SpyingStudent()
+        # Weights tell who gave them, and the second process has other students; those of lost files are weighers anew.
+        again.weighers = list(stopped.weighers)
+        run(config, folder, again)
+        assert again.leaks == []
+        assert verify_run(folder) == []
+        if not lost:
+            assert fingerprint(folder) == fingerprint(tmp_path / "calm"), place
+            # Of two parts the first one is repeated.
+            assert len(stopped.fits) + len(again.fits) - len(calm.fits) == (place - 1 in weighed), place
 
 
 def test_a_run_that_is_stopped_in_any_training_goes_on_to_the_same_bytes(worlds: dict[str, FamilyWorld], tmp_path: Path) -> None:

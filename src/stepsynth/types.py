@@ -133,8 +133,8 @@ class Example:
             empty for question answering.
         context: the given part: the other text of a pair, or the passage of a question.
         answers: right answers to a question, each a span of the context; one for written rows.
-        soft_label: where the label is a guess, each label with its probability; ``label`` is then the likeliest. Students that
-            cannot learn from it take ``label``.
+        soft_label: where a student gave the label, each label with its probability. Students that cannot learn from it take
+            ``label``.
         weight: how much the row counts in training, 1 for most.
 
     Examples:
@@ -149,6 +149,11 @@ class Example:
     answers: tuple[Span, ...] = ()
     soft_label: tuple[tuple[str, float], ...] = ()
     weight: float = 1.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether the label is certain and the row counts as most do."""
+        return not self.soft_label and self.weight == 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,8 +165,8 @@ class MethodConfig(Section):
             and, with a pool, ``pool`` and ``all``. ``weighted`` is ``stages`` in which a written row counts by the
             probability that a student of validation rows alone gives its label.
         pool_labels: what students learn of a pool's texts: the ``hard`` label that another student finds likeliest, or its
-            probabilities as they are (``soft``), moved to the labels' shares in the validation rows (``aligned``), or
-            these with less weight for the texts of which that student is less sure (``weighted``).
+            probabilities as they are (``soft``), moved towards the labels' shares in the validation rows (``aligned``), or
+            these with less weight for the texts of which that student is less sure (``confident``).
         pool_rows: texts drawn from ``data.pool``, from which students learn; all of them if there are fewer.
         annotate_rows: ``crossfit`` only: texts of ``data.pool`` that the teacher labels beside the seed rows that it writes.
         annotate_per_mistake: ``crossfit`` only: texts of ``data.pool`` like each mistake that it labels beside the written rows.
@@ -199,7 +199,7 @@ class MethodConfig(Section):
     few_shot: int = Field(default=0, ge=0, le=50)
     folds: int = Field(default=4, ge=2, le=20)
     final: Literal["auto", "labels", "written", "both", "stages", "pool", "all", "weighted"] = "auto"
-    pool_labels: Literal["hard", "soft", "aligned", "weighted"] = "hard"
+    pool_labels: Literal["hard", "soft", "aligned", "confident"] = "hard"
     pool_rows: int = Field(default=1000, ge=1, le=100_000)
     annotate_rows: int = Field(default=0, ge=0, le=100_000)
     annotate_per_mistake: int = Field(default=0, ge=0, le=100)

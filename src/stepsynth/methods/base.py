@@ -160,7 +160,7 @@ class Method(Noun, Optioned, ABC):
         if config.method.final in ("pool", "all") and not (cls.self_trains and config.data.pool):
             needs = "needs texts without labels: name a file in data.pool" if cls.self_trains else f"is not for {cls.name}"
             raise ValueError(f"method.final={config.method.final} {needs}, or write auto")
-        _check_guesses(config)
+        _check_soft_labels(config, pool=cls.self_trains)
 
     def doubts_labels(self, config: RunConfig) -> bool:
         """Whether a probe trained on the harvest half checks labels."""
@@ -183,15 +183,17 @@ class Method(Noun, Optioned, ABC):
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
 
 
-def _check_guesses(config: RunConfig) -> None:
-    """Refuse what a student cannot tell about rows of a family: probabilities of spans, shares of sets of labels."""
-    family, how = create_family(config.task), config.method.pool_labels
-    if config.method.final == "weighted" and family.spans:
-        raise ValueError("method.final=weighted is for tasks with labels, and this one has answers in a text: write auto")
-    if how != "hard" and family.spans:
-        raise ValueError(f"method.pool_labels={how} is for tasks with labels, and this one has answers in a text: write hard")
-    if how in ("aligned", "weighted") and family.several_labels:
-        raise ValueError(f"method.pool_labels={how} is for rows with one label, and these may have several: write soft")
+def _check_soft_labels(config: RunConfig, *, pool: bool) -> None:
+    """Refuse what a student cannot tell about rows of a family, or cannot learn from them."""
+    family, how = create_family(config.task), config.method.pool_labels if pool else "hard"
+    key, instead = (f"method.pool_labels={how}", "write hard") if how != "hard" else ("method.final=weighted", "write auto")
+    if how != "hard" or config.method.final == "weighted":
+        if family.spans:
+            raise ValueError(f"{key} is for tasks with labels, and the answers of this one are spans: {instead}")
+        if config.student.head == "probe":
+            raise ValueError(f"{key} has no effect on a linear probe (student.head: probe): {instead}, or take another head")
+    if how in ("aligned", "confident") and family.several_labels:
+        raise ValueError(f"{key} is for rows with one label, and these may have several: write soft")
 
 
 def _check_readings(config: RunConfig) -> None:

@@ -108,8 +108,7 @@ def make_plan(
     # Sample and trial are live even if the run will use a batch API: they are needed now.
     live = config.model_copy(update={"teacher": config.teacher.model_copy(update={"mode": "live"})})
     sampled = _ENGINE_SAMPLE if config.teacher.backend in _ENGINES else 1
-    students = 0 if method.student == "none" else plan.get("trainings", method.rounds + 1)
-    tried = Trial(live, method, inputs, answers_path(config.cache, folder.parent), sampled, students)
+    tried = Trial(live, method, inputs, answers_path(config.cache, folder.parent), sampled, _students(config, method, plan))
     say = report or (lambda _: None)
     if trial:
         tried.check_caps()
@@ -364,6 +363,15 @@ def _answers(plan: Plan, readings: int) -> float:
     if plan.kind == StageKind.ANNOTATE:
         return float(sum(targets.values()) * readings)
     return sum(targets.values()) / each
+
+
+def _students(config: RunConfig, method: Method, plan: dict[str, Any]) -> int:
+    """Return how many students a run trains."""
+    if method.student == "none":
+        return 0
+    # Another student whose mistakes are extrapolated is trained beside each.
+    rounds = (method.rounds + 1) * (2 if config.method.mistakes_of else 1)
+    return int(plan.get("trainings", rounds + (method.student == "both")))
 
 
 def _trainings(config: RunConfig, method: Method, inputs: RunData) -> int:

@@ -1,6 +1,6 @@
 """How long a run trains: the student makes a few steps on the labelled rows, and the rest is counted.
 
-    found = training_time(config, method, gold, trainings=19, rows=180)
+    found = training_time(config, gold, trainings=19, parts=[180, 60])
     found["minutes"]
 
 Only a trial asks for this, since it loads the student's base model. What else runs on the machine then counts, too.
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.students import create_student
+from stepsynth.tasks import create_family
+from stepsynth.training import with_half_the_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,28 +40,31 @@ class _EnoughError(Exception):
     """The steps that were wanted are made."""
 
 
-def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int, rows: int) -> dict[str, Any] | None:
-    """Return how long a run's trainings take on this machine; ``None`` for a student without steps, and for a user's own.
+def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int, parts: Sequence[int]) -> dict[str, Any] | None:
+    """Return how long a run's trainings take on this machine.
 
     Args:
         config: the run's.
         gold: labelled rows, which are as long as those that students learn from.
         trainings: how many students are trained.
-        rows: that each of them learns from, about.
+        parts: how many rows each learns from, one part after the other; parts without rows are skipped.
 
     Returns:
-        ``students``, ``steps`` of each, ``steps_per_s`` and ``minutes``. Reading, judging and loading are not counted.
+        ``students``, ``steps`` of each, ``steps_per_s`` and ``minutes``. Reading, judging and loading are not counted. ``None``
+        for a probe, which makes no steps; for a student named by ``student.kind``, of which it is not known what ends its
+        training early; and for questions, whose passages may be read in several windows.
 
     Raises:
         UserError: the student cannot be trained; a run would say the same.
         Interrupted: a stop was asked for.
     """
-    # What a user's own student does in its first steps, and with an exception from `progress`, is not known.
-    seconds = _seconds_per_step(config, gold) if config.student.kind is None else None
+    told = config.student.kind is None and not create_family(config.task).spans
+    seconds = _seconds_per_step(config, gold) if told else None
     if seconds is None:
         return None
-    student = config.student
-    steps = max(student.min_steps, student.epochs * math.ceil(rows / student.batch_size))
+    learnt = [rows for rows in parts if rows]
+    student = (with_half_the_steps(config) if len(learnt) > 1 else config).student
+    steps = sum(max(student.min_steps, student.epochs * math.ceil(rows / student.batch_size)) for rows in learnt)
     return {
         "students": trainings,
         "steps": steps,

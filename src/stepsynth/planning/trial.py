@@ -265,10 +265,14 @@ class Trial:
         if not self._trainings:
             return None
         report("Trial: the student makes some steps, to show how fast it learns.")
-        method, pool = self._config.method, self._inputs.pool
-        rows = method.seed_rows * self._method.asks + len(self._gold) * (self._method.student not in ("written", "none"))
-        rows += len(pool.rows) if pool and self._method.self_trains else 0
-        return training_time(self._config, self._gold, trainings=self._trainings, rows=rows)
+        method, inputs, gold = self._method, self._inputs, len(self._gold)
+        written = (len(inputs.seed) or self._config.method.seed_rows) if method.asks else 0
+        if method.crossfits:
+            # The largest of its data sets; not every student learns from the pool.
+            parts = [written + (len(inputs.pool.rows) if inputs.pool and method.self_trains else 0), gold]
+        else:
+            parts = [written * (method.student != "gold") + gold * (method.student in ("gold", "both"))]
+        return training_time(self._config, self._gold, trainings=self._trainings, parts=parts)
 
     def _rows(self, verdicts: Sequence[Verdict], judge: RowJudge | None) -> dict[str, Any]:
         """Return how many sample rows passed the filters, and how many of those fit their labels."""

@@ -74,7 +74,6 @@ def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) 
         "worth": worth,
         "worth_title": worth_title(worth) if worth else "",
         "texts": mapping(method.get("pool")),
-        "pool": any(entry["student"] in ("pool", "all") for entry in worth.get("students", ())),
         "called": {entry["round"]: entry["called"] for entry in worth.get("students", ())},
         "best": best,
         "test": test,

@@ -128,7 +128,9 @@ class Classifier:
         in multi-label tasks, then lower loss, then earlier); otherwise, or without ``select``, the last
         weights. A row with several labels is right if all of them are. With ``start``, training continues from
         its encoder and, with ``head: fresh``, its head; ``probe-start`` puts a new head on that encoder. A probe
-        (``head: probe``) always starts from the base model and does not change it.
+        (``head: probe``) always starts from the base model and does not change it. A row with a ``soft_label`` is
+        learnt with the cross-entropy of that distribution, and counts by its ``weight``; the regression that a head
+        starts as takes the labels alone.
         The same arguments on one CPU give the same bytes.
 
         Raises:
@@ -142,7 +144,7 @@ class Classifier:
             network, tokenizer = self._base() if start is None or probe else self._trained(start)[:2]
             max_length = longest(self.config.max_length, network, tokenizer)
             rows, targets = _read(network, tokenizer, self.family, train, max_length), self._targets(train)
-            guessed = any(row.soft_label or row.weight != 1.0 for row in train)
+            plain = all(row.plain for row in train)
             renewed = start is None or (start / HEAD_FILE).is_file()
             if probe or (self.config.head == "probe-start" and renewed):
                 from stepsynth.students.probe_start import start_head
@@ -150,11 +152,11 @@ class Classifier:
                 start_head(network, tokenizer, rows, targets, several=self.several)
             history = None
             if not probe:
-                learnt = self._soft_targets(train) if guessed else targets
+                learnt = targets if plain else self._soft_targets(train)
                 labelled = [{**row, "labels": target} for row, target in zip(rows, learnt, strict=True)]
                 judged = _read(network, tokenizer, self.family, select, max_length)
                 score = (lambda network: self._score(network, tokenizer, judged, select)) if select else None
-                loss = partial(_soft_loss, several=self.several) if guessed else None
+                loss = None if plain else partial(_soft_loss, several=self.several)
                 history = self._trained_on(
                     network, tokenizer, labelled, judged, score, seed=seed, out=out, progress=progress, loss=loss
                 )

@@ -18,7 +18,7 @@ from stepsynth.evaluation.statistics import as_matrix
 from stepsynth.journal.results import find_choice
 from stepsynth.runtime.counting import counted
 from stepsynth.students.curve import learning_curve
-from stepsynth.training.guesses import pseudo_labelled, weighted
+from stepsynth.training.soft_labels import pseudo_labelled, weighted
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def competing(final: str, *, writes: bool = True, pool: bool = False) -> tuple[s
 
 
 def asks_again(final: str, *, pool: bool) -> bool:
-    """Whether students of folds are asked about more rows than those that they judge; the arguments are those of `competing`."""
+    """Whether students of folds are asked about more rows than those that they judge; see `competing` for the arguments."""
     recipes = [RECIPES[name] for name in competing(final, pool=pool)]
     return any(recipe.pool or recipe.weighted for recipe in recipes)
 
@@ -95,9 +95,9 @@ def asks_again(final: str, *, pool: bool) -> bool:
 def trainings(final: str, rounds: int, folds: int, *, writes: bool = True, pool: bool = False) -> int:
     """Return the number of students a run trains.
 
-    One per fold in every round and for every other recipe, plus the final ones; a final student that learns from a pool needs
-    one more, which labels it. In a fold, students that were judged before do that, and the student of the labels weighs written
-    rows. The arguments are those of `competing`.
+    One per fold in every round and for every other recipe, plus the final ones; one that learns from a pool, or from weighted
+    rows, needs one more, which labels or weighs them. In a fold, students that were judged before do that. The arguments are
+    those of `competing`.
     """
     names = competing(final, writes=writes, pool=pool)
     others = [name for name in names if name != _of_rounds(writes=writes)]
@@ -186,12 +186,13 @@ class CrossFit:
         stage, name = f"round-{number}/crossfit", name or self._of_rounds
         if self._journal.stage_done(stage):
             return
+        every = [(row.example, self._folds.written(row.source, row.context)) for row in self._journal.dataset(number)]
         for fold in range(self._folds.count):
             if not self._journal.stage_done(f"round-{number}/fold-{fold}"):
-                self._judge_fold(number, name, fold)
+                self._judge_fold(number, name, fold, [example for example, own in every if own != fold])
         graded = self._journal.graded(number, SPLIT)
         evaluation = self._student_runner.evaluate(self._gold, graded)
-        written = [row.example for row in self._journal.dataset(number)] * RECIPES[name].written
+        written = [example for example, _ in every] * RECIPES[name].written
         texts = self._texts(written) * RECIPES[name].pool
         info = {
             "rows": len(written) + len(self._gold) * RECIPES[name].gold + len(texts),
@@ -202,14 +203,15 @@ class CrossFit:
         right = sum(g.score == 1.0 for g in graded)
         self._progress.note(f"{stage}, {_CALLED[name]}: {right:,} of {len(graded):,} gold rows right in cross-validation.")
 
-    def _judge_fold(self, number: int, name: str, fold: int) -> None:
+    def _judge_fold(self, number: int, name: str, fold: int, others: Sequence[Example]) -> None:
+        """Judge one fold; ``others`` are the written rows that do not belong to it."""
         started = time.monotonic()
         stage, recipe = f"round-{number}/fold-{fold}", RECIPES[name]
-        rows = self._outside(number, fold) * recipe.written
+        rows = list(others) * recipe.written
         gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
         judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
         parts = self._parts(recipe, rows, gold, stage)
-        found = self._student_runner.judge_aside(parts, list(judged.values()), stage, self._asked_later(name, number, fold))
+        found = self._student_runner.judge_aside(parts, list(judged.values()), stage, self._asked_later(name, others))
         graded = dict(zip(judged, found, strict=True))
         info = {"rows": sum(map(len, parts)), "fold": fold}
         self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
@@ -218,19 +220,13 @@ class CrossFit:
             f"trained on {counted(info['rows'], 'row')}: {right:,} of {counted(len(graded), 'row')} of this fold right"
         )
 
-    def _asked_later(self, name: str, number: int, fold: int) -> list[Sequence[Example]]:
+    def _asked_later(self, name: str, others: Sequence[Example]) -> list[Sequence[Example]]:
         """Return what later recipes will ask a fold's student about: texts to label, written rows to weigh."""
         recipe = RECIPES[name]
         if recipe.pool or recipe.weighted:
             return []
-        rows = self._outside(number, fold)
         weighs = name == "labels" and any(RECIPES[other].weighted for other in self._names)
-        return [self._texts(rows if recipe.written else []), rows if weighs else []]
-
-    def _outside(self, number: int, fold: int) -> list[Example]:
-        """Return the written rows that do not belong to a fold."""
-        every = ((row.example, self._folds.written(row.source, row.context)) for row in self._journal.dataset(number))
-        return [example for example, own in every if own != fold]
+        return [self._texts(others if recipe.written else []), others if weighs else []]
 
     def _parts(self, recipe: Recipe, written: Sequence[Example], gold: Sequence[Example], stage: str) -> list[Sequence[Example]]:
         """Return the rows to learn from, one part after the other.
@@ -242,7 +238,7 @@ class CrossFit:
             return [[*written, *gold]]
         if recipe.weighted and written:
             said = self._student_runner.predict_aside([gold], written, stage)
-            written = weighted(self._family, written, said)
+            written = weighted(self._family, written, said, gold)
         if not recipe.pool:
             return [written, gold]
         texts = self._texts(written)

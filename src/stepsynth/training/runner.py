@@ -388,7 +388,7 @@ def _learnt(row: Example) -> list[object]:
     """Return what a student learns from a row."""
     found: list[object] = [row.text, row.label, row.context, [[a.text, a.start] for a in row.answers]]
     # Absent where it says nothing, so that identities of earlier versions stay.
-    return [*found, row.soft_label, row.weight] if row.soft_label or row.weight != 1.0 else found
+    return found if row.plain else [*found, row.soft_label, row.weight]
 
 
 def steps_of(model: Model) -> dict[str, int]:
