@@ -198,6 +198,11 @@ def test_a_plan_counts_what_the_first_wave_would_not_have_to_pay_for(
     after = planned(capsys, world, *settings)
     assert after["cached"]["requests"] == 33
     assert len(loopback.completions) == asked + 1, "the sample"
+    # At one request a second; what is known takes no time.
+    slow = planned(capsys, world, *settings, "teacher.requests_per_minute=60")
+    assert slow["minutes"] == [round((count - 33) / 60, 1) for count in slow["requests"]]
+    fresh = planned(capsys, world, settings[0], f"cache={tmp_path / 'other.db'}", "teacher.requests_per_minute=60")
+    assert fresh["minutes"] == [round(count / 60, 1) for count in fresh["requests"]]
     changed = planned(capsys, world, *settings, "teacher.sampling.temperature=0.9")["cached"]
     assert changed["requests"] == 0
     assert planned(capsys, world, "cache=null")["cached"] is None

@@ -118,6 +118,8 @@ def make_plan(
     # One answer says nothing about the other servers of several.
     plan["teacher"]["probe"] = said if len(config.teacher.base_urls) > 1 else after_answers(said, config.teacher.model)
     expected = forecast(rows, [answer.usage for answer in answers], config.teacher)
+    cached = _cached(config, inputs, answers_path(config.cache, folder.parent))
+    known = cached["requests"] if cached else 0
     return {
         **plan,
         "sample": {
@@ -126,9 +128,9 @@ def make_plan(
         },
         "server": server or None,
         **expected,
-        "minutes": _minutes(config.teacher, expected["requests"], seconds),
+        "minutes": _minutes(config.teacher, [max(0, count - known) for count in expected["requests"]], seconds),
         "price": price_as_json(price),
-        "cached": _cached(config, inputs, answers_path(config.cache, folder.parent)),
+        "cached": cached,
         "trial": tried.run([*before, *zip(asked, answers, strict=True)], say) if trial else tried.untried(),
         "warnings": [
             *notes,
