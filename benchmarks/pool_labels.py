@@ -8,13 +8,18 @@ them. Students are judged on 1,000 *other rows of the training file*, never on a
 way in ``results/pool_labels.jsonl``; the same command goes on.
 
 - ``labels``: the student of the labelled rows alone, 100 optimiser steps.
-- All others learn from the texts first (three epochs), then from the labelled rows (50 steps). The texts' labels
-  (``method.pool_labels``; each goes on from the one before):
+- All others learn from the texts first (three epochs), then from the labelled rows (50 steps). What is learnt of a text
+  (``method.pool_labels``):
 - ``hard``: the likeliest label of the student of the labelled rows;
 - ``soft``: its probabilities;
-- ``aligned``: these, moved towards the labels' shares in the labelled rows (ReMixMatch: Berthelot et al. 2020, arXiv 1911.09785);
-- ``confident``: these; a text counts less where the student is less sure (SoftMatch: Chen et al. 2023, arXiv 2301.10921).
-- ``mean``: the mean of the probabilities of that student and of five that saw four fifths of the labelled rows each.
+- ``aligned``: these, moved towards the labels' shares in the labelled rows (after ReMixMatch: Berthelot et al. 2020, arXiv
+  1911.09785);
+- ``confident``: as ``aligned``; a text counts less where the student is less sure (weights after SoftMatch: Chen et al. 2023,
+  arXiv 2301.10921);
+- ``mean``: as ``soft``, with the mean of the probabilities of that student and of five that saw four fifths of the labelled rows
+  each.
+
+``seconds`` of ``labels`` and ``mean`` contain the trainings of those students that were not kept in a file.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def measure(cell: Cell, way: str) -> dict[str, Any]:
 
 
 def print_table(lines: Sequence[dict[str, Any]], base_way: str, ways: Sequence[str]) -> None:
-    """Print the scores of one way, and points of the others over it."""
+    """Print the scores of one way, and points of the others over it; last their mean, and of how many runs it is."""
     of = {(line["way"], line["labelled_rows"], line["data"], line["seed"]): 100 * line["accuracy"] for line in lines}
     for rows in sorted({line["labelled_rows"] for line in lines}):
         names = list(dict.fromkeys(line["data"] for line in lines if line["labelled_rows"] == rows))
@@ -186,7 +186,7 @@ def print_table(lines: Sequence[dict[str, Any]], base_way: str, ways: Sequence[s
             sign = "" if way == base_way else "+"
             error = f" ± {statistics.stdev(every) / len(every) ** 0.5:.1f}" if len(every) > 1 and sign else ""
             shown = (", ".join(f"{value:{sign}.1f}" for value in values) for values in found)
-            print(f"| {way} | {' | '.join(shown)} | {statistics.mean(every):{sign}.1f}{error} |")
+            print(f"| {way} | {' | '.join(shown)} | {statistics.mean(every):{sign}.1f}{error} ({len(every)}) |")
 
 
 def main() -> None:

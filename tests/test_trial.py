@@ -21,10 +21,11 @@ import pytest
 
 import stepsynth as ss
 from command import Outcome, stepsynth
-from family_worlds import FAMILIES, build_family_world, lend_student
+from family_worlds import FAMILIES, build_family_world, lend_student, rows_of
 from loopback import Fault, LoopbackServer, completion
 from own_families import Rating
 from stepsynth.data import load_validation
+from stepsynth.errors import ConfigError
 from stepsynth.planning.decision import Answer, Evidence, Gain, Share, decide
 from stepsynth.planning.questions import draw_gold
 from stepsynth.planning.training_time import training_time
@@ -252,7 +253,7 @@ def test_a_trial_has_all_its_keys_and_counts_what_was_sent(
     assert set(trial["teacher"]) == {"metric", "value", "ci95", "n", "f1", "f1_ci95", "undecided"}
     keys = {"written", "accepted", "dropped", "judged", "fitting", "value", "ci95", "limit", "chance"}
     assert set(trial["rows"]) == keys
-    assert set(trial["training"]) == {"students", "steps", "steps_per_s", "minutes"}
+    assert set(trial["training"]) == {"students", "steps", "steps_per_s", "minutes", "pool"}
     assert set(trial["decision"]) == {"answer", "sentence", "more"}
     spent, worst = trial["spent"], trial["worst_case"]
     # Twenty labels and twenty rows, of which the plan's own sample is one.
@@ -506,6 +507,49 @@ def test_a_trial_makes_six_steps_and_no_more(student: Path, tmp_path: Path, monk
     assert training_time(config, gold, trainings=2, parts=[100]) is not None
     assert len(made) == 6
     assert max(made) <= 4 * 8
+
+
+def test_whole_epochs_are_counted_where_the_best_one_is_kept(student: Path, tmp_path: Path) -> None:
+    world = build_family_world(tmp_path / "world", "classification", student=student)
+    config = world.config("student.min_steps=100", "student.epochs=3", "student.batch_size=32", "student.keep=best")
+    gold = [Example(f"g{place}", f"kalm {place}", "kalm" if place % 2 else "spitz") for place in range(40)]
+    found = training_time(config, gold, trainings=1, parts=[400])
+    # Eight epochs of 13 steps.
+    assert found is not None
+    assert found["steps"] == 104
+
+
+def test_a_student_that_cannot_be_trained_leaves_the_decision(
+    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher is paid by then."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConfigError("the student diverged in epoch 1.")
+
+    monkeypatch.setattr("stepsynth.students.classifier.Classifier.fit", fail)
+    trial, outcome = tried(capsys, build_family_world(tmp_path / "world", "classification", student=student))
+    assert trial["training"] is None
+    assert trial["decision"]["sentence"]
+    assert "Trial: the student cannot be trained: the student diverged in epoch 1." in outcome.err
+
+
+@pytest.mark.parametrize(("final", "pool"), [("auto", True), ("all", True), ("stages", False), ("labels", False)])
+def test_only_students_that_learn_from_a_pool_are_timed_with_it(
+    final: str, pool: bool, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"method__name": "crossfit", "method__seed_rows": 12, "method__final": final}
+    world = build_family_world(
+        tmp_path / "world", "classification", student=student, data__pool={"path": "pool.jsonl"}, **settings
+    )
+    world.write_rows("pool.jsonl", [{"text": row["text"]} for row in rows_of("classification", 80, 2000)])
+    changes = ("student.batch_size=4", "student.epochs=1", "student.min_steps=0", "student.keep=last")
+    trial, _ = tried(capsys, world, *changes)
+    gold = trial["labels"]["of"]
+    assert trial["training"]["pool"] is pool
+    assert trial["training"]["steps"] == -(-(12 + 80 * pool) // 4) + -(-gold // 4)
+    said = stepsynth(capsys, "plan", world.config_path, "--try", *(word for change in changes for word in ("--set", change))).out
+    assert ("for the teacher, up to about" in said) is pool
 
 
 def test_a_student_without_steps_tells_no_time(student: Path, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def _forecast_lines(plan: dict[str, Any]) -> list[str]:
     trained = "training not counted"
     if training:
         steps = f"{training['steps']:,} steps, {training['steps_per_s']:g} a second"
-        most = "up to" if plan["data"]["pool"] else "about"
+        most = "up to about" if training["pool"] else "about"
         trained = f"{most} {training['minutes']} for {counted(training['students'], 'training')} of {steps}"
     if minutes is None:
         lines.append(f"minutes   unknown: a batch API answers within a day per wave; {trained}")

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepsynth.runtime.imports import importing
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.students import create_student
 from stepsynth.tasks import create_family
@@ -24,10 +25,10 @@ from stepsynth.training import with_half_the_steps
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepsynth.config import RunConfig
+    from stepsynth.config import RunConfig, StudentConfig
     from stepsynth.types import Example
 
-__all__ = ["training_time"]
+__all__ = ["makes_steps", "training_time"]
 
 # The first step also allocates; the median of the others is not moved by a short break.
 _STEPS = 6
@@ -47,7 +48,8 @@ def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int,
         config: the run's.
         gold: labelled rows, which are as long as those that students learn from.
         trainings: how many students are trained.
-        parts: how many rows each learns from, one part after the other; parts without rows are skipped.
+        parts: how many rows each learns from, one part after the other; parts without rows are skipped. Another student whose
+            mistakes are extrapolated counts as if it were as fast.
 
     Returns:
         ``students``, ``steps`` of each, ``steps_per_s`` and ``minutes``. Reading, judging and loading are not counted. ``None``
@@ -58,13 +60,12 @@ def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int,
         UserError: the student cannot be trained; a run would say the same.
         Interrupted: a stop was asked for.
     """
-    told = config.student.kind is None and not create_family(config.task).spans
-    seconds = _seconds_per_step(config, gold) if told else None
+    seconds = _seconds_per_step(config, gold) if makes_steps(config) else None
     if seconds is None:
         return None
     learnt = [rows for rows in parts if rows]
     student = (with_half_the_steps(config) if len(learnt) > 1 else config).student
-    steps = sum(max(student.min_steps, student.epochs * math.ceil(rows / student.batch_size)) for rows in learnt)
+    steps = sum(_steps(student, rows) for rows in learnt)
     return {
         "students": trainings,
         "steps": steps,
@@ -73,11 +74,30 @@ def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int,
     }
 
 
+def makes_steps(config: RunConfig) -> bool:
+    """Whether a few steps tell how long a training is; see `training_time` for those of which they do not."""
+    return config.student.kind is None and config.student.head != "probe" and not create_family(config.task).spans
+
+
+def _steps(student: StudentConfig, rows: int) -> int:
+    """Return the steps of one training."""
+    each = math.ceil(rows / student.batch_size)
+    steps = max(student.min_steps, student.epochs * each)
+    # Only whole epochs can be compared.
+    return math.ceil(steps / each) * each if student.keep == "best" else steps
+
+
 def _seconds_per_step(config: RunConfig, gold: Sequence[Example]) -> float | None:
     times: list[float] = []
 
+    with importing():
+        import torch
+
     def step(done: int, steps: int) -> None:
         check_stop()
+        if torch.cuda.is_available():
+            # A GPU has then made the step; before, it may only have been told to.
+            torch.cuda.synchronize()
         times.append(time.monotonic())
         if len(times) == _STEPS:
             raise _EnoughError

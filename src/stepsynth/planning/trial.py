@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.data import deal_folds
-from stepsynth.errors import RunError
+from stepsynth.errors import RunError, UserError
 from stepsynth.filters import FilterPipeline, own_filters
 from stepsynth.filters.layout import Layout
 from stepsynth.generation import LLMPredictor, TeacherClient
@@ -37,7 +37,7 @@ from stepsynth.planning.questions import (
     with_long_reasons,
     worst_case,
 )
-from stepsynth.planning.training_time import training_time
+from stepsynth.planning.training_time import makes_steps, training_time
 from stepsynth.run import JOURNAL
 from stepsynth.run.answers import open_answers
 from stepsynth.runtime.counting import counted
@@ -46,6 +46,7 @@ from stepsynth.runtime.shutdown import check_stop
 from stepsynth.students.curve import learning_curve
 from stepsynth.students.judging import RowJudge
 from stepsynth.teachers.completions import is_failure
+from stepsynth.training.crossfit import learns_from_pool
 from stepsynth.types import Candidate, DropReason, Response, Verdict
 
 if TYPE_CHECKING:
@@ -261,18 +262,25 @@ class Trial:
         }
 
     def _training(self, report: Callable[[str], object]) -> dict[str, Any] | None:
-        """Return how long the run trains, see `training_time`; nothing without students."""
-        if not self._trainings:
+        """Return how long the run trains, see `training_time`; nothing without students that make steps."""
+        method, inputs, final = self._method, self._inputs, self._config.method.final
+        if not self._trainings or not makes_steps(self._config):
             return None
-        report("Trial: the student makes some steps, to show how fast it learns.")
-        method, inputs, gold = self._method, self._inputs, len(self._gold)
-        written = (len(inputs.seed) or self._config.method.seed_rows) if method.asks else 0
+        report("Trial: the student makes six steps, to estimate the time of all trainings.")
+        written, gold = (len(inputs.seed) or self._config.method.seed_rows) if method.asks else 0, len(self._gold)
+        pool = inputs.pool if method.self_trains and learns_from_pool(final, writes=method.asks) else None
         if method.crossfits:
             # The largest of its data sets; not every student learns from the pool.
-            parts = [written + (len(inputs.pool.rows) if inputs.pool and method.self_trains else 0), gold]
+            parts = [written + (len(pool.rows) if pool else 0), gold]
         else:
             parts = [written * (method.student != "gold") + gold * (method.student in ("gold", "both"))]
-        return training_time(self._config, self._gold, trainings=self._trainings, parts=parts)
+        try:
+            found = training_time(self._config, self._gold, trainings=self._trainings, parts=parts)
+        except UserError as error:
+            # What the teacher answered is paid for, and says whether to begin; the run will stop at this.
+            report(f"Trial: the student cannot be trained: {error.message}")
+            return None
+        return found and {**found, "pool": pool is not None}
 
     def _rows(self, verdicts: Sequence[Verdict], judge: RowJudge | None) -> dict[str, Any]:
         """Return how many sample rows passed the filters, and how many of those fit their labels."""

@@ -32,7 +32,18 @@ if TYPE_CHECKING:
     from stepsynth.training.runner import StudentRunner
     from stepsynth.types import Example
 
-__all__ = ["PREFERRED", "RECIPES", "SPLIT", "CrossFit", "Recipe", "asks_again", "competing", "judged_rounds", "trainings"]
+__all__ = [
+    "PREFERRED",
+    "RECIPES",
+    "SPLIT",
+    "CrossFit",
+    "Recipe",
+    "asks_again",
+    "competing",
+    "judged_rounds",
+    "learns_from_pool",
+    "trainings",
+]
 
 # Predictions by students on rows that they had not seen.
 SPLIT = "crossfit"
@@ -90,6 +101,11 @@ def asks_again(final: str, *, pool: bool) -> bool:
     """Whether students of folds are asked about more rows than those that they judge; see `competing` for the arguments."""
     recipes = [RECIPES[name] for name in competing(final, pool=pool)]
     return any(recipe.pool or recipe.weighted for recipe in recipes)
+
+
+def learns_from_pool(final: str, *, writes: bool = True) -> bool:
+    """Whether a student of a run with a pool may learn from it; see `competing` for the arguments."""
+    return any(RECIPES[name].pool for name in competing(final, writes=writes, pool=True))
 
 
 def trainings(final: str, rounds: int, folds: int, *, writes: bool = True, pool: bool = False) -> int:

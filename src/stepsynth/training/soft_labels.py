@@ -32,10 +32,10 @@ def pseudo_labelled(
 
     Args:
         how: ``hard``: the predicted answer. ``soft``: the student's probabilities, too (`Example.soft_label`). ``aligned``:
-            these, moved towards the labels' shares in the gold rows (distribution alignment: ReMixMatch, Berthelot et al.
-            2020, arXiv 1911.09785, section 3.1). ``confident``: these, and a text counts less the further it is below the mean
-            confidence (SoftMatch, Chen et al. 2023, arXiv 2301.10921). Tasks with several labels know ``hard`` and
-            ``soft``, those with spans ``hard``.
+            these, moved towards the labels' shares in the gold rows (after ReMixMatch, Berthelot et al. 2020, arXiv
+            1911.09785, section 3.1). ``confident``: these, and a text counts less the further it is below the mean
+            confidence (weights after SoftMatch, Chen et al. 2023, arXiv 2301.10921, which weighs hard labels of augmented
+            views). Tasks with several labels know ``hard`` and ``soft``, those with spans ``hard``.
         family: the task's family.
         texts: rows without an answer.
         predictions: one per text.
