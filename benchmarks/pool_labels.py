@@ -100,15 +100,15 @@ class Cell:
         """
         folds, found = deal_folds(self.gold, 5, self.config.seed), []
         for fold in (None, *range(5))[:count]:
-            file = folder / f"{self.config.task.name}-{self.config.seed}-{self.name[:12]}-{fold}.npz"
+            file = folder / f"{self.config.task.name}-{self.config.seed}-{self.name[:12]}-{fold}.json"
             if not file.exists():
                 rows = [row for row in self.gold if fold is None or folds.gold(row) != fold]
                 with tempfile.TemporaryDirectory() as name:
                     model = self.student(100).fit(rows, [], seed=self.config.seed, out=Path(name))
-                    said = {"texts": self.said(model, self.texts), "judged": self.said(model, self.judged)}
+                    said = {"texts": self.said(model, self.texts).tolist(), "judged": self.said(model, self.judged).tolist()}
                 folder.mkdir(parents=True, exist_ok=True)
-                numpy.savez(file, **said)
-            found.append(dict(numpy.load(file)))
+                file.write_text(json.dumps(said))
+            found.append({name: numpy.array(rows) for name, rows in json.loads(file.read_text()).items()})
         return found
 
 
