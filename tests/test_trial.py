@@ -538,7 +538,7 @@ def test_a_student_that_cannot_be_trained_leaves_the_decision(
 def test_only_students_that_learn_from_a_pool_are_timed_with_it(
     final: str, pool: bool, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"method__name": "crossfit", "method__seed_rows": 12, "method__final": final}
+    settings: dict[str, Any] = {"method__name": "crossfit", "method__seed_rows": 12, "method__final": final}
     world = build_family_world(
         tmp_path / "world", "classification", student=student, data__pool={"path": "pool.jsonl"}, **settings
     )
