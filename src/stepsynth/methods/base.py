@@ -191,7 +191,7 @@ def _check_soft_labels(config: RunConfig, *, pool: bool) -> None:
         if family.spans:
             raise ValueError(f"{key} is for tasks with labels, and the answers of this one are spans: {instead}")
         if config.student.head == "probe":
-            raise ValueError(f"{key} has no effect on a linear probe (student.head: probe): {instead}, or take another head")
+            raise ValueError(f"{key} has no effect on a linear probe (student.head: probe): {instead}, or choose another head")
     if how in ("aligned", "confident") and family.several_labels:
         raise ValueError(f"{key} is for rows with one label, and these may have several: write soft")
 

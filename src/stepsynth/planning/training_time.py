@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.runtime.imports import importing
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.students import create_student
+from stepsynth.students.batches import training_steps
 from stepsynth.tasks import create_family
 from stepsynth.training import with_half_the_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepsynth.config import RunConfig, StudentConfig
+    from stepsynth.config import RunConfig
     from stepsynth.types import Example
 
 __all__ = ["makes_steps", "training_time"]
@@ -65,7 +66,7 @@ def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int,
         return None
     learnt = [rows for rows in parts if rows]
     student = (with_half_the_steps(config) if len(learnt) > 1 else config).student
-    steps = sum(_steps(student, rows) for rows in learnt)
+    steps = sum(training_steps(student, rows) for rows in learnt)
     return {
         "students": trainings,
         "steps": steps,
@@ -77,14 +78,6 @@ def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int,
 def makes_steps(config: RunConfig) -> bool:
     """Whether a few steps tell how long a training is; see `training_time` for those of which they do not."""
     return config.student.kind is None and config.student.head != "probe" and not create_family(config.task).spans
-
-
-def _steps(student: StudentConfig, rows: int) -> int:
-    """Return the steps of one training."""
-    each = math.ceil(rows / student.batch_size)
-    steps = max(student.min_steps, student.epochs * each)
-    # Only whole epochs can be compared.
-    return math.ceil(steps / each) * each if student.keep == "best" else steps
 
 
 def _seconds_per_step(config: RunConfig, gold: Sequence[Example]) -> float | None:

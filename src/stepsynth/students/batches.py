@@ -7,6 +7,7 @@ length and content alone.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +15,8 @@ from stepsynth.runtime.imports import importing
 
 if TYPE_CHECKING:
     import random
+
+    from stepsynth.config import StudentConfig
 
 __all__ = [
     "HEAD_FILE",
@@ -27,6 +30,7 @@ __all__ = [
     "longest",
     "reads_segments",
     "tokenise",
+    "training_steps",
 ]
 
 # transformers' own annotations are too loose to be useful.
@@ -122,6 +126,19 @@ def reads_segments(network: Network) -> bool:
         return bool(told)
     encoder: Network = getattr(network, "body", network)
     return "token_type_ids" in inspect.signature(encoder.forward).parameters and getattr(encoder.config, "type_vocab_size", 0) > 1
+
+
+def training_steps(config: StudentConfig, rows: int) -> int:
+    """Return the optimiser steps of one training: those of its epochs, or more if there are few rows.
+
+    Args:
+        config: the student's settings.
+        rows: how many it learns from.
+    """
+    each = math.ceil(rows / config.batch_size)
+    steps = max(config.epochs * each, config.min_steps)
+    # Only whole epochs can be compared.
+    return math.ceil(steps / each) * each if config.keep == "best" else steps
 
 
 def length_groups(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[int]:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from stepsynth.errors import ConfigError
-from stepsynth.students.batches import Network, Tokenizer, length_groups
+from stepsynth.students.batches import Network, Tokenizer, length_groups, training_steps
 
 if TYPE_CHECKING:
     from stepsynth.config import StudentConfig
@@ -149,9 +149,9 @@ def computes_in_bfloat16() -> bool:
 def _arguments(config: StudentConfig, rows: int, seed: int, out: Path) -> Any:
     """Translate a student's settings into the Trainer's, which then saves, reports and prints nothing."""
     each = math.ceil(rows / config.batch_size)
-    steps = max(config.epochs * each, config.min_steps)
-    # Only whole epochs can be compared. Otherwise the exact number of steps is made, and 33 rows with batch size 32
-    # become batches of 17 and 16, not 32 and 1.
+    steps = training_steps(config, rows)
+    # Where no epochs are compared, the exact number of steps is made, and 33 rows with batch size 32 become batches of 17
+    # and 16, not 32 and 1.
     whole = config.keep == "best"
     size = config.batch_size if whole else math.ceil(rows / each)
     return TrainingArguments(
