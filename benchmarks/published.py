@@ -1,156 +1,218 @@
-"""The same student on data that large models wrote for others, on gold data, and tested on the real test sets.
+"""What would a stronger teacher bring? Rows that larger models wrote for others, in the place of a teacher's.
 
-    STEPSYNTH_DATA=FOLDER python benchmarks/published.py --seeds 2
-    python benchmarks/published.py --table              # print the tables from the results again
+    STEPSYNTH_DATA=FOLDER python benchmarks/published.py --seeds 0 1 2
+    python benchmarks/published.py --table
 
-The embedded teacher is too weak for entailment, so the released data of the S3 paper (GPT-3.5), of
-SuperGen (CTRL) and of FuseGen (GPT-3.5) stand in for it. Rows are drawn with the seed, evenly over
-the labels, and taken as ``data.seed`` of a run without further rounds; ``gold`` systems draw the same number of real
-training rows. IMDb asks whether extrapolated rows help at the same size: half of the seed rows are
-exchanged for rows of the released rounds. Every cell is a run directory, so a stopped run goes on.
+Movie reviews (IMDb) from six models (FuseGen) and from GPT-3.5's errors (S3); pairs of RTE (S3, SuperGen) and QNLI (SuperGen).
+``people`` is a teacher that is always right: other rows of the training file with their labels. Written rows are drawn with the
+seed, evenly over the labels, after the rules for rows that a user brings (no repeated texts, none from the labelled rows).
+Nothing else is dropped, so the models' refusals and preambles are among them.
+
+For every writer two students: of its rows alone, and of its rows and then the labels, each 50 steps; and a student of the labels
+alone. All make 100 optimiser steps, and are tested on the same 1,000 test rows (RTE: 277). Nothing is chosen by these scores.
+One line per student in ``results/published.jsonl``; the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import random
+import sys
+import tempfile
 import time
-from collections import defaultdict
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsynth.cli.running import run_config
-from stepsynth.config import load_config
-from stepsynth.evaluation import hierarchical_interval, hierarchical_paired
-from stepsynth.journal import Journal
-
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "published.json"
-FUSEGEN = "fusegen_imdb/gpt-3.5-turbo-instruct"
-S3_IMDB = ("s3_synth_imdb/additional_1", "s3_synth_imdb/additional_2")
-S3_RTE = ("s3_synth_rte/additional_1", "s3_synth_rte/additional_2")
-# Task -> system -> [(files, rows)]; the first system is what the others are compared with.
-SYSTEMS: dict[str, dict[str, list[tuple[tuple[str, ...], int]]]] = {
-    "rte": {
-        "s3 (GPT-3.5), 700": [(S3_RTE, 700)],
-        "supergen (CTRL), 700": [(("supergen_rte/train",), 700)],
-        "gold, 300": [(("rte/train",), 300)],
-        "gold, 700": [(("rte/train",), 700)],
-    },
-    "qnli": {
-        "supergen (CTRL), 700": [(("supergen_qnli/train",), 700)],
-        "gold, 300": [(("qnli/train",), 300)],
-        "gold, 700": [(("qnli/train",), 700)],
-    },
-    "imdb": {
-        "fusegen 400 + s3 400": [((FUSEGEN,), 400), (S3_IMDB, 400)],
-        "fusegen, 800": [((FUSEGEN,), 800)],
-        "fusegen, 400": [((FUSEGEN,), 400)],
-        "s3, 800": [(S3_IMDB, 800)],
-        "gold, 300": [(("imdb/train",), 300)],
-        "gold, 800": [(("imdb/train",), 800)],
-    },
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.comparisons import packed, signed  # noqa: E402
+
+from stepsynth.config import load_config  # noqa: E402
+from stepsynth.data import load_source  # noqa: E402
+from stepsynth.data.gold import load_validation  # noqa: E402
+from stepsynth.data.splits import fingerprint  # noqa: E402
+from stepsynth.evaluation.seeds import hierarchical_paired  # noqa: E402
+from stepsynth.filters import FilterPipeline  # noqa: E402
+from stepsynth.students.classifier import Classifier  # noqa: E402
+from stepsynth.tasks import create_family  # noqa: E402
+from stepsynth.types import Candidate, Example, GeneratedRow  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
+PEOPLE = "people"
+STEPS = 100
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, and who wrote rows for it.
+
+    Attributes:
+        labelled: labelled rows.
+        written: rows of each writer.
+        writers: their files, in the order of the table.
+    """
+
+    labelled: int
+    written: int
+    writers: dict[str, tuple[str, ...]]
+
+
+_FUSEGEN = (
+    "gpt2-xl",
+    "opt-6.7b",
+    "flan-t5-xl",
+    "llama-2-7b-chat-hf",
+    "vicuna-7b-1.5v",
+    "gpt-3.5-turbo-instruct",
+    "gpt-4-turbo-preview",
+)
+TASKS = {
+    "imdb": Task(
+        60,
+        160,
+        {
+            **{f"{name} (FuseGen)": (f"fusegen_imdb/{name}",) for name in _FUSEGEN},
+            "gpt-3.5 from errors (S3)": ("s3_synth_imdb/additional_1", "s3_synth_imdb/additional_2"),
+        },
+    ),
+    "rte": Task(
+        300,
+        600,
+        {
+            "ctrl (SuperGen)": ("supergen_rte/train",),
+            "gpt-3.5 from errors (S3)": ("s3_synth_rte/additional_1", "s3_synth_rte/additional_2"),
+        },
+    ),
+    "qnli": Task(300, 600, {"ctrl (SuperGen)": ("supergen_qnli/train",)}),
 }
 
 
-def draw(data: Path, parts: list[tuple[tuple[str, ...], int]], seed: int) -> list[dict[str, Any]]:
-    """Return rows, evenly over the labels of each part, in a seeded order; texts occur once."""
-    chosen: list[dict[str, Any]] = []
-    for files, count in parts:
-        by_label: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-        for name in files:
-            with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-                for line in lines:
-                    row = json.loads(line)
-                    texts = "\n".join(str(row[key]).strip() for key in ("text", "text1", "text2") if key in row)
-                    if texts.strip():
-                        by_label[row["label"]].setdefault(texts, row)
-        for label in sorted(by_label):
-            rows = list(by_label[label].values())
-            chosen += random.Random(f"{seed} {files} {label}").sample(rows, min(len(rows), count // len(by_label)))
-    random.Random(f"{seed} order").shuffle(chosen)
-    return chosen
+class Cell:
+    """The labelled rows, written rows and test rows of a data set and seed."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.task, self.seed = TASKS[name], seed
+        # A pass over the rows is no more than the steps, so that these are the same for all.
+        overrides = [f"seed={seed}", f"data.validation.sample={self.task.labelled}", "student.epochs=1", "method.name=crossfit"]
+        self.config = load_config(ROOT / "examples" / f"{name}.yaml", overrides)
+        self.family = create_family(self.config.task)
+        validation = load_validation(self.config)
+        self.gold = [*validation.harvest, *validation.select]
+        assert self.config.data.test is not None
+        self.test = load_source(self.config.data.test, self.config.task, role="test", seed=0)
+
+    def written(self, files: Sequence[str]) -> list[Example]:
+        """Return rows of a writer; without files, of people."""
+        whole = self.config.data.validation.model_copy(update={"sample": None})
+        if files:
+            folder = Path(os.environ["STEPSYNTH_DATA"])
+            sources = [whole.model_copy(update={"path": folder / f"{file}.jsonl.gz"}) for file in files]
+        else:
+            sources = [whole]
+        known = {fingerprint(row) for row in self.gold}
+        rows = [row for source in sources for row in load_source(source, self.config.task, role="written", seed=0)]
+        candidates = [_candidate(place, row) for place, row in enumerate(rows) if fingerprint(row) not in known]
+        kept = {v.candidate.row.position for v in FilterPipeline.for_given(self.gold).judge(candidates, []) if v.accepted}
+        found: list[Example] = []
+        for label in self.config.task.labels:
+            own = [row for place, row in enumerate(rows) if place in kept and row.label == label]
+            found += random.Random(f"{self.seed} {label}").sample(own, self.task.written // len(self.config.task.labels))
+        return found
+
+    def train(self, *parts: Sequence[Example]) -> dict[str, Any]:
+        """Train a student, part by part, and test it."""
+        started = time.monotonic()
+        student = self.config.student.model_copy(update={"min_steps": STEPS // len(parts)})
+        with tempfile.TemporaryDirectory() as name:
+            start = None
+            for place, rows in enumerate(parts):
+                out = Path(name) / str(place)
+                model = Classifier(student, self.family).fit(rows, [], seed=self.seed, out=out, start=start)
+                start = out
+            right = tuple(float(p.label == row.label) for p, row in zip(model.predict(self.test), self.test, strict=True))
+        steps = STEPS // len(parts) * len(parts)
+        return {"steps": steps, "test": packed(right), "seconds": round(time.monotonic() - started)}
 
 
-def cell(task: str, system: str, seed: int, runs: Path, data: Path) -> dict[str, Any]:
-    """Train and test one student; return its scores."""
-    started = time.monotonic()
-    name = f"{task}-{'-'.join(''.join(c if c.isalnum() else ' ' for c in system).split())}-{seed}"
-    runs.mkdir(parents=True, exist_ok=True)
-    rows = runs / f"{name}.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in draw(data, SYSTEMS[task][system], seed)), encoding="utf-8")
-    overrides = [f"seed={seed}", "method.name=seed-only", f"data.seed.path={rows}", "cache=null"]
-    config = load_config(ROOT / "examples" / f"{task}.yaml", overrides)
-    results = run_config(config, runs / name, quiet=True, students=runs / "students")["methods"]["seed-only"]
-    with closing(Journal(runs / name / "journal.db")) as journal:
-        right = "".join(str(int(graded.score)) for graded in journal.graded(0, "test"))
-    return {
-        "task": task,
-        "system": system,
-        "seed": seed,
-        "rows": results["rows"],
-        "dropped": results["dropped"],
-        "select": results["rounds"][0]["select"]["value"],
-        "test": results["test"]["value"],
-        "right": right,
-        "seconds": round(time.monotonic() - started),
-    }
+def _candidate(place: int, row: Example) -> Candidate:
+    return Candidate(GeneratedRow("import", place, "", row.label, None, row.text, row.context, None))
 
 
-def print_tables(cells: list[dict[str, Any]]) -> None:
-    """Print one Markdown table per task."""
-    for task in dict.fromkeys(c["task"] for c in cells):
-        own = [c for c in cells if c["task"] == task]
-        systems = [s for s in SYSTEMS[task] if any(c["system"] == s for c in own)]
-        bits = {s: {c["seed"]: [b == "1" for b in c["right"]] for c in own if c["system"] == s} for s in systems}
-        print(f"\n| {task}: training rows | rows kept | seeds | test accuracy [95 %] | minus {systems[0]} [95 %] | p |")
+def measure(name: str, seed: int, writers: Sequence[str], known: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Train and test what is missing of a data set and seed."""
+    files = {**TASKS[name].writers, PEOPLE: ()}
+    wanted = [
+        ("", "labels"),
+        *((writer, way) for writer in files if not writers or writer in writers for way in ("both", "written")),
+    ]
+    cell: Cell | None = None
+    for writer, way in wanted:
+        if (name, seed, writer, way) in known:
+            continue
+        cell = cell or Cell(name, seed)
+        entry = {"data": name, "seed": seed, "writer": writer, "way": way, "labelled_rows": len(cell.gold)}
+        rows = cell.written(files[writer]) if writer else []
+        parts = {"labels": [cell.gold], "both": [rows, cell.gold], "written": [rows]}[way]
+        yield {**entry, "written_rows": len(rows), **cell.train(*parts)}
+
+
+def print_table(lines: Sequence[dict[str, Any]]) -> None:
+    """Print, by data set, what each writer's rows are worth: alone, and before the labels, in points over labels alone."""
+    for name in dict.fromkeys(line["data"] for line in lines):
+        tests = {(c["writer"], c["way"], c["seed"]): [float(v) for v in c["test"]] for c in lines if c["data"] == name}
+        base = {seed: test for (_, way, seed), test in tests.items() if way == "labels"}
+        alone = ", ".join(f"{100 * sum(test) / len(test):.1f}" for _, test in sorted(base.items()))
+        rows = {key: {c[key] for c in lines if c["data"] == name and c["writer"]} for key in ("labelled_rows", "written_rows")}
+        print(f"\n{name}: {rows} rows; labels alone {alone}\n")
+        print("| rows of | seeds | written alone, minus labels | then labels: seed by seed | minus labels [95 %] | p |")
         print("|---|---|---|---|---|---|")
-        for system in systems:
-            seeds = sorted(bits[system])
-            scores = [bits[system][seed] for seed in seeds]
-            mean = sum(map(sum, scores)) / sum(map(len, scores))
-            low, high = hierarchical_interval(scores, 0)
-            kept = sorted({c["rows"] for c in own if c["system"] == system})
-            line = f"| {system} | {kept[0]}-{kept[-1]} | {len(seeds)} | {100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-            both = [seed for seed in seeds if seed in bits[systems[0]]]
-            if system == systems[0] or not both:
-                print(f"{line} | | |")
-                continue
-            paired = hierarchical_paired([bits[system][s] for s in both], [bits[systems[0]][s] for s in both], 0)
-            low, high = paired.ci95
-            print(f"{line} | {100 * paired.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] | {paired.p_value:.3f} |")
+        for writer in dict.fromkeys(writer for writer, _, _ in tests if writer):
+            cells = [writer]
+            for way in ("written", "both"):
+                own = {seed: test for (who, how, seed), test in tests.items() if (who, how) == (writer, way) and seed in base}
+                if not own:
+                    cells += [""] * (2 if way == "written" else 3)
+                    continue
+                seeds = sorted(own)
+                found = hierarchical_paired([own[seed] for seed in seeds], [base[seed] for seed in seeds], 0)
+                points = {"value": 100 * found.difference, "ci95": [100 * end for end in found.ci95]}
+                apart = [100 * (sum(own[s]) - sum(base[s])) / len(base[s]) for s in seeds]
+                if way == "written":
+                    cells += [str(len(seeds)), signed(points)]
+                else:
+                    cells += [", ".join(f"{value:+.1f}" for value in apart), signed(points), f"{found.p_value:.3f}"]
+            print(f"| {' | '.join(cells)} |")
 
 
 def main() -> None:
-    """Run the cells that are missing, then print the tables."""
+    """Run what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=list(SYSTEMS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "published", help="where the runs are kept")
+    parser.add_argument("--data", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--writers", nargs="*", default=[], help="names as in the table; by default all")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="only print the tables")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    cells: list[dict[str, Any]] = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
-    if not options.table:
-        if "STEPSYNTH_DATA" not in os.environ:
-            parser.error("set STEPSYNTH_DATA to the folder with the data sets")
-        for seed in range(options.seeds):
-            for task in options.tasks:
-                for system in SYSTEMS[task]:
-                    if any((c["task"], c["system"], c["seed"]) == (task, system, seed) for c in cells):
-                        continue
-                    cells.append(cell(task, system, seed, options.runs.resolve(), Path(os.environ["STEPSYNTH_DATA"])))
-                    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-                    RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
-                    print(f"{task}, {system}, seed {seed}: {100 * cells[-1]['test']:.1f} ({cells[-1]['seconds']} s)", flush=True)
-    if options.json:
-        print(json.dumps(cells, indent=1))
+    lines = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    if options.table:
+        print_table(lines)
         return
-    print_tables(cells)
+    if "STEPSYNTH_DATA" not in os.environ:
+        parser.error("set STEPSYNTH_DATA to the folder with the data sets")
+    known = {(line["data"], line["seed"], line["writer"], line["way"]) for line in lines}
+    for seed in options.seeds:
+        for name in options.data:
+            for entry in measure(name, seed, options.writers, known):
+                with options.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
+                right = 100 * sum(map(float, entry["test"])) / len(entry["test"])
+                shown = {key: entry[key] for key in ("data", "seed", "writer", "way", "written_rows", "seconds")}
+                print(f"{shown}: {right:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ goes on.
 - ``soft``, ``weighted`` and ``sure``: as ``stages 50+50``, but a student of the labelled rows alone has a say in the first one. A
   written row's target is halfway between its label and what that student says; or its loss counts by the probability that
   this student gives its label; or it is left out if that probability is below a half of chance;
+- ``in batches of 16``: half as many rows in each step, so half as many epochs and about half of the time;
 - ``mean of labels`` and ``mean of stages``: the mean of the weights of five students, of all rows and of four times three
   quarters of them, as cross-fitting trains them anyway (a "soup": Wortsman et al. 2022, arXiv 2203.05482).
 """
@@ -63,12 +64,14 @@ class Way:
         then: steps from labelled rows.
         mean: whether it is the mean of several students.
         targets: how a student of the labelled rows changes what written rows teach; see the top.
+        batch: rows in a step; 0: as the run had.
     """
 
     first: int
     then: int
     mean: bool = False
     targets: str = ""
+    batch: int = 0
 
 
 WAYS = {
@@ -78,6 +81,10 @@ WAYS = {
     "weighted 50+50": Way(50, 50, targets="weighted"),
     "sure 50+50": Way(50, 50, targets="sure"),
     "stages 50+100": Way(50, 100),
+    "labels 50": Way(0, 50),
+    "stages 25+25": Way(25, 25),
+    "labels 100 in batches of 16": Way(0, 100, batch=16),
+    "stages 50+50 in batches of 16": Way(50, 50, batch=16),
     "labels 200": Way(0, 200),
     "stages 100+100": Way(100, 100),
     "mean of labels": Way(0, 100, mean=True),
@@ -108,19 +115,20 @@ class Cell:
         self.judged = others(self.config, (*self.gold, *(row for row, _ in self.written)))
         self._said: Sequence[Prediction] = ()
 
-    def student(self, steps: int) -> Classifier:
+    def student(self, steps: int, batch: int = 0) -> Classifier:
         """Return a recipe that makes so many steps."""
-        return Classifier(self.config.student.model_copy(update={"min_steps": steps}), self.family)
+        changed = {"min_steps": steps, "batch_size": batch or self.config.student.batch_size}
+        return Classifier(self.config.student.model_copy(update=changed), self.family)
 
-    def trained(self, first: int, then: int, out: Path, fold: int | None = None) -> Any:
+    def trained(self, first: int, then: int, out: Path, fold: int | None = None, batch: int = 0) -> Any:
         """Train on all rows, or on those that do not belong to a fold."""
         written = [row for row, own in self.written if fold is None or own != fold] if first else []
         gold = [row for row in self.gold if fold is None or self.folds.gold(row) != fold]
         start = None
         if written:
             start = out.with_name(f"{out.name}-first")
-            self.student(first).fit(written, [], seed=self.config.seed, out=start)
-        return self.student(then).fit(gold, [], seed=self.config.seed, out=out, start=start)
+            self.student(first, batch).fit(written, [], seed=self.config.seed, out=start)
+        return self.student(then, batch).fit(gold, [], seed=self.config.seed, out=out, start=start)
 
     def softened(self, way: Way, out: Path) -> Any:
         """Train on all rows in two stages; a student of the labelled rows changes what the first one teaches."""
@@ -165,7 +173,10 @@ def measure(cell: Cell, way: str) -> dict[str, Any]:
             model = cell.softened(how, folder / "student")
         else:
             out = folder / "student"
-            model = mean_of(cell, how.first, how.then, folder) if how.mean else cell.trained(how.first, how.then, out)
+            if how.mean:
+                model = mean_of(cell, how.first, how.then, folder)
+            else:
+                model = cell.trained(how.first, how.then, out, batch=how.batch)
         return {"accuracy": round(accuracy(model, cell.judged), 4), "seconds": round(time.monotonic() - started, 1)}
 
 
