@@ -316,12 +316,14 @@ class Candidate:
         row: the row; its text is the answer after `stepsynth.filters.normalise.clean`, or as the user gave it.
         finish_reason: as in `Response`.
         shown: the example answers in its prompt, which it may have copied.
+        asked: the words of its request, which it may have repeated.
         cut: sentences were cut off its end because it was longer than real texts.
     """
 
     row: GeneratedRow
     finish_reason: FinishReason = "stop"
     shown: tuple[str, ...] = ()
+    asked: str = ""
     cut: bool = False
 
     @classmethod
@@ -346,7 +348,8 @@ class Candidate:
             answer=request.answer,
             part=part,
         )
-        return cls(row, finish_reason, shown=tuple(m.content for m in request.messages if m.role == "assistant"))
+        shown = tuple(m.content for m in request.messages if m.role == "assistant")
+        return cls(row, finish_reason, shown, request.messages[-1].content if request.messages else "")
 
     @property
     def text(self) -> str:

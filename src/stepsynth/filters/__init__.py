@@ -131,8 +131,9 @@ class FilterPipeline:
 
     @classmethod
     def for_rationales(cls, targets: Mapping[str, int]) -> FilterPipeline:
-        """Rules for rationales, which may name the label but must differ."""
-        return cls((Schema(min_words=2, max_words=60), ContaminationFilter.of(()), Duplicate(), LabelQuota(targets)))
+        """Rules for rationales, which may name the label, or say what its description says, but must differ."""
+        copies = ContaminationFilter.of((), requests=False)
+        return cls((Schema(min_words=2, max_words=60), copies, Duplicate(), LabelQuota(targets)))
 
     def without_models(self) -> FilterPipeline:
         """Return the fast rules, for a preview while answers come in."""

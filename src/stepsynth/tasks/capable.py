@@ -17,10 +17,11 @@ _TAKEN = '"{{ predicted }}"{% if predicted_description %} ({{ predicted_descript
 _REASONS = "{% for reason in rationales %}\n- {{ reason }}{% endfor %}"
 # At the end, where models follow it best.
 _LENGTH = "{% if form %} Length and form: {{ form }}.{% endif %}"
-# The end of each template: write only the text.
+# The end of each template: write only the text. In a list the 1.5B teacher made rows of the words "no title, no comment".
+_NUMBERED = "Number the texts from 1 to {{ count }}, one a line, each about something else, and write nothing else."
 _ONLY = (
-    "{% if count > 1 %}Number the texts from 1 to {{ count }}, one a line, each about something else. Write nothing besides"
-    "{% else %}Write only the text itself{% endif %}: no title, no comment, no placeholder such as [Name]."
+    f"{{% if count > 1 %}}{_NUMBERED}"
+    "{% else %}Write only the text itself: no title, no comment, no placeholder such as [Name].{% endif %}"
 )
 _NOTES = (
     "{% if count > 1 %}Number the notes from 1 to {{ count }} and write nothing else{% else %}Write only the note{% endif %}."
@@ -32,10 +33,20 @@ _EACH = "{% if count > 1 %}of each{% else %}of it{% endif %}"
 # classification and multi_label ---------------------------------------------------------
 _TASK = "Task: {{ instruction }}\n"
 _WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_kind }},{% else %}{{ a_text_kind }}{% endif %}"
-_WRITE = f"{{{{ instruction }}}} Write {_WANTED} for which the answer is {_MEANING}."
 # Gold rows as the model's own answers. The request is repeated word for word, so that a model of a billion parameters
 # imitates the rows' style with a new subject each time. Any other last turn gets the same few sentences, or an echo of itself.
 _SHOWN = f"{{{{ instruction }}}} Write {{{{ a_text_kind }}}} for which the answer is {_MEANING}. Write only the text itself."
+# The same for several rows in an answer: those that are shown are one earlier answer, a list like the one that is asked for.
+_LISTED = "{% set listed = [examples[0], examples[1], text] | select | list %}"
+
+
+def _several(count: str) -> str:
+    """Return the request for so many texts, the same for those that are shown and for the new ones."""
+    number = f"{{{{ {count} }}}}"
+    wanted = f"{number} texts, each of them {{{{ a_text_kind }}}},"
+    return f"{{{{ instruction }}}} Write {wanted} for which the answer is {_MEANING}. {_NUMBERED.replace('{{ count }}', number)}"
+
+
 _DIFFERENT_REASONS = "{% if count > 1 %}{{ count }} different reasons{% else %}a reason{% endif %}"
 # One reason, and short: of several the model writes a list, and a whole sentence it copies.
 _ABOUT = (
@@ -63,19 +74,21 @@ _CLASSIFICATION = {
 """,
     "extrapolate": f"""\
 --- user
-{_SHOWN}
+{{% if count == 1 %}}{_SHOWN}{{% endif %}}
 --- assistant
-{{{{ examples[0] }}}}
+{{% if count == 1 %}}{{{{ examples[0] }}}}{{% endif %}}
 --- user
-{_SHOWN}
+{{% if count == 1 %}}{_SHOWN}{{% endif %}}
 --- assistant
-{{{{ examples[1] }}}}
+{{% if count == 1 %}}{{{{ examples[1] }}}}{{% endif %}}
 --- user
-{_SHOWN}{_HASTY}
+{{% if count == 1 %}}{_SHOWN}{{% else %}}{_LISTED}{_several("listed | length")}{{% endif %}}{_HASTY}
 --- assistant
-{{{{ text }}}}
+{{% if count == 1 %}}{{{{ text }}}}{{% else %}}{_LISTED}{{% for one in listed %}}{{{{ loop.index }}}}. \
+{{{{ one.split() | join(" ") }}}}
+{{% endfor %}}{{% endif %}}
 --- user
-{{% if count > 1 %}}{_WRITE} {_ONLY}{{% else %}}{_SHOWN}{{% endif %}}{_HASTY}
+{{% if count == 1 %}}{_SHOWN}{{% else %}}{_several("count")}{{% endif %}}{_HASTY}
 """,
     "answer": DEFAULT_TEMPLATES["classification"]["answer"],
 }
@@ -97,6 +110,20 @@ def _asked(context: str) -> str:
     return f"{_PAIR_TASK}{kept}Write {{{{ a_text_name }}}} for which the right answer is {_MEANING}. Write only the text itself."
 
 
+def _first(shown: str) -> str:
+    """Return what is shown as an answer, as such a list where several are asked for."""
+    return f"{{% if count > 1 and {shown} %}}1. {{% endif %}}{{{{ {shown} }}}}"
+
+
+def _listed(context: str, count: str = "") -> str:
+    """Return the same where several are asked for: what is shown is a list of one."""
+    one = _asked(context).removesuffix("Write only the text itself.")
+    if not count:
+        return f"{{% if count > 1 %}}{one}Number it 1 and write nothing else.{{% else %}}{_asked(context)}{{% endif %}}"
+    several = one.replace("Write {{ a_text_name }}", f"Write {{{{ {count} }}}} texts, each of them {{{{ a_text_name }}}},")
+    return f"{several}{_NUMBERED}"
+
+
 _PAIR = {
     "rationale": f"""\
 --- user
@@ -106,16 +133,16 @@ answer is "{{{{ label }}}}". Say {_EACH} in a note of three to ten words. {_NOTE
 """,
     "seed": f"""\
 --- user
-{_asked("example_contexts[0]")}
+{_listed("example_contexts[0]")}
 --- assistant
-{{{{ examples[0] }}}}
+{_first("examples[0]")}
 --- user
-{_asked("example_contexts[1]")}
+{_listed("example_contexts[1]")}
 --- assistant
-{{{{ examples[1] }}}}
+{_first("examples[1]")}
 --- user
-{{% if examples[0] and count == 1 %}}{_asked("context")}{{% else %}}{_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the \
-right answer is {_MEANING}.\
+{{% if examples[0] %}}{{% if count > 1 %}}{_listed("context", "count")}{{% else %}}{_asked("context")}{{% endif %}}\
+{{% else %}}{_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the right answer is {_MEANING}.\
 {{% if rationales %}} It may be like this (choose what fits the {{{{ context_name }}}}):{_REASONS}{{% endif %}}
 {_ONLY}{_LENGTH}{{% endif %}}
 """,
@@ -126,19 +153,16 @@ right answer is {_MEANING}.\
 """,
     "extrapolate": f"""\
 --- user
-{_asked("example_contexts[0]")}
+{_listed("example_contexts[0]")}
 --- assistant
-{{{{ examples[0] }}}}
+{_first("examples[0]")}
 --- user
-{_asked("context")}{_PAIR_HASTY}
+{_listed("context")}{_PAIR_HASTY}
 --- assistant
-{{{{ text }}}}
+{_first("text")}
 --- user
-{{% if count == 1 %}}{_asked("context")} Write about something else in it than before.\
-{{% else %}}{_PAIR_TASK}{_KEPT}Write {{{{ count }}}} others for which the right answer is "{{{{ label }}}}", too\
-{{% if predicted %}}, and that somebody might take for "{{{{ predicted }}}}" in the same way{{% endif %}}: something else about \
-it, in other words.
-{_ONLY}{_LENGTH}{{% endif %}}
+{{% if count > 1 %}}{_listed("context", "count")} Let them be{{% else %}}{_asked("context")} Write{{% endif %}} about something \
+else in it than before.
 """,
     "answer": DEFAULT_TEMPLATES["pair"]["answer"],
 }
