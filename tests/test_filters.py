@@ -140,8 +140,9 @@ def candidate(
     shown: Sequence[str] = (),
     context: str = "",
     answer: str = "",
+    asked: str = "Again.",
 ) -> Candidate:
-    turns = [Message("user", "Write."), *(Message("assistant", turn) for turn in shown), Message("user", "Again.")]
+    turns = [Message("user", "Write."), *(Message("assistant", turn) for turn in shown), Message("user", asked)]
     span = Span(answer, 0) if answer else None
     asked = Request(tuple(turns), Sampling(), index, stage, index, label, context=context, answer=span)
     return Candidate.of(asked, f"key-{stage}-{index}", text, finish)
@@ -451,6 +452,27 @@ def test_a_text_that_repeats_its_whole_context_is_a_copy() -> None:
         candidate("...", index=4),
     ]
     assert reasons(rule.judge(rows, [])) == ["copy", "", "", "", ""]
+
+
+def test_a_row_that_repeats_words_of_its_request_is_a_copy() -> None:
+    asked = "Write 4 texts, one a line, and nothing besides: no title, no comment. \u8bf7\u5199\u4e00\u53e5\u8bdd\u597d\u5417"
+    # Of a script without spaces, three characters are too few to tell.
+    said = {"No title. No comment!": "copy", "one a line": "copy", "no title": "", "No title at all.": ""}
+    said |= {"\u8bf7\u5199\u4e00": "", "\u8bf7\u5199\u4e00\u53e5\u8bdd\u597d": "copy"}
+    rows = [candidate(text, asked=asked, index=index) for index, text in enumerate(said)]
+    assert reasons(ContaminationFilter.of([]).judge(rows, [])) == list(said.values())
+
+
+def test_a_row_may_stand_in_the_context_that_its_request_shows() -> None:
+    context = "It rained, all day, in the north."
+    rows = [candidate("It rained all day.", context=context, asked=f"Text: {context}\nWrite a statement about the text.")]
+    rows.append(candidate("a statement about the text", context=context, asked=rows[0].asked, index=1))
+    assert reasons(ContaminationFilter.of([]).judge(rows, [])) == ["", "copy"]
+
+
+def test_a_reason_may_say_what_the_description_of_its_label_says() -> None:
+    said = candidate("why it is late", stage="round-0/rationales", asked='Why is it "delivery" (where it is, why it is late)?')
+    assert reasons(FilterPipeline.for_rationales({"pos": 1}).judge([said], [])) == [""]
 
 
 def test_a_text_may_take_up_a_long_part_of_its_context() -> None:

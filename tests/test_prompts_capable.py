@@ -61,7 +61,37 @@ def test_what_is_filled_in_opens_no_turn(family: str, name: str, hostile: str, c
     assert [message.role for message in told] == [message.role for message in honest]
     assert told[-1].role == "user"
     if name in ("extrapolate", "answer"):
-        assert any(hostile in message.content for message in told)
+        # In a list every text has one line.
+        shown = {hostile, " ".join(hostile.split())}
+        assert any(text in message.content for message in told for text in shown)
+
+
+def test_what_is_shown_before_a_request_for_several_rows_is_a_list_like_the_one_that_is_asked_for() -> None:
+    others = [Example("e1", "One\n\nstory.", "good"), Example("e2", "Two.", "good")]
+    first, shown, last = Prompts(task()).render("extrapolate", "good", row=kept("Three."), examples=others, count=5)
+    assert shown.content.strip() == "1. One story.\n2. Two.\n3. Three."
+    assert first.content.replace("3", "5") == last.content, "any other request gets the words of the request as rows"
+
+
+@pytest.mark.parametrize("name", ["seed", "extrapolate"])
+def test_pairs_are_shown_as_lists_of_one_where_several_are_asked_for(name: str) -> None:
+    others = [Example("e1", "One.", "good", "context one"), Example("e2", "Two.", "good", "context two")]
+    prompts, values = Prompts(task("pair")), {"row": kept("Three."), "examples": others}
+    several, one = prompts.render(name, "good", count=5, **values), prompts.render(name, "good", **values)  # type: ignore[arg-type]
+    answers = [[m.content for m in turns if m.role == "assistant"] for turns in (one, several)]
+    assert answers[1] == [f"1. {text}" for text in answers[0]]
+    assert "Number it 1 and write nothing else." in several[0].content
+    assert "Number the texts from 1 to 5" in several[-1].content
+    assert "a text and 5" not in several[-1].content
+    # Without rows to show, no turn is left of them.
+    assert len(prompts.render("seed", "good", row=kept("Three."), count=5)) == 1
+
+
+@pytest.mark.parametrize(("family", "name"), EVERY)
+def test_a_request_for_a_list_has_no_list_of_what_is_not_wanted(family: str, name: str) -> None:
+    """A model of 1.5B parameters made rows of it: "no title", "no comment"."""
+    told = Prompts(task(family)).render(name, "good", row=kept("t"), rationales=("r",), count=5)
+    assert not any("no title" in message.content for message in told)
 
 
 @pytest.mark.parametrize("family", ["classification", "multi_label", "pair"])

@@ -316,15 +316,15 @@ class Candidate:
         row: the row; its text is the answer after `stepsynth.filters.normalise.clean`, or as the user gave it.
         finish_reason: as in `Response`.
         shown: the example answers in its prompt, which it may have copied.
-        asked: the words of its request, which it may have repeated.
         cut: sentences were cut off its end because it was longer than real texts.
+        asked: the words of its request, which it may have repeated.
     """
 
     row: GeneratedRow
     finish_reason: FinishReason = "stop"
     shown: tuple[str, ...] = ()
-    asked: str = ""
     cut: bool = False
+    asked: str = ""
 
     @classmethod
     def of(cls, request: Request, key: str, text: str, finish_reason: FinishReason = "stop", part: int = 0) -> Candidate:
@@ -349,7 +349,7 @@ class Candidate:
             part=part,
         )
         shown = tuple(m.content for m in request.messages if m.role == "assistant")
-        return cls(row, finish_reason, shown, request.messages[-1].content if request.messages else "")
+        return cls(row, finish_reason, shown, asked=request.messages[-1].content if request.messages else "")
 
     @property
     def text(self) -> str:
