@@ -210,6 +210,7 @@ def test_gold_rows_beside_a_context_need_one_and_a_template_that_shows_them(fami
     ("changes", "demonstrations"),
     [
         (("task.prompt_style=capable",), "fixed"),
+        (("task.prompt_style=capable", "method.rows_per_answer=2"), "drawn"),
         (("task.prompt_style=small",), "drawn"),
         (("task.prompt_style=small", "method.demonstrations=fixed"), "fixed"),
     ],

@@ -127,11 +127,15 @@ def _seed_from(
 
 
 def _demonstrations(config: RunConfig, begun: RunConfig | None, style: str) -> Literal["auto", "fixed", "drawn"]:
+    """Show a capable teacher the same rows, which an engine reads once.
+
+    With several rows per answer a label has few requests, so that its other rows would hardly be shown.
+    """
     if config.method.demonstrations != "auto":
         return config.method.demonstrations
     if begun is not None:
         return begun.method.demonstrations
-    return "fixed" if style == "capable" else "drawn"
+    return "fixed" if style == "capable" and config.method.rows_per_answer == 1 else "drawn"
 
 
 def _rationales_per_row(config: RunConfig, begun: RunConfig | None, style: str) -> int:
