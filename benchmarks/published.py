@@ -45,6 +45,7 @@ from stepsynth.types import Candidate, Example, GeneratedRow  # noqa: E402
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
 PEOPLE = "people"
 STEPS = 100
+WAYS = ("both", "written")
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ def _candidate(place: int, row: Example) -> Candidate:
     return Candidate(GeneratedRow("import", place, "", row.label, None, row.text, row.context, None))
 
 
-def measure(name: str, seed: int, writers: Sequence[str], known: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+def measure(
+    name: str, seed: int, writers: Sequence[str], ways: Sequence[str], known: set[tuple[Any, ...]]
+) -> Iterator[dict[str, Any]]:
     """Train and test what is missing of a data set and seed."""
     files = {**TASKS[name].writers, PEOPLE: ()}
     wanted = [
@@ -195,6 +198,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--writers", nargs="*", default=[], help="names as in the table; by default all")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="besides labels alone")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="only print the tables")
     options = parser.parse_args()
@@ -207,7 +211,7 @@ def main() -> None:
     known = {(line["data"], line["seed"], line["writer"], line["way"]) for line in lines}
     for seed in options.seeds:
         for name in options.data:
-            for entry in measure(name, seed, options.writers, known):
+            for entry in measure(name, seed, options.writers, options.ways, known):
                 with options.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(entry) + "\n")
                 right = 100 * sum(map(float, entry["test"])) / len(entry["test"])
