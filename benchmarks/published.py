@@ -149,10 +149,8 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Train and test what is missing of a data set and seed."""
     files = {**TASKS[name].writers, PEOPLE: ()}
-    wanted = [
-        ("", "labels"),
-        *((writer, way) for writer in files if not writers or writer in writers for way in ("both", "written")),
-    ]
+    chosen = [writer for writer in files if not writers or writer in writers]
+    wanted = [("", "labels"), *((writer, way) for writer in chosen for way in ways)]
     cell: Cell | None = None
     for writer, way in wanted:
         if (name, seed, writer, way) in known:
