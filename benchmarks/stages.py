@@ -13,7 +13,8 @@ goes on.
 - ``soft``, ``weighted`` and ``sure``: as ``stages 50+50``, but a student of the labelled rows alone has a say in the first one. A
   written row's target is halfway between its label and what that student says; or its loss counts by the probability that
   this student gives its label; or it is left out if that probability is below a half of chance;
-- ``in batches of 16``: half as many rows in each step, so half as many epochs and about half of the time;
+- ``in batches of 16``: half as many rows in each step, so half as many epochs and about half of the time (with 300 labels the
+  epochs that a config asks for are more than 50 steps of 16);
 - ``mean of labels`` and ``mean of stages``: the mean of the weights of five students, of all rows and of four times three
   quarters of them, as cross-fitting trains them anyway (a "soup": Wortsman et al. 2022, arXiv 2203.05482).
 """

@@ -407,6 +407,20 @@ def test_what_an_ablation_sets_stays_its_own(keeps: bool, world: FamilyWorld, tm
     assert stored == {"s3": "drawn", "s3-method.demonstrations=fixed": "fixed", "gold": "drawn"}
 
 
+def test_what_is_shown_depends_on_a_cells_own_rows_per_answer(world: FamilyWorld, tmp_path: Path) -> None:
+    compare_methods(
+        world.config("task.prompt_style=capable"),
+        "s3,s3:method.rows_per_answer=2",
+        seeds=1,
+        match="rows",
+        folder=tmp_path / "out",
+        quiet=True,
+    )
+    names = ("s3", "s3-method.rows_per_answer=2")
+    found = [RunDirectory.read(tmp_path / "out" / f"{name}-0").config.method.demonstrations for name in names]
+    assert found == ["fixed", "drawn"]
+
+
 def test_a_damaged_beginning_of_a_comparison_is_one_line(world: FamilyWorld, tmp_path: Path) -> None:
     compare_methods(world.config(), "gold", seeds=1, match="rows", folder=tmp_path / "out", quiet=True)
     (tmp_path / "out" / "settled.json").write_text("{")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stepsynth.config import RunConfig, parse_config
+from stepsynth.config import RunConfig, TaskConfig, parse_config
 from stepsynth.errors import TeacherError, TransientError
 from stepsynth.filters import REASONS, FilterPipeline
 from stepsynth.filters.artefact import AnswerLeakFilter, LabelLeakFilter
@@ -27,6 +27,7 @@ from stepsynth.filters.normalise import clean, leading_sentences, normalize_for_
 from stepsynth.filters.schema import Schema
 from stepsynth.generation.planned import Planned
 from stepsynth.generation.preview import Preview
+from stepsynth.prompts import Prompts
 from stepsynth.types import Candidate, Example, FinishReason, Message, Request, Response, Sampling, Span, Usage, Verdict
 
 TEXT = "A quiet film that stays with you."
@@ -140,9 +141,8 @@ def candidate(
     shown: Sequence[str] = (),
     context: str = "",
     answer: str = "",
-    asked: str = "Again.",
 ) -> Candidate:
-    turns = [Message("user", "Write."), *(Message("assistant", turn) for turn in shown), Message("user", asked)]
+    turns = [Message("user", "Write."), *(Message("assistant", turn) for turn in shown), Message("user", "Again.")]
     span = Span(answer, 0) if answer else None
     asked = Request(tuple(turns), Sampling(), index, stage, index, label, context=context, answer=span)
     return Candidate.of(asked, f"key-{stage}-{index}", text, finish)
@@ -454,25 +454,41 @@ def test_a_text_that_repeats_its_whole_context_is_a_copy() -> None:
     assert reasons(rule.judge(rows, [])) == ["copy", "", "", "", ""]
 
 
-def test_a_row_that_repeats_words_of_its_request_is_a_copy() -> None:
-    asked = "Write 4 texts, one a line, and nothing besides: no title, no comment. \u8bf7\u5199\u4e00\u53e5\u8bdd\u597d\u5417"
-    # Of a script without spaces, three characters are too few to tell.
-    said = {"No title. No comment!": "copy", "one a line": "copy", "no title": "", "No title at all.": ""}
-    said |= {"\u8bf7\u5199\u4e00": "", "\u8bf7\u5199\u4e00\u53e5\u8bdd\u597d": "copy"}
-    rows = [candidate(text, asked=asked, index=index) for index, text in enumerate(said)]
-    assert reasons(ContaminationFilter.of([]).judge(rows, [])) == list(said.values())
+def test_a_row_that_repeats_the_words_of_a_template_is_a_copy() -> None:
+    wording = ["Write", ", one a line, and nothing besides: no title, no comment.", "\u8bf7\u5199\u4e00\u53e5\u8bdd\u597d\u5417"]
+    # Of a script without spaces, two characters are about a word.
+    said = {
+        "No title. No comment!": "copy",
+        "one a line": "copy",
+        "no title": "",
+        "No title at all.": "",
+        "Write, one a line": "",
+    }
+    said |= {"\u8bf7\u5199": "", "\u8bf7\u5199\u4e00\u53e5\u8bdd\u597d": "copy"}
+    rows = [candidate(text, index=index) for index, text in enumerate(said)]
+    assert reasons(ContaminationFilter.of([], wording).judge(rows, [])) == list(said.values())
+    assert set(reasons(ContaminationFilter.of([]).judge(rows, []))) == {""}
 
 
-def test_a_row_may_stand_in_the_context_that_its_request_shows() -> None:
-    context = "It rained, all day, in the north."
-    rows = [candidate("It rained all day.", context=context, asked=f"Text: {context}\nWrite a statement about the text.")]
-    rows.append(candidate("a statement about the text", context=context, asked=rows[0].asked, index=1))
-    assert reasons(ContaminationFilter.of([]).judge(rows, [])) == ["", "copy"]
-
-
-def test_a_reason_may_say_what_the_description_of_its_label_says() -> None:
-    said = candidate("why it is late", stage="round-0/rationales", asked='Why is it "delivery" (where it is, why it is late)?')
-    assert reasons(FilterPipeline.for_rationales({"pos": 1}).judge([said], [])) == [""]
+@pytest.mark.parametrize("style", ["small", "capable"])
+def test_a_row_may_say_what_its_label_its_description_and_its_context_say(style: str) -> None:
+    """Of what is filled in, only a rule that knows how real texts use it may judge it."""
+    labels = {"what_is_your_name": "the card is lost or stolen", "b": "play a song"}
+    task = TaskConfig.model_validate(
+        {
+            "name": "t",
+            "instruction": "Decide what to do.",
+            "text_kind": "order to a machine",
+            "labels": labels,
+            "prompt_style": style,
+        }
+    )
+    rule = ContaminationFilter.of([], Prompts(task).wording)
+    texts = ["What is your name?", "The card is lost.", "Play a song!", "Decide what to do.", "An order to a machine."]
+    assert set(reasons(rule.judge([candidate(text, index=i) for i, text in enumerate(texts)], []))) == {""}
+    own = task.model_copy(update={"prompts": {"seed": "Write {{ a_text_kind }}. Not about cats and dogs, {{ label }}."}})
+    rule = ContaminationFilter.of([], Prompts(own).wording)
+    assert reasons(rule.judge([candidate("Not about cats and dogs")], [])) == ["copy"]
 
 
 def test_a_text_may_take_up_a_long_part_of_its_context() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -98,12 +98,11 @@ def test_a_candidate_knows_what_it_was_asked_for_and_what_its_prompt_showed() ->
     request = Request(turns, Sampling(), 5, "round-1/extrapolate", 7, "pos", "harvest-2", "By Ann.", span, parts=3)
     candidate = Candidate.of(request, "k", "Who?", "length", part=2)
     assert candidate.row == GeneratedRow("round-1/extrapolate", 7, "k", "pos", "harvest-2", "Who?", "By Ann.", span, 2)
-    assert (candidate.finish_reason, candidate.shown, candidate.asked) == ("length", ("Shown.",), "Again.")
-    assert not candidate.cut
+    assert (candidate.finish_reason, candidate.shown, candidate.cut) == ("length", ("Shown.",), False)
     example = candidate.row.example
     assert (example.id, example.label, example.answers) == ("round-1/extrapolate/7.2", "pos", (span,))
     assert candidate.with_text("W?", cut=True) == Candidate(
-        replace(candidate.row, text="W?"), "length", ("Shown.",), cut=True, asked="Again."
+        GeneratedRow("round-1/extrapolate", 7, "k", "pos", "harvest-2", "W?", "By Ann.", span, 2), "length", ("Shown.",), True
     )
 
 

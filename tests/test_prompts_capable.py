@@ -67,10 +67,34 @@ def test_what_is_filled_in_opens_no_turn(family: str, name: str, hostile: str, c
 
 
 def test_what_is_shown_before_a_request_for_several_rows_is_a_list_like_the_one_that_is_asked_for() -> None:
-    others = [Example("e1", "One\n\nstory.", "good"), Example("e2", "Two.", "good")]
+    others = [Example("e1", "One.", "good"), Example("e2", "Two.", "good")]
     first, shown, last = Prompts(task()).render("extrapolate", "good", row=kept("Three."), examples=others, count=5)
-    assert shown.content.strip() == "1. One story.\n2. Two.\n3. Three."
+    assert shown.content == "1. One.\n2. Two.\n3. Three."
     assert first.content.replace("3", "5") == last.content, "any other request gets the words of the request as rows"
+
+
+def test_of_several_rows_the_mistake_alone_is_told_with_its_wrong_label() -> None:
+    others = [Example("e1", "One.", "good"), Example("e2", "Two.", "good")]
+    told = Prompts(task()).render("extrapolate", "good", row=kept("Three."), examples=others, predicted="bad", count=5)
+    assert [turn.content for turn in told if turn.role == "assistant"] == ["1. One.\n2. Two.", "1. Three."]
+    takes = [turn.content.partition(" A hasty reader takes ")[2][:4] for turn in told if turn.role == "user"]
+    assert takes == ["", "it f", "them"]
+
+
+@pytest.mark.parametrize("texts", [["Three."], ["  ", "Three."]])
+def test_one_text_is_no_list_of_texts(texts: list[str]) -> None:
+    others = [Example(text, text, "good") for text in texts[:-1]]
+    first, shown, _ = Prompts(task()).render("extrapolate", "good", row=kept(texts[-1]), examples=others, count=5)
+    assert (shown.content, "1 texts" in first.content) == ("1. Three.", False)
+    assert "Number it 1 and write nothing else." in first.content
+
+
+@pytest.mark.parametrize(("paragraphs", "kept_lines"), [("auto", True), ("all", True), ("first", False)])
+def test_texts_of_several_lines_keep_them_in_a_list(paragraphs: str, kept_lines: bool) -> None:
+    poem = "Roses are red,\n\nviolets are blue."
+    _, shown, last = Prompts(task(paragraphs=paragraphs)).render("extrapolate", "good", row=kept(poem), count=5)
+    assert (poem in shown.content) is kept_lines
+    assert ("one a line" in last.content) is not kept_lines
 
 
 @pytest.mark.parametrize("name", ["seed", "extrapolate"])

@@ -317,14 +317,12 @@ class Candidate:
         finish_reason: as in `Response`.
         shown: the example answers in its prompt, which it may have copied.
         cut: sentences were cut off its end because it was longer than real texts.
-        asked: the words of its request, which it may have repeated.
     """
 
     row: GeneratedRow
     finish_reason: FinishReason = "stop"
     shown: tuple[str, ...] = ()
     cut: bool = False
-    asked: str = ""
 
     @classmethod
     def of(cls, request: Request, key: str, text: str, finish_reason: FinishReason = "stop", part: int = 0) -> Candidate:
@@ -348,8 +346,7 @@ class Candidate:
             answer=request.answer,
             part=part,
         )
-        shown = tuple(m.content for m in request.messages if m.role == "assistant")
-        return cls(row, finish_reason, shown, asked=request.messages[-1].content if request.messages else "")
+        return cls(row, finish_reason, shown=tuple(m.content for m in request.messages if m.role == "assistant"))
 
     @property
     def text(self) -> str:

@@ -127,7 +127,7 @@ class MethodConfig(Section):
             teachers; else ``reasons``.
         demonstrations: the gold rows that a prompt shows before the one to imitate: ``fixed`` repeats the same ones within
             a label, so that an engine or provider with a prompt cache reads them once; ``drawn`` draws new ones each
-            time. ``auto`` is ``fixed`` with templates for capable teachers, else ``drawn``.
+            time. ``auto`` is ``fixed`` with templates for capable teachers and one row per answer, else ``drawn``.
         rounds: rounds of error extrapolation after the seed.
         rows_per_mistake: accepted rows per mistake of the harvest half.
         rationales: reasons collected per label (paper: 50); 0 writes seed rows without reasons.

@@ -167,7 +167,11 @@ def check_comparison(
     # All cells have the same teacher: that of the first call.
     settled = settle(config, began_with(folder), note, fetch=fetch)
     # The source of seed rows depends on the method, so it is settled for each cell.
-    config = settled.model_copy(update={"method": settled.method.model_copy(update={"seed_from": config.method.seed_from})})
+    own: dict[str, str] = {"seed_from": config.method.seed_from}
+    if settled.method.demonstrations == settle(config, None).method.demonstrations:
+        # They depend on the rows per answer; a comparison of an earlier version, which drew them, goes on with that.
+        own["demonstrations"] = config.method.demonstrations
+    config = settled.model_copy(update={"method": settled.method.model_copy(update=own)})
     systems = parse_systems(methods, config)
     compared_with = choose_reference(systems, reference)
     planned = list(plan_cells(config, systems, seeds))

@@ -89,6 +89,7 @@ class FilterPipeline:
         label_check: LabelCheck | None = None,
         near_duplicates: float | None = None,
         second_reading: SecondReading | None = None,
+        wording: Sequence[str] = (),
     ) -> FilterPipeline:
         """Rules for training rows.
 
@@ -101,6 +102,7 @@ class FilterPipeline:
             label_check: the label check, if there is one.
             near_duplicates: the similarity from which rows are near-duplicates; ``None`` keeps them.
             second_reading: the second reading, if there is one.
+            wording: the templates' own words, which no row may repeat.
         """
         asks = create_family(task).spans
         marked = sum(ends_with_question_mark(example.text) for example in harvest) >= _MARKED * len(harvest)
@@ -110,7 +112,7 @@ class FilterPipeline:
         more = task.paragraphs == "all" and not layout.lines
         rules: list[Filter] = [
             Schema.like([count_words(example.text) for example in harvest], question=asks and marked, paragraphs=more, gaps=gaps),
-            ContaminationFilter.of([example.text for example in gold]),
+            ContaminationFilter.of([example.text for example in gold], wording),
             *(OwnRule(rule) for rule in own),
             AnswerLeakFilter.like(harvest) if asks else LabelLeakFilter.like(harvest, task.labels),
         ]
@@ -131,9 +133,8 @@ class FilterPipeline:
 
     @classmethod
     def for_rationales(cls, targets: Mapping[str, int]) -> FilterPipeline:
-        """Rules for rationales, which may name the label, or say what its description says, but must differ."""
-        copies = ContaminationFilter.of((), requests=False)
-        return cls((Schema(min_words=2, max_words=60), copies, Duplicate(), LabelQuota(targets)))
+        """Rules for rationales, which may name the label but must differ."""
+        return cls((Schema(min_words=2, max_words=60), ContaminationFilter.of(()), Duplicate(), LabelQuota(targets)))
 
     def without_models(self) -> FilterPipeline:
         """Return the fast rules, for a preview while answers come in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stepsynth.filters.layout import Layout
@@ -43,7 +44,10 @@ def candidates_of(config: TeacherConfig, request: Request, key: str, answer: Res
     alone = cut and not reason and len(parts) == 1 and not listed
     # The part that was cut off has been left out; the others are whole.
     ended = "stop" if cut and not alone else answer.finish_reason
-    return [Candidate.of(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
+    found = [Candidate.of(request, key, clean(p, truncated=alone, layout=layout), ended, i) for i, p in enumerate(parts)]
+    # What was shown are lists, too, and a row may be a copy of one of their texts.
+    shown = tuple(text for turn in found[0].shown for text in split_parts(turn, cut=False, paragraphs=layout.whole))
+    return [replace(candidate, shown=shown) for candidate in found]
 
 
 def is_reason(request: Request) -> bool:

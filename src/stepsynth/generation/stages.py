@@ -23,6 +23,7 @@ from stepsynth.generation.annotating import annotate
 from stepsynth.generation.oversampling import StageGenerator
 from stepsynth.generation.second_reading import TeacherReader
 from stepsynth.methods.annotate import AnnotatePlan
+from stepsynth.prompts import Prompts
 from stepsynth.registry import METHODS
 from stepsynth.students.probe import LinearProbe
 from stepsynth.tasks import create_family
@@ -114,6 +115,7 @@ class StageRunner:
                 label_check=check,
                 near_duplicates=self._config.method.row_similarity,
                 second_reading=reading,
+                wording=Prompts(self._config.task).wording,
             )
 
             def told() -> dict[str, Any]:

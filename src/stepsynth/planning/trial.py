@@ -208,6 +208,7 @@ class Trial:
             None,
             own=own_filters(self._config.filters, self._config.given_filters or ()),
             near_duplicates=self._config.method.row_similarity,
+            wording=self._ctx.prompts.wording,
         )
         return self._judged(client, requests, rules, [])
 

@@ -37,6 +37,7 @@ __all__ = ["Prompts"]
 # Limits on a multiplication or power in a template; far more than any prompt needs.
 _MOST_PRODUCT, _MOST_POWER = 10_000_000, 1_000
 _SENTENCE_END = re.compile(r"[.!?]\s+(?=[^a-z])")
+_FILLED = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|^--- *(?:system|user|assistant) *$", re.MULTILINE | re.DOTALL)
 _TURN = re.compile(r"^--- *(system|user|assistant) *$\n?", re.MULTILINE)
 
 
@@ -76,6 +77,12 @@ class Prompts:
     def shows(self, name: str) -> bool:
         """Whether a template shows gold rows, because it uses ``{{ examples }}``."""
         return "examples" in _names_in(self.templates[name])
+
+    @cached_property
+    def wording(self) -> tuple[str, ...]:
+        """The templates' own words: the pieces between what is filled in."""
+        found = dict.fromkeys(" ".join(piece.split()) for source in self.templates.values() for piece in _FILLED.split(source))
+        return tuple(piece for piece in found if piece)
 
     def check(self) -> None:
         """Fill every template once with sample values.
@@ -142,6 +149,7 @@ class Prompts:
             "predicted_description": _meaning(predicted, self.task) if predicted else "",
             "form": form,
             "count": count,
+            "lines": self._has_lines(row, *examples),
             "avoid": self.avoid,
             "example_contexts": [example.context for example in shown],
             "example_clozes": [_cloze(example) for example in shown],
@@ -149,6 +157,12 @@ class Prompts:
             **self._variables(label, row),
         }
         return _render(name, self.templates[name], values)
+
+    def _has_lines(self, *shown: Example) -> bool:
+        """Whether texts may have several lines; unless the task says so, whether one that is shown has."""
+        if self.task.paragraphs != "auto":
+            return self.task.paragraphs == "all"
+        return any("\n" in example.text.strip() for example in shown)
 
     def _variables(self, label: str, row: Example) -> Mapping[str, object]:
         """Return the family's own variables.

@@ -18,7 +18,10 @@ _REASONS = "{% for reason in rationales %}\n- {{ reason }}{% endfor %}"
 # At the end, where models follow it best.
 _LENGTH = "{% if form %} Length and form: {{ form }}.{% endif %}"
 # The end of each template: write only the text. In a list the 1.5B teacher made rows of the words "no title, no comment".
-_NUMBERED = "Number the texts from 1 to {{ count }}, one a line, each about something else, and write nothing else."
+_NUMBERED = (
+    "Number the texts from 1 to {{ count }}{% if not lines %}, one a line{% endif %}, each about something else, and write "
+    "nothing else."
+)
 _ONLY = (
     f"{{% if count > 1 %}}{_NUMBERED}"
     "{% else %}Write only the text itself: no title, no comment, no placeholder such as [Name].{% endif %}"
@@ -36,8 +39,12 @@ _WANTED = "{% if count > 1 %}{{ count }} texts, each of them {{ a_text_kind }},{
 # Gold rows as the model's own answers. The request is repeated word for word, so that a model of a billion parameters
 # imitates the rows' style with a new subject each time. Any other last turn gets the same few sentences, or an echo of itself.
 _SHOWN = f"{{{{ instruction }}}} Write {{{{ a_text_kind }}}} for which the answer is {_MEANING}. Write only the text itself."
-# The same for several rows in an answer: those that are shown are one earlier answer, a list like the one that is asked for.
-_LISTED = "{% set listed = [examples[0], examples[1], text] | select | list %}"
+# The same for several rows in an answer: what is shown is an earlier list like the one that is asked for. The mistake is alone in
+# its list, so that it is told which row was taken for another label.
+_OTHERS = "{% set others = (examples[:2] + ([] if predicted else [text])) | map('trim') | select | list %}"
+_ONE = (
+    f"{{{{ instruction }}}} Write {{{{ a_text_kind }}}} for which the answer is {_MEANING}. Number it 1 and write nothing else."
+)
 
 
 def _several(count: str) -> str:
@@ -47,6 +54,14 @@ def _several(count: str) -> str:
     return f"{{{{ instruction }}}} Write {wanted} for which the answer is {_MEANING}. {_NUMBERED.replace('{{ count }}', number)}"
 
 
+def _list_of(texts: str) -> str:
+    """Return texts as a numbered list; only where real texts have several lines do they keep theirs."""
+    text = "{{ text if lines else text.split() | join(' ') }}"
+    return (
+        f"{{% for text in {texts} if text %}}{{% if loop.index > 1 %}}\n{{% endif %}}{{{{ loop.index }}}}. {text}{{% endfor %}}"
+    )
+
+
 _DIFFERENT_REASONS = "{% if count > 1 %}{{ count }} different reasons{% else %}a reason{% endif %}"
 # One reason, and short: of several the model writes a list, and a whole sentence it copies.
 _ABOUT = (
@@ -54,6 +69,7 @@ _ABOUT = (
     "{{ rationales | join('; ') }}.{% endif %}"
 )
 _HASTY = f"{{% if predicted %}} A hasty reader takes it for {_TAKEN}.{{% endif %}}"
+_HASTY_ALL = f"{{% if predicted %}} A hasty reader takes them for {_TAKEN}.{{% endif %}}"
 
 _CLASSIFICATION = {
     "rationale": f"""\
@@ -78,17 +94,16 @@ _CLASSIFICATION = {
 --- assistant
 {{% if count == 1 %}}{{{{ examples[0] }}}}{{% endif %}}
 --- user
-{{% if count == 1 %}}{_SHOWN}{{% endif %}}
+{{% if count == 1 %}}{_SHOWN}{{% else %}}{_OTHERS}{{% if others | length == 1 %}}{_ONE}{{% else %}}\
+{_several("others | length")}{{% endif %}}{{% endif %}}
 --- assistant
-{{% if count == 1 %}}{{{{ examples[1] }}}}{{% endif %}}
+{{% if count == 1 %}}{{{{ examples[1] }}}}{{% else %}}{_OTHERS}{_list_of("others")}{{% endif %}}
 --- user
-{{% if count == 1 %}}{_SHOWN}{{% else %}}{_LISTED}{_several("listed | length")}{{% endif %}}{_HASTY}
+{{% if count == 1 %}}{_SHOWN}{_HASTY}{{% elif predicted %}}{_ONE}{_HASTY}{{% endif %}}
 --- assistant
-{{% if count == 1 %}}{{{{ text }}}}{{% else %}}{_LISTED}{{% for one in listed %}}{{{{ loop.index }}}}. \
-{{{{ one.split() | join(" ") }}}}
-{{% endfor %}}{{% endif %}}
+{{% if count == 1 %}}{{{{ text }}}}{{% elif predicted %}}{_list_of("[text]")}{{% endif %}}
 --- user
-{{% if count == 1 %}}{_SHOWN}{{% else %}}{_several("count")}{{% endif %}}{_HASTY}
+{{% if count == 1 %}}{_SHOWN}{_HASTY}{{% else %}}{_several("count")}{_HASTY_ALL}{{% endif %}}
 """,
     "answer": DEFAULT_TEMPLATES["classification"]["answer"],
 }
@@ -110,9 +125,9 @@ def _asked(context: str) -> str:
     return f"{_PAIR_TASK}{kept}Write {{{{ a_text_name }}}} for which the right answer is {_MEANING}. Write only the text itself."
 
 
-def _first(shown: str) -> str:
-    """Return what is shown as an answer, as such a list where several are asked for."""
-    return f"{{% if count > 1 and {shown} %}}1. {{% endif %}}{{{{ {shown} }}}}"
+def _alone(shown: str) -> str:
+    """Return what is shown as an answer, as a list of one where several are asked for."""
+    return f"{{% if count > 1 %}}{_list_of(f'[{shown} | trim]')}{{% else %}}{{{{ {shown} }}}}{{% endif %}}"
 
 
 def _listed(context: str, count: str = "") -> str:
@@ -135,11 +150,11 @@ answer is "{{{{ label }}}}". Say {_EACH} in a note of three to ten words. {_NOTE
 --- user
 {_listed("example_contexts[0]")}
 --- assistant
-{_first("examples[0]")}
+{_alone("examples[0]")}
 --- user
 {_listed("example_contexts[1]")}
 --- assistant
-{_first("examples[1]")}
+{_alone("examples[1]")}
 --- user
 {{% if examples[0] %}}{{% if count > 1 %}}{_listed("context", "count")}{{% else %}}{_asked("context")}{{% endif %}}\
 {{% else %}}{_PAIR_TASK}{_KEPT}Write {_PAIR_WANTED} for which the right answer is {_MEANING}.\
@@ -155,14 +170,14 @@ answer is "{{{{ label }}}}". Say {_EACH} in a note of three to ten words. {_NOTE
 --- user
 {_listed("example_contexts[0]")}
 --- assistant
-{_first("examples[0]")}
+{_alone("examples[0]")}
 --- user
 {_listed("context")}{_PAIR_HASTY}
 --- assistant
-{_first("text")}
+{_alone("text")}
 --- user
-{{% if count > 1 %}}{_listed("context", "count")} Let them be{{% else %}}{_asked("context")} Write{{% endif %}} about something \
-else in it than before.
+{{% if count > 1 %}}{_listed("context", "count")} Say other things about it than before.{{% else %}}\
+{_asked("context")} Write about something else in it than before.{{% endif %}}
 """,
     "answer": DEFAULT_TEMPLATES["pair"]["answer"],
 }
