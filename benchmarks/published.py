@@ -7,7 +7,7 @@ Movie reviews (IMDb) from seven models (FuseGen) and by GPT-3.5 from errors (S3)
 S3's rows come from errors on many more labelled rows than here. ``people`` is a teacher that is always right: other rows of the
 training file with their labels. Written rows are drawn with the seed, evenly over the labels, after the rules for rows that a
 user brings (no repeated texts, none from the labelled rows). Nothing else is dropped, so the models' refusals and preambles are
-among them.
+among them. ``labels shuffled`` are rows whose labels say nothing, as a control.
 
 For every writer two students: one of its rows alone (100 optimiser steps), and one of its rows and then of the labels (50 steps
 each); and a student of the labels alone (100). They are tested on the same 1,000 test rows (RTE: 277), and nothing is chosen by
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ from stepsynth.types import Candidate, Example, GeneratedRow  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
 PEOPLE = "people"
+SHUFFLED = ", labels shuffled"
+CONTROL = f"gpt2-xl (FuseGen){SHUFFLED}"
 STEPS = 100
 WAYS = ("both", "written")
 
@@ -82,6 +84,7 @@ TASKS = {
         {
             **{f"{name} (FuseGen)": (f"fusegen_imdb/{name}",) for name in _FUSEGEN},
             "gpt-3.5 from errors (S3)": ("s3_synth_imdb/additional_1", "s3_synth_imdb/additional_2"),
+            CONTROL: ("fusegen_imdb/gpt2-xl",),
         },
     ),
     "rte": Task(
@@ -169,6 +172,9 @@ def measure(
         cell = cell or Cell(name, seed)
         entry = {"data": name, "seed": seed, "writer": writer, "way": way, "labelled_rows": len(cell.gold)}
         rows = cell.written(files[writer]) if writer else []
+        if writer.endswith(SHUFFLED):
+            labels = random.Random(seed).sample([row.label for row in rows], len(rows))
+            rows = [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
         parts = {"labels": [cell.gold], "both": [rows, cell.gold], "written": [rows]}[way]
         yield {**entry, "written_rows": len(rows), **cell.train(*parts)}
 
