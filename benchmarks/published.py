@@ -3,7 +3,8 @@
     STEPSYNTH_DATA=FOLDER python benchmarks/published.py --seeds 0 1 2
     python benchmarks/published.py --table
 
-Movie reviews (IMDb) from seven models (FuseGen) and by GPT-3.5 from errors (S3); pairs of RTE (S3, SuperGen) and QNLI (SuperGen).
+Movie reviews (IMDb) from seven models (FuseGen; of GPT-4: WASP) and by GPT-3.5 from errors (S3); pairs of RTE (S3, SuperGen) and
+QNLI (SuperGen).
 S3's rows come from errors on many more labelled rows than here. ``people`` is a teacher that is always right: other rows of the
 training file with their labels. Written rows are drawn with the seed, evenly over the labels, after the rules for rows that a
 user brings (no repeated texts, none from the labelled rows). Nothing else is dropped, so the models' refusals and preambles are
@@ -75,7 +76,6 @@ _FUSEGEN = (
     "llama-2-7b-chat-hf",
     "vicuna-7b-1.5v",
     "gpt-3.5-turbo-instruct",
-    "gpt-4-turbo-preview",
 )
 TASKS = {
     "imdb": Task(
@@ -83,6 +83,7 @@ TASKS = {
         160,
         {
             **{f"{name} (FuseGen)": (f"fusegen_imdb/{name}",) for name in _FUSEGEN},
+            "gpt-4-turbo-preview (WASP)": ("fusegen_imdb/gpt-4-turbo-preview",),
             "gpt-3.5 from errors (S3)": ("s3_synth_imdb/additional_1", "s3_synth_imdb/additional_2"),
             CONTROL: ("fusegen_imdb/gpt2-xl",),
         },
