@@ -4,11 +4,10 @@
     python benchmarks/published.py --table
 
 Movie reviews (IMDb) from seven models (FuseGen; of GPT-4: WASP) and by GPT-3.5 from errors (S3); pairs of RTE (S3, SuperGen) and
-QNLI (SuperGen).
-S3's rows come from errors on many more labelled rows than here. ``people`` is a teacher that is always right: other rows of the
-training file with their labels. Written rows are drawn with the seed, evenly over the labels, after the rules for rows that a
-user brings (no repeated texts, none from the labelled rows). Nothing else is dropped, so the models' refusals and preambles are
-among them. ``labels shuffled`` are rows whose labels say nothing, as a control.
+QNLI (SuperGen). S3's rows come from errors on many more labelled rows than here. ``people`` is a teacher that is always right:
+other rows of the training file with their labels. Written rows are drawn with the seed, evenly over the labels, after the rules
+for rows that a user brings (no repeated texts, none from the labelled rows). Nothing else is dropped, so the models' refusals and
+preambles are among them. ``labels shuffled`` are rows whose labels say nothing, as a control.
 
 For every writer two students: one of its rows alone (100 optimiser steps), and one of its rows and then of the labels (50 steps
 each); and a student of the labels alone (100). They are tested on the same 1,000 test rows (RTE: 277), and nothing is chosen by

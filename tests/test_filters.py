@@ -471,7 +471,7 @@ def test_a_row_that_repeats_the_words_of_a_template_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("style", ["small", "capable"])
-def test_a_row_may_say_what_its_label_its_description_and_its_context_say(style: str) -> None:
+def test_a_row_may_say_what_its_label_its_description_and_the_instruction_say(style: str) -> None:
     """Of what is filled in, only a rule that knows how real texts use it may judge it."""
     labels = {"what_is_your_name": "the card is lost or stolen", "b": "play a song"}
     task = TaskConfig.model_validate(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopback import LoopbackServer
-from stepsynth.config import TeacherConfig
+from stepsynth.config import TeacherConfig, parse_config
 from stepsynth.filters.layout import Layout
 from stepsynth.filters.parts import split_parts
+from stepsynth.generation import StageRunner, TeacherClient
 from stepsynth.generation.candidates import candidates_of
 from stepsynth.generation.waves import next_wave
+from stepsynth.journal import Journal
+from stepsynth.methods import MethodContext, create_method
+from stepsynth.prompts import Prompts
+from stepsynth.runtime.progress import SilentProgress
+from stepsynth.tasks import create_family
 from stepsynth.teachers.structured import texts_of
 from stepsynth.types import Candidate, FinishReason, Message, Request, Response, Sampling, Verdict
-from wire_site import run_values, ship_text, write
+from wire_site import GOLD, run_values, ship_text, write
 
 TEXT, JSON = TeacherConfig(), TeacherConfig(structured="json")
 THREE = ["The lamp came late.", "Nobody answers the phone.", "Which size fits a tall man?"]
@@ -92,6 +99,12 @@ def test_each_part_is_a_candidate_with_the_answers_key() -> None:
     found = candidates_of(TEXT, request(3), "k", Response(numbered(THREE)), Layout())
     assert [(c.text, c.row.key, c.row.part) for c in found] == [(text, "k", n) for n, text in enumerate(THREE)]
     assert len({c.row.example.id for c in found}) == 3
+
+
+def test_each_text_of_a_list_that_was_shown_may_be_copied() -> None:
+    turns = (Message("user", "Three."), Message("assistant", numbered(THREE)), Message("user", "Again."))
+    found = candidates_of(TEXT, replace(request(3), messages=turns), "k", Response(numbered(THREE)), Layout())
+    assert {candidate.shown for candidate in found} == {tuple(THREE)}
 
 
 def test_fewer_parts_than_asked_for_are_fewer_candidates_and_more_are_left_out() -> None:
@@ -228,6 +241,22 @@ def test_a_stage_of_json_lists_through_real_http(loopback: LoopbackServer, tmp_p
     assert len(loopback.completions) == 6
 
 
+def test_a_run_drops_rows_that_repeat_its_templates(loopback: LoopbackServer, tmp_path: Path) -> None:
+    values = run_values(loopback)
+    values["task"]["prompt_style"] = "capable"
+    values["method"] |= {"rows_per_answer": 3, "seed_from": "instruction"}
+    config = parse_config(values)
+    loopback.answer = lambda body: f"1. {ship_text(body)}\n2. Each about something else.\n3. and write nothing else"
+    with closing(Journal(tmp_path / "journal.db")) as journal:
+        client = TeacherClient(config.teacher, journal, config.budget)
+        ctx = MethodContext(config, Prompts(config.task), create_family(config.task), GOLD, [], dict, lambda _: [])
+        (plan,) = create_method(config).plans(0, ctx)
+        StageRunner(config, journal, client, GOLD, SilentProgress(), check_labels=False).write(plan, 0)
+        found = Counter((row.text.startswith("The "), row.reason) for row in journal.rows() if row.reason in ("", "copy"))
+    assert found[True, ""] == config.method.seed_rows
+    assert set(found) == {(True, ""), (False, "copy")}
+
+
 def test_how_many_parts_does_not_change_the_key_of_equal_messages() -> None:
     assert request(1).key({}) == request(9).key({})
 
@@ -275,11 +304,7 @@ def test_answers_with_too_few_rows_are_asked_for_again_up_to_the_limit() -> None
 
 @pytest.mark.parametrize("style", ["small", "capable"])
 def test_reasons_come_as_a_list_where_the_template_can_say_it(style: str) -> None:
-    from stepsynth.config import parse_config
-    from stepsynth.methods import MethodContext
     from stepsynth.methods.seed import RationalePlan, SeedPlan
-    from stepsynth.prompts import Prompts
-    from stepsynth.tasks import create_family
     from stepsynth.types import Example
 
     def ctx(**task: Any) -> MethodContext:

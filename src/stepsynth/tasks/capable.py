@@ -131,7 +131,12 @@ def _alone(shown: str) -> str:
 
 
 def _listed(context: str, count: str = "") -> str:
-    """Return the same where several are asked for: what is shown is a list of one."""
+    """Return the request of `_asked`; where several rows are asked for, as one for a list.
+
+    Args:
+        context: the variable of the context.
+        count: the variable of how many; a list of one by default, since one text is shown for a context.
+    """
     one = _asked(context).removesuffix("Write only the text itself.")
     if not count:
         return f"{{% if count > 1 %}}{one}Number it 1 and write nothing else.{{% else %}}{_asked(context)}{{% endif %}}"
