@@ -92,7 +92,7 @@ def test_a_stopped_run_goes_on_to_the_same_data_set_and_asks_nothing_twice(
     process = scene.start(folder)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("round-0/seed: 0 /"):
+        if line.startswith("seed rows: 0 /"):
             break
     # Slow enough that the stage cannot end before the signal arrives.
     monkeypatch.setattr(scene.server, "latency", 0.2)
@@ -104,7 +104,7 @@ def test_a_stopped_run_goes_on_to_the_same_data_set_and_asks_nothing_twice(
     out, errors = process.communicate(timeout=60)
     sent = len(scene.server.completions) - before
     assert process.returncode == 130
-    told = [line for line in errors.splitlines() if not line.startswith("round-0/seed: ")]
+    told = [line for line in errors.splitlines() if not line.startswith("seed rows: ")]
     assert told == ["stepsynth: stopped; nothing is lost. Run it again to resume."]
     assert out == ""
     dataset, needed = calm
@@ -129,7 +129,7 @@ def test_a_second_signal_says_that_it_stops_at_once_and_that_nothing_is_lost(
     process = scene.start(tmp_path / "run")
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("round-0/seed: 0 /"):
+        if line.startswith("seed rows: 0 /"):
             break
     monkeypatch.setattr(scene.server, "latency", 30)
     time.sleep(0.3)
@@ -139,7 +139,7 @@ def test_a_second_signal_says_that_it_stops_at_once_and_that_nothing_is_lost(
     process.send_signal(second)
     _, errors = process.communicate(timeout=20)
     assert (process.returncode, time.monotonic() - started < 15) == (130, True)
-    (said,) = [line for line in errors.splitlines() if not line.startswith("round-0/seed: ")]
+    (said,) = [line for line in errors.splitlines() if not line.startswith("seed rows: ")]
     assert said.startswith("stepsynth: stopped at once; no answer that was received is lost.")
 
 

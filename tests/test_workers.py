@@ -99,7 +99,7 @@ def test_a_killed_worker_is_replaced(
     )
     assert outcome.code == 0, outcome.err
     assert f"A worker (process {killed[0]}) was killed by signal 9; its job is done again (attempt 2 of 3)." in outcome.err
-    assert "\ns3, seed 0: round-0/train: trained on" in outcome.err
+    assert "\ns3, seed 0: round 0, student: trained on" in outcome.err
     assert content(tmp_path / "killed") == content(sequential)
 
 

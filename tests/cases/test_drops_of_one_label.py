@@ -290,11 +290,11 @@ def test_the_page_and_the_plan_say_where_the_answers_went(tmp_path: Path, capsys
     page = html.unescape((folder / "report.html").read_text())
     assert "kalm took 66 of 110 answers (60%) for 20 of 60 wanted rows; most were dropped: 66 names the label." in page
     assert (
-        "Stage round-0/zerogen gave up on kalm: 0 of the last 44 answers were good, "
+        'The stage "rows from plain prompts" gave up on kalm: 0 of the last 44 answers were good, '
         "most of the others dropped as 'names the label'." in page
     )
     assert "What the teacher was told to avoid" in page
-    short = "round-0/zerogen ended short: 40 of 60 wanted rows (missing: kalm 20); most were dropped: 66 names the label."
+    short = "rows from plain prompts ended short: 40 of 60 wanted rows (missing: kalm 20); most were dropped: 66 names the label."
     assert short in stepsynth(capsys, "status", folder).out
     status = json.loads(stepsynth(capsys, "status", folder, "--json").out)
     print_results(status["results"], folder)
@@ -307,8 +307,8 @@ def test_a_stage_that_is_short_says_how_far_and_why() -> None:
     assert short_line(stage) == short_line({**stage, "missing": {"a": 0}}) == ""
     many = {f"label-{number}": number for number in range(1, 8)}
     assert short_line({**stage, "missing": many, "dropped": {"surplus": 90, "too long": 2, "empty": 2}}) == (
-        "round-0/seed ended short: 3 of 31 wanted rows (missing: label-7 7, label-6 6, label-5 5, label-4 4, label-3 3 "
+        "seed rows ended short: 3 of 31 wanted rows (missing: label-7 7, label-6 6, label-5 5, label-4 4, label-3 3 "
         "and 2 more labels); most were dropped: 2 empty."
     )
     reasons = {**stage, "kind": "rationales", "missing": {"": 2}}
-    assert short_line(reasons) == "round-0/seed ended short: 3 of 5 wanted reasons (missing: in all 2)."
+    assert short_line(reasons) == "seed rows ended short: 3 of 5 wanted reasons (missing: in all 2)."

@@ -47,6 +47,7 @@ STATUS: dict[str, Any] = {
     "stages": [
         {
             "stage": f"round-{n}/extrapolate",
+            "title": f"round {n}, rows from mistakes",
             "requested": 12345,
             "accepted": 9876,
             "dropped": {"duplicate": 1200, "label in doubt": 800},
@@ -88,7 +89,7 @@ def test_a_status_loses_no_count_and_no_stage(
     print_status(json.loads(json.dumps(STATUS)))
     out = capsys.readouterr().out
     assert "…" not in out
-    for said in ("round-1/extrapolate", "round-2/extrapolate", "12,345", "9,876", "1234.5", "1200", "doubt"):
+    for said in ("round 1,", "round 2,", "mistakes", "12,345", "9,876", "1234.5", "1200", "doubt"):
         assert said in out
 
 

@@ -21,7 +21,7 @@ def test_a_log_of_a_run_has_lines_and_nothing_else(tmp_path: Path, command: list
     world.write_config({"method.rounds": 0, "method.rationales": 0, "method.seed_rows": 12, "student.epochs": 1, "cache": None})
     program = [sys.executable, *command, str(world.config_path)]
     done = subprocess.run(program, capture_output=True, text=True, check=True, cwd=tmp_path, env=_environment())
-    assert "round-0/seed: 12 rows accepted" in done.stderr
+    assert "seed rows: 12 rows accepted" in done.stderr
     for printed in (done.stderr, done.stdout):
         assert "\r" not in printed
         assert "\x1b" not in printed

@@ -23,6 +23,7 @@ from stepsynth.run.doing import read_doing
 from stepsynth.run.existing import open_journal
 from stepsynth.run.logs import attempt_log
 from stepsynth.run.pausing import read_pause
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.types import DropReason, StageKind
 
@@ -149,6 +150,7 @@ def read_status(folder: Path) -> dict[str, Any]:
             stages.append(
                 {
                     "stage": name,
+                    "title": stage_title(name, info),
                     "round": round_number,
                     "kind": kind,
                     "seconds": round(seconds, 1),
@@ -189,14 +191,16 @@ def print_status(found: dict[str, Any]) -> None:
     table = Table(title=escape(plain_text(f"{found['run']}: {state}")), title_justify="left")
     head = ("stage", "requested", "accepted", "dropped", "seconds")
     for name in head:
-        # Only the reasons for dropped rows may take several lines.
-        left, folded = name in ("stage", "dropped"), name == "dropped"
-        table.add_column(name, justify="left" if left else "right", no_wrap=not folded, min_width=16 if folded else None)
+        # Titles and the reasons for dropped rows may take several lines; numbers may not.
+        words = name in ("stage", "dropped")
+        table.add_column(
+            name, justify="left" if words else "right", no_wrap=not words, min_width={"stage": 24, "dropped": 16}.get(name)
+        )
     rows = []
     for stage in found["stages"]:
         dropped = ", ".join(f"{count} {reason}" for reason, count in stage["dropped"].items())
         counts = (f"{stage['requested']:,}", f"{stage['accepted']:,}") if stage["requested"] else ("", "")
-        rows.append((stage["stage"], *counts, dropped, f"{stage['seconds']:.1f}"))
+        rows.append((stage["title"], *counts, dropped, f"{stage['seconds']:.1f}"))
         table.add_row(*map(escape, rows[-1]))
     if rows:
         print_table(console, table, head, rows)
@@ -263,7 +267,7 @@ def short_line(stage: dict[str, Any]) -> str:
     reasons = {reason: count for reason, count in stage["dropped"].items() if reason != DropReason.SURPLUS}
     reason = min(reasons, key=lambda name: (-reasons[name], name), default="")
     why = f"; most were dropped: {reasons[reason]:,} {reason}" if reason else ""
-    return f"{stage['stage']} ended short: {got:,} of {wanted:,} wanted {what} (missing: {shown}{more}){why}."
+    return f"{stage_title(stage['stage'])} ended short: {got:,} of {wanted:,} wanted {what} (missing: {shown}{more}){why}."
 
 
 def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.screens import print_table
 from stepsynth.evaluation import shown_p
+from stepsynth.run.stage_titles import STUDENTS
 from stepsynth.training import worth_title
 
 if TYPE_CHECKING:
@@ -14,17 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["print_worth"]
-
-
-_SHORT = {
-    "labels": "labels alone",
-    "written": "written alone",
-    "both": "both",
-    "stages": "both, staged",
-    "pool": "labels, pool",
-    "all": "all three",
-    "weighted": "both, weighted",
-}
 
 
 def print_worth(worth: Mapping[str, Any], console: Console) -> None:
@@ -62,7 +52,7 @@ def _cells(worth: Mapping[str, Any], *, tested: bool) -> tuple[list[str], list[l
     head += [*(["sealed test\n[95 %]"] if tested else []), "minus your\nlabels [95 %]", "p"]
     rows = []
     for entry in students:
-        short = _SHORT[entry["student"]].replace("written", worth.get("made", "written").split()[0])
+        short = STUDENTS[entry["student"]].replace("written", worth.get("made", "written").split()[0])
         name = f"{short}{' *' if entry['chosen'] else ''}"
         cells = [f"{name}\nmodels/round-{entry['round']}", f"{entry['rows']:,}"]
         if stepped:

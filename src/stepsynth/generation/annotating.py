@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.errors import RunError
 from stepsynth.filters.normalise import clean
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.types import Candidate, DropReason, GeneratedRow, Response, Span, StageKind, Verdict
 
@@ -43,7 +44,7 @@ def annotate(
         StepsynthError: the reason the requests ended; all answers are committed.
     """
     started, texts = time.monotonic(), plan.texts
-    progress.start(plan.stage, len(texts), "answers")
+    progress.start(stage_title(plan.stage), len(texts), "answers")
     times = plan.ctx.config.method.readings
     requests = [[plan.reading(place, number) for number in range(times)] for place in range(len(texts))]
     progress.advance(0, traffic=client.traffic())
@@ -62,7 +63,7 @@ def annotate(
         reasons = Counter(verdict.reason for verdict in verdicts)
         why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         raise RunError(
-            f"the teacher labelled none of the {len(texts):,} texts of {plan.stage} ({why}).",
+            f"the teacher labelled none of the {len(texts):,} texts that it was asked about ({why}).",
             hint="Ask it with `stepsynth plan`, then change teacher.model, task.instruction or task.prompts.answer.",
         )
     # No number is wanted of any label.

@@ -41,6 +41,7 @@ from stepsynth.generation.preview import Preview, kept_share
 from stepsynth.generation.room import thought_share
 from stepsynth.generation.waves import in_turn, planned_wave
 from stepsynth.journal import Spent
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.teachers.reading import hidden_tokens
 from stepsynth.types import Candidate, Response, StageKind, Verdict
 
@@ -143,7 +144,7 @@ class StageGenerator:
     ) -> None:
         started = time.monotonic()
         self._thought = self._written = 0
-        self._progress.start(plan.stage, sum(plan.targets.values()), "rows")
+        self._progress.start(stage_title(plan.stage), sum(plan.targets.values()), "rows")
         self._progress.advance(0, traffic=self._client.traffic())
         feedback = None
         if self._feedback:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.journal.queries import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.methods import trains_on
 from stepsynth.report.scores import mapping
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.tasks import stored_family
 from stepsynth.training import judged_rounds
 from stepsynth.types import Span, StageKind
@@ -50,6 +51,11 @@ class Stage:
     stopped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     told: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     in_validation: int = 0
+
+    @property
+    def title(self) -> str:
+        """The name that people read."""
+        return stage_title(self.name)
 
     @property
     def dropped(self) -> int:

@@ -117,16 +117,16 @@ def _of_stage(stage: Stage) -> list[str]:
         first = ", ".join(f"{label} {n:,}" for label, n in list(stage.missing.items())[:8] if label)
         more = f" and {len(stage.missing) - 8} more labels" if len(stage.missing) > 8 else ""
         told = f": {first}{more}" if first else ""
-        found.append(f"Stage {stage.name} ended {sum(stage.missing.values()):,} rows short of its target{told}.")
+        found.append(f'The stage "{stage.title}" ended {sum(stage.missing.values()):,} rows short of its target{told}.')
     for label, why in stage.stopped.items():
         reason = f", most of the others dropped as {why['reason']!r}" if why.get("reason") else ""
         found.append(
-            f"Stage {stage.name} gave up on {label or 'its rows'}: {why['good']:,} of the last {why['answers']:,} answers were "
-            f"good{reason}."
+            f'The stage "{stage.title}" gave up on {label or "its rows"}: {why["good"]:,} of the last '
+            f"{why['answers']:,} answers were good{reason}."
         )
     if not stage.adds_up:
         found.append(
-            f"Stage {stage.name} asked for {stage.requested:,} rows, but the journal accounts for "
+            f'The stage "{stage.title}" asked for {stage.requested:,} rows, but the journal accounts for '
             f"{stage.accepted + stage.dropped:,}."
         )
     return found

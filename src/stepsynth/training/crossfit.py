@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepsynth.data.splits import fingerprint
 from stepsynth.evaluation.clusters import cluster_sums, clusters_of
 from stepsynth.evaluation.statistics import as_matrix
 from stepsynth.journal.results import find_choice
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.students.curve import learning_curve
 from stepsynth.training.soft_labels import pseudo_labelled, weighted
@@ -217,7 +218,7 @@ class CrossFit:
         }
         self._journal.finish_training(stage, number, {SPLIT: (evaluation, [])}, info, 0.0, kind=StageKind.CROSSFIT)
         right = sum(g.score == 1.0 for g in graded)
-        self._progress.note(f"{stage}, {_CALLED[name]}: {right:,} of {len(graded):,} gold rows right in cross-validation.")
+        self._progress.note(f"{stage_title(stage, info)}: {right:,} of {len(graded):,} gold rows right.")
 
     def _judge_fold(self, number: int, name: str, fold: int, others: Sequence[Example]) -> None:
         """Judge one fold; ``others`` are the written rows that do not belong to it."""
@@ -226,10 +227,12 @@ class CrossFit:
         rows = list(others) * recipe.written
         gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
         judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
-        parts = self._parts(recipe, rows, gold, stage)
-        found = self._student_runner.judge_aside(parts, list(judged.values()), stage, self._asked_later(name, others))
+        info: dict[str, Any] = {"fold": fold, "folds": self._folds.count, "recipe": name}
+        title = stage_title(stage, info)
+        parts = self._parts(recipe, rows, gold, title)
+        found = self._student_runner.judge_aside(parts, list(judged.values()), title, self._asked_later(name, others))
         graded = dict(zip(judged, found, strict=True))
-        info = {"rows": sum(map(len, parts)), "fold": fold}
+        info["rows"] = sum(map(len, parts))
         self._journal.finish_fold(stage, number, SPLIT, graded, info, time.monotonic() - started)
         right = sum(g.score == 1.0 for g in graded.values())
         self._progress.finish(
@@ -244,7 +247,7 @@ class CrossFit:
         weighs = name == "labels" and any(RECIPES[other].weighted for other in self._names)
         return [self._texts(others if recipe.written else []), others if weighs else []]
 
-    def _parts(self, recipe: Recipe, written: Sequence[Example], gold: Sequence[Example], stage: str) -> list[Sequence[Example]]:
+    def _parts(self, recipe: Recipe, written: Sequence[Example], gold: Sequence[Example], title: str) -> list[Sequence[Example]]:
         """Return the rows to learn from, one part after the other.
 
         Texts of the pool get the labels of a student that learnt from just these rows, and written rows the weights of one that
@@ -253,12 +256,12 @@ class CrossFit:
         if not recipe.staged:
             return [[*written, *gold]]
         if recipe.weighted and written:
-            said = self._student_runner.predict_aside([gold], written, stage)
+            said = self._student_runner.predict_aside([gold], written, title)
             written = weighted(self._family, written, said, gold)
         if not recipe.pool:
             return [written, gold]
         texts = self._texts(written)
-        labels = self._student_runner.predict_aside([written, gold], texts, stage) if texts else []
+        labels = self._student_runner.predict_aside([written, gold], texts, title) if texts else []
         return [[*written, *pseudo_labelled(self._config.method.pool_labels, self._family, texts, labels, gold)], gold]
 
     def _texts(self, written: Sequence[Example]) -> list[Example]:
@@ -342,7 +345,8 @@ class CrossFit:
             return
         written, gold = written * recipe.written, self._gold * recipe.gold
         number = _number(last, name)
-        self._student_runner.keep(name, number, lambda: self._parts(recipe, written, gold, f"round-{number}/train"))
+        title = stage_title(f"round-{number}/train", {"student": name})
+        self._student_runner.keep(name, number, lambda: self._parts(recipe, written, gold, title))
 
 
 _CALLED = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.runtime.files import disk_errors
@@ -23,6 +24,42 @@ if TYPE_CHECKING:
     from stepsynth.types import Example, Prediction
 
 __all__ = ["Fitter"]
+
+
+@dataclass
+class _Counted:
+    """Counts the steps of a training in several parts as those of one.
+
+    Attributes:
+        title: what is shown meanwhile; empty shows nothing.
+        parts: how many there are.
+        learnt: how many of them are finished.
+        before: steps of these.
+        steps: of the present part; 0 before its first one.
+        done: of them.
+        target: of all parts; one that has not begun counts as many as the present one.
+    """
+
+    title: str = ""
+    parts: int = 0
+    learnt: int = 0
+    before: int = 0
+    steps: int = 0
+    done: int = 0
+    target: int = 0
+
+    def step(self, done: int, steps: int) -> bool:
+        """Count a step; return whether the target is another one than before."""
+        if done < self.done:
+            # Its worker was lost, and another one has begun the training anew.
+            self.learnt = self.before = 0
+        self.steps, self.done = steps, done
+        shown, self.target = self.target, self.before + steps * max(self.parts - self.learnt, 1)
+        return shown != self.target
+
+    def fitted(self) -> None:
+        """End a part."""
+        self.learnt, self.before, self.steps, self.done = self.learnt + 1, self.before + self.steps, 0, 0
 
 
 class Fitter:
@@ -47,7 +84,7 @@ class Fitter:
         self._here = Here(recipes)
         self._workers = workers
         self._progress = progress
-        self._stage = self._next = ""
+        self._counted = _Counted()
 
     def keep(
         self,
@@ -55,7 +92,7 @@ class Fitter:
         select: Sequence[Example],
         start: Path | None,
         out: Path,
-        stage: str,
+        title: str,
         judged: Sequence[Sequence[Example]],
     ) -> Outcome:
         """Train a student into ``out``.
@@ -65,20 +102,20 @@ class Fitter:
             select: gold rows that pick the best epoch.
             start: the student to continue from.
             out: an existing folder.
-            stage: the displayed name.
+            title: what is shown meanwhile.
             judged: rows about which `saved` will be asked: workers predict them at once.
         """
         config = self._directory.config
         apart = self._chosen(config).apart
         job = Job(config, parts, select, start, judged if apart else ())
-        return self._do(job, out, stage, "first")
+        return self._do(job, out, title, "first")
 
     def aside(
         self,
         parts: Sequence[Sequence[Example]],
         select: Sequence[Example],
         judged: Sequence[Sequence[Example]],
-        stage: str,
+        title: str,
         *,
         name: str,
         config: RunConfig | None = None,
@@ -89,11 +126,11 @@ class Fitter:
             parts: as for `keep`.
             select: as for `keep`.
             judged: lists of rows that it has not seen.
-            stage: the displayed name.
+            title: what is shown meanwhile.
             name: of its folder.
             config: another recipe than the run's.
         """
-        return self._do(Job(config or self._directory.config, parts, select, judged=judged), None, stage, name).predictions
+        return self._do(Job(config or self._directory.config, parts, select, judged=judged), None, title, name).predictions
 
     def saved(self, folder: Path, expected: Sequence[Sequence[Example]] = (), known: Outcome | None = None) -> Model:
         """Return a kept student.
@@ -115,9 +152,9 @@ class Fitter:
     def _chosen(self, config: RunConfig) -> Workers:
         return self._workers if self._workers is not None and self._workers.takes(config) else self._here
 
-    def _do(self, job: Job, out: Path | None, stage: str, name: str) -> Outcome:
+    def _do(self, job: Job, out: Path | None, title: str, name: str) -> Outcome:
         check_stop()
-        self._stage = self._next = stage
+        self._counted = _Counted(title, len(job.parts))
         with self._scratch(name) as folder:
             return self._chosen(job.config).train(job, out, folder, self)
 
@@ -128,18 +165,17 @@ class Fitter:
             Interrupted: a stop was asked for.
         """
         check_stop()
-        if self._stage:
-            self._progress.start(self._stage, steps, "steps")
-            self._stage = ""
-        self._progress.advance(done)
+        counted = self._counted
+        if counted.step(done, steps) and counted.title:
+            self._progress.start(counted.title, counted.target, "steps")
+        self._progress.advance(counted.before + done)
 
     def fitted(self) -> None:
-        """Name the stage of a training that reported no step, such as a probe's, for the lines that follow."""
-        if self._stage:
-            self._progress.start(self._stage, 1, "fits")
+        """End a part of a training; one that reported no step, such as a probe's, is named for the lines that follow."""
+        if self._counted.title and not self._counted.steps:
+            self._progress.start(self._counted.title, 1, "fits")
             self._progress.advance(1)
-        # Each training counts its own steps.
-        self._stage = self._next
+        self._counted.fitted()
 
     def predicts(self) -> None:
         """Nothing is shown: whoever asked for the predictions does."""

@@ -15,6 +15,7 @@ from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.journal.queries import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods.seed import REPEATED_HINT
+from stepsynth.run.stage_titles import STUDENTS, stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import disk_errors
 from stepsynth.runtime.shutdown import check_stop
@@ -133,7 +134,7 @@ class StudentRunner:
         if gold:
             rows, select = [*rows, *self._journal.gold("harvest"), *select], []
         halves = {} if gold else {split: self._journal.gold(split) for split in ("harvest", "select")}
-        model = self._fit(round_number, [rows], select, stage, [] if done else list(halves.values()))
+        model = self._fit(round_number, [rows], select, stage_title(stage), [] if done else list(halves.values()))
         if done:
             return
         results = {split: self._grade(model, rows) for split, rows in halves.items()}
@@ -160,33 +161,33 @@ class StudentRunner:
         check_stop()
         started = time.monotonic()
         parts = learnt_from()
-        model = self._fit(number, parts, [], stage)
+        model = self._fit(number, parts, [], stage_title(stage, {"student": name}))
         if done:
             return
         rows = sum(map(len, parts))
         info = {"rows": rows, "student": name, **steps_of(model)}
         self._journal.finish_training(stage, number, {}, info, time.monotonic() - started)
-        self._progress.finish(f"the student of {name}: trained on {rows:,} rows")
+        self._progress.finish(f"trained on {counted(rows, 'row')}")
 
     def ask(self, number: int, rows: Sequence[Example]) -> list[Prediction]:
         """Return a kept student's predictions; ``number`` is its round."""
         return list(self._fitter.saved(self._directory.model_path(number), [rows]).predict(rows))
 
     def judge_aside(
-        self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], stage: str, also: Sequence[Sequence[Example]] = ()
+        self, parts: Sequence[Sequence[Example]], judged: Sequence[Example], title: str, also: Sequence[Sequence[Example]] = ()
     ) -> list[Graded]:
         """Train a temporary student and return its graded predictions; the arguments are those of `predict_aside`."""
-        return self._graded(judged, self.predict_aside(parts, judged, stage, also))
+        return self._graded(judged, self.predict_aside(parts, judged, title, also))
 
     def predict_aside(
-        self, parts: Sequence[Sequence[Example]], rows: Sequence[Example], stage: str, also: Sequence[Sequence[Example]] = ()
+        self, parts: Sequence[Sequence[Example]], rows: Sequence[Example], title: str, also: Sequence[Sequence[Example]] = ()
     ) -> Sequence[Prediction]:
         """Train a temporary student and return its predictions.
 
         Args:
             parts: rows to learn from, one part after the other; empty parts are skipped.
             rows: rows that it has not seen.
-            stage: the displayed name.
+            title: what is shown meanwhile.
             also: lists of rows about which the same student will be asked later; then it is not trained again.
         """
         check_stop()
@@ -199,7 +200,7 @@ class StudentRunner:
             if not parts:
                 self._refuse_hopeless([])
             asked = [each for each in (*also, rows) if each]
-            found = self._fitter.aside(parts, [], asked, stage, name="fold")
+            found = self._fitter.aside(parts, [], asked, title, name="fold")
             for each, predictions in zip(asked, found, strict=True):
                 self._asides.keep(self._identity_aside(parts, each), predictions)
         return found[-1]
@@ -225,7 +226,7 @@ class StudentRunner:
             return
         started = time.monotonic()
         select = self._journal.gold("select")
-        self._progress.start("round-0/answers", len(select), "answers")
+        self._progress.start(stage_title("round-0/answers"), len(select), "answers")
         results = {"select": self._grade(model, select)}
         info: dict[str, Any] = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
         self._journal.finish_training(stage, 0, results, info, time.monotonic() - started)
@@ -244,7 +245,7 @@ class StudentRunner:
         started = time.monotonic()
         rounds = self._journal.rounds()
         examples = inputs.test.open(inputs.sealed.sha256)
-        self._progress.start("test", *((len(examples), "answers") if model else (len(rounds), "students")))
+        self._progress.start(stage_title("test"), *((len(examples), "answers") if model else (len(rounds), "students")))
         scores, seconds, before = {}, {}, int(getattr(model, "undecided", 0))
         for number in rounds:
             check_stop()
@@ -266,11 +267,11 @@ class StudentRunner:
             info["clusters"] = clusters
         self._journal.finish_test("test", rounds[-1], scores, info, time.monotonic() - started)
         best = best_round(self._journal)
-        how = "chosen by the select half" if self._journal.evaluation(best, "select") else "the last student"
+        how = f"round {best}, {'chosen by the select half' if self._journal.evaluation(best, 'select') else 'the last student'}"
         if choice := find_choice(self._journal):
-            how = f"the student of {choice['chosen']}"
+            how = STUDENTS[choice["chosen"]]
         guessed = _guessed(undecided - before, len(examples))
-        self._progress.finish(f"round {best}, {how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows{guessed}")
+        self._progress.finish(f"{how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows{guessed}")
 
     def _grade(self, model: Model, examples: Sequence[Example]) -> tuple[Evaluation, list[Graded]]:
         graded = self._graded(examples, model.predict(examples))
@@ -295,7 +296,7 @@ class StudentRunner:
         round_number: int,
         parts: Sequence[Sequence[Example]],
         select: Sequence[Example],
-        stage: str,
+        title: str,
         judged: Sequence[Sequence[Example]] = (),
     ) -> Model:
         directory = self._directory
@@ -317,7 +318,7 @@ class StudentRunner:
                             if file.name != "done.json":
                                 shutil.copyfile(file, part / file.name)
                     else:
-                        outcome = self._fitter.keep(parts, select, start, part, stage, judged)
+                        outcome = self._fitter.keep(parts, select, start, part, title, judged)
                     kept = directory.keep_model(part, round_number)
                 except BaseException:
                     # On a full disk the next attempt may need its space.

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from stepsynth.data.splits import fingerprint
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.runtime.shutdown import check_stop
 from stepsynth.tasks.guarding import guard_own
@@ -61,7 +62,7 @@ def judge_texts(
         return
     check_stop()
     started = time.monotonic()
-    progress.start(_STAGE, len(pool), "texts")
+    progress.start(stage_title(_STAGE), len(pool), "texts")
     said = {fingerprint(row.example): row.example for row in journal.dataset() if row.kind == StageKind.ANNOTATE}
     with guard_own(family, "what a student answered"):
         judged = [
