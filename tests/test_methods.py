@@ -296,7 +296,7 @@ def test_the_teachers_own_answers_are_counted_as_they_come(worlds: dict[str, Fam
         closing(Journal(directory.journal_path)) as journal,
     ):
         run_loop(directory, journal, load_run_data(config), progress=heard)
-    assert list(heard.stages) == ["round-0/answers", "test"]
+    assert list(heard.stages) == ["the teacher's answers", "sealed test"]
     for target, unit, counts, traffics in heard.stages.values():
         assert unit == "answers"
         assert counts == sorted(counts)

@@ -557,7 +557,7 @@ def test_a_teacher_that_labels_nothing_ends_the_run_with_the_reason(world: Famil
     folder, config = tmp_path / "run", world.config("method.name=annotate", "method.seed_rows=10", "method.rounds=0")
     directory = RunDirectory.open(folder, config)
     with closing(directory), closing(Journal(directory.journal_path)) as journal:
-        with pytest.raises(RunError, match=r"labelled none of the 10 texts of round-0/annotate \(5 empty, 5 no answer\)"):
+        with pytest.raises(RunError, match=r"labelled none of the 10 texts that it was asked about \(5 empty, 5 no answer\)"):
             run_loop(directory, journal, load_run_data(config), teacher=Teacher(), student=SpyingStudent())
         assert journal.ledger.answers == 10
 
