@@ -578,7 +578,7 @@ def test_a_teacher_whose_rows_are_all_dropped_leaves_the_labels(worlds: dict[str
     ("final", "mute", "said"),
     [
         ("labels", False, "The final student learns from labels alone, as set in method.final ("),
-        ("auto", False, "The final student learns from both in two stages, by gold rows right in cross-validation ("),
+        ("auto", False, "The final student learns from both kinds of rows, by gold rows right in cross-validation ("),
         ("auto", True, "The final student learns from labels alone, since no row was kept ("),
     ],
 )
@@ -649,7 +649,7 @@ def test_the_table_is_in_the_terminal_the_results_the_status_and_on_the_page(
     print_results(json.loads((folder / "results.json").read_text()), folder)
     printed = capsys.readouterr().out
     page = (folder / "report.html").read_text(encoding="utf-8")
-    for said in ("labels alone", "both, staged", "100.0", "+60.0", "The written rows help"):
+    for said in ("labels alone", "both kinds", "100.0", "+60.0", "The written rows help"):
         assert said in printed
     for said in ("your labels alone", "both, written rows first", "100.0", "+60.0", "The written rows help", "Cross-validated"):
         assert said in page

@@ -199,7 +199,7 @@ def test_on_a_terminal_the_results_of_stages_stay_and_the_panel_goes(monkeypatch
     with open_panel(quiet=False) as progress:
         run_stage(progress)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    assert "round-0/seed           4 rows accepted [0 s]" in text
+    assert "round-0/seed: 4 rows accepted [0 s]" in text
     assert "a [note]" in text
     assert "in flight" not in text.splitlines()[-1]
     assert screen.getvalue().count("\x1b[?25h") == 1, "the cursor is given back"

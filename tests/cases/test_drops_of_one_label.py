@@ -310,5 +310,5 @@ def test_a_stage_that_is_short_says_how_far_and_why() -> None:
         "seed rows ended short: 3 of 31 wanted rows (missing: label-7 7, label-6 6, label-5 5, label-4 4, label-3 3 "
         "and 2 more labels); most were dropped: 2 empty."
     )
-    reasons = {**stage, "kind": "rationales", "missing": {"": 2}}
-    assert short_line(reasons) == "seed rows ended short: 3 of 5 wanted reasons (missing: in all 2)."
+    reasons = {**stage, "stage": "round-0/rationales", "kind": "rationales", "missing": {"": 2}}
+    assert short_line(reasons) == "reasons for labels ended short: 3 of 5 wanted reasons (missing: in all 2)."

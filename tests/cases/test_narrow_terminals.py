@@ -47,6 +47,7 @@ STATUS: dict[str, Any] = {
     "stages": [
         {
             "stage": f"round-{n}/extrapolate",
+            "kind": "extrapolate",
             "title": f"round {n}, rows from mistakes",
             "requested": 12345,
             "accepted": 9876,

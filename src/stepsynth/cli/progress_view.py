@@ -2,7 +2,7 @@
 
 ::
 
-    round-0/seed  ━━━━━━━━━╸━━━━━━━  212 / 400 rows  3.1 rows/s  left 1:01
+    seed rows  ━━━━━━━━━╸━━━━━━━  212 / 400 rows  3.1 rows/s  left 1:01
     4.0 answers/s · 24 of 64 in flight · 338 answers · 71,204 tokens
     cost 0.0182 USD, about 0.034 for this stage · sent again: 3 overload
 """
@@ -31,6 +31,8 @@ __all__ = ["StageView", "clock_time", "dollars", "open_lines", "open_panel"]
 _LINE_EVERY_S = 10.0
 _FRAMES_PER_S = 4
 _BAR = 30
+_SHORTEST_BAR = 6
+_SHORTEST_NAME = 20
 _STOPPING = "stopping: waiting for answers in flight; press Ctrl-C again to stop at once"
 
 
@@ -89,7 +91,8 @@ class StageView:
     """The progress of one stage, as shown; tests pass a clock of their own.
 
     Attributes:
-        stage: its name.
+        stage: its title.
+        part: which part of it, in a training in two stages, for instance.
         target: units to do.
         unit: their name.
         clock: seconds, from any starting point.
@@ -109,6 +112,7 @@ class StageView:
     traffic: RequestStats | None = None
     pause: Pause | None = None
     ended: bool = False
+    part: int = 1
     _started: float = field(init=False)
     _began: float = field(init=False)
     _first: tuple[float, int] | None = field(init=False, default=None)
@@ -120,7 +124,7 @@ class StageView:
     def after(self, earlier: StageView | None) -> StageView:
         """Return itself, as a further part of the stage that was shown before: a training in two stages is one."""
         if earlier is not None and earlier.stage == self.stage and not earlier.ended:
-            self._began = earlier._began
+            self._began, self.part = earlier._began, earlier.part + 1
         return self
 
     def advance(self, done: int, answers: int, traffic: RequestStats | None) -> None:
@@ -133,6 +137,11 @@ class StageView:
             self._first = (self.clock(), done)
         # When a wave is complete, rules over all its rows may drop some that were counted; the shown count never falls.
         self.done, self.answers, self.traffic = max(self.done, done), answers, traffic or self.traffic
+
+    @property
+    def name(self) -> str:
+        """The title, with the part from the second one on."""
+        return self.stage if self.part == 1 else f"{self.stage}, part {self.part}"
 
     @property
     def seconds(self) -> float:
@@ -240,10 +249,11 @@ class _Terminal:
         view = self._view
         if view is None:
             return
-        name = view.stage if len(view.stage) <= 24 else f"{view.stage[:23]}…"
         right = f"{view.done:,} / {view.target:,} {view.unit}  {pace(view.rate, view.unit)}  left {view.left() or '?'}"
+        room = max(options.max_width - len(right) - _SHORTEST_BAR - 4, _SHORTEST_NAME)
+        name = view.name if len(view.name) <= room else f"{view.name[: room - 1]}…"
         width = min(_BAR, options.max_width - len(name) - len(right) - 4)
-        if width >= 6:
+        if width >= _SHORTEST_BAR:
             line = Table.grid(padding=(0, 2, 0, 0))
             line.add_row(name, ProgressBar(max(view.target, 1), min(view.done, view.target), width=width), right)
             yield line
@@ -267,7 +277,7 @@ class _Terminal:
     def finish(self, summary: str) -> None:
         view, self._view = self._view, None
         if view is not None:
-            self._print(f"{view.stage:22} {view.summary(summary)}")
+            self._print(f"{view.stage}: {view.summary(summary)}")
 
     def note(self, message: str) -> None:
         self._print(message)
@@ -295,7 +305,7 @@ class _Lines:
     def start(self, stage: str, target: int, unit: str) -> None:
         self._view = StageView(stage, target, unit, self._clock).after(self._view)
         self._next = self._clock() + _LINE_EVERY_S
-        self._say(f"{stage}: 0 / {target:,} {unit}")
+        self._say(f"{self._view.name}: 0 / {target:,} {unit}")
 
     def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:
         view = self._view
@@ -305,7 +315,7 @@ class _Lines:
         self._next = self._clock() + _LINE_EVERY_S
         left = view.left()
         parts = [pace(view.rate, view.unit), *view.traffic_parts(), *view.cost_parts(), *([f"{left} left"] if left else [])]
-        self._say(f"{view.stage}: {view.done:,} / {view.target:,} {view.unit}; {'; '.join(parts)}")
+        self._say(f"{view.name}: {view.done:,} / {view.target:,} {view.unit}; {'; '.join(parts)}")
 
     def finish(self, summary: str) -> None:
         self._say(f"{self._view.stage}: {self._view.summary(summary)}")

@@ -23,7 +23,7 @@ from stepsynth.run.doing import read_doing
 from stepsynth.run.existing import open_journal
 from stepsynth.run.logs import attempt_log
 from stepsynth.run.pausing import read_pause
-from stepsynth.run.stage_titles import stage_title
+from stepsynth.run.stage_titles import all_titles, stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.types import DropReason, StageKind
 
@@ -143,14 +143,14 @@ def read_status(folder: Path) -> dict[str, Any]:
     with closing(open_journal(directory)) as journal:
         totals = journal.totals()
         ended = endings(count_rows(journal))
-        stages = []
+        stages, titles = [], all_titles(journal.stages())
         for name, round_number, kind, info, seconds in journal.stages():
             dropped = ended[name]
             accepted = dropped.pop("", 0)
             stages.append(
                 {
                     "stage": name,
-                    "title": stage_title(name, info),
+                    "title": titles[name],
                     "round": round_number,
                     "kind": kind,
                     "seconds": round(seconds, 1),
@@ -194,7 +194,7 @@ def print_status(found: dict[str, Any]) -> None:
         # Titles and the reasons for dropped rows may take several lines; numbers may not.
         words = name in ("stage", "dropped")
         table.add_column(
-            name, justify="left" if words else "right", no_wrap=not words, min_width={"stage": 24, "dropped": 16}.get(name)
+            name, justify="left" if words else "right", no_wrap=not words, min_width={"stage": 20, "dropped": 16}.get(name)
         )
     rows = []
     for stage in found["stages"]:
@@ -267,7 +267,8 @@ def short_line(stage: dict[str, Any]) -> str:
     reasons = {reason: count for reason, count in stage["dropped"].items() if reason != DropReason.SURPLUS}
     reason = min(reasons, key=lambda name: (-reasons[name], name), default="")
     why = f"; most were dropped: {reasons[reason]:,} {reason}" if reason else ""
-    return f"{stage_title(stage['stage'])} ended short: {got:,} of {wanted:,} wanted {what} (missing: {shown}{more}){why}."
+    title = stage_title(stage["stage"], stage["kind"])
+    return f"{title} ended short: {got:,} of {wanted:,} wanted {what} (missing: {shown}{more}){why}."
 
 
 def _print_left_out(stages: Sequence[dict[str, Any]]) -> None:

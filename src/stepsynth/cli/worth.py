@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.screens import print_table
 from stepsynth.evaluation import shown_p
-from stepsynth.run.stage_titles import STUDENTS
 from stepsynth.training import worth_title
 
 if TYPE_CHECKING:
@@ -15,6 +14,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["print_worth"]
+
+# Shorter than `STUDENTS`, for a column.
+_SHORT = {
+    "labels": "labels alone",
+    "written": "written alone",
+    "both": "both at once",
+    "stages": "both kinds",
+    "pool": "labels, pool",
+    "all": "all three",
+    "weighted": "both, weighted",
+}
 
 
 def print_worth(worth: Mapping[str, Any], console: Console) -> None:
@@ -52,7 +62,7 @@ def _cells(worth: Mapping[str, Any], *, tested: bool) -> tuple[list[str], list[l
     head += [*(["sealed test\n[95 %]"] if tested else []), "minus your\nlabels [95 %]", "p"]
     rows = []
     for entry in students:
-        short = STUDENTS[entry["student"]].replace("written", worth.get("made", "written").split()[0])
+        short = _SHORT[entry["student"]].replace("written", worth.get("made", "written").split()[0])
         name = f"{short}{' *' if entry['chosen'] else ''}"
         cells = [f"{name}\nmodels/round-{entry['round']}", f"{entry['rows']:,}"]
         if stepped:

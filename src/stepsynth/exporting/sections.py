@@ -13,6 +13,7 @@ from stepsynth.exporting.facts import model_licence
 from stepsynth.filters import REASONS
 from stepsynth.report.gap import gap_sentences
 from stepsynth.run.public import public_config, public_name, public_server, source_name
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.runtime.counting import counted
 
 if TYPE_CHECKING:
@@ -146,7 +147,13 @@ def making(facts: Facts) -> str:
     if not facts.stages:
         return ""
     rows = [
-        [plain(s["stage"]), plain(s["kind"]), f"{s['requested']:,}", f"{s['accepted']:,}", f"{sum(s['dropped'].values()):,}"]
+        [
+            plain(stage_title(s["stage"], s["kind"])),
+            plain(s["stage"]),
+            f"{s['requested']:,}",
+            f"{s['accepted']:,}",
+            f"{sum(s['dropped'].values()):,}",
+        ]
         for s in facts.stages
     ]
     reasons = [
@@ -160,7 +167,7 @@ def making(facts: Facts) -> str:
         f"Method `{method.name}` of stepsynth {__version__}: {method.rounds} round(s) after the first rows, seed "
         f"{facts.config.seed}. {facts.requested:,} rows were requested: {facts.accepted:,} were accepted and "
         f"{facts.requested - facts.accepted:,} dropped.",
-        table(["stage", "kind", "requested", "accepted", "dropped"], rows),
+        table(["stage", "name", "requested", "accepted", "dropped"], rows),
         table(["dropped because", "rows", "meaning"], reasons) if reasons else "",
         "### Filters",
         "A written row is dropped for the first of these reasons that applies: "

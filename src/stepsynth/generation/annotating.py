@@ -44,7 +44,7 @@ def annotate(
         StepsynthError: the reason the requests ended; all answers are committed.
     """
     started, texts = time.monotonic(), plan.texts
-    progress.start(stage_title(plan.stage), len(texts), "answers")
+    progress.start(stage_title(plan.stage, StageKind.ANNOTATE), len(texts), "answers")
     times = plan.ctx.config.method.readings
     requests = [[plan.reading(place, number) for number in range(times)] for place in range(len(texts))]
     progress.advance(0, traffic=client.traffic())

@@ -144,7 +144,7 @@ class StageGenerator:
     ) -> None:
         started = time.monotonic()
         self._thought = self._written = 0
-        self._progress.start(stage_title(plan.stage), sum(plan.targets.values()), "rows")
+        self._progress.start(stage_title(plan.stage, plan.kind), sum(plan.targets.values()), "rows")
         self._progress.advance(0, traffic=self._client.traffic())
         feedback = None
         if self._feedback:

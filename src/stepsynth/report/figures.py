@@ -6,6 +6,7 @@ Each is drawn wide and narrow; the page shows one of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from stepsynth.report.drawing import FAINT, INK, KEPT, PAPER, PLACEHOLDERS, canvas, plain, setting, svg
@@ -111,6 +112,10 @@ def coverage_figure(curve: Sequence[tuple[float, float]], marks: Sequence[Mappin
         return svg(figure, f"coverage-{'narrow' if narrow else 'wide'}", "Accuracy of answers by the share of rows answered")
 
 
+def _two_lines(name: str) -> str:
+    return "\n".join(wrap(name, 18, max_lines=2, placeholder="…"))
+
+
 @remembered(most=KEPT)
 def ledger_figure(bars: Sequence[Bar], *, narrow: bool) -> str:
     """Return an SVG with one horizontal bar per stage, split into accepted rows and reasons.
@@ -129,7 +134,7 @@ def ledger_figure(bars: Sequence[Bar], *, narrow: bool) -> str:
                 if count:
                     axes.barh(place, count, left=left, height=0.68, color=colour, edgecolor=PAPER, linewidth=0.6)
                 left += count
-        axes.set_yticks(range(len(bars)), [plain(bar.name) for bar in bars], parse_math=False)
+        axes.set_yticks(range(len(bars)), [_two_lines(plain(bar.name)) for bar in bars], parse_math=False)
         axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.set_xlabel("rows")

@@ -182,7 +182,7 @@ def _figures(rounds: Sequence[RoundScores], stages: Sequence[Stage], ranked: Seq
     own, rest = list(ranked[: SERIES - 2]), ranked[SERIES - 2 :]
     bars = [
         Bar(
-            f"{stage.round} {stage.kind}",
+            stage.title,
             (stage.accepted, *(stage.reasons.get(r, 0) for r in own), sum(stage.reasons.get(r, 0) for r in rest)),
         )
         for stage in stages

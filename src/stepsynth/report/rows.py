@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stepsynth.journal.queries import each_ending, endings, rows_at, rows_from_mistakes
 from stepsynth.methods import trains_on
 from stepsynth.report.scores import mapping
-from stepsynth.run.stage_titles import stage_title
+from stepsynth.run.stage_titles import all_titles
 from stepsynth.tasks import stored_family
 from stepsynth.training import judged_rounds
 from stepsynth.types import Span, StageKind
@@ -39,6 +39,7 @@ class Stage:
     """A finished stage: every row asked for is accepted, or dropped for a reason."""
 
     name: str
+    title: str
     round: int
     kind: str
     seconds: float
@@ -51,11 +52,6 @@ class Stage:
     stopped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     told: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     in_validation: int = 0
-
-    @property
-    def title(self) -> str:
-        """The name that people read."""
-        return stage_title(self.name)
 
     @property
     def dropped(self) -> int:
@@ -162,7 +158,7 @@ def _pieces(context: str, begin: int, end: int, found: Sequence[tuple[int, int, 
 
 def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
     """Return the finished stages in the order of the run."""
-    planned, stages = endings(counts), []
+    planned, stages, titles = endings(counts), [], all_titles(journal.stages())
     for name, number, kind, info, seconds in journal.stages():
         ended = planned[name]
         requested = info.get("requested", ended.total())
@@ -172,7 +168,9 @@ def stages_of(journal: Journal, counts: Iterable[RowCount]) -> list[Stage]:
         undecided, near_test = (int(info.get(key) or 0) for key in ("undecided", "near_test"))
         stopped, told = (mapping(info.get(key)) for key in ("stopped", "told"))
         counted = (requested, accepted, reasons, missing, undecided, near_test)
-        stages.append(Stage(name, number, kind, seconds, *counted, stopped, told, int(info.get("in_validation") or 0)))
+        stages.append(
+            Stage(name, titles[name], number, kind, seconds, *counted, stopped, told, int(info.get("in_validation") or 0))
+        )
     return stages
 
 

@@ -6,81 +6,86 @@ show titles.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.types import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["STUDENTS", "stage_title"]
+__all__ = ["STUDENTS", "all_titles", "stage_title"]
 
 # What a student of `crossfit` learns from, in a few words.
 STUDENTS = {
     "labels": "labels alone",
-    "written": "written alone",
-    "both": "both",
-    "stages": "both, staged",
-    "pool": "labels, pool",
-    "all": "all three",
-    "weighted": "both, weighted",
+    "written": "the teacher's rows alone",
+    "both": "both kinds of rows at once",
+    "stages": "both kinds of rows",
+    "pool": "labels and pool",
+    "all": "both kinds of rows and pool",
+    "weighted": "both kinds of rows, weighted",
 }
-# The student that judges the rounds; the others are judged once, after the last round.
+# The students that judge the rounds; the others are judged once, after the last round.
 _OF_ROUNDS = "stages"
-_ALONE: dict[str, str] = {
-    StageKind.CHOICE: "choice of the final student",
-    "gold/reading": "your rows, read by the teacher",
-    "pool/judged": "texts to label next",
-    StageKind.TEST: "sealed test",
-}
-_WRITES: dict[str, str] = {
+_TITLES: dict[str, str] = {
     StageKind.RATIONALES: "reasons for labels",
     StageKind.IMPORT: "your rows",
     StageKind.SEED: "seed rows",
     StageKind.ZEROGEN: "rows from plain prompts",
     StageKind.ANNOTATE: "labels of texts",
-    "answers": "the teacher's answers",
+    StageKind.CHOICE: "choice of the final student",
+    StageKind.TEST: "sealed test",
+    StageKind.READING: "your rows, read by the teacher",
+    StageKind.UNLABELLED: "texts to label next",
 }
-_ROUND = re.compile(r"round-(\d+)/(.+)")
-_FOLD = re.compile(r"fold-(\d+)")
 
 
-def stage_title(stage: str, info: Mapping[str, Any] | None = None) -> str:
+def stage_title(stage: str, kind: str, info: Mapping[str, Any] | None = None) -> str:
     """Return a stage's title.
 
     Args:
         stage: its name.
+        kind: what it does, a `StageKind` or the word of a user's own method.
         info: what the journal keeps of it: ``student`` (of a student that is kept), ``recipe`` and ``folds`` (of cross-fitting).
 
-    Returns:
-        The title; the name itself if it is unknown.
-
     Examples:
-        >>> stage_title("round-0/extrapolate"), stage_title("round-1/extrapolate")
+        >>> stage_title("round-0/extrapolate", "extrapolate"), stage_title("round-1/extrapolate", "extrapolate")
         ('rows like labelled ones', 'round 1, rows from mistakes')
-        >>> stage_title("round-1/fold-0", {"recipe": "stages", "folds": 3}), stage_title("round-2/fold-1", {"recipe": "labels"})
-        ('round 1, fold 1 of 3', 'labels alone, fold 2')
-        >>> stage_title("round-4/train", {"student": "stages"}), stage_title("round-0/mine"), stage_title("mine")
-        ('student: both, staged', 'round 0, mine', 'mine')
+        >>> stage_title("round-1/fold-0", "fold", {"recipe": "stages", "folds": 3}), stage_title("round-1/fold-0", "fold")
+        ('round 1, fold 1 of 3', 'fold 1')
+        >>> stage_title("round-4/train", "train", {"student": "stages"}), stage_title("round-0/mine", "mine")
+        ('student of both kinds of rows', 'round 0, mine')
     """
     info = info or {}
-    found = _ROUND.fullmatch(stage)
-    if found is None:
-        return _ALONE.get(stage, stage)
-    number, what = found.groups()
+    place, _, what = stage.partition("/")
+    number = place.removeprefix("round-")
     if student := info.get("student"):
-        return f"student: {STUDENTS.get(student, student)}"
-    recipe = info.get("recipe", _OF_ROUNDS)
-    of = f"round {number}" if recipe == _OF_ROUNDS else STUDENTS.get(recipe, recipe)
-    if fold := _FOLD.fullmatch(what):
+        return f"student of {STUDENTS.get(student, student)}"
+    recipe = info.get("recipe")
+    of = f"round {number}, " if recipe == _OF_ROUNDS else f"{STUDENTS.get(recipe, recipe)}, " if recipe else ""
+    if kind == StageKind.FOLD:
         count = f" of {info['folds']}" if "folds" in info else ""
-        return f"{of}, fold {int(fold[1]) + 1}{count}"
-    if what == StageKind.CROSSFIT:
-        return f"{of}, cross-validated"
-    if what == StageKind.EXTRAPOLATE:
-        return f"round {number}, rows from mistakes" if int(number) else "rows like labelled ones"
-    if what == StageKind.TRAIN:
+        return f"{of}fold {int(what.removeprefix('fold-')) + 1}{count}"
+    if kind == StageKind.CROSSFIT:
+        return f"{of}cross-validated"
+    if kind == StageKind.TRAIN:
         return f"round {number}, student"
-    # Everything else of the first round comes once.
-    return _WRITES[what] if what in _WRITES and not int(number) else f"round {number}, {_WRITES.get(what, what)}"
+    if kind == StageKind.EXTRAPOLATE and what == kind:
+        return f"round {number}, rows from mistakes" if number != "0" else "rows like labelled ones"
+    if kind not in _TITLES or (number.isdigit() and what != kind):
+        return f"round {number}, {what}"
+    return f"round {number}, {_TITLES[kind]}" if number.isdigit() and number != "0" else _TITLES[kind]
+
+
+def all_titles(stages: Iterable[tuple[str, int, str, Mapping[str, Any], float]]) -> dict[str, str]:
+    """Return the titles of a journal's stages, by name.
+
+    Args:
+        stages: from `Journal.stages`. Folds of earlier versions do not say whose they are; the stage that ends their round does.
+    """
+    found = list(stages)
+    ended = {number: info for _, number, kind, info, _ in found if kind == StageKind.CROSSFIT}
+    return {
+        name: stage_title(name, kind, {**ended.get(number, {}), **info} if kind == StageKind.FOLD else info)
+        for name, number, kind, info, _ in found
+    }

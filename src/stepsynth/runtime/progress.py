@@ -91,7 +91,14 @@ class Progress(Protocol):
     """Receives a run's reports; every call is cheap and may be ignored."""
 
     def start(self, stage: str, target: int, unit: str) -> None:
-        """Begin a stage of ``target`` units (``rows``, ``steps``)."""
+        """Begin a stage of ``target`` units (``rows``, ``steps``), or a further part of it.
+
+        Args:
+            stage: its title, for people: "round 1, rows from mistakes". A stage that begins anew before it has ended is in its
+                next part, such as a training first on written rows, then on labelled ones.
+            target: units to do.
+            unit: their name.
+        """
         ...
 
     def advance(self, done: int, *, answers: int = 0, traffic: RequestStats | None = None) -> None:

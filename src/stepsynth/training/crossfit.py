@@ -16,7 +16,7 @@ from stepsynth.data.splits import fingerprint
 from stepsynth.evaluation.clusters import cluster_sums, clusters_of
 from stepsynth.evaluation.statistics import as_matrix
 from stepsynth.journal.results import find_choice
-from stepsynth.run.stage_titles import stage_title
+from stepsynth.run.stage_titles import STUDENTS, stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.students.curve import learning_curve
 from stepsynth.training.soft_labels import pseudo_labelled, weighted
@@ -218,7 +218,7 @@ class CrossFit:
         }
         self._journal.finish_training(stage, number, {SPLIT: (evaluation, [])}, info, 0.0, kind=StageKind.CROSSFIT)
         right = sum(g.score == 1.0 for g in graded)
-        self._progress.note(f"{stage_title(stage, info)}: {right:,} of {len(graded):,} gold rows right.")
+        self._progress.note(f"{stage_title(stage, StageKind.CROSSFIT, info)}: {right:,} of {len(graded):,} gold rows right.")
 
     def _judge_fold(self, number: int, name: str, fold: int, others: Sequence[Example]) -> None:
         """Judge one fold; ``others`` are the written rows that do not belong to it."""
@@ -228,7 +228,7 @@ class CrossFit:
         gold = [row for row in self._gold if self._folds.gold(row) != fold] if recipe.gold else []
         judged = {place: row for place, row in enumerate(self._gold) if self._folds.gold(row) == fold}
         info: dict[str, Any] = {"fold": fold, "folds": self._folds.count, "recipe": name}
-        title = stage_title(stage, info)
+        title = stage_title(stage, StageKind.FOLD, info)
         parts = self._parts(recipe, rows, gold, title)
         found = self._student_runner.judge_aside(parts, list(judged.values()), title, self._asked_later(name, others))
         graded = dict(zip(judged, found, strict=True))
@@ -318,8 +318,8 @@ class CrossFit:
                 why = "since no row was kept"
             elif right.get(chosen, 0) < max(right.values()):
                 why += ", where differences within one standard error do not count"
-            found = ", ".join(f"{_CALLED[n]} {count:,}" for n, count in right.items())
-            self._progress.note(f"The final student learns from {_CALLED[chosen]}, {why} ({found} of {len(self._gold):,}).")
+            found = ", ".join(f"{STUDENTS[n]} {count:,}" for n, count in right.items())
+            self._progress.note(f"The final student learns from {STUDENTS[chosen]}, {why} ({found} of {len(self._gold):,}).")
         return str((find_choice(self._journal) or {})["chosen"])
 
     def _best(self, numbers: Mapping[str, int], names: Sequence[str]) -> str:
@@ -345,19 +345,8 @@ class CrossFit:
             return
         written, gold = written * recipe.written, self._gold * recipe.gold
         number = _number(last, name)
-        title = stage_title(f"round-{number}/train", {"student": name})
+        title = stage_title(f"round-{number}/train", StageKind.TRAIN, {"student": name})
         self._student_runner.keep(name, number, lambda: self._parts(recipe, written, gold, title))
-
-
-_CALLED = {
-    "labels": "labels alone",
-    "written": "written rows alone",
-    "both": "both",
-    "stages": "both in two stages",
-    "pool": "labels and the pool",
-    "all": "labels, written rows and the pool",
-    "weighted": "both in two stages, written rows weighted",
-}
 
 
 def _number(last: int, name: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsynth.runtime.files import disk_errors
@@ -24,42 +23,6 @@ if TYPE_CHECKING:
     from stepsynth.types import Example, Prediction
 
 __all__ = ["Fitter"]
-
-
-@dataclass
-class _Counted:
-    """Counts the steps of a training in several parts as those of one.
-
-    Attributes:
-        title: what is shown meanwhile; empty shows nothing.
-        parts: how many there are.
-        learnt: how many of them are finished.
-        before: steps of these.
-        steps: of the present part; 0 before its first one.
-        done: of them.
-        target: of all parts; one that has not begun counts as many as the present one.
-    """
-
-    title: str = ""
-    parts: int = 0
-    learnt: int = 0
-    before: int = 0
-    steps: int = 0
-    done: int = 0
-    target: int = 0
-
-    def step(self, done: int, steps: int) -> bool:
-        """Count a step; return whether the target is another one than before."""
-        if done < self.done:
-            # Its worker was lost, and another one has begun the training anew.
-            self.learnt = self.before = 0
-        self.steps, self.done = steps, done
-        shown, self.target = self.target, self.before + steps * max(self.parts - self.learnt, 1)
-        return shown != self.target
-
-    def fitted(self) -> None:
-        """End a part."""
-        self.learnt, self.before, self.steps, self.done = self.learnt + 1, self.before + self.steps, 0, 0
 
 
 class Fitter:
@@ -84,7 +47,7 @@ class Fitter:
         self._here = Here(recipes)
         self._workers = workers
         self._progress = progress
-        self._counted = _Counted()
+        self._title = self._next = ""
 
     def keep(
         self,
@@ -154,7 +117,7 @@ class Fitter:
 
     def _do(self, job: Job, out: Path | None, title: str, name: str) -> Outcome:
         check_stop()
-        self._counted = _Counted(title, len(job.parts))
+        self._title = self._next = title
         with self._scratch(name) as folder:
             return self._chosen(job.config).train(job, out, folder, self)
 
@@ -165,17 +128,18 @@ class Fitter:
             Interrupted: a stop was asked for.
         """
         check_stop()
-        counted = self._counted
-        if counted.step(done, steps) and counted.title:
-            self._progress.start(counted.title, counted.target, "steps")
-        self._progress.advance(counted.before + done)
+        if self._title:
+            self._progress.start(self._title, steps, "steps")
+            self._title = ""
+        self._progress.advance(done)
 
     def fitted(self) -> None:
-        """End a part of a training; one that reported no step, such as a probe's, is named for the lines that follow."""
-        if self._counted.title and not self._counted.steps:
-            self._progress.start(self._counted.title, 1, "fits")
+        """Give the title of a training that reported no step, such as a probe's, for the lines that follow."""
+        if self._title:
+            self._progress.start(self._title, 1, "fits")
             self._progress.advance(1)
-        self._counted.fitted()
+        # Each training counts its own steps.
+        self._title = self._next
 
     def predicts(self) -> None:
         """Nothing is shown: whoever asked for the predictions does."""

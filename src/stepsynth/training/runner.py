@@ -15,7 +15,7 @@ from stepsynth.filters.normalise import normalize_for_match
 from stepsynth.journal.queries import count_rows, dataset_sample, each_training_row, repeated_answer
 from stepsynth.journal.results import best_round, find_choice
 from stepsynth.methods.seed import REPEATED_HINT
-from stepsynth.run.stage_titles import STUDENTS, stage_title
+from stepsynth.run.stage_titles import stage_title
 from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import disk_errors
 from stepsynth.runtime.shutdown import check_stop
@@ -134,7 +134,9 @@ class StudentRunner:
         if gold:
             rows, select = [*rows, *self._journal.gold("harvest"), *select], []
         halves = {} if gold else {split: self._journal.gold(split) for split in ("harvest", "select")}
-        model = self._fit(round_number, [rows], select, stage_title(stage), [] if done else list(halves.values()))
+        model = self._fit(
+            round_number, [rows], select, stage_title(stage, StageKind.TRAIN), [] if done else list(halves.values())
+        )
         if done:
             return
         results = {split: self._grade(model, rows) for split, rows in halves.items()}
@@ -161,7 +163,7 @@ class StudentRunner:
         check_stop()
         started = time.monotonic()
         parts = learnt_from()
-        model = self._fit(number, parts, [], stage_title(stage, {"student": name}))
+        model = self._fit(number, parts, [], stage_title(stage, StageKind.TRAIN, {"student": name}))
         if done:
             return
         rows = sum(map(len, parts))
@@ -196,6 +198,7 @@ class StudentRunner:
         # Another cell may be training this very student.
         with self._once.alone(identity):
             if (known := self._asides.find(identity, rows)) is not None:
+                self._known(title)
                 return known
             if not parts:
                 self._refuse_hopeless([])
@@ -204,6 +207,11 @@ class StudentRunner:
             for each, predictions in zip(asked, found, strict=True):
                 self._asides.keep(self._identity_aside(parts, each), predictions)
         return found[-1]
+
+    def _known(self, title: str) -> None:
+        """Show that a student is not trained, since it is there: the line at its end would have another one's title."""
+        self._progress.start(title, 1, "students")
+        self._progress.advance(1)
 
     def clear_aside(self) -> None:
         """Forget what temporary students of this run said; what runs share stays."""
@@ -226,7 +234,7 @@ class StudentRunner:
             return
         started = time.monotonic()
         select = self._journal.gold("select")
-        self._progress.start(stage_title("round-0/answers"), len(select), "answers")
+        self._progress.start("the teacher's answers", len(select), "answers")
         results = {"select": self._grade(model, select)}
         info: dict[str, Any] = {"rows": 0, "undecided": getattr(model, "undecided", 0)}
         self._journal.finish_training(stage, 0, results, info, time.monotonic() - started)
@@ -245,7 +253,9 @@ class StudentRunner:
         started = time.monotonic()
         rounds = self._journal.rounds()
         examples = inputs.test.open(inputs.sealed.sha256)
-        self._progress.start(stage_title("test"), *((len(examples), "answers") if model else (len(rounds), "students")))
+        self._progress.start(
+            stage_title("test", StageKind.TEST), *((len(examples), "answers") if model else (len(rounds), "students"))
+        )
         scores, seconds, before = {}, {}, int(getattr(model, "undecided", 0))
         for number in rounds:
             check_stop()
@@ -269,7 +279,7 @@ class StudentRunner:
         best = best_round(self._journal)
         how = f"round {best}, {'chosen by the select half' if self._journal.evaluation(best, 'select') else 'the last student'}"
         if choice := find_choice(self._journal):
-            how = STUDENTS[choice["chosen"]]
+            how = stage_title("", StageKind.TRAIN, {"student": choice["chosen"]})
         guessed = _guessed(undecided - before, len(examples))
         self._progress.finish(f"{how}: {100 * scores[best][0].value:.1f} on {len(examples):,} sealed rows{guessed}")
 
@@ -301,6 +311,7 @@ class StudentRunner:
     ) -> Model:
         directory = self._directory
         if directory.model_whole(round_number):
+            self._known(title)
             return self._fitter.saved(directory.model_path(round_number), judged)
         parts = self._trainings(parts)
         self._refuse_hopeless([row for part in parts for row in part])
@@ -314,6 +325,7 @@ class StudentRunner:
             with self._once.alone(identity):
                 try:
                     if known and (known / "done.json").is_file():
+                        self._known(title)
                         for file in known.iterdir():
                             if file.name != "done.json":
                                 shutil.copyfile(file, part / file.name)

@@ -62,7 +62,7 @@ def judge_texts(
         return
     check_stop()
     started = time.monotonic()
-    progress.start(stage_title(_STAGE), len(pool), "texts")
+    progress.start(stage_title(_STAGE, StageKind.UNLABELLED), len(pool), "texts")
     said = {fingerprint(row.example): row.example for row in journal.dataset() if row.kind == StageKind.ANNOTATE}
     with guard_own(family, "what a student answered"):
         judged = [
