@@ -70,8 +70,8 @@ def read_doing(folder: Path, holder: str | None) -> dict[str, Any] | None:
         holder: the process that writes to it now, from `RunDirectory.holder`.
 
     Returns:
-        ``stage`` (its title), ``done``, ``target``, ``unit`` and ``seconds`` since it began; ``None`` if no process holds the run,
-        or it is between two stages.
+        ``stage`` (its title), ``done``, ``target``, ``unit`` and ``seconds`` since it began; ``None`` if no process holds the
+        run, or it is between two stages.
     """
     if holder is None:
         return None
