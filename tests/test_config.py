@@ -566,3 +566,17 @@ def test_a_resolved_config_gives_the_same_config_again() -> None:
     again: RunConfig = parse_config(config.resolved())
     assert again == config
     assert again.result_digest() == config.result_digest()
+
+
+def test_a_key_of_a_section_is_found_from_the_top() -> None:
+    """`--set seed_rows=6` was asked whether `seed` is meant, which is another thing."""
+    with pytest.raises(ConfigError, match=r"unknown key 'seed_rows' in the config\. Did you mean 'method\.seed_rows'\?"):
+        parse_config({"task": {"name": "t", "instruction": "Decide.", "labels": ["a", "b"]}, "seed_rows": 6})
+
+
+def test_a_config_of_a_similar_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nopool.yaml").write_text("task: {}")
+    with pytest.raises(ConfigError, match=r"no config at .*nopol\.yaml'\. Did you mean 'nopool\.yaml'\?"):
+        load_config(tmp_path / "nopol.yaml")
+    with pytest.raises(ConfigError, match="Make one with: stepsynth init DIR"):
+        load_config(tmp_path / "else.yaml")

@@ -669,6 +669,7 @@ def test_the_table_is_in_the_terminal_the_results_the_status_and_on_the_page(
             ["The final student learns from your labels alone: they got 24 of 24 gold rows right in cross-validation, 4 with"],
         ),
         (24, 4, ["Your labels alone are better: labels and written rows together are worth 60.0 points less"]),
+        (24, 24, ["Your labels leave little room: a student of them alone gets 100.0 % right in cross-validation."]),
     ],
 )
 def test_the_words_say_plainly_what_the_rows_are_worth(
@@ -676,7 +677,9 @@ def test_the_words_say_plainly_what_the_rows_are_worth(
 ) -> None:
     words = run(worlds["classification"].config(), tmp_path / "run", SpyingStudent(outcome(labels, both)))["worth"]["words"]
     assert all(any(sentence.startswith(part) for sentence in words) for part in said), words
-    assert any("What would help" in sentence for sentence in words) is (both <= labels)
+    # Where labels get nearly all rows right, nothing is worth its price.
+    assert any("What would help" in sentence for sentence in words) is (both <= labels < 24)
+    assert any("little room" in sentence for sentence in words) is (labels == 24)
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,49 @@ def test_options_that_cannot_be_are_one_line(
     assert (outcome.code, outcome.out, outcome.err) == (2, "", f"stepsynth: {said}\n")
 
 
+def test_new_rows_may_have_the_columns_of_the_labelled_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run knew that texts are in `message`, and `predict` asked for it again."""
+    config = run_config(ONE, tmp_path / "unused", source__columns={"text": "message", "label": "team"})
+    stand_in(monkeypatch, config, Counting(by_length))
+
+    def predicted(name: str, rows: list[dict[str, Any]], columns: dict[str, str] | None = None) -> list[dict[str, str]]:
+        target = tmp_path / "out.csv"
+        source = write_table(tmp_path / name, rows)
+        predict_file(tmp_path, source, columns=columns or {}, output=Output(target), round_number=None)
+        return list(csv.DictReader(io.StringIO(target.read_text())))
+
+    (row,) = predicted("theirs.csv", [{"id": "7", "message": "four"}])
+    assert (row["id"], row["text"], row["label"]) == ("7", "four", "b")
+    (row,) = predicted("both.csv", [{"text": "one", "message": "four"}])
+    assert (row["text"], row["message"], row["label"]) == ("one", "four", "a")
+    (row,) = predicted("named.csv", [{"other": "one", "message": "four"}], {"text": "other"})
+    assert row["label"] == "a"
+    with pytest.raises(DataError, match="has no column 'text'"):
+        predicted("neither.csv", [{"words": "one", "n": "1"}])
+
+
+def test_a_text_may_stand_in_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, run_config(ONE, tmp_path / "unused"), Counting(by_length))
+    said = stepsynth(capsys, "predict", tmp_path, "--text", "Where is my invoice?", "--text", 'two\nlines, "quoted"')
+    assert said.code == 0, said.err
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert [(row["text"], row["label"]) for row in rows] == [("Where is my invoice?", "b"), ('two\nlines, "quoted"', "a")]
+    for arguments, problem in (
+        ([], "there is nothing to predict. Give a file, or one text or more with --text."),
+        ([tmp_path / "x.csv", "--text", "a"], "both a file and --text are given. Give a file, or one text or more with --text."),
+    ):
+        refused = stepsynth(capsys, "predict", tmp_path, *arguments)
+        assert (refused.code, refused.err) == (2, f"stepsynth: {problem}\n")
+    stand_in(monkeypatch, run_config(PAIR, tmp_path / "unused"), Counting(by_length))
+    refused = stepsynth(capsys, "predict", tmp_path, "--text", "a")
+    assert (refused.code, refused.err) == (
+        2,
+        "stepsynth: --text is one text, but a row of this task has text1 and text2. Give a file.\n",
+    )
+
+
 def test_stray_quotes_are_found_line_by_line() -> None:
     """Only one line is in memory, whatever a quote seems to open."""
     assert has_stray_quotes(iter(["a\tb\n", '1\t"x\n', "2\ty\n", '3\t"z\n']))

@@ -157,3 +157,10 @@ def test_three_hundred_runs_take_seconds(tmp_path: Path) -> None:
     took = time.process_time() - began
     logging.getLogger(__name__).info("300 runs took %.1f s", took)
     assert took < 15
+
+
+def test_a_run_of_a_similar_name_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tickets").mkdir()
+    (tmp_path / "tickets" / "config.json").write_text("{}")
+    said = f"there is no run at {str(tmp_path / 'ticket')!r}: there is no such folder. Did you mean 'tickets'?"
+    assert stepsynth(capsys, "status", tmp_path / "ticket").err == f"stepsynth: {said}\n"

@@ -92,6 +92,9 @@ QUESTIONS = Evidence(teacher=Share(0.8, (0.6, 0.9), 20), accepted=share(18), jud
         (replace(GOOD, accepted=None, fits=None, teacher=share(6)), 500, "self-train"),
         (replace(GOOD, accepted=None, fits=None, teacher=share(14)), 500, "too thin"),
         (replace(GOOD, teacher=None, undecided=20), 0, "generate"),
+        # Nothing is worth paying for where labels leave no room, whatever the rows and the curve.
+        (replace(GOOD, fits=share(5), teacher=share(6), labels=share(60, 60), gain=STEEP), 0, "labels alone"),
+        (replace(GOOD, fits=share(9, 9), labels=share(60, 60), gain=STEEP), 0, "labels alone"),
         (replace(GOOD, accepted=None, fits=None, teacher=None, undecided=20), 500, "too thin"),
         (replace(QUESTIONS, teacher=None, undecided=20), 0, "too thin"),
     ],
@@ -114,6 +117,8 @@ def test_a_decision_names_its_reasons() -> None:
         " rows right. 60 more labels would help, too: about 8 points (2 to 14) by the learning curve of a probe. The run also "
         "tries students that learn from your 500 texts."
     )
+    slight = decide(replace(GOOD, gain=replace(STEEP, value=0.012))).sentence
+    assert slight.endswith("help, too: about 1 point (2 to 14) by the learning curve of a probe.")
     more = decide(replace(GOOD, fits=share(5), teacher=share(6), gain=STEEP)).sentence
     assert more.startswith("Label about 60 more rows: that would bring about 8 points (2 to 14) by the learning curve, ")
 

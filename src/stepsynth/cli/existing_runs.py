@@ -159,7 +159,11 @@ def cancel(folder: RunPath, as_json: Json = False) -> None:
 
 def predict(
     folder: RunPath,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON, Parquet, Excel, or .txt with one text per line.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="CSV, TSV, JSON, JSON Lines, Parquet, Excel, or .txt with one text per line."),
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text, in the place of a file; may be repeated.")] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="Column to read: review, or text=review; also text1=..., context=... and so on.")
     ] = None,
@@ -187,20 +191,21 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict labels and probabilities for new texts with a run's student."""
-    from stepsynth.cli.predicting import Output, parse_columns, predict_file
+    from stepsynth.cli.predicting import Output, parse_columns, predict_file, texts_as_file
 
-    predict_file(
-        folder,
-        file,
-        columns=parse_columns(column or [], folder),
-        output=Output(out, "json" if as_json else form, exact=exact),
-        round_number=round_number,
-        reading=reading(encoding, delimiter, sheet),
-        keep=keep,
-        threshold=threshold,
-        jobs=jobs,
-        on=on,
-    )
+    with texts_as_file(folder, text or [], file) as given:
+        predict_file(
+            folder,
+            given,
+            columns=parse_columns(column or [], folder),
+            output=Output(out, "json" if as_json else form, exact=exact),
+            round_number=round_number,
+            reading=reading(encoding, delimiter, sheet),
+            keep=keep,
+            threshold=threshold,
+            jobs=jobs,
+            on=on,
+        )
 
 
 def _verdict(folder: Path, problems: int) -> str:

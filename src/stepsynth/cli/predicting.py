@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from stepsynth.cli.prediction_files import (
@@ -36,13 +38,12 @@ from stepsynth.tasks.predicted import ABSTAINED, predicted_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from stepsynth.config import SourceConfig, TaskConfig
+    from stepsynth.config import RunConfig, SourceConfig, TaskConfig
     from stepsynth.exporting.predicting import Predict
     from stepsynth.types import Example, Prediction
 
-__all__ = ["Output", "parse_columns", "predict_file"]
+__all__ = ["Output", "parse_columns", "predict_file", "texts_as_file"]
 
 _FORMATS = ("csv", "tsv", "jsonl", "parquet", "json")
 _ENDINGS = {"": "csv", ".csv": "csv", ".txt": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet"}
@@ -78,6 +79,29 @@ def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[st
             )
         columns[ours] = theirs
     return columns
+
+
+@contextmanager
+def texts_as_file(folder: Path, texts: Sequence[str], file: Path | None) -> Iterator[Path]:
+    """Yield the file to read: the given one, or one that holds the texts of the command line while it runs.
+
+    Raises:
+        ConfigError: there are both or neither, or a row of the task has two texts.
+        RunError: there is no run.
+    """
+    if bool(texts) == (file is not None):
+        both = "both a file and --text are given" if texts else "there is nothing to predict"
+        raise ConfigError(f"{both}.", hint="Give a file, or one text or more with --text.")
+    if file is not None:
+        yield file
+        return
+    names = stored_family(student_config(folder).task).text_columns
+    if len(names) > 1:
+        raise ConfigError(f"--text is one text, but a row of this task has {' and '.join(names)}.", hint="Give a file.")
+    with tempfile.TemporaryDirectory(prefix="stepsynth-") as there:
+        path = Path(there) / "texts.jsonl"
+        path.write_text("".join(json.dumps({names[0]: text}) + "\n" for text in texts), encoding="utf-8")
+        yield path
 
 
 @dataclass(frozen=True)
@@ -164,13 +188,30 @@ def predict_file(
     source = parse_source({"path": file, **(reading or {})})
     config = student_config(folder)
     refuse_data_file(output.path, config)
-    work = _Work(config.task, source, file, columns, form, keep=keep)
-    survey = work.survey(to_screen=output.path is None)
+    work, survey = _surveyed(config, source, file, columns, form, keep=keep, to_screen=output.path is None)
     student = find_student(folder, round_number)
     work.threshold = threshold
     with predictor(student.config, student.folder, student.load, jobs=jobs, on=on, note=_note) as work.predict:
         changed = _write(work, survey, student, folder, output)
     _say(work, survey, student, output, changed)
+
+
+def _surveyed(
+    config: RunConfig, source: SourceConfig, file: Path, columns: Mapping[str, str], form: str, *, keep: bool, to_screen: bool
+) -> tuple[_Work, Survey]:
+    """Read and check all rows; a file without our columns may name them as the run's labelled rows did."""
+    work = _Work(config.task, source, file, columns, form, keep=keep)
+    try:
+        return work, work.survey(to_screen=to_screen)
+    except DataError as error:
+        theirs = {ours: name for ours, name in config.data.validation.columns.items() if ours in work.family.text_columns}
+        if columns or not theirs or "has no column" not in error.message:
+            raise
+        work = _Work(config.task, source, file, theirs, form, keep=keep)
+        try:
+            return work, work.survey(to_screen=to_screen)
+        except DataError:
+            raise error from None
 
 
 def _write(work: _Work, survey: Survey, student: FoundStudent, folder: Path, output: Output) -> int:

@@ -11,6 +11,7 @@ import typer
 from stepsynth.cli.prediction_files import plain_table, say_changed
 from stepsynth.errors import ConfigError
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def print_review(rows: Sequence[dict[str, Any]], *, pool: bool = False) -> None:
         typer.echo("Row 0 is the pool's first text; empty lines do not count.")
         return
     read = " or the teacher" if asked else ""
-    typer.echo(f"\nTo {len(rows):,} labelled rows a student that had not seen them{read} gives another answer.{end}")
+    typer.echo(f"\nTo {counted(len(rows), 'labelled row')} a student that had not seen them{read} gives another answer.{end}")
     typer.echo("Most doubts are the models' own mistakes: the order says where to look first. Row 0 is the file's first one.")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from contextlib import suppress
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -78,7 +80,7 @@ def load_teacher(path: Path, overrides: list[str] | None = None) -> tuple[Teache
     values = _read(path, overrides)
     _refuse_secrets(values, "")
     if unknown := next((str(key) for key in values if key not in RunConfig.model_fields), None):
-        raise ConfigError(f"unknown key {unknown!r} in the config. {did_you_mean(unknown, RunConfig.model_fields)}")
+        raise ConfigError(f"unknown key {unknown!r} in the config. {_similar_key([unknown])}")
     try:
         found = _TeacherSections.model_validate({name: values[name] for name in ("teacher", "budget") if name in values})
     except ValidationError as error:
@@ -138,7 +140,7 @@ def read_yaml_file(path: Path, inside: Sequence[tuple[str, ...]] = ()) -> dict[s
             f"{str(path)!r} is a pipe or a device; give a file.", hint="Runs are placed beside the config, and read it again."
         )
     if not path.is_file():
-        raise ConfigError(f"no config at {str(path)!r}.", hint="Make one with: stepsynth init DIR")
+        raise ConfigError(f"no config at {str(path)!r}.", hint=_config_beside(path) or "Make one with: stepsynth init DIR")
     try:
         values = read_yaml(path.read_text(encoding="utf-8"), inside=inside)
     except OSError as error:
@@ -153,6 +155,16 @@ def read_yaml_file(path: Path, inside: Sequence[tuple[str, ...]] = ()) -> dict[s
             f"{str(path)!r} holds {type(values).__name__}, not a mapping of sections.", hint="See: stepsynth init DIR"
         )
     return values
+
+
+def _config_beside(path: Path) -> str:
+    """Say which config of the same folder may be meant; empty if none has a similar name."""
+    with suppress(OSError):
+        # Endings are alike in any case.
+        named = {found.stem: found.name for found in path.parent.iterdir() if found.suffix in (".yaml", ".yml")}
+        if best := get_close_matches(path.stem, named, n=1):
+            return f"Did you mean {named[best[0]]!r}?"
+    return ""
 
 
 def _yaml_problem(error: Exception) -> str:
@@ -292,9 +304,8 @@ def first_problem(error: ValidationError) -> str:
     location = [str(part) for part in problem["loc"] if part != "[key]"]
     where = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
         section = ".".join(location[:-1]) or "the config"
-        return f"unknown key {location[-1]!r} in {section}. {did_you_mean(location[-1], known)}"
+        return f"unknown key {location[-1]!r} in {section}. {_similar_key(location)}"
     if problem["type"] == "missing":
         return f"{where} is missing. Add it to the config."
     message = problem["msg"].removeprefix("Value error, ")
@@ -338,6 +349,13 @@ def _wanted(kind: str, limits: Mapping[str, Any]) -> str:
         "list_type": "a list",
         "tuple_type": "a list",
     }.get(kind, "")
+
+
+def _similar_key(location: list[str]) -> str:
+    """Say which key may be meant: at the top, also one of a section that has exactly this name."""
+    *section, word = location
+    inside = [f"{name}.{word}" for name in RunConfig.model_fields if word in _known_keys([name])]
+    return did_you_mean(inside[0], inside) if inside and not section else did_you_mean(word, _known_keys(section))
 
 
 def _known_keys(location: list[str]) -> list[str]:

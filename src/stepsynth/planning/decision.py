@@ -130,7 +130,7 @@ def decide(found: Evidence, pool_rows: int = 0, *, joins: bool = False) -> Decis
     A method that writes no rows (``teacher``) gets the answer *no rows*; with a pool to label (``annotate``), *label the pool* if
     the teacher is able, *self-train* if it is weak, else *too thin*. For all others the first of these applies:
 
-    1. Good rows, labels alone at 95 % or more: *labels alone*. Written rows helped where labels left room, and not there.
+    1. Labels alone at 95 % or more: *labels alone*. Written rows helped where labels left room, and not there.
     2. Good rows: *generate*. For questions only if the teacher is able (a weak one: *stronger teacher*; otherwise *too thin*),
        since nothing else vouches for their answers.
     3. Poor rows, with a pool of texts without labels: *label the pool* if the teacher is able, otherwise *self-train* on it.
@@ -158,6 +158,9 @@ def _decided(found: Evidence, pool_rows: int) -> Decision:
         return _with_texts(found, _teacher(found), pool_rows)
     if found.accepted is None:
         return _decision("no rows", "This method writes no rows, so there is nothing to decide", _teacher_clause(found))
+    if found.labels is not None and found.labels.value >= HIGH:
+        room = f"a linear probe of them gets {_percent(found.labels.value)} right in cross-validation, which leaves little room"
+        return _decision("labels alone", "Train on your labels alone (method.name: gold)", room)
     rows, teacher = _rows(found), _teacher(found)
     if rows == "good":
         return _with_good_rows(found, teacher)
@@ -207,10 +210,6 @@ def _with_good_rows(found: Evidence, teacher: str) -> Decision:
 
 
 def _generate(found: Evidence, *why: str) -> Decision:
-    """Return the advice to generate, unless the labels leave no room."""
-    if found.labels is not None and found.labels.value >= HIGH:
-        room = f"a linear probe of them gets {_percent(found.labels.value)} right in cross-validation, which leaves little room"
-        return _decision("labels alone", "Train on your labels alone (method.name: gold)", room)
     return _decision("generate", "Generate", *why, after=_labels_too(found))
 
 
@@ -219,9 +218,13 @@ def _labels_too(found: Evidence) -> str:
     gain = found.gain
     if gain is None or gain.ci95[0] <= 0 or round(100 * gain.value) < 1:
         return ""
-    low, high = (100 * end for end in gain.ci95)
-    points = f"about {100 * gain.value:.0f} points ({low:.0f} to {high:.0f}) by the learning curve of a probe"
-    return f" {gain.more:,} more labels would help, too: {points}."
+    return f" {gain.more:,} more labels would help, too: about {_points(gain)} by the learning curve of a probe."
+
+
+def _points(gain: Gain) -> str:
+    low, high = gain.ci95
+    value = round(100 * gain.value)
+    return f"{value} {'point' if value == 1 else 'points'} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _with_texts(found: Evidence, teacher: str, pool_rows: int) -> Decision:
@@ -251,8 +254,7 @@ def _label_more(found: Evidence, *why: str) -> Decision | None:
     gain = found.gain
     if gain is None or gain.ci95[0] <= 0:
         return None
-    low, high = gain.ci95
-    worth = f"that would bring about {100 * gain.value:.0f} points ({100 * low:.0f} to {100 * high:.0f}) by the learning curve"
+    worth = f"that would bring about {_points(gain)} by the learning curve"
     return _decision("label more", f"Label about {gain.more:,} more rows", worth, *why, more=gain.more)
 
 

@@ -109,13 +109,13 @@ def begin_journal(journal: Journal, inputs: RunData, method: Method) -> None:
         if journal.meta(name) != value:
             raise RunError(
                 f"the {name.split('_')[0]} rows are not those that this run began with.",
-                hint="Restore the old file, or give another folder (out= / --out): nothing was touched.",
+                hint="Restore the old file, or give another folder (out= / --out): the run is as it was.",
             )
     for name, value in notes.items():
         if (began := journal.meta(name)) != value:
             raise RunError(
                 f"the method {method.name!r} trains its student on {value!r}, but on {began!r} when this run began.",
-                hint="Restore the class as it was, or give another folder (out= / --out): nothing was touched.",
+                hint="Restore the class as it was, or give another folder (out= / --out): the run is as it was.",
             )
 
 

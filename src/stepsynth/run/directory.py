@@ -134,7 +134,7 @@ class RunDirectory:
         if (path / "config.json").exists() and (said := cls.left_behind(path)):
             raise RunError(
                 f"{str(path / JOURNAL)!r} {said}.",
-                hint="Restore it from a backup, or give another folder (out= / --out): nothing was touched.",
+                hint="Restore it from a backup, or give another folder (out= / --out): the run is as it was.",
             )
 
     @classmethod
@@ -324,7 +324,7 @@ def _same(path: Path, config: RunConfig) -> bool:
     if another := [line for line in changes if line.startswith(("task.name", "task.labels", "task.instruction", "task.family"))]:
         raise RunError(
             f"{str(path)!r} is the run of another task: {'; '.join(another[:3])}.",
-            hint="Give another folder (out= / --out), rename the task, or undo the change: nothing was touched.",
+            hint="Give another folder (out= / --out), rename the task, or undo the change: the run is as it was.",
         )
     if changes or not defaults:
         also = f" (and write {', '.join(defaults)}: these defaults have changed)" if defaults else ""
@@ -333,12 +333,12 @@ def _same(path: Path, config: RunConfig) -> bool:
         hidden = ", or give attributes that a filter changes itself a leading underscore" if state else ""
         raise RunError(
             f"{str(path)!r} was made with another config: {'; '.join(changes[:5]) or 'the stored config'}.",
-            hint=f"Undo the change{also}{hidden}, or give another folder (out= / --out): nothing was touched.",
+            hint=f"Undo the change{also}{hidden}, or give another folder (out= / --out): the run is as it was.",
         )
     raise RunError(
         f"{str(path)!r} was made by an earlier version with other defaults.",
         hint=f"To resume it: `stepsynth run {shlex.quote(str(path))}`, or write into the config: {', '.join(defaults)}. "
-        "Or give another folder (out= / --out): nothing was touched.",
+        "Or give another folder (out= / --out): the run is as it was.",
     )
 
 

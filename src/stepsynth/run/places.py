@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from stepsynth.config import USER_CACHE, stored_run
 from stepsynth.config.addresses import shown_path
-from stepsynth.errors import ConfigError, RunError
+from stepsynth.errors import ConfigError, RunError, did_you_mean
 from stepsynth.model_cache import cache_folder
 from stepsynth.runtime.files import path_problem
 
@@ -99,12 +100,20 @@ def refuse_file_or_run(folder: Path, what: str) -> None:
         raise ConfigError(f"{str(folder)!r} is a run, not {what}.", hint=ANOTHER)
 
 
+def _run_beside(path: Path) -> str:
+    """Say which run of the same folder may be meant; empty if none has a similar name."""
+    with suppress(OSError):
+        said = did_you_mean(path.name, [found.parent.name for found in path.parent.glob("*/config.json")])
+        return said if said.startswith("Did you mean") else ""
+    return ""
+
+
 def no_run(path: Path) -> RunError:
     """Return the error for a path that is not a run: missing, a file, a comparison, a folder of runs, or something else."""
     if problem := path_problem(path):
         return RunError(f"there is no run at {shown_path(path)}: {problem}.", hint=_RUN_HINT)
     if not path.exists():
-        return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_RUN_HINT)
+        return RunError(f"there is no run at {str(path)!r}: there is no such folder.", hint=_run_beside(path) or _RUN_HINT)
     if not path.is_dir():
         return RunError(f"there is no run at {str(path)!r}: it is a file.", hint=_RUN_HINT)
     if is_sweep(path):

@@ -29,6 +29,8 @@ __all__ = ["find_worth", "worth_title"]
 
 _SEED = 0
 _ALPHA = 0.05
+# As `planning.decision`: written rows helped where labels left room.
+_HIGH = 0.95
 _WRITTEN = "written rows"
 
 
@@ -97,7 +99,7 @@ def find_worth(journal: Journal, config: RunConfig) -> dict[str, Any] | None:
     found = {"chosen": choice["chosen"], "how": how, "made": made, "students": students, "curve": choice["curve"]}
     if nothing := _nothing_made(journal, made):
         others = "labels and the pool" if RECIPES[choice["chosen"]].pool else "labels alone"
-        words = [f"{nothing}: the final student learns from your {others}.", *_advice(choice["curve"], config, makes=True)]
+        words = [f"{nothing}: the final student learns from your {others}.", *_advice(found, config, makes=True)]
         return {**found, "words": words}
     return {**found, "words": _words(found, choice, config)}
 
@@ -169,7 +171,7 @@ def _words(found: dict[str, Any], choice: dict[str, Any], config: RunConfig) -> 
         sentences += _not_taken(found, choice, str(compared), difference)
     sentences += _taught_nothing(found["students"], config, found["made"])
     if found["chosen"] == "labels" or difference is None or not _established(difference) or difference["value"] < 0:
-        sentences += _advice(found["curve"], config, makes=any(RECIPES[entry["student"]].written for entry in found["students"]))
+        sentences += _advice(found, config, makes=any(RECIPES[entry["student"]].written for entry in found["students"]))
     return sentences
 
 
@@ -236,8 +238,13 @@ def _established(difference: dict[str, Any]) -> bool:
     return bool((low > 0 or high < 0) and difference["p"] < _ALPHA)
 
 
-def _advice(curve: dict[str, Any] | None, config: RunConfig, *, makes: bool) -> list[str]:
-    found = []
+def _advice(worth: Mapping[str, Any], config: RunConfig, *, makes: bool) -> list[str]:
+    """Say what would help; nothing is advised where labels alone leave little room."""
+    labels = next((entry["crossfit"] for entry in worth["students"] if entry["student"] == "labels"), None)
+    if labels and labels["value"] >= _HIGH:
+        right = f"{100 * labels['value']:.1f} % right in cross-validation"
+        return [f"Your labels leave little room: a student of them alone gets {right}."]
+    found, curve = [], worth["curve"]
     if curve and curve["gain_ci95"][0] > 0:
         gain, (low, high) = curve["gain"], curve["gain_ci95"]
         found.append(
