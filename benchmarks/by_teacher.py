@@ -4,15 +4,16 @@ r"""How much the default gains over labels alone, by teacher: a table and a plot
         --data-sets trec rotten_tomatoes --teacher smollm2-135m    # and once for each other teacher
     python benchmarks/by_teacher.py
 
-Reads ``results/cells/NAME-small.jsonl``. A point is one run: the student of both kinds of rows minus that of the labels
-alone, with its interval over test rows. A run with a pool counts, too: its students that
-learn nothing from the pool are those of a run without one. The plot
-shows what was seen; one run of a teacher says little about it.
+Reads ``results/cells/NAME-small.jsonl`` and ``results/comparison-NAME-small.json``. A point is one run: the student of both
+kinds of rows minus that of the labels alone, with its interval over test rows. A run with a pool counts, too: its students
+that learn nothing from the pool are those of a run without one. The plot shows what was seen; one run of a teacher says
+little about it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,20 @@ Point = dict[str, Any]
 
 def points_of(name: str) -> list[Point]:
     """Return what each run of the default on a data set came to."""
-    found = []
+    found = {}
+    # The default teacher's runs of another version are in the file of the whole comparison.
+    whole = json.loads((RESULTS / f"comparison-{name}-small.json").read_text())
+    for run in whole["worth"]:
+        found[whole["teacher"]["model"], run["seed"]] = run["students"]
     for cell in read_cells(RESULTS / "cells" / f"{name}-small.jsonl"):
-        if cell["method"] != "crossfit" or cell["teacher"] not in TEACHERS or not cell["worth"]:
-            continue
-        students = {student["student"]: student for student in cell["worth"]["students"]}
-        if "stages" in students:
-            found.append(
-                {"teacher": cell["teacher"], "seed": cell["seed"], **{n: students.get(n) for n in ("stages", "written")}}
-            )
-    return sorted(found, key=lambda point: (TEACHERS[point["teacher"]], point["seed"]))
+        if cell["method"] == "crossfit" and cell["teacher"] in TEACHERS and cell["worth"]:
+            found[cell["teacher"], cell["seed"]] = {student["student"]: student for student in cell["worth"]["students"]}
+    points = [
+        {"teacher": teacher, "seed": seed, **{name: students.get(name) for name in ("stages", "written")}}
+        for (teacher, seed), students in found.items()
+        if "stages" in students
+    ]
+    return sorted(points, key=lambda point: (TEACHERS[point["teacher"]], point["seed"]))
 
 
 def apart(student: dict[str, Any] | None) -> str:
