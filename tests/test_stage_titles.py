@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_stage_of_a_users_own_method_keeps_its_name(name: str) -> None:
 
 
 def test_folds_of_an_earlier_version_have_the_title_of_their_round() -> None:
-    stages = [
+    stages: list[tuple[str, int, str, dict[str, Any], float]] = [
         ("round-1/fold-0", 1, "fold", {"rows": 9, "fold": 0}, 1.0),
         ("round-1/crossfit", 1, "crossfit", {"recipe": "stages", "folds": 2}, 1.0),
         ("round-2/fold-1", 2, "fold", {"rows": 9, "fold": 1}, 1.0),
