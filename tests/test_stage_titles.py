@@ -25,8 +25,8 @@ def test_every_stage_and_student_of_this_package_has_a_title() -> None:
     assert "stages" in RECIPES, "the recipe of the rounds' students"
     for kind in set(StageKind) - {StageKind.FOLD}:
         assert stage_title(f"round-0/{kind}", kind) != f"round 0, {kind}", kind
-    for stage, kind in ((GOLD_READING, StageKind.READING), (TEXTS, StageKind.UNLABELLED), ("test", "test"), ("choice", "choice")):
-        assert stage_title(stage, kind) not in (stage, kind)
+    for stage, does in ((GOLD_READING, StageKind.READING), (TEXTS, StageKind.UNLABELLED), ("test", "test"), ("choice", "choice")):
+        assert stage_title(stage, does) not in (stage, does)
 
 
 @pytest.mark.parametrize("name", ["answers", "fold-1", "extrapolated", "seed-2"])

@@ -86,6 +86,10 @@ def test_a_constructor_may_fix_settings(world: World, tmp_path: Path) -> None:
     assert (run.config.method.rounds, run.config.method.seed_rows) == (1, 9)
     assert [entry["round"] for entry in run.scores] == [0, 1]
     assert ss.synthesize(TASK, method=Fixed(), out=tmp_path / "run", **settings(world)).scores == run.scores
+    # The final student's, not the last one's: here the one that the select half chose.
+    (best,) = [entry for entry in run.scores if entry["best"]]
+    assert run.score == best["test"]["value"]
+    assert run.verdict == ""
     changed = run.config.model_copy(update={"method": run.config.method.model_copy(update={"rounds": 2})})
     with pytest.raises(ss.ConfigError, match=r"'Fixed' sets rounds=1 in its constructor, but method\.rounds is 2\. Write"):
         create_method(changed)

@@ -134,6 +134,8 @@ def test_it_takes_part_in_cross_fitting(world: World, tmp_path: Path) -> None:
     run = call(world, tmp_path / "run", TfIdf(), ss.CrossFit(**METHOD, folds=2, final="both"))
     assert run.finished
     assert {entry["student"] for entry in run.scores if entry["student"]} >= {"labels", "both"}
+    assert run.verdict
+    assert run.verdict == " ".join(run.results["methods"]["crossfit"]["worth"]["words"])
 
 
 def test_a_registered_one_runs_from_yaml_and_is_read_about_without_its_class(

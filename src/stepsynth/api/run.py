@@ -58,7 +58,7 @@ class Run:
 
     Examples:
         >>> run = Run.load("runs/tickets")  # doctest: +SKIP
-        >>> run.scores[-1]["test"]["value"]  # doctest: +SKIP
+        >>> run.score  # doctest: +SKIP
         0.714
     """
 
@@ -116,6 +116,21 @@ class Run:
             }
             for entry in method["rounds"]
         ]
+
+    @property
+    def score(self) -> float | None:
+        """The final student's score, in [0, 1]: on the sealed test; without one in cross-validation or on the select half.
+
+        ``None`` before a student is chosen. With its interval: ``scores``.
+        """
+        best = next((entry for entry in self.scores if entry["best"]), None)
+        found = next((best[split] for split in ("test", "crossfit", "select") if best[split]), None) if best else None
+        return None if found is None else float(found["value"])
+
+    @property
+    def verdict(self) -> str:
+        """What labels and written rows are worth, and what would help, in sentences; empty without cross-fitting."""
+        return " ".join((self._method.get("worth") or {}).get("words", ()))
 
     def rows(self, *, accepted: bool | None = True, round: int | None = None) -> list[dict[str, Any]]:
         """Return the written rows in the order of the plan.
