@@ -306,7 +306,7 @@ def test_a_printed_trial_ends_with_its_decision(capsys: pytest.CaptureFixture[st
     told = r"minutes   .* for the teacher, about [\d.]+ for [\d,]+ trainings? of [\d,]+ steps, [\d.]+ a second"
     assert any(re.fullmatch(told, line) for line in lines)
     before = stepsynth(capsys, "plan", world.config_path).out
-    assert "for the teacher, training not counted" in before
+    assert "for the teacher, training not counted (--try measures it)\n" in before
 
 
 def test_a_method_that_asks_no_teacher_has_no_trial(

@@ -153,8 +153,9 @@ def _forecast_lines(plan: dict[str, Any]) -> list[str]:
         lines.append("cost      unknown")
     else:
         lines.append("cost      nothing" if cost[1] == 0 else f"cost      {dollars(cost[0])} to {dollars(cost[1])} USD")
-    training = (plan["trial"] or {}).get("training")
-    trained = "training not counted"
+    trial = plan["trial"] or {}
+    training = trial.get("training")
+    trained = "training not counted" if trial.get("decision") else "training not counted (--try measures it)"
     if training:
         steps = f"{training['steps']:,} steps, {training['steps_per_s']:g} a second"
         most = "up to about" if training["pool"] else "about"
