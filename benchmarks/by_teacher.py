@@ -5,9 +5,8 @@ r"""How much the default gains over labels alone, by teacher: a table and a plot
     python benchmarks/by_teacher.py
 
 Reads ``results/cells/NAME-small.jsonl`` and ``results/comparison-NAME-small.json``. A point is one run: the student of both
-kinds of rows minus that of the labels alone, with its interval over test rows. A run with a pool counts, too: its students
-that learn nothing from the pool are those of a run without one. The plot shows what was seen; one run of a teacher says
-little about it.
+kinds of rows minus that of the labels alone, with its interval over test rows. The plot shows what was seen; one run of a
+teacher says little about it.
 """
 
 from __future__ import annotations
