@@ -14,7 +14,13 @@ from command import stepsynth
 from stepsynth.config import load_config
 from world import LABELS, build_world
 
-ROWS = [("1", "Where is my invoice?", "billing"), ("2", "It crashes: again", "tech: app"), ("3", "Refund, please", "billing")]
+ROWS = [
+    ("1", "Where is my invoice?", "billing"),
+    ("2", "It crashes: again", "tech: app"),
+    ("3", "Refund, please", "billing"),
+    ("4", "No login", "tech: app"),
+    ("5", "Paid twice", "billing"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +39,7 @@ def test_labels_columns_and_paths_are_in_the_config(capsys: pytest.CaptureFixtur
         capsys, "init", "sub/our tickets", "--data", "mine.csv", "--text", "message", "--label", "team", "--test", "mine.csv"
     )
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("3 rows, 2 labels: billing (2), tech: app (1).\nWrote sub/our tickets/config.yaml: say there ")
+    assert said.out.startswith("5 rows, 2 labels: 'billing' (3), 'tech: app' (2).\nWrote sub/our tickets/config.yaml: say there ")
     config = load_config(Path("sub/our tickets/config.yaml"))
     assert config.task.name == "our-tickets"
     assert config.task.labels == {"billing": "billing", "tech: app": "tech: app"}
@@ -42,7 +48,7 @@ def test_labels_columns_and_paths_are_in_the_config(capsys: pytest.CaptureFixtur
         assert source.path is not None
         assert source.path.resolve() == Path("mine.csv").resolve()
         assert source.columns == {"text": "message", "label": "team"}
-    assert "billing    # 2 rows" in Path("sub/our tickets/config.yaml").read_text(encoding="utf-8")
+    assert "billing    # 3 rows" in Path("sub/our tickets/config.yaml").read_text(encoding="utf-8")
 
 
 def test_such_a_config_runs_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,16 +75,21 @@ def test_such_a_config_runs_to_its_end(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_numbers_are_labels_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("stars.jsonl").write_text("".join(json.dumps({"text": f"t{n}", "label": n}) + "\n" for n in (10, 2, 1, 2, 10, 1)))
+    rows = [{"text": f"text {place}", "label": n} for place, n in enumerate((10, 2, 1, 2, 10, 1))]
+    Path("stars.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        "".join(json.dumps({"text": f"text {place}", "label": n}) + "\n" for place, n in enumerate((10, 2, 1, 2, 10, 1)))
+    )
     assert stepsynth(capsys, "init", "stars", "--data", "stars.jsonl").code == 0
     assert list(load_config(Path("stars/config.yaml")).task.labels) == ["1", "2", "10"]
 
 
-@pytest.mark.parametrize(
-    "label", ["yes", "null", "1.0", "a # b", "{x}", "- y", "'", '"', "ein Wort: ja", "日本", "[a, b]", "&x", "a\nb"]
-)
+ODD = ["yes", "null", "1.0", "a # b", "{x}", "- y", "'", '"', "ein Wort: ja", "日本", "[a, b]", "&x", "a\nb"]
+ODD += ["👨\u200d👩\u200d👧 family", "😀\u00a0x"]
+
+
+@pytest.mark.parametrize("label", ODD)
 def test_any_label_survives_the_way_through_yaml(label: str, capsys: pytest.CaptureFixture[str]) -> None:
-    write("rows.csv", ("text", "label"), [("a", label), ("b", "other"), ("c", label)])
+    write("rows.csv", ("text", "label"), [("first", label), ("second", "other"), ("third", label), ("fourth", "other")])
     said = stepsynth(capsys, "init", "own", "--data", "rows.csv")
     assert said.code == 0, said.err
     assert list(load_config(Path("own/config.yaml")).task.labels) == sorted([label, "other"])
@@ -89,9 +100,9 @@ def test_any_label_survives_the_way_through_yaml(label: str, capsys: pytest.Capt
     [
         (["--data", "mine.csv"], "Name the columns with --text COLUMN and --label COLUMN."),
         (["--data", "mine.csv", "--text", "message", "--label", "tem"], "--label COLUMN."),
-        (["--data", "mine.csv", "--text", "message", "--label", "id"], "has 3 different values in 3 rows."),
+        (["--data", "mine.csv", "--text", "message", "--label", "id"], "1 usable row"),
         (["--data", "nine.csv"], "'nine.csv' does not exist. Did you mean 'mine.csv'?"),
-        (["--text", "message"], "--text, --label and --test belong to --data."),
+        (["--text", "message"], "--text, --label, --test, --encoding, --delimiter and --sheet belong to --data."),
         (["--data", "mine.csv", "--task", "pair"], "--data is for texts with one label each: "),
         (["--data", "mine.csv", "--preset", "imdb"], "--data is for texts with one label each: "),
         (["--data", "mine.csv", "--text", "message", "--label", "team", "--test", "none.csv"], "'none.csv' does not exist."),
@@ -109,3 +120,62 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
 def test_columns_of_json_lines_are_named_where_none_fits(capsys: pytest.CaptureFixture[str]) -> None:
     Path("rows.jsonl").write_text('{"body": "a", "stars": 5}\n')
     assert "It has 'body', 'stars'. Name the columns" in stepsynth(capsys, "init", "own", "--data", "rows.jsonl").err
+
+
+def test_a_file_in_another_encoding_with_another_delimiter(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("old.csv").write_bytes("text|label\nKäse|süß\nBrot|herb\nMilch|süß\nTee|herb\n".encode("cp1252"))
+    how = ["--encoding", "cp1252", "--delimiter", "|"]
+    assert stepsynth(capsys, "init", "own", "--data", "old.csv", *how).code == 0
+    config = load_config(Path("own/config.yaml"))
+    assert list(config.task.labels) == ["herb", "süß"]
+    assert (config.data.validation.encoding, config.data.validation.delimiter) == ("cp1252", "|")
+
+
+def test_a_link_keeps_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Caches link to files without an ending."""
+    Path("mine.csv").rename("deadbeef")
+    Path("link.csv").symlink_to("deadbeef")
+    assert stepsynth(capsys, "init", "own", "--data", "link.csv", "--text", "message", "--label", "team").code == 0
+    path = load_config(Path("own/config.yaml")).data.validation.path
+    assert path is not None
+    assert path.name == "link.csv"
+
+
+def test_many_labels_get_two_rows_each(capsys: pytest.CaptureFixture[str]) -> None:
+    write("many.csv", ("text", "label"), [(f"text {n} of {k}", f"label {n}") for n in range(150) for k in range(3)])
+    assert stepsynth(capsys, "init", "own", "--data", "many.csv").code == 0
+    assert load_config(Path("own/config.yaml")).method.seed_rows == 300
+
+
+TEXTS = [(f"This is text number {n}.", "a" if n % 2 else "b") for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "rows", "problem"),
+    [
+        ("empty.csv", ("text", "label"), [], "has no rows."),
+        ("one.csv", ("text", "label"), [("x y", "a"), ("y z", "a")], "all rows of 'one.csv' have the label 'a'."),
+        ("alone.csv", ("text", "label"), [("x y", "a"), ("y z", "a"), ("z x", "b")], "1 usable row"),
+        ("alike.csv", ("text", "label"), [("x y", "Spam"), ("y z", "spam"), ("z", "ham"), ("w", "ham")], "spam"),
+        ("hole.csv", ("text", "label"), [("x y", "a"), ("", "a"), ("z x", "b"), ("z y", "b")], "empty text"),
+        ("swapped.csv", ("label", "text"), TEXTS, "these look like texts, not labels."),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused_before_anything_is_written(
+    name: str,
+    head: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(name, head, rows)
+    said = stepsynth(capsys, "init", "own", "--data", name)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert problem in said.err
+    assert not Path("own").exists()
+
+
+@pytest.mark.parametrize("path", ["https://example.org/x.csv", "s3://bucket/x.csv", "a\nb.csv", "b\udcff.csv"])
+def test_a_path_that_is_none_is_one_line(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = stepsynth(capsys, "init", "own", "--data", path)
+    assert (said.code, said.err.count("\n")) == (2, 1)

@@ -314,12 +314,17 @@ def test_new_rows_may_have_the_columns_of_the_labelled_ones(tmp_path: Path, monk
 
     (row,) = predicted("theirs.csv", [{"id": "7", "message": "four"}])
     assert (row["id"], row["text"], row["label"]) == ("7", "four", "b")
+    # What the run learnt from is read, not another column that has our name.
     (row,) = predicted("both.csv", [{"text": "one", "message": "four"}])
-    assert (row["text"], row["message"], row["label"]) == ("one", "four", "a")
+    assert (row["text"], row["message"], row["label"]) == ("one", "four", "b")
+    (row,) = predicted("ours.csv", [{"id": "7", "text": "one"}])
+    assert row["label"] == "a"
     (row,) = predicted("named.csv", [{"other": "one", "message": "four"}], {"text": "other"})
     assert row["label"] == "a"
-    with pytest.raises(DataError, match="has no column 'text'"):
+    with pytest.raises(DataError, match="has no column 'message'"):
         predicted("neither.csv", [{"words": "one", "n": "1"}])
+    with pytest.raises(DataError, match="empty text"):
+        predicted("hole.csv", [{"message": "", "n": "1"}, {"message": "two", "n": "2"}])
 
 
 def test_a_text_may_stand_in_the_command(
@@ -333,6 +338,10 @@ def test_a_text_may_stand_in_the_command(
     for arguments, problem in (
         ([], "there is nothing to predict. Give a file, or one text or more with --text."),
         ([tmp_path / "x.csv", "--text", "a"], "both a file and --text are given. Give a file, or one text or more with --text."),
+        (["--text", " "], "a --text is empty. Write the text after it."),
+        (["--text", "a", "--column", "x"], "--column says how to read a file, but --text is given. Leave one of them out."),
+        (["--text", "a", "--sheet", "x"], "--sheet says how to read a file, but --text is given. Leave one of them out."),
+        (["Where is it?"], "there is no file 'Where is it?'. To predict this text, write it after --text."),
     ):
         refused = stepsynth(capsys, "predict", tmp_path, *arguments)
         assert (refused.code, refused.err) == (2, f"stepsynth: {problem}\n")

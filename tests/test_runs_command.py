@@ -162,5 +162,10 @@ def test_three_hundred_runs_take_seconds(tmp_path: Path) -> None:
 def test_a_run_of_a_similar_name_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tickets").mkdir()
     (tmp_path / "tickets" / "config.json").write_text("{}")
-    said = f"there is no run at {str(tmp_path / 'ticket')!r}: there is no such folder. Did you mean 'tickets'?"
+    missing = f"there is no run at {str(tmp_path / 'ticket')!r}: there is no such folder."
+    said = f"{missing} Did you mean {str(tmp_path / 'tickets')!r}?"
     assert stepsynth(capsys, "status", tmp_path / "ticket").err == f"stepsynth: {said}\n"
+    student = tmp_path / "tickets" / "models" / "round-9"
+    missing = f"there is no run at {str(student)!r}: there is no such folder."
+    said = f"{missing} Give the folder of the run: {str(tmp_path / 'tickets')!r}."
+    assert stepsynth(capsys, "status", student).err == f"stepsynth: {said}\n"

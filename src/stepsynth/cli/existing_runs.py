@@ -193,14 +193,15 @@ def predict(
     """Predict labels and probabilities for new texts with a run's student."""
     from stepsynth.cli.predicting import Output, parse_columns, predict_file, texts_as_file
 
-    with texts_as_file(folder, text or [], file) as given:
+    how = reading(encoding, delimiter, sheet)
+    with texts_as_file(folder, text or [], file, [*(["--column"] if column else []), *(f"--{name}" for name in how)]) as given:
         predict_file(
             folder,
             given,
             columns=parse_columns(column or [], folder),
             output=Output(out, "json" if as_json else form, exact=exact),
             round_number=round_number,
-            reading=reading(encoding, delimiter, sheet),
+            reading=how,
             keep=keep,
             threshold=threshold,
             jobs=jobs,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -95,8 +96,12 @@ def init(
     text: Annotated[str, typer.Option(help="With --data: the column of the texts.")] = "text",
     label: Annotated[str, typer.Option(help="With --data: the column of the labels.")] = "label",
     test: Annotated[Path | None, typer.Option(help="With --data: rows for the sealed test, with the same columns.")] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    sheet: Sheet = None,
 ) -> None:
     """Write a commented config: with a small data set, ready to run with the embedded teacher, or for your own rows."""
+    from stepsynth.cli.own_data import Table, write_for_table
     from stepsynth.cli.starter import write_starter
     from stepsynth.errors import ConfigError
     from stepsynth.presets import write_preset
@@ -105,14 +110,18 @@ def init(
         raise ConfigError(f"--preset {preset} sets the task, but --task {task} was given, too.", hint="Give only one.")
     if preset is None and data_folder is not None:
         raise ConfigError("--data-folder belongs to --preset.", hint="Give --preset NAME; `stepsynth presets` lists them.")
-    if data is None and (test is not None or (text, label) != ("text", "label")):
-        raise ConfigError("--text, --label and --test belong to --data.", hint="Name your labelled rows with --data FILE.")
+    how = reading(encoding, delimiter, sheet)
+    if data is None and (how or test is not None or (text, label) != ("text", "label")):
+        raise ConfigError(
+            "--text, --label, --test, --encoding, --delimiter and --sheet belong to --data.",
+            hint="Name your labelled rows with --data FILE.",
+        )
     if data is not None:
         if preset is not None or task is not None:
             raise ConfigError(
                 "--data is for texts with one label each: it takes no --task and no --preset.", hint="Give one of them."
             )
-        _write_for_table(folder, data, text, label, test)
+        _say_labels(write_for_table(folder, Table(data, text, label, test, how)), folder)
     elif preset is None:
         write_starter(folder, task or "classification")
         typer.echo(f"Wrote {folder}/config.yaml and the rows of a small example. Next:")
@@ -124,13 +133,12 @@ def init(
     typer.echo(f"  stepsynth run {written}")
 
 
-def _write_for_table(folder: Path, data: Path, text: str, label: str, test: Path | None) -> None:
-    from stepsynth.cli.own_data import Table, write_for_table
-    from stepsynth.cli.screens import plain_text
+def _say_labels(found: Counter[str], folder: Path) -> None:
+    from stepsynth.data.columns import shown
 
-    found = write_for_table(folder, data, Table(text, label), test)
-    shown = ", ".join(f"{plain_text(name)} ({count:,})" for name, count in found.most_common(8))
-    typer.echo(f"{found.total():,} rows, {len(found):,} labels: {shown}{', ...' if len(found) > 8 else ''}.")
+    named = ", ".join(f"{shown(name)} ({count:,})" for name, count in found.most_common(8))
+    more = f" and {len(found) - 8:,} more" if len(found) > 8 else ""
+    typer.echo(f"{found.total():,} rows, {len(found):,} labels: {named}{more}.")
     typer.echo(f"Wrote {folder}/config.yaml: say there what is decided and what each label means. Then:")
 
 

@@ -32,6 +32,7 @@ from stepsynth.evaluation.coverage import check_threshold
 from stepsynth.exporting.finding import FoundStudent, find_student, student_config
 from stepsynth.exporting.predicting import check_predictor, in_parts, predictor
 from stepsynth.run.outputs import refuse_data_file, refuse_own_file
+from stepsynth.runtime.counting import counted
 from stepsynth.runtime.files import opened_out, refuse_input
 from stepsynth.tasks import create_family, stored_family
 from stepsynth.tasks.predicted import ABSTAINED, predicted_columns
@@ -82,19 +83,31 @@ def parse_columns(options: Sequence[str], folder: Path | None = None) -> dict[st
 
 
 @contextmanager
-def texts_as_file(folder: Path, texts: Sequence[str], file: Path | None) -> Iterator[Path]:
+def texts_as_file(folder: Path, texts: Sequence[str], file: Path | None, settings: Sequence[str] = ()) -> Iterator[Path]:
     """Yield the file to read: the given one, or one that holds the texts of the command line while it runs.
 
+    Args:
+        folder: the run.
+        texts: after ``--text``.
+        file: the given file.
+        settings: options that say how to read a file.
+
     Raises:
-        ConfigError: there are both or neither, or a row of the task has two texts.
+        ConfigError: there are both or neither, settings without a file, or a row of the task has two texts.
         RunError: there is no run.
     """
     if bool(texts) == (file is not None):
         both = "both a file and --text are given" if texts else "there is nothing to predict"
         raise ConfigError(f"{both}.", hint="Give a file, or one text or more with --text.")
     if file is not None:
+        if not file.exists() and " " in file.name and not file.suffix.strip(".").isalpha():
+            raise ConfigError(f"there is no file {str(file)!r}.", hint="To predict this text, write it after --text.")
         yield file
         return
+    if not all(text.strip() for text in texts):
+        raise ConfigError("a --text is empty.", hint="Write the text after it.")
+    if settings:
+        raise ConfigError(f"{settings[0]} says how to read a file, but --text is given.", hint="Leave one of them out.")
     names = stored_family(student_config(folder).task).text_columns
     if len(names) > 1:
         raise ConfigError(f"--text is one text, but a row of this task has {' and '.join(names)}.", hint="Give a file.")
@@ -199,19 +212,21 @@ def predict_file(
 def _surveyed(
     config: RunConfig, source: SourceConfig, file: Path, columns: Mapping[str, str], form: str, *, keep: bool, to_screen: bool
 ) -> tuple[_Work, Survey]:
-    """Read and check all rows; a file without our columns may name them as the run's labelled rows did."""
-    work = _Work(config.task, source, file, columns, form, keep=keep)
-    try:
-        return work, work.survey(to_screen=to_screen)
-    except DataError as error:
-        theirs = {ours: name for ours, name in config.data.validation.columns.items() if ours in work.family.text_columns}
-        if columns or not theirs or "has no column" not in error.message:
-            raise
-        work = _Work(config.task, source, file, theirs, form, keep=keep)
+    """Read and check all rows; columns that are not named are those of the run's labelled rows, or else have our names."""
+    names = create_family(config.task).text_columns
+    theirs = {ours: name for ours, name in config.data.validation.columns.items() if ours in names}
+    ways: list[Mapping[str, str]] = [columns] if columns or not theirs else [theirs, {}]
+    first: DataError | None = None
+    for named in ways:
+        work = _Work(config.task, source, file, named, form, keep=keep)
         try:
             return work, work.survey(to_screen=to_screen)
-        except DataError:
-            raise error from None
+        except DataError as error:
+            if "has no column" not in error.message:
+                raise
+            first = first or error
+    assert first is not None  # noqa: S101
+    raise first
 
 
 def _write(work: _Work, survey: Survey, student: FoundStudent, folder: Path, output: Output) -> int:
@@ -252,7 +267,7 @@ def _say(work: _Work, survey: Survey, student: FoundStudent, output: Output, cha
     for name, new in work.layout.renamed.items():
         sys.stderr.write(f"{str(work.file)!r} has a column {name!r}, so the predictions are in {new!r}.\n")
     if output.path is not None:
-        sys.stderr.write(f"{survey.rows:,} predictions of {student} in {output.path}\n")
+        sys.stderr.write(f"{counted(survey.rows, 'prediction')} of {student} in {output.path}\n")
     if work.threshold is not None:
         share = 100 * work.abstained / survey.rows
         sys.stderr.write(f"Abstained from {work.abstained:,} of {survey.rows:,} ({share:.1f} %): below {work.threshold:g}.\n")

@@ -163,7 +163,7 @@ def _config_beside(path: Path) -> str:
         # Endings are alike in any case.
         named = {found.stem: found.name for found in path.parent.iterdir() if found.suffix in (".yaml", ".yml")}
         if best := get_close_matches(path.stem, named, n=1):
-            return f"Did you mean {named[best[0]]!r}?"
+            return f"Did you mean {str(path.parent / named[best[0]])!r}?"
     return ""
 
 
@@ -355,7 +355,9 @@ def _similar_key(location: list[str]) -> str:
     """Say which key may be meant: at the top, also one of a section that has exactly this name."""
     *section, word = location
     inside = [f"{name}.{word}" for name in RunConfig.model_fields if word in _known_keys([name])]
-    return did_you_mean(inside[0], inside) if inside and not section else did_you_mean(word, _known_keys(section))
+    if inside and not section:
+        return f"Did you mean {' or '.join(map(repr, inside))}?"
+    return did_you_mean(word, _known_keys(section))
 
 
 def _known_keys(location: list[str]) -> list[str]:

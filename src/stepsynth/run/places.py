@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from stepsynth.config import USER_CACHE, stored_run
 from stepsynth.config.addresses import shown_path
-from stepsynth.errors import ConfigError, RunError, did_you_mean
+from stepsynth.errors import ConfigError, RunError
 from stepsynth.model_cache import cache_folder
 from stepsynth.runtime.files import path_problem
 
@@ -101,10 +102,12 @@ def refuse_file_or_run(folder: Path, what: str) -> None:
 
 
 def _run_beside(path: Path) -> str:
-    """Say which run of the same folder may be meant; empty if none has a similar name."""
+    """Say which run of the same folder may be meant, or to which run a student belongs; empty if none has a similar name."""
     with suppress(OSError):
-        said = did_you_mean(path.name, [found.parent.name for found in path.parent.glob("*/config.json")])
-        return said if said.startswith("Did you mean") else ""
+        if path.parent.name == "models" and (path.parents[1] / "config.json").is_file():
+            return f"Give the folder of the run: {str(path.parents[1])!r}."
+        if best := get_close_matches(path.name, [found.parent.name for found in path.parent.glob("*/config.json")], n=1):
+            return f"Did you mean {str(path.parent / best[0])!r}?"
     return ""
 
 
