@@ -77,8 +77,6 @@ def test_such_a_config_runs_to_its_end(tmp_path: Path, capsys: pytest.CaptureFix
 def test_numbers_are_labels_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"text": f"text {place}", "label": n} for place, n in enumerate((10, 2, 1, 2, 10, 1))]
     Path("stars.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        "".join(json.dumps({"text": f"text {place}", "label": n}) + "\n" for place, n in enumerate((10, 2, 1, 2, 10, 1)))
-    )
     assert stepsynth(capsys, "init", "stars", "--data", "stars.jsonl").code == 0
     assert list(load_config(Path("stars/config.yaml")).task.labels) == ["1", "2", "10"]
 
