@@ -139,7 +139,7 @@ def test_reasons_are_explained(plain: str) -> None:
 def test_a_stage_that_does_not_add_up_is_said_so(tmp_path: Path) -> None:
     lines = {line[0]: line[-1] for line in Page(render(tmp_path, Story(requested=99))).table("Adds up")}
     assert lines == {
-        "reasons for labels round-0/rationales": "yes",
+        "reasons round-0/rationales": "yes",
         "seed rows round-0/seed": "no",
         "round 1, rows from mistakes round-1/extrapolate": "yes",
         "All stages": "no",

@@ -103,7 +103,8 @@ def test_from_python_it_runs_is_counted_and_stands_on_the_page(world: World, tmp
     assert "between" in run.results["methods"]
     page = run.report().read_text(encoding="utf-8")
     assert "between, seed 0" in page
-    assert "0 between" in page
+    # Its own word, in the ledger and beside the bar of the figure, there in two lines if need be.
+    assert "<bdi>round 0, between</bdi>" in page
     assert run.verify() == []
 
 

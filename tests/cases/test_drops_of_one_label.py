@@ -311,4 +311,4 @@ def test_a_stage_that_is_short_says_how_far_and_why() -> None:
         "and 2 more labels); most were dropped: 2 empty."
     )
     reasons = {**stage, "stage": "round-0/rationales", "kind": "rationales", "missing": {"": 2}}
-    assert short_line(reasons) == "reasons for labels ended short: 3 of 5 wanted reasons (missing: in all 2)."
+    assert short_line(reasons) == "reasons ended short: 3 of 5 wanted reasons (missing: in all 2)."

@@ -800,4 +800,4 @@ def test_a_label_without_reasons_gets_rows_without_them(
     folder = tmp_path / "runs" / "invented"
     rows = [json.loads(line) for line in (folder / "dataset.jsonl").read_text().splitlines()]
     assert {row["label"] for row in rows} == {"kalm", "rund", "spitz"}
-    assert "reasons for labels ended short" in stepsynth(capsys, "status", folder).out
+    assert "reasons ended short" in stepsynth(capsys, "status", folder).out

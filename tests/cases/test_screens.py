@@ -47,7 +47,8 @@ def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(labels: dict[str, str], family: str = "classification") -> TaskConfig:
         task = TaskConfig.model_validate({"name": "t", "instruction": "Decide.", "labels": labels, "family": family})
-        config = SimpleNamespace(task=task, data=SimpleNamespace(**dict.fromkeys(SOURCES)))
+        sources = {**dict.fromkeys(SOURCES), "validation": SourceConfig(path=tmp_path / "unused.csv")}
+        config = SimpleNamespace(task=task, data=SimpleNamespace(**sources))
         stand_in(monkeypatch, config, Rote(list(labels)))
         return task
 

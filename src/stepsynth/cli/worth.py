@@ -19,7 +19,7 @@ __all__ = ["print_worth"]
 _SHORT = {
     "labels": "labels alone",
     "written": "written alone",
-    "both": "both at once",
+    "both": "both",
     "stages": "both kinds",
     "pool": "labels, pool",
     "all": "all three",

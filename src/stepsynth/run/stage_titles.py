@@ -28,7 +28,7 @@ STUDENTS = {
 # The students that judge the rounds; the others are judged once, after the last round.
 _OF_ROUNDS = "stages"
 _TITLES: dict[str, str] = {
-    StageKind.RATIONALES: "reasons for labels",
+    StageKind.RATIONALES: "reasons",
     StageKind.IMPORT: "your rows",
     StageKind.SEED: "seed rows",
     StageKind.ZEROGEN: "rows from plain prompts",
