@@ -80,3 +80,15 @@ def test_a_run_tells_in_words_what_it_does(tmp_path: Path, capsys: pytest.Captur
         assert title in page
         # On a terminal of this width titles take several lines, beside other cells.
         assert title.split()[0] in printed
+
+
+def test_a_student_that_is_only_copied_has_a_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a comparison `gold` has trained the student of labels alone; its end was told under the title of the one before."""
+    world = build_world(tmp_path)
+    world.write_config({"method": {"name": "crossfit", "seed_rows": 12, "rounds": 1, "folds": 2}})
+    methods = ["--methods", "gold,crossfit", "--seeds", "1", "--out", tmp_path / "compared"]
+    said = stepsynth(capsys, "compare", world.config_path, *methods)
+    assert said.code == 0, said.err
+    assert "student of labels alone: 0 / 1 students" in said.err
+    (end,) = [line for line in said.err.splitlines() if line.startswith("student of labels alone: trained on")]
+    assert "36 rows" in end

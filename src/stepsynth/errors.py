@@ -32,6 +32,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Interrupted",
+    "MissingColumnError",
     "MovedError",
     "PermanentError",
     "RetryModifiedError",
@@ -40,6 +41,7 @@ __all__ = [
     "TeacherError",
     "TransientError",
     "UserError",
+    "closest",
     "did_you_mean",
 ]
 
@@ -74,6 +76,10 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """A file, a column, a label or a text in the user's data."""
+
+
+class MissingColumnError(DataError):
+    """A source without a column that is needed."""
 
 
 class RunError(UserError):
@@ -199,8 +205,13 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
         known: the accepted words.
     """
     options = sorted(known)
-    if near := get_close_matches(str(word), options, n=3, cutoff=0.6):
-        # Swapped letters are the most likely typo.
-        best = min(near, key=lambda name: sorted(name.lower()) != sorted(str(word).lower()))
+    if best := closest(word, options):
         return f"Did you mean {best!r}?"
     return f"Known: {', '.join(options)}." if options else ""
+
+
+def closest(word: object, known: Iterable[str]) -> str:
+    """Return the most similar of ``known``; empty if none is similar."""
+    near = get_close_matches(str(word), list(known), n=3, cutoff=0.6)
+    # Swapped letters are the most likely typo.
+    return min(near, key=lambda name: sorted(name.lower()) != sorted(str(word).lower()), default="")

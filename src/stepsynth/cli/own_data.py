@@ -1,6 +1,6 @@
 """``init --data``: a config for a table of one's own, with the labels and columns that it has.
 
-write_for_table(Path("tickets"), Path("labelled.csv"), Table(text="message", label="team"))
+write_for_table(Path("tickets"), Table(Path("labelled.csv"), text="message", label="team"))
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stepsynth.data import SealedTest, load_validation
 from stepsynth.data.columns import Columns, shown
 from stepsynth.data.labels import label_text
 from stepsynth.data.rows import read_file
-from stepsynth.errors import ConfigError, DataError
+from stepsynth.errors import ConfigError, DataError, MissingColumnError
 from stepsynth.presets import write_new_folder
 from stepsynth.runtime.counting import counted
 
@@ -145,9 +145,7 @@ def _labels_of(table: Table) -> Counter[str]:
             for row in rows:
                 place = f"line {row.line} of {where}" if row.line else f"row {counts.total()} of {where}"
                 counts[label_text(row.values["label"], {}, place).strip()] += 1
-    except DataError as error:
-        if "has no column" not in error.message:
-            raise
+    except MissingColumnError as error:
         # A similar name is told; of a table with lines the message shows the first one.
         near = error.hint.partition("?")[0] + "? " if error.hint.startswith("Did you mean") else ""
         has = "" if near or "first line" in error.message else _has(source)

@@ -27,7 +27,7 @@ from stepsynth.config import parse_source
 from stepsynth.data import each_text
 from stepsynth.data.columns import OTHER, shown
 from stepsynth.data.examples import kept_field, written_field
-from stepsynth.errors import ConfigError, DataError, did_you_mean
+from stepsynth.errors import ConfigError, DataError, MissingColumnError, did_you_mean
 from stepsynth.evaluation.coverage import check_threshold
 from stepsynth.exporting.finding import FoundStudent, find_student, student_config
 from stepsynth.exporting.predicting import check_predictor, in_parts, predictor
@@ -216,14 +216,12 @@ def _surveyed(
     names = create_family(config.task).text_columns
     theirs = {ours: name for ours, name in config.data.validation.columns.items() if ours in names}
     ways: list[Mapping[str, str]] = [columns] if columns or not theirs else [theirs, {}]
-    first: DataError | None = None
+    first: MissingColumnError | None = None
     for named in ways:
         work = _Work(config.task, source, file, named, form, keep=keep)
         try:
             return work, work.survey(to_screen=to_screen)
-        except DataError as error:
-            if "has no column" not in error.message:
-                raise
+        except MissingColumnError as error:
             first = first or error
     assert first is not None  # noqa: S101
     raise first

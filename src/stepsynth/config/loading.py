@@ -7,7 +7,6 @@ import re
 import shlex
 from contextlib import suppress
 from copy import deepcopy
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -20,7 +19,7 @@ from stepsynth.config.run import BudgetConfig, RunConfig, with_later_keys
 from stepsynth.config.sections import SOURCES, Section, SourceConfig
 from stepsynth.config.stored import at_its_place, read_stored, stored_run, was_edited
 from stepsynth.config.teacher import TeacherConfig
-from stepsynth.errors import ConfigError, did_you_mean
+from stepsynth.errors import ConfigError, closest, did_you_mean
 from stepsynth.registry import METHODS, STUDENTS, TRACKERS
 from stepsynth.runtime.files import path_problem
 
@@ -162,8 +161,8 @@ def _config_beside(path: Path) -> str:
     with suppress(OSError):
         # Endings are alike in any case.
         named = {found.stem: found.name for found in path.parent.iterdir() if found.suffix in (".yaml", ".yml")}
-        if best := get_close_matches(path.stem, named, n=1):
-            return f"Did you mean {str(path.parent / named[best[0]])!r}?"
+        if best := closest(path.stem, named):
+            return f"Did you mean {str(path.parent / named[best])!r}?"
     return ""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stepsynth.config import SourceConfig
-from stepsynth.errors import DataError, did_you_mean
+from stepsynth.errors import DataError, MissingColumnError, did_you_mean
 from stepsynth.runtime.counting import counted
 
 __all__ = ["OTHER", "Columns", "RawRow", "Tally", "describe", "describe_has", "shown", "trimmed"]
@@ -160,7 +160,7 @@ class Columns:
         others = "".join(f" or {self.source_name(other)!r}" for other in group[1:])
         if len(absent) > 1 and ours == absent[0]:
             more = f"{more} A column for the {' and one for the '.join(absent[1:])} is missing, too.".strip()
-        raise DataError(
+        raise MissingColumnError(
             f"{where} has no column {self.source_name(ours)!r}{others} for the {ours}.{more and ' ' + more}",
             hint=hint,
         )

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from stepsynth.evaluation.forecast import CurvePoint
     from stepsynth.evaluation.statistics import Array, Interval
 
-__all__ = ["gain_of_more"]
+__all__ = ["LITTLE_ROOM", "gain_of_more"]
+
+# A score of labels alone from which on nothing is advised: written rows helped where labels left more room.
+LITTLE_ROOM = 0.95
 
 
 def gain_of_more(

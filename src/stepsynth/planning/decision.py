@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from stepsynth.evaluation.learning import LITTLE_ROOM
 from stepsynth.evaluation.statistics import Interval, wilson
+from stepsynth.runtime.counting import counted
 
 __all__ = ["Answer", "Decision", "Evidence", "Gain", "Share", "decide"]
 
@@ -21,7 +23,6 @@ Answer = Literal[
 FEWEST = 10
 LEAST_ACCEPTED = 1 / 3
 LEAST_ANSWERED = 0.5
-HIGH = 0.95
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _decided(found: Evidence, pool_rows: int) -> Decision:
         return _with_texts(found, _teacher(found), pool_rows)
     if found.accepted is None:
         return _decision("no rows", "This method writes no rows, so there is nothing to decide", _teacher_clause(found))
-    if found.labels is not None and found.labels.value >= HIGH:
+    if found.labels is not None and found.labels.value >= LITTLE_ROOM:
         room = f"a linear probe of them gets {_percent(found.labels.value)} right in cross-validation, which leaves little room"
         return _decision("labels alone", "Train on your labels alone (method.name: gold)", room)
     rows, teacher = _rows(found), _teacher(found)
@@ -223,8 +224,7 @@ def _labels_too(found: Evidence) -> str:
 
 def _points(gain: Gain) -> str:
     low, high = gain.ci95
-    value = round(100 * gain.value)
-    return f"{value} {'point' if value == 1 else 'points'} ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{counted(round(100 * gain.value), 'point')} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _with_texts(found: Evidence, teacher: str, pool_rows: int) -> Decision:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 
 from stepsynth.config import USER_CACHE, stored_run
 from stepsynth.config.addresses import shown_path
-from stepsynth.errors import ConfigError, RunError
+from stepsynth.errors import ConfigError, RunError, closest
 from stepsynth.model_cache import cache_folder
 from stepsynth.runtime.files import path_problem
 
@@ -106,8 +105,8 @@ def _run_beside(path: Path) -> str:
     with suppress(OSError):
         if path.parent.name == "models" and (path.parents[1] / "config.json").is_file():
             return f"Give the folder of the run: {str(path.parents[1])!r}."
-        if best := get_close_matches(path.name, [found.parent.name for found in path.parent.glob("*/config.json")], n=1):
-            return f"Did you mean {str(path.parent / best[0])!r}?"
+        if best := closest(path.name, (found.parent.name for found in path.parent.glob("*/config.json"))):
+            return f"Did you mean {str(path.parent / best)!r}?"
     return ""
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.evaluation.clusters import in_details
+from stepsynth.evaluation.learning import LITTLE_ROOM
 from stepsynth.evaluation.statistics import paired_difference
 from stepsynth.journal.queries import count_rows
 from stepsynth.journal.results import find_choice, find_clusters
@@ -29,8 +30,6 @@ __all__ = ["find_worth", "worth_title"]
 
 _SEED = 0
 _ALPHA = 0.05
-# As `planning.decision`: written rows helped where labels left room.
-_HIGH = 0.95
 _WRITTEN = "written rows"
 
 
@@ -241,7 +240,7 @@ def _established(difference: dict[str, Any]) -> bool:
 def _advice(worth: Mapping[str, Any], config: RunConfig, *, makes: bool) -> list[str]:
     """Say what would help; nothing is advised where labels alone leave little room."""
     labels = next((entry["crossfit"] for entry in worth["students"] if entry["student"] == "labels"), None)
-    if labels and labels["value"] >= _HIGH:
+    if labels and labels["value"] >= LITTLE_ROOM:
         right = f"{100 * labels['value']:.1f} % right in cross-validation"
         return [f"Your labels leave little room: a student of them alone gets {right}."]
     found, curve = [], worth["curve"]

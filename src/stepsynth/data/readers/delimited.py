@@ -19,7 +19,7 @@ from typing import Literal
 
 from stepsynth.data.columns import Columns, RawRow, Tally, shown, trimmed
 from stepsynth.data.readers.decoding import MAX_LINE_BYTES
-from stepsynth.errors import DataError
+from stepsynth.errors import DataError, MissingColumnError
 
 __all__ = ["has_stray_quotes", "read_table"]
 
@@ -229,8 +229,8 @@ def _places(cells: list[str], columns: Columns, name: str, delimiter: str, first
     wanted = replace(columns, named=named)
     try:
         return {ours: cells.index(theirs) for ours, theirs in wanted.pick(cells, name, more=shows).items()}
-    except DataError as error:
-        if "has no column" in error.message and _is_a_row(cells, columns):
+    except MissingColumnError:
+        if _is_a_row(cells, columns):
             raise DataError(
                 f"{name} has no header: its first line is a row, {shown(cells, 120)}.",
                 hint=f"Add a first line with the names of the columns: {delimiter.join(columns.header())}",
