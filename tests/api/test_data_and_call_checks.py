@@ -17,7 +17,7 @@ from world import LABELS, World, build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-STUDENT = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 48}
+STUDENT: dict[str, Any] = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 48}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_test_rows_of_the_validation_data_are_told_on_the_page_too(
 FRAME = pandas.DataFrame([[f"a text of {n} words", LABELS[n % 3]] for n in range(60)])
 
 
-def config_of(columns: object, folder: Path) -> Any:
+def config_of(columns: Any, folder: Path) -> Any:
     task = ss.Classification("invented", "Decide what kind of text this is.", list(LABELS))
     return make_config(task, folder, validation=ss.Source(FRAME, columns=columns))
 

@@ -18,8 +18,8 @@ from world import LABELS, World, build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-METHOD = {"seed_rows": 12, "rounds": 0, "rationales": 2, "label_check": "none"}
-STUDENT = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 48}
+METHOD: dict[str, Any] = {"seed_rows": 12, "rounds": 0, "rationales": 2, "label_check": "none"}
+STUDENT: dict[str, Any] = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 48}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from world import LABELS, World, build_world
 
 LABEL_TEXTS = {label: f"about {label}" for label in LABELS}
 TASK = ss.Classification("invented", "Decide what kind of text this is.", LABEL_TEXTS)
-STUDENT = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
+STUDENT: dict[str, Any] = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
 GOOD = dict.fromkeys(LABELS, 2)
 
 

@@ -29,8 +29,8 @@ from world import LABELS, World, build_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-METHOD = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, "label_check": "none"}
-STUDENT = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 48}
+METHOD: dict[str, Any] = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, "label_check": "none"}
+STUDENT: dict[str, Any] = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 48}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def rating(**options: Any) -> ss.Task:
         "Decide what kind of text this is.",
         family=Rating,
         labels={label: f"about {label}" for label in LABELS},
-        **({"options": options} if options else {}),
+        options=options,
     )
 
 

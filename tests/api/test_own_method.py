@@ -21,7 +21,7 @@ from stepsynth.registry import METHODS
 from world import LABELS, World, build_world
 
 SETTINGS: dict[str, Any] = {"max_overgeneration": 5.0, "label_check": "none"}
-STUDENT = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
+STUDENT: dict[str, Any] = {"epochs": 1, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
 TASK = ss.Classification("invented", "Decide what kind of text this is.", {label: f"about {label}" for label in LABELS})
 
 

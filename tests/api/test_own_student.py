@@ -20,7 +20,7 @@ from stepsynth.registry import STUDENTS
 from stepsynth.students import own
 from world import LABELS, World, build_world
 
-METHOD = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2}
+METHOD: dict[str, Any] = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2}
 TASK = ss.Classification("invented", "Decide what kind of text this is.", {label: f"about {label}" for label in LABELS})
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 IMPORT_S = 0.1
 PRICE = {"input": 1, "output": 1}
-STUDENT = {"epochs": 2, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
+STUDENT: dict[str, Any] = {"epochs": 2, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
 
 
 def test_names_are_sorted_and_all_there() -> None:

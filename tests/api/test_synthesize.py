@@ -25,8 +25,8 @@ from stepsynth.runtime.progress import SilentProgress
 from stepsynth.runtime.shutdown import check_stop, stop_requested
 from world import LABELS, World, build_world
 
-METHOD = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, "label_check": "none"}
-STUDENT = {"epochs": 2, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
+METHOD: dict[str, Any] = {"seed_rows": 12, "rounds": 1, "rows_per_mistake": 1, "rationales": 2, "label_check": "none"}
+STUDENT: dict[str, Any] = {"epochs": 2, "min_steps": 0, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32}
 
 
 @pytest.fixture(scope="module")
@@ -220,20 +220,20 @@ def test_bad_rows_are_one_line_before_anything_is_made(rows: object, said: str, 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: ss.S3(round=2), "S3 has no argument 'round'. Did you mean 'rounds'?"),
+        (lambda: ss.S3(round=2), "S3 has no argument 'round'. Did you mean 'rounds'?"),  # type: ignore[call-arg]
         (lambda: ss.ZeroGen(rounds=2), "ZeroGen has no argument 'rounds'."),
         (lambda: ss.S3(rounds=-1), "S3: rounds must be 0 or more, not -1."),
         (lambda: ss.OpenAITeacher("m", api_key_env="sk-1234567890123456789012345"), "this looks like a key"),
         (lambda: ss.Classification("t", "Decide.", ["one"]), "needs at least two"),
-        (lambda: ss.Source("a.csv", column={}), "Source has no argument 'column'. Did you mean 'columns'?"),
+        (lambda: ss.Source("a.csv", column={}), "Source has no argument 'column'. Did you mean 'columns'?"),  # type: ignore[call-arg]
         (lambda: ss.Budget(usd=0), "Budget: usd must be more than 0, not 0."),
         (lambda: ss.synthesize(task(), validation=[], method=ss.S3), "method is the class S3. Write S3(...)."),  # type: ignore[arg-type]
         (lambda: ss.synthesize("t", validation=[]), "task is 't', a str. Give one of stepsynth's task classes."),  # type: ignore[arg-type]
         (lambda: ss.synthesize(task(), validation=[], out=3), "out is 3, a int."),  # type: ignore[arg-type]
         (lambda: ss.synthesize(task(), validation=[], filters=3), "filters is 3, not a list of filters."),  # type: ignore[arg-type]
         (lambda: ss.synthesize(task(), validaton=[]), "synthesize has no argument 'validaton'. Did you mean 'validation'?"),  # type: ignore[call-arg]
-        (lambda: ss.plan(task(), validation=[], taecher=None), "plan has no argument 'taecher'. Did you mean 'teacher'?"),
-        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], sees=2), "compare has no argument 'sees'."),
+        (lambda: ss.plan(task(), validation=[], taecher=None), "plan has no argument 'taecher'. Did you mean 'teacher'?"),  # type: ignore[call-arg]
+        (lambda: ss.compare(task(), ["gold"], validation=[], test=[], sees=2), "compare has no argument 'sees'."),  # type: ignore[call-arg]
         (lambda: ss.compare(task(), ["gold"], validation=[], test=[], seeds=0), "seeds is 0. Give the number of seeds"),
         (lambda: ss.compare(task(), ss.Gold(), validation=[], test=[]), "not a list of methods"),  # type: ignore[arg-type]
         (lambda: ss.compare(task(), [ss.Gold], validation=[], test=[]), "method is the class Gold"),  # type: ignore[list-item]

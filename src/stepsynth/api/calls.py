@@ -8,19 +8,20 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from stepsynth.api.comparison import Comparison
 from stepsynth.api.files import output_folder
-from stepsynth.api.making import check_noun, make_config
+from stepsynth.api.making import MoreArguments, PlanArguments, check_noun, make_config
 from stepsynth.api.methods import leading_method, listed_methods, with_methods
 from stepsynth.api.nouns import Budget, Method, Student, Task, Teacher
 from stepsynth.api.progress import OneOfSeveral, open_progress
 from stepsynth.api.run import Run
 from stepsynth.api.waiting import run_apart
 from stepsynth.config import MethodConfig, RunConfig
+from stepsynth.config.keywords import with_keywords
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.execution import execute, execute_comparison
 from stepsynth.filters import RowFilter
@@ -30,6 +31,7 @@ from stepsynth.tracking import split_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Unpack
 
     from stepsynth.runtime.progress import Progress
     from stepsynth.tracking import Tracker
@@ -166,8 +168,26 @@ def run_config(
     return Run.load(folder)
 
 
+def _passing_on(keys: Iterable[str]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let `help` and completion show which arguments of `synthesize` a call passes on."""
+    passed = [given for name, given in inspect.signature(synthesize).parameters.items() if name in keys]
+
+    def shown(call: Callable[P, T]) -> Callable[P, T]:
+        call.__signature__ = with_keywords(call, passed)  # type: ignore[attr-defined]
+        return call
+
+    return shown
+
+
+@_passing_on(PlanArguments.__optional_keys__)
 def plan(
-    task: Task, *, validation: object, trial: bool = False, progress: bool | Progress | None = None, **settings: Any
+    task: Task,
+    *,
+    validation: object,
+    trial: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | Progress | None = None,
+    **settings: Unpack[PlanArguments],
 ) -> dict[str, Any]:
     """Check everything, ask the teacher for a sample (not kept), and estimate what a run will take.
 
@@ -176,6 +196,7 @@ def plan(
         validation: labelled rows.
         trial: also let the teacher label some rows and write some, keep its answers, and decide whether to generate. What
             that costs at most is reported first; ``budget`` caps it.
+        out: the run's folder, where a trial keeps its answers; as for `synthesize`.
         progress: see `synthesize`.
         settings: the other arguments of `synthesize`.
 
@@ -192,8 +213,8 @@ def plan(
         >>> plan(task, validation="labelled.csv")["requests"]  # doctest: +SKIP
         [190, 410]
     """
-    _check_settings("plan", settings, {*_SETTINGS, "out", "trial"})
-    folder = _folder(settings.pop("out", None), task, "")
+    _check_settings("plan", settings, {*PlanArguments.__optional_keys__, "trial", "out"})
+    folder = _folder(out, task, "")
     return plan_config(make_config(task, folder, validation=validation, **settings), folder, trial=trial, progress=progress)
 
 
@@ -215,6 +236,7 @@ def plan_config(
         return run_apart(lambda: make_plan(config, folder=folder, report=shown.note, trial=trial), stopping=stopping)
 
 
+@_passing_on(MoreArguments.__optional_keys__)
 def compare(
     task: Task,
     methods: Sequence[Method | str],
@@ -229,7 +251,7 @@ def compare(
     on: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
-    **settings: Any,
+    **settings: Unpack[MoreArguments],
 ) -> Comparison:
     """Run several methods with several seeds at the same budget, and compare them on the same sealed test rows.
 
@@ -259,7 +281,7 @@ def compare(
     Examples:
         >>> compare(task, [S3(), ZeroGen(), Gold()], validation=rows, test="test.csv", seeds=5).to_pandas()  # doctest: +SKIP
     """
-    _check_settings("compare", settings, _SETTINGS - {"test", "method"})
+    _check_settings("compare", settings, MoreArguments.__optional_keys__)
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"seeds is {seeds!r}.", hint="Give the number of seeds, 1 or more.")
     if max_seeds is not None and (isinstance(max_seeds, bool) or not isinstance(max_seeds, int)):
@@ -346,13 +368,9 @@ def compare_config(
     return Comparison(folder, results)
 
 
-def _check_settings(call: str, settings: Mapping[str, object], known: set[str]) -> None:
+def _check_settings(call: str, settings: Mapping[str, object], known: Iterable[str]) -> None:
     if unknown := next((key for key in settings if key not in known), None):
         raise ConfigError(f"{call} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
-
-
-# The arguments that `plan` and `compare` pass on.
-_SETTINGS = set(inspect.signature(make_config).parameters) - {"task", "folder", "validation"}
 
 
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:

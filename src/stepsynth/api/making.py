@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
 from stepsynth.config import RunConfig, TaskConfig, parse_config
@@ -24,7 +24,7 @@ from stepsynth.tracking import split_tracking
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["check_noun", "make_config"]
+__all__ = ["MoreArguments", "PlanArguments", "check_noun", "make_config"]
 
 _NOUNS: dict[str, type | tuple[type, ...]] = {
     "task": Task,
@@ -33,6 +33,28 @@ _NOUNS: dict[str, type | tuple[type, ...]] = {
     "student": (Student, StudentRecipe),
     "budget": Budget,
 }
+
+
+class MoreArguments(TypedDict, total=False):
+    """Arguments of `make_config` that ``compare`` passes on."""
+
+    contexts: object
+    start_from: object
+    pool: object
+    teacher: Teacher | None
+    student: Student | StudentRecipe | None
+    filters: Sequence[RowFilter | str]
+    budget: Budget | None
+    seed: int
+    cache: str | os.PathLike[str] | None
+    tracking: object
+
+
+class PlanArguments(MoreArguments, total=False):
+    """Those that ``plan`` passes on."""
+
+    test: object
+    method: Method | None
 
 
 def make_config(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stepsynth.api.labels import natural_labels
 from stepsynth.config import BudgetConfig, SourceConfig, StudentConfig, TaskConfig, TeacherConfig
+from stepsynth.config.keywords import signature_of
 from stepsynth.config.nouns import Noun, plain_value
 from stepsynth.errors import ConfigError, did_you_mean
 from stepsynth.methods import Method
@@ -24,7 +25,18 @@ from stepsynth.tasks import register_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Unpack
 
+    from stepsynth.config.keywords import (
+        AnyTask,
+        AnyTeacher,
+        BudgetKeys,
+        SourceKeys,
+        StudentKeys,
+        TaskKeys,
+        TeacherKeys,
+        TeacherWithAddress,
+    )
     from stepsynth.tasks import TaskFamily
 __all__ = [
     "S3",
@@ -78,12 +90,15 @@ class Task(Noun):
     section = TaskConfig
     settled = frozenset({"identity"})
 
-    def __init__(self, name: str, instruction: str, *, family: type[TaskFamily] | str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, name: str, instruction: str, *, family: type[TaskFamily] | str | None = None, **settings: Unpack[AnyTask]
+    ) -> None:
+        given: dict[str, Any] = {**settings}
         if family is not None:
-            settings["family"] = family if isinstance(family, str) else register_family(family)
-        if "labels" in settings:
-            settings["labels"] = natural_labels(settings["labels"])
-        super().__init__(name=name, instruction=instruction, **settings)
+            given["family"] = family if isinstance(family, str) else register_family(family)
+        if "labels" in given:
+            given["labels"] = natural_labels(given["labels"])
+        super().__init__(name=name, instruction=instruction, **given)
 
 
 class Classification(Task):
@@ -106,7 +121,9 @@ class Classification(Task):
 
     fixed: ClassVar = {"family": "classification"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Any) -> None:
+    def __init__(
+        self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Unpack[TaskKeys]
+    ) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -120,7 +137,9 @@ class MultiLabel(Task):
 
     fixed: ClassVar = {"family": "multi_label"}
 
-    def __init__(self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Any) -> None:
+    def __init__(
+        self, name: str, instruction: str, labels: Mapping[str, str] | Iterable[str], **settings: Unpack[TaskKeys]
+    ) -> None:
         super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
@@ -153,10 +172,10 @@ class Pair(Task):
         *,
         context: str = "first text",
         target: str = "second text",
-        **settings: Any,
+        **settings: Unpack[TaskKeys],
     ) -> None:
-        fields = {"text1": {"name": context, "context": True}, "text2": {"name": target}}
-        super().__init__(name=name, instruction=instruction, labels=labels, **{"fields": fields, **settings})
+        settings.setdefault("fields", {"text1": {"name": context, "context": True}, "text2": {"name": target}})
+        super().__init__(name=name, instruction=instruction, labels=labels, **settings)
 
 
 class ExtractiveQA(Task):
@@ -169,11 +188,14 @@ class ExtractiveQA(Task):
 
     fixed: ClassVar = {"family": "extractive_qa"}
 
-    def __init__(self, name: str, instruction: str, **settings: Any) -> None:
+    def __init__(self, name: str, instruction: str, **settings: Unpack[TaskKeys]) -> None:
         super().__init__(name=name, instruction=instruction, **settings)
 
 
 # data -----------------------------------------------------------------------------------
+
+
+_OF_SOURCES = set(SourceConfig.model_fields) - {"path", "hub"}
 
 
 class Source:
@@ -191,14 +213,16 @@ class Source:
         {'columns': {'text': 'body'}, 'sample': 60}
     """
 
-    def __init__(self, data: object, **settings: Any) -> None:
-        known = set(SourceConfig.model_fields) - {"path", "hub"}
-        if unknown := next((key for key in settings if key not in known), None):
-            raise ConfigError(f"Source has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
-        self.data, self.settings = data, settings
+    def __init__(self, data: object, **settings: Unpack[SourceKeys]) -> None:
+        if unknown := next((key for key in settings if key not in _OF_SOURCES), None):
+            raise ConfigError(f"Source has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(_OF_SOURCES)))
+        self.data, self.settings = data, dict(settings)
 
     def __repr__(self) -> str:
         return f"Source({type(self.data).__name__}{''.join(f', {key}={value!r}' for key, value in self.settings.items())})"
+
+
+Source.__signature__ = signature_of(Source.__init__, _OF_SOURCES, SourceConfig)  # type: ignore[attr-defined]
 
 
 # teachers -------------------------------------------------------------------------------
@@ -213,6 +237,9 @@ class Teacher(Noun):
     """
 
     section = TeacherConfig
+
+    def __init__(self, **settings: Unpack[AnyTeacher]) -> None:
+        super().__init__(**settings)
 
 
 class EmbeddedTeacher(Teacher):
@@ -229,7 +256,7 @@ class EmbeddedTeacher(Teacher):
 
     fixed: ClassVar = {"backend": "openvino"}
 
-    def __init__(self, model: str = "auto", **settings: Any) -> None:
+    def __init__(self, model: str = "auto", **settings: Unpack[TeacherKeys]) -> None:
         super().__init__(model=model, **settings)
 
 
@@ -255,9 +282,12 @@ class OpenAITeacher(Teacher):
         *,
         api_key_env: str | None = None,
         base_url: str | Sequence[str] = "https://api.openai.com/v1",
-        **settings: Any,
+        **settings: Unpack[TeacherKeys],
     ) -> None:
-        super().__init__(model=model, base_url=base_url, **({"api_key_env": api_key_env} if api_key_env else {}), **settings)
+        given: dict[str, Any] = {"model": model, "base_url": base_url, **settings}
+        if api_key_env:
+            given["api_key_env"] = api_key_env
+        super().__init__(**given)
 
 
 class AnthropicTeacher(Teacher):
@@ -270,8 +300,11 @@ class AnthropicTeacher(Teacher):
 
     fixed: ClassVar = {"backend": "anthropic"}
 
-    def __init__(self, model: str, *, api_key_env: str | None = None, **settings: Any) -> None:
-        super().__init__(model=model, **({"api_key_env": api_key_env} if api_key_env else {}), **settings)
+    def __init__(self, model: str, *, api_key_env: str | None = None, **settings: Unpack[TeacherWithAddress]) -> None:
+        given: dict[str, Any] = {"model": model, **settings}
+        if api_key_env:
+            given["api_key_env"] = api_key_env
+        super().__init__(**given)
 
 
 # student and budget -----------------------------------------------------------------------
@@ -287,7 +320,7 @@ class Student(Noun):
 
     section = StudentConfig
 
-    def __init__(self, model: str = "minilm-l6", **settings: Any) -> None:
+    def __init__(self, model: str = "minilm-l6", **settings: Unpack[StudentKeys]) -> None:
         super().__init__(model=model, **settings)
 
 
@@ -300,3 +333,6 @@ class Budget(Noun):
     """
 
     section = BudgetConfig
+
+    def __init__(self, **settings: Unpack[BudgetKeys]) -> None:
+        super().__init__(**settings)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ValidationError
 
+from stepsynth.config.keywords import described, signature_of
 from stepsynth.config.loading import first_problem
 from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
 
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["Noun", "Optioned", "plain_value"]
 
 _NAME = re.compile(r"[\w.+-]{1,80}")
+
+
+class _Signature:
+    """``__signature__`` of a class of nouns: its constructor's own arguments, and the keys of its section that it takes."""
+
+    def __get__(self, noun: Noun | None, own: type[Noun]) -> inspect.Signature:
+        return signature_of(own.__init__, own.known_keys(), own.section)
 
 
 class Noun:
@@ -40,9 +48,23 @@ class Noun:
     # Keys that a run fills in itself.
     settled: ClassVar[frozenset[str]] = frozenset()
     _given: Mapping[str, Any] = {}
+    __signature__ = _Signature()
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        # Built-in classes only: the text of a user's class is the user's.
+        if cls.__module__.startswith("stepsynth.") and cls.__doc__ and hasattr(cls, "section"):
+            text = inspect.cleandoc(cls.__doc__)
+            missing = {key for key in cls.known_keys() if f"    {key}: " not in text}
+            cls.__doc__ = f"{text}\n\n{described(cls.section, missing)}".rstrip()
+
+    @classmethod
+    def known_keys(cls) -> set[str]:
+        """Return the keys of the section that the constructor takes."""
+        return set(cls.keys) or set(cls.section.model_fields) - set(cls.fixed) - cls.settled
 
     def __init__(self, **settings: Any) -> None:
-        name, known = type(self).__name__, self.keys or set(self.section.model_fields) - set(self.fixed) - self.settled
+        name, known = type(self).__name__, self.known_keys()
         if unknown := next((key for key in settings if key not in known), None):
             raise ConfigError(f"{name} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
         given = {key: plain_value(value) for key, value in settings.items()}
@@ -83,13 +105,17 @@ class Optioned:
         if "name" not in vars(cls):
             cls.name = cls.__name__
 
+    @classmethod
+    def _arguments(cls) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(cls).parameters
+
     def identity(self) -> Mapping[str, Any]:
         """Return its options: plain values that identify it to a run and can construct it again.
 
         Raises:
             ConfigError: an argument of the constructor is not kept in an attribute of the same name, or is positional only.
         """
-        arguments = inspect.signature(type(self)).parameters
+        arguments = self._arguments()
         unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
         if name := next((name for name, given in arguments.items() if given.kind in unnamed), None):
             raise ConfigError(

@@ -17,6 +17,7 @@ as an entry point of the group ``stepsynth.methods``::
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
@@ -28,9 +29,11 @@ from stepsynth.registry import METHODS
 from stepsynth.tasks import create_family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Unpack
 
     from stepsynth.config import RunConfig
+    from stepsynth.config.keywords import MethodKeys
     from stepsynth.journal import Journal
     from stepsynth.methods import MethodContext, Plan
 
@@ -123,6 +126,9 @@ class Method(Noun, Optioned, ABC):
     is_reference: bool = False
     leads: bool = False
 
+    def __init__(self, **settings: Unpack[MethodKeys]) -> None:
+        super().__init__(**settings)
+
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         for fact in ("sets_budget", "is_reference", "leads"):
@@ -171,6 +177,12 @@ class Method(Noun, Optioned, ABC):
     def crossfits(self) -> bool:
         """Whether every validation row feeds the loop and judges it."""
         return self.student == "crossfit"
+
+    @classmethod
+    def _arguments(cls) -> Mapping[str, inspect.Parameter]:
+        # The signature of the class also has the keys of the section, which are no options.
+        own = inspect.signature(cls.__init__).parameters
+        return dict(list(own.items())[1:])
 
     @property
     def values(self) -> dict[str, Any]:
