@@ -24,6 +24,7 @@ from command import Outcome, stepsynth
 from family_worlds import FAMILIES, build_family_world, lend_student, rows_of
 from loopback import Fault, LoopbackServer, completion
 from own_families import Rating
+from stepsynth.cli.trying import _examples
 from stepsynth.data import load_validation
 from stepsynth.errors import ConfigError
 from stepsynth.planning.decision import Answer, Evidence, Gain, Share, decide
@@ -256,7 +257,7 @@ def test_a_trial_has_all_its_keys_and_counts_what_was_sent(
     assert set(trial["spent"]) == set(trial["worst_case"]) == BILL
     assert set(trial["labels"]) == {"right", "of", "value", "ci95", "curve"}
     assert set(trial["teacher"]) == {"metric", "value", "ci95", "n", "f1", "f1_ci95", "undecided"}
-    keys = {"written", "accepted", "dropped", "judged", "fitting", "value", "ci95", "limit", "chance"}
+    keys = {"written", "accepted", "dropped", "judged", "fitting", "value", "ci95", "limit", "chance", "examples"}
     assert set(trial["rows"]) == keys
     assert set(trial["training"]) == {"students", "steps", "steps_per_s", "minutes", "pool"}
     assert set(trial["decision"]) == {"answer", "sentence", "more"}
@@ -300,8 +301,9 @@ def test_without_a_trial_the_last_line_says_what_one_costs(
 
 def test_a_printed_trial_ends_with_its_decision(capsys: pytest.CaptureFixture[str], world: World) -> None:
     lines = stepsynth(capsys, "plan", world.config_path, "--try").out.splitlines()
-    assert [line.split()[0] for line in lines[-5:]] == ["trial", "labels", "teacher", "rows", "decision"]
-    assert "40 requests" in lines[-5]
+    named = [line for line in lines if not line.startswith(" ")]
+    assert [line.split()[0] for line in named[-5:]] == ["trial", "labels", "teacher", "rows", "decision"]
+    assert "40 requests" in named[-5]
     assert "not yet" not in lines[-1]
     told = r"minutes   .* for the teacher, about [\d.]+ for [\d,]+ trainings? of [\d,]+ steps, [\d.]+ a second"
     assert any(re.fullmatch(told, line) for line in lines)
@@ -593,3 +595,34 @@ def no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     yield
     assert list(folder.iterdir()) == []
+
+
+def test_sample_rows_are_printed_to_be_read(capsys: pytest.CaptureFixture[str], world: World, server: LoopbackServer) -> None:
+    trial, _ = tried(capsys, world)
+    rows = trial["rows"]["examples"]
+    assert len(rows) == trial["rows"]["accepted"]
+    assert all(set(row) == {"text", "label"} for row in rows)
+    lines = stepsynth(capsys, "plan", world.config_path, "--try").out.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("rows      "))
+    shown = [line.strip() for line in lines[first + 1 : first + 7]]
+    assert all(f"{row['label']}: {' '.join(row['text'].split())}" in shown for row in rows[:1])
+    assert {line.partition(":")[0] for line in shown} == {row["label"] for row in rows}
+
+
+def test_sample_rows_of_all_families_are_one_line_each() -> None:
+    long = "word " * 60
+    rows = [
+        {"text": "a\nb", "labels": ["x", "y"]},
+        {"text1": "kept", "text2": "written", "label": "x"},
+        {"context": long, "question": "Who?", "answers": {"text": ["she"], "answer_start": [0]}},
+        {"text": "無空白" * 90, "label": "x"},
+    ]
+    both, pair, question, unspaced = _examples(rows)
+    assert both == "          x + y: a b"
+    assert pair == "          x: kept | written"
+    assert question.startswith("          she: word word")
+    assert len(question) < 190
+    assert unspaced.endswith("…")
+    assert [
+        line.split(":")[0].strip() for line in _examples([{"text": str(n), "label": "ab"[n // 20]} for n in range(40)])
+    ] == list("aaabbb")

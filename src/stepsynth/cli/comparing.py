@@ -110,5 +110,5 @@ def print_comparison(results: dict[str, Any], folder: Path) -> None:
         console.print(text, style="dim", highlight=False)
     for warning in results["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(plain_text(warning))}", highlight=False)
-    for name, file in (("numbers", "results.json"), ("table", "comparison.md"), ("page", "comparison.html")):
+    for name, file in (("numbers", "results.json"), ("table", "comparison.md"), ("report", "comparison.html")):
         console.print(f"{name:8} {folder / file}", soft_wrap=True, highlight=False, markup=False)

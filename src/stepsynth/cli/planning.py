@@ -129,7 +129,7 @@ def _label_lines(plan: dict[str, Any]) -> list[str]:
         said = f"{spent['label'] or 'all'}: {spent['asked']:,} asked, {spent['accepted']:,} of {spent['wanted']:,} accepted{why}"
         lines.append(f"{'so far' if not place else '':8}  {said}")
     if len(plan["so_far"]) > _MOST_LABELS:
-        lines.append(f"          and {len(plan['so_far']) - _MOST_LABELS:,} more labels: see the run's page")
+        lines.append(f"          and {len(plan['so_far']) - _MOST_LABELS:,} more labels: see the run's report")
     return lines
 
 

@@ -130,7 +130,7 @@ def _print_ends(method: dict[str, Any], folder: Path, console: Console) -> None:
     with closing(open_journal(RunDirectory.read(folder))) as journal:
         _print_left_out([info for *_, info, _ in journal.stages()])
     model = folder / "models" / f"round-{method['best_round']}"
-    for name, path in (("dataset", folder / "dataset.jsonl"), ("model", model), ("page", folder / "report.html")):
+    for name, path in (("dataset", folder / "dataset.jsonl"), ("model", model), ("report", folder / "report.html")):
         # Not wrapped, so that a path can be copied from a narrow terminal. The method teacher trains no model.
         if not path.exists():
             continue

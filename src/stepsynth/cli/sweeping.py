@@ -87,7 +87,7 @@ def print_sweep(results: dict[str, Any], folder: Path) -> None:
         console.print(plain_text(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
     for warning in results["warnings"]:
         console.print(f"[yellow]warning:[/yellow] {escape(plain_text(warning))}", highlight=False)
-    for name, file in (("numbers", "sweep.json"), ("cells", "sweep.csv"), ("table", "sweep.md"), ("page", "sweep.html")):
+    for name, file in (("numbers", "sweep.json"), ("cells", "sweep.csv"), ("table", "sweep.md"), ("report", "sweep.html")):
         console.print(f"{name:8} {folder / file}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stepsynth.cli.progress_view import dollars
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["decision_line", "trial_lines"]
+
+# How many sample rows are printed; all are in --json.
+_EXAMPLES = 6
+_WIDTH = 160
+_ANSWERS = ("label", "labels", "answers")
 
 
 def trial_lines(trial: dict[str, Any]) -> list[str]:
@@ -29,6 +35,7 @@ def trial_lines(trial: dict[str, Any]) -> list[str]:
     lines.append(_teacher_line(trial["teacher"]))
     if trial["rows"] is not None:
         lines.append(_rows_line(trial["rows"]))
+        lines += _examples(trial["rows"]["examples"])
     return lines
 
 
@@ -93,6 +100,29 @@ def _rows_line(rows: dict[str, Any]) -> str:
         return f"{line}; none could be judged"
     line += f"; the probe gets the label of {_share(rows['fitting'], rows['judged'], rows['ci95'])}"
     return line + ("" if rows["limit"] is None else f"; of your own rows with these labels {100 * rows['limit']:.0f} %")
+
+
+def _examples(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return some rows to read, of different labels as far as possible."""
+    before, ranked = Counter[str](), []
+    for number, row in enumerate(rows):
+        label = _told_label(row)
+        ranked.append((before[label], number))
+        before[label] += 1
+    # One row of each label, then a second of each, and so on.
+    shown = [rows[number] for number in sorted(number for _, number in sorted(ranked)[:_EXAMPLES])]
+    return [f"          {_told_label(row)}: {_told_text(row)}" for row in shown]
+
+
+def _told_label(row: dict[str, Any]) -> str:
+    if "answers" in row:
+        return str(row["answers"]["text"][0])
+    return " + ".join(row["labels"]) if "labels" in row else str(row["label"])
+
+
+def _told_text(row: dict[str, Any]) -> str:
+    text = " | ".join(" ".join(str(value).split()) for key, value in row.items() if key not in _ANSWERS)
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
 
 
 def _share(right: int, n: int, ci95: list[float]) -> str:

@@ -302,6 +302,7 @@ class Trial:
             "ci95": fitting and list(fitting.ci95),
             "limit": judge and judge.limit([row for row, _ in known]),
             "chance": commonest / len(known) if known else None,
+            "examples": [self._family.record(row) for row in accepted],
         }
 
     def _evidence(

@@ -258,7 +258,7 @@ def _advice(worth: Mapping[str, Any], config: RunConfig, *, makes: bool) -> list
     else:
         found.append("What would help: perhaps more labels; how many cannot be said from these rows.")
     if config.data.pool is not None:
-        found.append("The run's page lists the texts of the pool to label first.")
+        found.append("The run's report lists the texts of the pool to label first.")
     if makes:
         better = "write rows that teach more" if made_by(config.method.name) == _WRITTEN else "label more texts rightly"
         found.append(f"A stronger teacher (teacher.model) may {better}.")
