@@ -230,7 +230,7 @@ def test_each_fold_is_one_training_and_three_students_are_kept(worlds: dict[str,
     assert pupil.trainings == (ROUNDS + 1) * FOLDS + FOLDS + 3
     # Those of the rounds, and the last one, are made in two stages.
     assert len(pupil.fits) == 2 * (ROUNDS + 1) * FOLDS + FOLDS + 4
-    assert sorted(path.name for path in (tmp_path / "run" / "models").iterdir()) == ["round-2", "round-3", "round-5"]
+    assert sorted(path.name for path in (tmp_path / "run" / "models").iterdir()) == ["final", "round-2", "round-3", "round-5"]
     gold, written = 24, sum(entry["new_rows"] for entry in results["rounds"])
     assert [len(train) for train, _ in pupil.fits[-4:]] == [written, gold, gold, written]
     assert [entry["round"] for entry in results["rounds"]] == [0, 1, 2, 3, 5]

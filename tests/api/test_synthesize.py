@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +102,35 @@ def test_a_run_says_what_it_made(world: World, finished: ss.Run) -> None:
     assert finished.verify() == []
     assert finished.report().read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert ss.Run.load(finished.path).scores == entries
+
+
+def test_the_final_student_has_a_name_of_its_own(finished: ss.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = next(entry for entry in finished.scores if entry["best"])["round"]
+    copied = tmp_path / "moved"
+    shutil.copytree(finished.path, copied, symlinks=True)
+    final = copied / "models" / "final"
+    assert final.resolve() == (copied / "models" / f"round-{best}").resolve(), "it moves with the run"
+    assert ss.Run.load(copied).verify() == []
+    final.unlink()
+    final.symlink_to("round-7")
+    ss.Run.load(copied).report()
+    assert final.resolve().name == f"round-{best}"
+    # On a file system without links, and beside a folder of that name.
+    final.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "symlink_to", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+        ss.Run.load(copied).report()
+    assert not final.exists()
+    final.mkdir()
+    (final / "mine").write_text("kept")
+    ss.Run.load(copied).report()
+    assert (final / "mine").read_text() == "kept"
+    assert not list((copied / "models").glob(".*"))
+    shutil.rmtree(final)
+    with closing(sqlite3.connect(copied / "journal.db")) as journal, journal:
+        journal.execute("DELETE FROM meta WHERE key = 'finished'")
+    ss.Run.load(copied).report()
+    assert not final.exists(), "an unfinished run has none"
 
 
 def test_the_student_answers_alone_and_as_a_pipeline(world: World, finished: ss.Run) -> None:

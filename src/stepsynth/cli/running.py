@@ -129,7 +129,10 @@ def _print_ends(method: dict[str, Any], folder: Path, console: Console) -> None:
     _print_short([{**stage, "missing": method["missing"].get(stage["stage"], {})} for stage in method["stages"]], console)
     with closing(open_journal(RunDirectory.read(folder))) as journal:
         _print_left_out([info for *_, info, _ in journal.stages()])
-    model = folder / "models" / f"round-{method['best_round']}"
+    model = folder / "models" / "final"
+    if not model.exists():
+        # Of an unfinished run, or on a file system without links.
+        model = model.with_name(f"round-{method['best_round']}")
     for name, path in (("dataset", folder / "dataset.jsonl"), ("model", model), ("report", folder / "report.html")):
         # Not wrapped, so that a path can be copied from a narrow terminal. The method teacher trains no model.
         if not path.exists():

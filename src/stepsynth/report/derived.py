@@ -159,7 +159,7 @@ def results_text(results: dict[str, Any]) -> str:
 
 
 def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
-    """Write ``dataset.jsonl``, ``results.json`` and ``report.html``; return the results.
+    """Write ``dataset.jsonl``, ``results.json`` and ``report.html``; of a finished run, name its final student.
 
     Without the class of the task's family, ``dataset.jsonl`` is left unchanged: only that class knows its columns.
     """
@@ -170,6 +170,9 @@ def write_exports(journal: Journal, directory: RunDirectory) -> dict[str, Any]:
         write_atomic(directory.path / "dataset.jsonl", (f"{line}\n" for line in dataset_lines(journal, directory.config)))
     write_atomic(directory.path / "results.json", results_text(results))
     write_atomic(directory.path / "report.html", render_report(journal, results, directory.config))
+    best = results["methods"][directory.config.method.name]["best_round"]
+    if best is not None and journal.meta("finished") is not None:
+        directory.name_final(best)
     return results
 
 

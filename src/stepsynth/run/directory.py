@@ -7,6 +7,7 @@
       journal.db        the only source of truth
       lock              flock, with the pid of the holder
       models/round-k/   safetensors, tokenizer, done.json (sha256 of each file) last
+      models/final      a link to the final student's folder, once the run has finished
       results.json, report.html, dataset.jsonl      derived; deleting them loses nothing
 """
 
@@ -207,6 +208,25 @@ class RunDirectory:
     def model_path(self, round_number: int) -> Path:
         """Return the folder of a round's student."""
         return self.path / "models" / f"round-{round_number}"
+
+    @property
+    def final_model(self) -> Path:
+        """The final student's folder under a name that does not depend on its round; there once the run has finished."""
+        return self.path / "models" / "final"
+
+    def name_final(self, round_number: int) -> None:
+        """Let `final_model` be a link to a round's student; without one on a file system that has no links."""
+        if not self.model_path(round_number).is_dir():
+            return
+        new = self.final_model.with_name(".final.part")
+        # A run on a disk that cannot be written to is still finished.
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+            new.symlink_to(self.model_path(round_number).name)
+            try:
+                os.replace(new, self.final_model)
+            finally:
+                new.unlink(missing_ok=True)
 
     def new_model_folder(self, round_number: int) -> Path:
         """Return an empty folder to train into; leftovers of an interrupted training are removed."""
