@@ -611,7 +611,7 @@ def test_sample_rows_are_printed_to_be_read(capsys: pytest.CaptureFixture[str], 
 
 def test_sample_rows_of_all_families_are_one_line_each() -> None:
     long = "word " * 60
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"text": "a\nb", "labels": ["x", "y"]},
         {"text1": "kept", "text2": "written", "label": "x"},
         {"context": long, "question": "Who?", "answers": {"text": ["she"], "answer_start": [0]}},
