@@ -8,7 +8,7 @@ them. Students are judged on 1,000 *other rows of the training file*, never on a
 way in ``results/pool_labels.jsonl``; the same command goes on.
 
 - ``labels``: the student of the labelled rows alone, 100 optimiser steps.
-- All others learn from the texts first (three epochs), then from the labelled rows (50 steps). What is learnt of a text
+- All others learn from the texts first (three epochs), then from the labelled rows (50 steps). What is learned of a text
   (``method.pool_labels``):
 - ``hard``: the likeliest label of the student of the labelled rows;
 - ``soft``: its probabilities;
@@ -96,7 +96,7 @@ class Cell:
     def members(self, folder: Path, count: int) -> Any:
         """Return what students say of the texts, and the first one of the judging rows; kept in files.
 
-        The first student learnt from all labelled rows, the others from four fifths of them.
+        The first student learned from all labelled rows, the others from four fifths of them.
         """
         folds, found = deal_folds(self.gold, 5, self.config.seed), []
         for fold in (None, *range(5))[:count]:

@@ -1,4 +1,4 @@
-"""Under which conditions tests train, and how far what was learnt lies from what is asked of it.
+"""Under which conditions tests train, and how far what was learned lies from what is asked of it.
 
 `tests/sweep.py` runs the tests that train again with other threads, seeds and instruction sets, which it
 sets in the environment. What a test asks of a trained student goes through `Margin`, so that the

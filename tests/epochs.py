@@ -20,7 +20,7 @@ def without_words(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def scripted_epochs(monkeypatch: pytest.MonkeyPatch, accuracies: Sequence[float]) -> list[dict[str, Any]]:
-    """Let epochs have these accuracies on select, whatever they learnt; return the weights that each one ends with.
+    """Let epochs have these accuracies on select, whatever they learned; return the weights that each one ends with.
 
     Loss and F1 stay what they are.
     """

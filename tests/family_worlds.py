@@ -117,7 +117,7 @@ class FamilyWorld(World):
                 "epochs": 2,
                 "min_steps": 0,
                 "batch_size": 8,
-                # Slow enough that it still errs after every round; where an answer stands is learnt first.
+                # Slow enough that it still errs after every round; where an answer stands is learned first.
                 "learning_rate": 1e-3 if self.family == "extractive_qa" else 3e-3,
                 "max_length": 48,
                 "stride": 8,

@@ -46,7 +46,7 @@ class SpyingStudent:
     """Knows nothing, but remembers every mark that it was shown.
 
     Args:
-        right: tells whether a student that has learnt from written rows (first) and gold rows (second) gets
+        right: tells whether a student that has learned from written rows (first) and gold rows (second) gets
             a row right, by the row's number (third).
         stop: raises what it returns, if anything, at the n-th training.
 
@@ -96,7 +96,7 @@ class SpyingStudent:
             json.loads((start / "seen.json").read_text()) if start else {"marks": [], "written": False, "gold": False, "steps": 0}
         )
         marks = {mark for row in train for mark in marks_of(f"{row.text} {row.context}")} | set(before["marks"])
-        # Whoever learns from a label has seen, at second hand, what its author learnt from.
+        # Whoever learns from a label has seen, at second hand, what its author learned from.
         for row in train:
             if row.id.startswith("pool-"):
                 marks |= self.labellers[len(row.answers[0].text) if row.answers else int(row.label.partition("-")[2])]

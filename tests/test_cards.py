@@ -126,7 +126,7 @@ def _no_worth(facts: Facts, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", ["annotated", "never from mistakes", "labels alone", "gold", "no test"])
 def test_cards_say_only_what_the_run_did(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real people's texts are not called written, and a student of labels alone learnt from no teacher."""
+    """Real people's texts are not called written, and a student of labels alone learned from no teacher."""
 
     def other(facts: Facts) -> Facts:
         teacher = facts.config.teacher.model_copy(update={"backend": "openai", "model": "some-model"})

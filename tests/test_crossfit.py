@@ -447,7 +447,7 @@ def test_a_cross_fitted_run_killed_among_its_folds_ends_byte_identical(tmp_path:
 
 
 def outcome(labels: int, both: int) -> Callable[[bool, bool, int], bool]:
-    """Return who gets which of 24 rows right: as many as told, by what a student has learnt from."""
+    """Return who gets which of 24 rows right: as many as told, by what a student has learned from."""
     return lambda written, gold, number: number < (both if written else labels)
 
 

@@ -81,7 +81,7 @@ def test_a_later_round_without_a_plan_ends_the_loop() -> None:
 
 
 def test_the_first_round_may_have_nothing_to_write() -> None:
-    """So it is where gold rows alone are learnt from, and where the user brought the seed."""
+    """So it is where gold rows alone are learned from, and where the user brought the seed."""
     assert told(Story(rounds=0, plans_of=(0,))) == ["rest", "judge 0", "settle 0"]
 
 

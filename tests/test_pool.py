@@ -377,7 +377,7 @@ def test_pool_needs_no_teacher_and_learns_first_from_the_pool(world: FamilyWorld
 @pytest.mark.parametrize(("labels", "pool", "chosen"), [(10, 16, "pool"), (16, 10, "labels"), (12, 12, "pool")])
 def test_cross_validation_decides(labels: int, pool: int, chosen: str, world: FamilyWorld, tmp_path: Path) -> None:
     class Pupil(SpyingStudent):
-        """Right by what it learnt from: gold rows alone, or a pool first."""
+        """Right by what it learned from: gold rows alone, or a pool first."""
 
     pupil = Pupil()
     pupil.right = lambda written, gold, number: number < (pool if pupil.fits[-1][1] else labels)

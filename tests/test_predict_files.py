@@ -314,7 +314,7 @@ def test_new_rows_may_have_the_columns_of_the_labelled_ones(tmp_path: Path, monk
 
     (row,) = predicted("theirs.csv", [{"id": "7", "message": "four"}])
     assert (row["id"], row["text"], row["label"]) == ("7", "four", "b")
-    # What the run learnt from is read, not another column that has our name.
+    # What the run learned from is read, not another column that has our name.
     (row,) = predicted("both.csv", [{"text": "one", "message": "four"}])
     assert (row["text"], row["message"], row["label"]) == ("one", "four", "b")
     (row,) = predicted("ours.csv", [{"id": "7", "text": "one"}])

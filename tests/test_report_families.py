@@ -197,7 +197,7 @@ def test_the_headline_says_whose_score_it_is(tmp_path: Path, method: str, whose:
 
 def test_a_student_that_saw_all_gold_rows_has_no_score_without_a_test(tmp_path: Path) -> None:
     text = words(render(tmp_path, Story(method="gold", test=False)))
-    assert "The sealed test set was not given. This student learnt from all validation rows, so they cannot judge it" in text
+    assert "The sealed test set was not given. This student learned from all validation rows, so they cannot judge it" in text
     assert "This is not a test score." not in text
 
 

@@ -21,7 +21,7 @@ from stepsynth.report.verify import verify_run
 from stepsynth.students import create_student
 from stepsynth.students.classifier import Classifier, _soft_loss
 from stepsynth.tasks import TaskFamily, create_family
-from stepsynth.training.runner import _learnt
+from stepsynth.training.runner import _learned
 from stepsynth.training.soft_labels import pseudo_labelled, weighted
 from stepsynth.training.workers import Job
 from stepsynth.training.workers.wire import job_document, read_job
@@ -243,9 +243,9 @@ def test_a_worker_gets_soft_labels_and_weights(student: Path, tmp_path: Path) ->
 
 def test_students_of_plain_rows_keep_their_identity() -> None:
     row = Example("a", "text", "kalm")
-    assert _learnt(row) == ["text", "kalm", "", []]
-    assert _learnt(Example("a", "text", "kalm", weight=0.5)) != _learnt(row)
-    assert _learnt(Example("a", "text", "kalm", soft_label=(("kalm", 1.0),))) != _learnt(row)
+    assert _learned(row) == ["text", "kalm", "", []]
+    assert _learned(Example("a", "text", "kalm", weight=0.5)) != _learned(row)
+    assert _learned(Example("a", "text", "kalm", soft_label=(("kalm", 1.0),))) != _learned(row)
 
 
 # in runs ------------------------------------------------------------------------------------------
@@ -302,9 +302,9 @@ def test_what_students_learn_of_the_pool_in_every_fold(
     )
     run(config, tmp_path / "run", pupil)
     assert pupil.leaks == []
-    learnt = [[row for row in train if row.id.startswith("pool-")] for train, _ in pupil.fits]
-    assert sum(map(bool, learnt)) == FOLDS + 1
-    assert all(row.soft_label for rows in learnt for row in rows)
+    learned = [[row for row in train if row.id.startswith("pool-")] for train, _ in pupil.fits]
+    assert sum(map(bool, learned)) == FOLDS + 1
+    assert all(row.soft_label for rows in learned for row in rows)
     *folds, everything = sorted(shown, key=len)
     assert len(folds) == FOLDS
     assert sorted(name for fold in folds for name in everything - fold) == sorted(everything)

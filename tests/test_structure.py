@@ -349,7 +349,7 @@ def test_nothing_names_the_machine_that_it_was_written_on() -> None:
 
 
 def test_no_score_of_a_trained_student_is_compared_but_through_a_margin() -> None:
-    """A bare threshold on what was learnt may hold on one processor only, and the sweep would not see it."""
+    """A bare threshold on what was learned may hold on one processor only, and the sweep would not see it."""
     trains = re.compile(r"build_tiny_model|lend_student|\.fit\(|is_cached\(\"minilm")
     found = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 LABELS = ["bad", "good"]
 GOOD, BAD = ("fun", "great", "lovely", "wonderful"), ("boring", "dull", "sad", "terrible")
-# What says nothing of the label; with words of the other label among it a task cannot be learnt whole.
+# What says nothing of the label; with words of the other label among it a task cannot be learned whole.
 PLAIN = [word for word in WORDS if word not in (*GOOD, *BAD)]
 # How students were made before there was a choice.
 BEFORE: dict[str, object] = {"head": "fresh", "keep": "best", "precision": "float32", "min_steps": 0}
@@ -86,14 +86,14 @@ def _sha256(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ClassifierModel, Path]:
-    """A student that has learnt its task, and its folder; neither is to be changed."""
+    """A student that has learned its task, and its folder; neither is to be changed."""
     out = tmp_path_factory.mktemp("trained")
     return _student(base, epochs=8).fit(_rows(200), _rows(40, 1), seed=SEED, out=out), out
 
 
 @pytest.mark.learns
 def test_it_learns(trained: tuple[ClassifierModel, Path], margin: Margin) -> None:
-    """A separable task is learnt, so training really moves the weights towards the labels."""
+    """A separable task is learned, so training really moves the weights towards the labels."""
     test = _rows(200, 2)
     right = sum(answer.label == row.label for answer, row in zip(trained[0].predict(test), test, strict=True))
     margin.above(right / len(test), 0.8)  # at least 1.00 in the sweep

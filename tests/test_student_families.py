@@ -99,7 +99,7 @@ def _agreeing(count: int, seed: int) -> list[Example]:
 
 
 def _both_praise(count: int, seed: int) -> list[Example]:
-    """The label says whether both texts praise; unlike agreement, it is learnt step by step."""
+    """The label says whether both texts praise; unlike agreement, it is learned step by step."""
     rng = random.Random(seed)
     sides = [(rng.choice([GOOD, BAD]), rng.choice([GOOD, BAD])) for _ in range(count)]
     return [
@@ -136,7 +136,7 @@ def _right(model: ClassifierModel, rows: list[Example]) -> float:
 
 
 @pytest.mark.learns
-def test_a_pair_is_learnt_from_both_texts_together(base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
+def test_a_pair_is_learned_from_both_texts_together(base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
     """From one of the texts alone three rows of four can be told at best."""
     model = Classifier(_config(base), _pair()).fit(_both_praise(200, 0), [], seed=SEED, out=new_folder())
     margin.above(_right(model, _both_praise(200, 1)), 0.85)  # at least 0.975 in the sweep
@@ -144,11 +144,11 @@ def test_a_pair_is_learnt_from_both_texts_together(base: Path, new_folder: Calla
 
 @pytest.mark.learns
 def test_the_order_of_a_pair_matters(base: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
-    """Which text says what is learnt, and texts that swap places get the other label."""
+    """Which text says what is learned, and texts that swap places get the other label."""
     model = Classifier(_config(base), _pair()).fit(_praised_first(200, 0), [], seed=SEED, out=new_folder())
     test = _praised_first(100, 1)
     swapped = [Example(row.id, row.context, row.label, row.text) for row in test]
-    margin.above(_right(model, test), 0.8, "as learnt")  # at least 0.98 in the sweep
+    margin.above(_right(model, test), 0.8, "as learned")  # at least 0.98 in the sweep
     margin.below(_right(model, swapped), 0.2, "swapped")  # at most 0.01
 
 
@@ -239,7 +239,7 @@ def test_pairs_are_the_same_bytes_again_and_after_loading(base: Path, new_folder
 
 
 @pytest.mark.learns
-def test_two_labels_are_learnt_independently(spread: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
+def test_two_labels_are_learned_independently(spread: Path, new_folder: Callable[[], Path], margin: Margin) -> None:
     """None, one or both of two labels: each is right by itself, and a label that never occurs is never predicted."""
     train, test = _topics(300, 0), _topics(200, 1)
     model = Classifier(_config(spread, label_smoothing=0.1), _multi()).fit(train, _topics(40, 2), seed=SEED, out=new_folder())

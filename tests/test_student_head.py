@@ -436,7 +436,7 @@ def test_a_processor_is_fast_where_it_says_so_and_is_not_limited(
     assert trainer.computes_in_bfloat16() == fast
 
 
-# what is learnt --------------------------------------------------------------------------------
+# what is learned --------------------------------------------------------------------------------
 
 
 @pytest.mark.learns

@@ -138,7 +138,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExtractiveQAModel, Path]:
-    """A reader that has learnt its task, and its folder; windows without an answer are among what it learnt from."""
+    """A reader that has learned its task, and its folder; windows without an answer are among what it learned from."""
     out = tmp_path_factory.mktemp("trained")
     train = [*_rows(400, 0), *_rows(120, 9, plain=80)]
     return ExtractiveQA(_settings(base), FAMILY).fit(train, _rows(60, 1), seed=SEED, out=out), out

@@ -317,7 +317,7 @@ REFUSALS: dict[str, tuple[int, Body]] = {
 
 
 @pytest.mark.parametrize("how", REFUSALS)
-def test_a_refused_seed_is_learnt_however_it_is_said(loopback: LoopbackServer, how: str) -> None:
+def test_a_refused_seed_is_learned_however_it_is_said(loopback: LoopbackServer, how: str) -> None:
     code, body = REFUSALS[how]
     loopback.faults = lambda seen: Fault.status(code, body=body) if "seed" in seen.json else None
     ask(make_config(loopback), request(0), request(1))

@@ -140,7 +140,7 @@ def test_a_stage_that_was_stopped_after_the_hint_goes_on_with_the_same_requests(
     assert rows[0] == rows[1]
 
 
-def test_a_later_stage_begins_with_what_an_earlier_one_learnt(tmp_path: Path) -> None:
+def test_a_later_stage_begins_with_what_an_earlier_one_learned(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "j.db")) as journal:
         stage(journal, only(names_it), Plan({"acronym": 20, "river": 20}))
         later = stage(journal, only(names_it), Plan({"acronym": 20, "river": 20}, stage="round-1/extrapolate"))

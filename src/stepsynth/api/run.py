@@ -98,7 +98,7 @@ class Run:
     def scores(self) -> list[dict[str, Any]]:
         """A dict per trained student, in the order of training.
 
-        ``round``, ``rows`` (number that it learnt from), ``student`` (with cross-fitting: ``labels``, ``written``, ``both`` or
+        ``round``, ``rows`` (number that it learned from), ``student`` (with cross-fitting: ``labels``, ``written``, ``both`` or
         ``stages``), ``folder`` (its weights, below the run directory; ``None`` if they were not kept), ``best`` (whether it is
         the final one), and the scores ``crossfit``, ``select`` and ``test``, each ``None`` or a dict with ``metric``, ``value``,
         ``ci95`` and ``n``.
@@ -199,7 +199,7 @@ class Run:
                 and teacher differ, the one of which the student is least sure, a random one; last those where both agree.
 
         Raises:
-            RunError: neither a student that had not learnt from the labelled rows nor the teacher has judged them; or no student
+            RunError: neither a student that had not learned from the labelled rows nor the teacher has judged them; or no student
                 has judged a pool.
         """
         family = stored_family(self.config.task)
@@ -209,7 +209,7 @@ class Run:
             found = labels_in_doubt(journal, self._directory.config, family)
         if found is None:
             raise RunError(
-                f"nobody has judged the labelled rows of the run at {str(self.path)!r}: its students learnt from them, or none "
+                f"nobody has judged the labelled rows of the run at {str(self.path)!r}: its students learned from them, or none "
                 "has been trained yet, and the teacher was not asked.",
                 hint="Finish the run, or run another with method.name: crossfit.",
             )

@@ -100,7 +100,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         )
     console.print(table)
     judged = any(entry["round"] == method["best_round"] and entry["select"] for entry in method["rounds"])
-    how = "the best round, chosen by the select half" if judged else "the last student, which also learnt from the select half"
+    how = "the best round, chosen by the select half" if judged else "the last student, which also learned from the select half"
     opened = "; the test set was opened once, after that" if method["test"] else ""
     console.print(f"* {how}{opened}.", style="dim")
     name = next(iter(results["methods"]))

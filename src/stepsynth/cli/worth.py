@@ -58,7 +58,7 @@ def _cells(worth: Mapping[str, Any], *, tested: bool) -> tuple[list[str], list[l
     """Return the head and a row per student; cells may have two lines."""
     students = worth["students"]
     stepped = any(entry["steps"] is not None for entry in students)
-    head = ["learnt from,\nfolder", "rows", *(["steps"] if stepped else []), "cross-\nvalidated"]
+    head = ["learned from,\nfolder", "rows", *(["steps"] if stepped else []), "cross-\nvalidated"]
     head += [*(["sealed test\n[95 %]"] if tested else []), "minus your\nlabels [95 %]", "p"]
     rows = []
     for entry in students:

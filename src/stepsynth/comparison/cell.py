@@ -30,7 +30,7 @@ class CellRound:
 
     Attributes:
         number: the round's number.
-        rows: rows that its student learnt from.
+        rows: rows that its student learned from.
         harvest: score per harvest row.
         select: score per select row.
         test: score per test row.
@@ -52,7 +52,7 @@ class Cell:
         seed: seed of the draw, the teacher and the student.
         folder: its run directory.
         metric: name of the score.
-        rows: rows that the tested student learnt from.
+        rows: rows that the tested student learned from.
         spent_rows: accepted rows in all rounds.
         requests: answers used, bought or already known.
         tokens: prompt and completion tokens of these answers.

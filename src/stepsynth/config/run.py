@@ -156,7 +156,7 @@ class MethodConfig(Section):
             without a gain on the select half.
         mistakes_of: base model of another student whose mistakes are extrapolated (transfer).
         few_shot: ``teacher`` only: gold rows of the harvest half shown per label.
-        folds: ``crossfit`` only: parts of the validation rows, each predicted by a student that learnt
+        folds: ``crossfit`` only: parts of the validation rows, each predicted by a student that learned
             from the others; fewer if no label has that many rows.
         final: ``crossfit`` only: what the final student learns from: ``labels`` (validation rows),
             ``written`` rows, ``both`` together or in two ``stages`` (written rows, then validation

@@ -1,4 +1,4 @@
-"""Folds of gold rows: every fold is predicted by a student that learnt from the others."""
+"""Folds of gold rows: every fold is predicted by a student that learned from the others."""
 
 from __future__ import annotations
 

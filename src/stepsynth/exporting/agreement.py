@@ -103,7 +103,7 @@ def proof_rows(directory: RunDirectory, round_number: int) -> Proof:
         calibration = [row.example for row in journal.dataset()] or journal.gold("harvest")
         sha256 = journal.meta("test_sha256") if journal.stage_done("test") else None
     if not apart:
-        notes.append("The student may have learnt from the gold rows, so their scores are too high; the difference still counts.")
+        notes.append("The student may have learned from the gold rows, so their scores are too high; the difference counts.")
     if sha256 and directory.config.data.test is not None:
         try:
             rows["test"] = _some(SealedTest(directory.config).open(sha256), MOST_ROWS)

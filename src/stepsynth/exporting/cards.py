@@ -92,7 +92,7 @@ def model_card(facts: Facts, student: WrittenStudent, dataset: str | None = None
     }
     body = joined(
         f"# {plain(name)}",
-        f"{_learnt(facts)} Made with stepsynth.",
+        f"{_learned(facts)} Made with stepsynth.",
         "## Loading",
         student.loading,
         sections.about_task(facts),
@@ -120,9 +120,9 @@ def _origin(facts: Facts) -> str:
     return f"A large language model {what}{steered}."
 
 
-def _learnt(facts: Facts) -> str:
-    """Return what the final student learnt from, in one sentence."""
-    if not facts.learnt_from_teacher:
+def _learned(facts: Facts) -> str:
+    """Return what the final student learned from, in one sentence."""
+    if not facts.learned_from_teacher:
         return "A small model that learned from labelled rows, and from no row that a large language model wrote."
     rows = "texts" if facts.only_labelled else "rows"
     return (
@@ -138,7 +138,9 @@ def _limits_of_student(facts: Facts) -> list[str]:
         knows = "It knows the labels above and nothing else."
     else:
         knows = "It knows the labels above and nothing else: every text gets one, also one that has nothing to do with the task."
-    passed = "of the teacher and of the base model" if facts.learnt_from_teacher else "of the labelled rows and of the base model"
+    passed = (
+        "of the teacher and of the base model" if facts.learned_from_teacher else "of the labelled rows and of the base model"
+    )
     return [
         knows,
         f"It reads up to {facts.config.student.max_length:,} tokens of a text.",

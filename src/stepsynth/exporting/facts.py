@@ -73,8 +73,8 @@ class Facts:
         return any(stage["accepted"] and not stage["stage"].startswith("round-0/") for stage in self.stages)
 
     @property
-    def learnt_from_teacher(self) -> bool:
-        """Whether the final student learnt from rows of the teacher."""
+    def learned_from_teacher(self) -> bool:
+        """Whether the final student learned from rows of the teacher."""
         chosen = (self.method.get("worth") or {}).get("chosen")
         return bool(self.kinds) and chosen not in ("labels", "pool") and self.trains not in ("gold", "none")
 

@@ -2,7 +2,7 @@
 
 The teacher is not asked. A student of the labelled rows labels the texts of ``data.pool``; another learns from these
 texts, then from the labelled rows (Scudder 1965; Lee 2013, "Pseudo-label"). By cross-fitting, no labelled row judges a
-student that learnt from it, or from texts that a student of it has labelled.
+student that learned from it, or from texts that a student of it has labelled.
 """
 
 from __future__ import annotations

@@ -64,9 +64,9 @@ def training_time(config: RunConfig, gold: Sequence[Example], *, trainings: int,
     seconds = _seconds_per_step(config, gold) if makes_steps(config) else None
     if seconds is None:
         return None
-    learnt = [rows for rows in parts if rows]
-    student = (with_half_the_steps(config) if len(learnt) > 1 else config).student
-    steps = sum(training_steps(student, rows) for rows in learnt)
+    learned = [rows for rows in parts if rows]
+    student = (with_half_the_steps(config) if len(learned) > 1 else config).student
+    steps = sum(training_steps(student, rows) for rows in learned)
     return {
         "students": trainings,
         "steps": steps,

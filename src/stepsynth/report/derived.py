@@ -201,7 +201,7 @@ def _stages(counts: Sequence[RowCount]) -> list[dict[str, Any]]:
 
 
 def _training_rows(journal: Journal, number: int | None) -> int:
-    """Return the number of rows a round's student learnt from, gold rows included if the method uses them."""
+    """Return the number of rows a round's student learned from, gold rows included if the method uses them."""
     told = {r: info["rows"] for _, r, kind, info, _ in journal.stages() if kind in (StageKind.CROSSFIT, StageKind.TRAIN)}
     return int(told.get(number, 0)) if number is not None else 0
 

@@ -139,7 +139,7 @@ def _learner(trains: Trains, best: RoundScores | None) -> str:
     return {
         "none": "the teacher itself",
         "gold": "the student trained on the validation rows",
-        "crossfit": f"the final student (round {number})",
+        "crossfit": "the final student",
         "both": f"the last student (round {number}), trained on written and validation rows",
         "written": f"the best student (round {number})",
     }[trains]

@@ -79,8 +79,8 @@ def texts_to_label(journal: Journal) -> list[NextText] | None:
 def labels_in_doubt(journal: Journal, config: RunConfig, family: TaskFamily) -> list[Doubt] | None:
     """Return the gold rows in doubt: first those where student and teacher agree, then by the surer one's confidence.
 
-    Students are asked only about rows that they had not learnt from. The order says where to look first, not what is wrong:
-    with few labels most doubts are the student's own mistakes. ``None`` if neither a student that had not learnt from the gold
+    Students are asked only about rows that they had not learned from. The order says where to look first, not what is wrong:
+    with few labels most doubts are the student's own mistakes. ``None`` if neither a student that had not learned from the gold
     rows nor the teacher has judged them.
 
     Args:

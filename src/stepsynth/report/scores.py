@@ -77,7 +77,7 @@ class RoundScores:
 
     Attributes:
         number: the round.
-        rows: number of rows that it learnt from.
+        rows: number of rows that it learned from.
         new_rows: number of rows written for it.
         scores: split -> score.
     """

@@ -243,7 +243,7 @@ def _training(
 ) -> Iterator[tuple[str, str]]:
     splits = [split for (split,) in connection.execute("SELECT split FROM evaluations WHERE round = ?", (number,))]
     # The student kept after cross-fitting is judged only on the sealed test set.
-    if info.get("rows") and not splits and "student" not in info and not _learnt_from_gold(journal, number, info):
+    if info.get("rows") and not splits and "student" not in info and not _learned_from_gold(journal, number, info):
         yield name, "has no scores"
     for split in splits:
         evaluation = journal.evaluation(number, split)
@@ -252,8 +252,8 @@ def _training(
             yield name, f"was scored on {evaluation.n:,} rows of {split}, but {predicted:,} are there"
 
 
-def _learnt_from_gold(journal: Journal, number: int, info: dict[str, Any]) -> bool:
-    """Whether a student learnt from the halves and so cannot be judged on them."""
+def _learned_from_gold(journal: Journal, number: int, info: dict[str, Any]) -> bool:
+    """Whether a student learned from the halves and so cannot be judged on them."""
     gold = len(journal.gold("harvest")) + len(journal.gold("select"))
     return int(info["rows"]) == len(journal.dataset(number)) + gold
 

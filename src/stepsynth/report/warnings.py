@@ -90,7 +90,7 @@ def _scored(best: RoundScores | None, test: Score | None, config: RunConfig, tra
     if trains == "crossfit":
         reason = "Cross-validation on your labels also chose the final student, so this score is slightly optimistic."
     elif select is None:
-        reason = "This student learnt from all validation rows, so they cannot judge it, and nothing else did."
+        reason = "This student learned from all validation rows, so they cannot judge it, and nothing else did."
     elif trains == "none":
         reason = "The figures are those of the select half."
     elif rounds < 2 and config.student.keep == "last":

@@ -129,7 +129,7 @@ class Classifier:
         weights. A row with several labels is right if all of them are. With ``start``, training continues from
         its encoder and, with ``head: fresh``, its head; ``probe-start`` puts a new head on that encoder. A probe
         (``head: probe``) always starts from the base model and does not change it. A row with a ``soft_label`` is
-        learnt with the cross-entropy of that distribution, and counts by its ``weight``; the regression that a head
+        learned with the cross-entropy of that distribution, and counts by its ``weight``; the regression that a head
         starts as takes the labels alone.
         The same arguments on one CPU give the same bytes.
 
@@ -152,8 +152,8 @@ class Classifier:
                 start_head(network, tokenizer, rows, targets, several=self.several)
             history = None
             if not probe:
-                learnt = targets if plain else self._soft_targets(train)
-                labelled = [{**row, "labels": target} for row, target in zip(rows, learnt, strict=True)]
+                learned = targets if plain else self._soft_targets(train)
+                labelled = [{**row, "labels": target} for row, target in zip(rows, learned, strict=True)]
                 judged = _read(network, tokenizer, self.family, select, max_length)
                 score = (lambda network: self._score(network, tokenizer, judged, select)) if select else None
                 loss = None if plain else partial(_soft_loss, several=self.several)

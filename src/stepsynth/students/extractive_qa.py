@@ -138,7 +138,7 @@ class ExtractiveQA:
 
         With ``keep: best`` the epoch with the most exact matches on ``select`` is kept (ties: higher F1, then
         lower loss, then earlier); otherwise, or without ``select``, the last weights. Of several right answers, the
-        first is learnt. Training rows whose answer fits into no window are left out; ``training.json`` counts
+        first is learned. Training rows whose answer fits into no window are left out; ``training.json`` counts
         them as ``skipped``. The same arguments on one CPU give the same bytes.
 
         Raises:

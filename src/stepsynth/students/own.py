@@ -44,7 +44,7 @@ class StudentRecipe(Optioned, ABC):
 
     Attributes:
         name: its name in configs and on pages; the class's name by default.
-        continues: whether `fit` can continue from the folder ``start``; if not, rows of several stages are learnt at once.
+        continues: whether `fit` can continue from the folder ``start``; if not, rows of several stages are learned at once.
 
     Examples:
         >>> class Nothing(StudentRecipe):

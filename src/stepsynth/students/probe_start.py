@@ -1,7 +1,7 @@
 """Initialises a student's head with a logistic regression on the frozen encoder.
 
 A random head distorts the encoder's features before it is useful itself (Kumar et al. 2022, "LP-FT"). With two
-rows per label, it has hardly learnt anything when training ends. A regression on the frozen features takes a second
+rows per label, it has hardly learned anything when training ends. A regression on the frozen features takes a second
 and is often as good as the finished student; training continues from there. A second training also starts with a
 new regression, on the encoder of the first: that head was trained on other rows, and with 77 labels the second
 training has too few steps to adapt it.

@@ -1,6 +1,6 @@
 """What temporary students said of rows, kept until it is asked for again: by cells with the same rows, or by a later recipe.
 
-A file is named by a digest of what a student learnt from and which rows it was asked about. Each can be made again.
+A file is named by a digest of what a student learned from and which rows it was asked about. Each can be made again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cross-fitting: every gold row is judged by a student that learnt neither from it nor from rows written from it.
+"""Cross-fitting: every gold row is judged by a student that learned neither from it nor from rows written from it.
 
 crossfit = CrossFit(student_runner, journal, config, folds)
 crossfit.judge(0, "both")  # one training per fold; their predictions are the round's evaluation
@@ -250,8 +250,8 @@ class CrossFit:
     def _parts(self, recipe: Recipe, written: Sequence[Example], gold: Sequence[Example], title: str) -> list[Sequence[Example]]:
         """Return the rows to learn from, one part after the other.
 
-        Texts of the pool get the labels of a student that learnt from just these rows, and written rows the weights of one that
-        learnt from just these gold rows: neither has seen the fold that is judged.
+        Texts of the pool get the labels of a student that learned from just these rows, and written rows the weights of one that
+        learned from just these gold rows: neither has seen the fold that is judged.
         """
         if not recipe.staged:
             return [[*written, *gold]]

@@ -238,7 +238,7 @@ def _agreement(family: TaskFamily, real: Sequence[Example], written: Sequence[Ro
     own = [folds.gold(row) for row in real]
     for place, row in enumerate(written):
         fold = folds.written(row.source, row.context)
-        # Any fold's probe may judge what comes from none; in turn, so that all have learnt from as many rows.
+        # Any fold's probe may judge what comes from none; in turn, so that all have learned from as many rows.
         own.append(place % folds.count if fold is None else fold)
     labels = [*(row.label for row in real), *(row.example.label for row in written)]
     found = list(unknown)

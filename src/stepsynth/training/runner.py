@@ -148,13 +148,13 @@ class StudentRunner:
         self._journal.finish_training(stage, round_number, results, info, time.monotonic() - started)
         self._tell(f"trained on {counted(len(rows), 'row')}", results)
 
-    def keep(self, name: str, number: int, learnt_from: Callable[[], Sequence[Sequence[Example]]]) -> None:
+    def keep(self, name: str, number: int, learned_from: Callable[[], Sequence[Sequence[Example]]]) -> None:
         """Train and keep a student that gold rows do not judge.
 
         Args:
             name: its name.
             number: its round.
-            learnt_from: returns its training data, one part after the other; empty parts are skipped.
+            learned_from: returns its training data, one part after the other; empty parts are skipped.
         """
         stage = f"round-{number}/train"
         done = self._journal.stage_done(stage)
@@ -162,7 +162,7 @@ class StudentRunner:
             return
         check_stop()
         started = time.monotonic()
-        parts = learnt_from()
+        parts = learned_from()
         model = self._fit(number, parts, [], stage_title(stage, StageKind.TRAIN, {"student": name}))
         if done:
             return
@@ -365,8 +365,8 @@ class StudentRunner:
         own = [config.task.options, config.task.identity] if config.task.identity else []
         return digest(
             {
-                "rows": [_learnt(row) for row in rows],
-                "select": [_learnt(row) for row in select],
+                "rows": [_learned(row) for row in rows],
+                "select": [_learned(row) for row in select],
                 "student": config.resolved()["student"],
                 "task": [config.task.family, list(config.task.labels), list(config.task.order), sorted(config.task.fields), *own],
                 "seed": config.seed,
@@ -397,7 +397,7 @@ def _guessed(undecided: int, of: int) -> str:
     return f" ({undecided:,} of {of:,} answers gave no label and count as guesses)" if undecided else ""
 
 
-def _learnt(row: Example) -> list[object]:
+def _learned(row: Example) -> list[object]:
     """Return what a student learns from a row."""
     found: list[object] = [row.text, row.label, row.context, [[a.text, a.start] for a in row.answers]]
     # Absent where it says nothing, so that identities of earlier versions stay.

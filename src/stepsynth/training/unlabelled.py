@@ -1,6 +1,6 @@
 """Which texts of the pool a person should label next: a student of the labels alone judges them all after the last decision.
 
-That student has learnt from none of them, so where the teacher gave a text another label, at least one of the two is wrong;
+That student has learned from none of them, so where the teacher gave a text another label, at least one of the two is wrong;
 where the student is unsure, a label would tell it something.
 """
 

@@ -88,7 +88,7 @@ class Told(Protocol):
         ...
 
     def fitted(self) -> None:
-        """One part of the rows has been learnt."""
+        """One part of the rows has been learned."""
         ...
 
     def predicts(self) -> None:
