@@ -175,7 +175,9 @@ def test_a_branch_on_a_name_is_found(line: str) -> None:
 
 def is_face(tree: ast.Module) -> bool:
     """Whether this is the package itself, whose names are there for type checkers and else when they are asked for."""
-    return any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)
+    # Also in an `if`, which hides it from type checkers.
+    parts = [part for node in tree.body for part in (node.body if isinstance(node, ast.If) else [node])]
+    return any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in parts)
 
 
 def defined(tree: ast.Module) -> Iterator[str]:

@@ -806,6 +806,6 @@ def test_a_wrong_call_is_one_line(place: Path, in_memory: dict[str, Any], tmp_pa
     with pytest.raises(ss.ConfigError, match="a sweep takes names only"):
         ss.sweep({"x": {**in_memory, "tracking": _Silent()}}, ["gold"], out=tmp_path / "out", progress=False, dry_run=True)
     with pytest.raises(ss.ConfigError, match="sweep has no argument 'methdos'"):
-        ss.sweep({"x": place / "one" / "config.yaml"}, methdos=["gold"])  # type: ignore[call-arg]
+        ss.sweep({"x": place / "one" / "config.yaml"}, methdos=["gold"])  # type: ignore[call-overload]
     with pytest.raises(ss.RunError, match="there is no sweep at"):
         ss.Sweep.load(tmp_path)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         CrossFit,
         EmbeddedTeacher,
         ExtractiveQA,
+        FunctionTeacher,
         Gold,
         GoldGen,
         Method,
@@ -81,6 +82,7 @@ __all__ = [
     "EmbeddedTeacher",
     "Example",
     "ExtractiveQA",
+    "FunctionTeacher",
     "Gold",
     "GoldGen",
     "Interrupted",
@@ -138,12 +140,15 @@ _MODULES |= {"PromptPlan": "stepsynth.methods.prompted", "StudentRecipe": "steps
 _MODULES |= {name: "stepsynth.errors" for name in __all__ if name.endswith("Error") or name == "Interrupted"}
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'stepsynth' has no attribute {name!r}")
-    found: object = getattr(import_module(_MODULES.get(name, "stepsynth.api.nouns")), name)
-    globals()[name] = found
-    return found
+# Type checkers see the imports above, and so a name that does not exist.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'stepsynth' has no attribute {name!r}")
+        found: object = getattr(import_module(_MODULES.get(name, "stepsynth.api.nouns")), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -13,8 +13,10 @@ from collections import Counter
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import isabstract
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from stepsynth.errors import ConfigError, StepsynthError, did_you_mean
 
@@ -46,6 +48,7 @@ class Registry:
         self.kind, self.group = kind, group
         self.built_in: dict[str, str] = dict(built_in)
         self._given: dict[str, Any] = {}
+        self._defined: WeakValueDictionary[str, type] = WeakValueDictionary()
         self._held: Counter[str] = Counter()
         self._counting = Lock()
 
@@ -75,6 +78,13 @@ class Registry:
             )
         self._given[name] = thing
 
+    def define(self, name: str, own: type) -> None:
+        """Note a class when it is defined, so that a notebook can read its runs again; the last one of a name counts.
+
+        Only `load` knows of it, after everything else.
+        """
+        self._defined[name] = own
+
     def is_installed(self, name: str) -> bool:
         """Whether another process finds the same under a name: it is built in, or from an installed package."""
         return name in self.built_in or (name not in self._given and name in entry_points(group=self.group).names)
@@ -103,10 +113,12 @@ class Registry:
             return self._given[name]
         point = next((point for point in entry_points(group=self.group) if point.name == name), None)
         if point is None:
+            if (own := self._defined.get(name)) is not None and not isabstract(own):
+                return own
             guess = did_you_mean(name, self.names())
             raise ConfigError(
                 f"{self.kind} {name!r} is not known. {guess}".strip(),
-                hint=f"A class of a script is known only there: use it there, or register it in the group {self.group!r}.",
+                hint=f"Define its class in this program first, or register it in the group {self.group!r}.",
             )
         return self.guarded(name, point.load)
 

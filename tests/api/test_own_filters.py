@@ -61,7 +61,9 @@ def call(world: World, out: Path, *filters: Any) -> ss.Run:
     )
 
 
-def test_a_class_in_a_script_drops_rows_and_is_named_everywhere(world: World, tmp_path: Path) -> None:
+def test_a_class_in_a_script_drops_rows_and_is_named_everywhere(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = call(world, tmp_path / "plain")
     word = plain.rows()[0]["text"].split()[1]
     run = call(world, tmp_path / "run", NoWord(word))
@@ -75,7 +77,10 @@ def test_a_class_in_a_script_drops_rows_and_is_named_everywhere(world: World, tm
     assert call(world, tmp_path / "run", NoWord(word)).scores == run.scores
     with pytest.raises(ss.RunError, match="filters was"):
         call(world, tmp_path / "run", NoWord("another"))
-    with pytest.raises(ss.ConfigError, match=r"filter 'NoWord' is not known\..*A class of a script is known only there"):
+    # A run that reads its config again finds a class that this program has defined, and no other.
+    run_from_cli(run.config, tmp_path / "run", quiet=True)
+    monkeypatch.setattr(FILTERS, "_defined", {})
+    with pytest.raises(ss.ConfigError, match=r"filter 'NoWord' is not known\..*Define its class in this program first"):
         run_from_cli(run.config, tmp_path / "run", quiet=True)
 
 

@@ -149,8 +149,14 @@ def test_a_registered_one_runs_from_yaml_and_is_read_about_without_its_class(
     code = f"import stepsynth as ss; run = ss.Run.load({str(run.path)!r}); print(run.finished, run.verify(), run.report().name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "[]", "report.html"]
-    with pytest.raises(ss.ConfigError, match="student 'tfidf' is not known"):
-        ss.Run.load(run.path).student.predict(["a"])
+    # After a restart, a notebook has to define the class again, and no more.
+    read = f"import stepsynth as ss; print(ss.Run.load({str(run.path)!r}).student.predict(['a']))"
+    alone = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
+    assert "ConfigError: student 'tfidf' is not known" in alone.stderr
+    assert "Define its class in this program first" in alone.stderr
+    defined = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import own_student; {read}"
+    there = subprocess.run([sys.executable, "-c", defined], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == str(run.student.predict(["a"]))
     point = EntryPoint("tfidf", "own_student:TfIdf", STUDENTS.group)
     monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints([point] if group == STUDENTS.group else []))
     again = ss.load_config(tmp_path / "config.yaml").run(progress=False)

@@ -37,7 +37,7 @@ def test_names_are_sorted_and_all_there() -> None:
         assert getattr(ss, name) is not None
     assert dir(ss) == sorted(ss.__all__)
     with pytest.raises(AttributeError, match="no attribute 'synthesise'"):
-        _ = ss.synthesise
+        _ = ss.synthesise  # type: ignore[attr-defined]
 
 
 def test_every_public_name_has_a_docstring_with_an_example() -> None:

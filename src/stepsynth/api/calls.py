@@ -213,7 +213,7 @@ def plan(
         >>> plan(task, validation="labelled.csv")["requests"]  # doctest: +SKIP
         [190, 410]
     """
-    _check_settings("plan", settings, {*PlanArguments.__optional_keys__, "trial", "out"})
+    _check_settings(plan, settings)
     folder = _folder(out, task, "")
     return plan_config(make_config(task, folder, validation=validation, **settings), folder, trial=trial, progress=progress)
 
@@ -281,7 +281,7 @@ def compare(
     Examples:
         >>> compare(task, [S3(), ZeroGen(), Gold()], validation=rows, test="test.csv", seeds=5).to_pandas()  # doctest: +SKIP
     """
-    _check_settings("compare", settings, MoreArguments.__optional_keys__)
+    _check_settings(compare, settings)
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"seeds is {seeds!r}.", hint="Give the number of seeds, 1 or more.")
     if max_seeds is not None and (isinstance(max_seeds, bool) or not isinstance(max_seeds, int)):
@@ -368,9 +368,10 @@ def compare_config(
     return Comparison(folder, results)
 
 
-def _check_settings(call: str, settings: Mapping[str, object], known: Iterable[str]) -> None:
+def _check_settings(call: Callable[..., object], settings: Mapping[str, object]) -> None:
+    known = set(inspect.signature(call).parameters)
     if unknown := next((key for key in settings if key not in known), None):
-        raise ConfigError(f"{call} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
+        raise ConfigError(f"{call.__name__} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
 
 
 def _folder(out: str | os.PathLike[str] | None, task: Task, prefix: str) -> Path:

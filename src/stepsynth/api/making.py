@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from stepsynth.api.nouns import Budget, Method, Source, Student, Task, Teacher
+from stepsynth.api.nouns import Budget, FunctionTeacher, Method, Source, Student, Task, Teacher
 from stepsynth.config import RunConfig, TaskConfig, parse_config
 from stepsynth.data.given import place_of, rows_of
 from stepsynth.data.keeping import kept_name, read_columns
@@ -87,6 +87,8 @@ def make_config(
             check_noun(name, section)
     if method is not None:
         register_method(method)
+    if isinstance(teacher, FunctionTeacher):
+        teacher.register()
     if isinstance(student, StudentRecipe):
         student.register(STUDENTS)
     filters = _listed(filters)
@@ -164,4 +166,6 @@ def check_noun(name: str, given: object) -> None:
     if not isinstance(given, _NOUNS[name]):
         what = f"the class {given.__name__}" if isinstance(given, type) else f"{given!r}, a {type(given).__name__}"
         hint = f"Write {given.__name__}(...)." if isinstance(given, type) else f"Give one of stepsynth's {name} classes."
+        if name == "teacher" and callable(given) and not isinstance(given, type):
+            hint = "Write FunctionTeacher(...) around a function."
         raise ConfigError(f"{name} is {what}.", hint=hint)

@@ -8,6 +8,9 @@ Each takes the keys of its section as keyword arguments, checks them at once, an
 
 from __future__ import annotations
 
+import inspect
+import os
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stepsynth.api.labels import natural_labels
@@ -21,16 +24,19 @@ from stepsynth.methods.baselines import Gold, GoldGen, TeacherAlone, ZeroGen
 from stepsynth.methods.crossfit import CrossFit
 from stepsynth.methods.pool import SelfTraining
 from stepsynth.methods.s3 import S3, S3WithGold, SeedOnly
+from stepsynth.registry import TEACHERS
 from stepsynth.tasks import register_family
+from stepsynth.teachers.function import FunctionAnswers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Unpack
 
     from stepsynth.config.keywords import (
         AnyTask,
         AnyTeacher,
         BudgetKeys,
+        FunctionKeys,
         SourceKeys,
         StudentKeys,
         TaskKeys,
@@ -47,6 +53,7 @@ __all__ = [
     "CrossFit",
     "EmbeddedTeacher",
     "ExtractiveQA",
+    "FunctionTeacher",
     "Gold",
     "GoldGen",
     "Method",
@@ -219,7 +226,8 @@ class Source:
         self.data, self.settings = data, dict(settings)
 
     def __repr__(self) -> str:
-        return f"Source({type(self.data).__name__}{''.join(f', {key}={value!r}' for key, value in self.settings.items())})"
+        shown = repr(self.data) if isinstance(self.data, str | os.PathLike) else type(self.data).__name__
+        return f"Source({shown}{''.join(f', {key}={value!r}' for key, value in self.settings.items())})"
 
 
 Source.__signature__ = signature_of(Source.__init__, _OF_SOURCES, SourceConfig)  # type: ignore[attr-defined]
@@ -288,6 +296,61 @@ class OpenAITeacher(Teacher):
         if api_key_env:
             given["api_key_env"] = api_key_env
         super().__init__(**given)
+
+
+class FunctionTeacher(Teacher):
+    """Your own function as the teacher: it gets a chat and returns the answer's text.
+
+    The same function must be given again to resume a run. Answers are kept under `name` and `version`: change one of them
+    when the function changes, or old answers are used again.
+
+    Args:
+        function: ``function(messages)`` with a list of ``{"role": ..., "content": ...}``, ordinary or ``async``. It gets
+            ``temperature``, ``top_p``, ``max_tokens`` and ``label`` (the one asked for) by keyword, as far as it names them.
+            Let it return a `stepsynth.types.Response` to report tokens or cost.
+        name: what results and pages call it; by default the function's name.
+        version: anything that tells this version of the function from others.
+        settings: other keys of ``teacher``. ``concurrency`` is 1 by default for an ordinary function: raise it if several
+            threads may call the function at once.
+
+    Raises:
+        ConfigError: it cannot be called, or the name is built in or not allowed.
+
+    Examples:
+        >>> FunctionTeacher(lambda messages: "A parcel never came.", name="parrot")
+        FunctionTeacher('parrot')
+    """
+
+    settled = frozenset(
+        {"api_key_env", "api_version", "backend", "base_url", "cluster", "headers", "logprobs", "mode", "model", "options"}
+    ) | {"reasoning_tokens", "replicas", "resources", "rows_per_request"}
+
+    def __init__(
+        self, function: Callable[..., Any], *, name: str | None = None, version: object = None, **settings: Unpack[FunctionKeys]
+    ) -> None:
+        if not callable(function) or isinstance(function, type):
+            raise ConfigError(f"FunctionTeacher got {function!r}, not a function.", hint="Write FunctionTeacher(answer).")
+        called = str(name or getattr(function, "__name__", type(function).__name__))
+        if not re.fullmatch(r"[\w.+-]{1,80}", called):
+            raise ConfigError(f"{called!r} cannot be the name of a teacher.", hint="Give it one: name='mine'.")
+        self._answers = FunctionAnswers(function, called)
+        self.register()
+        options = {"options": {"version": plain_value(version)}} if version is not None else {}
+        object.__setattr__(self, "fixed", {"backend": called, "model": called, **options})
+        if not inspect.iscoroutinefunction(function):
+            settings.setdefault("concurrency", 1)
+        super().__init__(**settings)
+
+    def register(self) -> None:
+        """Register the function under its name, for the rest of the process.
+
+        Raises:
+            ConfigError: the name is built in.
+        """
+        TEACHERS.add(self._answers.name, self._answers)
+
+    def __repr__(self) -> str:
+        return f"FunctionTeacher({self._answers.name!r})"
 
 
 class AnthropicTeacher(Teacher):

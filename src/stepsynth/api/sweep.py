@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stepsynth.api.calls import STOPPING, known_names
 from stepsynth.api.comparison import Comparison
@@ -211,6 +211,42 @@ class Sweep:
         return f"<div>{''.join(parts)}{notes}</div>"
 
 
+@overload
+def sweep(
+    data_sets: Mapping[str, object],
+    methods: Sequence[Method | str],
+    *,
+    seeds: int = 5,
+    settings: Mapping[str, Mapping[str, object] | None] | None = None,
+    reference: str | None = None,
+    match: str = "rows",
+    max_seeds: int | None = None,
+    budget: Budget | None = None,
+    name: str = "sweep",
+    out: str | os.PathLike[str] | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
+    dry_run: Literal[False] = False,
+    progress: bool | Progress | None = None,
+) -> Sweep: ...
+@overload
+def sweep(
+    data_sets: Mapping[str, object],
+    methods: Sequence[Method | str],
+    *,
+    seeds: int = 5,
+    settings: Mapping[str, Mapping[str, object] | None] | None = None,
+    reference: str | None = None,
+    match: str = "rows",
+    max_seeds: int | None = None,
+    budget: Budget | None = None,
+    name: str = "sweep",
+    out: str | os.PathLike[str] | None = None,
+    jobs: int | None = None,
+    on: str | None = None,
+    dry_run: Literal[True],
+    progress: bool | Progress | None = None,
+) -> dict[str, Any]: ...
 @known_names
 def sweep(
     data_sets: Mapping[str, object],

@@ -20,6 +20,7 @@ __all__ = [
     "AnyTask",
     "AnyTeacher",
     "BudgetKeys",
+    "FunctionKeys",
     "MethodKeys",
     "SourceKeys",
     "StudentKeys",
@@ -67,14 +68,11 @@ class SourceKeys(TypedDict, total=False):
     seed: int
 
 
-class TeacherKeys(TypedDict, total=False):
-    """Keys of ``teacher`` that every class of teachers takes."""
+class FunctionKeys(TypedDict, total=False):
+    """Keys of ``teacher`` for a function in this process."""
 
-    api_version: str
     sampling: Mapping[str, float]
-    rows_per_request: int
     structured: Literal["text", "json"]
-    mode: Literal["live", "batch"]
     concurrency: int
     timeout_s: float
     connect_timeout_s: float
@@ -82,6 +80,14 @@ class TeacherKeys(TypedDict, total=False):
     requests_per_minute: int | None
     longest_pause_s: float
     price: Mapping[str, float] | None
+
+
+class TeacherKeys(FunctionKeys, total=False):
+    """Keys of ``teacher`` that every other class of teachers takes."""
+
+    api_version: str
+    rows_per_request: int
+    mode: Literal["live", "batch"]
     options: Mapping[str, Any]
     headers: Mapping[str, str | Mapping[Literal["env"], str]]
     reasoning_tokens: int

@@ -66,13 +66,33 @@ class Noun:
     def __init__(self, **settings: Any) -> None:
         name, known = type(self).__name__, self.known_keys()
         if unknown := next((key for key in settings if key not in known), None):
-            raise ConfigError(f"{name} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known)))
+            own = set(inspect.signature(type(self).__init__).parameters) - {"self", "settings"}
+            raise ConfigError(f"{name} has no argument {unknown!r}.", hint=did_you_mean(unknown, sorted(known | own)))
         given = {key: plain_value(value) for key, value in settings.items()}
         try:
             self.section.model_validate({**self.fixed, **given})
         except ValidationError as error:
             raise ConfigError(f"{name}: {first_problem(error)}") from None
         self._given = given
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting: the value given, or the default."""
+        if name.startswith("_") or name not in {*self.known_keys(), *self.fixed}:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        given = self.values
+        return given[name] if name in given else self.section.model_fields[name].get_default(call_default_factory=True)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse to change a setting, which would have no effect; a user's class may have attributes of its own.
+
+        Raises:
+            ConfigError: it is a setting, or no attribute of a built-in class.
+        """
+        own, known = type(self), type(self).known_keys()
+        if not name.startswith("_") and (name in known or own.__module__.startswith("stepsynth.")):
+            hint = f"Make a new one: {own.__name__}({name}=...)." if name in known else did_you_mean(name, sorted(known))
+            raise ConfigError(f"{own.__name__}.{name} cannot be set: settings do not change.", hint=hint)
+        object.__setattr__(self, name, value)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -98,12 +118,16 @@ class Optioned:
     """
 
     called: ClassVar[str] = "thing"
+    # Where its classes are found by name.
+    registry: ClassVar[Registry | None] = None
     name: ClassVar[str] = ""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         if "name" not in vars(cls):
             cls.name = cls.__name__
+        if cls.registry is not None and isinstance(cls.name, str):
+            cls.registry.define(cls.name, cls)
 
     @classmethod
     def _arguments(cls) -> Mapping[str, inspect.Parameter]:

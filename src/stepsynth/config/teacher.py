@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_serializer, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_serializer, model_validator
 
 from stepsynth.config.endpoints import check_address, one_or_more, shown_addresses
 from stepsynth.config.replicas import IN_FLIGHT, check_cluster, check_replicas, check_resources
@@ -167,10 +167,13 @@ class TeacherConfig(Section):
 
     @field_validator("backend")
     @classmethod
-    def _known_backend(cls, value: str) -> str:
-        if value in TEACHERS:
+    def _known_backend(cls, value: str, info: ValidationInfo) -> str:
+        # A run on disk can be read without the plug-in that wrote its rows.
+        if value in TEACHERS or (info.context and info.context.get("stored")):
             return value
-        raise ValueError(f"backend {value!r} is not known. {did_you_mean(value, TEACHERS.names())}")
+        guess = did_you_mean(value, TEACHERS.names())
+        here = "" if guess.endswith("?") else " here; a script's own is known in that script only"
+        raise ValueError(f"backend {value!r} is not known{here}. {guess}".rstrip("."))
 
     @field_validator("api_key_env")
     @classmethod
@@ -251,7 +254,11 @@ class TeacherConfig(Section):
             return values
         # The fake backend accepts a starter's config unchanged.
         unnamed = "model" not in values or (values["backend"] == "fake" and values["model"] == AUTO)
-        return {**values, "model": UNNAMED} if unnamed else values
+        if not unnamed:
+            return values
+        # Pages and cards must not give a plug-in another model's name and licence.
+        known = values["backend"] in BACKENDS or not isinstance(values["backend"], str)
+        return {**values, "model": UNNAMED if known else values["backend"]}
 
     @model_validator(mode="after")
     def _a_model(self) -> TeacherConfig:

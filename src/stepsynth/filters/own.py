@@ -58,6 +58,13 @@ class RowFilter(ABC):
     name: ClassVar[str] = ""
     reason: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        FILTERS.define(str(cls.name or cls.__name__), cls)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.identity().items())})"
+
     @abstractmethod
     def keep(self, row: Example) -> bool:
         """Whether to keep a row, which has ``text``, ``label``, and for pairs and questions ``context`` and ``answers``."""

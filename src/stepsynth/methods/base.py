@@ -109,6 +109,7 @@ class Method(Noun, Optioned, ABC):
 
     section = MethodConfig
     called = "method"
+    registry = METHODS
     keys: ClassVar[frozenset[str]] = ROWS | CHECK
     student: Trains = "written"
     rounds: int = 0
@@ -128,6 +129,19 @@ class Method(Noun, Optioned, ABC):
 
     def __init__(self, **settings: Unpack[MethodKeys]) -> None:
         super().__init__(**settings)
+        if "rounds" in self.keys:
+            object.__setattr__(self, "rounds", self._wanted_rounds())
+
+    def _wanted_rounds(self) -> int:
+        rounds: int = self._given.get("rounds", MethodConfig.model_fields["rounds"].default)
+        return rounds
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "rounds":
+            # A run says why this has no effect.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -291,10 +305,12 @@ def _check_made(method: Method) -> None:
         )
     if isinstance(method.rounds, bool) or not isinstance(method.rounds, int) or method.rounds < 0:
         raise ConfigError(f"the method {method.name!r} has rounds = {method.rounds!r}.", hint="Give a whole number, 0 or more.")
-    if "rounds" in method.keys and any("rounds" in vars(found) for found in (method, *own.__mro__[: own.__mro__.index(Method)])):
+    fixed = [vars(found)["rounds"] for found in own.__mro__[: own.__mro__.index(Method)] if "rounds" in vars(found)]
+    fixed += [method.rounds] * (method.rounds != method._wanted_rounds())
+    if "rounds" in method.keys and fixed:
         raise ConfigError(
-            f"the method {method.name!r} sets rounds = {method.rounds}, which has no effect: its keys include 'rounds'.",
-            hint=f"Write super().__init__(rounds={method.rounds}) in its constructor, or {own.__name__}(rounds={method.rounds}).",
+            f"the method {method.name!r} sets rounds = {fixed[0]}, which has no effect: its keys include 'rounds'.",
+            hint=f"Write super().__init__(rounds={fixed[0]}) in its constructor, or {own.__name__}(rounds={fixed[0]}).",
         )
     if method.student not in get_args(Trains):
         raise ConfigError(

@@ -45,7 +45,11 @@ def plans_of(method: Method, round_number: int, ctx: MethodContext) -> Iterator[
         checked = _Checked(method.name, round_number, plan, tuple(ctx.config.task.labels), ctx.family.several_labels)
         checked.check()
         if checked.stage in stages:
-            _refuse(method.name, f"yielded two stages {checked.stage!r}", "Give each stage its own name.")
+            _refuse(
+                method.name,
+                f"yielded two stages {checked.stage!r}",
+                "Give each stage its own name (of a PromptPlan: its own kind).",
+            )
         stages.add(checked.stage)
         yield checked
 
@@ -105,7 +109,11 @@ class _Checked:
         stage, kind, targets = self.stage, self.kind, self.targets
         prefix = f"round-{self.round_number}/"
         if not isinstance(stage, str) or not stage.startswith(prefix) or not isinstance(kind, str) or not kind:
-            _refuse(self.method, f"yielded the stage {stage!r} of kind {kind!r}", f"Its name must begin with {prefix!r}.")
+            _refuse(
+                self.method,
+                f"yielded the stage {stage!r} of kind {kind!r}",
+                f"Its name must begin with {prefix!r} (give a PromptPlan round_number={self.round_number}).",
+            )
         # Texts that the teacher labels are of no label yet.
         labels_texts = isinstance(self.plan, AnnotatePlan)
         taken = kind in _TAKEN or stage.removeprefix(prefix) in _TAKEN or (kind == StageKind.ANNOTATE) != labels_texts

@@ -29,15 +29,18 @@ def package_log(folder: Path) -> Iterator[logging.Handler]:
     Records of other runs in this process, in threads of their own, are left to those.
     """
     token = _logged.set(folder)
-    with attempt_log(folder) as handler:
-        handler.addFilter(lambda _: _logged.get() == folder)
-        logger = logging.getLogger("stepsynth")
-        logger.addHandler(handler)
-        try:
-            yield handler
-        finally:
-            logger.removeHandler(handler)
-            _logged.reset(token)
+    logger = logging.getLogger("stepsynth")
+    try:
+        # The attempt's last line comes after the block, so the context has to last longer than that.
+        with attempt_log(folder) as handler:
+            handler.addFilter(lambda _: _logged.get() == folder)
+            logger.addHandler(handler)
+            try:
+                yield handler
+            finally:
+                logger.removeHandler(handler)
+    finally:
+        _logged.reset(token)
 
 
 @contextmanager

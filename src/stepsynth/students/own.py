@@ -59,6 +59,7 @@ class StudentRecipe(Optioned, ABC):
     """
 
     called = "student"
+    registry = STUDENTS
     continues: bool = False
 
     @abstractmethod

@@ -5,20 +5,23 @@ A teacher has no journal, cache, retries or log. It raises only `TeacherError`s.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from stepsynth.config.wire import SERVERS
-from stepsynth.errors import ConfigError, MovedError, RetryModifiedError
+from stepsynth.errors import ConfigError, MovedError, PermanentError, RetryModifiedError, StepsynthError
 from stepsynth.registry import TEACHERS
+from stepsynth.types import Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from stepsynth.config import TeacherConfig
     from stepsynth.errors import TeacherError
-    from stepsynth.types import Request, Response
+    from stepsynth.types import Request
 
 __all__ = [
     "MOST_FORMS",
@@ -225,7 +228,37 @@ def create_teacher(config: TeacherConfig, *, fresh: bool = False) -> AsyncTeache
     if not isinstance(teacher, AsyncTeacher | EngineTeacher):
         what = f"the plug-in {config.backend!r} made a {type(teacher).__name__}, which is not a teacher."
         raise ConfigError(what, hint="It must have generate() and close(), or generate_batch(); see docs/teachers.md.")
+    if isinstance(teacher, AsyncTeacher) and not isinstance(teacher, EngineTeacher):
+        # A teacher that takes no attributes keeps its own errors.
+        with suppress(AttributeError):
+            teacher.generate = _guarded(teacher.generate, config.backend)  # type: ignore[method-assign,assignment]
     return teacher
+
+
+def _guarded(generate: Callable[[Request], Any], name: str) -> Callable[[Request], Any]:
+    """Let a plug-in's mistakes end a run in one line that names it; the cause has its own lines."""
+    fix = "Correct it; docs/teachers.md says what a teacher does."
+
+    async def guarded(request: Request) -> Response:
+        try:
+            answer = generate(request)
+            if not isawaitable(answer):
+                what = f"generate() of the teacher {name!r} returned a {type(answer).__name__} instead of waiting for it."
+                raise PermanentError(what, hint="Write it as async def.", final=True)
+            answer = await answer
+        except StepsynthError:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            what = f"the teacher {name!r} failed: {said}."
+            raise PermanentError(what, hint=fix, final=True, unless_answered=True) from error
+        if isinstance(answer, Response) and isinstance(answer.text, str):
+            return answer
+        shown = type(answer.text if isinstance(answer, Response) else answer).__name__
+        what = f"generate() of the teacher {name!r} returned a {shown}, not a Response with a text."
+        raise PermanentError(what, hint=fix, final=True)
+
+    return guarded
 
 
 def _server(config: TeacherConfig, address: str, *, fresh: bool) -> AsyncTeacher:
