@@ -92,6 +92,8 @@ CASES: dict[str, tuple[Setup, tuple[str, ...]]] = {
     "a key in the config": (changed(teacher__api_key_env="sk-abcdefghijklmnopqrstuvwxyz123456"), ("environment variable",)),
     "a server without an address": (changed(teacher__backend="openai"), ("base_url",)),
     "a template that is broken": (changed(task__prompts={"seed": "Write {{ text"}), ("prompt 'seed'",)),
+    "a template without a variable": (changed(task__prompts={"seed": "prompt.txt"}), ("task.prompts.seed", "no variable")),
+    "a template of an f-string": (changed(task__prompts={"seed": "Write {label}"}), ("no variable", "two braces")),
     "a template with an unknown variable": (changed(task__prompts={"seed": "Write {{ lable }}"}), ("prompt 'seed'", "lable")),
     "a sample larger than the file": (changed(data__validation__sample=1000), ("1000", "36")),
     "fewer seed rows than labels": (changed(method__seed_rows=2), ("seed_rows=2",)),

@@ -108,3 +108,45 @@ def test_a_call_shows_what_it_passes_on(call: Any, passed: Any) -> None:
     assert set(shown) >= passed.__optional_keys__
     assert {shown[name].default for name in ("seed", "cache")} == {whole[name].default for name in ("seed", "cache")}
     assert set(whole) - set(shown) == set() if call is ss.plan else {"method"}
+
+
+def test_settings_are_read_by_name() -> None:
+    assert (ss.CrossFit(rounds=3).rounds, ss.S3().rounds, ss.Gold().rounds) == (3, 2, 0)
+    assert (ss.Student(epochs=7).epochs, ss.Student().head) == (7, "probe-start")
+    assert ss.Classification("t", "Decide.", ["a", "b"]).labels == ["a", "b"]
+    assert ss.EmbeddedTeacher().backend == "openvino"
+    with pytest.raises(AttributeError, match="CrossFit has no attribute 'ruonds'"):
+        _ = ss.CrossFit().ruonds
+    assert not hasattr(ss.Budget(usd=3), "__deepcopy__")
+
+
+@pytest.mark.parametrize(
+    ("noun", "name", "said"),
+    [
+        (ss.Budget(requests=1000), "requests", "Budget.requests cannot be set: settings do not change. Make a new one: Budget("),
+        (ss.Student(), "epohcs", "Student.epohcs cannot be set: settings do not change. Did you mean 'epochs'?"),
+        (ss.CrossFit(), "seed_rows", "CrossFit.seed_rows cannot be set"),
+        (ss.Classification("t", "Decide.", ["a", "b"]), "text_kind", "Classification.text_kind cannot be set"),
+    ],
+)
+def test_settings_cannot_be_set(noun: Any, name: str, said: str) -> None:
+    """It had no effect, and a budget that was lowered so was passed."""
+    before = noun.values
+    with pytest.raises(ss.ConfigError) as caught:
+        setattr(noun, name, 5)
+    assert said in str(caught.value)
+    assert noun.values == before
+
+
+def test_a_users_method_keeps_attributes_of_its_own() -> None:
+    class Counting(ss.S3):
+        def __init__(self, times: int = 2, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.times, self.seen = times, 0
+
+    method = Counting(rounds=1)
+    method.seen += 1
+    method.times = 5
+    assert method.options == {"times": 5}
+    with pytest.raises(ss.ConfigError, match=r"Counting\.seed_rows cannot be set"):
+        method.seed_rows = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import html
 import json
 import shutil
 import sqlite3
@@ -100,8 +101,15 @@ def test_a_run_says_what_it_made(world: World, finished: ss.Run) -> None:
     assert mistakes, "this student is not so good"
     assert all(row["predicted"] != row["label"] for row in mistakes)
     assert finished.verify() == []
+    assert any("is small" in said for said in finished.warnings)
+    assert all(said in html.unescape(finished.report().read_text(encoding="utf-8")) for said in finished.warnings)
     assert finished.report().read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert ss.Run.load(finished.path).scores == entries
+
+
+def test_a_test_set_of_labelled_rows_is_told(world: World, tmp_path: Path) -> None:
+    run = call(world, tmp_path / "run", test=rows(world, "validation.csv")[:10], method=ss.Gold())
+    assert "Test rows that are also in the validation data: 10. The test score is too high." in run.warnings
 
 
 def test_the_final_student_has_a_name_of_its_own(finished: ss.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,17 @@ class Run:
         """What labels and written rows are worth, and what would help, in sentences; empty without cross-fitting."""
         return " ".join((self._method.get("worth") or {}).get("words", ()))
 
+    @property
+    def warnings(self) -> list[str]:
+        """What to know before you believe the score, a sentence each; the report begins with the same.
+
+        Test rows that are also labelled rows, for instance, or a test set that is too small.
+        """
+        from stepsynth.report.page import warnings_of
+
+        with self._journal() as journal:
+            return warnings_of(journal, build_results(journal, self._directory), self._directory.config)
+
     def rows(self, *, accepted: bool | None = True, round: int | None = None) -> list[dict[str, Any]]:
         """Return the written rows in the order of the plan.
 

@@ -88,13 +88,20 @@ class Prompts:
         """Fill every template once with sample values.
 
         Raises:
-            ConfigError: a template is invalid, names an unknown variable or does not end with a
+            ConfigError: a template is invalid, names an unknown variable or none at all, or does not end with a
                 user turn.
         """
         label = next(iter(self.task.labels), "")
         row = Example("sample", "a text", label, "a context", (Span("answer", 0),))
         for name in self.templates:
             self.render(name, label, rationales=("a reason",), row=row, examples=(row,), predicted=label, form="one word")
+        for name, source in self.task.prompts.items():
+            if not _names_in(source):
+                braces = " It has '{...}'; a variable has two braces." if re.search(r"\{\s*\w+\s*\}", source) else ""
+                raise ConfigError(
+                    f"task.prompts.{name} has no variable, so that all its prompts would be the same.{braces}",
+                    hint="Use {{ label }}, {{ instruction }} and others; docs/config.md lists them.",
+                )
 
     def render(
         self,

@@ -33,9 +33,18 @@ if TYPE_CHECKING:
     from stepsynth.journal import Journal
     from stepsynth.methods.base import Trains
 
-__all__ = ["render_report"]
+__all__ = ["render_report", "warnings_of"]
 
 _HEADLINE = {"f1": "F1", "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
+
+
+def warnings_of(journal: Journal, results: dict[str, Any], config: RunConfig) -> list[str]:
+    """Return the report's warnings about a run, a sentence each; arguments as for `render_report`."""
+    method = mapping(mapping(results.get("methods")).get(config.method.name))
+    best = best_of(journal, method, rounds_of(journal, method))
+    test = (best.scores.get("test") if best else None) or score_of(method.get("test"))
+    counts = count_rows(journal)
+    return cautions_of(journal, best, test, stages_of(journal, counts), config, spent_by_label(journal, counts))
 
 
 def render_report(journal: Journal, results: dict[str, Any], config: RunConfig) -> str:
